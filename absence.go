@@ -1,0 +1,66 @@
+package cache
+
+import (
+	"encoding/binary"
+	"errors"
+)
+
+// absence tells whether a loader's error says that there is no such thing: it is
+// ErrNotFound, or matches an error of NotFoundTTL's list. An answer of a cache,
+// handed on by a loader that asked one, does not count: that something else is
+// absent says nothing about this key.
+func (c *Cache[K, V]) absence(err error) *absentError {
+	var foreign *absentError
+	if errors.As(err, &foreign) {
+		return nil
+	}
+	e := &absentError{cache: c.name, err: err, reasons: c.policy.Absence(err)}
+	if len(e.reasons) == 0 && !errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	return e
+}
+
+func (e *absentError) texts() []string {
+	texts := make([]string, len(e.reasons))
+	for i, r := range e.reasons {
+		texts[i] = r.Error()
+	}
+	return texts
+}
+
+// remembered is the answer of an absence that the cache kept.
+func (c *Cache[K, V]) remembered(texts []string) *absentError {
+	e := &absentError{cache: c.name}
+	for _, reason := range c.policy.NotFoundErrors {
+		for _, t := range texts {
+			if reason.Error() == t {
+				e.reasons = append(e.reasons, reason)
+				break
+			}
+		}
+	}
+	return e
+}
+
+func appendReasons(dst []byte, reasons []error) []byte {
+	for _, r := range reasons {
+		text := r.Error()
+		dst = binary.AppendUvarint(dst, uint64(len(text)))
+		dst = append(dst, text...)
+	}
+	return dst
+}
+
+func (c *Cache[K, V]) parseReasons(data []byte) ([]error, bool) {
+	var texts []string
+	for len(data) > 0 {
+		n, w := binary.Uvarint(data)
+		if w <= 0 || n > uint64(len(data)-w) {
+			return nil, false
+		}
+		texts = append(texts, string(data[w:w+int(n)]))
+		data = data[w+int(n):]
+	}
+	return c.remembered(texts).reasons, true
+}

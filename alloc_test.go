@@ -1,0 +1,61 @@
+package cache_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/delqhi/cache"
+	"github.com/delqhi/cache/strategy"
+)
+
+// A local hit allocates nothing, whatever the types.
+func TestALocalHitAllocatesNothing(t *testing.T) {
+	type key struct {
+		Tenant string
+		ID     int64
+	}
+	type big struct {
+		Name string
+		Data [64]int64
+	}
+	allocs(t, "string", "k", "v")
+	allocs(t, "int64", int64(42), 7)
+	allocs(t, "struct", key{"acme", 42}, big{Name: "n"})
+	allocs(t, "pointer value", "k", &big{})
+	allocs(t, "slice value", uint32(1), []byte("v"))
+}
+
+func allocs[K comparable, V any](t *testing.T, name string, key K, val V) {
+	t.Helper()
+	for _, kind := range []string{"two tiers", "LocalOnly"} {
+		rdb := startRedis()
+		opts := []cache.Option{cache.WithStrategy(strategy.LRU(1000), strategy.TTL(time.Hour))}
+		if kind == "LocalOnly" {
+			rdb, opts = nil, append(opts, cache.LocalOnly())
+		}
+		c, err := cache.New[K, V](rdb, "allocs", append(opts, cache.WithCodec(lossyJSON))...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		ctx, load := context.Background(), func(context.Context, K) (V, error) { t.Error("loaded"); return val, nil }
+		if err := c.Set(ctx, key, val); err != nil {
+			t.Fatal(err)
+		}
+		if n := testing.AllocsPerRun(1000, func() {
+			if _, err := c.Get(ctx, key); err != nil {
+				t.Fatal(err)
+			}
+		}); n != 0 {
+			t.Errorf("%s, %s: Get makes %v allocations", name, kind, n)
+		}
+		if n := testing.AllocsPerRun(1000, func() {
+			if _, err := c.GetOrLoad(ctx, key, load); err != nil {
+				t.Fatal(err)
+			}
+		}); n != 0 {
+			t.Errorf("%s, %s: GetOrLoad makes %v allocations", name, kind, n)
+		}
+	}
+}

@@ -1,0 +1,149 @@
+package cache
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/delqhi/cache/internal/local"
+)
+
+const (
+	// refreshesAtOnce bounds the goroutines that refresh entries behind their readers'
+	// backs. What does not fit is left to the next reader.
+	refreshesAtOnce = 64
+
+	// quietFor is how long a key is left alone after somebody else was found to be
+	// refreshing it.
+	quietFor = time.Second
+)
+
+// behindHand refreshes entries behind their readers' backs. There is at most one refresh of
+// a key at a time in this process, and by a lock in Redis in all processes; the lock is
+// mere efficiency. Whether the result may be stored is decided as with every other
+// fill: by what it was to replace.
+type behindHand[K comparable, V any] struct {
+	c *Cache[K, V]
+
+	ctx  context.Context
+	stop context.CancelFunc
+	wg   sync.WaitGroup
+
+	mu      sync.Mutex // guards what follows
+	running map[string]struct{}
+	quiet   map[string]int64 // local time until which a key is left alone
+	touched map[string]int64 // local time until which a key's life need not be prolonged
+	small   int              // things of run that are under way
+	closed  bool
+}
+
+func newBehindHand[K comparable, V any](c *Cache[K, V]) *behindHand[K, V] {
+	b := &behindHand[K, V]{c: c, running: map[string]struct{}{}, quiet: map[string]int64{}, touched: map[string]int64{}}
+	b.ctx, b.stop = context.WithCancel(context.Background())
+	return b
+}
+
+// refresh loads a key anew whose record has this age, if nobody does already. It does
+// not block. caller is the reader's context: the loader gets none of its values, which
+// may be of no use once the reader is gone, and only a recorder sees it.
+func (b *behindHand[K, V]) refresh(caller context.Context, key K, rk string, age time.Duration) {
+	if b.c.job == nil || !b.begin(rk) {
+		return
+	}
+	b.wg.Go(func() {
+		defer b.end(rk)
+		c := b.c
+		items := []item[K, V]{{key: key}}
+		ctx, ended := c.stats.startRefresh(b.ctx, caller, c.name)
+		defer func() { ended(items[0].err) }()
+		c.prepare(ctx, items, new([]byte))
+		c.readSource(ctx, items, c.job, &callOptions{refresh: true, uncounted: true, behind: true, behindAge: age})
+		if items[0].err != nil {
+			b.leaveAlone(rk, max(c.policy.RetryAfter, quietFor))
+		}
+	})
+}
+
+func (b *behindHand[K, V]) begin(rk string) bool {
+	now := local.Now()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, ok := b.running[rk]; ok || b.closed || len(b.running) >= refreshesAtOnce {
+		return false
+	}
+	if until, ok := b.quiet[rk]; ok {
+		if now < until {
+			return false
+		}
+		delete(b.quiet, rk)
+	}
+	b.running[rk] = struct{}{}
+	return true
+}
+
+func (b *behindHand[K, V]) end(rk string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.running, rk)
+}
+
+// maxQuiet bounds how many keys are left alone; any one of them goes if there are
+// more, and may be tried again earlier.
+const maxQuiet = 10_000
+
+func (b *behindHand[K, V]) leaveAlone(rk string, d time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.quiet) >= maxQuiet {
+		for k := range b.quiet {
+			delete(b.quiet, k)
+			break
+		}
+	}
+	b.quiet[rk] = later(local.Now(), d)
+}
+
+// once reports whether the caller is the first for this key within d.
+func (b *behindHand[K, V]) once(rk string, d time.Duration) bool {
+	now := local.Now()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if until, ok := b.touched[rk]; ok && now < until {
+		return false
+	}
+	if len(b.touched) >= maxQuiet {
+		for k := range b.touched {
+			delete(b.touched, k)
+			break
+		}
+	}
+	b.touched[rk] = later(now, d)
+	return true
+}
+
+// run runs f behind the caller's back, unless there is too much to do already.
+func (b *behindHand[K, V]) run(f func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed || b.small >= refreshesAtOnce {
+		return
+	}
+	b.small++
+	b.wg.Go(func() {
+		defer func() {
+			b.mu.Lock()
+			b.small--
+			b.mu.Unlock()
+		}()
+		f()
+	})
+}
+
+// close waits for what is under way, which flights.Close has ended.
+func (b *behindHand[K, V]) close() {
+	b.mu.Lock()
+	b.closed = true
+	b.mu.Unlock()
+	b.stop()
+	b.wg.Wait()
+}

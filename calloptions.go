@@ -1,0 +1,137 @@
+package cache
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// ReadOption changes one read: [SkipLocal], [AllowStale], [MaxAge], [Report].
+// Each is a LoadOption too.
+type ReadOption interface {
+	LoadOption
+	readOption()
+}
+
+// WriteOption changes one write: [TTL], [Tags]. Each is a LoadOption too: it
+// then holds for what the load stores.
+type WriteOption interface {
+	LoadOption
+	writeOption()
+}
+
+// LoadOption changes one read that may load.
+type LoadOption interface {
+	applyCall(*callOptions)
+}
+
+// callOptions is what the options of one call amount to.
+type callOptions struct {
+	skipLocal  bool
+	allowStale bool
+	maxAge     time.Duration
+	hasMaxAge  bool
+	report     *Info
+	peek       bool // fill nothing
+	uncounted  bool // no request for the metrics
+	refresh    bool // loads for nobody who waits
+	behind     bool // and only if nobody else does
+	behindAge  time.Duration
+	ttl        time.Duration
+	hasTTL     bool
+	tags       []string
+	errs       []error
+}
+
+// noOptions are those of a call without any. Nothing changes options once they are
+// collected.
+var noOptions callOptions
+
+// invalid is every mistake among the options.
+func (o *callOptions) invalid() error { return errors.Join(o.errs...) }
+
+func (o *callOptions) mistake(format string, args ...any) {
+	o.errs = append(o.errs, fmt.Errorf("%w: "+format, append([]any{ErrInvalidOption}, args...)...))
+}
+
+// collect applies options of any kind, the last one of a kind wins.
+func collect[O LoadOption](opts []O) (o callOptions, err error) {
+	for _, opt := range opts {
+		if any(opt) == nil {
+			o.mistake("a call option is nil")
+			continue
+		}
+		opt.applyCall(&o)
+	}
+	return o, o.invalid()
+}
+
+type skipLocal struct{}
+
+func (skipLocal) readOption()              {}
+func (skipLocal) applyCall(o *callOptions) { o.skipLocal = true }
+
+// SkipLocal reads past the local tier. What is found still fills it. A LocalOnly
+// cache then has nothing to look into.
+func SkipLocal() ReadOption { return skipLocal{} }
+
+type allowStale struct{}
+
+func (allowStale) readOption()              {}
+func (allowStale) applyCall(o *callOptions) { o.allowStale = true }
+
+// AllowStale accepts a value whose life is over, as long as a stale window of the
+// strategy keeps it, without asking the source.
+func AllowStale() ReadOption { return allowStale{} }
+
+type maxAge time.Duration
+
+func (maxAge) readOption() {}
+func (d maxAge) applyCall(o *callOptions) {
+	if d < 0 {
+		o.mistake("MaxAge(%v) is negative: MaxAge(0) always loads", time.Duration(d))
+	}
+	o.maxAge, o.hasMaxAge = time.Duration(d), true
+}
+
+// MaxAge takes only a value stored at most d ago. MaxAge(0) always loads, and
+// does not share a load that began earlier.
+func MaxAge(d time.Duration) ReadOption { return maxAge(d) }
+
+type report struct{ info *Info }
+
+func (report) readOption() {}
+func (r report) applyCall(o *callOptions) {
+	if r.info == nil {
+		o.mistake("Report needs an Info to fill in")
+	}
+	o.report = r.info
+}
+
+// Report fills in info with where this answer came from, also when the read
+// fails. It holds for one key: a batch refuses it.
+func Report(info *Info) ReadOption { return report{info} }
+
+type ttl time.Duration
+
+func (ttl) writeOption() {}
+func (d ttl) applyCall(o *callOptions) {
+	if d > 0 && time.Duration(d) < time.Millisecond {
+		o.mistake("TTL(%v) is shorter than 1 ms, the shortest life in Redis", time.Duration(d))
+	}
+	o.ttl, o.hasTTL = time.Duration(d), true
+}
+
+// TTL gives what this call stores a life of d, exactly: jitter spreads only the
+// lives that the strategy chooses. Fractions of a millisecond are cut off. d ≤ 0
+// means already over: nothing is stored and the old value is removed.
+func TTL(d time.Duration) WriteOption { return ttl(d) }
+
+type tags []string
+
+func (tags) writeOption()               {}
+func (t tags) applyCall(o *callOptions) { o.tags = append([]string(nil), t...) }
+
+// Tags stores the value as a member of these groups; see
+// [Cache.InvalidateTags].
+func Tags(names ...string) WriteOption { return tags(names) }

@@ -1,0 +1,64 @@
+package cache
+
+import (
+	"errors"
+	"net/netip"
+	"reflect"
+	"time"
+)
+
+// A value in the local tier is one for all who read it. Where it is copied, a copy goes in
+// and each reader gets one of its own, so that nobody can change what others read. Who
+// copies is Source.Clone, or else, with WithCloning, the codec.
+
+// cloner copies a value; ok is false if that is not possible. A nil one stands for values
+// that are shared.
+type cloner[V any] func(val V) (copied V, ok bool)
+
+var errUncopied = errors.New("cache: the codec can't copy a value of its own")
+
+func (c *Cache[K, V]) chooseCloning(cfg *config) {
+	switch {
+	case c.src.Clone != nil:
+		c.clone = func(v V) (V, bool) { return c.src.Clone(v), true }
+	case !cfg.cloning || isConstant(reflect.TypeFor[V]()) || isNil(c.codec):
+	default:
+		if ch, ok := c.codec.(interface{ CheckType(reflect.Type) error }); ok && cfg.localOnly {
+			if err := ch.CheckType(reflect.TypeFor[V]()); err != nil {
+				cfg.mistake("WithCloning copies by the codec: %w", err)
+			}
+		}
+		c.clone = c.cloneByCodec
+	}
+}
+
+func (c *Cache[K, V]) cloneByCodec(v V) (copied V, ok bool) {
+	data, err := c.marshal("", nil, v)
+	if err == nil {
+		copied, err = c.unmarshal("", data)
+	}
+	return copied, err == nil
+}
+
+// isConstant reports whether no value of a type can be modified by who has a copy of it:
+// there is nothing behind it that copies share.
+func isConstant(t reflect.Type) bool {
+	switch t {
+	case reflect.TypeFor[time.Time](), reflect.TypeFor[netip.Addr](), reflect.TypeFor[netip.AddrPort](), reflect.TypeFor[netip.Prefix]():
+		return true // what is behind these does not change
+	}
+	switch t.Kind() {
+	case reflect.Array:
+		return isConstant(t.Elem())
+	case reflect.Struct:
+		for i := range t.NumField() {
+			if !isConstant(t.Field(i).Type) {
+				return false
+			}
+		}
+		return true
+	case reflect.Pointer, reflect.Slice, reflect.Map, reflect.Interface, reflect.Chan, reflect.Func, reflect.UnsafePointer, reflect.Invalid:
+		return false
+	}
+	return true
+}

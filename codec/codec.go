@@ -1,0 +1,86 @@
+// Package codec turns values into bytes and back.
+//
+// A cache has one [Codec]. JSON is the default, Raw that for strings and []byte.
+// Compressed and Encrypted wrap another codec:
+//
+//	codec.Encrypted(codec.Compressed(codec.Msgpack()), key)
+//
+// In this order, since what is encrypted can't be compressed.
+//
+// The local tier holds values as they are, Redis what a codec makes of them. A
+// codec that loses a part of a value in silence makes the two disagree; those of
+// this package find out from the type, and cache.New refuses it. The option
+// [Lossy] accepts the loss.
+//
+// To write a codec, implement [Codec] or use [Func], and have package codectest
+// check it.
+package codec
+
+import "reflect"
+
+// Codec turns values of a cache's type V into bytes and back. It is used by many
+// goroutines at once.
+type Codec interface {
+	// Name is part of what identifies a record: values written under another
+	// name are misses. It must never change.
+	Name() string
+	// Marshal appends the encoded v, a V, to dst.
+	Marshal(dst []byte, v any) ([]byte, error)
+	// Unmarshal decodes data into v, a *V. It must neither modify data nor keep
+	// any part of it.
+	Unmarshal(data []byte, v any) error
+}
+
+// TypeChecker is what a codec implements that can tell beforehand which types it
+// can't hold. cache.New asks it.
+type TypeChecker interface {
+	CheckType(t reflect.Type) error
+}
+
+// KeyBound is what a codec implements that binds the bytes to the Redis key they
+// are stored under, as Encrypted does. The cache then calls these methods only.
+type KeyBound interface {
+	MarshalFor(redisKey string, dst []byte, v any) ([]byte, error)
+	UnmarshalFor(redisKey string, data []byte, v any) error
+}
+
+// checkInner is CheckType of a codec that is wrapped.
+func checkInner(wrapper string, inner Codec, t reflect.Type) error {
+	if isNil(inner) {
+		return errorf("%s wraps nil: give it a codec, such as codec.JSON()", wrapper)
+	}
+	if c, ok := inner.(TypeChecker); ok {
+		return c.CheckType(t)
+	}
+	return nil
+}
+
+func isNil(c Codec) bool {
+	if c == nil {
+		return true
+	}
+	v := reflect.ValueOf(c)
+	return v.Kind() == reflect.Pointer && v.IsNil()
+}
+
+// marshalFor calls the method that a codec wants to be called by.
+func marshalFor(c Codec, redisKey string, dst []byte, v any) ([]byte, error) {
+	if kb, ok := c.(KeyBound); ok {
+		return kb.MarshalFor(redisKey, dst, v)
+	}
+	return c.Marshal(dst, v)
+}
+
+func unmarshalFor(c Codec, redisKey string, data []byte, v any) error {
+	if kb, ok := c.(KeyBound); ok {
+		return kb.UnmarshalFor(redisKey, data, v)
+	}
+	return c.Unmarshal(data, v)
+}
+
+func innerName(c Codec) string {
+	if isNil(c) {
+		return "nil"
+	}
+	return c.Name()
+}

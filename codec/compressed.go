@@ -1,0 +1,135 @@
+package codec
+
+import (
+	"reflect"
+	"sync"
+
+	"github.com/klauspost/compress/s2"
+)
+
+const (
+	defaultThreshold = 1 << 10
+	defaultMaxSize   = 64 << 20
+
+	plain  = 0 // marker of a record that is not compressed
+	packed = 1
+)
+
+// Compressed compresses what inner encodes, with S2, where that makes it smaller.
+// Reading is bounded: a record that would decompress to more than MaxSize is an
+// error before anything is allocated.
+func Compressed(inner Codec, opts ...CompressedOption) Codec {
+	c := &compressed{inner: inner, threshold: defaultThreshold, maxSize: defaultMaxSize}
+	for _, o := range opts {
+		if o != nil {
+			o(c)
+		}
+	}
+	return c
+}
+
+// CompressedOption changes [Compressed].
+type CompressedOption func(*compressed)
+
+// Threshold is the size in bytes from which on compression is tried. The default
+// is 1 KiB.
+func Threshold(n int) CompressedOption { return func(c *compressed) { c.threshold = n } }
+
+// MaxSize bounds what a record may decompress to, in bytes. The default is 64 MiB.
+func MaxSize(n int) CompressedOption { return func(c *compressed) { c.maxSize = n } }
+
+type compressed struct {
+	inner              Codec
+	threshold, maxSize int
+}
+
+func (c *compressed) Name() string { return "s2(" + innerName(c.inner) + ")" }
+
+func (c *compressed) Marshal(dst []byte, v any) ([]byte, error) { return c.MarshalFor("", dst, v) }
+
+func (c *compressed) Unmarshal(data []byte, v any) error { return c.UnmarshalFor("", data, v) }
+
+// scratch holds buffers between uses. What is in them never leaves: results are
+// copied out.
+var scratch = sync.Pool{New: func() any { return new([]byte) }}
+
+func putScratch(p *[]byte, b []byte) {
+	if cap(b) <= 1<<20 {
+		*p = b[:0]
+		scratch.Put(p)
+	}
+}
+
+func (c *compressed) MarshalFor(redisKey string, dst []byte, v any) ([]byte, error) {
+	start := len(dst)
+	out, err := marshalFor(c.inner, redisKey, append(dst, plain), v)
+	if err != nil {
+		return dst, err
+	}
+	body := out[start+1:]
+	if len(body) > c.maxSize {
+		return dst, errorf("%d bytes to compress, and codec.MaxSize allows %d", len(body), c.maxSize)
+	}
+	if len(body) < c.threshold || len(body) == 0 {
+		return out, nil
+	}
+	p := scratch.Get().(*[]byte)
+	need := s2.MaxEncodedLen(len(body))
+	if need < 0 {
+		scratch.Put(p)
+		return out, nil
+	}
+	buf := *p
+	if cap(buf) < need {
+		buf = make([]byte, need)
+	}
+	block := s2.Encode(buf[:need], body)
+	if len(block) < len(body) {
+		out[start] = packed
+		out = append(out[:start+1], block...)
+	}
+	putScratch(p, buf)
+	return out, nil
+}
+
+func (c *compressed) UnmarshalFor(redisKey string, data []byte, v any) error {
+	if len(data) == 0 {
+		return errorf("a compressed record is empty")
+	}
+	body := data[1:]
+	switch data[0] {
+	case plain:
+		return unmarshalFor(c.inner, redisKey, body, v)
+	case packed:
+	default:
+		return errorf("a compressed record begins with %#x", data[0])
+	}
+	n, err := s2.DecodedLen(body)
+	if err != nil {
+		return err
+	}
+	if n > c.maxSize {
+		return errorf("a record would decompress to %d bytes, and codec.MaxSize allows %d", n, c.maxSize)
+	}
+	p := scratch.Get().(*[]byte)
+	buf := *p
+	if cap(buf) < n {
+		buf = make([]byte, n)
+	}
+	out, err := s2.Decode(buf[:n], body)
+	if err == nil {
+		err = unmarshalFor(c.inner, redisKey, out, v)
+	}
+	putScratch(p, buf)
+	return err
+}
+
+func (c *compressed) CheckType(t reflect.Type) error {
+	if c.threshold < 0 {
+		return errorf("Threshold(%d) is negative: 0 compresses everything", c.threshold)
+	}
+	if c.maxSize <= 0 {
+		return errorf("MaxSize(%d) must be positive", c.maxSize)
+	}
+	return checkInner("Compressed", c.inner, t)
+}

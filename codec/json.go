@@ -1,0 +1,97 @@
+package codec
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"reflect"
+	"sync"
+)
+
+// JSON encodes with encoding/json, without escaping HTML. A field of type any
+// comes back as JSON has it: a number as float64 (json.Number with [UseNumber]),
+// a struct as a map.
+func JSON(opts ...JSONOption) Codec {
+	c := new(jsonCodec)
+	for _, o := range opts {
+		if o != nil {
+			o.applyJSON(c)
+		}
+	}
+	return c
+}
+
+// JSONOption changes [JSON]: [Lossy], [UseNumber], [DisallowUnknownFields].
+type JSONOption interface{ applyJSON(*jsonCodec) }
+
+type jsonOption func(*jsonCodec)
+
+func (f jsonOption) applyJSON(c *jsonCodec) { f(c) }
+
+// UseNumber decodes numbers in fields of type any as json.Number.
+func UseNumber() JSONOption { return jsonOption(func(c *jsonCodec) { c.useNumber = true }) }
+
+// DisallowUnknownFields makes a record with a field that V lacks a miss.
+func DisallowUnknownFields() JSONOption { return jsonOption(func(c *jsonCodec) { c.strict = true }) }
+
+type jsonCodec struct{ useNumber, strict, lossy bool }
+
+func (*jsonCodec) Name() string { return "json" }
+
+// jsonEncoder keeps a buffer and its encoder together.
+type jsonEncoder struct {
+	buf bytes.Buffer
+	enc *json.Encoder
+}
+
+var jsonEncoders = sync.Pool{New: func() any {
+	e := new(jsonEncoder)
+	e.enc = json.NewEncoder(&e.buf)
+	e.enc.SetEscapeHTML(false)
+	return e
+}}
+
+// maxPooled keeps one huge value from holding memory for ever.
+const maxPooled = 64 << 10
+
+func (*jsonCodec) Marshal(dst []byte, v any) ([]byte, error) {
+	e := jsonEncoders.Get().(*jsonEncoder)
+	e.buf.Reset()
+	if err := e.enc.Encode(v); err != nil {
+		// Not back to the pool: an encoder keeps some errors.
+		return dst, err
+	}
+	b := e.buf.Bytes()
+	dst = append(dst, b[:len(b)-1]...) // without the newline
+	if e.buf.Cap() <= maxPooled {
+		jsonEncoders.Put(e)
+	}
+	return dst, nil
+}
+
+func (c *jsonCodec) Unmarshal(data []byte, v any) error {
+	if !c.useNumber && !c.strict {
+		return json.Unmarshal(data, v)
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	if c.useNumber {
+		d.UseNumber()
+	}
+	if c.strict {
+		d.DisallowUnknownFields()
+	}
+	if err := d.Decode(v); err != nil {
+		return err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return errorf("JSON is followed by something else")
+	}
+	return nil
+}
+
+func (c *jsonCodec) CheckType(t reflect.Type) error {
+	if c.lossy {
+		return nil
+	}
+	return newTypeWalk(jsonRules{}).check(t)
+}

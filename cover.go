@@ -1,0 +1,110 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/delqhi/cache/internal/ages"
+	"github.com/delqhi/cache/internal/local"
+	"github.com/delqhi/cache/metrics"
+)
+
+// A value past its fresh life is of use in two ways: as an answer at once, in the
+// window of StaleWhileRevalidate or where the caller allows it, and as a cover for a
+// load that failed or is slow, in that of StaleIfError. Until one or the other is
+// decided it is kept at hand.
+
+// errSoftTimeout is the failure that a cover stands for while the load goes on.
+var errSoftTimeout = errors.New("cache: the load exceeded the soft timeout")
+
+// cover is a stale value.
+type cover[V any] struct {
+	ok   bool
+	ans  answer[V]
+	past time.Duration // since its fresh life ended
+	own  bool          // ans.val belongs to this caller alone
+}
+
+// answerStale answers with a stale value; failure is what it covers, nil if nothing.
+func (it *item[K, V]) answerStale(failure error) {
+	it.answered(it.cover.ans)
+	it.own = it.cover.own
+	it.ans.info.Stale, it.ans.info.LoadErr = true, failure
+	it.ans.info.TTL = 0
+}
+
+// covers reports whether an item has a stale value for a failure.
+func (c *Cache[K, V]) covers(it *item[K, V], failure error) bool {
+	return it.cover.ok && coverable(failure) && c.policy.AllowsStale(it.cover.past, true)
+}
+
+// localCover finds a stale value in the local tier. It is used where Redis can't say
+// what became of it: what was replaced or invalidated was dropped, as far as this
+// process has heard.
+func (c *Cache[K, V]) localCover(it *item[K, V], o *callOptions) {
+	if c.local == nil || c.policy.StaleFor() == 0 || o.skipLocal {
+		return
+	}
+	e, ok := c.local.Any(it.key)
+	if !ok || e.Meta == nil || e.Meta.Absent || it.at >= e.Meta.Stale || c.verdictOf(e.Meta, it.at) == ages.Gone {
+		return
+	}
+	info := localInfo(e, it.at)
+	if o.tooOld(info) {
+		return
+	}
+	it.cover = cover[V]{ok: true, ans: answer[V]{val: e.Value, info: info}, past: time.Duration(it.at - e.Expires)}
+}
+
+// remoteCover keeps a stale record.
+func (it *item[K, V]) remoteCover(f *found[V], o *callOptions) {
+	if !o.tooOld(f.ans.info) {
+		it.cover = cover[V]{ok: true, ans: f.ans, past: f.past(), own: true}
+	}
+}
+
+// serveStale answers with the stale value where it may be the answer at once, and has
+// it loaded anew behind the caller's back.
+func (c *Cache[K, V]) serveStale(ctx context.Context, it *item[K, V], o *callOptions) bool {
+	if !it.cover.ok {
+		return false
+	}
+	behind := !o.peek && c.policy.AllowsStale(it.cover.past, false)
+	if !behind && !o.allowStale {
+		return false
+	}
+	it.answerStale(nil)
+	tier := &c.stats.remoteHits
+	if it.ans.info.Tier == metrics.Local {
+		tier = &c.stats.localHits
+	}
+	c.countHit(tier, it.ans.info, o)
+	if behind && !o.allowStale {
+		c.behind.refresh(ctx, it.key, it.rk, it.ans.info.Age)
+	}
+	return true
+}
+
+// due reports whether a local entry is to be loaded anew ahead of its end, and its
+// age.
+func (c *Cache[K, V]) due(e *local.Entry[V], at int64) (age time.Duration, due bool) {
+	if e.Meta == nil || e.Meta.Fresh == 0 {
+		return 0, false
+	}
+	age = time.Duration(at - e.Stored)
+	return age, c.policy.ShouldRefresh(age, e.Meta.Fresh, e.Meta.Cost, c.draw())
+}
+
+// draw returns a random number where a strategy wants one.
+func (c *Cache[K, V]) draw() float64 {
+	if c.policy.EarlyExpiration == 0 {
+		return 0
+	}
+	return c.rand()
+}
+
+// refreshesAhead reports whether entries are loaded anew ahead of their ends.
+func (c *Cache[K, V]) refreshesAhead() bool {
+	return c.job != nil && (c.policy.RefreshAhead > 0 || c.policy.EarlyExpiration > 0)
+}

@@ -1,0 +1,200 @@
+package cache
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/delqhi/cache/internal/errs"
+	"github.com/delqhi/cache/metrics"
+)
+
+// The errors that a program tells apart with errors.Is. No message of this
+// package contains a key or a value.
+var (
+	// ErrMiss: the cache has no answer, and there was nothing to load it with.
+	ErrMiss = errors.New("cache: miss")
+
+	// ErrNotFound: the source says that there is no such thing. A loader returns
+	// it (wrapped or not) to say so; a read returns it, also from the cache,
+	// for as long as strategy.NotFoundTTL says.
+	ErrNotFound = errors.New("cache: not found")
+
+	// ErrClosed: the cache was closed.
+	ErrClosed = errs.ErrClosed
+
+	// ErrInvalidOption: an argument that can't be, to New or to a call.
+	ErrInvalidOption = errs.ErrInvalidOption
+
+	// ErrUnavailable: Redis could not be asked or told; the reason is wrapped.
+	// A read without a loader matches ErrMiss as well.
+	ErrUnavailable = errs.ErrUnavailable
+
+	// ErrOverload: more loads are waiting than WithLoadLimit allows.
+	ErrOverload = errors.New("cache: overload")
+
+	// ErrTooLarge: the encoded value exceeds WithMaxValueSize. Nothing was sent.
+	ErrTooLarge = errors.New("cache: value too large")
+)
+
+// PanicError is what every caller of a load gets that panicked.
+type PanicError struct {
+	Value any    // what the load panicked with
+	Stack []byte // where, as debug.Stack formats it
+}
+
+func (e *PanicError) Error() string { return fmt.Sprintf("cache: load panicked: %v", e.Value) }
+
+// Unwrap returns Value where it is an error.
+func (e *PanicError) Unwrap() error {
+	err, _ := e.Value.(error)
+	return err
+}
+
+// BatchError is the error of an operation on several keys: what went wrong for
+// which. Keys that are not in it succeeded.
+type BatchError[K comparable] struct {
+	Errs map[K]error // never empty
+}
+
+// For returns the error of one key, nil if there is none. It may be called on a
+// nil BatchError.
+func (e *BatchError[K]) For(key K) error {
+	if e == nil {
+		return nil
+	}
+	return e.Errs[key]
+}
+
+// Error counts the keys and quotes the distinct errors, never a key.
+func (e *BatchError[K]) Error() string {
+	texts := make([]string, 0, 1)
+	for _, err := range e.Unwrap() {
+		if s := err.Error(); !slices.Contains(texts, s) {
+			texts = append(texts, s)
+		}
+	}
+	slices.Sort(texts)
+	const most = 3
+	if n := len(texts); n > most {
+		texts = append(texts[:most], fmt.Sprintf("and %d more", n-most))
+	}
+	return fmt.Sprintf("cache: %d keys failed: %s", len(e.Errs), strings.Join(texts, "; "))
+}
+
+// Unwrap returns the distinct errors, so that errors.Is and errors.As look into
+// each.
+func (e *BatchError[K]) Unwrap() []error {
+	if e == nil {
+		return nil
+	}
+	var out []error
+	seen := make(map[any]bool, 1)
+	for _, err := range e.Errs {
+		// Errors of a comparable type are told apart by identity; others stay.
+		if id, ok := identity(err); ok {
+			if seen[id] {
+				continue
+			}
+			seen[id] = true
+		}
+		out = append(out, err)
+	}
+	return out
+}
+
+// batchError returns e as an error, nil without entries.
+func batchError[K comparable](failed map[K]error) error {
+	if len(failed) == 0 {
+		return nil
+	}
+	return &BatchError[K]{Errs: failed}
+}
+
+// opError says where an operation failed.
+type opError struct {
+	cache string
+	op    string
+	tier  metrics.Tier
+	err   error
+}
+
+func (e *opError) Error() string {
+	if e.tier == metrics.None {
+		return fmt.Sprintf("cache %q: %s: %v", e.cache, e.op, e.err)
+	}
+	return fmt.Sprintf("cache %q: %s: %v: %v", e.cache, e.op, e.tier, e.err)
+}
+
+func (e *opError) Unwrap() error { return e.err }
+
+// unavailable wraps what the remote tier answered. An end of the caller's own
+// context stays what it is.
+type unavailableError struct{ err error }
+
+func (e *unavailableError) Error() string   { return "redis unavailable: " + e.err.Error() }
+func (e *unavailableError) Unwrap() []error { return []error{ErrUnavailable, e.err} }
+
+// missError is a miss whose reason is that Redis could not be asked.
+type missError struct{ err error }
+
+func (e *missError) Error() string   { return "miss: " + e.err.Error() }
+func (e *missError) Unwrap() []error { return []error{ErrMiss, e.err} }
+
+// absentError is the answer that there is no such thing. It matches ErrNotFound,
+// what the loader returned, and those errors of strategy.NotFoundTTL that the
+// loader's matched, also when the answer comes from the cache.
+type absentError struct {
+	cache   string
+	err     error   // the loader's; nil when the answer comes from the cache
+	reasons []error // of NotFoundTTL's list
+}
+
+func (e *absentError) Error() string {
+	if e.err != nil {
+		return fmt.Sprintf("cache %q: not found: %v", e.cache, e.err)
+	}
+	return fmt.Sprintf("cache %q: not found", e.cache)
+}
+
+func (e *absentError) Unwrap() []error {
+	out := append([]error{ErrNotFound}, e.reasons...)
+	if e.err != nil {
+		out = append(out, e.err)
+	}
+	return out
+}
+
+// elsewhereError is the failure of a load that another process did while this one
+// waited for it. That process has the error itself; only its text is passed on.
+type elsewhereError struct{ cache, text string }
+
+func (e *elsewhereError) Error() string {
+	if e.text == "" {
+		return fmt.Sprintf("cache %q: the load failed in another process", e.cache)
+	}
+	return fmt.Sprintf("cache %q: the load failed in another process: %s", e.cache, e.text)
+}
+
+// uncoverableError marks a failure that no stale value may cover: see Load.NoStale.
+type uncoverableError struct{ err error }
+
+func (e *uncoverableError) Error() string { return e.err.Error() }
+func (e *uncoverableError) Unwrap() error { return e.err }
+
+func coverable(err error) bool {
+	_, no := err.(*uncoverableError)
+	return !no
+}
+
+// unsupported is the error of what this version does not do.
+func unsupported(what string) error {
+	return fmt.Errorf("cache: %s: %w", what, errors.ErrUnsupported)
+}
+
+// identity returns err as a map key where that is possible.
+func identity(err error) (any, bool) {
+	return err, err != nil && reflect.ValueOf(err).Comparable()
+}

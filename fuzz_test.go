@@ -1,0 +1,64 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/delqhi/cache/codec"
+	"github.com/delqhi/cache/internal/frame"
+	"github.com/delqhi/cache/internal/remote"
+)
+
+// Whatever bytes stand at a key, and whatever payload a valid frame of this cache
+// carries: a read neither panics nor fails, and a loader's value takes their place.
+func FuzzAnyBytesInRedis(f *testing.F) {
+	type value struct {
+		ID   int64
+		Tags []string
+		Any  any
+	}
+	store := remote.NewMemory()
+	var caches []*Cache[string, value]
+	for _, cd := range []codec.Codec{codec.JSON(), codec.Msgpack(), codec.Encrypted(codec.Compressed(codec.JSON(), codec.Threshold(0)), make([]byte, 32))} {
+		c, err := build("fuzz", SourceFunc(func(context.Context, string) (value, error) { return value{ID: 42}, nil }),
+			[]Option{WithCodec(cd), WithMaxValueSize(1 << 20)}, func(*config) remote.Store { return store })
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Cleanup(func() { c.Close() })
+		caches = append(caches, c)
+	}
+	f.Add([]byte("OK"), uint8(0))
+	f.Add([]byte(`{"ID":1}`), uint8(1))
+	f.Add([]byte{0x81, 0xa2, 'I', 'D', 1}, uint8(1))
+	f.Add([]byte{3, 'a', 'b', 'c'}, uint8(2))
+	f.Add(frame.AppendLease(nil, frame.ID{}), uint8(0))
+	f.Fuzz(func(t *testing.T, data []byte, how uint8) {
+		ctx := t.Context()
+		for _, c := range caches {
+			rk := c.RedisKey("k")
+			raw := data
+			if kind := frame.Kind(how % 3); kind != 0 { // a valid frame around it
+				s, err := c.stamp(ctx)
+				if err != nil {
+					t.Fatal(err)
+				}
+				h := c.header(kind, life{fresh: time.Minute}, time.Now().UnixMicro(), s)
+				raw, _ = frame.Finish(append(frame.AppendHeader(nil, &h), data...), 0, rk)
+			}
+			if len(raw) == 36 && raw[0] == 0xC5 {
+				raw = raw[:35] // a lease: the read would wait for its holder
+			}
+			store.Do(ctx, []remote.Command{{Op: remote.Set, Key: rk, Frame: raw}})
+			_, err := c.Peek(ctx, "k")
+			if err != nil && !errors.Is(err, ErrMiss) && !errors.Is(err, ErrNotFound) {
+				t.Fatalf("%s: Peek: %v", c.codec.Name(), err)
+			}
+			if v, gerr := c.Get(ctx, "k"); errors.Is(err, ErrMiss) && (gerr != nil || v.ID != 42) {
+				t.Fatalf("%s: Get: %+v, %v", c.codec.Name(), v, gerr)
+			}
+		}
+	})
+}

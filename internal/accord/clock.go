@@ -1,0 +1,175 @@
+package accord
+
+import (
+	"context"
+	"errors"
+
+	"github.com/delqhi/cache/internal/ages"
+	"github.com/delqhi/cache/internal/remote"
+)
+
+// ErrSuspect says that what was read together with the logical clock may be older than
+// what this process wrote. See [Accord.Reconcile].
+var ErrSuspect = errors.New("accord: Redis has gone back in time")
+
+// Look is a question about the logical clock that is under way.
+type Look struct {
+	asked ages.Token
+	at    int64
+	known remote.Known // before it was asked
+}
+
+// BeginLook is called before Redis is asked for names.Epoch, together with the
+// records that are to be judged by it.
+func (a *Accord) BeginLook() Look { return Look{a.Ages.Asked(), now(), a.Ages.Known()} }
+
+// EndLook takes the answer. If there is no epoch, or it can't be used, it is asked for
+// once more, in the way that makes one. The error says why it is not known.
+func (a *Accord) EndLook(ctx context.Context, l Look, reply remote.Reply) error {
+	if reply.Err != nil {
+		if a.fresh(now()) {
+			return nil // what is known is not too old yet
+		}
+		return reply.Err
+	}
+	e, ok := remote.ParseEpoch(reply.Record.Raw)
+	if l.known.Era != 0 && (!ok || e.Tick < l.known.Tick) {
+		a.evidence.raise() // it is not what it was, or has gone back in time
+		a.Suspect()
+		return ErrSuspect
+	}
+	if ok {
+		// A mark that is pending there strikes at once if Redis's clock is not known.
+		var redisNow int64
+		if e.All.Next != 0 {
+			redisNow, _ = a.cfg.Guard.Now(ctx, a.cfg.Names.Epoch)
+		}
+		if a.learnEpoch(e, redisNow, l) {
+			return nil
+		}
+	}
+	return a.AskMarks(ctx, nil)
+}
+
+func (a *Accord) learnEpoch(e remote.Epoch, redisNow int64, l Look) bool {
+	before := a.Ages.Known().Era
+	if !a.Ages.Learn(e, redisNow, l.asked, l.at) {
+		return false
+	}
+	a.learnedAt(before, l.at)
+	return true
+}
+
+// learnedAt is called when something was learned that was asked for at that time. In
+// another era nothing is worth anything that this process has.
+func (a *Accord) learnedAt(eraBefore uint64, at int64) {
+	for {
+		last := a.learned.Load()
+		if at <= last || a.learned.CompareAndSwap(last, at) {
+			break
+		}
+	}
+	if eraBefore != 0 && eraBefore != a.Ages.Known().Era {
+		a.flushed()
+	}
+}
+
+// askAgain is how often the logical clock is asked for if each answer is overtaken by
+// another one.
+const askAgain = 5
+
+// AskMarks asks for the logical clock and for the marks of tags.
+func (a *Accord) AskMarks(ctx context.Context, tags []string) error {
+	for range askAgain {
+		l := a.BeginLook()
+		before := a.Ages.Known()
+		m, err := a.cfg.Guard.Marks(ctx, a.cfg.Names, before, tags)
+		if err != nil {
+			return err
+		}
+		if a.Ages.LearnMarks(tags, &m, l.asked, l.at) {
+			a.learnedAt(before.Era, l.at)
+			return nil
+		}
+	}
+	return errOvertaken
+}
+
+// JudgeNow judges one record by an answer of Redis that is asked for now.
+func (a *Accord) JudgeNow(ctx context.Context, era uint64, stamp int64, tags []string) (ages.Verdict, int64, error) {
+	at := now()
+	m, err := a.cfg.Guard.Marks(ctx, a.cfg.Names, a.Ages.Known(), tags)
+	if err != nil {
+		return ages.Unknown, 0, err
+	}
+	v, until := ages.JudgeBy(&m, era, stamp, at, now())
+	return v, until, nil
+}
+
+// fresh reports whether what is known of the logical clock may be used to judge what
+// others write.
+func (a *Accord) fresh(now int64) bool {
+	if _, _, ok := a.Ages.Stamp(); !ok {
+		return false
+	}
+	learned := a.learned.Load()
+	return a.Hearing(now) || learned != never && now-learned < int64(clockAge)
+}
+
+// Stamp returns the logical time for what begins now. It asks Redis only where nothing
+// is heard, once a second.
+func (a *Accord) Stamp(ctx context.Context) (era uint64, stamp int64, err error) {
+	if err := a.Reconcile(ctx); err != nil {
+		return 0, 0, err
+	}
+	if !a.fresh(now()) {
+		if err := a.AskMarks(ctx, nil); err != nil {
+			return 0, 0, err
+		}
+	}
+	era, stamp, ok := a.Ages.Stamp()
+	if !ok {
+		return 0, 0, errOvertaken
+	}
+	return era, stamp, nil
+}
+
+// OwnMarks takes the answer of this process's own mark, before it returns to its
+// caller: nothing that it hit is served from then on. l was begun before.
+func (a *Accord) OwnMarks(ctx context.Context, tags []string, m remote.Marks, l Look) error {
+	a.recent.NoteMarks(subjects(aTag, tags), l.at, now())
+	before := a.Ages.Known().Era
+	if a.Ages.LearnMarks(tags, &m, l.asked, l.at) {
+		a.learnedAt(before, l.at)
+	} else if err := a.AskMarks(ctx, tags); err != nil {
+		// What it has done there is not known here, nor what else has been done: tell
+		// it again, and know nothing until then.
+		a.Ages.Forget()
+		a.UntoldMarks(tags, 0)
+		return err
+	}
+	a.marked(tags)
+	return nil
+}
+
+// heardMarks takes another process's mark.
+func (a *Accord) heardMarks(tags []string, m remote.Marks) {
+	if !a.Ages.Heard(tags, &m, now()) {
+		// Another era, or one that is not known yet: what there is may be of no use.
+		a.flushed()
+		a.nudge()
+		return
+	}
+	a.marked(tags)
+}
+
+// marked drops what a mark has hit. Entries with tags are judged when they are next
+// read; those without have to go now if the mark was one of everything. Loads under
+// way began before it, and no new reader may share them.
+func (a *Accord) marked(tags []string) {
+	if len(tags) == 0 {
+		a.flush()
+		return
+	}
+	a.cfg.Fences.MoveAll()
+}

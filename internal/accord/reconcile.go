@@ -1,0 +1,179 @@
+package accord
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/delqhi/cache/internal/remote"
+)
+
+// reconcileTime bounds a Reconcile, beside the timeouts of what it asks Redis.
+const reconcileTime = time.Second
+
+// tellAgain is how often a Reconcile tries to tell.
+const tellAgain = 4
+
+// ErrDoubted says of a key that Redis may have lost what this process wrote, and could
+// not be told again yet.
+var ErrDoubted = errors.New("accord: Redis may have lost what this process wrote")
+
+// doubts are the keys of acknowledged writes that are to be told again. Redis is not
+// believed about them meanwhile; other keys do not suffer from it.
+type doubts struct {
+	n    atomic.Int64
+	mu   sync.Mutex // guards keys; n is their number
+	keys map[string]struct{}
+}
+
+func (d *doubts) add(key string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.keys == nil {
+		d.keys = map[string]struct{}{}
+	}
+	d.keys[key] = struct{}{}
+	d.n.Store(int64(len(d.keys)))
+}
+
+func (d *doubts) remove(key string) {
+	if d.n.Load() == 0 {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.keys, key)
+	d.n.Store(int64(len(d.keys)))
+}
+
+// Doubted reports whether what Redis says of a key may be older than what this process
+// wrote. It costs one atomic load where nothing is doubted.
+func (a *Accord) Doubted(redisKey string) bool {
+	if a.doubted.n.Load() == 0 {
+		return false
+	}
+	a.doubted.mu.Lock()
+	defer a.doubted.mu.Unlock()
+	_, ok := a.doubted.keys[redisKey]
+	return ok
+}
+
+// suspicion is a reason to doubt, as often as there was one, until it is settled.
+type suspicion struct {
+	raised, settled atomic.Uint64
+}
+
+func (s *suspicion) raise() { s.raised.Add(1) }
+
+// open returns how many reasons there are, and whether there are some that are not settled.
+func (s *suspicion) open() (reasons uint64, open bool) {
+	reasons = s.raised.Load()
+	return reasons, reasons != s.settled.Load()
+}
+
+// settle settles that many reasons. Those that came since stay. It is not called by two at
+// a time.
+func (s *suspicion) settle(reasons uint64) { s.settled.Store(reasons) }
+
+// Suspect is called when Redis may be another one from now on, which lacks what this
+// process has written and Redis had acknowledged: a session has ended, Redis could not be
+// reached, or it has gone back in time.
+func (a *Accord) Suspect() {
+	a.suspicion.raise()
+}
+
+// reconciling is one Reconcile under way, for all who need it.
+type reconciling struct {
+	done chan struct{} // closed after err is written
+	err  error
+}
+
+// Reconcile makes sure, where that is in doubt, that Redis has nothing older than what
+// this process wrote or invalidated lately: before anything is read from it again. It is
+// done once for all who call meanwhile, and goes on if they leave.
+//
+//  1. this process invalidates a key; Redis acknowledges, and dies
+//  2. it comes back with what it had saved a while ago, the old value included
+//  3. a read of this process would find it
+func (a *Accord) Reconcile(ctx context.Context) error {
+	if _, suspect := a.suspicion.open(); !suspect {
+		return nil
+	}
+	r := a.beginReconciling()
+	if r == nil {
+		return remote.ErrGuardClosed
+	}
+	select {
+	case <-r.done:
+		return r.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (a *Accord) beginReconciling() *reconciling {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case a.closed:
+		return nil
+	case a.reconciling != nil:
+		return a.reconciling
+	}
+	r := &reconciling{done: make(chan struct{})}
+	a.reconciling = r
+	a.wg.Go(func() {
+		err := a.reconcile()
+		a.mu.Lock()
+		a.reconciling = nil
+		a.mu.Unlock()
+		r.err = err
+		close(r.done)
+	})
+	return r
+}
+
+func (a *Accord) reconcile() error {
+	ctx, cancel := context.WithTimeout(a.ctx, reconcileTime)
+	defer cancel()
+	reasons, _ := a.suspicion.open()
+	backs, back := a.evidence.open() // later: each is raised before the suspicion
+	if err := a.AskMarks(ctx, nil); err != nil {
+		return err
+	}
+	safe := int64(nothing)
+	if !back {
+		// Most suspicions are about a server that never was another one.
+		safe = a.look(ctx)
+	}
+	a.tellRecentAgain(safe)
+	// What can't be told now is doubted until it is. Others may write meanwhile, and are
+	// then looked at once more.
+	for range tellAgain {
+		if a.queue.Len() == 0 || a.tell(ctx) {
+			break
+		}
+	}
+	a.evidence.settle(backs)
+	a.suspicion.settle(reasons)
+	return nil
+}
+
+// Connections counts the connections to Redis, where this process has something to lose
+// by a new one: a server that was restarted between two operations shows in nothing else.
+func (a *Accord) Connections() uint64 {
+	if !a.recent.Any(now()) {
+		return 0
+	}
+	return a.cfg.Guard.Connections()
+}
+
+// clear forgets all doubts: everything was invalidated.
+func (d *doubts) clear() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	clear(d.keys)
+	d.n.Store(0)
+}

@@ -1,0 +1,347 @@
+package accord
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/delqhi/cache/internal/frame"
+	"github.com/delqhi/cache/internal/notice"
+	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/revoke"
+	"github.com/delqhi/cache/internal/untold"
+)
+
+const (
+	// maxUntold is how many keys and tags are remembered that Redis could not be told
+	// of. Beyond it everything is invalidated when Redis is back.
+	maxUntold = 10_000
+
+	// toldAtOnce is how many keys are told in one round trip.
+	toldAtOnce = 256
+
+	// What can't be told is tried again after these.
+	tellFirst = 100 * time.Millisecond
+	tellMost  = 5 * time.Second
+
+	// farewellTime bounds the last attempt, at Close.
+	farewellTime = 2 * time.Second
+)
+
+var errOvertaken = errors.New("accord: the logical clock changes faster than it can be read")
+
+// Noted remembers a write or an invalidation that Redis has acknowledged, and that was
+// sent after the local time sent: if Redis is another one soon, which may not know of it,
+// it is told again.
+func (a *Accord) Noted(it untold.Item, sent int64) { a.recent.Note(it, sent, now()) }
+
+// Untold takes a key whose write or invalidation Redis has not acknowledged. The local
+// tier is not asked for it until Redis has been told.
+func (a *Accord) Untold(it untold.Item) {
+	if a.queue.Add(it) {
+		a.cfg.Events.Overflowed()
+	}
+	a.start()
+	a.nudge()
+}
+
+// UntoldMarks takes tags, or everything if there are none, that Redis did not
+// acknowledge to be invalidated. What this process has of it is dropped now. number is
+// that of the notice, 0 if there was none.
+func (a *Accord) UntoldMarks(tags []string, number uint64) {
+	var numbers []uint64
+	if number != 0 {
+		numbers = []uint64{number}
+	}
+	if len(tags) == 0 {
+		a.queue.AddAll(numbers)
+	} else if a.queue.AddTags(subjects(aTag, tags), numbers) {
+		a.cfg.Events.Overflowed()
+	}
+	a.flush()
+	a.start()
+	a.nudge()
+}
+
+// UntoldPattern takes a pattern whose keys were not all invalidated.
+func (a *Accord) UntoldPattern(pattern string, numbers []uint64) {
+	if a.queue.AddTags(subjects(aPattern, []string{pattern}), numbers) {
+		a.cfg.Events.Overflowed()
+	}
+	a.start()
+	a.nudge()
+}
+
+// NotedPattern is Noted for a pattern, and OwnMarks includes it for tags.
+func (a *Accord) NotedPattern(pattern string, sent int64) {
+	a.recent.NoteMarks(subjects(aPattern, []string{pattern}), sent, now())
+}
+
+// To the queue, a pattern is as good as a tag: something without a key, of which the
+// last one counts. They are told apart by their first byte.
+const (
+	aTag     = "t"
+	aPattern = "p"
+)
+
+func subjects(kind string, names []string) []string {
+	out := make([]string, len(names))
+	for i, n := range names {
+		out[i] = kind + n
+	}
+	return out
+}
+
+func tagsAndPatterns(subjects []string) (tags, patterns []string) {
+	for _, s := range subjects {
+		if s[:1] == aTag {
+			tags = append(tags, s[1:])
+		} else {
+			patterns = append(patterns, s[1:])
+		}
+	}
+	return tags, patterns
+}
+
+// tellRecentAgain queues what this process has written lately. A session has begun: the
+// one before may have ended because a replica took over, which may lack what its master
+// had acknowledged. What was sent after the time safe is not told: see look.
+func (a *Accord) tellRecentAgain(safe int64) {
+	told := a.recent.Since(now(), safe)
+	switch {
+	case told.All || told.Lost:
+		a.queue.AddAll(nil)
+	default:
+		for _, it := range told.Items {
+			// What is to be told already is about something later.
+			if !a.queue.Has(it.Key) {
+				a.doubted.add(it.Key)
+				a.queue.Add(it)
+			}
+		}
+		a.queue.AddTags(told.Tags, nil)
+	}
+	if a.queue.Len() > 0 {
+		a.nudge()
+	}
+}
+
+// housekeeping does what has to be done from time to time, until the accord ends.
+func (a *Accord) housekeeping() {
+	t := time.NewTicker(beat)
+	defer t.Stop()
+	pause, next := tellFirst, time.Time{}
+	retry := time.NewTimer(time.Hour)
+	retry.Stop()
+	defer retry.Stop()
+	touch := false
+	for {
+		select {
+		case <-a.ctx.Done():
+			return
+		case <-t.C:
+			a.tally(false)
+			if a.cfg.Transport != None && a.inbox.Tick(now()) {
+				a.missed()
+			}
+			if touch = !touch; touch && a.Hearing(now()) {
+				// Everybody's look leaves a mark in Redis, by which it is noticed if
+				// Redis goes back in time. See remote.Epoch.
+				_ = a.AskMarks(a.ctx, nil)
+			}
+			a.firstLook()
+		case <-a.nudged:
+		case <-a.answers:
+			pause, next = tellFirst, time.Time{}
+		case <-retry.C:
+		}
+		if a.queue.Len() == 0 || time.Now().Before(next) {
+			continue
+		}
+		if a.tell(a.ctx) {
+			pause, next = tellFirst, time.Time{}
+			continue
+		}
+		next = time.Now().Add(pause)
+		retry.Reset(pause)
+		pause = min(2*pause, tellMost)
+	}
+}
+
+// tally publishes up to where this process's notices have been published.
+func (a *Accord) tally(closing bool) {
+	n, due := a.Outbox.Tally(closing)
+	if !due {
+		return
+	}
+	ctx := a.ctx
+	if err := a.cfg.Guard.Publish(ctx, remote.Tell{Channel: a.cfg.Names.Channel, Message: string(n.Append(nil))}); err != nil {
+		a.Outbox.Again()
+	}
+}
+
+// tell tells all that is untold, and reports whether nothing is left of it.
+func (a *Accord) tell(ctx context.Context) bool {
+	told := 0
+	for {
+		b := a.queue.Take(toldAtOnce)
+		if b.Empty() {
+			break
+		}
+		failed := a.tellBatch(ctx, &b, &told)
+		if !failed.Empty() {
+			a.queue.Return(failed)
+			return false
+		}
+	}
+	if told > 0 {
+		a.cfg.Events.Redone(told)
+	}
+	return a.queue.Len() == 0
+}
+
+// tellBatch tells a batch, settles what was told, and returns the rest.
+func (a *Accord) tellBatch(ctx context.Context, b *untold.Batch, told *int) (failed untold.Batch) {
+	done := untold.Batch{}
+	if b.All || len(b.Tags) > 0 {
+		if open, err := a.tellMarks(ctx, b); err != nil {
+			failed.All, failed.Tags, failed.Numbers = b.All, b.Tags, append(b.Numbers, open...)
+		} else {
+			if done.All, done.Tags = b.All, b.Tags; b.All {
+				a.doubted.clear() // they may have been replaced by it in the queue
+			}
+			a.Outbox.GiveUp(b.Numbers...)
+			*told += max(len(b.Tags), 1)
+		}
+	}
+	heads := make([]remote.Command, len(b.Items))
+	for i, it := range b.Items {
+		heads[i] = remote.Command{Op: remote.Head, Key: it.Key}
+	}
+	var cmds []remote.Command
+	var items []untold.Item
+	var numbers []uint64
+	for i, reply := range a.cfg.Guard.Do(ctx, heads) {
+		it := b.Items[i]
+		if reply.Err != nil {
+			failed.Items = append(failed.Items, it)
+			continue
+		}
+		if it.Token != "" && reply.Record.Seen().Token == it.Token {
+			// What was acknowledged is there: nothing was lost.
+			a.doubted.remove(it.Key)
+			done.Items = append(done.Items, it)
+			continue
+		}
+		encoded := it.Key[len(a.cfg.Names.Data):]
+		cmd := remote.Command{Op: remote.Release, Key: it.Key, Seen: reply.Record.Seen()}
+		var n uint64
+		cmd.Tell, n = revoke.Tell(a.Outbox, a.cfg.Names, notice.Dropped, encoded)
+		if reply.Record.State == remote.Missing || a.newer(ctx, &it, reply.Record) {
+			// Nothing to remove. Others may still have what was there before.
+			if err := a.cfg.Guard.Publish(ctx, cmd.Tell); err != nil {
+				a.Outbox.GiveUp(n)
+				failed.Items = append(failed.Items, it)
+				continue
+			}
+			a.Outbox.Done(n)
+			a.told(it, &done)
+			*told++
+			continue
+		}
+		cmds, items, numbers = append(cmds, cmd), append(items, it), append(numbers, n)
+	}
+	for i, reply := range a.cfg.Guard.Do(ctx, cmds) {
+		switch {
+		case reply.Err == nil && reply.OK:
+			a.Outbox.Done(numbers[i])
+			a.told(items[i], &done)
+			*told++
+		case reply.Err == nil:
+			// Somebody was faster: look again.
+			a.Outbox.GiveUp(numbers[i])
+			failed.Items = append(failed.Items, items[i])
+		default:
+			a.Outbox.Failed(numbers[i])
+			items[i].Numbers = append(items[i].Numbers, numbers[i])
+			failed.Items = append(failed.Items, items[i])
+		}
+	}
+	a.queue.Settle(done)
+	return failed
+}
+
+// tellMarks tells the tags, patterns, or everything, of a batch. open are the numbers of
+// notices that may or may not have been published.
+func (a *Accord) tellMarks(ctx context.Context, b *untold.Batch) (open []uint64, err error) {
+	tags, patterns := tagsAndPatterns(b.Tags)
+	if b.All || len(tags) > 0 {
+		l := a.BeginLook()
+		marks, n, err := a.revoke.Mark(ctx, tags)
+		if err != nil {
+			return []uint64{n}, err
+		}
+		if err := a.OwnMarks(ctx, tags, marks, l); err != nil {
+			return nil, err
+		}
+	}
+	for _, p := range patterns {
+		m, err := a.revoke.Pattern(ctx, p, a.cfg.Quote)
+		a.dropMatching(p)
+		if err != nil {
+			return append(open, m.Open...), err
+		}
+	}
+	return nil, nil
+}
+
+// told is called when Redis and the others know of a key. What this process has of it
+// is dropped before its local tier is used for it again.
+func (a *Accord) told(it untold.Item, done *untold.Batch) {
+	a.Outbox.GiveUp(it.Numbers...)
+	a.doubted.remove(it.Key)
+	a.drop(it.Key[len(a.cfg.Names.Data):])
+	done.Items = append(done.Items, it)
+}
+
+// newer reports whether a record is of a write or a load that began after a time of
+// Redis's clock, so that an invalidation from then does not concern it. If that clock has
+// gone back since, records may be from the future: then nobody knows.
+func (a *Accord) newer(ctx context.Context, it *untold.Item, rec remote.Record) bool {
+	at := it.At
+	if rec.State != remote.Found || at == 0 {
+		return false
+	}
+	h, err := frame.ReadHead(rec.Raw)
+	if err != nil || h.Kind != frame.Value && h.Kind != frame.Absence {
+		return false
+	}
+	if it.Acked {
+		// What was acknowledged is there in all likelihood: a record of about that time
+		// is rather one that came after it than one that a failover brought back.
+		at -= aboutThen
+	}
+	if h.Stored-int64(h.Cost) <= at {
+		return false
+	}
+	now, err := a.cfg.Guard.Now(ctx, it.Key)
+	return err == nil && h.Stored <= now+int64(clocksApart)
+}
+
+// aboutThen is by how much, in µs, two processes that write at the same time may date
+// what they write apart, by the time of an operation and by their estimates of Redis's
+// clock.
+const aboutThen = 250_000
+
+// clocksApart is how far two processes' estimates of Redis's clock may differ, in µs.
+const clocksApart = 1_000_000
+
+// farewell tells what can still be told.
+func (a *Accord) farewell() {
+	ctx, cancel := context.WithTimeout(a.ctx, farewellTime)
+	defer cancel()
+	if a.queue.Len() > 0 {
+		a.tell(ctx)
+	}
+	a.tally(true)
+}

@@ -1,0 +1,271 @@
+package ages
+
+import (
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/delqhi/cache/internal/remote"
+)
+
+// maxTags is how many tags' marks are remembered. Beyond it any one is forgotten, and
+// has to be asked for.
+const maxTags = 10_000
+
+// Token is a moment in the life of a Table, before which something was asked.
+type Token uint64
+
+// Table is what is known. All methods are safe for concurrent use. Local times are
+// nanoseconds of one monotonic clock.
+type Table struct {
+	gen atomic.Uint64 // written under mu
+
+	mu      sync.RWMutex // guards what follows
+	turn    Token        // moved when an era is adopted, and when everything is forgotten
+	known   bool
+	hearing bool
+	// What follows is kept when everything is forgotten, for it holds as long as the
+	// era does: a Redis that has lost a mark does not bring back what this process
+	// knew to be gone. But it is not complete any more.
+	epoch remote.Epoch // without All
+	all   mark
+	tags  map[string]tagMark
+	base  int64 // the clock when this session began to know
+	lost  int64 // the last time of which a forgotten tag's mark told
+}
+
+// tagMark is the mark of a tag when the clock was asOf.
+type tagMark struct {
+	mark
+	asOf int64
+}
+
+// NewTable returns a table that knows nothing, and does not hear.
+func NewTable() *Table {
+	return &Table{tags: map[string]tagMark{}}
+}
+
+// Known returns the highest that was ever seen of the latest era, for Redis to
+// notice that it went back: it is not forgotten. The zero value if nothing was.
+func (t *Table) Known() remote.Known {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return remote.Known{Era: t.epoch.Era, Tick: t.epoch.Tick, Clock: t.epoch.Clock}
+}
+
+// Stamp returns what an entry carries whose load or write begins now. ok is false if
+// nothing is known.
+func (t *Table) Stamp() (era uint64, stamp int64, ok bool) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if !t.known {
+		return 0, 0, false
+	}
+	return t.epoch.Era, t.epoch.Clock, true
+}
+
+// Generation moves whenever Judge may have come to answer otherwise, because something
+// was learned or forgotten. An entry that was judged after Generation returned g is, as
+// long as it returns g, what it was, up to the time that Judge gave. It costs one atomic
+// load.
+func (t *Table) Generation() uint64 { return t.gen.Load() }
+
+// Asked returns the token for an answer that is asked for after this call.
+func (t *Table) Asked() Token {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.turn
+}
+
+// Armed forgets everything, and says that from now on every mark that is made is
+// passed to Heard. It is also called when something may have been missed.
+func (t *Table) Armed() { t.forget(true) }
+
+// Forget forgets everything, and says that marks are not heard any more. Judge
+// answers Unknown until something is learned that is asked for after this.
+func (t *Table) Forget() { t.forget(false) }
+
+func (t *Table) forget(hearing bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.hearing = hearing
+	t.forgetLocked()
+}
+
+func (t *Table) forgetLocked() {
+	t.known = false
+	t.turn++
+	t.gen.Add(1)
+}
+
+// Learn learns an epoch. redisNow is Redis's clock in µs when it answered or a little
+// earlier, 0 if nobody knows: then what is pending is taken for due. The rest is as
+// with LearnMarks.
+func (t *Table) Learn(e remote.Epoch, redisNow int64, asked Token, at int64) (ok bool) {
+	if t.covers(&e) {
+		return true
+	}
+	return t.LearnMarks(nil, &remote.Marks{Epoch: e, Now: redisNow}, asked, at)
+}
+
+// covers reports whether e says nothing new: the usual case of an epoch that is read
+// with every entry.
+func (t *Table) covers(e *remote.Epoch) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	k := &t.epoch
+	return t.known && k.Era == e.Era && e.Tick <= k.Tick && e.Clock <= k.Clock && e.Floor <= k.Floor &&
+		e.All.Hard <= t.all.hard && e.All.Soft <= t.all.soft && e.All.Next <= t.all.hard
+}
+
+// LearnMarks learns what Redis answered to a Marks or Mark for these tags. asked was
+// taken before asking, and so was the local time at.
+//
+// If ok is false nothing was learned: the answer is of another era than the known
+// one, or nothing is known, and it may be older than what was adopted or forgotten since
+// it was asked for. Then ask again. An invalidation is not over until its own
+// answer, or a later one, was learned.
+func (t *Table) LearnMarks(tags []string, m *remote.Marks, asked Token, at int64) (ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if m.Epoch.Era == 0 || len(tags) != len(m.Tags) {
+		return false
+	}
+	if !t.known || t.epoch.Era != m.Epoch.Era {
+		if asked != t.turn {
+			return false
+		}
+		t.adoptLocked(&m.Epoch)
+	}
+	t.mergeLocked(tags, m, at)
+	return true
+}
+
+// Heard learns from the notice of a mark, which was heard at now. What is pending
+// strikes later by as long as the notice took. If ok is false, the epoch has to be
+// asked for. If that is because the notice does not belong to the known era, which may
+// be a new one, or an old one that came late, then nothing is known until the answer.
+func (t *Table) Heard(tags []string, m *remote.Marks, now int64) (ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if m.Epoch.Era == 0 || len(tags) != len(m.Tags) || t.epoch.Era != 0 && t.epoch.Era != m.Epoch.Era {
+		// Not only refused: an answer that was given before this mark must not be
+		// the first that is known, because the mark would be missed.
+		t.forgetLocked()
+		return false
+	}
+	if !t.known {
+		if !t.hearing {
+			return false
+		}
+		// The first notice of a session may begin its knowledge: what is made
+		// after it is heard after it. Were it dropped instead, then
+		//
+		//  1. the session begins; the epoch is asked for; Redis answers
+		//  2. somebody marks a tag; the notice is heard, and dropped
+		//  3. the answer arrives and is taken for complete
+		//
+		// It is of the era that was known last, or nothing was known yet. One of
+		// another era would be refused above: it may be a late one of an old era, and
+		// adopted it would bring back what that era took for good.
+		t.adoptLocked(&m.Epoch)
+	}
+	t.mergeLocked(tags, m, now)
+	return true
+}
+
+// adoptLocked begins to know e's era.
+func (t *Table) adoptLocked(e *remote.Epoch) {
+	if t.epoch.Era != e.Era {
+		t.epoch, t.all, t.lost = remote.Epoch{Era: e.Era}, mark{}, 0
+		clear(t.tags)
+	}
+	t.known = true
+	t.base = max(t.epoch.Clock, e.Clock)
+	t.turn++
+	t.gen.Add(1)
+}
+
+// mergeLocked learns m, of the known era.
+func (t *Table) mergeLocked(tags []string, m *remote.Marks, at int64) {
+	e, k := &m.Epoch, &t.epoch
+	more := e.Clock > k.Clock || e.Floor > k.Floor
+	k.Tick, k.Clock, k.Floor = max(k.Tick, e.Tick), max(k.Clock, e.Clock), max(k.Floor, e.Floor)
+	more = t.all.merge(localMark(e.All, m.Now, at), at) || more
+	for i, name := range tags {
+		more = t.mergeTagLocked(name, tagMark{localMark(m.Tags[i], m.Now, at), e.Clock}, at) || more
+	}
+	if more {
+		t.gen.Add(1)
+	}
+}
+
+func (t *Table) mergeTagLocked(name string, l tagMark, at int64) (more bool) {
+	old, ok := t.tags[name]
+	switch {
+	case ok:
+		more = old.merge(l.mark, at)
+		old.asOf = max(old.asOf, l.asOf)
+		t.tags[name] = old
+		return more
+	case l.asOf < t.lost || t.hearing && l.asOf < t.base:
+		// It may lack a mark that was heard and forgotten, or one from before
+		// the session.
+		return false
+	}
+	if len(t.tags) >= maxTags {
+		for victim, m := range t.tags { // any
+			t.lost = max(t.lost, m.greatest())
+			delete(t.tags, victim)
+			break
+		}
+	}
+	// A name that came with a notice is part of it.
+	t.tags[strings.Clone(name)] = l
+	// The tag may have been known, and forgotten, before an entry was judged; a
+	// mark of nothing changes nothing even then.
+	return l.mark != mark{}
+}
+
+// Judge judges an entry by its era, stamp and tags. Of what is Good or Stale, until is
+// when a mark that is pending makes it Gone, as far as is known; the greatest int64 if
+// there is none. It does not allocate.
+func (t *Table) Judge(era uint64, stamp int64, tags []string, now int64) (v Verdict, until int64) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	switch {
+	case !t.known:
+		return Unknown, 0
+	case era != t.epoch.Era:
+		// A later era begins above the clocks of those before, and nobody tells of
+		// it: the first that are met of it may be entries. They must not be
+		// thrown away as if they were old.
+		if era != 0 && stamp > t.epoch.Clock {
+			return Unknown, 0
+		}
+		return Gone, 0
+	case len(tags) > 0 && stamp < t.epoch.Floor:
+		return Gone, 0
+	}
+	v, until = t.all.judge(stamp, now)
+	// No mark is later than the clock, pending ones included.
+	if v == Gone || stamp >= t.epoch.Clock {
+		return v, until
+	}
+	complete := t.epoch.Clock
+	if t.hearing {
+		complete = t.base
+	}
+	unknown := false
+	for _, name := range tags {
+		m, ok := t.tags[name]
+		unknown = unknown || !ok || m.asOf < complete
+		// Also of what is not complete: marks only grow.
+		w, end := m.judge(stamp, now)
+		v, until = max(v, w), min(until, end)
+	}
+	if unknown && v != Gone {
+		return Unknown, 0
+	}
+	return v, until
+}

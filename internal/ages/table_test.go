@@ -1,0 +1,428 @@
+package ages
+
+import (
+	"fmt"
+	"math"
+	"testing"
+
+	"github.com/delqhi/cache/internal/remote"
+)
+
+const era = 7
+
+// at is an answer of Redis at a clock, with marks for tags.
+func at(clock int64, tags ...remote.Mark) *remote.Marks {
+	return &remote.Marks{Epoch: remote.Epoch{Era: era, Tick: clock, Clock: clock}, Tags: tags, Now: 1_000_000}
+}
+
+func hard(t int64) remote.Mark { return remote.Mark{Hard: t} }
+
+// want checks what Judge says of an entry of this era.
+func want(t *testing.T, tab *Table, v Verdict, stamp int64, tags ...string) {
+	t.Helper()
+	if got, _ := tab.Judge(era, stamp, tags, 0); got != v {
+		t.Errorf("stamp %d, tags %q: verdict %d, want %d", stamp, tags, got, v)
+	}
+}
+
+func learn(t *testing.T, tab *Table, m *remote.Marks, tags ...string) {
+	t.Helper()
+	if !tab.LearnMarks(tags, m, tab.Asked(), 0) {
+		t.Fatal("an answer of now is refused")
+	}
+}
+
+func hear(t *testing.T, tab *Table, m *remote.Marks, tags ...string) {
+	t.Helper()
+	if !tab.Heard(tags, m, 0) {
+		t.Fatal("a notice is refused")
+	}
+}
+
+func TestNothingIsKnownAtFirst(t *testing.T) {
+	tab := NewTable()
+	want(t, tab, Unknown, 5)
+	if _, _, ok := tab.Stamp(); ok {
+		t.Error("there is a stamp")
+	}
+	if k := tab.Known(); k != (remote.Known{}) {
+		t.Errorf("known: %+v", k)
+	}
+}
+
+func TestTheEpochJudgesEveryEntry(t *testing.T) {
+	tab := NewTable()
+	m := at(50)
+	m.Epoch.All, m.Epoch.Floor = remote.Mark{Hard: 10, Soft: 20}, 30
+	learn(t, tab, m)
+	want(t, tab, Gone, 9)
+	want(t, tab, Stale, 10)
+	want(t, tab, Stale, 19)
+	want(t, tab, Good, 20)
+	want(t, tab, Gone, 29, "t")
+	want(t, tab, Unknown, 30, "t")
+	want(t, tab, Unknown, 49, "t")
+	want(t, tab, Good, 50, "t")
+	want(t, tab, Good, 99, "t")
+	if e, s, ok := tab.Stamp(); e != era || s != 50 || !ok {
+		t.Errorf("stamp: %d %d %v", e, s, ok)
+	}
+}
+
+func TestAnotherEraIsGoneUnlessItMayBeLater(t *testing.T) {
+	tab := NewTable()
+	learn(t, tab, at(50))
+	for _, c := range []struct {
+		era   uint64
+		stamp int64
+		want  Verdict
+	}{{era, 50, Good}, {8, 50, Gone}, {8, 51, Unknown}, {0, 51, Gone}} {
+		if v, _ := tab.Judge(c.era, c.stamp, nil, 0); v != c.want {
+			t.Errorf("era %d, stamp %d: %d, want %d", c.era, c.stamp, v, c.want)
+		}
+	}
+}
+
+func TestATagIsJudgedByItsMark(t *testing.T) {
+	tab := NewTable()
+	learn(t, tab, at(50, remote.Mark{Hard: 40, Soft: 45}, remote.Mark{}), "a", "b")
+	want(t, tab, Gone, 39, "a")
+	want(t, tab, Gone, 39, "b", "a")
+	want(t, tab, Stale, 44, "a")
+	want(t, tab, Good, 45, "a")
+	want(t, tab, Good, 1, "b")
+	want(t, tab, Unknown, 44, "a", "c")
+	want(t, tab, Gone, 39, "c", "a") // whatever c says
+}
+
+func TestWithoutHearingAMarkHoldsForItsClockOnly(t *testing.T) {
+	tab := NewTable()
+	learn(t, tab, at(50, hard(40)), "a")
+	learn(t, tab, at(51))
+	want(t, tab, Unknown, 45, "a")
+	want(t, tab, Gone, 39, "a")
+	learn(t, tab, at(51, hard(40)), "a")
+	want(t, tab, Good, 45, "a")
+}
+
+func TestWhoHearsKeepsItsMarks(t *testing.T) {
+	tab := NewTable()
+	tab.Armed()
+	learn(t, tab, at(50, hard(40)), "a")
+	hear(t, tab, at(51, hard(51)), "b")
+	want(t, tab, Good, 45, "a")
+	want(t, tab, Gone, 50, "b")
+	want(t, tab, Unknown, 50, "c")
+	tab.Forget()
+	learn(t, tab, at(51))
+	want(t, tab, Unknown, 45, "a")
+}
+
+func TestOwnMarksHoldThoughOthersAreOnTheirWay(t *testing.T) {
+	tab := NewTable()
+	tab.Armed()
+	learn(t, tab, at(50, hard(1), hard(2)), "a", "b")
+	learn(t, tab, at(52, hard(52)), "a") // own; 51 has hit b
+	want(t, tab, Gone, 50, "a")
+	want(t, tab, Good, 50, "b")
+	g := tab.Generation()
+	hear(t, tab, at(51, hard(51)), "b")
+	want(t, tab, Gone, 50, "b")
+	if tab.Generation() == g {
+		t.Error("a mark that came late did not move the generation")
+	}
+}
+
+// A question that was asked before a mark was heard must not bring back a table
+// without it.
+func TestALateAnswerDoesNotUndoANotice(t *testing.T) {
+	t.Run("the tag was not known", func(t *testing.T) {
+		tab := NewTable()
+		tab.Armed()
+		learn(t, tab, at(50))
+		late := tab.Asked()
+		hear(t, tab, at(51, hard(51)), "a")
+		if !tab.LearnMarks([]string{"a"}, at(50, hard(3)), late, 0) {
+			t.Fatal("refused, although of the known era")
+		}
+		want(t, tab, Gone, 50, "a")
+	})
+	t.Run("nothing was known", func(t *testing.T) {
+		tab := NewTable()
+		tab.Armed()
+		late := tab.Asked()
+		hear(t, tab, at(51, hard(51)), "a")
+		tab.LearnMarks([]string{"b"}, at(50, hard(3)), late, 0)
+		want(t, tab, Gone, 50, "a")
+		want(t, tab, Unknown, 50, "b") // it is of before the session
+	})
+	t.Run("the tag was forgotten", func(t *testing.T) {
+		tab := NewTable()
+		tab.Armed()
+		learn(t, tab, at(50))
+		late := tab.Asked()
+		hear(t, tab, at(51, hard(51)), "a")
+		for i := 0; ; i++ { // until it is the one that goes
+			if _, ok := tab.tags["a"]; !ok {
+				break
+			}
+			learn(t, tab, at(51, hard(4)), fmt.Sprint("filler ", i))
+		}
+		tab.LearnMarks([]string{"a"}, at(50, hard(3)), late, 0)
+		want(t, tab, Unknown, 50, "a")
+	})
+}
+
+func TestAnAnswerFromBeforeTheSessionDoesNotBeginIt(t *testing.T) {
+	for name, begin := range map[string]func(*Table){"Armed": (*Table).Armed, "Forget": (*Table).Forget} {
+		tab := NewTable()
+		asked := tab.Asked()
+		begin(tab)
+		if tab.LearnMarks(nil, at(50), asked, 0) {
+			t.Errorf("%s: taken", name)
+		}
+		want(t, tab, Unknown, 60)
+		learn(t, tab, at(51))
+		if !tab.LearnMarks(nil, at(50), asked, 0) {
+			t.Errorf("%s: refused, although the era is known again", name)
+		}
+		if _, s, _ := tab.Stamp(); s != 51 {
+			t.Errorf("%s: the clock went back to %d", name, s)
+		}
+	}
+}
+
+func TestAnOldEraDoesNotComeBack(t *testing.T) {
+	tab := NewTable()
+	learn(t, tab, at(50))
+	late, soon := tab.Asked(), tab.Asked()
+	next := at(60)
+	next.Epoch.Era = 8
+	if !tab.LearnMarks(nil, next, soon, 0) {
+		t.Fatal("the new era is refused")
+	}
+	if tab.LearnMarks(nil, at(55), late, 0) {
+		t.Error("the old era came back")
+	}
+	want(t, tab, Gone, 55)
+	if k := tab.Known(); k != (remote.Known{Era: 8, Tick: 60, Clock: 60}) {
+		t.Errorf("known: %+v", k)
+	}
+	tab.Forget()
+	if tab.LearnMarks(nil, at(55), late, 0) {
+		t.Error("the old era came back when all was forgotten")
+	}
+}
+
+func TestANewEraBeginsWithNothing(t *testing.T) {
+	tab := NewTable()
+	m := at(50, hard(45))
+	m.Epoch.All.Hard, m.Epoch.Floor = 40, 40
+	learn(t, tab, m, "a")
+	learn(t, tab, &remote.Marks{Epoch: remote.Epoch{Era: 8, Tick: 20, Clock: 20}, Tags: []remote.Mark{{}}, Now: 1}, "a")
+	if v, _ := tab.Judge(8, 5, []string{"a"}, 0); v != Good {
+		t.Errorf("an entry of the new era has verdict %d", v)
+	}
+	if e, s, _ := tab.Stamp(); e != 8 || s != 20 {
+		t.Errorf("stamp: %d %d", e, s)
+	}
+}
+
+func TestANoticeOfAnotherEraLeavesNothingKnown(t *testing.T) {
+	tab := NewTable()
+	tab.Armed()
+	learn(t, tab, at(50))
+	asked := tab.Asked()
+	other := at(60)
+	other.Epoch.Era = 8
+	if tab.Heard(nil, other, 0) {
+		t.Error("believed")
+	}
+	want(t, tab, Unknown, 60)
+	if tab.LearnMarks(nil, at(50), asked, 0) {
+		t.Error("an answer from before the notice is taken")
+	}
+	learn(t, tab, other)
+	if e, _, _ := tab.Stamp(); e != 8 {
+		t.Errorf("era %d", e)
+	}
+}
+
+// A failover may lose a mark that was acknowledged, in the same era.
+func TestWhatWasGoneStaysGoneOverAForget(t *testing.T) {
+	tab := NewTable()
+	learn(t, tab, at(50, hard(50)), "a")
+	tab.Forget()
+	if k := tab.Known(); k.Clock != 50 {
+		t.Errorf("what was seen is forgotten: %+v", k)
+	}
+	learn(t, tab, at(51, hard(0)), "a")
+	want(t, tab, Gone, 49, "a")
+}
+
+func TestAPendingMarkStrikesInTime(t *testing.T) {
+	const ms = 1_000_000
+	m := at(50, remote.Mark{Next: 50, When: 1_005_000}) // 5 ms after Now
+	tab := NewTable()
+	if !tab.LearnMarks([]string{"a"}, m, tab.Asked(), 100*ms) {
+		t.Fatal("refused")
+	}
+	check := func(now, end int64, v Verdict) {
+		t.Helper()
+		if got, until := tab.Judge(era, 49, []string{"a"}, now); got != v || until != end {
+			t.Errorf("at %d: %d until %d, want %d until %d", now, got, until, v, end)
+		}
+		if got, until := JudgeBy(m, era, 49, 100*ms, now); got != v || until != end {
+			t.Errorf("by the answer, at %d: %d until %d, want %d until %d", now, got, until, v, end)
+		}
+	}
+	check(100*ms, 105*ms, Good)
+	check(105*ms-1, 105*ms, Good)
+	check(105*ms, 0, Gone)
+	if v, until := tab.Judge(era, 50, []string{"a"}, 200*ms); v != Good || until != math.MaxInt64 {
+		t.Errorf("an entry that it does not hit: %d until %d", v, until)
+	}
+}
+
+func TestOfTwoPendingMarksTheFirstStrikesForBoth(t *testing.T) {
+	for name, c := range map[string]struct{ a, b, want mark }{
+		"both are pending":   {mark{next: 10, due: 5}, mark{next: 12, due: 9}, mark{next: 12, due: 5}},
+		"one is due":         {mark{next: 10, due: 1}, mark{next: 12, due: 9}, mark{hard: 10, next: 12, due: 9}},
+		"one is overtaken":   {mark{next: 10, due: 5}, mark{hard: 10}, mark{hard: 10}},
+		"one is no mark":     {mark{}, mark{soft: 3, next: 12, due: 9}, mark{soft: 3, next: 12, due: 9}},
+		"both are due":       {mark{next: 10, due: 1}, mark{next: 12, due: 0}, mark{hard: 12}},
+		"the same, sooner":   {mark{next: 10, due: 5}, mark{next: 10, due: 4}, mark{next: 10, due: 4}},
+		"one hits all of it": {mark{hard: 20}, mark{next: 12, due: 9}, mark{hard: 20}},
+	} {
+		for range 2 {
+			got := c.a
+			got.merge(c.b, 2)
+			if got != c.want {
+				t.Errorf("%s: %+v, want %+v", name, got, c.want)
+			}
+			c.a, c.b = c.b, c.a
+		}
+	}
+}
+
+func TestAnUnknownClockOfRedisMakesPendingMarksDue(t *testing.T) {
+	tab := NewTable()
+	e := remote.Epoch{Era: era, Clock: 50, All: remote.Mark{Next: 40, When: 1 << 50}}
+	if !tab.Learn(e, 0, tab.Asked(), 0) {
+		t.Fatal("refused")
+	}
+	want(t, tab, Gone, 39)
+	want(t, tab, Good, 40)
+}
+
+func TestADeadlineFarAwayDoesNotOverflow(t *testing.T) {
+	tab := NewTable()
+	e := remote.Epoch{Era: era, Clock: 50, All: remote.Mark{Next: 40, When: math.MaxInt64}}
+	tab.Learn(e, 40, tab.Asked(), math.MaxInt64/2)
+	want(t, tab, Good, 39)
+}
+
+func TestNonsenseIsRefused(t *testing.T) {
+	tab := NewTable()
+	none := at(50)
+	none.Epoch.Era = 0
+	if tab.LearnMarks(nil, none, tab.Asked(), 0) || tab.LearnMarks([]string{"a"}, at(50), tab.Asked(), 0) {
+		t.Error("learned")
+	}
+	tab.Armed()
+	if tab.Heard(nil, none, 0) || tab.Heard([]string{"a"}, at(50), 0) {
+		t.Error("heard")
+	}
+	want(t, tab, Unknown, 60)
+}
+
+func TestTheGenerationMovesWithWhatIsKnown(t *testing.T) {
+	tab := NewTable()
+	g := tab.Generation()
+	step := func(what string, moves bool, f func()) {
+		t.Helper()
+		f()
+		if now := tab.Generation(); (now != g) != moves {
+			t.Errorf("%s: moved %v, want %v", what, now != g, moves)
+		} else {
+			g = now
+		}
+	}
+	soft := at(51)
+	soft.Epoch.All.Soft = 51
+	floor := at(51)
+	floor.Epoch.Floor = 20
+	step("the first epoch", true, func() { learn(t, tab, at(50)) })
+	step("the same", false, func() { learn(t, tab, at(50)) })
+	step("a tick", false, func() { tab.Learn(remote.Epoch{Era: era, Tick: 99, Clock: 50}, 1, tab.Asked(), 0) })
+	step("a tag without a mark", false, func() { learn(t, tab, at(50, hard(0)), "a") })
+	step("a tag with one", true, func() { learn(t, tab, at(50, hard(9)), "b") })
+	step("the same tag", false, func() { learn(t, tab, at(50, hard(9)), "b") })
+	step("a mark of the tag", true, func() { learn(t, tab, at(50, hard(10)), "b") })
+	step("the clock", true, func() { learn(t, tab, at(51)) })
+	step("a mark of all", true, func() { learn(t, tab, soft) })
+	step("the floor", true, func() { learn(t, tab, floor) })
+	step("an old epoch", false, func() { learn(t, tab, at(50)) })
+	step("arming", true, tab.Armed)
+	step("forgetting", true, tab.Forget)
+	if k := tab.Known(); k.Tick != 99 {
+		t.Errorf("the tick is %d", k.Tick)
+	}
+}
+
+func TestTheNumberOfTagsIsBounded(t *testing.T) {
+	tab := NewTable()
+	for i := range maxTags + 100 {
+		learn(t, tab, at(50, hard(40)), fmt.Sprint(i))
+	}
+	if n := len(tab.tags); n != maxTags {
+		t.Errorf("%d tags", n)
+	}
+	if tab.lost != 40 {
+		t.Errorf("the marks that were forgotten go to %d", tab.lost)
+	}
+}
+
+func TestJudgeAllocatesNothing(t *testing.T) {
+	tab := NewTable()
+	learn(t, tab, at(50, hard(1), hard(2)), "a", "b")
+	e := at(50).Epoch
+	tags := []string{"a", "b"}
+	if n := testing.AllocsPerRun(100, func() {
+		tab.Generation()
+		tab.Judge(era, 45, tags, 0)
+		tab.Learn(e, 1, tab.Asked(), 0)
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// A notice may come late, and twice:
+//
+//  1. era A is lost, and B begins; this process adopts B
+//  2. a late notice of A is heard: which one is the newer is not known, and forgotten
+//     what was known
+//  3. it is heard once more: adopting A would make every entry of A good again
+func TestALateNoticeBringsNoOldEraBack(t *testing.T) {
+	tab := NewTable()
+	tab.Armed()
+	old, young := at(50), at(60)
+	old.Epoch.Era, young.Epoch.Era = 1, 2
+	for _, m := range []*remote.Marks{old, young} {
+		if !tab.LearnMarks(nil, m, tab.Asked(), 0) {
+			t.Fatal("refused")
+		}
+		tab.forget(true)
+	}
+	if !tab.LearnMarks(nil, young, tab.Asked(), 0) {
+		t.Fatal("refused")
+	}
+	for range 3 {
+		if tab.Heard(nil, old, 0) {
+			t.Error("a notice of an era that is not the known one was adopted")
+		}
+		if v, _ := tab.Judge(1, 50, nil, 0); v == Good {
+			t.Error("an entry of the old era is good again")
+		}
+	}
+}

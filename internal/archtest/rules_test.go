@@ -1,0 +1,121 @@
+package archtest
+
+// A rule says what one package of the module may import. Its tests may import
+// the same, and what [table] allows to tests. Packages of the standard library
+// are free for all, but for those in table.restricted.
+type rule struct {
+	module []string // packages of the module, by their path below it; "." is the root
+	others []string // third-party modules
+	helper bool     // made for tests: every test may import it, nothing else may
+}
+
+// A table is the architecture of a module.
+type table struct {
+	// packages has a rule for every package of the module. A key that ends in
+	// "/..." holds for all packages below that folder which have no rule of
+	// their own.
+	packages map[string]rule
+
+	// public are the packages that an external test package may import,
+	// whatever it tests: it stands where a user stands.
+	public []string
+
+	// testOthers are the third-party modules that every test may import.
+	testOthers []string
+
+	// restricted has the packages of the standard library that are not free,
+	// with the reason.
+	restricted map[string]restriction
+}
+
+// A restriction says why a package of the standard library is not free.
+type restriction struct {
+	reason string
+	tests  bool // tests and helpers may import it all the same
+}
+
+// Third-party modules, by the names that the rules use.
+const (
+	goRedis   = "github.com/redis/go-redis/v9"
+	miniRedis = "github.com/alicebob/miniredis/v2"
+	golangLRU = "github.com/hashicorp/golang-lru/v2"
+	msgpack   = "github.com/vmihailenco/msgpack/v5"
+	compress  = "github.com/klauspost/compress"
+	crypto    = "golang.org/x/crypto"
+	xxhash    = "github.com/cespare/xxhash/v2"
+	semaphore = "golang.org/x/sync"
+	goleak    = "go.uber.org/goleak"
+	breaker   = "github.com/sony/gobreaker/v2"
+)
+
+// architecture is the table of this module. Imports point one way, from the
+// root down; siblings do not know each other; a third-party module has one
+// owner, so that it can be replaced in one place. What is in every Redis
+// command is in internal/remote; go-redis stands elsewhere only for the type
+// of a client that a user hands in, or to make one.
+var architecture = table{
+	packages: map[string]rule{
+		".": {
+			module: []string{
+				"codec", "strategy", "invalidate", "metrics",
+				"internal/accord", "internal/ages", "internal/behind", "internal/circuit", "internal/errs", "internal/fence", "internal/flight", "internal/frame",
+				"internal/glob", "internal/keys", "internal/local", "internal/notice", "internal/redisurl",
+				"internal/remote", "internal/revoke", "internal/stat", "internal/topk", "internal/untold",
+			},
+			others: []string{goRedis, semaphore, xxhash},
+		},
+
+		// What users configure a cache with.
+		"codec":      {others: []string{msgpack, compress, crypto}},
+		"strategy":   {module: []string{"internal/errs"}},
+		"invalidate": {module: []string{"internal/errs", "internal/keys", "internal/notice", "internal/remote", "internal/revoke"}, others: []string{goRedis}},
+		"metrics":    {},
+
+		// A page to look at.
+		"metrics/dashboard": {module: []string{"metrics"}},
+		// Apart from metrics because of what it brings: net/http.
+		"metrics/expvar": {module: []string{"metrics"}},
+
+		// The mechanism.
+		"internal/accord": {module: []string{
+			"internal/ages", "internal/fence", "internal/frame", "internal/glob", "internal/local",
+			"internal/notice", "internal/remote", "internal/revoke", "internal/untold",
+		}},
+		"internal/ages":     {module: []string{"internal/remote"}},
+		"internal/behind":   {module: []string{"internal/remote"}},
+		"internal/errs":     {},
+		"internal/fence":    {},
+		"internal/flight":   {},
+		"internal/frame":    {others: []string{xxhash}},
+		"internal/glob":     {},
+		"internal/keys":     {},
+		"internal/local":    {module: []string{"internal/fence"}, others: []string{golangLRU}},
+		"internal/notice":   {},
+		"internal/redisurl": {module: []string{"internal/errs"}, others: []string{goRedis}},
+		"internal/circuit":  {others: []string{breaker}},
+		"internal/remote":   {module: []string{"internal/circuit", "internal/frame", "internal/glob"}, others: []string{goRedis}},
+		"internal/revoke":   {module: []string{"internal/frame", "internal/notice", "internal/remote"}},
+		"internal/stat":     {module: []string{"metrics"}},
+		"internal/topk":     {},
+		"internal/untold":   {},
+
+		// For tests, those of users included.
+		"codec/codectest":     {module: []string{"codec"}, helper: true},
+		"metrics/metricstest": {module: []string{"metrics"}, helper: true},
+		"internal/redistest":  {others: []string{goRedis, miniRedis, goleak}, helper: true},
+		"internal/archtest":   {},
+
+		// Programs as a user would write them: nothing from internal.
+		"examples/...": {
+			module: []string{".", "codec", "strategy", "invalidate", "metrics", "metrics/expvar"},
+			others: []string{goRedis, miniRedis},
+		},
+	},
+	public:     []string{".", "codec", "strategy", "invalidate", "metrics", "metrics/expvar"},
+	testOthers: []string{goRedis, miniRedis, goleak},
+	restricted: map[string]restriction{
+		"unsafe":  {reason: "the library's memory safety must not rest on anybody's care"},
+		"C":       {reason: "the library builds for every platform without a C compiler"},
+		"testing": {reason: "a program that uses the library must not link it", tests: true},
+	},
+}

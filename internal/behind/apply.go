@@ -1,0 +1,153 @@
+package behind
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/delqhi/cache/internal/remote"
+)
+
+const (
+	// What Redis could not be told of a batch is told again after this.
+	settleAgain = 50 * time.Millisecond
+
+	// errorBytes bounds the text of an error in a dead letter.
+	errorBytes = 1000
+)
+
+var errNoRoom = errors.New("behind: there is no room for dead letters, so that a write which has failed for good stays in the queue")
+
+// batch applies entries and records what has become of them.
+func (w *worker) batch(entries []Entry) {
+	if !w.safe() {
+		w.lose() // Redis took its time to answer
+		return
+	}
+	ctx, cancel := context.WithCancelCause(w.q.applying)
+	defer cancel(nil)
+	done, kept := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(kept)
+		w.keep(ctx, cancel, done)
+	}()
+	began := time.Now()
+	errs := w.q.apply(ctx, entries)
+	r := Report{Took: time.Since(began)}
+	close(done)
+	<-kept
+
+	var outcomes []remote.Outcome
+	var failed []Entry // those of outcomes that have failed
+	for i := range entries {
+		e := entries[i]
+		o := remote.Outcome{Verdict: remote.Applied, Key: e.Key, ID: e.ID}
+		if errs[i] != nil {
+			if ctx.Err() != nil {
+				continue // that is no verdict on the write
+			}
+			r.Err = errs[i]
+			e.Attempts++
+			o.Verdict, o.Attempts = remote.Failed, e.Attempts
+			if e.Attempts >= w.q.cfg.MaxAttempts || errors.Is(errs[i], ErrPermanent) {
+				o.Verdict, o.Error = remote.Died, bounded(errs[i].Error())
+			}
+		}
+		outcomes = append(outcomes, o)
+		failed = append(failed, e)
+	}
+	settled, err := w.settle(outcomes)
+	if err != nil {
+		w.lose()
+		r.Err = err
+		w.q.report(r)
+		return
+	}
+	w.account(outcomes, settled, failed, &r)
+	if len(outcomes) < len(entries) {
+		w.leave() // the others are for whoever comes next
+	}
+	w.q.report(r)
+	w.q.noteSettled()
+}
+
+// account keeps track of what has failed.
+func (w *worker) account(outcomes []remote.Outcome, settled []remote.Settled, entries []Entry, r *Report) {
+	again := map[int][]Entry{} // by attempts
+	for i, o := range outcomes {
+		w.retries.forget(o.Key)
+		switch {
+		case o.Verdict == remote.Applied:
+			r.Applied++
+		case settled[i] == remote.Superseded:
+			r.Failed++ // the newer one is found where it is
+		case o.Verdict == remote.Died && settled[i] == remote.Recorded:
+			r.Dead++
+		case o.Verdict == remote.Died:
+			r.Err = fmt.Errorf("%w: %w", errNoRoom, r.Err)
+			fallthrough
+		default:
+			r.Failed++
+			again[o.Attempts] = append(again[o.Attempts], entries[i])
+		}
+	}
+	for attempts, es := range again {
+		w.retries.add(attempts, es, backoff(attempts, w.q.cfg.Rand()))
+	}
+}
+
+// apply calls Apply.
+func (q *Queue) apply(ctx context.Context, entries []Entry) (errs []error) {
+	if q.cfg.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, q.cfg.Timeout)
+		defer cancel()
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			errs = fill(make([]error, len(entries)), fmt.Errorf("behind: the source panicked: %v", p))
+		}
+	}()
+	errs = q.cfg.Apply(ctx, entries)
+	switch len(errs) {
+	case 0:
+		return make([]error, len(entries))
+	case len(entries):
+		return errs
+	}
+	return fill(make([]error, len(entries)), fmt.Errorf("behind: Apply returned %d errors for %d writes", len(errs), len(entries)))
+}
+
+// settle tells Redis the outcomes, as long as the lease lasts: else what was applied is
+// applied again.
+func (w *worker) settle(outcomes []remote.Outcome) ([]remote.Settled, error) {
+	if len(outcomes) == 0 {
+		return nil, nil
+	}
+	s := remote.Settle{Owner: w.owner, Lease: lease, MaxDead: MaxBacklog / Partitions, Outcomes: outcomes}
+	for {
+		began := time.Now()
+		settled, err := w.q.store.Settle(w.q.ctx, w.names, s)
+		if err == nil {
+			w.until = began.Add(lease)
+			return settled, nil
+		}
+		if errors.Is(err, remote.ErrNotOwner) || !w.safe() || w.q.ctx.Err() != nil {
+			return nil, err
+		}
+		select {
+		case <-time.After(settleAgain):
+		case <-w.q.ctx.Done():
+		}
+	}
+}
+
+// bounded is a text of valid UTF-8 that is not too long to keep.
+func bounded(s string) string {
+	if len(s) > errorBytes {
+		s = s[:errorBytes]
+	}
+	return strings.ToValidUTF8(s, "\uFFFD")
+}

@@ -1,0 +1,17 @@
+// Package errs holds the sentinel errors that several packages return and the
+// root exports under the same names, so that errors.Is sees one error wherever
+// it came from.
+package errs
+
+import "errors"
+
+var (
+	// ErrInvalidOption: an argument that can't be.
+	ErrInvalidOption = errors.New("cache: invalid option")
+
+	// ErrClosed: used after Close.
+	ErrClosed = errors.New("cache: closed")
+
+	// ErrUnavailable: Redis could not be asked or told.
+	ErrUnavailable = errors.New("cache: redis unavailable")
+)

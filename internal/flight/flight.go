@@ -1,0 +1,307 @@
+// Package flight lets concurrent callers that need the same keys share the work
+// of getting them.
+//
+// A [Call] is one key being worked on; a unit of work answers one call, or many
+// when a batch leads them together. Whoever asks for a key that is under way
+// joins its call, so that batches that overlap, and single reads among them, meet
+// key by key.
+//
+// Three rules make sharing safe:
+//
+//   - The work runs in a goroutine of its own, with the values of the first
+//     caller's context but not its end. A caller that leaves takes nobody along;
+//     the work is cancelled when everyone who waited for any of its calls has left.
+//   - Every caller waits under its own context.
+//   - A caller joins only a call that began at the same fence: if the key was
+//     written or invalidated since then, the call may deliver what was before,
+//     and the caller starts its own. Where fences do not tell all, a caller also says
+//     how old a call may be.
+package flight
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"runtime/debug"
+	"sync"
+)
+
+// ErrAbandoned is the cause of the cancellation of work that nobody waits for.
+var ErrAbandoned = errors.New("flight: all callers have left")
+
+// errUnresolved is what callers get when the work ended without an answer for
+// them: its goroutine exited (runtime.Goexit), or it forgot one.
+var errUnresolved = errors.New("cache: the load ended without a result")
+
+// Group holds the calls under way. The zero value is not usable; see [New].
+type Group[K, F comparable, V any] struct {
+	recovered func(value any, stack []byte) error
+
+	mu     sync.Mutex // guards what follows, and the fields of work and Call that say so
+	calls  map[identity[K, F]]*Call[K, F, V]
+	works  map[*work]struct{} // running
+	closed error
+
+	wg sync.WaitGroup // one for each work
+}
+
+// identity is what callers must agree in to share a call. The fence is part of it,
+// rather than something to compare afterwards, so that late readers from before a
+// move and early ones from after it share among themselves instead of taking the
+// place of each other's calls.
+type identity[K, F comparable] struct {
+	key   K
+	fence F
+}
+
+// Call is one key under way. Key and Fence may be read by anyone.
+type Call[K, F comparable, V any] struct {
+	Key   K
+	Fence F
+
+	began int64 // Request.Now of the one that began it
+
+	work *work
+	done chan struct{} // closed after val and err are written
+	val  V
+	err  error
+
+	waiters int  // guarded by Group.mu
+	over    bool // resolved; guarded by Group.mu
+}
+
+// work is one goroutine that answers one or more calls.
+type work struct {
+	cancel  context.CancelCauseFunc
+	waiters int  // the sum of those of its open calls; guarded by Group.mu
+	open    int  // calls not resolved; guarded by Group.mu
+	dead    bool // cancelled for want of callers: not to be joined; guarded by Group.mu
+}
+
+// cancelIfAbandonedLocked cancels the work if it has something left to do and
+// nobody to do it for. Group.mu is held.
+func (w *work) cancelIfAbandonedLocked() {
+	if w.waiters == 0 && w.open > 0 && !w.dead {
+		w.dead = true
+		w.cancel(ErrAbandoned)
+	}
+}
+
+// Request asks for a key as of a fence.
+type Request[K, F comparable] struct {
+	Key   K
+	Fence F
+	// Now is when the request is made, and a call that it begins begins. A call that began
+	// before NotBefore is not joined. Both are on the caller's clock, whatever that is.
+	Now, NotBefore int64
+	// Soft, if not nil, ends the waiting for this key when it is closed, and leaves the
+	// work going on: it counts as waited for until it ends.
+	Soft <-chan struct{}
+	// Alone: do not join a call that began earlier. Later requests may join the
+	// one that this begins.
+	Alone bool
+}
+
+// Result is the outcome of one request.
+type Result[V any] struct {
+	Val V
+	Err error
+	// Shared says that another caller began the call.
+	Shared bool
+	// Late says that Soft ended the waiting.
+	Late bool
+	// Refused says that there was no call: the caller's context had ended, or
+	// the group was closed.
+	Refused bool
+}
+
+// New returns a Group. recovered turns a panic of the work into the error that
+// its callers get; it is called once for each panic.
+func New[K, F comparable, V any](recovered func(value any, stack []byte) error) *Group[K, F, V] {
+	return &Group[K, F, V]{recovered: recovered, calls: map[identity[K, F]]*Call[K, F, V]{}, works: map[*work]struct{}{}}
+}
+
+// Do answers reqs, whose keys must differ: it joins the calls that are under way
+// and has lead work on the others, all at once, if there are any. lead runs in a
+// goroutine of its own and must Resolve each of its calls. What it leaves open is
+// resolved with an error: that of its panic, else the cause of the cancellation of
+// its context, else that there is no result. Do returns when every
+// request is answered or ctx is done, then with ctx's error for the open ones.
+func (g *Group[K, F, V]) Do(ctx context.Context, reqs []Request[K, F], lead func(ctx context.Context, mine []*Call[K, F, V])) []Result[V] {
+	results := make([]Result[V], len(reqs))
+	if err := ctx.Err(); err != nil {
+		return fail(results, err)
+	}
+	for _, r := range reqs {
+		equal(r.Key, r.Key) // panics for a key that can't be hashed: here, not under the lock
+	}
+	waiting := make([]*Call[K, F, V], len(reqs))
+	var mine []*Call[K, F, V]
+
+	g.mu.Lock()
+	if g.closed != nil {
+		g.mu.Unlock()
+		return fail(results, g.closed)
+	}
+	var w *work
+	for i, r := range reqs {
+		id := identity[K, F]{r.Key, r.Fence}
+		if c := g.calls[id]; c != nil && !r.Alone && !c.work.dead && c.began >= r.NotBefore {
+			c.waiters++
+			c.work.waiters++
+			waiting[i] = c
+			results[i].Shared = true
+			continue
+		}
+		if w == nil {
+			w = new(work)
+		}
+		c := &Call[K, F, V]{Key: r.Key, Fence: r.Fence, began: r.Now, work: w, done: make(chan struct{}), waiters: 1}
+		w.waiters++
+		w.open++
+		// A call that may not be joined is replaced. Its own callers keep it.
+		// A key that differs from itself (NaN) could never be found again.
+		if equal(id, id) {
+			g.calls[id] = c
+		}
+		waiting[i] = c
+		mine = append(mine, c)
+	}
+	if w != nil {
+		workCtx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+		w.cancel = cancel
+		g.works[w] = struct{}{}
+		g.wg.Add(1)
+		go g.run(workCtx, w, mine, lead)
+	}
+	g.mu.Unlock()
+
+	for i, c := range waiting {
+		select {
+		case <-c.done:
+		case <-reqs[i].Soft:
+			if !c.Resolved() {
+				results[i].Late = true
+				continue // without leaving: whoever else leaves does not end it
+			}
+		case <-ctx.Done():
+			g.leave(results[i:], waiting[i:], ctx.Err())
+			return results
+		}
+		results[i].Val, results[i].Err = c.val, c.err
+	}
+	return results
+}
+
+func equal[T comparable](a, b T) bool { return a == b }
+
+func fail[V any](results []Result[V], err error) []Result[V] {
+	for i := range results {
+		results[i].Err = err
+		results[i].Refused = true
+	}
+	return results
+}
+
+// leave takes a caller out of calls that it waited for. It keeps what is answered
+// already, which is worth more than an error, and gets err for the rest. The lock
+// is held for both, or this could happen:
+//
+//  1. the last caller is counted out, and the work cancelled
+//  2. the work notices, and answers its calls with that cancellation
+//  3. the caller takes it for an answer, instead of its own context's error
+func (g *Group[K, F, V]) leave(results []Result[V], calls []*Call[K, F, V], err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for i, c := range calls {
+		if c.over {
+			results[i].Val, results[i].Err = c.val, c.err
+			continue
+		}
+		results[i].Err = err
+		c.waiters--
+		c.work.waiters--
+	}
+	for _, c := range calls {
+		c.work.cancelIfAbandonedLocked()
+	}
+}
+
+// Resolved reports whether the call has its answer.
+func (c *Call[K, F, V]) Resolved() bool {
+	select {
+	case <-c.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// Resolve answers a call; the first answer holds.
+func (g *Group[K, F, V]) Resolve(c *Call[K, F, V], v V, err error) {
+	g.mu.Lock()
+	if c.over {
+		g.mu.Unlock()
+		return
+	}
+	c.over = true
+	if id := (identity[K, F]{c.Key, c.Fence}); g.calls[id] == c {
+		delete(g.calls, id)
+	}
+	c.val, c.err = v, err
+	close(c.done)
+	c.work.open--
+	c.work.waiters -= c.waiters
+	c.work.cancelIfAbandonedLocked()
+	g.mu.Unlock()
+}
+
+func (g *Group[K, F, V]) run(ctx context.Context, w *work, mine []*Call[K, F, V], lead func(context.Context, []*Call[K, F, V])) {
+	defer g.wg.Done()
+	defer g.end(w)
+	defer func() {
+		// A work that was told to stop need not say so in each of its calls.
+		err := cmp.Or(context.Cause(ctx), errUnresolved)
+		if v := recover(); v != nil {
+			err = g.recovered(v, debug.Stack())
+		}
+		var zero V
+		for _, c := range mine {
+			g.Resolve(c, zero, err)
+		}
+	}()
+	lead(ctx, mine)
+}
+
+func (g *Group[K, F, V]) end(w *work) {
+	w.cancel(nil)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.works, w)
+}
+
+// Len returns the number of keys with a call under way, one for each fence.
+func (g *Group[K, F, V]) Len() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.calls)
+}
+
+// Close cancels all work with cause, waits until it has ended, and answers later
+// requests with cause, or context.Canceled if that is nil. It may be called more
+// than once, and then the first cause holds; every call waits. Work must not call
+// it: it would wait for itself.
+func (g *Group[K, F, V]) Close(cause error) {
+	g.mu.Lock()
+	if g.closed == nil {
+		g.closed = cause
+		if cause == nil {
+			g.closed = context.Canceled
+		}
+	}
+	for w := range g.works {
+		w.cancel(g.closed)
+	}
+	g.mu.Unlock()
+	g.wg.Wait()
+}

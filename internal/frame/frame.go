@@ -1,0 +1,376 @@
+// Package frame is the layout of the bytes that Redis holds under a key.
+//
+// A frame has two sections, in big endian. Section A, the seal, says what the
+// frame is and which write it is of; a script may replace it in place without
+// knowing the rest. Section B never changes; its hash covers the Redis key too, so
+// that a frame that was moved to another key is noticed.
+//
+//	 0  3  magic 0xC5 'd' 'q'
+//	 3  1  frame version, 1
+//	 4  1  kind: 1 value, 2 absence, 3 lease, 4 failure, 5 intent
+//	 5  1  flags, 0
+//	 6  2  0
+//	 8 16  id, of this write alone
+//	24  8  limit: server time in µs after which the entry is not fresh, whatever
+//	       section B says; the greatest int64 for none
+//	32  4  CRC-32C of bytes 0 to 31
+//
+//	36  4  schema version
+//	40  8  type fingerprint
+//	48  8  stored, server time in µs
+//	56  8  fresh, µs; 0 for no end
+//	64  8  stale window after fresh, µs
+//	72  8  stamp: logical time known before the load began; 0 for unknown
+//	80  8  era; 0 for unknown
+//	88  4  cost: µs that the load took
+//	92  4  length of the extras
+//	96  4  length of the payload
+//	100    extras, payload
+//	       8: xxHash64 of the length of the Redis key as a uvarint, the key, and
+//	       all bytes from 36 to here
+//
+// An extra is a type byte, the length as a uvarint, and bytes: 2 is a tag, 4 an
+// ETag. A reader skips odd types that it does not know, and does not read a frame
+// with an even one that it does not know: a newer program that adds something
+// chooses accordingly.
+//
+// There is one way to write a frame: lengths take as few bytes as they can, the
+// tags come before the ETag, and an empty ETag is left out. What is written
+// otherwise is damage.
+//
+// A lease is section A alone, and so is an intent: that of a writer who is about to
+// write to the source, and whom loads and other writers wait for. A failure takes the place of a lease whose load has
+// failed, for those who wait for it: its payload is the lease's id, a byte of flags
+// (bit 0: no stale value may cover it) and what the load said.
+package frame
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"math"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+// Kind is what a frame stands for.
+type Kind uint8
+
+const (
+	Value   Kind = 1 // a value
+	Absence Kind = 2 // the fact that there is none
+	Lease   Kind = 3 // the right to load one
+	Failure Kind = 4 // the fact that a load has failed
+	Intent  Kind = 5 // somebody is writing to the source
+)
+
+// Header is all of a frame but its payload. A lease has no more than Kind, ID and
+// Limit.
+type Header struct {
+	Kind    Kind
+	ID      ID
+	Limit   int64  // server time, µs; math.MaxInt64 for none
+	Version uint32 // of the program's schema
+	Type    uint64 // fingerprint of the codec and the type of value
+	Stored  int64  // server time, µs
+	Fresh   uint64 // µs; 0 for no end
+	Stale   uint64 // µs
+	Stamp   int64  // logical time; 0 for unknown
+	Era     uint64 // 0 for unknown
+	Cost    uint32 // µs
+	Tags    []string
+	ETag    string
+}
+
+// Frame is a frame that was read. Payload is part of what was parsed; the strings
+// are copies.
+type Frame struct {
+	Header
+	Payload []byte
+}
+
+// TokenLen is the length of a frame's head that ends with its id: what tells one
+// write from another.
+const TokenLen = 24
+
+const (
+	version   = 1
+	sealLen   = 36
+	headLen   = 100
+	hashLen   = 8
+	extrasAt  = 92
+	payloadAt = 96
+
+	extraTag  = 2
+	extraETag = 4
+)
+
+var (
+	magic      = [3]byte{0xC5, 'd', 'q'}
+	castagnoli = crc32.MakeTable(crc32.Castagnoli)
+	be         = binary.BigEndian
+)
+
+var (
+	// ErrForeign: not written by this library.
+	ErrForeign = errors.New("frame: foreign bytes")
+	// ErrCorrupt: damaged, cut off, or moved here from another key.
+	ErrCorrupt = errors.New("frame: corrupt")
+	// ErrNewer: written by a version of this library that knows more.
+	ErrNewer = errors.New("frame: of a newer version")
+	// ErrTooLarge: more bytes than a frame can count.
+	ErrTooLarge = errors.New("frame: too large")
+)
+
+// Token returns the head of raw that ends with its id, or all of a shorter one. It
+// is part of raw.
+func Token(raw []byte) []byte { return raw[:min(TokenLen, len(raw))] }
+
+// AppendSeal appends a section A.
+func AppendSeal(dst []byte, kind Kind, id ID, limit int64) []byte {
+	start := len(dst)
+	dst = append(dst, magic[:]...)
+	dst = append(dst, version, byte(kind), 0, 0, 0)
+	dst = append(dst, id[:]...)
+	dst = be.AppendUint64(dst, uint64(limit))
+	return be.AppendUint32(dst, crc(dst[start:]))
+}
+
+func crc(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
+
+// AppendLease appends a lease.
+func AppendLease(dst []byte, id ID) []byte {
+	return AppendSeal(dst, Lease, id, math.MaxInt64)
+}
+
+// AppendIntent appends an intent.
+func AppendIntent(dst []byte, id ID) []byte {
+	return AppendSeal(dst, Intent, id, math.MaxInt64)
+}
+
+// bare reports whether a frame of this kind has no section B.
+func (k Kind) bare() bool { return k == Lease || k == Intent }
+
+// AppendHeader appends the frame of h up to its payload, which the caller appends
+// next, and then calls [Finish].
+func AppendHeader(dst []byte, h *Header) []byte {
+	start := len(dst)
+	dst = AppendSeal(dst, h.Kind, h.ID, h.Limit)
+	dst = be.AppendUint32(dst, h.Version)
+	dst = be.AppendUint64(dst, h.Type)
+	dst = be.AppendUint64(dst, uint64(h.Stored))
+	dst = be.AppendUint64(dst, h.Fresh)
+	dst = be.AppendUint64(dst, h.Stale)
+	dst = be.AppendUint64(dst, uint64(h.Stamp))
+	dst = be.AppendUint64(dst, h.Era)
+	dst = be.AppendUint32(dst, h.Cost)
+	dst = append(dst, 0, 0, 0, 0, 0, 0, 0, 0)
+	for _, tag := range h.Tags {
+		dst = appendExtra(dst, extraTag, tag)
+	}
+	if h.ETag != "" {
+		dst = appendExtra(dst, extraETag, h.ETag)
+	}
+	// A length that does not fit shows in Finish, whose total can't fit either.
+	be.PutUint32(dst[start+extrasAt:], uint32(len(dst)-start-headLen))
+	return dst
+}
+
+func appendExtra(dst []byte, typ byte, s string) []byte {
+	dst = append(dst, typ)
+	dst = binary.AppendUvarint(dst, uint64(len(s)))
+	return append(dst, s...)
+}
+
+// Finish completes the frame that begins at start and ends with its payload: it
+// fills in the payload's length and appends the hash. The error is [ErrTooLarge].
+func Finish(buf []byte, start int, redisKey string) ([]byte, error) {
+	size := len(buf) - start - headLen
+	if size < 0 || uint64(size) > math.MaxUint32 {
+		return buf, ErrTooLarge
+	}
+	payload := size - int(be.Uint32(buf[start+extrasAt:]))
+	be.PutUint32(buf[start+payloadAt:], uint32(payload))
+	return be.AppendUint64(buf, hash(redisKey, buf[start+sealLen:])), nil
+}
+
+func hash(redisKey string, section []byte) uint64 {
+	var d xxhash.Digest
+	d.Reset()
+	var n [binary.MaxVarintLen64]byte
+	d.Write(n[:binary.PutUvarint(n[:], uint64(len(redisKey)))])
+	d.WriteString(redisKey)
+	d.Write(section)
+	return d.Sum64()
+}
+
+// Failed is what a frame says of a failed load.
+type Failed struct {
+	Lease   ID     // of the load
+	NoStale bool   // no stale value may cover it
+	Text    string // what it said
+}
+
+// AppendFailure appends the frame of a failed load, which takes the place of that
+// load's lease.
+func AppendFailure(dst []byte, redisKey string, h Header, f Failed) ([]byte, error) {
+	h.Kind = Failure
+	start := len(dst)
+	dst = AppendHeader(dst, &h)
+	dst = append(dst, f.Lease[:]...)
+	flags := byte(0)
+	if f.NoStale {
+		flags = 1
+	}
+	dst = append(dst, flags)
+	return Finish(append(dst, f.Text...), start, redisKey)
+}
+
+// Failed returns what a failure says; ok is false for any other frame.
+func (f *Frame) Failed() (failed Failed, ok bool) {
+	n := len(failed.Lease)
+	if f.Kind != Failure || len(f.Payload) <= n {
+		return failed, false
+	}
+	copy(failed.Lease[:], f.Payload)
+	failed.NoStale, failed.Text = f.Payload[n]&1 != 0, string(f.Payload[n+1:])
+	return failed, true
+}
+
+// HeadLen is the length of what [ReadHead] reads of a frame.
+const HeadLen = headLen
+
+// ReadHead reads what the first [HeadLen] bytes of a frame say: Kind, ID, Limit, and
+// where there is a section B, what it has up to Cost. Only section A is checked; the
+// rest is as good as Redis is. The errors are those of [Parse].
+func ReadHead(raw []byte) (h Header, err error) {
+	if len(raw) < len(magic) || !bytes.Equal(raw[:len(magic)], magic[:]) {
+		return h, ErrForeign
+	}
+	if len(raw) > len(magic) && raw[3] > version {
+		return h, ErrNewer
+	}
+	if len(raw) < sealLen || raw[3] != version || crc(raw[:32]) != be.Uint32(raw[32:]) {
+		return h, ErrCorrupt
+	}
+	if raw[5] != 0 || raw[6] != 0 || raw[7] != 0 || raw[4] < byte(Value) || raw[4] > byte(Intent) {
+		return h, ErrNewer
+	}
+	h.Kind, h.Limit = Kind(raw[4]), int64(be.Uint64(raw[24:]))
+	copy(h.ID[:], raw[8:])
+	if h.Kind.bare() {
+		return h, nil
+	}
+	if len(raw) < headLen {
+		return h, ErrCorrupt
+	}
+	h.readB(raw)
+	return h, nil
+}
+
+// readB reads the part of section B that has a fixed length.
+func (h *Header) readB(raw []byte) {
+	h.Version = be.Uint32(raw[36:])
+	h.Type = be.Uint64(raw[40:])
+	h.Stored = int64(be.Uint64(raw[48:]))
+	h.Fresh = be.Uint64(raw[56:])
+	h.Stale = be.Uint64(raw[64:])
+	h.Stamp = int64(be.Uint64(raw[72:]))
+	h.Era = be.Uint64(raw[80:])
+	h.Cost = be.Uint32(raw[88:])
+}
+
+// Parse reads what is stored under redisKey. The error is [ErrForeign],
+// [ErrCorrupt] or [ErrNewer]; nothing is allocated beyond a copy of the extras and
+// one string header for each tag, together at most nine times len(raw).
+func Parse(redisKey string, raw []byte) (f Frame, err error) {
+	if len(raw) < len(magic) || !bytes.Equal(raw[:len(magic)], magic[:]) {
+		return f, ErrForeign
+	}
+	// The layout of a newer version is unknown, its length included: look at the
+	// version before anything else.
+	if len(raw) > len(magic) && raw[3] > version {
+		return f, ErrNewer
+	}
+	if len(raw) < sealLen {
+		return f, ErrCorrupt
+	}
+	if raw[3] != version || crc(raw[:32]) != be.Uint32(raw[32:]) {
+		return f, ErrCorrupt
+	}
+	f.Kind, f.Limit = Kind(raw[4]), int64(be.Uint64(raw[24:]))
+	copy(f.ID[:], raw[8:])
+	switch {
+	case raw[5] != 0 || raw[6] != 0 || raw[7] != 0 || f.Kind < Value || f.Kind > Intent:
+		return Frame{}, ErrNewer
+	case f.Kind.bare() && len(raw) == sealLen:
+		return f, nil
+	case f.Kind.bare() || len(raw) < headLen+hashLen:
+		return Frame{}, ErrCorrupt
+	}
+	end := len(raw) - hashLen
+	extras, payload := uint64(be.Uint32(raw[extrasAt:])), uint64(be.Uint32(raw[payloadAt:]))
+	if headLen+extras+payload != uint64(end) || hash(redisKey, raw[sealLen:end]) != be.Uint64(raw[end:]) {
+		return Frame{}, ErrCorrupt
+	}
+	f.readB(raw)
+	if err := f.parseExtras(raw[headLen : headLen+extras]); err != nil {
+		return Frame{}, err
+	}
+	f.Payload = raw[headLen+extras : end : end]
+	return f, nil
+}
+
+// parseExtras goes through the extras twice: once to check and count them, so that
+// the tags, of which there may be one in two bytes, are allocated at once and not
+// by a slice that grows; then to take them out of one copy that they all share.
+func (f *Frame) parseExtras(data []byte) error {
+	tags, etag := 0, false
+	for rest := data; len(rest) > 0; {
+		typ, body, n := nextExtra(rest)
+		if n == 0 {
+			return ErrCorrupt
+		}
+		rest = rest[n:]
+		switch {
+		case typ == extraTag && !etag:
+			tags++
+		case typ == extraETag && !etag && len(body) > 0:
+			etag = true
+		case typ == extraTag || typ == extraETag:
+			return ErrCorrupt
+		case typ%2 == 0:
+			return ErrNewer
+		}
+	}
+	if tags == 0 && !etag {
+		return nil
+	}
+	if tags > 0 {
+		f.Tags = make([]string, 0, tags)
+	}
+	all := string(data)
+	for at := 0; at < len(data); {
+		typ, body, n := nextExtra(data[at:])
+		at += n
+		switch text := all[at-len(body) : at]; typ {
+		case extraTag:
+			f.Tags = append(f.Tags, text)
+		case extraETag:
+			f.ETag = text
+		}
+	}
+	return nil
+}
+
+// nextExtra returns the extra that data begins with, and its length; 0 if there is
+// no whole one, or its length is written with more bytes than it takes.
+func nextExtra(data []byte) (typ byte, body []byte, n int) {
+	size, w := binary.Uvarint(data[1:])
+	if w <= 0 || w > 1 && data[w] == 0 || size > uint64(len(data)-1-w) {
+		return 0, nil, 0
+	}
+	n = 1 + w + int(size)
+	return data[0], data[1+w : n], n
+}

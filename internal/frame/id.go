@@ -1,0 +1,13 @@
+package frame
+
+import "crypto/rand"
+
+// ID tells one write from every other, of this process and of others.
+type ID [16]byte
+
+// NewID returns an ID that no other call returns, anywhere: it is random, so that
+// copies of a process, as snapshots of a machine make them, differ too.
+func NewID() (id ID) {
+	rand.Read(id[:]) // never fails
+	return id
+}

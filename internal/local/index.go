@@ -1,0 +1,123 @@
+package local
+
+import (
+	"hash/maphash"
+	"sync"
+)
+
+// index finds the keys of an encoded key, for types of keys that can't be decoded.
+// It has exactly the keys that the shards hold; a nil index does nothing.
+//
+// Usually an encoded key has one key. A program's own encoding may give it any
+// number, say where case does not matter.
+//
+// An encoded key is stood for by 32 bits of its hash, which fit into what is
+// padding of an [Entry] anyway: no string is kept. Keys whose encodings have one
+// hash are taken for keys of one encoding, and so removed together. That costs a
+// miss, never a wrong value, and among a million entries happens to one key in four
+// thousand. The hash is seeded: nobody can choose keys that collide.
+type index[K comparable] struct {
+	seed    maphash.Seed
+	stripes [16]stripe[K]
+}
+
+type stripe[K comparable] struct {
+	mu sync.Mutex // guards what follows
+	// Each key is in one of the two. A set stays a set until it is empty, so that
+	// every step is O(1) whatever the number of keys.
+	one  map[uint32]K
+	many map[uint32]map[K]struct{}
+	_    [40]byte // a cache line for each
+}
+
+func newIndex[K comparable]() *index[K] {
+	x := &index[K]{seed: maphash.MakeSeed()}
+	for i := range x.stripes {
+		x.stripes[i].clearLocked()
+	}
+	return x
+}
+
+// hash returns what stands for an encoded key.
+func (x *index[K]) hash(encoded string) uint32 {
+	if x == nil {
+		return 0
+	}
+	return uint32(maphash.String(x.seed, encoded))
+}
+
+func (x *index[K]) stripe(h uint32) *stripe[K] {
+	return &x.stripes[h%uint32(len(x.stripes))]
+}
+
+// add adds k, unless it is there.
+func (x *index[K]) add(h uint32, k K) {
+	if x == nil {
+		return
+	}
+	s := x.stripe(h)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if set, ok := s.many[h]; ok {
+		set[k] = struct{}{}
+		return
+	}
+	switch first, ok := s.one[h]; {
+	case !ok:
+		s.one[h] = k
+	case first != k:
+		delete(s.one, h)
+		s.many[h] = map[K]struct{}{first: {}, k: {}}
+	}
+}
+
+// remove removes k, if it is there.
+func (x *index[K]) remove(h uint32, k K) {
+	if x == nil {
+		return
+	}
+	s := x.stripe(h)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if set, ok := s.many[h]; ok {
+		if delete(set, k); len(set) == 0 {
+			delete(s.many, h)
+		}
+		return
+	}
+	if first, ok := s.one[h]; ok && first == k {
+		delete(s.one, h)
+	}
+}
+
+// appendKeys appends the keys to dst: a copy, since locks of shards come first.
+func (x *index[K]) appendKeys(dst []K, h uint32) []K {
+	s := x.stripe(h)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if first, ok := s.one[h]; ok {
+		return append(dst, first)
+	}
+	for k := range s.many[h] {
+		dst = append(dst, k)
+	}
+	return dst
+}
+
+// clear removes every key, and gives the memory back.
+func (x *index[K]) clear() {
+	if x == nil {
+		return
+	}
+	for i := range x.stripes {
+		s := &x.stripes[i]
+		s.mu.Lock()
+		s.clearLocked()
+		s.mu.Unlock()
+	}
+}
+
+func (s *stripe[K]) clearLocked() {
+	s.one = map[uint32]K{}
+	s.many = map[uint32]map[K]struct{}{}
+}

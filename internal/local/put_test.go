@@ -1,0 +1,240 @@
+package local
+
+import (
+	"runtime"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/delqhi/cache/internal/fence"
+)
+
+func TestAPutWithAnOldTokenNeverLands(t *testing.T) {
+	tr, f := tier(t, 10, whole)
+	moves := map[string]func(){
+		"Remove": func() { tr.Remove("k") }, "Flush": tr.Flush, "Move": func() { f.Move("k") },
+		"PutMoved": func() { tr.PutMoved("k", "k", entry(2), f.Move("k")) },
+		"Swap":     func() { tr.Swap("k", "k", entry(2), f.Token("k")) },
+	}
+	for name, move := range moves {
+		old := f.Token("k")
+		move()
+		if tr.Put("k", "k", entry(1), old) {
+			t.Errorf("after %s a put with a token from before lands", name)
+		}
+		if tr.Swap("k", "k", entry(1), old) {
+			t.Errorf("after %s a swap with a token from before lands", name)
+		}
+		if e, ok := tr.Get("k", Now()); ok && e.Value == 1 {
+			t.Errorf("after %s the old value is there", name)
+		}
+	}
+}
+
+func TestARefusedPutChangesNothing(t *testing.T) {
+	tr, f := tier(t, 2, whole)
+	old := f.Token("c")
+	f.Move("c")
+	put(tr, f, "a", 1)
+	put(tr, f, "b", 2)
+	if tr.Put("c", "c", entry(3), old) || tr.Swap("c", "c", entry(3), old) || tr.PutMoved("c", "c", entry(3), old) {
+		t.Error("it was stored")
+	}
+	if !has(tr, "a") || !has(tr, "b") || tr.Evictions() != 0 {
+		t.Errorf("%d entries left, %d evicted", tr.Len(), tr.Evictions())
+	}
+}
+
+func TestAWritersPutRemovesWhenOvertaken(t *testing.T) {
+	tr, f := tier(t, 10, whole)
+	mine := f.Move("k")
+	put(tr, f, "k", 7)
+	f.Move("k") // a foreign write is heard of
+	read := f.Token("k")
+	if tr.PutMoved("k", "k", entry(8), mine) {
+		t.Error("it was stored")
+	}
+	if f.Valid("k", read) {
+		t.Error("the acknowledgement has not moved the key")
+	}
+	if e, ok := tr.Get("k", Now()); ok {
+		t.Errorf("%d is there, and which write is newer is not known", e.Value)
+	}
+	mine = f.Move("k")
+	before := f.Token("k")
+	if !tr.PutMoved("k", "k", entry(9), mine) || f.Valid("k", before) {
+		t.Error("undisturbed it must be stored, and move the key")
+	}
+}
+
+// A reader that begins after a write has started may be answered from before it.
+func TestAnAcknowledgementMovesTheKeyAgain(t *testing.T) {
+	tr, f := tier(t, 10, whole)
+	write := f.Move("k")
+	read := f.Token("k") // begins here, and Redis still answers the old value
+	tr.PutMoved("k", "k", entry(2), write)
+	if tr.Put("k", "k", entry(1), read) {
+		t.Error("the old value is stored over the acknowledged one")
+	}
+	if e, ok := tr.Get("k", Now()); !ok || e.Value != 2 {
+		t.Error("the acknowledged value is not there")
+	}
+}
+
+// Keys of one encoding are one record in Redis.
+func TestAWriteEndsWhatOtherKeysOfItsEncodingHold(t *testing.T) {
+	for _, capacity := range []int{100, 5000} {
+		for name, write := range map[string]func(*Tier[point, int], *fence.Table){
+			"a writer's put": func(tr *Tier[point, int], f *fence.Table) {
+				tr.PutMoved(point{1, 0}, "k", entry(2), f.Move("k"))
+			},
+			"a writer's put, overtaken": func(tr *Tier[point, int], f *fence.Table) {
+				mine := f.Move("k")
+				f.Move("k")
+				tr.PutMoved(point{1, 0}, "k", entry(2), mine)
+			},
+			"a swap": func(tr *Tier[point, int], f *fence.Table) {
+				tr.Swap(point{1, 0}, "k", entry(2), f.Token("k"))
+			},
+		} {
+			tr, f := tier[point](t, capacity, nil)
+			for y := range 10 {
+				tr.Put(point{1, y}, "k", entry(1), f.Token("k"))
+			}
+			tr.Put(point{2, 0}, "other", entry(1), f.Token("other"))
+			write(tr, f)
+			for y := range 10 {
+				if e, ok := tr.Get(point{1, y}, Now()); ok && e.Value == 1 {
+					t.Errorf("after %s through one key, another holds the old value", name)
+					break
+				}
+			}
+			if !has(tr, point{2, 0}) {
+				t.Errorf("after %s, another record is gone", name)
+			}
+			checkIndex(t, tr)
+		}
+	}
+}
+
+func TestAnotherEncodingOfAKeyReplacesTheFirst(t *testing.T) {
+	tr, f := tier[point](t, 10, nil)
+	tr.Put(point{}, "a", entry(1), f.Token("a"))
+	tr.Put(point{}, "b", entry(2), f.Token("b"))
+	checkIndex(t, tr)
+	if tr.Remove("a") || !tr.Remove("b") || tr.Len() != 0 {
+		t.Errorf("%d entries", tr.Len())
+	}
+	tr.Put(point{}, "a", entry(1), f.Token("a"))
+	old := f.Token("b")
+	f.Move("b")
+	tr.Put(point{}, "b", entry(2), old)
+	checkIndex(t, tr)
+	tr.PutMoved(point{}, "b", entry(2), old)
+	checkIndex(t, tr)
+	if tr.Len() != 0 {
+		t.Errorf("%d entries", tr.Len())
+	}
+}
+
+// The index tells encoded keys apart by 32 bits only.
+func TestEncodingsOfOneHashAreRemovedTogether(t *testing.T) {
+	tr, f := tier[int](t, 10, nil)
+	seen := map[uint32]string{}
+	for i := range 2_000_000 { // 80 000 give an even chance already
+		b := strconv.Itoa(i)
+		h := tr.index.hash(b)
+		a, ok := seen[h]
+		if !ok {
+			seen[h] = b
+			continue
+		}
+		tr.Put(1, a, entry(1), f.Token(a))
+		tr.Put(2, b, entry(2), f.Token(b))
+		tr.Put(3, "apart", entry(3), f.Token("apart"))
+		checkIndex(t, tr)
+		if !tr.Remove(a) || has(tr, 1) || has(tr, 2) || !has(tr, 3) {
+			t.Error("not the two of one hash were removed")
+		}
+		checkIndex(t, tr)
+		return
+	}
+	t.Error("no two hashes are the same: they are not of 32 bits")
+}
+
+// The two rules that put explains, seen from inside.
+func TestTheFenceIsLookedAtUnderTheLockAndAfterTheIndexIsTold(t *testing.T) {
+	tr, _ := tier[point](t, 10, nil)
+	k, looked := point{1, 2}, false
+	tr.put(k, "k", entry(1), func() bool {
+		looked = true
+		if s := tr.shard(k); s.mu.TryRLock() {
+			s.mu.RUnlock()
+			t.Error("the shard is not locked")
+		}
+		if !slices.Contains(tr.index.appendKeys(nil, tr.index.hash("k")), k) {
+			t.Error("the index does not know the key")
+		}
+		return false
+	}, false)
+	if !looked {
+		t.Error("the fence is not looked at")
+	}
+	checkIndex(t, tr)
+}
+
+// The rule that Remove explains: with the lock taken, it can't remove, and must
+// have moved. The same holds for Flush.
+func TestRemovalsMoveBeforeTheyRemove(t *testing.T) {
+	for name, remove := range map[string]func(*Tier[string, int]){
+		"Remove": func(tr *Tier[string, int]) { tr.Remove("k") },
+		"Flush":  (*Tier[string, int]).Flush,
+	} {
+		for _, decode := range []func(string) (string, bool){whole, nil} {
+			tr, f := tier(t, 10, decode)
+			put(tr, f, "k", 1)
+			tok := f.Token("k")
+			s := tr.shard("k")
+			s.mu.Lock()
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				remove(tr)
+			}()
+			for end := time.Now().Add(10 * time.Second); f.Valid("k", tok); runtime.Gosched() {
+				if time.Now().After(end) {
+					t.Errorf("%s: the key has not moved, and its shard is locked", name)
+					break
+				}
+			}
+			s.mu.Unlock()
+			<-done
+			if has(tr, "k") {
+				t.Errorf("%s: the entry is there", name)
+			}
+		}
+	}
+}
+
+func TestAPutAllocatesNoMoreThanTheLRUsEntry(t *testing.T) {
+	for name, decode := range map[string]func(string) (string, bool){"decoded": whole, "indexed": nil} {
+		tr, f := tier(t, 10, decode)
+		put(tr, f, "k", 1)
+		e := entry(1)
+		if n := testing.AllocsPerRun(100, func() {
+			tr.Put("k", "k", e, f.Token("k"))
+			tr.PutMoved("k", "k", e, f.Move("k"))
+			tr.Swap("k", "k", e, f.Token("k"))
+			tr.Remove("none")
+		}); n != 0 {
+			t.Errorf("%s: replacing allocates %v times", name, n)
+		}
+		if n := testing.AllocsPerRun(100, func() {
+			tr.Put("k", "k", e, f.Token("k"))
+			tr.Remove("k")
+		}); n != 1 {
+			t.Errorf("%s: storing allocates %v times", name, n)
+		}
+	}
+}

@@ -1,0 +1,87 @@
+package local
+
+import "github.com/hashicorp/golang-lru/v2/simplelru"
+
+// Remove moves the key and removes every entry that is stored under it, and
+// reports whether there was something. What is no key's encoding is under nothing.
+//
+// It moves first, because of
+//
+//  1. Remove removes the entry
+//  2. Put finds that nothing has moved, and stores the old value
+//  3. Remove moves the key; the old value stays
+func (t *Tier[K, V]) Remove(encoded string) bool {
+	t.fences.Move(encoded)
+	if t.index == nil {
+		k, ok := t.decode(encoded)
+		return ok && t.remove(k)
+	}
+	removed := false
+	var buf [4]K
+	for _, k := range t.index.appendKeys(buf[:0], t.index.hash(encoded)) {
+		removed = t.remove(k) || removed
+	}
+	return removed
+}
+
+// removeOthers removes what other keys hold under k's encoding, after the key has
+// moved. A reader may have put something newer there in the meantime: it goes too,
+// which costs a miss.
+func (t *Tier[K, V]) removeOthers(k K, encoded string) {
+	if t.index == nil {
+		return
+	}
+	var buf [4]K
+	for _, other := range t.index.appendKeys(buf[:0], t.index.hash(encoded)) {
+		if other != k {
+			t.remove(other)
+		}
+	}
+}
+
+func (t *Tier[K, V]) remove(k K) bool {
+	s := t.shard(k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return t.removeLocked(s, k)
+}
+
+func (t *Tier[K, V]) removeLocked(s *shard[K, V], k K) bool {
+	e, ok := s.lru.Peek(k)
+	if ok {
+		s.lru.Remove(k)
+		s.bytes -= e.size()
+		t.index.remove(e.hash, k)
+	}
+	return ok
+}
+
+// Flush moves every key and removes everything. It gives the memory back, and
+// takes no longer for many entries than for few.
+func (t *Tier[K, V]) Flush() {
+	fresh := make([]*simplelru.LRU[K, *Entry[V]], len(t.shards))
+	for i := range fresh {
+		fresh[i] = newLRU[K, V](t.shards[i].capacity)
+	}
+	t.fences.MoveAll()
+	// All locks at once: index and shards are never seen apart, though neither is
+	// gone through key by key.
+	for i := range t.shards {
+		t.shards[i].mu.Lock()
+	}
+	for i := range t.shards {
+		t.shards[i].lru, t.shards[i].bytes = fresh[i], 0
+	}
+	t.index.clear()
+	for i := range t.shards {
+		t.shards[i].mu.Unlock()
+	}
+}
+
+// Close empties the tier for good: later Puts are refused. It may be called more
+// than once.
+func (t *Tier[K, V]) Close() {
+	// A Put that did not see this holds a lock that Flush waits for.
+	t.closed.Store(true)
+	t.Flush()
+}

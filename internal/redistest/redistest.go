@@ -1,0 +1,108 @@
+// Package redistest starts and stops real Redis servers for tests: single ones
+// ([Start]), clusters ([StartCluster]), and masters watched by sentinels
+// ([StartSentinel]), on loopback ports and in temporary directories of their own.
+// It reaches nothing else.
+//
+// A server can be stopped, killed, frozen and restarted. Whatever state it is in,
+// it is gone at the end of its test, and on Linux also when the test binary dies.
+// [NewProxy] puts a connection in between that can be cut, delayed, reset or made
+// to swallow everything in silence.
+//
+// [Each] runs a test on every kind of Redis that a cache has to work on. Those
+// servers are shared by all tests of a binary, so its TestMain must be [Main].
+//
+// Starting servers takes real time: nothing here works inside a synctest bubble,
+// except miniredis.
+package redistest
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+)
+
+// requireEnv makes a missing server a failure instead of a reason to skip.
+const requireEnv = "CACHE_TEST_REQUIRE_REDIS"
+
+const (
+	// binary also plays the sentinel: redis-sentinel is a link to it.
+	binary = "redis-server"
+
+	// oldest is the first version that has CLUSTER ADDSLOTSRANGE and the
+	// settings that the harness starts servers with.
+	oldest = 7
+
+	// patience is how long a server may take to do what it must. It is far more
+	// than is needed, for machines that have other things to do.
+	patience = 30 * time.Second
+)
+
+// Require skips the test if there is no redis-server of version 7.0 or newer on
+// the PATH. If the environment variable CACHE_TEST_REQUIRE_REDIS is set, it fails
+// the test instead: set it where nothing may be skipped.
+func Require(tb testing.TB) {
+	tb.Helper()
+	require(tb, missing())
+}
+
+func require(tb testing.TB, reason string) {
+	tb.Helper()
+	if reason == "" {
+		return
+	}
+	if os.Getenv(requireEnv) != "" {
+		tb.Fatalf("%s, and %s is set", reason, requireEnv)
+	}
+	tb.Skipf("%s: install Redis 7.0 or newer to run this test (Debian, Ubuntu: apt-get install redis-server; macOS: brew install redis)", reason)
+}
+
+// missing says why no server can be started, or nothing. The answer does not
+// change while the tests run.
+var missing = sync.OnceValue(func() string {
+	out, err := exec.Command(binary, "--version").Output()
+	if err != nil {
+		return fmt.Sprintf("there is no %s that runs (%v)", binary, err)
+	}
+	return tooOld(string(out))
+})
+
+var version = regexp.MustCompile(`\bv=(\d+)\.`)
+
+// tooOld says what is wrong with a server that describes its version like this.
+func tooOld(description string) string {
+	m := version.FindStringSubmatch(description)
+	if m == nil {
+		return fmt.Sprintf("%s does not say its version: %q", binary, description)
+	}
+	if major, err := strconv.Atoi(m[1]); err != nil || major < oldest {
+		return fmt.Sprintf("%s is older than version %d.0", binary, oldest)
+	}
+	return ""
+}
+
+// eventually calls f again and again until it returns nil, and otherwise returns
+// its last error when ctx ends or over is closed. It asks often at first and more
+// rarely later.
+func eventually(ctx context.Context, over <-chan struct{}, what string, f func(context.Context) error) error {
+	pause := time.Millisecond
+	for {
+		err := f(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-over:
+			return fmt.Errorf("redistest: the server ended while waiting for %s: %w", what, err)
+		case <-ctx.Done():
+			return fmt.Errorf("redistest: waited in vain for %s: %w", what, err)
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, 50*time.Millisecond)
+	}
+}

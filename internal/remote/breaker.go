@@ -1,0 +1,197 @@
+package remote
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/delqhi/cache/internal/circuit"
+	"github.com/redis/go-redis/v9"
+)
+
+// ErrOpen is the error of an operation that was refused: its endpoint does not answer,
+// and is left alone for a while. Nothing was sent.
+var ErrOpen = circuit.ErrOpen
+
+// breaker refuses operations of a [Guard] on endpoints that do not answer. A nil one
+// refuses nothing.
+type breaker struct {
+	set *circuit.Set
+	// endpoint names the node that a key's commands go to; nil: there is but one.
+	endpoint func(key string) string
+	timeout  time.Duration // of the Guard
+}
+
+// Break has the Guard refuse operations while an endpoint does not answer: a single
+// server is one, and each master of a cluster. It is to be called before first use;
+// cfg.Probe is the Guard's own.
+//
+// What counts as a failure is that there was no answer, or none that the client
+// understands: a timeout, a connection that can't be made or breaks. An answer that says
+// no is an answer, and comes at once. How long the caller waits has no influence.
+func (g *Guard) Break(cfg circuit.Config) {
+	cfg.Probe = g.probe
+	g.breaker = &breaker{set: circuit.New(cfg), timeout: g.timeout}
+	if s, ok := g.store.(interface{ Endpoint(key string) string }); ok {
+		g.breaker.endpoint = s.Endpoint
+	}
+}
+
+func (g *Guard) probe(_, key string) error {
+	if err := g.begin(context.Background()); err != nil {
+		return err
+	}
+	reply, err := run(g, context.Background(), nil, func(ctx context.Context) (Reply, error) {
+		return g.store.Do(ctx, []Command{{Op: Head, Key: key}})[0], nil
+	})
+	return cmp.Or(err, blame(reply.Err))
+}
+
+func (b *breaker) close() {
+	if b != nil {
+		b.set.Close()
+	}
+}
+
+// blame returns an error if it is one of an endpoint that does not answer, else nil.
+func blame(err error) error {
+	var reply redis.Error
+	if err == nil || errors.As(err, &reply) ||
+		errors.Is(err, ErrNotOwner) || errors.Is(err, ErrOvertaken) || errors.Is(err, errNoQueue) {
+		return nil
+	}
+	return err
+}
+
+// entry is an operation that was let through. A nil one is not looked after.
+type entry struct {
+	done    func(failure error)
+	timeout time.Duration // of the Guard
+	settled atomic.Bool
+}
+
+// enter lets an operation on a key through, or refuses it. What has no key, and goes to
+// whatever node of several, is let through always.
+func (b *breaker) enter(key string) (*entry, error) {
+	if b == nil {
+		return nil, nil
+	}
+	endpoint := ""
+	if b.endpoint != nil {
+		if key == "" {
+			return nil, nil
+		}
+		endpoint = b.endpoint(key)
+	}
+	done, err := b.set.Enter(endpoint, key)
+	if err != nil {
+		return nil, err
+	}
+	return &entry{done: done, timeout: b.timeout}, nil
+}
+
+// settle says how the operation ended. Only the first time counts.
+func (e *entry) settle(err error) {
+	if e == nil || !e.settled.CompareAndSwap(false, true) {
+		return
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = &TimeoutError{After: e.timeout}
+	}
+	e.done(blame(err))
+}
+
+// admission is the entry of several commands.
+type admission struct {
+	all *entry // where all go to one endpoint
+
+	// Otherwise:
+	entries []*entry
+	of      []int // by command: its entry, or -1 if it is refused
+	refused int
+	refusal error // of the last endpoint that is left alone
+}
+
+// admit lets commands through. The error is that all are refused.
+func (b *breaker) admit(cmds []Command) (a admission, err error) {
+	if b == nil || b.endpoint == nil || len(cmds) == 1 {
+		a.all, err = b.enter(cmds[0].Key)
+		return a, err
+	}
+	a.of = make([]int, len(cmds))
+	known := map[string]int{}
+	for i := range cmds {
+		endpoint := b.endpoint(cmds[i].Key)
+		n, ok := known[endpoint]
+		if !ok {
+			n = -1
+			done, refusal := b.set.Enter(endpoint, cmds[i].Key)
+			if refusal == nil {
+				n = len(a.entries)
+				a.entries = append(a.entries, &entry{done: done, timeout: b.timeout})
+			} else {
+				a.refusal = refusal
+			}
+			known[endpoint] = n
+		}
+		if a.of[i] = n; n < 0 {
+			a.refused++
+		}
+	}
+	if a.refused == len(cmds) {
+		return a, a.refusal
+	}
+	return a, nil
+}
+
+// carryOut carries out what was let through.
+func (a *admission) carryOut(ctx context.Context, store Store, cmds []Command) []Reply {
+	if a.of == nil {
+		replies := store.Do(ctx, cmds)
+		a.all.settle(worst(replies, nil, 0))
+		return replies
+	}
+	var replies []Reply
+	if a.refused == 0 {
+		replies = store.Do(ctx, cmds)
+	} else {
+		replies = a.some(ctx, store, cmds)
+	}
+	for i, e := range a.entries {
+		e.settle(worst(replies, a.of, i))
+	}
+	return replies
+}
+
+// some carries out those that are not refused.
+func (a *admission) some(ctx context.Context, store Store, cmds []Command) []Reply {
+	let := make([]Command, 0, len(cmds)-a.refused)
+	for i := range cmds {
+		if a.of[i] >= 0 {
+			let = append(let, cmds[i])
+		}
+	}
+	got := store.Do(ctx, let)
+	replies := make([]Reply, len(cmds))
+	for i := range replies {
+		if a.of[i] < 0 {
+			replies[i].Err = a.refusal
+		} else {
+			replies[i], got = got[0], got[1:]
+		}
+	}
+	return replies
+}
+
+// worst returns an error for which the endpoint is to blame, nil if there is none. of,
+// if not nil, says which replies are those of entry n.
+func worst(replies []Reply, of []int, n int) error {
+	for i := range replies {
+		if err := replies[i].Err; err != nil && (of == nil || of[i] == n) && blame(err) != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,287 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// mgetMax bounds the keys of one MGET, so that one large batch does not hold up
+// every other client of a single-threaded server.
+const mgetMax = 512
+
+// gets counts the leading commands that may go as one MGET.
+func gets(cmds []Command) int {
+	n := 0
+	for n < len(cmds) && n < mgetMax && cmds[n].Op == Get {
+		n++
+	}
+	return n
+}
+
+// mget is a run of Gets sent as one command. Its answer is read as strings, which makes
+// no difference between nothing and an empty string, and half of the garbage.
+type mget struct {
+	cmd     *redis.StringSliceCmd
+	replies []Reply
+}
+
+func newMget(ctx context.Context, cmds []Command, replies []Reply) mget {
+	args := make([]any, 0, len(cmds)+1)
+	args = append(args, "mget")
+	for i := range cmds {
+		args = append(args, cmds[i].Key)
+	}
+	return mget{redis.NewStringSliceCmd(ctx, args...), replies}
+}
+
+func (m mget) read() {
+	vals, err := m.cmd.Result()
+	if err == nil && len(vals) != len(m.replies) {
+		err = fmt.Errorf("remote: MGET of %d keys answered %d values", len(m.replies), len(vals))
+	}
+	// A StringCmd gives its string as bytes without a copy: the string was made for this
+	// reply, nobody else has it.
+	var one redis.StringCmd
+	for i := range m.replies {
+		r := &m.replies[i]
+		if err != nil {
+			r.Err = err
+			continue
+		}
+		if vals[i] != "" {
+			one.SetVal(vals[i])
+			r.Record.State = Found
+			r.Record.Raw, r.Err = one.Bytes()
+		}
+	}
+}
+
+// reference is how a command refers to its script.
+type reference bool
+
+const (
+	byHash reference = false // short, but the node may not have the script
+	byText reference = true
+)
+
+// references says how the commands of one call refer to their scripts. Nil: all by
+// hash.
+type references []reference
+
+func (r references) of(i int) reference { return r != nil && r[i] }
+
+// newReferences decides for a batch: by hash, unless a later command has the same
+// key, which a node that lacks the script would carry out first.
+//
+//  1. Release of k, by hash, and Add to k are sent together
+//  2. the node does not know the hash; the Add finds the old record
+//  3. the Release is sent again with its text, and removes it: the Add was for
+//     nothing, and its answer is not true
+func newReferences(cmds []Command, split bool) references {
+	if !anyScripted(cmds, split) {
+		return nil
+	}
+	refs := make(references, len(cmds))
+	later := make(map[string]struct{}, len(cmds)) // keys of the commands after i
+	for i := len(cmds) - 1; i >= 0; i-- {
+		_, again := later[cmds[i].Key]
+		refs[i] = reference(again && cmds[i].scripted(split))
+		later[cmds[i].Key] = struct{}{}
+	}
+	return refs
+}
+
+func anyScripted(cmds []Command, split bool) bool {
+	for i := range cmds {
+		if cmds[i].scripted(split) {
+			return true
+		}
+	}
+	return false
+}
+
+// tells reports whether the command has something to publish.
+func (c *Command) tells() bool {
+	return c.Tell.Channel != "" && c.Op != Get && c.Op != Head
+}
+
+// scripted reports whether the command runs a script. All that must compare do, and
+// those that publish only what took effect. A Set or a Delete can have its PUBLISH
+// right behind it in the pipeline, but not where the pipeline may be split:
+//
+//  1. a slot has moved; the old master answers MOVED to the SET of k
+//  2. and carries out the PUBLISH behind it, which any node can
+//  3. a reader hears of k, and reads from the new master what was there before
+//  4. the SET is sent again, to the new master
+func (c *Command) scripted(split bool) bool {
+	switch c.Op {
+	case Set, Delete:
+		return split && c.tells()
+	case Add:
+		return c.tells()
+	case Swap:
+		return c.Seen.State != Missing || c.tells()
+	case Release, Extend, Reseal:
+		return true
+	}
+	return false
+}
+
+// publishesBehind reports whether the command needs a PUBLISH behind it.
+func (c *Command) publishesBehind(split bool) bool {
+	return c.tells() && !c.scripted(split)
+}
+
+// build makes the go-redis command of c, which must be checked. Lifetimes always
+// go as PX: exact to the millisecond, whatever their size.
+func build(ctx context.Context, c *Command, ref reference, split bool) redis.Cmder {
+	switch c.Op {
+	case Set:
+		if c.scripted(split) {
+			return c.run(ctx, setScript, ref, c.Frame, c.millis())
+		}
+		if c.TTL > 0 {
+			return redis.NewStatusCmd(ctx, "set", c.Key, c.Frame, "px", c.millis())
+		}
+		return redis.NewStatusCmd(ctx, "set", c.Key, c.Frame)
+	case Add:
+		return add(ctx, c, ref)
+	case Head:
+		return redis.NewStringCmd(ctx, "getrange", c.Key, 0, HeadLen-1)
+	case Delete:
+		if c.scripted(split) {
+			return c.run(ctx, deleteScript, ref)
+		}
+		return redis.NewIntCmd(ctx, "unlink", c.Key)
+	case Swap:
+		if c.Seen.State == Missing {
+			return add(ctx, c, ref)
+		}
+		return c.compare(ctx, swapScript, ref, c.Frame, c.millis())
+	case Release:
+		return c.compare(ctx, releaseScript, ref)
+	case Extend:
+		return c.compare(ctx, extendScript, ref, c.millis())
+	case Reseal:
+		return c.compare(ctx, resealScript, ref, c.Frame, c.millis())
+	}
+	return redis.NewStringCmd(ctx, "get", c.Key)
+}
+
+// add is one round trip for "store, or tell me what is there" (Redis 7.0). Its
+// script answers in the same way.
+func add(ctx context.Context, c *Command, ref reference) redis.Cmder {
+	if c.tells() {
+		life := max(c.millis(), 0) // there is none to keep
+		cmd := redis.NewStringCmd(ctx, c.eval(addScript, ref, c.Frame, life)...)
+		cmd.SetFirstKeyPos(3)
+		return cmd
+	}
+	if c.TTL > 0 {
+		return redis.NewStringCmd(ctx, "set", c.Key, c.Frame, "nx", "get", "px", c.millis())
+	}
+	return redis.NewStringCmd(ctx, "set", c.Key, c.Frame, "nx", "get")
+}
+
+var seenNames = [...]string{Missing: "m", Found: "s", WrongType: "w"}
+
+// compare is the command of a script that compares first.
+func (c *Command) compare(ctx context.Context, s script, ref reference, args ...any) redis.Cmder {
+	return c.run(ctx, s, ref, append([]any{c.Seen.Token, seenNames[c.Seen.State]}, args...)...)
+}
+
+// run is the command of a script that answers 1 or 0.
+func (c *Command) run(ctx context.Context, s script, ref reference, args ...any) redis.Cmder {
+	cmd := redis.NewCmd(ctx, c.eval(s, ref, args...)...)
+	cmd.SetFirstKeyPos(3)
+	return cmd
+}
+
+// eval are the words of a script's command. What is to be told comes last.
+func (c *Command) eval(s script, ref reference, args ...any) []any {
+	words := append(s.words(ref, 6+len(args)), 1, c.Key)
+	words = append(words, args...)
+	if c.tells() {
+		words = append(words, c.Tell.Channel, c.Tell.Message)
+	}
+	return words
+}
+
+func publish(ctx context.Context, t Tell) *redis.IntCmd {
+	return redis.NewIntCmd(ctx, "publish", t.Channel, t.Message)
+}
+
+func isNoScript(err error) bool {
+	return err != nil && redis.HasErrorPrefix(err, "NOSCRIPT")
+}
+
+// readTold reads a command and the PUBLISH behind it, if there is one.
+func readTold(c *Command, cmd redis.Cmder, told *redis.IntCmd) Reply {
+	r := read(c, cmd)
+	if told != nil && r.Err == nil && told.Err() != nil {
+		return Reply{Err: told.Err()}
+	}
+	return r
+}
+
+// read turns what Redis answered into a Reply.
+func read(c *Command, cmd redis.Cmder) Reply {
+	err := cmd.Err()
+	switch c.Op {
+	case Get:
+		return readRecord(cmd, err)
+	case Head:
+		r := readRecord(cmd, err)
+		if r.Record.State == Found && len(r.Record.Raw) == 0 {
+			r.Record = Record{}
+		}
+		return r
+	case Add:
+		return readAdd(c, cmd, err)
+	case Swap:
+		if c.Seen.State == Missing {
+			r := readAdd(c, cmd, err)
+			r.Record = Record{}
+			return r
+		}
+		return readScript(cmd, err)
+	case Release, Extend, Reseal:
+		return readScript(cmd, err)
+	}
+	return Reply{OK: err == nil, Err: err}
+}
+
+func readRecord(cmd redis.Cmder, err error) Reply {
+	switch {
+	case err == nil:
+		raw, err := cmd.(*redis.StringCmd).Bytes()
+		return Reply{Record: Record{State: Found, Raw: raw}, Err: err}
+	case errors.Is(err, redis.Nil):
+		return Reply{}
+	case strings.HasPrefix(err.Error(), "WRONGTYPE"):
+		return Reply{Record: Record{State: WrongType}}
+	}
+	return Reply{Err: err}
+}
+
+func readAdd(c *Command, cmd redis.Cmder, err error) Reply {
+	r := readRecord(cmd, err)
+	// The client library sends a command again when the reply was lost: the
+	// record that is there may be the one that this very attempt stored.
+	if r.Err == nil && (r.Record.State == Missing || c.isOwn(r.Record)) {
+		return Reply{OK: true}
+	}
+	return r
+}
+
+func readScript(cmd redis.Cmder, err error) Reply {
+	if err != nil {
+		return Reply{Err: err}
+	}
+	n, err := cmd.(*redis.Cmd).Int64()
+	return Reply{OK: n == 1, Err: err}
+}

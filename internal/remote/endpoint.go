@@ -1,0 +1,24 @@
+package remote
+
+import "context"
+
+// learned is a context for what is known already: whoever would have to ask gets an
+// error instead.
+var learned = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
+
+// Endpoint names the node that a key's commands go to, as far as the client knows: "" for
+// a single server, and while it does not know. It does no I/O.
+func (s *Redis) Endpoint(key string) string {
+	if s.single != nil {
+		return ""
+	}
+	_, addr, err := s.node(learned, key)
+	if err != nil {
+		return ""
+	}
+	return addr
+}

@@ -1,0 +1,269 @@
+package remote
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Epoch is the logical clock of a cache, and what it says of all entries. It tells
+// in O(1) whether an entry is older than an invalidation that hit any number of
+// entries: by tag, or all of them (Clear).
+//
+// An entry carries the era and the clock that its writer knew before it began
+// (frame.Header's Era and Stamp). Times are handed out by Redis: each is greater
+// than all before it, and at least the microseconds of Redis's clock.
+//
+// What Redis forgets, by eviction, a restart or a failover, costs misses and never
+// truth: without its Epoch a cache begins another Era, to which no entry of the old
+// one belongs; without its tags the Floor rises, below which no entry with tags is
+// good.
+type Epoch struct {
+	Era   uint64 // of 53 bits; not 0
+	Tick  int64  // the last time that anybody touched the epoch
+	Clock int64  // the last time of a mark, or of the era's beginning
+	Floor int64  // an entry with tags that is stamped earlier is gone
+	All   Mark   // what has been said of every entry
+}
+
+// Mark is what has been said of a tag, or of all entries.
+type Mark struct {
+	Hard int64 // an entry that is stamped earlier is gone
+	Soft int64 // an entry that is stamped earlier is stale
+	Next int64 // an entry that is stamped earlier is gone once it is When; 0: none
+	When int64 // Redis's clock, µs
+}
+
+// Known is what a process knows of an epoch: the latest that it has seen. It lets
+// Redis notice that it has gone back in time: see [Store.Marks]. The zero value knows
+// nothing.
+type Known struct {
+	Era   uint64
+	Tick  int64
+	Clock int64
+}
+
+// Marks is an epoch as Redis knows it, with what has been said of tags.
+type Marks struct {
+	Epoch Epoch
+	Tags  []Mark // in the order in which they were asked for
+	Now   int64  // Redis's clock, µs
+}
+
+// Mode is what a NewMark makes of entries.
+type Mode uint8
+
+const (
+	Hard    Mode = iota // gone
+	Soft                // stale
+	Delayed             // gone after NewMark.Delay
+)
+
+// NewMark marks tags, or all entries if there are none.
+type NewMark struct {
+	Tags  []string
+	Mode  Mode
+	Delay int64 // µs
+	// Tell is published when it is done: the message, followed by the text of the
+	// new marks as [Marks.AppendText] writes it.
+	Tell Tell
+}
+
+func (n *NewMark) check() error {
+	if n.Mode > Delayed || n.Delay < 0 || n.Delay >= maxDelay {
+		return fmt.Errorf("remote: a mark of mode %d with a delay of %d µs", n.Mode, n.Delay)
+	}
+	return nil
+}
+
+const (
+	// numberLimit is 1 more than the greatest number that is exact in Lua, like all
+	// below it. As microseconds of Unix time it is the year 2255.
+	numberLimit = 1 << 53
+
+	// maxDelay is 142 years: a time from now that is still less than numberLimit.
+	maxDelay = 1 << 52
+
+	// lostFor is how far an epoch may go back, in µs of its Tick, without beginning
+	// a new era. What was lost in less time is told again by those who wrote it; more
+	// means that Redis came back with an old data set.
+	lostFor = 10_000_000
+)
+
+// maxTags is how many tags are remembered. Beyond it, old ones are forgotten and the
+// floor rises. A variable for tests.
+var maxTags = 20_000
+
+// tagSample is how many tags are looked at for one that is to be forgotten.
+const tagSample = 16
+
+// stored is what a call of Marks or Mark finds in Redis.
+type stored struct {
+	Epoch
+	ok   bool // false: there is none, or something foreign in its place
+	tags bool // the epoch says that there is a hash of tags
+	hash bool // there is one, and it is of this era
+}
+
+// resume returns the epoch that a call goes on with, and whether the hash of tags is
+// a part of it; if not, the hash must go. era is that of a new epoch, should one have
+// to begin.
+//
+// The epoch may be gone (evicted, flushed, lost with the server), or Redis may have
+// gone back to an older one (a failover, or a restart with an old file), which the
+// caller notices by what it knows. Ticks go on from era to era, so that an older era
+// that comes back is noticed as well. Clocks never fall below what the caller knows.
+//
+// If the hash of tags is gone alone, nothing is known of any tag: the floor rises to
+// a new time, below which there are all stamps that were given out before.
+func (s *stored) resume(known Known, now int64, era uint64) (e Epoch, tags bool) {
+	e = s.Epoch
+	if !s.ok || known.Tick-e.Tick > lostFor {
+		clock := max(now, known.Clock+1)
+		e = Epoch{Era: era, Clock: clock, Floor: clock}
+	} else {
+		if e.Era == known.Era {
+			e.Clock = max(e.Clock, known.Clock)
+		}
+		if tags = s.tags && s.hash; s.tags && !tags {
+			e.Clock = max(e.Clock+1, now)
+			e.Floor = e.Clock
+		}
+	}
+	e.Tick = max(e.Tick+1, known.Tick+1, now)
+	return e, tags
+}
+
+// add says of m what n says, at the logical time t.
+func (m Mark) add(n *NewMark, t, now int64) Mark {
+	if m.Next > 0 && m.When <= now {
+		m.Hard, m.Next, m.When = max(m.Hard, m.Next), 0, 0
+	}
+	switch n.Mode {
+	case Hard:
+		m.Hard, m.Next, m.When = t, 0, 0
+	case Soft:
+		m.Soft = t
+	case Delayed:
+		when := now + n.Delay
+		if m.Next > 0 {
+			when = min(when, m.When)
+		}
+		m.Next, m.When = t, when
+	}
+	return m
+}
+
+// last is the time of the last thing that has been said. Of entries with tags that
+// are not below the floor, a mark with no later time says nothing.
+func (m Mark) last() int64 { return max(m.Hard, m.Soft, m.Next) }
+
+// ParseEpoch reads what is stored under Names.Epoch. ok is false for anything else.
+func ParseEpoch(raw []byte) (e Epoch, ok bool) {
+	e, _, ok = parseEpoch(raw)
+	return e, ok
+}
+
+// An epoch is stored as text: "e1" and nine decimal numbers, the last of which is 1
+// where there is a hash of tags, else 0.
+func parseEpoch[T string | []byte](s T) (e Epoch, tags bool, ok bool) {
+	var n [9]int64
+	if !numbers(s, "e1", n[:]) || n[0] == 0 || n[8] > 1 {
+		return Epoch{}, false, false
+	}
+	e = Epoch{Era: uint64(n[0]), Tick: n[1], Clock: n[2], Floor: n[3], All: Mark{n[4], n[5], n[6], n[7]}}
+	return e, n[8] == 1, true
+}
+
+func (e *Epoch) text(tags bool) string {
+	last := int64(0)
+	if tags {
+		last = 1
+	}
+	return "e1" + decimals(int64(e.Era), e.Tick, e.Clock, e.Floor, e.All.Hard, e.All.Soft, e.All.Next, e.All.When, last)
+}
+
+// A mark is stored as four decimal numbers after "m1".
+func parseMark(s string) (Mark, bool) {
+	var n [4]int64
+	if !numbers(s, "m1", n[:]) {
+		return Mark{}, false
+	}
+	return Mark{n[0], n[1], n[2], n[3]}, true
+}
+
+func (m Mark) text() string { return "m1" + decimals(m.Hard, m.Soft, m.Next, m.When) }
+
+// numbers reads decimal numbers, none negative and all written as strconv does, each
+// after a space, behind a head. They must be the whole of s.
+func numbers[T string | []byte](s T, head string, out []int64) bool {
+	if len(s) < len(head) || string(s[:len(head)]) != head {
+		return false
+	}
+	at := len(head)
+	for i := range out {
+		if at == len(s) || s[at] != ' ' {
+			return false
+		}
+		at++
+		first, v := at, int64(0)
+		for ; at < len(s) && '0' <= s[at] && s[at] <= '9'; at++ {
+			if v = 10*v + int64(s[at]-'0'); v >= numberLimit {
+				return false
+			}
+		}
+		if at == first || s[first] == '0' && at > first+1 {
+			return false
+		}
+		out[i] = v
+	}
+	return at == len(s)
+}
+
+func decimals(vals ...int64) string {
+	var b []byte
+	for _, v := range vals {
+		b = append(b, ' ')
+		b = strconv.AppendInt(b, v, 10)
+	}
+	return string(b)
+}
+
+// AppendText appends the text of m: Redis's clock, the epoch, and the marks of the
+// tags, a line each.
+func (m *Marks) AppendText(dst []byte) []byte {
+	dst = strconv.AppendInt(dst, m.Now, 10)
+	dst = append(dst, '\n')
+	dst = append(dst, m.Epoch.text(false)...)
+	for _, t := range m.Tags {
+		dst = append(dst, '\n')
+		dst = append(dst, t.text()...)
+	}
+	return dst
+}
+
+// ParseMarks reads what [Marks.AppendText] has written, for that many tags.
+func ParseMarks(s string, tags int) (m Marks, ok bool) {
+	lines := strings.Split(s, "\n")
+	if len(lines) != 2+tags {
+		return Marks{}, false
+	}
+	var now [1]int64
+	if !numbers(" "+lines[0], "", now[:]) {
+		return Marks{}, false
+	}
+	m.Now = now[0]
+	e, hash, ok := parseEpoch(lines[1])
+	if !ok || hash {
+		return Marks{}, false
+	}
+	m.Epoch = e
+	for _, line := range lines[2:] {
+		t, ok := parseMark(line)
+		if !ok {
+			return Marks{}, false
+		}
+		m.Tags = append(m.Tags, t)
+	}
+	return m, true
+}

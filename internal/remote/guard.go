@@ -1,0 +1,369 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// ErrGuardClosed is the error of every operation after Close.
+var ErrGuardClosed = errors.New("remote: closed")
+
+// TimeoutError says that Redis did not answer within the operation timeout, or a
+// shorter one of the client's. It does not match context.DeadlineExceeded: the
+// caller's own deadline has not passed.
+type TimeoutError struct{ After time.Duration }
+
+func (e *TimeoutError) Error() string {
+	return fmt.Sprintf("no answer from Redis within %v", e.After)
+}
+
+// Timeout marks it as a timeout in the manner of net.Error.
+func (e *TimeoutError) Timeout() bool { return true }
+
+// Guard stands in front of a Store and keeps two promises: an operation returns
+// as soon as its context is done, and at the latest after the timeout. A client
+// library that is blocked in a read notices neither a cancellation nor, unless
+// configured so, a deadline; the operation is then left behind and its late
+// answer dropped. It is not ended with its caller: its connection would have to be
+// closed, and whether Redis answers in time is to be known, however impatient callers
+// are.
+//
+// With [Guard.Break], operations are refused while the endpoint that they are for does
+// not answer.
+//
+// All methods are safe for concurrent use.
+type Guard struct {
+	store   Store
+	timeout time.Duration
+	prompt  bool // the store itself ends an operation at its deadline
+
+	// Observe, if set before first use, is told of every operation: what it
+	// was ("mixed" for several kinds), how many keys, how long, and its first
+	// error, nil if the caller itself ended it.
+	Observe func(ctx context.Context, op string, keys int, d time.Duration, err error)
+
+	breaker *breaker // nil: none
+	reads   together
+
+	mu      sync.RWMutex
+	closed  bool
+	pending sync.WaitGroup // operations in goroutines of their own
+}
+
+// NewGuard returns a Guard in front of store; timeout must be positive.
+func NewGuard(store Store, timeout time.Duration) *Guard {
+	g := &Guard{store: store, timeout: timeout}
+	if p, ok := store.(interface{ Prompt() bool }); ok {
+		g.prompt = p.Prompt()
+	}
+	g.reads.init(g)
+	return g
+}
+
+// Close makes later operations fail, waits for those that are under way, those
+// included that were left behind, and closes the store. It may be called more than
+// once. An operation that was left behind ends when its client stops waiting, at
+// the latest after the client's own read timeout.
+func (g *Guard) Close() {
+	g.mu.Lock()
+	g.closed = true
+	g.mu.Unlock()
+	g.breaker.close()
+	g.pending.Wait()
+	g.store.Close()
+}
+
+// Get reads one key.
+func (g *Guard) Get(ctx context.Context, key string) (Record, error) {
+	r := g.Do(ctx, []Command{{Op: Get, Key: key}})[0]
+	return r.Record, r.Err
+}
+
+// Do carries out cmds; see Store. An error of the caller's context is in every
+// reply as it is. Neither cmds nor the frames in it may be modified afterwards if
+// there was an error: the operation may still be under way.
+func (g *Guard) Do(ctx context.Context, cmds []Command) []Reply {
+	if len(cmds) == 0 {
+		return nil
+	}
+	start := time.Now()
+	var replies []Reply
+	var err error
+	if g.reads.takes(cmds) {
+		replies, err = g.reads.do(ctx, cmds)
+	} else {
+		replies, err = g.do(ctx, cmds)
+	}
+	if err != nil {
+		replies = make([]Reply, len(cmds))
+		for i := range replies {
+			replies[i].Err = err
+		}
+	} else {
+		for i := range replies {
+			if replies[i].Err != nil {
+				replies[i].Err = g.explain(ctx, start, replies[i].Err)
+			}
+		}
+	}
+	if g.Observe != nil {
+		g.Observe(ctx, kind(cmds), len(cmds), time.Since(start), failure(ctx, replies))
+	}
+	return replies
+}
+
+func (g *Guard) do(ctx context.Context, cmds []Command) ([]Reply, error) {
+	if err := g.begin(ctx); err != nil {
+		return nil, err
+	}
+	a, err := g.breaker.admit(cmds)
+	if err != nil {
+		g.pending.Done()
+		return nil, err
+	}
+	return run(g, ctx, a.all, func(ctx context.Context) ([]Reply, error) { return a.carryOut(ctx, g.store, cmds), nil })
+}
+
+// Now estimates the clock of the node that holds key, in µs of Unix time.
+func (g *Guard) Now(ctx context.Context, key string) (int64, error) {
+	if now, ok := g.estimate(ctx, key); ok {
+		return now, nil
+	}
+	start := time.Now()
+	now, err := call(g, ctx, key, func(ctx context.Context) (int64, error) { return g.store.Now(ctx, key) })
+	// Most calls ask nobody; one that failed did.
+	if err != nil && g.Observe != nil && ctx.Err() == nil {
+		g.Observe(ctx, "time", 1, time.Since(start), err)
+	}
+	return now, err
+}
+
+// ask runs f, which is about key if that is not "", and tells Observe of it.
+func ask[T any](g *Guard, ctx context.Context, op, key string, keys int, f func(context.Context) (T, error)) (T, error) {
+	start := time.Now()
+	val, err := call(g, ctx, key, f)
+	if g.Observe != nil {
+		observed := err
+		if ctx.Err() != nil {
+			observed = nil
+		}
+		g.Observe(ctx, op, keys, time.Since(start), observed)
+	}
+	return val, err
+}
+
+// Connections counts the connections that were made; see [Redis.Connections]. It is 0 for
+// a store that has none.
+func (g *Guard) Connections() uint64 {
+	if c, ok := g.store.(interface{ Connections() uint64 }); ok {
+		return c.Connections()
+	}
+	return 0
+}
+
+// Masters names the nodes to scan; see Store.
+func (g *Guard) Masters(ctx context.Context) ([]string, error) {
+	return ask(g, ctx, "masters", "", 0, g.store.Masters)
+}
+
+// Scan reads one batch of keys; see Store.
+func (g *Guard) Scan(ctx context.Context, master, pattern string, cursor uint64) (keys []string, next uint64, err error) {
+	type batch struct {
+		keys []string
+		next uint64
+	}
+	b, err := ask(g, ctx, "scan", "", 0, func(ctx context.Context) (b batch, err error) {
+		b.keys, b.next, err = g.store.Scan(ctx, master, pattern, cursor)
+		return b, err
+	})
+	return b.keys, b.next, err
+}
+
+// Marks reads a logical clock; see Store.
+func (g *Guard) Marks(ctx context.Context, names Names, known Known, tags []string) (Marks, error) {
+	return ask(g, ctx, "marks", names.Epoch, len(tags), func(ctx context.Context) (Marks, error) { return g.store.Marks(ctx, names, known, tags) })
+}
+
+// Mark marks tags; see Store.
+func (g *Guard) Mark(ctx context.Context, names Names, known Known, m NewMark) (Marks, error) {
+	return ask(g, ctx, "mark", names.Epoch, len(m.Tags), func(ctx context.Context) (Marks, error) { return g.store.Mark(ctx, names, known, m) })
+}
+
+// Publish publishes a message; see Store.
+func (g *Guard) Publish(ctx context.Context, t Tell) error {
+	key := ""
+	if s, ok := g.store.(interface{ Crier(channel string) string }); ok {
+		key = s.Crier(t.Channel)
+	}
+	_, err := ask(g, ctx, "publish", key, 0, func(ctx context.Context) (struct{}, error) { return struct{}{}, g.store.Publish(ctx, t) })
+	return err
+}
+
+// Listen hears; see Store. It is not bounded by the timeout, and its caller ends it by
+// its context before Close.
+func (g *Guard) Listen(ctx context.Context, l Listening, s Sink) error {
+	return g.store.Listen(ctx, l, s)
+}
+
+// call runs f, which is about key if that is not "", within the timeout and no longer
+// than ctx, unless the breaker refuses. The error is explained.
+func call[T any](g *Guard, ctx context.Context, key string, f func(context.Context) (T, error)) (val T, err error) {
+	if err := g.begin(ctx); err != nil {
+		return val, err
+	}
+	e, err := g.breaker.enter(key)
+	if err != nil {
+		g.pending.Done()
+		return val, err
+	}
+	start := time.Now()
+	val, err = run(g, ctx, e, func(ctx context.Context) (T, error) {
+		val, err := f(ctx)
+		e.settle(err)
+		return val, err
+	})
+	if err != nil {
+		err = g.explain(ctx, start, err)
+	}
+	return val, err
+}
+
+// begin counts an operation in, unless the Guard is closed or the caller gone.
+func (g *Guard) begin(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	if g.closed {
+		return ErrGuardClosed
+	}
+	g.pending.Add(1)
+	return nil
+}
+
+// run runs f, which was counted in. f settles e; if f does not return in time, that is
+// e's failure. The error is f's, or says that it was not waited for.
+func run[T any](g *Guard, ctx context.Context, e *entry, f func(context.Context) (T, error)) (T, error) {
+	type answer struct {
+		val T
+		err error
+	}
+	start := time.Now()
+	inner, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.timeout)
+	if g.prompt && ctx.Done() == nil {
+		// Nothing but the timeout can end it, and that the store sees to.
+		defer g.pending.Done()
+		defer cancel()
+		return f(inner)
+	}
+	if e != nil && !g.prompt {
+		// f settles it before it cancels, if it returns in time.
+		context.AfterFunc(inner, func() { e.settle(inner.Err()) })
+	}
+	done := make(chan answer, 1) // buffered: whoever left does not hold the operation
+	go func() {
+		defer g.pending.Done()
+		defer cancel()
+		val, err := f(inner)
+		done <- answer{val, err}
+	}()
+	select {
+	case a := <-done:
+		return a.val, a.err
+	case <-inner.Done():
+	case <-ctx.Done():
+	}
+	// Several may be ready; an answer is worth more than a timeout.
+	select {
+	case a := <-done:
+		return a.val, a.err
+	default:
+	}
+	err := ctx.Err()
+	if err == nil {
+		err = inner.Err()
+	}
+	var zero T
+	return zero, g.explain(ctx, start, err)
+}
+
+// explain says what an error of an operation that began at start means to the
+// caller: its own context has ended, or the timeout has passed, or neither.
+func (g *Guard) explain(ctx context.Context, start time.Time, err error) error {
+	timeout := isTimeout(err)
+	if own := ended(ctx, timeout); own != nil {
+		return own
+	}
+	passed := time.Since(start)
+	switch {
+	case timeout && passed >= g.timeout:
+		return &TimeoutError{After: g.timeout}
+	case errors.Is(err, context.DeadlineExceeded):
+		// A shorter timeout of the client's own, such as that for dialing.
+		return &TimeoutError{After: passed}
+	case errors.Is(err, context.Canceled):
+		return fmt.Errorf("remote: %v", err) // not the caller's context: it must not match
+	}
+	return err
+}
+
+func isTimeout(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &t) && t.Timeout()
+}
+
+// endedSoon is far more than it takes a context to end that has passed its
+// deadline.
+const endedSoon = 100 * time.Millisecond
+
+// ended returns the error of ctx, if it has one. A connection with the same
+// deadline may notice a moment before the context does that it has passed: after a
+// timeout that moment is waited for, or the caller's deadline would be taken for
+// something else.
+func ended(ctx context.Context, timeout bool) error {
+	if deadline, ok := ctx.Deadline(); ok && timeout && !time.Now().Before(deadline) {
+		t := time.NewTimer(endedSoon)
+		defer t.Stop()
+		select {
+		case <-ctx.Done():
+		case <-t.C: // a context that does not do as it says
+		}
+	}
+	return ctx.Err()
+}
+
+func kind(cmds []Command) string {
+	for i := range cmds[1:] {
+		if cmds[i+1].Op != cmds[0].Op {
+			return "mixed"
+		}
+	}
+	return cmds[0].Op.String()
+}
+
+func failure(ctx context.Context, replies []Reply) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	for i := range replies {
+		if replies[i].Err != nil {
+			return replies[i].Err
+		}
+	}
+	return nil
+}
+
+type background struct{}
+
+// Background marks a context: what is done under it was not asked for by a user of the
+// cache.
+func Background(ctx context.Context) context.Context {
+	return context.WithValue(ctx, background{}, true)
+}
+
+// IsBackground reports whether ctx was marked by [Background].
+func IsBackground(ctx context.Context) bool { return ctx.Value(background{}) != nil }

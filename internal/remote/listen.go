@@ -1,0 +1,71 @@
+package remote
+
+import (
+	"errors"
+	"time"
+)
+
+// Listening says what a Listen is to hear.
+//
+// Listen is one session: it subscribes, says Armed, and passes on what it hears
+// until ctx ends or something is wrong; then it returns why, always with an error,
+// and nothing of it is left, except for what a client can't be made to give up:
+// dialing, or a command that waits for its answer. That ends by the client's own
+// timeouts, and Close waits for it. Whoever wants to hear on calls Listen again, after
+// a pause.
+//
+// A session proves that it hears. Every Pulse it publishes a message of its own,
+// through the ordinary client and through each master, on a channel that nobody
+// else listens to, and waits for it on its own connections. A round that has come
+// back entirely is passed on as Alive. If that takes longer than Dead, the session
+// ends with [ErrDeaf]: whatever kept the pulse from coming back, a frozen
+// connection, a subscription to what is no master any more, a cluster's broken link
+// or a client that can't publish, would keep messages from coming too. To be set up it
+// may take as long as the client may for dialing, and Dead.
+//
+// With Tracking, the session has a connection of its own to each master, on which
+// the server tells of every key that begins with Prefix and was changed, by whomever
+// and for whatever reason. Where a server can't do this, Listen returns an error that
+// matches [ErrNoTracking].
+//
+// Messages need one connection in a cluster, which passes them on between its nodes,
+// and one to each shard of a ring. Connections are dialed, and their users
+// authenticated, by the options of the client, OnConnect included, but not by its
+// hooks.
+//
+// A change in the list of masters ends the session.
+type Listening struct {
+	Channel  string
+	Tracking bool
+	Prefix   string        // of keys; Tracking
+	Pulse    time.Duration // between two rounds
+	Dead     time.Duration // how long a round may take
+}
+
+// Sink takes what a Listen hears. Calls may come from several goroutines at once,
+// but what one connection says comes in its order, and each call ends before the
+// next of that connection. A Sink must not block.
+type Sink interface {
+	// Armed: from here on everything that is published or changed will be told. It
+	// is called once, before anything else.
+	Armed()
+	// Message passes on what was published on the channel: once, or several times if
+	// it was published several times, as on a ring.
+	Message(payload string)
+	// Changed tells of keys that were changed, in full; nil: any key may have been.
+	// The slice is the Sink's.
+	// A key may be told before or after the message of the write that changed it.
+	Changed(keys []string)
+	// Alive: everything has been told whose writer had its acknowledgement before
+	// sent, when the pulse was on its way out.
+	Alive(sent time.Time)
+}
+
+var (
+	// ErrDeaf: the pulse of a session did not come back in time.
+	ErrDeaf = errors.New("remote: the notification connection does not answer")
+
+	// ErrNoTracking: the server does not know CLIENT TRACKING, or the user may not
+	// use it.
+	ErrNoTracking = errors.New("remote: the server does not track keys for this user")
+)

@@ -1,0 +1,345 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Redis is the Store on a Redis server, cluster, ring or sentinel-watched
+// master, through any go-redis client. It needs Redis 7.0 or later.
+type Redis struct {
+	rdb redis.UniversalClient
+
+	// What kind of client it is, by what it can do rather than by its type, so
+	// that a type that embeds a client counts as one. At most one is set.
+	single  singleClient
+	cluster clusterClient
+	ring    ringClient
+
+	noFlags atomic.Bool // the server takes a script's flags for a mistake, as miniredis does
+
+	clockMu sync.RWMutex
+	clocks  map[string]*clock // by node address; "" for a single server
+
+	known    knownMasters // for Scan
+	reloaded atomic.Int64 // when the state of a cluster was last asked for, since started
+
+	// Goroutines that renew clocks.
+	ctx  context.Context
+	stop context.CancelFunc
+	wg   sync.WaitGroup
+}
+
+type (
+	// singleClient is a client of one server, which takes commands on several
+	// keys.
+	singleClient interface {
+		Options() *redis.Options
+	}
+	clusterClient interface {
+		Options() *redis.ClusterOptions
+		MasterForKey(ctx context.Context, key string) (*redis.Client, error)
+		ForEachMaster(ctx context.Context, f func(context.Context, *redis.Client) error) error
+	}
+	ringClient interface {
+		Options() *redis.RingOptions
+		GetShardClientForKey(key string) (*redis.Client, error)
+		ForEachShard(ctx context.Context, f func(context.Context, *redis.Client) error) error
+	}
+)
+
+var (
+	_ singleClient  = (*redis.Client)(nil)
+	_ clusterClient = (*redis.ClusterClient)(nil)
+	_ ringClient    = (*redis.Ring)(nil)
+)
+
+// NewRedis returns a Store on rdb. It does no I/O. It refuses a client that may
+// read what is older than the last write: from replicas, or from a cache of its
+// own. A failover client with ReplicaOnly can't be told from others; with it
+// every write fails.
+func NewRedis(rdb redis.UniversalClient) (*Redis, error) {
+	s := &Redis{rdb: rdb, clocks: map[string]*clock{}}
+	s.single, _ = rdb.(singleClient)
+	s.cluster, _ = rdb.(clusterClient)
+	s.ring, _ = rdb.(ringClient)
+	if s.cluster != nil {
+		if o := s.cluster.Options(); o.ReadOnly || o.RouteByLatency || o.RouteRandomly {
+			return nil, errors.New("the cluster client reads from replicas, which may be older than what was just written: build it without ReadOnly, ReplicaOnly, RouteByLatency and RouteRandomly")
+		}
+	}
+	if s.single != nil {
+		if o := s.single.Options(); o.ClientSideCacheConfig != nil || o.ClientSideCache != nil {
+			return nil, errors.New("the client caches replies itself, which may be older than what was just written: build it without ClientSideCache and ClientSideCacheConfig")
+		}
+	}
+	s.ctx, s.stop = context.WithCancel(context.Background())
+	return s, nil
+}
+
+// Prompt reports whether the client itself ends an operation at its context's
+// deadline.
+func (s *Redis) Prompt() bool {
+	switch {
+	case s.single != nil:
+		return s.single.Options().ContextTimeoutEnabled
+	case s.cluster != nil:
+		return s.cluster.Options().ContextTimeoutEnabled
+	case s.ring != nil:
+		return s.ring.Options().ContextTimeoutEnabled
+	}
+	return false
+}
+
+// Close stops the renewal of clocks. The client stays open: it is the caller's.
+func (s *Redis) Close() {
+	s.clockMu.Lock()
+	s.stop()
+	s.clockMu.Unlock()
+	s.wg.Wait()
+}
+
+// node returns the client of the node that holds key, and its address, which
+// names its clock.
+func (s *Redis) node(ctx context.Context, key string) (redis.Cmdable, string, error) {
+	var node *redis.Client
+	var err error
+	switch {
+	case s.cluster != nil:
+		node, err = s.cluster.MasterForKey(ctx, key)
+	case s.ring != nil:
+		node, err = s.ring.GetShardClientForKey(key)
+	default:
+		return s.rdb, "", nil
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	return node, node.Options().Addr, nil
+}
+
+// Estimate is Now where that needs no I/O, and nothing is to be renewed.
+func (s *Redis) Estimate(key string) (now int64, ok bool) {
+	addr := s.Endpoint(key)
+	s.clockMu.RLock()
+	c := s.clocks[addr]
+	s.clockMu.RUnlock()
+	if c == nil {
+		return 0, false
+	}
+	return c.estimate()
+}
+
+// Now implements Store.
+func (s *Redis) Now(ctx context.Context, key string) (int64, error) {
+	node, addr, err := s.node(ctx, key)
+	if err != nil {
+		return 0, err
+	}
+	s.clockMu.RLock()
+	c := s.clocks[addr]
+	s.clockMu.RUnlock()
+	if c == nil {
+		s.clockMu.Lock()
+		if c = s.clocks[addr]; c == nil {
+			c = new(clock)
+			s.clocks[addr] = c
+		}
+		s.clockMu.Unlock()
+	}
+	return c.now(ctx, func(ctx context.Context) (int64, error) {
+		t, err := node.Time(ctx).Result()
+		if err != nil {
+			return 0, err
+		}
+		return t.UnixMicro(), nil
+	}, s.background)
+}
+
+// background runs f in a goroutine that Close waits for, or not at all once the
+// store is closed.
+func (s *Redis) background(f func(context.Context)) {
+	s.clockMu.RLock()
+	defer s.clockMu.RUnlock()
+	if s.ctx.Err() == nil {
+		s.wg.Go(func() { f(s.ctx) })
+	}
+}
+
+// Do implements Store.
+func (s *Redis) Do(ctx context.Context, cmds []Command) []Reply {
+	replies := make([]Reply, len(cmds))
+	switch len(cmds) {
+	case 0:
+	case 1:
+		s.one(ctx, &cmds[0], &replies[0])
+	default:
+		s.many(ctx, cmds, replies)
+	}
+	return replies
+}
+
+func (s *Redis) one(ctx context.Context, c *Command, r *Reply) {
+	if r.Err = c.check(); r.Err != nil {
+		return
+	}
+	split := s.split()
+	cmd := build(ctx, c, byHash, split)
+	if c.publishesBehind(split) {
+		told := publish(ctx, c.Tell)
+		s.send(ctx, cmd, told)
+		*r = readTold(c, cmd, told)
+		return
+	}
+	if c.Op == Add {
+		// It mostly answers that there was nothing, which the client library takes for an
+		// error and looks into at length, unless it comes in a pipeline.
+		s.pipeline(ctx, cmd)
+	} else {
+		s.send(ctx, cmd)
+	}
+	if *r = read(c, cmd); isNoScript(r.Err) {
+		cmd = build(ctx, c, byText, split)
+		s.send(ctx, cmd)
+		*r = read(c, cmd)
+	}
+}
+
+// split reports whether a pipeline may go to several nodes.
+func (s *Redis) split() bool { return s.single == nil }
+
+func (s *Redis) many(ctx context.Context, cmds []Command, replies []Reply) {
+	sent := make([]redis.Cmder, len(cmds)) // nil: refused, or a part of an mget
+	out := make([]redis.Cmder, 0, len(cmds))
+	var mgets []mget
+	var told map[int]*redis.IntCmd // behind the command with that index
+	split := s.split()
+	refs := newReferences(cmds, split)
+	for i := 0; i < len(cmds); {
+		if n := gets(cmds[i:]); n > 1 && !split {
+			m := newMget(ctx, cmds[i:i+n], replies[i:i+n])
+			mgets, out = append(mgets, m), append(out, m.cmd)
+			i += n
+			continue
+		}
+		if replies[i].Err = cmds[i].check(); replies[i].Err == nil {
+			sent[i] = build(ctx, &cmds[i], refs.of(i), split)
+			out = append(out, sent[i])
+			if cmds[i].publishesBehind(split) {
+				if told == nil {
+					told = map[int]*redis.IntCmd{}
+				}
+				told[i] = publish(ctx, cmds[i].Tell)
+				out = append(out, told[i])
+			}
+		}
+		i++
+	}
+	s.send(ctx, out...)
+	for _, m := range mgets {
+		m.read()
+	}
+	var again []redis.Cmder
+	for i, cmd := range sent {
+		if cmd == nil {
+			continue
+		}
+		replies[i] = readTold(&cmds[i], cmd, told[i])
+		if cmds[i].Op == Get {
+			replies[i].hideType()
+		}
+		sent[i] = nil
+		if isNoScript(replies[i].Err) {
+			sent[i] = build(ctx, &cmds[i], byText, split)
+			again = append(again, sent[i])
+		}
+	}
+	if len(again) == 0 {
+		return
+	}
+	s.send(ctx, again...)
+	for i, cmd := range sent {
+		if cmd != nil {
+			replies[i] = read(&cmds[i], cmd)
+		}
+	}
+}
+
+// send carries out commands in one round trip to each node. Their errors are in
+// the commands.
+func (s *Redis) send(ctx context.Context, cmds ...redis.Cmder) {
+	switch len(cmds) {
+	case 0:
+	case 1:
+		_ = s.rdb.Process(ctx, cmds[0])
+		s.lookAround(ctx, cmds)
+	default:
+		s.pipeline(ctx, cmds...)
+	}
+}
+
+// stamp gives the error of a pipeline to its commands, if none of them has one: of a
+// connection that can't be made because the server refuses the user, go-redis tells only
+// the pipeline, and each command looks as if it had been carried out.
+func stamp(cmds []redis.Cmder, err error) {
+	for _, cmd := range cmds {
+		if cmd.Err() != nil {
+			return
+		}
+	}
+	for _, cmd := range cmds {
+		cmd.SetErr(err)
+	}
+}
+
+func (s *Redis) pipeline(ctx context.Context, cmds ...redis.Cmder) {
+	defer s.lookAround(ctx, cmds)
+	pipe := s.rdb.Pipeline()
+	for _, cmd := range cmds {
+		_ = pipe.Process(ctx, cmd) // collects it
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		stamp(cmds, err)
+	}
+}
+
+// reloadEvery is how often a cluster is asked who its masters are because one of them
+// can't be reached.
+const reloadEvery = time.Second
+
+// lookAround has a cluster client learn who the masters are if it could not reach one
+// of them. It does so by itself when a node says MOVED; a master that is dead says
+// nothing, and the client would go on asking it until its periodical look, a minute by
+// default.
+func (s *Redis) lookAround(ctx context.Context, cmds []redis.Cmder) {
+	reloader, ok := s.rdb.(interface{ ReloadState(context.Context) })
+	if !ok || s.cluster == nil {
+		return
+	}
+	for _, cmd := range cmds {
+		var network net.Error
+		if err := cmd.Err(); err == nil || !errors.As(err, &network) && !errors.Is(err, io.EOF) {
+			continue
+		}
+		last, now := s.reloaded.Load(), time.Since(started).Nanoseconds()
+		if last != 0 && now-last < int64(reloadEvery) || !s.reloaded.CompareAndSwap(last, now) {
+			return
+		}
+		reloader.ReloadState(context.WithoutCancel(ctx))
+		return
+	}
+}
+
+// started is what times are told from where only differences count.
+var started = time.Now()
+
+// Connections counts the connections that were made because none was there to be used:
+// one more means that a server may have been replaced or restarted meanwhile.
+func (s *Redis) Connections() uint64 { return uint64(s.rdb.PoolStats().Misses) }

@@ -1,0 +1,247 @@
+package remote_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"reflect"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/delqhi/cache/internal/redistest"
+	"github.com/delqhi/cache/internal/remote"
+	"github.com/redis/go-redis/v9"
+)
+
+// scissors cut a connection after the server has carried out what was sent, and
+// before the client has seen the answer.
+type scissors struct {
+	armed atomic.Bool
+	cuts  atomic.Int32
+}
+
+func (s *scissors) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, network, addr)
+	return &cuttable{conn, s}, err
+}
+
+type cuttable struct {
+	net.Conn
+	s *scissors
+}
+
+func (c *cuttable) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 && c.s.armed.CompareAndSwap(true, false) {
+		c.s.cuts.Add(1)
+		_ = c.Conn.Close()
+		return 0, io.EOF
+	}
+	return n, err
+}
+
+// retrying returns a client of b that sends again what was not answered, and what
+// makes it do so.
+func retrying(t *testing.T, b *redistest.Backend) (redis.UniversalClient, *scissors) {
+	s := new(scissors)
+	switch c := b.Client.(type) {
+	case *redis.ClusterClient:
+		o := *c.Options()
+		o.Dialer, o.MaxRedirects = s.dial, 3
+		cc := redis.NewClusterClient(&o)
+		t.Cleanup(func() { cc.Close() })
+		return cc, s
+	case *redis.Client:
+		o := redis.Options{Addr: c.Options().Addr, Dialer: s.dial, MaxRetries: 1, MaintNotificationsConfig: noMaintenance()}
+		sc := redis.NewClient(&o)
+		t.Cleanup(func() { sc.Close() })
+		return sc, s
+	}
+	t.Fatalf("a %T", b.Client)
+	return nil, nil
+}
+
+func TestACommandIsRepeatedWithoutHarm(t *testing.T) {
+	const other = "another type"
+	old, new := "a string: "+string(frame("o")), "a string: "+string(frame("n"))
+	seen := remote.SeenToken(frame("o"))
+	tests := []struct {
+		name   string
+		before string
+		cmd    remote.Command
+		ok     bool // the answer, to the second attempt
+		after  string
+	}{
+		{"set", old, remote.Command{Op: remote.Set}, true, new},
+		{"delete", old, remote.Command{Op: remote.Delete}, true, "nothing"},
+		{"add", "nothing", remote.Command{Op: remote.Add}, true, new},
+		{"swap of nothing", "nothing", remote.Command{Op: remote.Swap}, true, new},
+		{"swap of a record", old, remote.Command{Op: remote.Swap, Seen: seen}, true, new},
+		{"swap of a record that keeps its life", old, remote.Command{Op: remote.Swap, Seen: seen, TTL: remote.KeepTTL}, true, new},
+		{"swap of a short string", "a string: x", remote.Command{Op: remote.Swap, Seen: remote.SeenToken([]byte("x"))}, true, new},
+		{"swap of another type", other, remote.Command{Op: remote.Swap, Seen: remote.Seen{State: remote.WrongType}}, true, new},
+		{"extend", old, remote.Command{Op: remote.Extend, Seen: seen}, true, old},
+		{"reseal", old, remote.Command{Op: remote.Reseal, Seen: seen}, true, "a string: " + string(seal("n")) + "oooo"},
+		{"reseal that comes too late", "a string: y", remote.Command{Op: remote.Reseal, Seen: seen}, false, "a string: y"},
+		{"release", old, remote.Command{Op: remote.Release, Seen: seen}, false, "nothing"},
+		{"add that comes too late", old, remote.Command{Op: remote.Add}, false, old},
+		{"swap that comes too late", "a string: y", remote.Command{Op: remote.Swap, Seen: seen}, false, "a string: y"},
+	}
+	redistest.Each(t, func(t *testing.T, b *redistest.Backend) {
+		client, scissors := retrying(t, b)
+		store, others := newReal(t, client), newReal(t, b.Client)
+		channel := b.Prefix + "news"
+		news := newPost(t, others, channel)
+		for _, tt := range tests {
+			for n := range 6 { // alone and in a pipeline, telling and not
+				n, tells := 1+n/2, n%2 == 1
+				t.Run(fmt.Sprintf("%s/%d/tells %v", tt.name, n, tells), func(t *testing.T) {
+					cmds := make([]remote.Command, n)
+					for i := range cmds {
+						cmds[i] = tt.cmd
+						// On one node of a cluster: the cut is for all of them.
+						cmds[i].Key, cmds[i].Frame = fmt.Sprintf("%s{same}%s%v%d%d", b.Prefix, tt.name, tells, n, i), frame("n")
+						if tt.cmd.Op == remote.Reseal {
+							cmds[i].Frame = seal("n")
+						}
+						if tells {
+							cmds[i].Tell = remote.Tell{Channel: channel, Message: cmds[i].Key}
+						}
+					}
+					// Connect, and have the node learn the script.
+					store.Do(t.Context(), cmds)
+					for _, c := range cmds {
+						others.c.Del(t.Context(), c.Key)
+						if raw, ok := strings.CutPrefix(tt.before, "a string: "); ok {
+							do(t, others, remote.Command{Op: remote.Set, Key: c.Key, Frame: []byte(raw)})
+						} else if tt.before == other {
+							others.other(t, c.Key)
+						}
+					}
+					news.heard(t)
+					before := scissors.cuts.Load()
+					scissors.armed.Store(true)
+					replies := store.Do(t.Context(), cmds)
+					if scissors.cuts.Load() != before+1 {
+						t.Error("no answer was lost")
+					}
+					heard := news.heard(t)
+					for i, r := range replies {
+						if told := slices.Contains(heard, cmds[i].Key); told != (tells && (r.OK || tt.cmd.Op == remote.Release)) {
+							t.Errorf("%d: %+v; published was %q", i, r, heard)
+						}
+						// The cut may come before the last ones were carried out at
+						// all: only a release shows the difference.
+						if r.Err != nil || r.OK != tt.ok && (tt.cmd.Op != remote.Release || i == 0) {
+							t.Errorf("%d: %+v", i, r)
+						}
+						if got, _ := others.look(t, cmds[i].Key); got != tt.after {
+							t.Errorf("%d: it holds %s", i, got)
+						}
+					}
+				})
+			}
+		}
+	})
+}
+
+// What an attempt recognises is its own token: another attempt for the same key
+// is not taken for it.
+func TestOnlyTheSameAttemptRecognisesItself(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, b *redistest.Backend) {
+		for _, store := range []world{newReal(t, b.Client), memory{remote.NewMemory()}} {
+			key := b.Prefix + "k"
+			for i, c := range []struct {
+				cmd remote.Command
+				ok  bool
+			}{
+				{remote.Command{Op: remote.Add, Frame: frame("1")}, true},
+				{remote.Command{Op: remote.Add, Frame: frame("1")}, true},
+				{remote.Command{Op: remote.Add, Frame: frame("2")}, false},
+				{remote.Command{Op: remote.Swap, Frame: frame("2"), Seen: remote.SeenToken(frame("1"))}, true},
+				{remote.Command{Op: remote.Swap, Frame: frame("2"), Seen: remote.SeenToken(frame("1"))}, true},
+				{remote.Command{Op: remote.Swap, Frame: frame("3"), Seen: remote.SeenToken(frame("1"))}, false},
+				// Too short to have an id: nothing tells one attempt from another.
+				{remote.Command{Op: remote.Swap, Frame: []byte("s"), Seen: remote.SeenToken(frame("2"))}, true},
+				{remote.Command{Op: remote.Swap, Frame: []byte("s"), Seen: remote.SeenToken(frame("2"))}, false},
+				{remote.Command{Op: remote.Add, Frame: []byte("s")}, false},
+			} {
+				c.cmd.Key, c.cmd.TTL = key, time.Minute
+				if r := do(t, store, c.cmd); r.OK != c.ok || r.Err != nil {
+					t.Errorf("%T, step %d: %+v", store, i, r)
+				}
+			}
+		}
+	})
+}
+
+// Among commands on one key that go together, a node without the scripts must not
+// carry out the plain ones first.
+func TestCommandsOnOneKeyKeepTheirOrder(t *testing.T) {
+	eachOwn(t, func(t *testing.T, c redis.UniversalClient) {
+		store := newReal(t, c)
+		a, b := remote.SeenToken(frame("a")), remote.SeenToken(frame("b"))
+		for name, cmds := range map[string][]remote.Command{
+			"release, add":        {{Op: remote.Release, Seen: a}, {Op: remote.Add, Frame: frame("c")}},
+			"swap, get":           {{Op: remote.Swap, Seen: a, Frame: frame("c")}, {Op: remote.Get}},
+			"swap, swap, release": {{Op: remote.Swap, Seen: a, Frame: frame("b")}, {Op: remote.Swap, Seen: b, Frame: frame("c")}, {Op: remote.Release, Seen: remote.SeenToken(frame("c"))}},
+			"extend, set":         {{Op: remote.Extend, Seen: a, TTL: time.Hour}, {Op: remote.Set, Frame: frame("c")}},
+			"swap, delete, add":   {{Op: remote.Swap, Seen: a, Frame: frame("b")}, {Op: remote.Delete}, {Op: remote.Add, Frame: frame("c")}},
+		} {
+			t.Run(name, func(t *testing.T) {
+				model := memory{remote.NewMemory()}
+				// Other keys in between, on other nodes too.
+				var all []remote.Command
+				for i := range 5 {
+					for _, c := range cmds {
+						c.Key = fmt.Sprint(name, i)
+						all = append(all, c)
+					}
+				}
+				for _, s := range []world{model, store} {
+					for i := range 5 {
+						do(t, s, remote.Command{Op: remote.Set, Key: fmt.Sprint(name, i), Frame: frame("a")})
+					}
+				}
+				store.forget(t)
+				want, got := model.Do(t.Context(), all), store.Do(t.Context(), all)
+				for i, c := range all {
+					if !reflect.DeepEqual(want[i], got[i]) {
+						t.Errorf("%v: %+v instead of %+v", c.Op, got[i], want[i])
+					}
+					w, _ := model.look(t, c.Key)
+					if g, _ := store.look(t, c.Key); g != w {
+						t.Errorf("%s holds %s instead of %s", c.Key, g, w)
+					}
+				}
+			})
+		}
+	})
+}
+
+// An error of the read in a script is an error, not a key that has changed.
+func TestAUserWhoMayNotCompareGetsAnError(t *testing.T) {
+	server := redistest.Start(t, redistest.ACL("app on >secret ~* +@all -getrange -get"))
+	o := server.Options()
+	o.Username, o.Password = "app", "secret"
+	client := redis.NewClient(o)
+	t.Cleanup(func() { client.Close() })
+	store := newReal(t, client)
+	for _, seen := range []remote.Seen{remote.SeenToken(frame("a")), remote.SeenToken([]byte("short")), {State: remote.WrongType}} {
+		for _, c := range []remote.Command{
+			{Op: remote.Swap, Frame: frame("b"), TTL: time.Minute}, {Op: remote.Release}, {Op: remote.Extend, TTL: time.Minute},
+			{Op: remote.Reseal, Frame: seal("b")}, {Op: remote.Head},
+		} {
+			c.Key, c.Seen = "k", seen
+			do(t, store, remote.Command{Op: remote.Set, Key: "k", Frame: frame("a")})
+			if r := do(t, store, c); r.Err == nil || r.OK {
+				t.Errorf("%v over %+v: %+v", c.Op, seen, r)
+			}
+		}
+	}
+}

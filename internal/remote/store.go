@@ -1,0 +1,267 @@
+// Package remote is the remote tier: the only package that speaks to Redis.
+//
+// It knows keys, bytes, lifetimes and tokens, and nothing of values, codecs or
+// strategies. Everything it can do is a [Command]; a [Store] carries commands
+// out. There are two stores: [Redis], and [Memory], which gives the same answers
+// without a server, so that tests are deterministic. A differential test keeps
+// them honest. [Guard] stands in front of a store and makes two promises that a
+// client library alone does not keep: an operation ends when its context does,
+// and it ends after the configured timeout.
+//
+// Two commands carry the coherence of the cache. Add stores only into absence
+// and says what was there instead. Swap stores only over exactly the record that
+// its caller has seen. A fill uses one of them, so a plain SET or DEL by anyone
+// in between, redis-cli included, makes it lose.
+package remote
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"time"
+)
+
+// TokenLen is the number of leading bytes that tell one record from another: a
+// record of ours carries a unique id in them. It equals frame.TokenLen.
+const TokenLen = 24
+
+// KeepTTL as a Command's TTL leaves the remaining lifetime of the key as it is.
+const KeepTTL time.Duration = -1
+
+// State says what a key holds.
+type State uint8
+
+const (
+	Missing   State = iota // nothing
+	Found                  // a string, ours or not
+	WrongType              // a list, a hash, …: nothing that we can have written
+)
+
+// Record is what a key held when Redis looked.
+type Record struct {
+	State State
+	// Raw is the whole string. It is shared and must not be modified.
+	Raw []byte
+}
+
+// Seen returns the evidence of this record for a later compare-and-set. It
+// copies: the evidence does not keep the record alive.
+func (r Record) Seen() Seen {
+	s := Seen{State: r.State}
+	if r.State == Found {
+		s.Token = string(r.Raw[:min(TokenLen, len(r.Raw))])
+	}
+	return s
+}
+
+// Seen is what a caller of Swap, Release or Extend has seen. Two foreign strings
+// that agree in their first TokenLen bytes are taken for the same one: neither is
+// a value of this cache, and replacing either is right.
+type Seen struct {
+	State State
+	Token string
+}
+
+// SeenToken is the evidence of a record that the caller wrote itself.
+func SeenToken(raw []byte) Seen {
+	return Record{State: Found, Raw: raw}.Seen()
+}
+
+// match reports whether rec still is what was seen.
+func (s Seen) match(rec Record) bool {
+	if s.State != rec.State {
+		return false
+	}
+	if s.State != Found {
+		return true
+	}
+	if len(s.Token) < TokenLen {
+		return string(rec.Raw) == s.Token
+	}
+	return bytes.HasPrefix(rec.Raw, []byte(s.Token))
+}
+
+// Op is what a Command does.
+type Op uint8
+
+const (
+	// Get reads. Reply: Record. Among other commands, and through a Guard among those
+	// of other callers, it answers Missing for a key of another type, and for an
+	// empty string: whether it was sent as a part of an MGET, whose answer does not tell,
+	// must not show. An Add does tell.
+	Get Op = iota
+	// Set stores, whatever was there, of whatever type. Reply: OK.
+	Set
+	// Add stores into absence only. Reply: OK if it stored, else what was there
+	// in Record. An attempt that the client library repeats, because the reply
+	// was lost, recognises its own record and answers OK.
+	Add
+	// Swap stores over exactly what was seen; over Missing it is Add without
+	// the answer what was there. Reply: OK if it stored. A repeated attempt
+	// recognises its own record too.
+	Swap
+	// Delete removes. Reply: OK, whether or not there was anything.
+	Delete
+	// Release removes exactly what was seen. Reply: OK if it removed. It leaves
+	// nothing to recognise: a repeated attempt answers that it did not.
+	Release
+	// Extend gives exactly what was seen the lifetime TTL from now. Reply: OK if it did.
+	Extend
+	// Head reads the first HeadLen bytes. Reply: Record. It can't tell an empty
+	// string from nothing, and answers Missing for both.
+	Head
+	// Reseal puts Frame, which has SealLen bytes, in the place of the first SealLen
+	// bytes of exactly what was seen, which must be a string of at least as many,
+	// and leaves the rest. A positive TTL shortens what is left of the key's life to
+	// that, if it is more; 0 leaves it. Reply: OK if it did. A repeated attempt
+	// recognises its own seal.
+	Reseal
+)
+
+var opNames = [...]string{Get: "get", Set: "set", Add: "add", Swap: "swap", Delete: "delete", Release: "release", Extend: "extend", Head: "head", Reseal: "reseal"}
+
+// SealLen and HeadLen are lengths of parts of a record that stand at its
+// beginning: what Reseal replaces, and what Head reads. They equal those of package
+// frame.
+const (
+	SealLen = 36
+	HeadLen = 100
+)
+
+func (o Op) String() string {
+	if int(o) < len(opNames) {
+		return opNames[o]
+	}
+	return "unknown"
+}
+
+// Command is one operation on one key.
+type Command struct {
+	Op    Op
+	Key   string
+	Frame []byte        // Set, Add, Swap, Reseal: the bytes to store; not modified, not kept after the reply
+	TTL   time.Duration // Set, Add, Swap, Extend, Reseal: in whole milliseconds, at least one; 0 = no end; KeepTTL with Swap
+	Seen  Seen          // Swap, Release, Extend, Reseal
+	Tell  Tell          // what the node of the key publishes when the command has taken effect
+
+	// Shared: Get only; the bytes are looked at and not kept, so that several callers may
+	// be given the same.
+	Shared bool
+}
+
+// Tell is a message for whoever listens to a channel. The node that carries out the
+// command publishes it, after the effect, never before and through no other node, so
+// that it can't overtake the effect on its way to a reader of the same key. After a
+// Set or Delete it is published in any case, unless the command itself fails; after Add, Swap, Release, Extend and
+// Reseal only if they answer OK (of an attempt that the client library repeats, the
+// message may be published twice). If it can't be published, the Reply has an Err
+// although the effect is there. With Get and Head it means nothing.
+type Tell struct {
+	Channel string // "": tell nobody
+	Message string
+}
+
+// check refuses what no store can carry out.
+func (c *Command) check() error {
+	switch c.Op {
+	case Get, Delete, Release, Head:
+	case Reseal:
+		if len(c.Frame) != SealLen {
+			return fmt.Errorf("remote: %v with %d bytes", c.Op, len(c.Frame))
+		}
+		fallthrough
+	case Set, Add, Extend:
+		if c.TTL < 0 {
+			return fmt.Errorf("remote: %v with a lifetime of %v", c.Op, c.TTL)
+		}
+	case Swap:
+		if c.TTL < 0 && c.TTL != KeepTTL {
+			return fmt.Errorf("remote: %v with a lifetime of %v", c.Op, c.TTL)
+		}
+	default:
+		return fmt.Errorf("remote: unknown operation %d", c.Op)
+	}
+	return nil
+}
+
+// millis is a lifetime as Redis takes it. One of less than a millisecond must not
+// become 0, which stands for no end.
+func (c *Command) millis() int64 {
+	if c.TTL <= 0 {
+		return int64(c.TTL) // 0 or KeepTTL
+	}
+	return max(c.TTL.Milliseconds(), 1)
+}
+
+// isOwn reports whether rec is the record that c itself has stored.
+func (c *Command) isOwn(rec Record) bool {
+	return len(c.Frame) >= TokenLen && SeenToken(c.Frame).match(rec)
+}
+
+// Reply answers one Command. If Err is not nil, a Get has found nothing out, and
+// whether a write took effect is unknown.
+type Reply struct {
+	OK     bool
+	Record Record
+	Err    error
+}
+
+// hideType answers a Get as if a key of another type, or an empty string, were not
+// there.
+func (r *Reply) hideType() {
+	if r.Record.State == WrongType || len(r.Record.Raw) == 0 {
+		r.Record = Record{}
+	}
+}
+
+// Store carries out commands.
+//
+// Do answers each command in order of cmds and returns as many replies. Commands
+// are independent: they may be carried out in any order, and one may fail alone. A
+// caller that needs an order makes two calls. Commands of one call share one round
+// trip to each node, and a second one where a node does not know a script yet.
+//
+// Now estimates the clock of the node that holds key, in microseconds of Unix
+// time. It asks the node when it has no estimate yet, and otherwise does no I/O.
+//
+// Close releases what the store itself holds and waits for its goroutines; it
+// does not close the Redis client. It may be called more than once.
+//
+// All methods are safe for concurrent use.
+//
+// Masters names the nodes that hold keys, for Scan: "" is the one of a single
+// server.
+//
+// Scan reads one batch of a master's keys that match a Redis glob, from cursor 0 on.
+// The scan of that node is complete when next is 0. As Redis does, it returns at
+// least once each key that is there from the first batch to the last, and may return
+// a key several times. It is not promised that it returns one that moves to another
+// master meanwhile. A master that is none is an error.
+//
+// Marks and Mark read and change the logical clock of a cache; see [Epoch].
+//
+// Publish publishes a message, through any one node.
+//
+// Listen hears; see [Listening].
+//
+// Lineage tells one server, or one set of masters, from another one that is found in its
+// place. Two answers that are equal say: whatever was acknowledged between them, nothing
+// older has taken its place by a restart or a failover. An empty one says that it is not
+// to be known, which is no error.
+type Store interface {
+	Do(ctx context.Context, cmds []Command) []Reply
+	Now(ctx context.Context, key string) (int64, error)
+	Masters(ctx context.Context) ([]string, error)
+	Scan(ctx context.Context, master, pattern string, cursor uint64) (keys []string, next uint64, err error)
+	Marks(ctx context.Context, names Names, known Known, tags []string) (Marks, error)
+	Mark(ctx context.Context, names Names, known Known, m NewMark) (Marks, error)
+	Publish(ctx context.Context, t Tell) error
+	Listen(ctx context.Context, l Listening, s Sink) error
+	Lineage(ctx context.Context) (string, error)
+	Close()
+}
+
+var (
+	_ Store = (*Redis)(nil)
+	_ Store = (*Memory)(nil)
+)

@@ -1,0 +1,361 @@
+// Package revoke takes what a cache has in Redis out of use, and tells all
+// processes: single keys, all keys that match a pattern, all entries of a tag, all
+// entries.
+//
+// How is a [Policy]. Immediate removes. Delayed lets an entry live a while longer, on
+// Redis's own timer, so that it happens even if this process is gone by then. Lazy
+// takes nothing away: what was fresh is stale, and the next reader asks the source.
+//
+// Whatever the policy, a load that is under way loses. Its lease is removed, and a
+// record that stays gets a new id, so that a fill, which is a compare-and-set against
+// what its reader saw, finds something else.
+package revoke
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/delqhi/cache/internal/frame"
+	"github.com/delqhi/cache/internal/notice"
+	"github.com/delqhi/cache/internal/remote"
+)
+
+// Mode is a kind of [Policy].
+type Mode uint8
+
+const (
+	Immediate Mode = iota
+	Delayed
+	Lazy
+)
+
+// Policy is what becomes of a revoked entry.
+type Policy struct {
+	Mode  Mode
+	Delay time.Duration // Delayed; whole milliseconds, at least one
+}
+
+// Revoker revokes the entries of one cache. All methods are safe for concurrent use.
+type Revoker struct {
+	Store  *remote.Guard
+	Names  remote.Names
+	Policy Policy
+	Outbox *notice.Outbox
+
+	// Known returns what is known of the logical clock; see remote.Store.Marks.
+	Known func() remote.Known
+}
+
+// Outcome is what became of one key.
+type Outcome struct {
+	Found bool   // there was something to revoke
+	Err   error  // Redis did not acknowledge it
+	At    int64  // Redis's clock when it was asked to, in µs; 0: not known
+	Open  uint64 // the number of a notice that may or may not have been published; 0: none
+}
+
+// Tell is a notice to be published together with a command, and its number. The
+// caller says to the outbox what became of it.
+func Tell(out *notice.Outbox, names remote.Names, kind notice.Kind, keys ...string) (remote.Tell, uint64) {
+	n := notice.Notice{Sender: out.Sender(), Number: out.Begin(), Kind: kind, Keys: keys}
+	return remote.Tell{Channel: names.Channel, Message: string(n.Append(nil))}, n.Number
+}
+
+// settle says to the outbox what became of a notice that went with a command.
+// published is meant for err == nil.
+func (r *Revoker) settle(n uint64, published bool, err error) {
+	switch {
+	case err != nil:
+		r.Outbox.Failed(n)
+	case published:
+		r.Outbox.Done(n)
+	default:
+		r.Outbox.GiveUp(n)
+	}
+}
+
+// Keys revokes keys, given by their encodings.
+func (r *Revoker) Keys(ctx context.Context, encoded []string) []Outcome {
+	out := make([]Outcome, len(encoded))
+	if len(encoded) == 0 {
+		return out
+	}
+	for i, enc := range encoded {
+		// Where the clock is not known, the key counts as revoked at an unknown time.
+		out[i].At, _ = r.Store.Now(ctx, r.Names.Data+enc)
+	}
+	if r.Policy.Mode == Immediate {
+		r.remove(ctx, encoded, out)
+		return out
+	}
+	open := make([]int, len(encoded))
+	for i := range open {
+		open[i] = i
+	}
+	r.rewrite(ctx, open, encoded, out, true)
+	return out
+}
+
+func (r *Revoker) remove(ctx context.Context, encoded []string, out []Outcome) {
+	cmds := make([]remote.Command, len(encoded))
+	numbers := make([]uint64, len(encoded))
+	for i, enc := range encoded {
+		cmds[i] = remote.Command{Op: remote.Delete, Key: r.Names.Data + enc}
+		cmds[i].Tell, numbers[i] = Tell(r.Outbox, r.Names, notice.Dropped, enc)
+	}
+	for i, reply := range r.Store.Do(ctx, cmds) {
+		r.settle(numbers[i], true, reply.Err)
+		out[i].Found, out[i].Err = true, reply.Err
+		if reply.Err != nil {
+			out[i].Open = numbers[i]
+		}
+	}
+}
+
+// rewrite revokes what stays in Redis for a while: look, and change exactly what was
+// seen; where somebody was faster, again. What somebody else stores meanwhile may come
+// from a load that began before, and so is not taken for an answer.
+func (r *Revoker) rewrite(ctx context.Context, open []int, encoded []string, out []Outcome, tell bool) {
+	for len(open) > 0 {
+		heads := make([]remote.Command, len(open))
+		for j, i := range open {
+			heads[j] = remote.Command{Op: remote.Head, Key: r.Names.Data + encoded[i]}
+		}
+		var again, changed []int
+		var cmds []remote.Command
+		var numbers []uint64
+		for j, reply := range r.Store.Do(ctx, heads) {
+			i := open[j]
+			if reply.Err != nil {
+				out[i].Err = reply.Err
+				continue
+			}
+			cmd, err := r.change(ctx, heads[j].Key, reply.Record)
+			if err != nil {
+				out[i].Err = err
+				continue
+			}
+			var n uint64
+			if tell {
+				cmd.Tell, n = Tell(r.Outbox, r.Names, notice.Dropped, encoded[i])
+			}
+			if cmd.Key == "" { // nothing there: only local tiers may have it
+				if tell {
+					out[i].Err = r.Store.Publish(ctx, cmd.Tell)
+					r.settle(n, true, out[i].Err)
+					if out[i].Err != nil {
+						out[i].Open = n
+					}
+				}
+				continue
+			}
+			changed, cmds, numbers = append(changed, i), append(cmds, cmd), append(numbers, n)
+		}
+		for j, reply := range r.Store.Do(ctx, cmds) {
+			i := changed[j]
+			if tell {
+				r.settle(numbers[j], reply.OK, reply.Err)
+			}
+			switch {
+			case reply.Err != nil:
+				out[i].Err = reply.Err
+				if tell {
+					out[i].Open = numbers[j]
+				}
+			case reply.OK:
+				out[i].Found = true
+			default:
+				again = append(again, i)
+			}
+		}
+		open = again
+	}
+}
+
+// change returns the command that revokes what was seen; its key is "" if there is
+// nothing to do.
+func (r *Revoker) change(ctx context.Context, key string, rec remote.Record) (cmd remote.Command, err error) {
+	if rec.State == remote.Missing {
+		return cmd, nil
+	}
+	release := remote.Command{Op: remote.Release, Key: key, Seen: rec.Seen()}
+	if rec.State == remote.WrongType {
+		return release, nil
+	}
+	h, err := frame.ReadHead(rec.Raw)
+	if err != nil || h.Kind != frame.Value && h.Kind != frame.Absence {
+		return release, nil // a lease, or nothing that anybody could use
+	}
+	now, err := r.Store.Now(ctx, key)
+	if err != nil {
+		return cmd, err
+	}
+	cmd = remote.Command{Op: remote.Reseal, Key: key, Seen: rec.Seen()}
+	// Not now, but always: that clock may go back.
+	limit := min(h.Limit, 0)
+	if r.Policy.Mode == Delayed {
+		limit = min(h.Limit, add(now, r.Policy.Delay.Microseconds()))
+		cmd.TTL = r.Policy.Delay
+	}
+	cmd.Frame = frame.AppendSeal(nil, h.Kind, frame.NewID(), limit)
+	return cmd, nil
+}
+
+func add(a, b int64) int64 {
+	if b > math.MaxInt64-a {
+		return math.MaxInt64
+	}
+	return a + b
+}
+
+// scanBatch bounds how many keys are revoked in one go, so that other clients of
+// the server have their turn in between.
+const scanBatch = 512
+
+// Matched is what became of a pattern.
+type Matched struct {
+	Keys int64    // how many were revoked
+	Open []uint64 // the numbers of notices that may or may not have been published
+}
+
+// Pattern revokes the keys whose encodings match a Redis glob, on every master. quote
+// makes a pattern that matches a text only. A master that fails does not keep the
+// others from being gone through; the error joins what went wrong.
+//
+// Keys that are written while it runs may or may not be among them, as SCAN has it.
+// A load that was under way when it began is: its lease is a key.
+func (r *Revoker) Pattern(ctx context.Context, pattern string, quote func(string) string) (m Matched, err error) {
+	masters, err := r.masters(ctx)
+	if err != nil {
+		return m, err
+	}
+	var errs []error
+	full := quote(r.Names.Data) + pattern
+	for _, master := range masters {
+		if err := r.scan(ctx, master, full, &m); err != nil {
+			errs = append(errs, err)
+			if ctx.Err() != nil {
+				break
+			}
+		}
+	}
+	// Last, and in any case: local tiers have keys that Redis has no more.
+	note := notice.Notice{Sender: r.Outbox.Sender(), Number: r.Outbox.Begin(), Kind: notice.Pattern, Pattern: pattern}
+	if err := r.publish(ctx, note.Number, string(note.Append(nil)), &m); err != nil {
+		errs = append(errs, err)
+	}
+	return m, errors.Join(errs...)
+}
+
+// mastersAgain is how often a cluster is asked who its masters are: any node can say,
+// and one that does not answer may be the first to be asked, each time.
+const mastersAgain = 8
+
+func (r *Revoker) masters(ctx context.Context) (masters []string, err error) {
+	for range mastersAgain {
+		masters, again := r.Store.Masters(ctx)
+		if again == nil {
+			return masters, nil
+		}
+		if err = cmp.Or(err, again); ctx.Err() != nil || errors.Is(again, remote.ErrOpen) {
+			break
+		}
+	}
+	return nil, err
+}
+
+func (r *Revoker) publish(ctx context.Context, number uint64, message string, m *Matched) error {
+	err := r.Store.Publish(ctx, remote.Tell{Channel: r.Names.Channel, Message: message})
+	if r.settle(number, true, err); err != nil {
+		m.Open = append(m.Open, number)
+	}
+	return err
+}
+
+func (r *Revoker) scan(ctx context.Context, master, full string, m *Matched) error {
+	for cursor := uint64(0); ; {
+		found, next, err := r.Store.Scan(ctx, master, full, cursor)
+		if err != nil {
+			return err
+		}
+		for len(found) > 0 {
+			batch := found[:min(len(found), scanBatch)]
+			found = found[len(batch):]
+			if err := r.batch(ctx, batch, m); err != nil {
+				return err
+			}
+		}
+		if next == 0 {
+			return nil
+		}
+		cursor = next
+	}
+}
+
+// batch revokes keys that a scan has found, and tells of all in one notice.
+func (r *Revoker) batch(ctx context.Context, found []string, m *Matched) (err error) {
+	seen := make(map[string]bool, len(found))
+	var encoded []string
+	for _, k := range found {
+		if len(k) >= len(r.Names.Data) && !seen[k] {
+			seen[k] = true
+			encoded = append(encoded, k[len(r.Names.Data):])
+		}
+	}
+	out := make([]Outcome, len(encoded))
+	if r.Policy.Mode == Immediate {
+		cmds := make([]remote.Command, len(encoded))
+		for i, enc := range encoded {
+			cmds[i] = remote.Command{Op: remote.Delete, Key: r.Names.Data + enc}
+		}
+		for i, reply := range r.Store.Do(ctx, cmds) {
+			out[i].Found, out[i].Err = reply.Err == nil, reply.Err
+		}
+	} else {
+		open := make([]int, len(encoded))
+		for i := range open {
+			open[i] = i
+		}
+		r.rewrite(ctx, open, encoded, out, false)
+	}
+	var failed int
+	for i := range out {
+		switch {
+		case out[i].Err != nil:
+			failed, err = failed+1, out[i].Err
+		case out[i].Found:
+			m.Keys++
+		}
+	}
+	if err != nil {
+		err = fmt.Errorf("%d of %d keys: %w", failed, len(out), err)
+	}
+	tell, number := Tell(r.Outbox, r.Names, notice.Dropped, encoded...)
+	return errors.Join(err, r.publish(ctx, number, tell.Message, m))
+}
+
+// Mark revokes the entries of tags, or all entries if there are none. Its cost does
+// not depend on how many there are. The answer is what is known of the logical clock
+// from then on.
+func (r *Revoker) Mark(ctx context.Context, tags []string) (remote.Marks, uint64, error) {
+	m := remote.NewMark{Tags: tags}
+	switch r.Policy.Mode {
+	case Delayed:
+		m.Mode, m.Delay = remote.Delayed, r.Policy.Delay.Microseconds()
+	case Lazy:
+		m.Mode = remote.Soft
+	}
+	note := notice.Notice{Sender: r.Outbox.Sender(), Number: r.Outbox.Begin(), Kind: notice.Marked, Tags: tags}
+	m.Tell = remote.Tell{Channel: r.Names.Channel, Message: string(note.Append(nil))}
+	marks, err := r.Store.Mark(ctx, r.Names, r.Known(), m)
+	if err != nil {
+		r.Outbox.Failed(note.Number)
+		return marks, note.Number, err
+	}
+	r.Outbox.Done(note.Number)
+	return marks, 0, nil
+}

@@ -1,0 +1,302 @@
+package untold
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+)
+
+// Queue is what is to be told: a bounded set of keys and tags, or everything. Of
+// several operations on a key the last one counts.
+//
+// What is taken to be told stays in the queue until it is settled. A key that is
+// added meanwhile is told again after that: the invalidation that is under way may
+// reach Redis before the new write does.
+//
+// Once there are more keys and tags than fit, those that wait are replaced by one
+// invalidation of everything. It comes later than they were added, so it covers them.
+//
+// All methods are safe for concurrent use.
+type Queue struct {
+	max  int
+	size atomic.Int64 // written under mu
+
+	mu      sync.RWMutex // guards what follows
+	waiting part
+	taken   part
+	order   []string // the keys of waiting, in the order in which to take them
+	numbers int      // not less than waiting has
+
+	// For Wait. A slot belongs to the period of its oldest addition; each Wait ends
+	// a period.
+	period  uint64
+	live    map[uint64]int // how many slots belong to a period; never 0
+	changed chan struct{}  // closed and replaced when a period has no slots left
+}
+
+// part is what waits, or what is taken.
+type part struct {
+	keys map[string]*slot
+	mark *slot // tags or everything; nil: neither
+}
+
+// slot is something to be told.
+type slot struct {
+	item   Item                // of a mark only the Numbers
+	all    bool                // a mark of everything
+	tags   map[string]struct{} // a mark of tags
+	period uint64
+}
+
+// NewQueue returns an empty queue for so many keys and tags.
+func NewQueue(max int) *Queue {
+	return &Queue{
+		max:     max,
+		waiting: part{keys: map[string]*slot{}},
+		taken:   part{keys: map[string]*slot{}},
+		live:    map[uint64]int{},
+		changed: make(chan struct{}),
+	}
+}
+
+// Add adds a key. A later At and Token take the place of earlier ones, and Numbers
+// add up. full is true if this was the one that did not fit, so that everything is to
+// be invalidated now.
+func (q *Queue) Add(it Item) (full bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	defer q.finishLocked()
+	return q.addLocked(it)
+}
+
+func (q *Queue) addLocked(it Item) (full bool) {
+	if m := q.waiting.mark; m != nil && m.all {
+		q.openLocked(m, it.Numbers)
+		return false
+	}
+	if s := q.waiting.keys[it.Key]; s != nil {
+		s.item.At, s.item.Token, s.item.Acked = it.At, it.Token, it.Acked
+		q.openLocked(s, it.Numbers)
+		return false
+	}
+	s := q.newSlotLocked()
+	s.item = Item{Key: it.Key, At: it.At, Token: it.Token, Acked: it.Acked}
+	q.openLocked(s, it.Numbers)
+	q.waiting.keys[it.Key] = s
+	q.order = append(q.order, it.Key)
+	return q.overflowLocked()
+}
+
+// AddTags adds tags, if there are any. The rest is as with Add.
+func (q *Queue) AddTags(tags []string, numbers []uint64) (full bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	defer q.finishLocked()
+	return len(tags) > 0 && q.addTagsLocked(tags, numbers)
+}
+
+func (q *Queue) addTagsLocked(tags []string, numbers []uint64) (full bool) {
+	m := q.waiting.mark
+	if m == nil {
+		m = q.newSlotLocked()
+		m.tags = map[string]struct{}{}
+		q.waiting.mark = m
+	}
+	q.openLocked(m, numbers)
+	if m.all {
+		return false
+	}
+	for _, tag := range tags {
+		m.tags[tag] = struct{}{}
+	}
+	return q.overflowLocked()
+}
+
+// AddAll has everything invalidated, in place of all that waits.
+func (q *Queue) AddAll(numbers []uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	defer q.finishLocked()
+	q.addAllLocked(numbers)
+}
+
+func (q *Queue) addAllLocked(numbers []uint64) {
+	m := q.waiting.mark
+	if m == nil {
+		m = q.newSlotLocked()
+		q.waiting.mark = m
+	}
+	m.all, m.tags = true, nil
+	q.openLocked(m, numbers)
+	for _, s := range q.waiting.keys {
+		q.absorbLocked(m, s, s.item.Numbers)
+	}
+	clear(q.waiting.keys)
+	q.order = nil
+}
+
+func (q *Queue) overflowLocked() (full bool) {
+	if q.sizeLocked() <= q.max {
+		return false
+	}
+	q.addAllLocked(nil)
+	return true
+}
+
+// Has reports whether the key, or everything, is to be told or being told. While the
+// queue is empty it costs one atomic load.
+func (q *Queue) Has(key string) bool {
+	if q.size.Load() == 0 {
+		return false
+	}
+	q.mu.RLock()
+	defer q.mu.RUnlock()
+	return q.waiting.has(key) || q.taken.has(key)
+}
+
+func (p *part) has(key string) bool { return p.keys[key] != nil || p.mark != nil && p.mark.all }
+
+// HasTag is Has for a tag.
+func (q *Queue) HasTag(tag string) bool {
+	if q.size.Load() == 0 {
+		return false
+	}
+	q.mu.RLock()
+	defer q.mu.RUnlock()
+	return q.waiting.mark.has(tag) || q.taken.mark.has(tag)
+}
+
+func (s *slot) has(tag string) bool {
+	if s == nil {
+		return false
+	}
+	_, ok := s.tags[tag]
+	return ok || s.all
+}
+
+// Len returns how many keys and tags are to be told or being told; everything counts
+// as one. A key counts twice that was added again while it is being told. It costs
+// one atomic load.
+func (q *Queue) Len() int { return int(q.size.Load()) }
+
+// Take takes at most n keys, in the order in which they were added or came back, and
+// the tags or everything. What is being told already has to wait for that.
+func (q *Queue) Take(n int) Batch {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	defer q.finishLocked()
+	var b Batch
+	for range len(q.order) {
+		if len(b.Items) >= n {
+			break
+		}
+		key := q.order[0]
+		q.order = q.order[1:]
+		if q.taken.keys[key] != nil {
+			q.order = append(q.order, key)
+			continue
+		}
+		s := q.waiting.keys[key]
+		delete(q.waiting.keys, key)
+		q.taken.keys[key] = s
+		b.Items = append(b.Items, s.item)
+	}
+	if m := q.waiting.mark; m != nil && q.taken.mark == nil {
+		q.waiting.mark, q.taken.mark = nil, m
+		b.All, b.Numbers = m.all, m.item.Numbers
+		for tag := range m.tags {
+			b.Tags = append(b.Tags, tag)
+		}
+		slices.Sort(b.Tags)
+	}
+	return b
+}
+
+// Settle says that b has been told. What is not being told is ignored.
+func (q *Queue) Settle(b Batch) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	defer q.finishLocked()
+	for i := range b.Items {
+		if s := q.untakeLocked(b.Items[i].Key); s != nil {
+			q.leaveLocked(s.period)
+		}
+	}
+	if m := q.untakeMarkLocked(&b); m != nil {
+		q.leaveLocked(m.period)
+	}
+}
+
+// Return puts back what could not be told, with the numbers that are in b: the failed
+// attempt may have added some. Of a key that was added meanwhile, that is what counts.
+func (q *Queue) Return(b Batch) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	defer q.finishLocked()
+	for _, it := range b.Items {
+		s := q.untakeLocked(it.Key)
+		if s == nil {
+			continue
+		}
+		switch m, newer := q.waiting.mark, q.waiting.keys[it.Key]; {
+		case m != nil && m.all:
+			q.absorbLocked(m, s, it.Numbers)
+		case newer != nil:
+			q.absorbLocked(newer, s, it.Numbers)
+		default:
+			s.item = it
+			s.item.Numbers = nil
+			q.openLocked(s, it.Numbers)
+			q.waiting.keys[it.Key] = s
+			q.order = append(q.order, it.Key)
+		}
+	}
+	if s := q.untakeMarkLocked(&b); s != nil {
+		if s.all {
+			q.addAllLocked(nil)
+		} else {
+			q.addTagsLocked(b.Tags, nil)
+		}
+		q.absorbLocked(q.waiting.mark, s, b.Numbers)
+	}
+}
+
+func (q *Queue) untakeLocked(key string) *slot {
+	s := q.taken.keys[key]
+	delete(q.taken.keys, key)
+	return s
+}
+
+func (q *Queue) untakeMarkLocked(b *Batch) *slot {
+	if !b.All && len(b.Tags) == 0 {
+		return nil
+	}
+	s := q.taken.mark
+	q.taken.mark = nil
+	return s
+}
+
+// Wait waits until all that is in the queue now has been told, however often it has
+// to be tried. What is added later is not waited for. The error is ctx's.
+func (q *Queue) Wait(ctx context.Context) error {
+	q.mu.Lock()
+	until := q.period
+	if len(q.live) > 0 {
+		q.period++
+	}
+	for {
+		if !q.openUntilLocked(until) {
+			q.mu.Unlock()
+			return nil
+		}
+		changed := q.changed
+		q.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changed:
+		}
+		q.mu.Lock()
+	}
+}

@@ -1,0 +1,144 @@
+package untold
+
+import (
+	"container/list"
+	"sync"
+	"time"
+)
+
+const (
+	// recentFor is how long a failover may undo what was acknowledged: more than a
+	// replica lags behind, and as long as an epoch may go back in time without
+	// beginning another era.
+	recentFor = int64(10 * time.Second)
+	// maxRecent is how many keys and tags are remembered.
+	maxRecent = 4096
+)
+
+// Recent is what this process has written and invalidated in the last 10 seconds and
+// Redis has acknowledged. Of several operations on a key or a tag the last one counts.
+//
+// Times are in nanoseconds of a monotonic clock. All methods are safe for concurrent
+// use.
+type Recent struct {
+	mu     sync.Mutex // guards what follows
+	notes  map[subject]*list.Element
+	order  *list.List // of *note, oldest first
+	lost   bool       // a note had to make room
+	lostAt int64      // when the youngest of those was made
+	lag    int64      // so long before it was made, at most, one of those was sent
+}
+
+// subject is a key, a tag, or everything.
+type subject struct {
+	kind kind
+	name string
+}
+
+type kind uint8
+
+const (
+	aKey kind = iota
+	aTag
+	everything
+)
+
+type note struct {
+	subject
+	item Item
+	sent int64 // a time before it was sent to Redis
+	at   int64 // when it was made: Redis had acknowledged
+}
+
+// Told is what is to be told again.
+type Told struct {
+	Items []Item   // oldest first
+	Tags  []string // oldest first
+	All   bool     // everything was invalidated
+	// Lost: there was more than can be remembered. Only an invalidation of
+	// everything would tell it again.
+	Lost bool
+}
+
+// NewRecent returns one that is empty.
+func NewRecent() *Recent {
+	return &Recent{notes: map[subject]*list.Element{}, order: list.New()}
+}
+
+// Note notes a key that was sent to Redis after the time sent. Its Numbers are left out:
+// nothing is open.
+func (r *Recent) Note(it Item, sent, now int64) {
+	it.Numbers, it.Acked = nil, true
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.noteLocked(note{subject{aKey, it.Key}, it, sent, now})
+}
+
+// NoteMarks notes tags, or everything if there are none, as Note does.
+func (r *Recent) NoteMarks(tags []string, sent, now int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(tags) == 0 {
+		r.noteLocked(note{subject: subject{kind: everything}, sent: sent, at: now})
+	}
+	for _, tag := range tags {
+		r.noteLocked(note{subject: subject{aTag, tag}, sent: sent, at: now})
+	}
+}
+
+// Any reports whether there is something that may have been lost by now.
+func (r *Recent) Any(now int64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.expireLocked(now)
+	return r.order.Len() > 0
+}
+
+func (r *Recent) noteLocked(n note) {
+	r.expireLocked(n.at)
+	if e := r.notes[n.subject]; e != nil {
+		r.order.Remove(e)
+	}
+	r.notes[n.subject] = r.order.PushBack(&n)
+	if r.order.Len() > maxRecent {
+		gone := r.dropOldestLocked()
+		r.lost, r.lostAt, r.lag = true, gone.at, max(r.lag, gone.at-gone.sent)
+	}
+}
+
+// Since returns what may have been lost by now, if nothing can be that was sent after the
+// time safe. It stays noted.
+func (r *Recent) Since(now, safe int64) Told {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.expireLocked(now)
+	// Of those that had to make room, the ones that matter were made since now-recentFor.
+	told := Told{Lost: r.lost && now-r.lostAt < recentFor && now-recentFor-r.lag <= safe}
+	for e := r.order.Front(); e != nil; e = e.Next() {
+		n := e.Value.(*note)
+		if n.sent > safe {
+			continue
+		}
+		switch n.kind {
+		case aKey:
+			told.Items = append(told.Items, n.item)
+		case aTag:
+			told.Tags = append(told.Tags, n.name)
+		case everything:
+			told.All = true
+		}
+	}
+	return told
+}
+
+func (r *Recent) expireLocked(now int64) {
+	for e := r.order.Front(); e != nil && now-e.Value.(*note).at >= recentFor; e = r.order.Front() {
+		r.dropOldestLocked()
+	}
+}
+
+func (r *Recent) dropOldestLocked() *note {
+	n := r.order.Remove(r.order.Front()).(*note)
+	delete(r.notes, n.subject)
+	return n
+}

@@ -1,0 +1,140 @@
+package untold
+
+import (
+	"fmt"
+	"math"
+	"reflect"
+	"testing"
+)
+
+const sec = int64(1e9)
+
+// all has everything told that may have been lost.
+const all = math.MaxInt64
+
+func told(t *testing.T, r *Recent, now int64, want Told) {
+	t.Helper()
+	if got := r.Since(now, all); !reflect.DeepEqual(got, want) {
+		t.Errorf("at %d: %+v, want %+v", now, got, want)
+	}
+}
+
+func TestRecentRemembersTheLastOfEachKeyForAWhile(t *testing.T) {
+	r := NewRecent()
+	told(t, r, 0, Told{})
+	r.Note(Item{Key: "a", At: 1, Token: "t", Numbers: []uint64{1}}, -5*sec, -5*sec)
+	r.Note(Item{Key: "b", At: 2}, -4*sec, -4*sec)
+	r.Note(Item{Key: "a", At: 3, Token: "u"}, -3*sec, -3*sec)
+	r.NoteMarks([]string{"a", "t"}, -2*sec, -2*sec)
+	r.NoteMarks([]string{"a"}, -1*sec, -1*sec)
+	both := []Item{{Key: "b", At: 2, Acked: true}, {Key: "a", At: 3, Token: "u", Acked: true}}
+	told(t, r, 0, Told{Items: both, Tags: []string{"t", "a"}})
+	told(t, r, 6*sec-1, Told{Items: both, Tags: []string{"t", "a"}})
+	told(t, r, 6*sec, Told{Items: both[1:], Tags: []string{"t", "a"}})
+	told(t, r, 8*sec, Told{Tags: []string{"a"}})
+	told(t, r, 9*sec, Told{})
+	if len(r.notes) != 0 {
+		t.Errorf("%d notes are kept", len(r.notes))
+	}
+}
+
+func TestRecentRemembersThatEverythingWasInvalidated(t *testing.T) {
+	r := NewRecent()
+	r.NoteMarks(nil, 0, 0)
+	told(t, r, recentFor-1, Told{All: true})
+	told(t, r, recentFor, Told{})
+}
+
+func TestRecentSaysThatItHasForgotten(t *testing.T) {
+	r := NewRecent()
+	for i := range maxRecent {
+		r.Note(Item{Key: fmt.Sprint(i)}, int64(i), int64(i))
+	}
+	r.Note(Item{Key: "5"}, maxRecent, maxRecent)
+	if got := r.Since(maxRecent, all); got.Lost || len(got.Items) != maxRecent {
+		t.Errorf("%d items, lost %v", len(got.Items), got.Lost)
+	}
+	r.Note(Item{Key: "one more"}, maxRecent, maxRecent)
+	got := r.Since(maxRecent, all)
+	if !got.Lost || len(got.Items) != maxRecent || got.Items[0].Key != "1" {
+		t.Errorf("%d items from %q, lost %v", len(got.Items), got.Items[0].Key, got.Lost)
+	}
+	// The one that had to go, 0, was made at 0.
+	if got = r.Since(recentFor-1, all); !got.Lost {
+		t.Error("it was lost a moment ago")
+	}
+	if got = r.Since(recentFor, all); got.Lost {
+		t.Error("what was lost is too old to matter")
+	}
+}
+
+func TestNotingAgainNeedsNoRoom(t *testing.T) {
+	r := NewRecent()
+	for i := range int64(3 * maxRecent) {
+		r.Note(Item{Key: "a", At: i}, i, i)
+	}
+	told(t, r, 3*maxRecent, Told{Items: []Item{{Key: "a", At: 3*maxRecent - 1, Acked: true}}})
+}
+
+func TestWhatIsTooOldMakesRoomWithoutALoss(t *testing.T) {
+	r := NewRecent()
+	for i := range maxRecent {
+		r.Note(Item{Key: fmt.Sprint(i)}, 0, 0)
+	}
+	r.Note(Item{Key: "a", Numbers: []uint64{1}}, recentFor, recentFor)
+	if n := len(r.notes); n != 1 {
+		t.Errorf("%d notes are kept", n)
+	}
+	told(t, r, recentFor, Told{Items: []Item{{Key: "a", Acked: true}}})
+}
+
+// What was sent after that time can't have been lost: the rest is told.
+func TestRecentLeavesOutWhatIsSafe(t *testing.T) {
+	r := NewRecent()
+	r.Note(Item{Key: "a"}, 1, 5)
+	r.NoteMarks([]string{"t"}, 2, 6)
+	r.NoteMarks(nil, 3, 7)
+	r.Note(Item{Key: "b"}, 1, 8) // took long
+	b := []Item{{Key: "b", Acked: true}}
+	for safe, want := range map[int64]Told{
+		0: {},
+		1: {Items: []Item{{Key: "a", Acked: true}, b[0]}},
+		2: {Items: []Item{{Key: "a", Acked: true}, b[0]}, Tags: []string{"t"}},
+		3: {Items: []Item{{Key: "a", Acked: true}, b[0]}, Tags: []string{"t"}, All: true},
+	} {
+		if got := r.Since(10, safe); !reflect.DeepEqual(got, want) {
+			t.Errorf("safe after %d: %+v, want %+v", safe, got, want)
+		}
+	}
+	r.Note(Item{Key: "a"}, 9, 10) // is what counts of a
+	if got := r.Since(10, 1); !reflect.DeepEqual(got, Told{Items: b}) {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestRecentForgetsNothingThatIsNotSafe(t *testing.T) {
+	r := NewRecent()
+	const safe = 100 * sec
+	note := func(i int, sent, at int64) { r.Note(Item{Key: fmt.Sprint(i)}, sent, at) }
+	for i := range maxRecent + 1 { // the first has to go
+		note(i, safe, safe+sec)
+	}
+	if !r.Since(safe+sec, safe).Lost {
+		t.Error("the one that had to go was not safe")
+	}
+	for i := range maxRecent {
+		note(i, safe+2*sec, safe+2*sec)
+	}
+	if !r.Since(safe+2*sec, safe).Lost {
+		t.Error("it matters still")
+	}
+	for i := range 2 * maxRecent {
+		note(i, safe+13*sec, safe+13*sec)
+	}
+	if got := r.Since(safe+13*sec, safe); got.Lost || len(got.Items) != 0 {
+		t.Errorf("all that matters is safe: %d are told, lost %v", len(got.Items), got.Lost)
+	}
+	if got := r.Since(safe+13*sec, all); !got.Lost {
+		t.Error("there were more than can be remembered")
+	}
+}

@@ -1,0 +1,36 @@
+// Package untold is what a process could not tell Redis, or may have to tell again.
+//
+// A write or an invalidation whose reply was lost has happened, or has not, or will:
+// nobody knows. Until Redis has been told, the local tier must not answer for its
+// key, and what is told is an invalidation: to send the old write again would
+// overwrite newer ones. [Queue] keeps what is to be told. It remembers keys, not
+// operations: however often a key failed, one invalidation is enough.
+//
+// A replica that becomes the master may lack what its predecessor had acknowledged.
+// [Recent] keeps what this process had acknowledged lately, to tell it again then.
+//
+// Both are bounded. A queue replaces what does not fit by one that tells more than
+// was needed, never less; a Recent says that it has forgotten something.
+package untold
+
+// Item is one key that is to be told.
+type Item struct {
+	Key     string   // in Redis
+	At      int64    // Redis's clock when the write was attempted, µs; 0: unknown
+	Token   string   // head of the record that the write has stored, if it was; "": none
+	Numbers []uint64 // of the notices that are open because of it
+	Acked   bool     // Redis had acknowledged it: it is told again, in case that was lost
+}
+
+// Batch is a part of a [Queue] that is being told. Its Items may go back in several
+// batches, those that were told in one and those that failed in another. The rest is
+// one invalidation, and goes back as a whole.
+type Batch struct {
+	Items   []Item
+	Tags    []string // to be invalidated
+	All     bool     // everything is to be invalidated; there are no Tags then
+	Numbers []uint64 // of the notices that are open because of Tags or All
+}
+
+// Empty reports whether there is nothing to tell.
+func (b *Batch) Empty() bool { return len(b.Items) == 0 && len(b.Tags) == 0 && !b.All }

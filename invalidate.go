@@ -1,0 +1,270 @@
+package cache
+
+import (
+	"context"
+	"slices"
+
+	"github.com/delqhi/cache/internal/glob"
+	"github.com/delqhi/cache/internal/keys"
+	"github.com/delqhi/cache/internal/local"
+	"github.com/delqhi/cache/internal/untold"
+)
+
+// Invalidate makes keys invalid by the invalidator's policy (see [WithInvalidator]),
+// in Redis, in this process and in all others; it never reaches the source. After a
+// nil error no read in this process sees a value from before the call, other than
+// invalidate.Delayed allows. Loads under way store nothing.
+//
+// Errors are those of [Cache.Delete]. What Redis did not acknowledge is told as soon as
+// Redis can be told, also if ctx had ended before the call; the local values are dropped
+// at once.
+func (c *Cache[K, V]) Invalidate(ctx context.Context, keys ...K) error {
+	start := local.Now()
+	changes := make([]change[K, V], len(keys))
+	for i, k := range keys {
+		changes[i].key = k
+		c.admit(ctx, &changes[i])
+	}
+	c.revoke(ctx, changes)
+	c.stats.deleteHist.Record(since(start))
+	if len(changes) == 1 {
+		return c.explain("invalidate", changes[0].err)
+	}
+	return c.batch("invalidate", changes)
+}
+
+func (c *Cache[K, V]) revoke(ctx context.Context, changes []change[K, V]) {
+	var sent []*change[K, V]
+	var encoded []string
+	for i := range changes {
+		ch := &changes[i]
+		if ch.done {
+			c.told(ctx, ch)
+			continue
+		}
+		enc := c.encoded(ch.rk)
+		ch.fence = c.fences.Move(enc)
+		sent, encoded = append(sent, ch), append(encoded, enc)
+	}
+	if c.remote == nil {
+		for _, ch := range sent {
+			c.failures.forget(ch.rk)
+			c.revokeLocal(ch.key, c.encoded(ch.rk))
+		}
+		return
+	}
+	at := local.Now()
+	for i, out := range c.revoker.Keys(ctx, encoded) {
+		ch := sent[i]
+		ch.now, ch.told = out.At, out.Open
+		if out.Err != nil {
+			ch.err = c.writeFailed(ctx, out.Err)
+			c.untold(ch, ch.rk)
+		} else {
+			c.stats.sent.Add(1)
+			c.accord.Noted(untold.Item{Key: ch.rk, At: out.At}, at)
+		}
+		c.settleLocal(ch) // has no entry: drops the local one
+	}
+}
+
+// told takes a key whose invalidation was not begun because its caller's context had
+// ended, as that of a request does whose client has left: what was written to the source
+// before is true all the same. It is told as one that failed.
+func (c *Cache[K, V]) told(ctx context.Context, ch *change[K, V]) {
+	if ctx.Err() == nil || c.isClosed() {
+		return
+	}
+	rk, err := c.redisKey(ch.key)
+	if err != nil {
+		return
+	}
+	if ch.rk = rk; c.remote == nil {
+		c.revokeLocal(ch.key, c.encoded(rk))
+		return
+	}
+	c.untold(ch, rk)
+	c.settleLocal(ch)
+}
+
+// InvalidatePattern makes the keys of this cache that match a Redis glob invalid, as
+// [Cache.Invalidate] does, and returns how many there were in Redis. The pattern is
+// matched against the encoded key, without prefix and name, and can't reach outside of
+// this cache; see invalidate.QuotePattern. Every master of a cluster is gone through,
+// with SCAN; what can't be reached there is in the error, and the rest is done all the
+// same. Keys that are first written while it runs may be left out.
+//
+// It takes time in proportion to the number of all keys in Redis: for groups that are
+// invalidated often, use tags.
+func (c *Cache[K, V]) InvalidatePattern(ctx context.Context, pattern string) (int64, error) {
+	if err := c.usable(ctx); err != nil {
+		return 0, c.explain("invalidate pattern", err)
+	}
+	// Whatever is under way may be for a key that matches.
+	c.fences.MoveAll()
+	c.failures.forgetAll()
+	if c.remote == nil {
+		return c.revokeMatching(ctx, pattern), nil
+	}
+	at := local.Now()
+	m, err := c.revoker.Pattern(ctx, pattern, keys.QuotePattern)
+	c.dropMatching(pattern)
+	if err != nil {
+		c.accord.UntoldPattern(pattern, m.Open)
+		return m.Keys, c.explain("invalidate pattern", c.writeFailed(ctx, err))
+	}
+	c.accord.NotedPattern(pattern, at)
+	c.stats.sent.Add(1)
+	return m.Keys, nil
+}
+
+func (c *Cache[K, V]) dropMatching(pattern string) {
+	if c.local == nil {
+		c.fences.MoveAll()
+		return
+	}
+	(&dropper[K, V]{c.local, c.keys, c.fences}).RemoveMatching(glob.Compile(pattern).Match)
+}
+
+// InvalidateTags makes all values invalid that were stored as members of one of these
+// groups, as [Cache.Invalidate] does. It takes the same short time however many there
+// are: they are not looked for, but found to be too old when they are next read. See
+// [Tags], [Source].Tags and [Load.AddTags]. A remembered absence has no tags: it ends
+// with strategy.NotFoundTTL, or by its key.
+//
+// The error matches [ErrUnavailable] if Redis did not acknowledge, and
+// [ErrInvalidOption] for an empty tag. No tags is no error.
+func (c *Cache[K, V]) InvalidateTags(ctx context.Context, tags ...string) error {
+	for _, t := range tags {
+		if t == "" {
+			return c.explain("invalidate tags", errEmptyTag)
+		}
+	}
+	if len(tags) == 0 {
+		return nil
+	}
+	// Many are marked in several steps, each of which is short for Redis.
+	for some := range slices.Chunk(tags, tagsAtOnce) {
+		if err := c.mark(ctx, some); err != nil {
+			return c.explain("invalidate tags", err)
+		}
+		c.tagged.Add(shortened(some)...)
+	}
+	return nil
+}
+
+const tagsAtOnce = 1000
+
+// Clear makes all values of this cache invalid, as [Cache.Invalidate] does, and those
+// of no other. It takes the same short time however many there are; what they take up
+// in Redis is freed when their lives end.
+func (c *Cache[K, V]) Clear(ctx context.Context) error {
+	return c.explain("clear", c.mark(ctx, nil))
+}
+
+// mark invalidates tags, or everything if there are none.
+//
+// The fences are moved, though not a key is named, because of
+//
+//  1. a load asks the source
+//  2. the source changes; its tag is invalidated
+//  3. a reader comes: he must not join that load, whose value is not known to have the
+//     tag until it has ended
+func (c *Cache[K, V]) mark(ctx context.Context, tags []string) error {
+	if err := c.usable(ctx); err != nil {
+		if c.accord != nil && !c.isClosed() {
+			c.accord.UntoldMarks(tags, 0) // see told
+		}
+		return err
+	}
+	c.fences.MoveAll()
+	c.failures.forgetAll()
+	if c.remote == nil {
+		return c.markSolo(ctx, tags)
+	}
+	look := c.accord.BeginLook()
+	marks, open, err := c.revoker.Mark(ctx, tags)
+	if err != nil {
+		c.accord.UntoldMarks(tags, open)
+		return c.writeFailed(ctx, err)
+	}
+	if err := c.accord.OwnMarks(ctx, tags, marks, look); err != nil {
+		return c.writeFailed(ctx, err)
+	}
+	c.stats.sent.Add(uint64(max(len(tags), 1)))
+	return nil
+}
+
+// Refresh loads keys anew, whatever the tiers have, and returns when they are stored. If
+// Redis can't be told, that is an error which matches [ErrUnavailable], and what it has
+// stays. A load that began a moment earlier may still fill first, and its value stays:
+// after a change of the source, use [Cache.Invalidate].
+// Without a way to load, the error wraps [errors.ErrUnsupported]; what fails for single
+// keys is in a *[BatchError], or for one key is its own error. A key that the source
+// does not have is no failure: its absence is remembered.
+func (c *Cache[K, V]) Refresh(ctx context.Context, keys ...K) error {
+	if c.job == nil {
+		return unsupported("Refresh of a cache without Source.Load or LoadMany")
+	}
+	items := make([]item[K, V], 0, len(keys))
+	seen := make(map[K]bool, len(keys))
+	for _, k := range keys {
+		if !seen[k] {
+			seen[k] = true
+			items = append(items, item[K, V]{key: k})
+		}
+	}
+	if len(items) == 0 {
+		return nil
+	}
+	c.prepare(ctx, items, new([]byte))
+	c.readSource(ctx, items, c.job, &callOptions{hasMaxAge: true, refresh: true, uncounted: true})
+	failed := map[K]error{}
+	for i := range items {
+		switch it := &items[i]; {
+		case it.err != nil:
+			failed[it.key] = c.explain("refresh", it.err)
+		case it.ans.unkept != nil:
+			failed[it.key] = c.explain("refresh", c.writeFailed(ctx, it.ans.unkept))
+		}
+	}
+	if len(items) == 1 {
+		return failed[items[0].key]
+	}
+	return batchError(failed)
+}
+
+// Sync waits until what this process could not tell Redis at the time, writes and
+// invalidations that returned [ErrUnavailable], has been told, and under
+// strategy.WriteBehind until what it queued before the call has reached the source or
+// become dead letters. The error is that of ctx, or [ErrClosed].
+func (c *Cache[K, V]) Sync(ctx context.Context) error {
+	if err := c.usable(ctx); err != nil || c.accord == nil {
+		return c.explain("sync", err)
+	}
+	err := c.accord.Sync(ctx)
+	if err == nil && c.queue != nil {
+		err = c.queue.Sync(ctx)
+	}
+	if err != nil {
+		if c.isClosed() {
+			err = ErrClosed
+		}
+		return c.explain("sync", err)
+	}
+	return nil
+}
+
+// usable is what holds for every operation without keys.
+func (c *Cache[K, V]) usable(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if c.isClosed() {
+		return ErrClosed
+	}
+	if c.accord != nil {
+		c.accord.Ready(ctx)
+	}
+	return nil
+}

@@ -1,0 +1,243 @@
+package invalidate
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/delqhi/cache/internal/errs"
+	"github.com/delqhi/cache/internal/keys"
+	"github.com/delqhi/cache/internal/notice"
+	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/revoke"
+	"github.com/redis/go-redis/v9"
+)
+
+// Client invalidates entries of a cache without being one: for a consumer of a
+// database's changes, or a job of an operator. What it does reaches Redis and every
+// process that uses the cache, as if one of them had done it. It is safe for concurrent
+// use. The Redis client stays its owner's to close.
+type Client struct {
+	name   string
+	prefix string
+	policy Policy
+
+	store   *remote.Guard
+	revoker *revoke.Revoker
+
+	mu    sync.Mutex // guards known
+	known remote.Known
+}
+
+// clientTimeout bounds each operation on Redis. Nobody's request waits for it.
+const clientTimeout = time.Second
+
+// ClientOption configures a [Client]. Of several of one kind the last one holds.
+type ClientOption interface{ apply(*Client) }
+
+type clientOption func(*Client)
+
+func (f clientOption) apply(c *Client) { f(c) }
+
+// Prefix is the prefix that the cache was given by cache.WithPrefix. The default is
+// none.
+func Prefix(p string) ClientOption { return clientOption(func(c *Client) { c.prefix = p }) }
+
+// WithPolicy sets what becomes of entries. The default is [Immediate].
+func WithPolicy(p Policy) ClientOption { return clientOption(func(c *Client) { c.policy = p }) }
+
+// NewClient returns a client for the cache of this name. It does no I/O. The error
+// joins all mistakes, each of which wraps cache.ErrInvalidOption: a nil rdb, a
+// name that no cache can have, a nil option, a [Policy] that can't be.
+func NewClient(rdb redis.UniversalClient, name string, opts ...ClientOption) (*Client, error) {
+	c := &Client{name: name}
+	var mistakes []error
+	mistake := func(text string) {
+		mistakes = append(mistakes, fmt.Errorf("%w: invalidate.NewClient: %s", errs.ErrInvalidOption, text))
+	}
+	if v := reflect.ValueOf(rdb); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
+		mistake("the Redis client is nil")
+	}
+	if !validName(name) {
+		mistake(fmt.Sprintf("%q can't be the name of a cache: it is not empty, and without ':', white space and control characters", name))
+	}
+	for _, o := range opts {
+		if o == nil {
+			mistake("an option is nil")
+			continue
+		}
+		o.apply(c)
+	}
+	if err := c.policy.Validate(); err != nil {
+		mistakes = append(mistakes, fmt.Errorf("invalidate.NewClient: %w", err))
+	}
+	if len(mistakes) > 0 {
+		return nil, errors.Join(mistakes...)
+	}
+	store, err := remote.NewRedis(rdb)
+	if err != nil {
+		return nil, fmt.Errorf("%w: invalidate.NewClient: %w", errs.ErrInvalidOption, err)
+	}
+	c.store = remote.NewGuard(store, clientTimeout)
+	c.revoker = &revoke.Revoker{
+		Store: c.store, Names: remote.NewNames(c.prefix, name), Policy: c.policy.revoke(),
+		Outbox: notice.NewOutbox(notice.NewSender()), Known: c.lastKnown,
+	}
+	return c, nil
+}
+
+func (c *Client) lastKnown() remote.Known {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.known
+}
+
+func (p Policy) revoke() revoke.Policy {
+	switch p.mode {
+	case ModeDelayed:
+		return revoke.Policy{Mode: revoke.Delayed, Delay: p.delay}
+	case ModeLazy:
+		return revoke.Policy{Mode: revoke.Lazy}
+	}
+	return revoke.Policy{}
+}
+
+// validName reports what cache.New accepts as a name.
+func validName(name string) bool {
+	return name != "" && utf8.ValidString(name) && !strings.ContainsFunc(name, func(r rune) bool {
+		return r == ':' || unicode.IsSpace(r) || unicode.IsControl(r)
+	})
+}
+
+// Name returns the name of the cache.
+func (c *Client) Name() string { return c.name }
+
+// Invalidate invalidates keys, encoded as [Key] does, in Redis and in every process
+// that has them. Keys that are not there are no error.
+//
+// The error joins what Redis did not acknowledge; it matches cache.ErrUnavailable,
+// unless it is that of ctx. Whether those keys were invalidated is not known, and
+// nothing is told later: call again.
+func (c *Client) Invalidate(ctx context.Context, encodedKeys ...string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	defer c.tally(ctx)
+	failed := 0
+	var first error
+	for _, out := range c.revoker.Keys(ctx, encodedKeys) {
+		c.open(out.Open)
+		if out.Err != nil {
+			failed++
+			first = cmp.Or(first, out.Err)
+		}
+	}
+	if first == nil {
+		return nil
+	}
+	return c.failed(ctx, fmt.Sprintf("%d of %d keys", failed, len(encodedKeys)), first)
+}
+
+// InvalidatePattern invalidates the keys that match a Redis glob, and returns how many
+// there were. The pattern is matched against the encoded key, without prefix and name;
+// see [QuotePattern]. Every master of a cluster is gone through; errors are as with
+// [Client.Invalidate], and what could be invalidated was.
+func (c *Client) InvalidatePattern(ctx context.Context, pattern string) (int64, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	defer c.tally(ctx)
+	m, err := c.revoker.Pattern(ctx, pattern, keys.QuotePattern)
+	c.open(m.Open...)
+	if err != nil {
+		return m.Keys, c.failed(ctx, "pattern", err)
+	}
+	return m.Keys, nil
+}
+
+// InvalidateTags invalidates the entries of tags, in the same short time however many
+// there are. An empty tag is an error that wraps cache.ErrInvalidOption; others are as
+// with [Client.Invalidate]. No tags is no error.
+func (c *Client) InvalidateTags(ctx context.Context, tags ...string) error {
+	if slices.Contains(tags, "") {
+		return fmt.Errorf("invalidate: tags of %q: %w: a tag is empty", c.name, errs.ErrInvalidOption)
+	}
+	if len(tags) == 0 {
+		return nil
+	}
+	// Many are marked in several steps, each of which is short for Redis.
+	for some := range slices.Chunk(tags, tagsAtOnce) {
+		if err := c.mark(ctx, "tags", some); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const tagsAtOnce = 1000
+
+// Clear invalidates all entries of the cache, and of no other, in the same short time
+// however many there are. Errors are as with [Client.Invalidate].
+func (c *Client) Clear(ctx context.Context) error { return c.mark(ctx, "clear", nil) }
+
+func (c *Client) mark(ctx context.Context, what string, tags []string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	defer c.tally(ctx)
+	marks, open, err := c.revoker.Mark(ctx, tags)
+	if err != nil {
+		c.open(open)
+		return c.failed(ctx, what, err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e := marks.Epoch; e.Era != c.known.Era || e.Tick > c.known.Tick {
+		c.known = remote.Known{Era: e.Era, Tick: e.Tick, Clock: e.Clock}
+	}
+	return nil
+}
+
+// Close waits for what is under way, and makes later calls return cache.ErrClosed. It
+// may be called more than once, and always returns nil.
+func (c *Client) Close() error {
+	c.store.Close()
+	return nil
+}
+
+// open takes numbers of notices that may not have been published. Nobody will tell
+// them again: they count as published, so that whoever has not heard them drops all
+// that he has.
+func (c *Client) open(numbers ...uint64) {
+	for _, n := range numbers {
+		if n != 0 {
+			c.revoker.Outbox.Done(n)
+		}
+	}
+}
+
+// tally tells the listeners up to where they should have heard.
+func (c *Client) tally(ctx context.Context) {
+	if n, due := c.revoker.Outbox.Tally(false); due {
+		// If it fails, the next one says the same and more.
+		_ = c.store.Publish(ctx, remote.Tell{Channel: c.revoker.Names.Channel, Message: string(n.Append(nil))})
+	}
+}
+
+func (c *Client) failed(ctx context.Context, what string, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, remote.ErrGuardClosed):
+		return errs.ErrClosed
+	}
+	return fmt.Errorf("invalidate: %s of %q: %w: %w", what, c.name, errs.ErrUnavailable, err)
+}

@@ -1,0 +1,120 @@
+package invalidate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"sync"
+)
+
+// Target is what a [Group] invalidates: a *cache.Cache or a *[Client]. Its methods
+// must be safe for concurrent use.
+type Target interface {
+	Name() string
+	InvalidatePattern(ctx context.Context, pattern string) (int64, error)
+	InvalidateTags(ctx context.Context, tags ...string) error
+}
+
+// Group is a list of patterns and tags of several caches, to be invalidated
+// together and as often as one likes. The zero value is an empty group. All
+// methods are safe for concurrent use; a Group must not be copied after its first
+// use.
+type Group struct {
+	mu    sync.Mutex
+	steps []step // guarded by mu
+}
+
+// step is one call of a target: for a pattern, or for all of its tags.
+type step struct {
+	target  Target
+	pattern string
+	tags    []string // not empty: a step for tags
+}
+
+// AddPattern adds the keys of t that match a Redis pattern, as
+// cache.Cache.InvalidatePattern takes it. A pattern that was added for t already
+// runs once. A nil t is reported by [Group.InvalidateAll].
+func (g *Group) AddPattern(t Target, pattern string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !slices.ContainsFunc(g.steps, func(s step) bool { return len(s.tags) == 0 && s.pattern == pattern && same(s.target, t) }) {
+		g.steps = append(g.steps, step{target: t, pattern: pattern})
+	}
+}
+
+// AddTags adds tags of t, which are invalidated in one call, each once, with those
+// that were added for t before. Without tags it adds nothing. A nil t is reported
+// by [Group.InvalidateAll].
+func (g *Group) AddTags(t Target, tags ...string) {
+	if len(tags) == 0 {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	i := slices.IndexFunc(g.steps, func(s step) bool { return len(s.tags) > 0 && same(s.target, t) })
+	if i < 0 {
+		i = len(g.steps)
+		g.steps = append(g.steps, step{target: t})
+	}
+	s := &g.steps[i]
+	for _, tag := range tags {
+		if !slices.Contains(s.tags, tag) {
+			s.tags = append(s.tags, tag)
+		}
+	}
+}
+
+// same is a == b, which alone panics for targets of a type that can't be compared:
+// those are never the same.
+func same(a, b Target) bool {
+	return reflect.ValueOf(a).Comparable() && reflect.ValueOf(b).Comparable() && a == b
+}
+
+// InvalidateAll invalidates everything in the group, in the order of addition, and
+// goes on after a failure. The error joins all failures, each wrapped with the
+// name of its target and its pattern or tags; it is nil if there was none. The
+// group stays as it is, so that a call that failed can be repeated. What is added
+// during the call is left to the next one.
+func (g *Group) InvalidateAll(ctx context.Context) error {
+	var failed []error
+	for _, s := range g.snapshot() {
+		if err := s.run(ctx); err != nil {
+			failed = append(failed, err)
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// snapshot copies the steps with their tags, which a target may keep or change.
+func (g *Group) snapshot() []step {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	steps := slices.Clone(g.steps)
+	for i := range steps {
+		steps[i].tags = slices.Clone(steps[i].tags)
+	}
+	return steps
+}
+
+func (s step) run(ctx context.Context) error {
+	if len(s.tags) > 0 {
+		return s.call(fmt.Sprintf("tags %q", s.tags), func() error { return s.target.InvalidateTags(ctx, s.tags...) })
+	}
+	return s.call(fmt.Sprintf("pattern %q", s.pattern), func() error {
+		_, err := s.target.InvalidatePattern(ctx, s.pattern)
+		return err
+	})
+}
+
+// call runs f for a target that is not nil and says in its error what it was for.
+func (s step) call(what string, f func() error) error {
+	if v := reflect.ValueOf(s.target); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
+		return fmt.Errorf("invalidate: %s: the target is nil", what)
+	}
+	if err := f(); err != nil {
+		return fmt.Errorf("invalidate: %s of %q: %w", what, s.target.Name(), err)
+	}
+	return nil
+}

@@ -1,0 +1,9 @@
+package invalidate_test
+
+import (
+	"testing"
+
+	"github.com/delqhi/cache/internal/redistest"
+)
+
+func TestMain(m *testing.M) { redistest.Main(m) }

@@ -1,0 +1,191 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/delqhi/cache/internal/accord"
+	"github.com/delqhi/cache/internal/fence"
+	"github.com/delqhi/cache/internal/flight"
+	"github.com/delqhi/cache/internal/frame"
+	"github.com/delqhi/cache/internal/local"
+	"github.com/delqhi/cache/internal/remote"
+)
+
+// The miss path. One goroutine leads the load of one key, or of a batch, for
+// everyone in this process who waits for it:
+//
+//  1. acquire: SET lease NX GET, in place of the value. Either nothing was
+//     there and the lease is ours; or a value was, and is the answer; or another
+//     process's lease, and we wait; or something of no use, which the lease then
+//     replaces, by compare-and-set.
+//  2. load, while the lease is renewed.
+//  3. fill: compare-and-set against exactly what step 1 saw. A SET or DEL by
+//     anyone in between wins.
+//
+// Who waits for another process's lease is woken when its load has ended, by the
+// notice that goes with the fill. If the load has failed, a record of that is in the
+// lease's place for a while: those who saw the lease take its error for theirs, so that
+// they do not load one after the other what can't be loaded, and nobody else minds it.
+//
+// A lease is short: if its process dies, another one takes over within leaseLife and a
+// look.
+const (
+	leaseLife  = time.Second
+	leaseRenew = 300 * time.Millisecond
+
+	// failureLife is how long those who wait have to see that a load has failed.
+	failureLife = time.Second
+
+	// Another process's lease is looked at again after lookAgain even if nothing was
+	// heard: a process that dies, a lease that ends and a DEL by hand send no notice.
+	lookAgain = 250 * time.Millisecond
+
+	// Where nothing can be heard, it is looked at again after these.
+	pollFirst = 5 * time.Millisecond
+	pollMost  = 50 * time.Millisecond
+
+	// loadsAtOnce bounds how many loads of one batch run side by side where the
+	// source can only load one by one.
+	loadsAtOnce = 16
+)
+
+var (
+	errBusy           = errors.New("cache: somebody else is loading")
+	errHardTimeout    = errors.New("cache: the load exceeded the hard timeout")
+	errEndedGoroutine = errors.New("cache: the load ended its goroutine")
+)
+
+// job is how to load.
+type job[K comparable, V any] struct {
+	one  LoadFunc[K, V]
+	many BatchFunc[K, V] // nil: one by one
+}
+
+// loading is one key of a load.
+type loading[K comparable, V any] struct {
+	want
+	call  *flight.Call[K, fence.Token, answer[V]]
+	state fillState
+	why   error       // with fillNone: why Redis gave no lease
+	fence fence.Token // taken before Redis was asked for the lease
+	stamp stamp       // likewise
+	seen  remote.Seen // what the fill must still find
+	lease bool        // that is a lease of this load
+	lock  bool        // this load holds the lock of the key instead: a value is there
+	id    frame.ID    // of this load's lease or lock
+	token remote.Seen // likewise
+	saw   []frame.ID  // other processes' leases that this load has waited for
+	old   *found[V]   // the value that is to be replaced; nil: none
+	res   loaded[V]
+}
+
+// lockKey is where a load holds its lock that is to replace a value, which stays in
+// place for as long. Losing it only costs that others load as well.
+func (c *Cache[K, V]) lockKey(rk string) string { return c.names.Lock + c.encoded(rk) }
+
+// fillState says where the loaded value may go.
+type fillState uint8
+
+const (
+	waiting   fillState = iota // nothing decided yet
+	fillBoth                   // compare-and-set against seen, then the local tier
+	fillLocal                  // only there: Redis holds a newer program's record
+	fillNone                   // no lease could be had: it might overwrite something newer
+)
+
+// loaded is what the source said.
+type loaded[V any] struct {
+	val    V
+	err    error
+	wishes wishes
+	began  int64 // local time
+
+	refused bool // the source was not asked: err is the load limit's
+}
+
+// cost is how long the load took, up to now: the record that is stored now began then.
+func (r *loaded[V]) cost() time.Duration { return since(r.began) }
+
+// lead answers the calls of ls.
+func (c *Cache[K, V]) lead(ctx context.Context, j *job[K, V], o *callOptions, ls []*loading[K, V]) {
+	ctx, cancel := context.WithTimeoutCause(ctx, c.policy.HardTimeout, errHardTimeout)
+	defer cancel()
+	watch := c.watch(ls)
+	defer watch.Close()
+	for pause := pollFirst; ; pause = min(2*pause, pollMost) {
+		c.acquire(ctx, o, ls)
+		var ready, others []*loading[K, V]
+		for _, l := range ls {
+			switch {
+			case l.call.Resolved():
+			case l.state == waiting:
+				others = append(others, l)
+			default:
+				ready = append(ready, l)
+			}
+		}
+		if len(ready) > 0 {
+			c.load(ctx, j, o, ready)
+			c.fill(ctx, o, ready)
+		}
+		if len(others) == 0 {
+			return
+		}
+		if err := c.await(ctx, watch, pause); err != nil {
+			for _, l := range others {
+				if !o.refresh {
+					c.stats.unloaded.Add(1)
+				}
+				c.resolve(l, answer[V]{}, err)
+			}
+			return
+		}
+		ls = others
+	}
+}
+
+// watch is made before the first look at Redis; see accord.Waiter.
+func (c *Cache[K, V]) watch(ls []*loading[K, V]) *accord.Waiter {
+	if c.accord == nil {
+		return &accord.Waiter{}
+	}
+	encoded := make([]string, len(ls))
+	for i, l := range ls {
+		encoded[i] = c.encoded(l.rk)
+	}
+	return c.accord.Wait(encoded...)
+}
+
+// await waits until it is worth to look again.
+func (c *Cache[K, V]) await(ctx context.Context, w *accord.Waiter, pause time.Duration) error {
+	if c.accord.Hearing(local.Now()) {
+		pause = lookAgain
+	}
+	t := time.NewTimer(pause)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-w.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (c *Cache[K, V]) resolve(l *loading[K, V], ans answer[V], err error) {
+	c.flights.Resolve(l.call, ans, err)
+}

@@ -1,0 +1,287 @@
+package cache
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/delqhi/cache/internal/accord"
+	"github.com/delqhi/cache/internal/ages"
+	"github.com/delqhi/cache/internal/frame"
+	"github.com/delqhi/cache/internal/local"
+	"github.com/delqhi/cache/internal/remote"
+)
+
+// acquire tries to get a lease for each key, and answers those that have a value
+// by now.
+func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*loading[K, V]) {
+	if c.remote == nil {
+		c.acquireLocal(ctx, o, ls)
+		return
+	}
+	cmds := make([]remote.Command, 0, len(ls))
+	asked := make([]*loading[K, V], 0, len(ls))
+	at := local.Now()
+	for _, l := range ls {
+		if l.down || c.accord.Doubted(l.rk) {
+			l.state, l.why = fillNone, accord.ErrDoubted
+			continue
+		}
+		asked = append(asked, l)
+	}
+	if len(asked) == 0 {
+		return
+	}
+	// The logical time and the fences are those from before the lease, and so from
+	// before the load.
+	s, err := c.stamp(ctx)
+	for _, l := range asked {
+		if err != nil {
+			l.state, l.why = fillNone, err // nothing that is stored could be revoked
+			continue
+		}
+		l.stamp, l.fence = s, c.fences.Token(c.encoded(l.rk))
+		cmds = append(cmds, leaseCommand(remote.Add, l.rk))
+	}
+	// More is asked for a key that holds something: the lease in the place of what is
+	// of no use, or the lock of what stays.
+	var more []*loading[K, V]
+	var then []remote.Command
+	// Whoever still waits: a lease that was granted, and that nobody knows of, would hold
+	// up others until its end.
+	whole := context.WithoutCancel(ctx)
+	for i, reply := range c.carryOut(whole, cmds) {
+		l := asked[i]
+		switch {
+		case reply.Err != nil:
+			// Redis can't give a lease (down, full, read-only): the load goes
+			// on without one, and fills nothing.
+			l.state, l.why = fillNone, reply.Err
+		case reply.OK:
+			l.hold(cmds[i])
+		default:
+			switch c.takeSeen(ctx, o, l, reply.Record, at) {
+			case replaceIt:
+				swap := leaseCommand(remote.Swap, l.rk)
+				swap.Seen = reply.Record.Seen()
+				more, then = append(more, l), append(then, swap)
+			case lockIt:
+				more, then = append(more, l), append(then, leaseCommand(remote.Add, c.lockKey(l.rk)))
+			}
+		}
+	}
+	for len(then) > 0 {
+		ls, cmds := more, then
+		more, then = nil, nil
+		for i, reply := range c.carryOut(whole, cmds) {
+			switch l := ls[i]; {
+			case reply.Err != nil:
+				l.state, l.why = fillNone, reply.Err
+			case reply.OK:
+				l.hold(cmds[i])
+			case l.old != nil && cmds[i].Op == remote.Add && c.lockedOut(ctx, o, l, reply.Record):
+				swap := leaseCommand(remote.Swap, cmds[i].Key)
+				swap.Seen = reply.Record.Seen()
+				more, then = append(more, l), append(then, swap)
+			default:
+				l.old = nil // somebody was faster: look again
+			}
+		}
+	}
+}
+
+// lockedOut deals with a key whose value somebody else is replacing, or has failed to.
+// It reports whether what is in the place of the lock is of no use.
+func (c *Cache[K, V]) lockedOut(ctx context.Context, o *callOptions, l *loading[K, V], rec remote.Record) (useless bool) {
+	f := c.decode(ctx, c.lockKey(l.rk), rec)
+	switch {
+	case f.outcome == failed && (f.hold > 0 || slices.Contains(l.saw, f.lease)):
+		if f.hold > 0 {
+			c.failures.heard(l.rk, f.err, f.hold, true)
+		}
+		c.countAwaited(o)
+		c.resolve(l, answer[V]{}, f.err)
+	case f.outcome != leased:
+		return true
+	case o.behind:
+		c.resolve(l, answer[V]{}, errBusy)
+	default:
+		l.note(f.raw.ID)
+	}
+	return false
+}
+
+// note remembers a lease of another process that this load waits for.
+func (l *loading[K, V]) note(id frame.ID) {
+	if !slices.Contains(l.saw, id) {
+		l.saw = append(l.saw, id)
+	}
+}
+
+// carryOut carries out commands that change keys. What this process hears of them is not
+// taken for somebody else's doing.
+func (c *Cache[K, V]) carryOut(ctx context.Context, cmds []remote.Command) []remote.Reply {
+	for i := range cmds {
+		c.accord.OwnBegin(&cmds[i])
+	}
+	replies := c.remote.Do(ctx, cmds)
+	for i := range replies {
+		c.accord.OwnEnd(&cmds[i], &replies[i])
+	}
+	return replies
+}
+
+// leaseCommand asks for a lease, each time for another: only its own attempt may
+// recognise it.
+func leaseCommand(op remote.Op, rk string) remote.Command {
+	return remote.Command{Op: op, Key: rk, Frame: frame.AppendLease(nil, frame.NewID()), TTL: leaseLife}
+}
+
+// hold notes that the lease or lock that cmd asked for was granted.
+func (l *loading[K, V]) hold(cmd remote.Command) {
+	h, _ := frame.ReadHead(cmd.Frame)
+	l.state, l.id, l.token = fillBoth, h.ID, remote.SeenToken(cmd.Frame)
+	if cmd.Key == l.rk {
+		l.lease, l.seen, l.old = true, l.token, nil
+	} else {
+		l.lock = true
+	}
+}
+
+// step is what comes next for a key that holds something.
+type step uint8
+
+const (
+	nothingMore step = iota
+	replaceIt        // it is of no use: the lease takes its place
+	lockIt           // it stays until the fill: a lock says who loads
+)
+
+// takeSeen deals with a key that is not empty.
+func (c *Cache[K, V]) takeSeen(ctx context.Context, o *callOptions, l *loading[K, V], rec remote.Record, at int64) step {
+	f := c.decode(ctx, l.rk, rec)
+	c.judge(ctx, []*found[V]{&f})
+	switch f.outcome {
+	case usable:
+		if o.behind && f.age >= o.behindAge {
+			l.old, l.seen = &f, rec.Seen()
+			return lockIt
+		}
+		if !o.tooOld(f.ans.info) {
+			c.fillLocal(l.call.Key, l.rk, l.fence, &f, at)
+			c.countAwaited(o)
+			c.resolve(l, f.ans, nil)
+			return nothingMore
+		}
+		// Too old for this caller, and good for others: it stays until the fill.
+		l.old = &f
+	case stale:
+		l.old = &f
+		if !o.hasMaxAge || o.maxAge > 0 {
+			l.seen = rec.Seen()
+			return lockIt
+		}
+	case unasked:
+		l.state, l.why = fillNone, f.err
+		return nothingMore
+	case failed:
+		if f.hold > 0 && !(o.hasMaxAge && o.maxAge == 0) {
+			c.failures.heard(l.rk, f.err, f.hold, false)
+		} else if !slices.Contains(l.saw, f.lease) {
+			return replaceIt // of no concern to those who did not wait for it
+		}
+		c.countAwaited(o)
+		c.resolve(l, answer[V]{}, f.err)
+		return nothingMore
+	case leased:
+		if !o.hasMaxAge || o.maxAge > 0 {
+			l.note(f.raw.ID)
+			return nothingMore // still waiting
+		}
+		// MaxAge(0) does not wait for a load that began earlier; its own
+		// result may replace that load's lease, which makes the other one lose.
+	case newer:
+		l.state = fillLocal
+		return nothingMore
+	default:
+		return replaceIt
+	}
+	l.state, l.seen = fillBoth, rec.Seen()
+	return nothingMore
+}
+
+func (c *Cache[K, V]) countAwaited(o *callOptions) {
+	if !o.refresh {
+		c.stats.awaited.Add(1)
+	}
+}
+
+// acquireLocal does the same without a remote tier: there is nobody to wait for.
+// Someone may have filled the local tier since the caller looked.
+func (c *Cache[K, V]) acquireLocal(ctx context.Context, o *callOptions, ls []*loading[K, V]) {
+	at := local.Now()
+	s, _ := c.stamp(ctx) // can't fail: there is nobody to ask
+	for _, l := range ls {
+		l.state, l.stamp, l.fence = fillLocal, s, l.call.Fence
+		if o.skipLocal {
+			continue
+		}
+		e, ok := c.local.Any(l.call.Key)
+		if !ok {
+			continue
+		}
+		v := c.verdictOf(e.Meta, at)
+		if v == ages.Gone {
+			continue
+		}
+		ans := c.fromLocal(e, at)
+		if v == ages.Good && at < e.Deadline && !o.tooOld(ans.info) && !(o.behind && ans.info.Age >= o.behindAge) {
+			if !o.refresh {
+				c.stats.coalesced.Add(1)
+			}
+			c.resolve(l, ans, nil)
+		} else if ans.absent == nil {
+			l.old = &found[V]{ans: ans}
+			if e.Meta != nil {
+				l.old.raw.ETag = e.Meta.ETag
+			}
+		}
+	}
+}
+
+// keepAlive renews the leases of ls until stop is called, which waits.
+func (c *Cache[K, V]) keepAlive(ctx context.Context, ls []*loading[K, V]) (stop func()) {
+	var cmds []remote.Command
+	for _, l := range ls {
+		switch {
+		case l.lease:
+			cmds = append(cmds, remote.Command{Op: remote.Extend, Key: l.rk, Seen: l.token, TTL: leaseLife})
+		case l.lock:
+			cmds = append(cmds, remote.Command{Op: remote.Extend, Key: c.lockKey(l.rk), Seen: l.token, TTL: leaseLife})
+		}
+	}
+	return c.extend(ctx, cmds)
+}
+
+// extend repeats commands that extend leases until stop is called, which waits. Most
+// loads are over before a lease has to be extended, and cost no more than a timer.
+func (c *Cache[K, V]) extend(ctx context.Context, cmds []remote.Command) (stop func()) {
+	if len(cmds) == 0 {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	first := time.AfterFunc(leaseRenew, func() {
+		defer close(done)
+		for err := ctx.Err(); err == nil; err = wait(ctx, leaseRenew) {
+			// A lease that is lost stays lost, and its fill will lose too.
+			c.carryOut(ctx, cmds)
+		}
+	})
+	return func() {
+		cancel()
+		if !first.Stop() {
+			<-done
+		}
+	}
+}

@@ -1,0 +1,70 @@
+package dashboard
+
+import (
+	"log/slog"
+	"net/http"
+	"time"
+)
+
+// Option configures a [Handler]. The last one of a kind holds; nil is ignored.
+type Option func(*Handler)
+
+// Title is the headline of the page: which process this is. The default is the
+// name of the program and that of the machine.
+func Title(text string) Option { return func(h *Handler) { h.title = text } }
+
+// Interval is the time from one sample to the next; by default, and if d is not
+// positive, a second. 300 samples are kept. Below 50 ms it is 50 ms.
+func Interval(d time.Duration) Option {
+	return func(h *Handler) {
+		if d <= 0 {
+			d = time.Second
+		}
+		h.interval = max(d, 50*time.Millisecond)
+	}
+}
+
+// Actions lets those do something for whom authorize returns nil: inspect a key,
+// invalidate a key, a pattern or a tag, and clear a cache. Without it, or with nil,
+// there are no actions.
+//
+// authorize is called for every request that does something, and to decide whether
+// the page offers it. What its error says is logged, and not shown. It decides by
+// what a browser sends along, such as a cookie, HTTP authentication or a client
+// certificate, or by what a proxy has found out:
+//
+//	dashboard.Actions(func(r *http.Request) error {
+//	    if !session.From(r).IsAdmin() {
+//	        return errors.New("not an admin")
+//	    }
+//	    return nil
+//	})
+//
+// One that lets whoever is on this machine, or in this network, has to look at r.Host
+// as well: another site's name can be made to lead here, and then its pages are of the
+// same origin.
+//
+// A request must also come from the page itself. It is a POST of JSON, which no
+// foreign page can send without asking first; it is refused if the browser says
+// that it comes from another origin (see [http.CrossOriginProtection]); and it has
+// to carry a token that only who can read the page knows, for browsers too old to
+// say where a request comes from.
+//
+// Keys are given as they are encoded in Redis, behind prefix and name. Each action is
+// logged, without the key.
+func Actions(authorize func(*http.Request) error) Option {
+	return func(h *Handler) { h.authorize = authorize }
+}
+
+// ShowValues lets the inspection of a key show its value, as JSON where it can be
+// written so, and of a long one the beginning. By default the type is shown only.
+func ShowValues() Option { return func(h *Handler) { h.values = true } }
+
+// Logger is told of actions, and of those refused. The default is slog.Default().
+func Logger(l *slog.Logger) Option {
+	return func(h *Handler) {
+		if l != nil {
+			h.log = l
+		}
+	}
+}

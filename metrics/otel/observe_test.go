@@ -1,0 +1,182 @@
+package otel
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/delqhi/cache/metrics"
+	"github.com/delqhi/cache/metrics/otel/histogram"
+	"go.opentelemetry.io/otel/sdk/metric"
+)
+
+// fixed is a cache whose numbers are known.
+type fixed struct {
+	name string
+	s    metrics.Snapshot
+}
+
+func (f *fixed) Name() string             { return f.name }
+func (f *fixed) Totals() metrics.Snapshot { return f.s }
+
+// observed collects what Observe and the histograms show of caches.
+func observed(t *testing.T, caches ...metrics.Cache) map[string]float64 {
+	t.Helper()
+	reader := metric.NewManualReader(metric.WithProducer(histogram.NewProducer(caches...)))
+	r, err := Observe(metric.NewMeterProvider(metric.WithReader(reader)), caches...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Unregister()
+	return collect(t, reader)
+}
+
+func TestEverySeriesHasItsNumber(t *testing.T) {
+	var s metrics.Snapshot
+	v := reflect.ValueOf(&s).Elem()
+	for i := range v.NumField() { // all different, and sums of them as well
+		if f := v.Field(i); f.Kind() == reflect.Uint64 {
+			f.SetUint(1_000_000 + 1<<(i%40) + uint64(i))
+		}
+	}
+	s.BacklogAge, s.Breaker, s.Listener = 1500*time.Millisecond, metrics.Open, metrics.Down
+	s.Get.Record(40*time.Nanosecond, 3)
+	s.GetMany.Record(time.Microsecond, 5)
+	s.Set.Record(time.Millisecond, 7)
+	s.Delete.Record(time.Second, 11)
+	s.Load.Record(2*time.Minute, 13)
+	s.Remote.Record(0, 17)
+	want := map[string]float64{
+		"cache.requests{cache.name=users,cache.result=hit,cache.tier=local}":    float64(s.LocalHits),
+		"cache.requests{cache.name=users,cache.result=hit,cache.tier=remote}":   float64(s.RemoteHits),
+		"cache.requests{cache.name=users,cache.result=miss,cache.tier=none}":    float64(s.Misses()),
+		"cache.hits.stale{cache.name=users}":                                    float64(s.StaleHits),
+		"cache.hits.absent{cache.name=users}":                                   float64(s.AbsentHits),
+		"cache.misses{cache.miss.reason=absent,cache.name=users}":               float64(s.MissAbsent),
+		"cache.misses{cache.miss.reason=expired,cache.name=users}":              float64(s.MissExpired),
+		"cache.misses{cache.miss.reason=undecodable,cache.name=users}":          float64(s.MissUndecodable),
+		"cache.misses{cache.miss.reason=foreign,cache.name=users}":              float64(s.MissForeign),
+		"cache.misses{cache.miss.reason=incompatible,cache.name=users}":         float64(s.MissIncompatible),
+		"cache.misses{cache.miss.reason=unavailable,cache.name=users}":          float64(s.MissUnavailable),
+		"cache.shared_loads{cache.name=users,cache.scope=process}":              float64(s.Coalesced),
+		"cache.shared_loads{cache.name=users,cache.scope=fleet}":                float64(s.Awaited),
+		"cache.unloaded_misses{cache.name=users}":                               float64(s.Unloaded),
+		"cache.stale_covers{cache.name=users}":                                  float64(s.StaleCovers),
+		"cache.fallbacks{cache.name=users}":                                     float64(s.Fallbacks),
+		"cache.loads{cache.name=users}":                                         float64(s.Loads),
+		"cache.refreshes{cache.name=users}":                                     float64(s.Refreshes),
+		"cache.load.errors{cache.name=users}":                                   float64(s.LoadErrors),
+		"cache.load.panics{cache.name=users}":                                   float64(s.LoadPanics),
+		"cache.load.not_found{cache.name=users}":                                float64(s.NotFound),
+		"cache.unstored_loads{cache.name=users,cache.unstored.reason=outdated}": float64(s.Outdated),
+		"cache.unstored_loads{cache.name=users,cache.unstored.reason=not_kept}": float64(s.NotKept),
+		"cache.writes{cache.name=users,cache.operation=set}":                    float64(s.Sets),
+		"cache.writes{cache.name=users,cache.operation=delete}":                 float64(s.Deletes),
+		"cache.write.errors{cache.name=users}":                                  float64(s.WriteErrors),
+		"cache.invalidations{cache.direction=sent,cache.name=users}":            float64(s.InvalidationsSent),
+		"cache.invalidations{cache.direction=received,cache.name=users}":        float64(s.InvalidationsReceived),
+		"cache.local.flushes{cache.name=users}":                                 float64(s.Flushes),
+		"cache.local.evictions{cache.name=users}":                               float64(s.Evictions),
+		"cache.local.entries{cache.name=users}":                                 float64(s.LocalEntries),
+		"cache.local.size{cache.name=users}":                                    float64(s.LocalBytes),
+		"cache.remote.errors{cache.name=users}":                                 float64(s.RemoteErrors),
+		"cache.remote.refused{cache.name=users}":                                float64(s.RemoteRefused),
+		"cache.undecodable_records{cache.name=users}":                           float64(s.Undecodable),
+		"cache.breaker.state{cache.name=users,cache.state=closed}":              0,
+		"cache.breaker.state{cache.name=users,cache.state=half-open}":           0,
+		"cache.breaker.state{cache.name=users,cache.state=open}":                1,
+		"cache.listener.up{cache.name=users}":                                   0,
+		"cache.write_behind.applied{cache.name=users}":                          float64(s.Applied),
+		"cache.write_behind.errors{cache.name=users}":                           float64(s.ApplyErrors),
+		"cache.write_behind.buried{cache.name=users}":                           float64(s.Buried),
+		"cache.write_behind.backlog{cache.name=users}":                          float64(s.Backlog),
+		"cache.write_behind.dead_letters{cache.name=users}":                     float64(s.DeadLetters),
+		"cache.write_behind.backlog_age{cache.name=users}":                      1.5,
+	}
+	for series, h := range map[string]metrics.Histogram{
+		"cache.operation.duration{cache.name=users,cache.operation=get}":      s.Get,
+		"cache.operation.duration{cache.name=users,cache.operation=get_many}": s.GetMany,
+		"cache.operation.duration{cache.name=users,cache.operation=set}":      s.Set,
+		"cache.operation.duration{cache.name=users,cache.operation=delete}":   s.Delete,
+		"cache.load.duration{cache.name=users}":                               s.Load,
+		"cache.remote.duration{cache.name=users}":                             s.Remote,
+	} {
+		want[series+" count"], want[series+" sum"] = float64(h.Count), h.Sum.Seconds()
+	}
+	got := observed(t, &fixed{"users", s})
+	if !maps.Equal(got, want) {
+		for _, name := range slices.Sorted(maps.Keys(got)) {
+			if n, ok := want[name]; !ok || n != got[name] {
+				t.Errorf("%s %v, want %v", name, got[name], n)
+			}
+		}
+		for name := range want {
+			if _, ok := got[name]; !ok {
+				t.Errorf("no %s", name)
+			}
+		}
+	}
+	if _, ok := observed(t, &fixed{name: "users"})["cache.listener.up{cache.name=users}"]; ok {
+		t.Error("a cache without Redis has a listener")
+	}
+}
+
+// What a later version counts is shown as well.
+func TestEveryFieldOfASnapshotIsShown(t *testing.T) {
+	shown := func(s metrics.Snapshot) string { return fmt.Sprint(observed(t, &fixed{"users", s})) }
+	before := shown(metrics.Snapshot{})
+	for f := range reflect.TypeFor[metrics.Snapshot]().Fields() {
+		var s metrics.Snapshot
+		v := reflect.ValueOf(&s).Elem().FieldByIndex(f.Index)
+		switch v.Kind() {
+		case reflect.Uint64:
+			v.SetUint(1)
+		case reflect.Int64:
+			v.SetInt(1)
+		case reflect.Uint8:
+			v.SetUint(uint64(metrics.Up))
+		default:
+			h, ok := v.Addr().Interface().(*metrics.Histogram)
+			if !ok {
+				t.Fatalf("field %s of a new kind", f.Name)
+			}
+			h.Record(1, 1)
+		}
+		if shown(s) == before {
+			t.Errorf("field %s makes no difference", f.Name)
+		}
+	}
+}
+
+func TestCachesComeAndGo(t *testing.T) {
+	reader := metric.NewManualReader()
+	meters := metric.NewMeterProvider(metric.WithReader(reader))
+	if _, err := Observe(meters, &fixed{name: "users"}, &fixed{name: "users"}); err == nil || !strings.Contains(err.Error(), `"users"`) {
+		t.Errorf("two caches of one name: %v", err)
+	}
+	if _, err := Observe(meters, nil); err == nil {
+		t.Error("nil is taken for a cache")
+	}
+	users, err := Observe(meters, &fixed{"users", metrics.Snapshot{Loads: 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Observe(meters, &fixed{"tasks", metrics.Snapshot{Loads: 2}}); err != nil {
+		t.Fatal(err)
+	}
+	got := collect(t, reader)
+	if got["cache.loads{cache.name=users}"] != 1 || got["cache.loads{cache.name=tasks}"] != 2 {
+		t.Errorf("of two calls: %v", got)
+	}
+	if err := users.Unregister(); err != nil {
+		t.Error(err)
+	}
+	got = collect(t, reader)
+	if _, ok := got["cache.loads{cache.name=users}"]; ok || got["cache.loads{cache.name=tasks}"] != 2 {
+		t.Errorf("after one of them has ended: %v", got)
+	}
+}

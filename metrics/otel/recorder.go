@@ -1,0 +1,140 @@
+package otel
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/delqhi/cache/metrics"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// scope is the name of the instrumentation scope.
+const scope = "github.com/delqhi/cache/metrics/otel"
+
+// Recorder makes spans and records what happens. One is enough for any number of caches.
+type Recorder struct {
+	tracer  trace.Tracer
+	loads   metric.Float64Histogram
+	active  metric.Int64UpDownCounter
+	remote  metric.Float64Histogram
+	changes metric.Int64Counter
+}
+
+var _ metrics.RefreshRecorder = (*Recorder)(nil)
+
+// NewRecorder returns a Recorder that traces and measures with these providers. nil
+// stands for the global one. The error is that of an instrument that can't be had.
+func NewRecorder(tracers trace.TracerProvider, meters metric.MeterProvider) (*Recorder, error) {
+	if tracers == nil {
+		tracers = otel.GetTracerProvider()
+	}
+	if meters == nil {
+		meters = otel.GetMeterProvider()
+	}
+	meter := meters.Meter(scope)
+	r := &Recorder{tracer: tracers.Tracer(scope)}
+	var errs [4]error
+	seconds, bounds := metric.WithUnit("s"), metric.WithExplicitBucketBoundaries(bounds...)
+	r.loads, errs[0] = meter.Float64Histogram("cache.load.call.duration", seconds, bounds,
+		metric.WithDescription("How long calls of loaders take, by what they are for and their outcome."))
+	r.active, errs[1] = meter.Int64UpDownCounter("cache.load.active", metric.WithUnit("{call}"),
+		metric.WithDescription("Calls of loaders under way."))
+	r.remote, errs[2] = meter.Float64Histogram("cache.remote.operation.duration", seconds, bounds,
+		metric.WithDescription("How long operations on Redis take, by kind and outcome; a batch is one."))
+	r.changes, errs[3] = meter.Int64Counter("cache.state.changes", metric.WithUnit("{change}"),
+		metric.WithDescription("Changes of state of a part of the cache, by the new state."))
+	if err := errors.Join(errs[:]...); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// bounds are those of the histograms, in seconds: what is told lasts from microseconds,
+// in memory, to a minute.
+var bounds = []float64{
+	1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
+}
+
+// text makes an attribute's value of text that may be anything.
+func text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+
+func named(cache string) attribute.KeyValue { return attribute.String("cache.name", text(cache)) }
+
+func ended(o metrics.Outcome) attribute.KeyValue {
+	return attribute.String("cache.outcome", o.String())
+}
+
+// fail marks a span whose work has failed. What nobody waits for any more has not.
+func fail(span trace.Span, o metrics.Outcome) {
+	if o == metrics.Succeeded || o == metrics.Canceled {
+		return
+	}
+	span.SetStatus(codes.Error, o.String())
+	span.SetAttributes(attribute.String("error.type", o.String()))
+}
+
+// StartLoad implements [metrics.Recorder].
+func (r *Recorder) StartLoad(ctx context.Context, load metrics.LoadEvent) (context.Context, func(metrics.LoadResult)) {
+	purpose := "request"
+	if load.Refresh {
+		purpose = "refresh"
+	}
+	name, what := named(load.Cache), attribute.String("cache.load.purpose", purpose)
+	began := ctx
+	r.active.Add(ctx, 1, metric.WithAttributes(name))
+	ctx, span := r.tracer.Start(ctx, "load "+text(load.Cache),
+		trace.WithAttributes(name, what, attribute.Int("cache.load.keys", load.Keys)))
+	return ctx, func(res metrics.LoadResult) {
+		r.active.Add(began, -1, metric.WithAttributes(name))
+		r.loads.Record(ctx, res.Duration.Seconds(), metric.WithAttributes(name, what, ended(res.Outcome)))
+		span.SetAttributes(ended(res.Outcome), attribute.Int("cache.load.found", res.Found), attribute.Int("cache.load.not_found", res.NotFound))
+		fail(span, res.Outcome)
+		span.End()
+	}
+}
+
+// StartRefresh implements [metrics.RefreshRecorder].
+func (r *Recorder) StartRefresh(ctx, caller context.Context, refresh metrics.RefreshEvent) (context.Context, func(metrics.Outcome)) {
+	options := []trace.SpanStartOption{trace.WithNewRoot(), trace.WithAttributes(named(refresh.Cache))}
+	if reader := trace.SpanContextFromContext(caller); reader.IsValid() {
+		options = append(options, trace.WithLinks(trace.Link{SpanContext: reader}))
+	}
+	ctx, span := r.tracer.Start(ctx, "refresh "+text(refresh.Cache), options...)
+	return ctx, func(o metrics.Outcome) {
+		span.SetAttributes(ended(o))
+		if o != metrics.Refused { // another process was at it, as it should be
+			fail(span, o)
+		}
+		span.End()
+	}
+}
+
+// RemoteOperation implements [metrics.Recorder].
+func (r *Recorder) RemoteOperation(ctx context.Context, op metrics.RemoteEvent) {
+	name, kind := named(op.Cache), attribute.String("cache.operation", text(op.Op))
+	r.remote.Record(ctx, op.Duration.Seconds(), metric.WithAttributes(name, kind, ended(op.Outcome)))
+	if !trace.SpanContextFromContext(ctx).IsValid() {
+		return
+	}
+	end := time.Now()
+	attributes := []attribute.KeyValue{name, kind, ended(op.Outcome), attribute.String("db.system.name", "redis")}
+	if op.Keys > 1 {
+		attributes = append(attributes, attribute.Int("db.operation.batch.size", op.Keys))
+	}
+	_, span := r.tracer.Start(ctx, "redis "+text(op.Op), trace.WithSpanKind(trace.SpanKindClient),
+		trace.WithTimestamp(end.Add(-op.Duration)), trace.WithAttributes(attributes...))
+	fail(span, op.Outcome)
+	span.End(trace.WithTimestamp(end))
+}
+
+// StateChange implements [metrics.Recorder].
+func (r *Recorder) StateChange(change metrics.StateEvent) {
+	r.changes.Add(context.Background(), 1, metric.WithAttributes(named(change.Cache),
+		attribute.String("cache.part", change.Part.String()), attribute.String("cache.state", change.State.String())))
+}

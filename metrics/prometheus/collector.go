@@ -1,0 +1,100 @@
+package prometheus
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/delqhi/cache/metrics"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Collector collects what caches have counted. Its methods are safe for concurrent use.
+type Collector struct {
+	mu     sync.Mutex
+	caches []metrics.Cache // ordered by name
+}
+
+var _ prometheus.Collector = (*Collector)(nil)
+
+// NewCollector returns a Collector of caches; see [Collector.Add].
+func NewCollector(caches ...metrics.Cache) (*Collector, error) {
+	c := new(Collector)
+	if err := c.Add(caches...); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Add adds caches, all of them or, with an error, none. Their names must differ from each
+// other and from those that the Collector has: they tell the series apart. Caches of one
+// name go into Collectors of their own, which are registered under different labels with
+// [prometheus.WrapRegistererWith].
+func (c *Collector) Add(caches ...metrics.Cache) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := slices.Clone(c.caches)
+	for _, added := range caches {
+		if added == nil {
+			return errors.New("cache: metrics for Prometheus: a cache is nil")
+		}
+		name := added.Name()
+		at, found := search(all, name)
+		if found {
+			return fmt.Errorf("cache: metrics for Prometheus: there is a cache of the name %q already", name)
+		}
+		all = slices.Insert(all, at, added)
+	}
+	c.caches = all
+	return nil
+}
+
+// Remove removes caches by their names, which may be those of others afterwards. Names
+// that the Collector does not have are ignored. A cache that is closed may stay: its
+// counters stand still.
+func (c *Collector) Remove(names ...string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := slices.Clone(c.caches)
+	for _, name := range names {
+		if at, found := search(all, name); found {
+			all = slices.Delete(all, at, at+1)
+		}
+	}
+	c.caches = all
+}
+
+func search(caches []metrics.Cache, name string) (at int, found bool) {
+	return slices.BinarySearchFunc(caches, name, func(c metrics.Cache, name string) int { return strings.Compare(c.Name(), name) })
+}
+
+// Describe implements [prometheus.Collector].
+func (c *Collector) Describe(descs chan<- *prometheus.Desc) {
+	for i := range families {
+		descs <- families[i].desc
+	}
+	for i := range latencies {
+		descs <- latencies[i].desc
+	}
+}
+
+// Collect implements [prometheus.Collector].
+func (c *Collector) Collect(out chan<- prometheus.Metric) {
+	c.mu.Lock()
+	caches := c.caches
+	c.mu.Unlock()
+	for _, cache := range caches {
+		name, s := label(cache.Name()), cache.Totals()
+		for i := range families {
+			families[i].collect(name, &s, out)
+		}
+		for i := range latencies {
+			latencies[i].collect(name, &s, out)
+		}
+	}
+}
+
+// label makes a label's value of text that may be anything.
+func label(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }

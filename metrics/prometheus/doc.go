@@ -1,0 +1,29 @@
+// Package prometheus shows caches to Prometheus.
+//
+// A [Collector] reads what caches have counted when it is scraped, so that it costs
+// their hot paths nothing:
+//
+//	import (
+//		"github.com/prometheus/client_golang/prometheus"
+//		cacheprom "github.com/delqhi/cache/metrics/prometheus"
+//	)
+//
+//	collector, err := cacheprom.NewCollector(users, orders)
+//	prometheus.MustRegister(collector)
+//
+// What is only known as it happens — operations on Redis by kind and outcome, loads
+// under way, changes of state — a [Recorder] counts, which is handed to the caches by
+// cache.WithRecorder, and registered as well. The two have no metric in common.
+//
+// Durations are in seconds. Every metric has the label cache, the cache's name; the
+// others have few values, and none contains a key, a tag or the text of an error.
+// Histograms have classic buckets and native ones: a server that scrapes native
+// histograms gets quantiles exact to about a tenth, another one to a factor of two.
+//
+// The counters of a Collector do not go back when a program calls ResetMetrics. Those
+// that are read one after the other while the cache is at work may differ by what
+// happened in between; the equations on metrics.Snapshot hold for a cache at rest.
+//
+// grafana.json, beside this file, is a dashboard of these metrics, to be imported into
+// Grafana.
+package prometheus

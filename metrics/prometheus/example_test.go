@@ -1,0 +1,52 @@
+package prometheus_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net/http/httptest"
+	"strings"
+
+	"github.com/delqhi/cache"
+	cacheprom "github.com/delqhi/cache/metrics/prometheus"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+func Example() {
+	ctx := context.Background()
+	recorder := cacheprom.NewRecorder()
+	users, err := cache.New[int, string](nil, "users", cache.LocalOnly(), cache.WithRecorder(recorder))
+	if err != nil {
+		panic(err)
+	}
+	defer users.Close()
+
+	collector, err := cacheprom.NewCollector(users) // and all others
+	if err != nil {
+		panic(err)
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collector, recorder)
+	handler := promhttp.HandlerFor(registry, promhttp.HandlerOpts{}) // for /metrics
+
+	for range 4 {
+		_, err := users.GetOrLoad(ctx, 42, func(context.Context, int) (string, error) { return "Ada", nil })
+		if err != nil {
+			panic(err)
+		}
+	}
+
+	page := httptest.NewRecorder()
+	handler.ServeHTTP(page, httptest.NewRequest("GET", "/metrics", nil))
+	for lines := bufio.NewScanner(page.Body); lines.Scan(); {
+		if line := lines.Text(); strings.HasPrefix(line, "cache_requests_total") || strings.HasPrefix(line, "cache_load_calls_total") {
+			fmt.Println(line)
+		}
+	}
+	// Output:
+	// cache_load_calls_total{cache="users",outcome="succeeded",purpose="request"} 1
+	// cache_requests_total{cache="users",result="hit",tier="local"} 3
+	// cache_requests_total{cache="users",result="hit",tier="remote"} 0
+	// cache_requests_total{cache="users",result="miss",tier="none"} 1
+}

@@ -1,0 +1,131 @@
+package metrics
+
+import (
+	"context"
+	"slices"
+	"time"
+)
+
+// Recorder is told what a cache does, by any number of goroutines at once.
+// Embed [Discard] to implement only some of the methods; package metricstest
+// checks an implementation.
+//
+// The methods are called where the work is done, so that they should return soon.
+// They must neither panic nor call the cache.
+type Recorder interface {
+	// StartLoad is told before a loader is called, in the goroutine that calls it
+	// and with the context that it would get. The context that comes back is what
+	// it gets, so that a span that was started here is the parent of the loader's
+	// own; it must come from ctx, and nil stands for ctx. The function that comes
+	// back is called once, from any goroutine, when the loader has returned, or
+	// panicked; nil stands for one that does nothing.
+	StartLoad(ctx context.Context, load LoadEvent) (context.Context, func(LoadResult))
+
+	// RemoteOperation is told when an operation on Redis has ended, or was refused
+	// by the breaker. ctx is that of one of the callers that it was done for, and
+	// may have ended.
+	RemoteOperation(ctx context.Context, op RemoteEvent)
+
+	// StateChange is told when a part of the cache changes its state. The first
+	// state, Closed for a breaker and Down for a listener, is not told.
+	StateChange(change StateEvent)
+}
+
+// LoadEvent is one call of a loader.
+type LoadEvent struct {
+	Cache   string // the cache's name
+	Keys    int    // how many keys it is for, at least 1
+	Refresh bool   // nobody waits for it: ahead, behind a stale value, or by Refresh
+}
+
+// LoadResult is how a call of a loader ended.
+type LoadResult struct {
+	Duration time.Duration
+	Outcome  Outcome // of the call; Succeeded also if its keys are not found
+	Found    int     // keys with a value
+	NotFound int     // keys without one; the rest of the keys failed
+}
+
+// RemoteEvent is one operation on Redis that has ended.
+type RemoteEvent struct {
+	Cache    string        // the cache's name
+	Op       string        // what it did: one of a few lower-case words such as "get", fit for a label
+	Keys     int           // how many keys it was for, at least 1
+	Duration time.Duration // until the answer came, or was no longer waited for
+	Outcome  Outcome
+}
+
+// StateEvent is a change of state.
+type StateEvent struct {
+	Cache string // the cache's name
+	Part  Part
+	State State // the new one
+}
+
+// Discard is the Recorder that does nothing, and the one to embed.
+type Discard struct{}
+
+var _ Recorder = Discard{}
+
+// StartLoad returns ctx.
+func (Discard) StartLoad(ctx context.Context, _ LoadEvent) (context.Context, func(LoadResult)) {
+	return ctx, discardLoad
+}
+
+func discardLoad(LoadResult) {}
+
+// RemoteOperation does nothing.
+func (Discard) RemoteOperation(context.Context, RemoteEvent) {}
+
+// StateChange does nothing.
+func (Discard) StateChange(StateEvent) {}
+
+// Fanout returns a Recorder that tells each of recorders, in their order, except
+// that the ends of a load are told in the opposite order, as spans nest. Each gets
+// the context that the one before it returned. Nil ones are left out; without any
+// the result is [Discard]. What the result returns is never nil.
+func Fanout(recorders ...Recorder) Recorder {
+	f := new(fanout)
+	for _, r := range recorders {
+		if r != nil && r != Recorder(Discard{}) {
+			f.all = append(f.all, r)
+		}
+	}
+	if len(f.all) == 0 {
+		return Discard{}
+	}
+	return f
+}
+
+// fanout is used by its pointer, so that recorders can be compared.
+type fanout struct{ all []Recorder }
+
+func (f *fanout) StartLoad(ctx context.Context, load LoadEvent) (context.Context, func(LoadResult)) {
+	ends := make([]func(LoadResult), 0, len(f.all))
+	for _, r := range f.all {
+		next, end := r.StartLoad(ctx, load)
+		if next != nil {
+			ctx = next
+		}
+		if end != nil {
+			ends = append(ends, end)
+		}
+	}
+	return ctx, func(res LoadResult) {
+		for _, end := range slices.Backward(ends) {
+			end(res)
+		}
+	}
+}
+
+func (f *fanout) RemoteOperation(ctx context.Context, op RemoteEvent) {
+	for _, r := range f.all {
+		r.RemoteOperation(ctx, op)
+	}
+}
+
+func (f *fanout) StateChange(change StateEvent) {
+	for _, r := range f.all {
+		r.StateChange(change)
+	}
+}

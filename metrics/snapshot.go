@@ -1,0 +1,210 @@
+package metrics
+
+import (
+	"log/slog"
+	"time"
+)
+
+// Snapshot is what a cache has counted since it was made or its metrics were
+// reset. It is a plain value, comparable with ==, of about 13 KiB.
+//
+// A request is one key that Get, GetOrLoad, GetMany, GetOrLoadMany or Peek was
+// asked for; a key named twice in one call is one request. Each request is
+// counted once, when the tiers have been asked and before anything is loaded: as
+// a hit, of the tier that had the answer, or as a miss, for the reason that Redis
+// gave (without Redis, that the local tier gave):
+//
+//	Requests = Hits + Misses
+//	Hits     = LocalHits + RemoteHits
+//	Misses   = MissAbsent + MissExpired + MissUndecodable + MissForeign
+//	           + MissIncompatible + MissUnavailable
+//
+// Each miss then ends in one way: in a load that it began, in one that it shared
+// with others of this process, in one of another process, or in none:
+//
+//	Misses   = (Loads - Refreshes) + Coalesced + Awaited + Unloaded
+//
+// Loads are counted by key, however many keys one call of a loader takes; the
+// calls are the Count of the histogram Load. A load that found a value is neither
+// an error nor not found:
+//
+//	Loads    = values + NotFound + LoadErrors
+//
+// What is under way is counted at different times, so that the last two hold when
+// nothing is.
+type Snapshot struct {
+	LocalHits  uint64 // requests answered by the local tier
+	RemoteHits uint64 // requests answered by Redis
+	StaleHits  uint64 // of the hits: by a value past its fresh life, at once
+	AbsentHits uint64 // of the hits: by the remembered fact that there is nothing
+
+	MissAbsent       uint64 // nothing there, or another's load under way
+	MissExpired      uint64 // there, but over, invalidated, or older than the caller takes
+	MissUndecodable  uint64 // there, but damaged or not to be decoded
+	MissForeign      uint64 // there, but not written by this library
+	MissIncompatible uint64 // there, but of another version, type or codec
+	MissUnavailable  uint64 // Redis could not be asked
+
+	Coalesced   uint64 // misses that shared a load of this process
+	Awaited     uint64 // misses that another process's load answered
+	Unloaded    uint64 // misses that ended without a load: no loader, Peek, overload, a remembered error, an ended context
+	StaleCovers uint64 // misses answered by a stale value because the load failed or was slow
+	Fallbacks   uint64 // of MissUnavailable: requests that a load answered all the same
+
+	Loads      uint64 // keys that the source was asked for, when it has answered
+	Refreshes  uint64 // of the loads: for no request that waits: ahead, behind a stale value, by Refresh or Update
+	LoadErrors uint64 // of the loads: ended with an error, a panic, a timeout or nobody waiting
+	LoadPanics uint64 // of the load errors: panics
+	NotFound   uint64 // of the loads: the source has no such thing
+	Outdated   uint64 // loaded answers that were not stored because a write or an invalidation came first
+	NotKept    uint64 // loaded answers that were not stored for another reason: too large, not to be encoded, refused by Redis
+
+	Sets        uint64 // keys stored by Set, SetMany, SetIfAbsent and Update
+	Deletes     uint64 // keys removed by Delete
+	WriteErrors uint64 // keys that a write of either kind returned an error for
+
+	InvalidationsSent     uint64 // keys, patterns and tags that other processes were told of
+	InvalidationsReceived uint64 // keys, patterns and tags that this process heard of
+	Flushes               uint64 // times the whole local tier was dropped because messages may have been lost
+
+	Applied     uint64 // queued writes that this process brought to the source (strategy.WriteBehind)
+	ApplyErrors uint64 // attempts of that which failed, and will be repeated
+	Buried      uint64 // queued writes that were refused for good, and became dead letters
+
+	Evictions    uint64 // entries that left the local tier for want of room
+	Undecodable  uint64 // records met in Redis, by any operation, that were damaged or not to be decoded
+	RemoteErrors uint64 // remote operations that failed, without those that the caller's context ended
+
+	RemoteRefused uint64 // remote operations that were not begun, since the breaker was open
+
+	LocalEntries uint64        // gauge: entries in the local tier, those that are over but still there included
+	LocalBytes   uint64        // gauge: what they take, about, where strategy.LocalBytes bounds it
+	Backlog      uint64        // gauge: writes of all processes on their way to the source, as last seen
+	DeadLetters  uint64        // gauge: dead letters of all processes, as last seen
+	BacklogAge   time.Duration // gauge: how long ago the oldest of the backlog was queued
+	Breaker      State         // gauge: Closed, HalfOpen or Open
+	Listener     State         // gauge: Up or Down; Closed where there is nothing to hear by
+
+	Get     Histogram // calls of Get, GetOrLoad and Peek; of local hits, a sample that stands for all
+	GetMany Histogram // calls of GetMany and GetOrLoadMany
+	Set     Histogram // calls of Set, SetMany, SetIfAbsent and Update
+	Delete  Histogram // calls of Delete and Invalidate
+	Load    Histogram // calls of loaders
+	Remote  Histogram // operations on Redis, one for a batch
+}
+
+var _ slog.LogValuer = Snapshot{}
+
+// Hits returns the requests that a tier answered.
+func (s Snapshot) Hits() uint64 { return s.LocalHits + s.RemoteHits }
+
+// Misses returns the requests that no tier could answer.
+func (s Snapshot) Misses() uint64 {
+	return s.MissAbsent + s.MissExpired + s.MissUndecodable + s.MissForeign + s.MissIncompatible + s.MissUnavailable
+}
+
+// Requests returns the keys that were asked for.
+func (s Snapshot) Requests() uint64 { return s.Hits() + s.Misses() }
+
+// HitRate returns the fraction of the requests that were hits, 0 without any.
+func (s Snapshot) HitRate() float64 {
+	if s.Requests() == 0 {
+		return 0
+	}
+	return float64(s.Hits()) / float64(s.Requests())
+}
+
+// Cache is what exporters need of a cache, of whatever types its keys and values are.
+// Every *cache.Cache is one.
+type Cache interface {
+	// Name is the name that tells the cache from others.
+	Name() string
+
+	// Totals is what the cache has counted since it was made, whatever was reset since:
+	// its counters only grow.
+	Totals() Snapshot
+}
+
+// Sub returns what happened since earlier, a snapshot of the same cache: counters
+// and histograms subtract, gauges stay as they are in s. A counter that earlier is
+// greater was reset in between, and all of it is newer; likewise a histogram.
+func (s Snapshot) Sub(earlier Snapshot) Snapshot {
+	before := earlier.counters()
+	for i, c := range s.counters() {
+		if n := *before[i].value; n <= *c.value {
+			*c.value -= n
+		}
+	}
+	past := earlier.histograms()
+	for i, h := range s.histograms() {
+		*h.value = h.value.Sub(*past[i].value)
+	}
+	return s
+}
+
+type counter struct {
+	name  string
+	value *uint64
+}
+
+// counters are all fields that only grow.
+func (s *Snapshot) counters() []counter {
+	return []counter{
+		{"local_hits", &s.LocalHits}, {"remote_hits", &s.RemoteHits},
+		{"stale_hits", &s.StaleHits}, {"absent_hits", &s.AbsentHits},
+		{"miss_absent", &s.MissAbsent}, {"miss_expired", &s.MissExpired},
+		{"miss_undecodable", &s.MissUndecodable}, {"miss_foreign", &s.MissForeign},
+		{"miss_incompatible", &s.MissIncompatible}, {"miss_unavailable", &s.MissUnavailable},
+		{"coalesced", &s.Coalesced}, {"awaited", &s.Awaited}, {"unloaded", &s.Unloaded},
+		{"stale_covers", &s.StaleCovers}, {"fallbacks", &s.Fallbacks},
+		{"loads", &s.Loads}, {"refreshes", &s.Refreshes}, {"load_errors", &s.LoadErrors},
+		{"load_panics", &s.LoadPanics}, {"not_found", &s.NotFound},
+		{"outdated", &s.Outdated}, {"not_kept", &s.NotKept},
+		{"sets", &s.Sets}, {"deletes", &s.Deletes}, {"write_errors", &s.WriteErrors},
+		{"invalidations_sent", &s.InvalidationsSent},
+		{"invalidations_received", &s.InvalidationsReceived}, {"flushes", &s.Flushes},
+		{"applied", &s.Applied}, {"apply_errors", &s.ApplyErrors}, {"buried", &s.Buried},
+		{"evictions", &s.Evictions}, {"undecodable", &s.Undecodable},
+		{"remote_errors", &s.RemoteErrors}, {"remote_refused", &s.RemoteRefused},
+	}
+}
+
+type histogram struct {
+	name  string
+	value *Histogram
+}
+
+func (s *Snapshot) histograms() []histogram {
+	return []histogram{
+		{"get", &s.Get}, {"get_many", &s.GetMany}, {"set", &s.Set},
+		{"delete", &s.Delete}, {"load", &s.Load}, {"remote", &s.Remote},
+	}
+}
+
+// LogValue is a group of the hit rate, the gauges, and those counters and
+// histograms that are not zero.
+func (s Snapshot) LogValue() slog.Value {
+	attrs := []slog.Attr{
+		slog.Uint64("requests", s.Requests()),
+		slog.Float64("hit_rate", s.HitRate()),
+		slog.Uint64("local_entries", s.LocalEntries),
+		slog.String("breaker", s.Breaker.String()),
+	}
+	if s.Listener != Closed {
+		attrs = append(attrs, slog.String("listener", s.Listener.String()))
+	}
+	if s.Backlog > 0 || s.DeadLetters > 0 {
+		attrs = append(attrs, slog.Uint64("backlog", s.Backlog), slog.Duration("backlog_age", s.BacklogAge), slog.Uint64("dead_letters", s.DeadLetters))
+	}
+	for _, c := range s.counters() {
+		if *c.value != 0 {
+			attrs = append(attrs, slog.Uint64(c.name, *c.value))
+		}
+	}
+	for _, h := range s.histograms() {
+		if h.value.Count != 0 {
+			attrs = append(attrs, slog.Attr{Key: h.name, Value: h.value.LogValue()})
+		}
+	}
+	return slog.GroupValue(attrs...)
+}

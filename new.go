@@ -1,0 +1,336 @@
+package cache
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/delqhi/cache/codec"
+	"github.com/delqhi/cache/internal/accord"
+	"github.com/delqhi/cache/internal/ages"
+	"github.com/delqhi/cache/internal/circuit"
+	"github.com/delqhi/cache/internal/fence"
+	"github.com/delqhi/cache/internal/flight"
+	"github.com/delqhi/cache/internal/keys"
+	"github.com/delqhi/cache/internal/local"
+	"github.com/delqhi/cache/internal/redisurl"
+	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/revoke"
+	"github.com/delqhi/cache/internal/topk"
+	"github.com/delqhi/cache/invalidate"
+	"github.com/delqhi/cache/metrics"
+	"github.com/delqhi/cache/strategy"
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	defaultTimeout   = 250 * time.Millisecond
+	defaultMaxValue  = 8 << 20
+	defaultLocalOnly = 10_000
+	defaultLoadLimit = 256
+)
+
+var defaultBreaker = breakerConfig{failures: 5, open: time.Second}
+
+// NewClient returns a go-redis client for a URL, as sql.Open does: without I/O.
+//
+//	redis://user:password@host:6379/0?pool_size=20     one server
+//	rediss://…                                         … over TLS
+//	unix:///run/redis.sock?db=1                        … over a socket
+//	redis://h1:7000,h2:7000,h3:7000                    a cluster
+//	redis+sentinel://s1:26379,s2:26379/mymaster/0      a master watched by sentinels
+//
+// Parameters are those of go-redis: pool_size, min_idle_conns, dial_timeout,
+// read_timeout, write_timeout and the others. Where the URL is silent, the client
+// obeys the deadlines of contexts, does not repeat failed commands and gives up
+// dialing after a second: a cache has a fallback, and waiting is what it is there
+// to avoid. Any other go-redis client will do for [New] as well.
+//
+// The error wraps [ErrInvalidOption] and never contains the URL's password.
+func NewClient(url string) (redis.UniversalClient, error) {
+	return redisurl.Parse(url)
+}
+
+// New returns a cache of values of type V under keys of type K, without a source.
+// name tells it from other caches in Redis and in metrics; caches of one name
+// share their values if they agree in V, codec and version, and otherwise see
+// misses. New does no I/O.
+//
+// K is a string, integer or bool type, a type with a text appender or marshaler,
+// or a struct of such; see [Source].Key for others. The error joins all mistakes
+// and matches [ErrInvalidOption].
+func New[K comparable, V any](rdb redis.UniversalClient, name string, opts ...Option) (*Cache[K, V], error) {
+	return NewFrom(rdb, name, Source[K, V]{}, opts...)
+}
+
+// NewFrom is [New] for a cache in front of src: Get, GetMany and Update load from
+// it what the tiers do not have.
+func NewFrom[K comparable, V any](rdb redis.UniversalClient, name string, src Source[K, V], opts ...Option) (*Cache[K, V], error) {
+	return build(name, src, opts, func(cfg *config) remote.Store { return cfg.chooseStore(rdb) })
+}
+
+// build makes a cache on the store that open returns, nil for none.
+func build[K comparable, V any](name string, src Source[K, V], opts []Option, open func(*config) remote.Store) (*Cache[K, V], error) {
+	cfg := config{timeout: defaultTimeout, maxValue: defaultMaxValue, breaker: defaultBreaker, loadLimit: defaultLoadLimit}
+	cfg.applyAll(opts)
+	cfg.checkName(name)
+	cfg.compile()
+
+	names := remote.NewNames(cfg.prefix, name)
+	c := &Cache[K, V]{
+		name: name, prefix: names.Data, names: names, version: cfg.version, maxValue: cfg.maxValue,
+		policy: cfg.policy, src: src, log: cfg.log, rand: rand.Float64, fences: fence.NewTable(),
+	}
+	if c.log == nil {
+		c.log = slog.Default()
+	}
+	if load := src.loader(); load != nil {
+		c.job = &job[K, V]{one: load, many: src.LoadMany}
+	}
+	c.chooseWriting(&cfg)
+	c.chooseKeys(&cfg)
+	c.chooseCodec(&cfg)
+	c.chooseCloning(&cfg)
+	c.chooseQueue(&cfg)
+	store := open(&cfg)
+	if err := cfg.err(); err != nil {
+		return nil, err
+	}
+
+	c.stats, c.tagged = newStats(cfg.recorder), topk.New(maxTagged)
+	if err := c.chooseLocal(&cfg); err != nil {
+		return nil, err
+	}
+	c.invalid = cfg.revokePolicy()
+	c.slidesLocally = store == nil && c.policy.Sliding > 0
+	if store == nil {
+		c.ages, c.solo = ages.NewTable(), remote.NewMemory()
+	} else {
+		c.remote = remote.NewGuard(store, cfg.timeout)
+		c.remote.Observe = c.observe
+		c.remote.Break(circuit.Config{Failures: cfg.breaker.failures, Open: cfg.breaker.open, Changed: c.circuitChanged})
+		c.chooseTransport(&cfg)
+		if err := c.startQueue(cfg.prefix); err != nil {
+			return nil, err
+		}
+		c.job = c.newestFirst(c.job)
+	}
+	c.limit = newLoadLimit(cfg.loadLimit)
+	c.behind = newBehindHand(c)
+	c.flights = flight.New[K, fence.Token, answer[V]](func(v any, stack []byte) error {
+		return &PanicError{Value: v, Stack: stack}
+	})
+	return c, nil
+}
+
+// config is what options amount to before the types are known.
+type config struct {
+	prefix      string
+	codec       codec.Codec
+	strategies  []strategy.Strategy
+	policy      strategy.Policy
+	invalidator invalidate.Policy
+	transport   *invalidate.Transport
+	recorder    metrics.Recorder
+	log         *slog.Logger
+	timeout     time.Duration
+	version     uint32
+	maxValue    int
+	breaker     breakerConfig
+	loadLimit   int
+	localOnly   bool
+	cloning     bool
+	errs        []error
+}
+
+type breakerConfig struct {
+	failures int
+	open     time.Duration
+}
+
+func (c *config) mistake(format string, args ...any) {
+	c.errs = append(c.errs, fmt.Errorf("%w: "+format, append([]any{ErrInvalidOption}, args...)...))
+}
+
+func (c *config) unsupported(what string) {
+	c.errs = append(c.errs, fmt.Errorf("%w: %w", ErrInvalidOption, unsupported(what)))
+}
+
+func (c *config) err() error {
+	if len(c.errs) == 0 {
+		return nil
+	}
+	return fmt.Errorf("cache: New: %w", errors.Join(c.errs...))
+}
+
+func (c *config) applyAll(opts []Option) {
+	for _, o := range opts {
+		if o == nil {
+			c.mistake("an option is nil")
+			continue
+		}
+		o.apply(c)
+	}
+}
+
+// checkName refuses what would make keys of one cache look like another's, or a
+// metric label unreadable.
+func (c *config) checkName(name string) {
+	switch {
+	case name == "":
+		c.mistake("the name is empty: it tells this cache from others, in Redis and in metrics")
+	case !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }):
+		c.mistake("the name %q contains white space or control characters", name)
+	case strings.Contains(name, ":"):
+		c.mistake("the name %q contains ':', which ends it in Redis keys: use WithPrefix for name spaces", name)
+	}
+}
+
+// compile checks what does not depend on K and V.
+func (c *config) compile() {
+	if c.localOnly {
+		c.strategies = append([]strategy.Strategy{strategy.LRU(defaultLocalOnly)}, c.strategies...)
+	}
+	var err error
+	if c.policy, err = strategy.Compile(c.strategies...); err != nil {
+		c.errs = append(c.errs, err)
+	}
+	for _, s := range c.policy.Except("LRU", "TTL", "Forever", "Jitter", "LocalTTL", "NotFoundTTL", "HardTimeout", "ErrorTTL",
+		"StaleWhileRevalidate", "StaleIfError", "RetryAfter", "SoftTimeout", "RefreshAhead", "EarlyExpiration", "WriteThrough", "WriteAround", "WriteBehind", "Sliding", "LocalBytes") {
+		c.unsupported(s.String())
+	}
+	if err := c.invalidator.Validate(); err != nil {
+		c.errs = append(c.errs, err)
+	}
+	if i := strings.Index(c.prefix, "{"); i >= 0 && strings.HasPrefix(c.prefix[i:], "{}") {
+		c.mistake("the prefix %q begins with an empty hash tag {}, which would spread over a cluster what has to be on one node", c.prefix)
+	}
+	if c.localOnly && c.transport != nil && *c.transport != invalidate.NoTransport() {
+		c.mistake("%v has nothing to hear by in a LocalOnly cache", *c.transport)
+	}
+}
+
+func (c *Cache[K, V]) chooseKeys(cfg *config) {
+	if c.src.Key != nil {
+		c.keys = keys.Func(c.src.Key)
+		return
+	}
+	var err error
+	if c.keys, err = keys.For[K](); err != nil {
+		cfg.mistake("keys: %w", err)
+	}
+}
+
+func (c *Cache[K, V]) chooseCodec(cfg *config) {
+	typ := reflect.TypeFor[V]()
+	c.codec = cfg.codec
+	if c.codec == nil {
+		c.codec = codec.JSON()
+		if typ.Kind() == reflect.String || typ.Kind() == reflect.Slice && typ.Elem().Kind() == reflect.Uint8 {
+			c.codec = codec.Raw()
+		}
+	}
+	if cfg.localOnly {
+		return // values are never encoded
+	}
+	if isNil(c.codec) {
+		return // reported by WithCodec
+	}
+	if ch, ok := c.codec.(interface{ CheckType(reflect.Type) error }); ok {
+		if err := ch.CheckType(typ); err != nil {
+			cfg.mistake("codec: %w", err)
+		}
+	}
+	c.fingerprint = fingerprint(c.codec.Name(), typ)
+}
+
+func (c *config) chooseStore(rdb redis.UniversalClient) remote.Store {
+	none := isNil(rdb)
+	switch {
+	case c.localOnly && !none:
+		c.mistake("LocalOnly uses no Redis: the client must be nil")
+	case !c.localOnly && none:
+		c.mistake("the Redis client is nil: give one, see NewClient, or the option LocalOnly")
+	case !none:
+		store, err := remote.NewRedis(rdb)
+		if err != nil {
+			c.mistake("%w", err)
+			return nil
+		}
+		return store
+	}
+	return nil
+}
+
+func (c *Cache[K, V]) chooseLocal(cfg *config) error {
+	if c.policy.LocalEntries == 0 {
+		return nil
+	}
+	lc := local.Config[K]{Capacity: c.policy.LocalEntries, Bytes: c.policy.LocalBytes, Fences: c.fences}
+	if c.keys.Reversible() {
+		lc.Decode = c.keys.Decode
+	}
+	var err error
+	if c.local, err = local.New[K, V](lc); err != nil {
+		return fmt.Errorf("cache: New: %w: %w", ErrInvalidOption, err)
+	}
+	// Without Redis the local tier is the cache, and only an explicit LocalTTL
+	// shortens a life there.
+	explicit := slices.ContainsFunc(c.policy.Strategies, func(s strategy.Strategy) bool { return s.Name() == "LocalTTL" })
+	if !cfg.localOnly || explicit {
+		c.localTTL = c.policy.LocalTTL
+	}
+	return nil
+}
+
+// chooseTransport connects the cache with Redis's other users.
+func (c *Cache[K, V]) chooseTransport(cfg *config) {
+	transport := accord.None
+	switch {
+	case cfg.transport == nil && c.local != nil:
+		transport = accord.Broadcast
+	case cfg.transport == nil:
+	case cfg.transport.Kind() == invalidate.KindBroadcast:
+		transport = accord.Broadcast
+	case cfg.transport.Kind() == invalidate.KindTracking:
+		transport = accord.Tracking
+	}
+	ac := accord.Config{
+		Guard: c.remote, Names: c.names, Fences: c.fences, Quote: keys.QuotePattern, Transport: transport, Patience: cfg.timeout, Events: &events{c.name, c.stats, c.log},
+	}
+	if c.local != nil {
+		ac.Local = &dropper[K, V]{c.local, c.keys, c.fences}
+	}
+	c.accord = accord.New(ac)
+	c.ages = c.accord.Ages
+	c.revoker = &revoke.Revoker{Store: c.remote, Names: c.names, Policy: c.invalid, Outbox: c.accord.Outbox, Known: c.ages.Known}
+}
+
+func (c *config) revokePolicy() revoke.Policy {
+	switch c.invalidator.Mode() {
+	case invalidate.ModeDelayed:
+		return revoke.Policy{Mode: revoke.Delayed, Delay: c.invalidator.Delay()}
+	case invalidate.ModeLazy:
+		return revoke.Policy{Mode: revoke.Lazy}
+	}
+	return revoke.Policy{}
+}
+
+// isNil also sees a nil pointer inside an interface.
+func isNil(v any) bool {
+	if v == nil {
+		return true
+	}
+	switch rv := reflect.ValueOf(v); rv.Kind() {
+	case reflect.Pointer, reflect.Map, reflect.Slice, reflect.Func, reflect.Interface, reflect.Chan:
+		return rv.IsNil()
+	}
+	return false
+}

@@ -1,0 +1,182 @@
+package cache
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/delqhi/cache/codec"
+	"github.com/delqhi/cache/invalidate"
+	"github.com/delqhi/cache/metrics"
+	"github.com/delqhi/cache/strategy"
+)
+
+// Option configures a cache. The last one of a kind holds; strategies of
+// different kinds add up. Mistakes come back from [New], all at once.
+type Option interface {
+	apply(*config)
+}
+
+type option func(*config)
+
+func (f option) apply(c *config) { f(c) }
+
+// WithPrefix puts a prefix before the name in every Redis key: prefix + name +
+// ":" + key. The default is none.
+func WithPrefix(prefix string) Option {
+	return option(func(c *config) { c.prefix = prefix })
+}
+
+// WithCodec sets how values become bytes. The default is codec.JSON, and
+// codec.Raw for strings and []byte.
+func WithCodec(cd codec.Codec) Option {
+	return option(func(c *config) {
+		if isNil(cd) {
+			c.mistake("WithCodec(nil): leave the option out for the default")
+		}
+		c.codec = cd
+	})
+}
+
+// WithStrategy adds strategies. The defaults are in the documentation of package
+// strategy.
+func WithStrategy(s ...strategy.Strategy) Option {
+	return option(func(c *config) { c.strategies = append(c.strategies, s...) })
+}
+
+// WithInvalidator sets what becomes of an invalidated entry. The default is
+// invalidate.Immediate.
+func WithInvalidator(p invalidate.Policy) Option {
+	return option(func(c *config) { c.invalidator = p })
+}
+
+// WithTransport sets how this process hears of what others write and invalidate. The
+// default is invalidate.Broadcast for a cache with a local tier, and
+// invalidate.NoTransport for one without. Every process tells, whatever it hears by,
+// so that a fleet can change from one to the other process by process.
+//
+// Where the server can't do invalidate.Tracking, or the user may not use it, the cache
+// hears by invalidate.Broadcast instead, and logs it.
+func WithTransport(t invalidate.Transport) Option {
+	return option(func(c *config) { c.transport = &t })
+}
+
+// WithRecorder hands every remote operation and load to r as well. The default
+// is none.
+func WithRecorder(r metrics.Recorder) Option {
+	return option(func(c *config) {
+		if isNil(r) {
+			c.mistake("WithRecorder(nil): leave the option out for none")
+		}
+		c.recorder = r
+	})
+}
+
+// WithLogger sets where changes of state are logged, and nothing else: no line is
+// written for a request, and what comes and goes is reported once a minute at most. The
+// README lists the messages. Info is for what is well again, Warn for what the cache
+// copes with and somebody should know of, Error for what needs a person: writes that
+// the source has refused for good. Every line has the attribute "cache" with the name;
+// none contains a key or a value, unless in an error of the source. The default is
+// slog.Default().
+func WithLogger(l *slog.Logger) Option {
+	return option(func(c *config) {
+		if l == nil {
+			c.mistake("WithLogger(nil): use slog.New(slog.DiscardHandler) for no log")
+		}
+		c.log = l
+	})
+}
+
+// WithTimeout bounds each operation on Redis, however slow the client's own
+// timeouts are. The default is 250 ms.
+func WithTimeout(d time.Duration) Option {
+	return option(func(c *config) {
+		if d <= 0 {
+			c.mistake("WithTimeout(%v) must be positive", d)
+		}
+		c.timeout = d
+	})
+}
+
+// WithBreaker opens the circuit to an endpoint of Redis (the server, or a master of a
+// cluster) after so many operations in a row that it did not answer, the cache's own in
+// the background included. While it is open nothing is sent there: reads go from the local
+// tier, where that can be trusted, to the source at once, and writes fail at once, to be
+// told later. After the time open, and again each time it has passed, the cache sends a
+// probe of its own; the first answer closes the circuit. Answers that say no, misses, and
+// callers that do not wait have no influence.
+//
+// The default is 5 failures and 1 s. For no breaker give math.MaxInt failures. A change is
+// logged, told to the recorder, and seen in metrics.Snapshot.Breaker.
+func WithBreaker(failures int, open time.Duration) Option {
+	return option(func(c *config) {
+		if failures < 1 || open <= 0 {
+			c.mistake("WithBreaker(%d, %v): both must be positive; math.MaxInt failures are for no breaker", failures, open)
+		}
+		c.breaker = breakerConfig{failures, open}
+	})
+}
+
+// WithLoadLimit bounds the calls of loaders that run at once in this process, those of
+// GetMany for many keys counting as one. More wait for their turn, as long as their
+// callers do and strategy.HardTimeout lets them. When 16 × n wait already, others fail
+// with [ErrOverload], unless they may be answered with a stale value
+// (strategy.StaleIfError); a refresh in the background does not wait at all. A loader
+// that reads the same cache takes another place while it holds its own.
+//
+// The default is 256.
+func WithLoadLimit(n int) Option {
+	return option(func(c *config) {
+		if n < 1 || n > maxLoads {
+			c.mistake("WithLoadLimit(%d) must be between 1 and %d", n, maxLoads)
+		}
+		c.loadLimit = n
+	})
+}
+
+// maxLoads is more than there can be goroutines.
+const maxLoads = 1 << 30
+
+// WithCloning has values copied, so that nobody can change what others read from the local
+// tier: a copy goes in, and each reader gets one of its own, as does each of those who
+// shared a load. [Source].Clone copies, or where there is none the codec, which encodes
+// and decodes: a local hit then costs as much as a value from Redis, less the round trip.
+// Where V holds nothing that can be modified (no pointers, slices, maps or interfaces)
+// nothing is copied. Source.Clone holds without this option too. The default is that
+// values are shared.
+func WithCloning() Option {
+	return option(func(c *config) { c.cloning = true })
+}
+
+// WithVersion sets the version of V's encoding: a cache reads the records of its
+// own version only. A newer program replaces the records of an older one; an older
+// program does not replace a newer one's by loading: it keeps what it loads in its
+// own local tier. The default is 0.
+func WithVersion(v uint32) Option {
+	return option(func(c *config) { c.version = v })
+}
+
+// WithMaxValueSize bounds an encoded value, in bytes. A larger one is refused
+// with [ErrTooLarge] by a write, and not kept by a load. The default is 8 MiB.
+func WithMaxValueSize(n int) Option {
+	return option(func(c *config) {
+		if n <= 0 || n > maxMaxValue {
+			c.mistake("WithMaxValueSize(%d) must be between 1 and %d (Redis holds no larger string)", n, maxMaxValue)
+		}
+		c.maxValue = n
+	})
+}
+
+// maxMaxValue leaves room for the rest of a record in Redis's 512 MiB.
+const maxMaxValue = 500 << 20
+
+// WithOptions groups options, for defaults that several caches share.
+func WithOptions(opts ...Option) Option {
+	return option(func(c *config) { c.applyAll(opts) })
+}
+
+// LocalOnly makes a cache without Redis: the client given to [New] must be nil.
+// It implies strategy.LRU(10_000).
+func LocalOnly() Option {
+	return option(func(c *config) { c.localOnly = true })
+}

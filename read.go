@@ -1,0 +1,460 @@
+package cache
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"math"
+	"time"
+
+	"github.com/delqhi/cache/internal/accord"
+	"github.com/delqhi/cache/internal/fence"
+	"github.com/delqhi/cache/internal/flight"
+	"github.com/delqhi/cache/internal/local"
+	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/stat"
+	"github.com/delqhi/cache/metrics"
+)
+
+// The one way of a read, for one key and for many: prepare, then the local tier,
+// the remote tier and the source, each asked only for what is still open.
+
+// answer is what a tier or a load says of a key: a value, or that there is none.
+type answer[V any] struct {
+	val    V
+	absent *absentError // not nil: there is no such thing
+	info   Info
+	unkept error // of a load: why Redis has not what was loaded, if it does not answer
+}
+
+// item is one key on its way through the tiers.
+type item[K comparable, V any] struct {
+	key   K
+	rk    string      // Redis key
+	at    int64       // local time before anything was asked
+	fence fence.Token // taken before anything was asked
+	done  bool        // answered by ans or err
+	ans   answer[V]
+	err   error
+
+	remoteErr error    // why the remote tier could not be asked
+	cover     cover[V] // a stale value at hand
+	own       bool     // ans.val belongs to this caller alone
+}
+
+func (it *item[K, V]) answered(ans answer[V]) {
+	it.done, it.ans = true, ans
+}
+
+func (it *item[K, V]) failed(err error) {
+	it.done, it.err = true, err
+}
+
+// hit is the whole of a read that the local tier answers: no lock that excludes,
+// no allocation. It is kept apart from everything that hands the value's address
+// on, which would move the value to the heap here as well.
+func (c *Cache[K, V]) hit(key K) (v V, ok bool) {
+	if c.local == nil {
+		return v, false
+	}
+	start := local.Now()
+	if c.accord != nil && (!c.accord.Trusted(start) || c.accord.AnyDistrusted()) {
+		return v, false // the long way finds out what may be used
+	}
+	e, ok := c.local.Get(key, start)
+	if !ok || e.Meta != nil && (e.Meta.Absent || e.Meta.Fresh != 0 || !c.lives(e.Meta, start)) || c.slidesLocally {
+		return v, false
+	}
+	if v = e.Value; c.clone != nil {
+		if v, ok = c.clone(v); !ok {
+			return v, false
+		}
+	}
+	c.stats.localHit(start)
+	return v, true
+}
+
+// readOne reads one key; j is nil where nothing may be loaded.
+func (c *Cache[K, V]) readOne(ctx context.Context, op string, key K, j *job[K, V], o *callOptions) (V, error) {
+	start := local.Now()
+	s := c.scratch.get(1)
+	s.items = append(s.items, item[K, V]{key: key})
+	it := &s.items[0]
+	c.read(ctx, s, j, o)
+	if o.report != nil {
+		*o.report = it.ans.info
+	}
+	c.stats.getHist.Record(since(start))
+	v, err := c.deliver(op, it)
+	c.scratch.put(s)
+	return v, err
+}
+
+// deliver is what the caller gets.
+func (c *Cache[K, V]) deliver(op string, it *item[K, V]) (v V, err error) {
+	switch {
+	case it.err != nil:
+		return v, c.explain(op, it.err)
+	case it.ans.absent != nil:
+		return v, it.ans.absent
+	case c.clone != nil && !it.own:
+		if v, ok := c.clone(it.ans.val); ok {
+			return v, nil
+		}
+		return v, c.explain(op, errUncopied)
+	}
+	return it.ans.val, nil
+}
+
+// explain says which cache and operation an error of the cache itself belongs
+// to. Errors of a loader and of the caller's context pass as they are.
+func (c *Cache[K, V]) explain(op string, err error) error {
+	switch {
+	case errors.Is(err, ErrUnavailable):
+		return &opError{cache: c.name, op: op, tier: metrics.Remote, err: err}
+	case err == ErrMiss || err == ErrClosed:
+		return &opError{cache: c.name, op: op, err: err}
+	}
+	return err
+}
+
+// read answers every item of s.
+func (c *Cache[K, V]) read(ctx context.Context, s *scratch[K, V], j *job[K, V], o *callOptions) {
+	items := s.items
+	c.prepare(ctx, items, &s.encoded)
+	if c.local != nil && !o.skipLocal {
+		c.readLocal(ctx, items, o)
+	}
+	if c.remote != nil {
+		c.readRemote(ctx, s, o)
+	} else {
+		c.missLocal(ctx, items, o)
+	}
+	c.heldBack(items, j, o)
+	if j != nil {
+		c.readSource(ctx, items, j, o)
+	}
+	for i := range items {
+		if it := &items[i]; !it.done {
+			it.failed(ErrMiss)
+			if !o.uncounted {
+				c.stats.unloaded.Add(1)
+			}
+			if it.remoteErr != nil {
+				it.err = &missError{it.remoteErr}
+			}
+		}
+	}
+}
+
+// prepare encodes the keys, in space, and takes the fences: before anything is asked, so
+// that whatever moves a key from here on is noticed.
+func (c *Cache[K, V]) prepare(ctx context.Context, items []item[K, V], space *[]byte) {
+	err := ctx.Err()
+	if c.isClosed() {
+		err = ErrClosed
+	} else if c.accord != nil && err == nil {
+		c.accord.Ready(ctx)
+	}
+	at := local.Now()
+	buf := append((*space)[:0], c.prefix...)
+	for i := range items {
+		it := &items[i]
+		if err != nil {
+			it.failed(err)
+			continue
+		}
+		var kerr error
+		buf, kerr = c.keys.Append(buf[:len(c.prefix)], it.key)
+		if kerr != nil {
+			it.failed(kerr)
+			continue
+		}
+		it.rk, it.at = string(buf), at
+		it.fence = c.fences.Token(c.encoded(it.rk))
+	}
+	*space = buf
+}
+
+// heldBack answers what the source is not to be asked for, since it has failed lately:
+// with a stale value, or with that error.
+func (c *Cache[K, V]) heldBack(items []item[K, V], j *job[K, V], o *callOptions) {
+	if j == nil || o.hasMaxAge && o.maxAge == 0 {
+		return
+	}
+	for i := range items {
+		it := &items[i]
+		if it.done {
+			continue
+		}
+		covered := it.cover.ok && c.policy.AllowsStale(it.cover.past, true)
+		failure := c.failures.look(it.rk, it.at, covered)
+		if failure == nil {
+			continue
+		}
+		if !o.uncounted {
+			c.stats.unloaded.Add(1)
+		}
+		c.coverOrFail(it, failure)
+	}
+}
+
+// coverOrFail ends a read whose load has failed.
+func (c *Cache[K, V]) coverOrFail(it *item[K, V], failure error) {
+	if c.covers(it, failure) {
+		it.answerStale(failure)
+		c.stats.staleCovers.Add(1)
+		return
+	}
+	if u, ok := failure.(*uncoverableError); ok {
+		failure = u.err
+	}
+	it.failed(failure)
+}
+
+func (c *Cache[K, V]) countHit(tier *stat.Counter, info Info, o *callOptions) {
+	if !o.uncounted {
+		c.stats.hit(tier, &info)
+	}
+}
+
+func (c *Cache[K, V]) countMiss(reason outcome, o *callOptions) {
+	if !o.uncounted {
+		c.stats.miss(reason)
+	}
+}
+
+func (c *Cache[K, V]) readRemote(ctx context.Context, s *scratch[K, V], o *callOptions) {
+	items, asked, cmds := s.items, s.asked[:0], s.cmds[:0]
+	for i := range items {
+		if it := &items[i]; !it.done {
+			asked = append(asked, it)
+			cmds = append(cmds, remote.Command{Op: remote.Get, Key: it.rk})
+		}
+	}
+	if len(asked) == 0 {
+		return
+	}
+	replies, again, err := c.ask(ctx, cmds)
+	if again {
+		s.cmds = make([]remote.Command, 0, cap(s.cmds)) // the first attempt may still be under way
+	}
+	founds, pointers := s.founds[:len(asked)], s.pointers[:len(asked)]
+	for i, it := range asked {
+		f := &founds[i]
+		pointers[i] = f
+		switch {
+		case replies[i].Err != nil:
+			f.outcome, f.err = unasked, replies[i].Err
+		case err != nil:
+			f.outcome, f.err = unasked, err
+		default:
+			c.decodeTo(f, ctx, it.rk, replies[i].Record)
+		}
+	}
+	c.judge(ctx, pointers)
+	for i, it := range asked {
+		f := &founds[i]
+		switch {
+		case f.outcome == usable && !o.tooOld(f.ans.info):
+			it.answered(f.ans)
+			it.own = true
+			if !o.peek {
+				c.fillLocal(it.key, it.rk, it.fence, f, it.at)
+			}
+			c.countHit(&c.stats.remoteHits, f.ans.info, o)
+			if !o.peek {
+				c.touch(it.rk, f, replies[i].Record)
+			}
+			if g := f.aging(); !o.peek && f.timed && f.ans.absent == nil && c.policy.ShouldRefresh(g.age, g.fresh, g.cost, c.draw()) {
+				c.behind.refresh(ctx, it.key, it.rk, g.age)
+			}
+		case f.outcome == unasked && f.err == ctx.Err():
+			it.failed(f.err)
+		default:
+			c.notInRemote(ctx, it, f, o)
+		}
+	}
+}
+
+// notInRemote deals with a key that Redis has no fresh answer for.
+func (c *Cache[K, V]) notInRemote(ctx context.Context, it *item[K, V], f *found[V], o *callOptions) {
+	switch f.outcome {
+	case stale:
+		it.remoteCover(f, o)
+	case unasked:
+		it.remoteErr = c.unavailable(f.err)
+		c.localCover(it, o)
+	case failed:
+		if f.hold > 0 {
+			c.failures.heard(it.rk, f.err, f.hold, false)
+		}
+	}
+	if !c.serveStale(ctx, it, o) {
+		c.countMiss(f.outcome, o)
+	}
+}
+
+// ask reads records, and with them the logical clock that says which of them were
+// revoked, unless this process hears of its changes anyway. The error says why that
+// clock is not known. again is true if it took more than one attempt, of which the others
+// may still be under way if Redis has not answered them.
+func (c *Cache[K, V]) ask(ctx context.Context, cmds []remote.Command) (_ []remote.Reply, again bool, _ error) {
+	n := len(cmds)
+	for try := 1; ; try++ {
+		again = try > 1
+		if err := c.accord.Reconcile(ctx); err != nil {
+			replies := make([]remote.Reply, n)
+			for i := range replies {
+				replies[i].Err = cmp.Or(ctx.Err(), err)
+			}
+			return replies, again, nil
+		}
+		var replies []remote.Reply
+		var err error
+		before := c.accord.Connections()
+		if c.accord.Hearing(local.Now()) {
+			replies = c.remote.Do(ctx, cmds)
+		} else {
+			look := c.accord.BeginLook()
+			if again {
+				cmds = cmds[:n:n] // the last attempt may still be under way
+			}
+			replies = c.remote.Do(ctx, append(cmds[:n], remote.Command{Op: remote.Get, Key: c.names.Epoch, Shared: true}))
+			err = c.accord.EndLook(ctx, look, replies[n])
+		}
+		if before != 0 && c.accord.Connections() != before {
+			c.accord.Suspect()
+			err = accord.ErrSuspect
+		}
+		if err == accord.ErrSuspect && !again {
+			continue // and read again what may have been too old
+		}
+		if err == accord.ErrSuspect {
+			err = nil // another connection may be made at any time
+		}
+		doubted := false
+		for i := range n {
+			if replies[i].Err == nil && c.accord.Doubted(cmds[i].Key) {
+				replies[i].Err, doubted = accord.ErrDoubted, true
+			}
+		}
+		if doubted && try < 4 {
+			c.accord.Suspect() // and have it settled first
+			continue
+		}
+		return replies[:n], again, err
+	}
+}
+
+// fillLocal takes what Redis answered into the local tier, unless the key has
+// moved since the read began, Redis's answer can't be dated, or this process has
+// written the key and Redis may not know yet.
+func (c *Cache[K, V]) fillLocal(key K, rk string, f fence.Token, found *found[V], at int64) {
+	if c.local == nil || !found.timed || c.distrusted(rk, found.raw.Tags) {
+		return
+	}
+	if found.raw.Limit != math.MaxInt64 {
+		// It ends soon, when Redis's own timer says so, which a clock that is set back
+		// does not prolong.
+		return
+	}
+	e := c.localEntry(&found.ans, at, found.aging(), stamp{found.raw.Era, found.raw.Stamp})
+	e.Deadline = min(e.Deadline, found.until)
+	c.local.Put(key, c.encoded(rk), e, f)
+}
+
+// readSource loads what is still open, together with whoever else needs it.
+func (c *Cache[K, V]) readSource(ctx context.Context, items []item[K, V], j *job[K, V], o *callOptions) {
+	var open []*item[K, V]
+	for i := range items {
+		if !items[i].done {
+			open = append(open, &items[i])
+		}
+	}
+	if len(open) == 0 {
+		return
+	}
+	// The load may outlive this call: what it needs is copied.
+	wants := make([]want, len(open))
+	reqs := make([]flight.Request[K, fence.Token], len(open))
+	for i, it := range open {
+		wants[i] = want{rk: it.rk, down: it.remoteErr != nil}
+		reqs[i] = flight.Request[K, fence.Token]{Key: it.key, Fence: it.fence, Alone: o.hasMaxAge && o.maxAge == 0, Now: it.at, NotBefore: math.MinInt64}
+		if c.accord != nil {
+			reqs[i].NotBefore = c.accord.Since(it.at)
+		}
+	}
+	if soft, stop := c.softly(open, reqs); soft {
+		defer stop()
+	}
+	opts := *o
+	opts.report = nil
+	results := c.flights.Do(ctx, reqs, func(ctx context.Context, mine []*flight.Call[K, fence.Token, answer[V]]) {
+		c.lead(ctx, j, &opts, match(reqs, wants, mine))
+	})
+	for i, it := range open {
+		r := &results[i]
+		switch {
+		case r.Late:
+			c.coverOrFail(it, errSoftTimeout)
+		case r.Err != nil && r.Err != ctx.Err():
+			c.coverOrFail(it, r.Err)
+		default:
+			it.done, it.ans, it.err, it.own = true, r.Val, r.Err, !r.Shared
+		}
+		switch {
+		case o.refresh:
+			continue // no request
+		case r.Refused:
+			c.stats.unloaded.Add(1)
+		case r.Shared:
+			c.stats.coalesced.Add(1)
+		}
+		if it.remoteErr != nil && it.err == nil {
+			c.stats.fallbacks.Add(1)
+		}
+	}
+}
+
+// softly ends the waiting of those who have a stale value after the soft timeout. The
+// load goes on, and fills.
+func (c *Cache[K, V]) softly(open []*item[K, V], reqs []flight.Request[K, fence.Token]) (soft bool, stop func()) {
+	if c.policy.SoftTimeout == 0 {
+		return false, nil
+	}
+	done := make(chan struct{})
+	for i, it := range open {
+		if c.covers(it, errSoftTimeout) {
+			reqs[i].Soft, soft = done, true
+		}
+	}
+	if !soft {
+		return false, nil
+	}
+	t := time.AfterFunc(c.policy.SoftTimeout, func() { close(done) })
+	return true, func() { t.Stop() }
+}
+
+// want is what a load must know of a key.
+type want struct {
+	rk   string
+	down bool // the remote tier could not be asked
+}
+
+// match finds what was said of each call: mine is a subsequence of reqs.
+func match[K comparable, V any](reqs []flight.Request[K, fence.Token], wants []want, mine []*flight.Call[K, fence.Token, answer[V]]) []*loading[K, V] {
+	out := make([]*loading[K, V], 0, len(mine))
+	next := 0
+	for i := range reqs {
+		if next < len(mine) && mine[next].Key == reqs[i].Key {
+			out = append(out, &loading[K, V]{call: mine[next], want: wants[i]})
+			next++
+		}
+	}
+	return out
+}
+
+func (o *callOptions) tooOld(info Info) bool {
+	return o.hasMaxAge && (o.maxAge == 0 || info.Age > o.maxAge)
+}

@@ -1,0 +1,264 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/delqhi/cache/internal/frame"
+	"github.com/delqhi/cache/internal/remote"
+)
+
+// fault is something that may go wrong in a simulated world.
+type fault uint32
+
+const (
+	lostRequests fault = 1 << iota // an operation fails and has no effect
+	lostReplies                    // an operation fails and has its effect
+	freezes                        // a node's operations are held up
+	ghosts                         // an operation takes effect after its caller gave up
+	slowNotices                    // notifications take up to a second
+	twice                          // … come twice
+	drops                          // … are lost
+	cuts                           // sessions end
+	crashes                        // nodes die, and others start in their places
+	skews                          // the store's clock jumps
+	outages                        // the store is down for a while
+	restarts                       // … and has lost everything
+	evictions                      // keys of data and of the logical clock disappear
+	strangers                      // another program writes and deletes keys
+	impatience                     // callers give up
+	allFaults    = 1<<iota - 1
+)
+
+var faultNames = []string{"lost requests", "lost replies", "freezes", "ghosts", "slow notices", "twice", "drops", "cuts", "crashes",
+	"skews", "outages", "restarts", "evictions", "strangers", "impatience"}
+
+func (f fault) String() (s string) {
+	for i, name := range faultNames {
+		if f&(1<<i) != 0 {
+			s += ", " + name
+		}
+	}
+	if s == "" {
+		return "none"
+	}
+	return s[2:]
+}
+
+var errLost = errors.New("sim: the connection broke")
+
+// dice are the random numbers of one part of a world. Each part has its own, so that
+// what one does changes as little as possible for the others.
+type dice struct {
+	mu  sync.Mutex
+	rng *rand.Rand
+}
+
+func newDice(seed, part uint64) *dice { return &dice{rng: rand.New(rand.NewPCG(seed, part))} }
+
+func (d *dice) n(n int) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.rng.IntN(n)
+}
+
+func (d *dice) one(in int) bool { return d.n(in) == 0 }
+
+func (d *dice) perm(n int) []int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.rng.Perm(n)
+}
+
+// upTo is a time of at most most, to the nanosecond: no two things happen at once.
+func (d *dice) upTo(most time.Duration) time.Duration { return time.Duration(d.n(int(most)) + 1) }
+
+// simNet is the network between one node and the store. Whatever takes effect does so
+// after one random time, and is answered after another.
+type simNet struct {
+	*remote.Memory
+	w      *world
+	id     int             // of the node
+	ctx    context.Context // ends when the node crashes
+	frozen atomic.Int64    // until then, as time since the world began
+	deaf   atomic.Int64    // likewise
+
+	session atomic.Pointer[context.CancelCauseFunc] // cuts the Listen under way
+}
+
+const mostLatency = 3 * time.Millisecond
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// pass takes an operation there and back.
+func (n *simNet) pass(ctx context.Context, d *dice, do func(ctx context.Context, ghost bool)) error {
+	there := d.upTo(mostLatency)
+	if until := time.Duration(n.frozen.Load()) - n.w.now(); until > 0 {
+		there += until
+	}
+	if n.ctx.Err() != nil || n.w.may(lostRequests) && d.one(25) {
+		return n.lost(ctx, d)
+	}
+	switch {
+	case n.w.may(ghosts) && d.one(4):
+		time.Sleep(there) // whether or not anybody still waits
+	case sleep(ctx, there) != nil:
+		return ctx.Err()
+	}
+	if n.ctx.Err() != nil {
+		return n.lost(ctx, d)
+	}
+	do(context.WithoutCancel(ctx), ctx.Err() != nil)
+	if n.w.may(lostReplies) && d.one(25) {
+		return n.lost(ctx, d)
+	}
+	return sleep(ctx, d.upTo(mostLatency))
+}
+
+// lost fails at once or by a timeout.
+func (n *simNet) lost(ctx context.Context, d *dice) error {
+	if n.ctx.Err() != nil || d.one(2) {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	if err := sleep(ctx, d.upTo(mostLatency)); err != nil {
+		return err
+	}
+	return errLost
+}
+
+func (n *simNet) Do(ctx context.Context, cmds []remote.Command) []remote.Reply {
+	replies := make([]remote.Reply, len(cmds))
+	d := n.draw(cmds[0].Op.String(), cmds[0].Key)
+	together := d.one(2)
+	err := n.pass(ctx, d, func(ctx context.Context, ghost bool) {
+		if together {
+			copy(replies, n.Memory.Do(ctx, cmds))
+		} else {
+			for _, i := range d.perm(len(cmds)) { // as different nodes of a cluster do
+				replies[i] = n.Memory.Do(ctx, cmds[i:i+1])[0]
+				if len(cmds) > 1 {
+					time.Sleep(d.upTo(mostLatency))
+				}
+			}
+		}
+		for i := range cmds {
+			n.w.wire("node %d: > %v %s: %v", n.id, cmds[i].Op, cmds[i].Key, replies[i].OK)
+		}
+		if ghost {
+			n.w.haunt(cmds, replies)
+		}
+	})
+	if err != nil {
+		for i := range replies {
+			replies[i] = remote.Reply{Err: err}
+		}
+	}
+	return replies
+}
+
+func (n *simNet) draw(what ...string) *dice { return n.w.draw(append(what, strconv.Itoa(n.id))...) }
+
+func (n *simNet) Marks(ctx context.Context, names remote.Names, known remote.Known, tags []string) (m remote.Marks, err error) {
+	d := n.draw("marks")
+	if lost := n.pass(ctx, d, func(ctx context.Context, _ bool) { m, err = n.Memory.Marks(ctx, names, known, tags) }); lost != nil {
+		return remote.Marks{}, lost
+	}
+	return m, err
+}
+
+func (n *simNet) Mark(ctx context.Context, names remote.Names, known remote.Known, nm remote.NewMark) (m remote.Marks, err error) {
+	d := n.draw("mark")
+	if lost := n.pass(ctx, d, func(ctx context.Context, _ bool) { m, err = n.Memory.Mark(ctx, names, known, nm) }); lost != nil {
+		return remote.Marks{}, lost
+	}
+	return m, err
+}
+
+func (n *simNet) Publish(ctx context.Context, t remote.Tell) (err error) {
+	d := n.draw("publish")
+	if lost := n.pass(ctx, d, func(ctx context.Context, _ bool) { err = n.Memory.Publish(ctx, t) }); lost != nil {
+		return lost
+	}
+	return err
+}
+
+func (n *simNet) Scan(ctx context.Context, master, pattern string, cursor uint64) (keys []string, next uint64, err error) {
+	d := n.draw("scan")
+	if lost := n.pass(ctx, d, func(ctx context.Context, _ bool) { keys, next, err = n.Memory.Scan(ctx, master, pattern, cursor) }); lost != nil {
+		return nil, 0, lost
+	}
+	return keys, next, err
+}
+
+func (n *simNet) Masters(ctx context.Context) ([]string, error) { return []string{""}, ctx.Err() }
+
+func (n *simNet) Now(ctx context.Context, key string) (int64, error) {
+	if n.ctx.Err() != nil {
+		return 0, n.lost(ctx, n.draw("now"))
+	}
+	return n.Memory.Now(ctx, key)
+}
+
+func (n *simNet) Lineage(ctx context.Context) (s string, err error) {
+	if lost := n.pass(ctx, n.draw("lineage"), func(ctx context.Context, _ bool) { s, err = n.Memory.Lineage(ctx) }); lost != nil {
+		return "", lost
+	}
+	return s, err
+}
+
+// Listen ends with the node, and when its session is cut; then the node is deaf for a
+// while.
+func (n *simNet) Listen(ctx context.Context, l remote.Listening, s remote.Sink) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(n.ctx, func() { cancel(errLost) })()
+	n.session.Store(&cancel)
+	pause := n.draw("listen").upTo(mostLatency)
+	if until := time.Duration(n.deaf.Load()) - n.w.now(); until > 0 {
+		pause += until
+	}
+	if err := sleep(ctx, pause); err != nil {
+		return err
+	}
+	return n.Memory.Listen(ctx, l, s)
+}
+
+func (n *simNet) cut(deaf time.Duration) {
+	n.deaf.Store(int64(n.w.now() + deaf))
+	if cancel := n.session.Load(); cancel != nil {
+		(*cancel)(errLost)
+	}
+}
+
+// haunt notes what took effect after its caller gave up, and whatever has happened
+// since: of that nothing is promised until the next write.
+func (w *world) haunt(cmds []remote.Command, replies []remote.Reply) {
+	for i := range cmds {
+		c := &cmds[i]
+		blind := c.Op == remote.Set || c.Op == remote.Add || c.Op == remote.Swap && c.Seen.State == remote.Missing
+		if !blind || !replies[i].OK {
+			continue
+		}
+		if f, err := frame.Parse(c.Key, c.Frame); err == nil && f.Kind == frame.Value {
+			if key, version, ok := parseValue(string(f.Payload)); ok {
+				w.log("ghost of %s:%d", key, version)
+				w.register(key).ghost(version, w.now())
+			}
+		}
+	}
+}

@@ -1,0 +1,101 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// LoadFunc gets one value from where it comes from. It returns ErrNotFound,
+// wrapped or not, to say that there is no such thing. Its context carries the
+// values of the first caller's context and ends when every caller has left, at
+// the hard timeout, or at Close.
+type LoadFunc[K comparable, V any] = func(ctx context.Context, key K) (V, error)
+
+// BatchFunc gets several values at once. A key that is left out of the map
+// together with a nil error is absent. With an error, the values in the map are
+// good and the error holds for the keys left out. Entries that were not asked for
+// are ignored.
+type BatchFunc[K comparable, V any] = func(ctx context.Context, keys []K) (map[K]V, error)
+
+// Source is the system of record behind a cache, given to [NewFrom]. Each field
+// may be nil. Its functions are called concurrently.
+type Source[K comparable, V any] struct {
+	// Load gets one value. Without it, LoadMany is asked for one key.
+	Load LoadFunc[K, V]
+	// LoadMany gets several values. Without it, a batch runs Load for each key,
+	// a few at a time.
+	LoadMany BatchFunc[K, V]
+
+	// Store, StoreMany and Delete write to the source under a write strategy.
+	Store     func(ctx context.Context, key K, val V) error
+	StoreMany func(ctx context.Context, vals map[K]V) error
+	Delete    func(ctx context.Context, key K) error
+
+	// Key encodes a key for Redis. It is needed for a K that is no string,
+	// integer, bool, text marshaler or struct of those, and replaces the built-in
+	// encoding of one that is. Different keys must give different strings: keys
+	// that share one share the value.
+	Key func(key K) string
+
+	// Tags names the groups that a value belongs to, for InvalidateTags.
+	Tags func(key K, val V) []string
+
+	// TTL gives a value a lifetime of its own. 0 leaves it to the strategy, a
+	// negative one keeps the value out of the cache.
+	TTL func(key K, val V) time.Duration
+
+	// Clone copies a value. With it, whatever the local tier or a shared load
+	// hands out is the caller's own; without it, such values are shared and must
+	// not be modified. See [WithCloning] for a copy by the codec.
+	Clone func(val V) V
+}
+
+// SourceFunc is a Source that only loads.
+func SourceFunc[K comparable, V any](load LoadFunc[K, V]) Source[K, V] {
+	return Source[K, V]{Load: load}
+}
+
+// KeyedBy makes a BatchFunc of a function that returns a list in any order, as a
+// query WHERE id IN (…) does; key tells which key a value belongs to. Two values
+// of one key are an error for that key's whole batch: one of them would be lost
+// in silence.
+func KeyedBy[K comparable, V any](list func(context.Context, []K) ([]V, error), key func(V) K) BatchFunc[K, V] {
+	if list == nil || key == nil {
+		return func(context.Context, []K) (map[K]V, error) {
+			return nil, fmt.Errorf("%w: KeyedBy needs both functions", ErrInvalidOption)
+		}
+	}
+	return func(ctx context.Context, keys []K) (map[K]V, error) {
+		vals, err := list(ctx, keys)
+		m := make(map[K]V, len(vals))
+		for _, v := range vals {
+			k := key(v)
+			if _, twice := m[k]; twice {
+				return nil, errors.New("cache: KeyedBy: the list holds two values of one key")
+			}
+			m[k] = v
+		}
+		return m, err
+	}
+}
+
+// loader returns the function that Get loads with, nil without one.
+func (s *Source[K, V]) loader() LoadFunc[K, V] {
+	if s.Load != nil || s.LoadMany == nil {
+		return s.Load
+	}
+	many := s.LoadMany
+	return func(ctx context.Context, key K) (V, error) {
+		vals, err := many(ctx, []K{key})
+		if v, ok := vals[key]; ok {
+			return v, nil
+		}
+		if err == nil {
+			err = ErrNotFound
+		}
+		var zero V
+		return zero, err
+	}
+}

@@ -1,0 +1,129 @@
+package cache
+
+import (
+	"context"
+
+	"github.com/delqhi/cache/internal/ages"
+	"github.com/delqhi/cache/internal/local"
+	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/revoke"
+)
+
+// stamp is the logical time that a record carries: what was known before the write or
+// load began that it comes from. It may be old, which only makes the record go sooner
+// than it had to.
+type stamp struct {
+	era  uint64
+	time int64
+}
+
+// stamp returns the logical time for what begins now.
+func (c *Cache[K, V]) stamp(ctx context.Context) (s stamp, err error) {
+	if c.accord != nil {
+		s.era, s.time, err = c.accord.Stamp(ctx)
+		return s, err
+	}
+	var ok bool
+	if s.era, s.time, ok = c.ages.Stamp(); !ok {
+		if err = c.learnSolo(ctx, nil); err == nil {
+			s.era, s.time, _ = c.ages.Stamp()
+		}
+	}
+	return s, err
+}
+
+// judge takes out of use what was revoked by tag or by Clear. Records are judged
+// together, so that what has to be asked is asked at once.
+func (c *Cache[K, V]) judge(ctx context.Context, fs []*found[V]) {
+	var tags []string
+	var unknown []*found[V]
+	var asked map[string]bool
+	now := local.Now()
+	for _, f := range fs {
+		if f.outcome != usable && f.outcome != stale || c.verdict(f, now) {
+			continue
+		}
+		unknown = append(unknown, f)
+		for _, t := range f.raw.Tags {
+			if !asked[t] {
+				if asked == nil {
+					asked = map[string]bool{}
+				}
+				asked[t] = true
+				tags = append(tags, t)
+			}
+		}
+	}
+	if len(unknown) == 0 {
+		return
+	}
+	err := c.accord.AskMarks(ctx, tags)
+	now = local.Now()
+	for _, f := range unknown {
+		if err != nil {
+			f.outcome, f.err = unasked, err
+		} else if !c.verdict(f, now) {
+			// What was learned was overtaken already.
+			v, until, err := c.accord.JudgeNow(ctx, f.raw.Era, f.raw.Stamp, f.raw.Tags)
+			f.err = err
+			c.judged(f, v, until)
+		}
+	}
+}
+
+// verdict judges one record, and reports whether it could.
+func (c *Cache[K, V]) verdict(f *found[V], now int64) bool {
+	v, until := c.ages.Judge(f.raw.Era, f.raw.Stamp, f.raw.Tags, now)
+	if v == ages.Unknown {
+		return false
+	}
+	c.judged(f, v, until)
+	return true
+}
+
+func (c *Cache[K, V]) judged(f *found[V], v ages.Verdict, until int64) {
+	switch v {
+	case ages.Unknown:
+		f.outcome = unasked
+	case ages.Gone:
+		f.outcome = expired
+	case ages.Stale:
+		// A mark says that it is stale, and not since when: as of now.
+		if f.outcome == usable {
+			f.outcome, f.left = stale, min(f.left, 0)
+		}
+		if f.ans.absent != nil || !f.timed || f.keep <= 0 || c.policy.StaleFor() == 0 {
+			f.outcome = expired
+		}
+	case ages.Good:
+		f.until = until
+	}
+}
+
+// markSolo marks tags, or everything, where there is no Redis: the logical clock is
+// then this process's own.
+func (c *Cache[K, V]) markSolo(ctx context.Context, tags []string) error {
+	m := remote.NewMark{Tags: tags}
+	if p := c.invalid; p.Mode == revoke.Delayed {
+		m.Mode, m.Delay = remote.Delayed, p.Delay.Microseconds()
+	}
+	asked, at := c.ages.Asked(), local.Now()
+	marks, err := c.solo.Mark(ctx, c.names, c.ages.Known(), m)
+	if err != nil {
+		return err
+	}
+	c.ages.LearnMarks(tags, &marks, asked, at)
+	if len(tags) == 0 {
+		c.revokeAllLocal()
+	}
+	return nil
+}
+
+func (c *Cache[K, V]) learnSolo(ctx context.Context, tags []string) error {
+	asked, at := c.ages.Asked(), local.Now()
+	m, err := c.solo.Marks(ctx, c.names, c.ages.Known(), tags)
+	if err == nil {
+		c.ages.LearnMarks(tags, &m, asked, at)
+	}
+	return err
+}

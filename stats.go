@@ -1,0 +1,267 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/delqhi/cache/internal/local"
+	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/stat"
+	"github.com/delqhi/cache/metrics"
+)
+
+// stats is what a cache counts. metrics.Snapshot says what each counter means and
+// how they add up; the names are the same here.
+type stats struct {
+	recorder  metrics.Recorder
+	refreshes metrics.RefreshRecorder // the same, if it is one; else nil
+
+	localHits, remoteHits, absentHits                               stat.Counter
+	missAbsent, missExpired, missUndecodable                        stat.Counter
+	missForeign, missIncompatible, missUnavailable                  stat.Counter
+	coalesced, awaited, unloaded, fallbacks                         stat.Counter
+	staleHits, staleCovers                                          stat.Counter
+	loads, refreshed, loadErrors, loadPanics, notFound              stat.Counter
+	outdated, notKept, sets, deletes, writeErrors                   stat.Counter
+	undecodable, remoteErrors, remoteRefused                        stat.Counter
+	applied, applyErrors, deadLetters                               stat.Counter
+	sent, received, flushes                                         stat.Counter
+	getHist, getManyHist, setHist, deleteHist, loadHist, remoteHist stat.Histogram
+
+	down, unkept, deaf, unapplied, opened, burying condition
+	breaker                                        atomic.Uint32 // a metrics.State
+	hearing                                        atomic.Bool   // as last told to the recorder
+	backlog, backlogAge, dead                      atomic.Int64  // as last seen; see lookAtQueue
+	buriedUnsaid                                   atomic.Int64  // dead letters since the last line about them
+
+	mu   sync.Mutex
+	base metrics.Snapshot // at the last reset
+}
+
+func newStats(r metrics.Recorder) *stats {
+	if r == nil {
+		r = metrics.Discard{}
+	}
+	s := &stats{recorder: r}
+	s.refreshes, _ = r.(metrics.RefreshRecorder)
+	return s
+}
+
+// sampleOf is how many local hits one measured one stands for: two looks at the
+// clock would cost more than the hit itself.
+const sampleOf = 256
+
+// localHit counts a hit that began at start.
+func (s *stats) localHit(start int64) {
+	s.localHits.Add(1)
+	// A nanosecond clock, well mixed, picks the sample: no counter to share, and
+	// no rhythm of calls that is measured always or never.
+	x := uint64(start)
+	x ^= x >> 32
+	x *= 0xd6e8feb86659fd93
+	x ^= x >> 32
+	x *= 0xd6e8feb86659fd93
+	if x>>56 == 0 {
+		s.getHist.RecordN(time.Duration(local.Now()-start), sampleOf)
+	}
+}
+
+// miss counts a request that no tier answered, by the reason that Redis gave.
+func (s *stats) miss(o outcome) {
+	switch o {
+	case nothing, leased, failed:
+		s.missAbsent.Add(1)
+	case usable, stale, expired:
+		s.missExpired.Add(1)
+	case damaged:
+		s.missUndecodable.Add(1)
+	case foreign:
+		s.missForeign.Add(1)
+	case unasked:
+		s.missUnavailable.Add(1)
+	case other, newer:
+		s.missIncompatible.Add(1)
+	}
+}
+
+func (s *stats) hit(c *stat.Counter, info *Info) {
+	c.Add(1)
+	if info.Absent {
+		s.absentHits.Add(1)
+	}
+	if info.Stale {
+		s.staleHits.Add(1)
+	}
+}
+
+// wrote counts the outcome of a write of one key.
+func (s *stats) wrote(c *stat.Counter, err error) {
+	if err != nil {
+		c = &s.writeErrors
+	}
+	c.Add(1)
+}
+
+// startRefresh is called before a refresh behind a reader's back; what it returns is to
+// be called with the error of that.
+func (s *stats) startRefresh(ctx, caller context.Context, cache string) (context.Context, func(error)) {
+	if s.refreshes == nil {
+		return ctx, func(error) {}
+	}
+	inner, end := s.refreshes.StartRefresh(ctx, caller, metrics.RefreshEvent{Cache: cache})
+	if inner != nil {
+		ctx = inner
+	}
+	return ctx, func(err error) {
+		switch {
+		case end == nil:
+		case err == errBusy:
+			end(metrics.Refused)
+		default:
+			end(outcomeOf(err))
+		}
+	}
+}
+
+// loadCall is one call of a loader.
+type loadCall struct {
+	stats   *stats
+	keys    int
+	refresh bool
+	start   time.Time
+	end     func(metrics.LoadResult)
+}
+
+// startLoad is called right before a loader; what it returns is the loader's
+// context.
+func (s *stats) startLoad(ctx context.Context, cache string, keys int, refresh bool) (context.Context, *loadCall) {
+	l := &loadCall{stats: s, keys: keys, refresh: refresh, start: time.Now()}
+	inner, end := s.recorder.StartLoad(ctx, metrics.LoadEvent{Cache: cache, Keys: keys, Refresh: refresh})
+	if inner != nil {
+		ctx = inner
+	}
+	l.end = end
+	return ctx, l
+}
+
+// done is called once, with the error of the call and how its keys fared.
+func (l *loadCall) done(err error, found, notFound int) time.Duration {
+	d := time.Since(l.start)
+	s, failed := l.stats, uint64(l.keys-found-notFound)
+	s.loads.Add(uint64(l.keys))
+	s.loadErrors.Add(failed)
+	s.notFound.Add(uint64(notFound))
+	if l.refresh {
+		s.refreshed.Add(uint64(l.keys))
+	}
+	s.loadHist.Record(d)
+	res := metrics.LoadResult{Duration: d, Found: found, NotFound: notFound}
+	if failed > 0 {
+		res.Outcome = outcomeOf(err)
+		if res.Outcome == metrics.Panicked {
+			s.loadPanics.Add(failed)
+		}
+	}
+	if l.end != nil {
+		l.end(res)
+	}
+	return d
+}
+
+func (s *stats) remoteOp(ctx context.Context, cache, op string, keys int, d time.Duration, err error) {
+	switch {
+	case errors.Is(err, remote.ErrOpen):
+		s.remoteRefused.Add(1)
+	case err != nil && !endedByCaller(ctx):
+		s.remoteErrors.Add(1)
+		fallthrough
+	default:
+		s.remoteHist.Record(d)
+	}
+	if s.recorder == metrics.Recorder(metrics.Discard{}) {
+		return
+	}
+	s.recorder.RemoteOperation(ctx, metrics.RemoteEvent{Cache: cache, Op: op, Keys: keys, Duration: d, Outcome: outcomeOf(err)})
+}
+
+func endedByCaller(ctx context.Context) bool { return ctx.Err() != nil }
+
+func outcomeOf(err error) metrics.Outcome {
+	var panicked *PanicError
+	var timeout interface{ Timeout() bool }
+	switch {
+	case err == nil:
+		return metrics.Succeeded
+	case errors.As(err, &panicked):
+		return metrics.Panicked
+	case errors.Is(err, remote.ErrOpen):
+		return metrics.Refused
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, errHardTimeout), errors.As(err, &timeout) && timeout.Timeout():
+		return metrics.TimedOut
+	case errors.Is(err, context.Canceled), errors.Is(err, ErrClosed):
+		return metrics.Canceled
+	}
+	return metrics.Failed
+}
+
+// raw is everything since the cache was made.
+func (s *stats) raw() metrics.Snapshot {
+	return metrics.Snapshot{
+		LocalHits: s.localHits.Load(), RemoteHits: s.remoteHits.Load(), AbsentHits: s.absentHits.Load(),
+		MissAbsent: s.missAbsent.Load(), MissExpired: s.missExpired.Load(), MissUndecodable: s.missUndecodable.Load(),
+		MissForeign: s.missForeign.Load(), MissIncompatible: s.missIncompatible.Load(), MissUnavailable: s.missUnavailable.Load(),
+		StaleHits: s.staleHits.Load(), StaleCovers: s.staleCovers.Load(),
+		Coalesced: s.coalesced.Load(), Awaited: s.awaited.Load(), Unloaded: s.unloaded.Load(), Fallbacks: s.fallbacks.Load(),
+		Loads: s.loads.Load(), Refreshes: s.refreshed.Load(), LoadErrors: s.loadErrors.Load(), LoadPanics: s.loadPanics.Load(),
+		NotFound: s.notFound.Load(), Outdated: s.outdated.Load(), NotKept: s.notKept.Load(),
+		Sets: s.sets.Load(), Deletes: s.deletes.Load(), WriteErrors: s.writeErrors.Load(),
+		InvalidationsSent: s.sent.Load(), InvalidationsReceived: s.received.Load(), Flushes: s.flushes.Load(),
+		Applied: s.applied.Load(), ApplyErrors: s.applyErrors.Load(), Buried: s.deadLetters.Load(),
+		Undecodable: s.undecodable.Load(), RemoteErrors: s.remoteErrors.Load(), RemoteRefused: s.remoteRefused.Load(),
+		Get: s.getHist.Snapshot(), GetMany: s.getManyHist.Snapshot(), Set: s.setHist.Snapshot(),
+		Delete: s.deleteHist.Snapshot(), Load: s.loadHist.Snapshot(), Remote: s.remoteHist.Snapshot(),
+	}
+}
+
+// Metrics returns what the cache has counted since it was made, or since
+// [Cache.ResetMetrics].
+func (c *Cache[K, V]) Metrics() metrics.Snapshot {
+	s := c.stats
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return c.Totals().Sub(s.base)
+}
+
+// ResetMetrics starts the counters and histograms of [Cache.Metrics] anew; gauges
+// stay what they are, and so does what [Cache.Totals] returns.
+func (c *Cache[K, V]) ResetMetrics() {
+	s := c.stats
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.base = c.Totals()
+}
+
+var _ metrics.Cache = (*Cache[string, int])(nil)
+
+// Totals is [Cache.Metrics] since the cache was made, whatever was reset: what
+// monitoring systems want, whose counters must never go back.
+func (c *Cache[K, V]) Totals() metrics.Snapshot {
+	snap := c.stats.raw()
+	c.lookAtQueue()
+	snap.Breaker = metrics.State(c.stats.breaker.Load())
+	snap.Backlog, snap.DeadLetters = uint64(c.stats.backlog.Load()), uint64(c.stats.dead.Load())
+	snap.BacklogAge = time.Duration(c.stats.backlogAge.Load())
+	if c.local != nil {
+		snap.Evictions, snap.LocalEntries, snap.LocalBytes = c.local.Evictions(), uint64(c.local.Len()), uint64(c.local.Bytes())
+	}
+	if c.accord != nil && c.accord.Listens() {
+		snap.Listener = metrics.Down
+		if c.accord.Hearing(local.Now()) {
+			snap.Listener = metrics.Up
+		}
+	}
+	return snap
+}

@@ -1,0 +1,218 @@
+package strategy
+
+import (
+	"errors"
+	"slices"
+	"time"
+)
+
+// The defaults of what a list does not mention.
+const (
+	defaultTTL         = 5 * time.Minute
+	defaultJitter      = 0.1
+	maxDefaultLocal    = time.Minute      // of LocalTTL, which follows the TTL
+	maxDefaultNotFound = 30 * time.Second // of NotFoundTTL, which follows the TTL
+	defaultHardTimeout = 30 * time.Second
+	defaultRetryAfter  = 5 * time.Second
+	defaultBatchSize   = 100
+	defaultBatchDelay  = 100 * time.Millisecond
+	defaultMaxAttempts = 10
+)
+
+// Policy is what a list of strategies amounts to: made by [Compile], and then
+// only read, by any number of goroutines.
+type Policy struct {
+	// Strategies are those of the list that hold, one of each kind, in the order
+	// of their appearance. Defaults are not among them.
+	Strategies []Strategy
+
+	LocalEntries int           // LRU; 0: no local tier
+	LocalBytes   int64         // 0: no bound
+	LocalTTL     time.Duration // never 0
+
+	TTL     time.Duration // 0: no end (Forever)
+	Jitter  float64       // 0: none
+	Sliding time.Duration // 0: off
+
+	RefreshAhead    float64 // 0: off
+	EarlyExpiration float64 // 0: off
+
+	StaleWhileRevalidate time.Duration // 0: off
+	StaleIfError         time.Duration // 0: off
+	RetryAfter           time.Duration // 0: the source is asked at every read
+
+	SoftTimeout time.Duration // 0: off
+	HardTimeout time.Duration // never 0
+
+	NotFoundTTL    time.Duration // 0: absence is not remembered
+	NotFoundErrors []error       // what means absence besides the cache's own error; not modified
+	ErrorTTL       time.Duration // 0: errors are not remembered
+
+	Write       WriteMode
+	BatchSize   int           // WriteBehind; never 0, also in other modes
+	BatchDelay  time.Duration // WriteBehind; 0: a batch does not wait
+	MaxAttempts int           // WriteBehind; never 0, also in other modes
+}
+
+// WriteMode says where a write goes.
+type WriteMode uint8
+
+const (
+	ModeCache   WriteMode = iota // to the cache only
+	ModeThrough                  // [WriteThrough]
+	ModeAround                   // [WriteAround]
+	ModeBehind                   // [WriteBehind]
+)
+
+// String is "cache", "through", "around" or "behind".
+func (m WriteMode) String() string {
+	switch m {
+	case ModeCache:
+		return "cache"
+	case ModeThrough:
+		return "through"
+	case ModeAround:
+		return "around"
+	case ModeBehind:
+		return "behind"
+	}
+	return "unknown"
+}
+
+// Compile merges the list by kind, the last of a kind holding, and fills in the
+// defaults. The error joins every mistake, each of which says what to write
+// instead; it wraps cache.ErrInvalidOption, and the Policy then is empty. A value
+// that can't be is a mistake also where a later strategy takes its place; a
+// combination is judged by what holds. No strategies at all are the defaults.
+func Compile(list ...Strategy) (Policy, error) {
+	var c compiler
+	for i, s := range list {
+		c.add(i, s)
+	}
+	p := c.policy()
+	c.checkCombination(&p)
+	if len(c.mistakes) > 0 {
+		return Policy{}, errors.Join(c.mistakes...)
+	}
+	return p, nil
+}
+
+// compiler collects a list of strategies.
+type compiler struct {
+	held     [kinds]*setting // by slot: the last that can be
+	broken   [kinds]bool     // by slot: one that can't be was among them
+	order    []kind          // slots in the order of their appearance
+	mistakes []error
+}
+
+func (c *compiler) add(i int, s Strategy) {
+	if s == nil {
+		c.mistake("strategy %d of the list is nil: leave it out", i+1)
+		return
+	}
+	v, ok := s.(setting)
+	if !ok { // a type that embeds Strategy
+		c.mistake("strategy %d of the list is a %T: use the functions of package strategy", i+1, s)
+		return
+	}
+	slot := v.kind.slot()
+	if !c.checkAlone(v) {
+		c.broken[slot] = true
+		return
+	}
+	if c.held[slot] == nil {
+		c.order = append(c.order, slot)
+	}
+	c.held[slot] = &v
+}
+
+// get returns what holds in a slot; without it, a setting of zeros.
+func (c *compiler) get(slot kind) (setting, bool) {
+	if s := c.held[slot]; s != nil {
+		return *s, true
+	}
+	return setting{kind: slot}, false
+}
+
+// duration returns what holds in a slot, or else its default.
+func (c *compiler) duration(slot kind, otherwise time.Duration) time.Duration {
+	if s, ok := c.get(slot); ok {
+		return s.d
+	}
+	return otherwise
+}
+
+func (c *compiler) policy() Policy {
+	value := func(slot kind) setting { s, _ := c.get(slot); return s }
+	p := Policy{
+		LocalEntries:         int(value(lru).n),
+		LocalBytes:           value(localBytes).n,
+		TTL:                  c.duration(ttl, defaultTTL), // 0 in Forever's setting
+		Jitter:               defaultJitter,
+		Sliding:              value(sliding).d,
+		RefreshAhead:         value(refreshAhead).x,
+		EarlyExpiration:      value(earlyExpiration).x,
+		StaleWhileRevalidate: value(staleWhileRevalidate).d,
+		StaleIfError:         value(staleIfError).d,
+		RetryAfter:           c.duration(retryAfter, defaultRetryAfter),
+		SoftTimeout:          value(softTimeout).d,
+		HardTimeout:          c.duration(hardTimeout, defaultHardTimeout),
+		NotFoundErrors:       value(notFoundTTL).errors(),
+		ErrorTTL:             value(errorTTL).d,
+		BatchSize:            defaultBatchSize,
+		BatchDelay:           defaultBatchDelay,
+		MaxAttempts:          defaultMaxAttempts,
+	}
+	if s, ok := c.get(jitter); ok {
+		p.Jitter = s.x
+	}
+	p.LocalTTL = c.duration(localTTL, p.atMostTTL(maxDefaultLocal))
+	p.NotFoundTTL = c.duration(notFoundTTL, p.atMostTTL(maxDefaultNotFound))
+	if s, ok := c.get(writeThrough.slot()); ok {
+		p.write(s)
+	}
+	for _, slot := range c.order {
+		p.Strategies = append(p.Strategies, *c.held[slot])
+	}
+	return p
+}
+
+func (p *Policy) atMostTTL(d time.Duration) time.Duration {
+	if p.TTL == 0 {
+		return d
+	}
+	return min(p.TTL, d)
+}
+
+func (p *Policy) write(s setting) {
+	switch s.kind {
+	case writeThrough:
+		p.Write = ModeThrough
+	case writeAround:
+		p.Write = ModeAround
+	case writeBehind:
+		p.Write = ModeBehind
+		if s.hasSize {
+			p.BatchSize = s.size
+		}
+		if s.hasDelay {
+			p.BatchDelay = s.delay
+		}
+		if s.hasAttempts {
+			p.MaxAttempts = s.attempts
+		}
+	}
+}
+
+// Except returns those of p.Strategies whose names are not among the supported
+// ones: what an engine that knows only those has to refuse. A default is never
+// among them.
+func (p *Policy) Except(supported ...string) []Strategy {
+	var rest []Strategy
+	for _, s := range p.Strategies {
+		if !slices.Contains(supported, s.Name()) {
+			rest = append(rest, s)
+		}
+	}
+	return rest
+}

@@ -1,0 +1,31 @@
+package cache
+
+import "fmt"
+
+// tagsOf collects the groups that a value belongs to: what the load, the call and the
+// source say, each once.
+func (c *Cache[K, V]) tagsOf(key K, val V, o *callOptions, w wishes) ([]string, error) {
+	var more []string
+	if c.src.Tags != nil {
+		more = c.src.Tags(key, val)
+	}
+	if len(o.tags)+len(w.tags)+len(more) == 0 {
+		return nil, nil
+	}
+	seen := make(map[string]bool, len(o.tags)+len(w.tags)+len(more))
+	tags := make([]string, 0, len(o.tags)+len(w.tags)+len(more))
+	for _, list := range [][]string{o.tags, w.tags, more} {
+		for _, t := range list {
+			if t == "" {
+				return nil, errEmptyTag
+			}
+			if !seen[t] {
+				seen[t] = true
+				tags = append(tags, t)
+			}
+		}
+	}
+	return tags, nil
+}
+
+var errEmptyTag = fmt.Errorf("%w: a tag is empty", ErrInvalidOption)

@@ -1,0 +1,285 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/invalidate"
+	"github.com/delqhi/cache/metrics"
+)
+
+var errDown = errors.New("down")
+
+// What Redis could not be told is told when it is back, and never over something
+// newer.
+func TestWhatRedisCouldNotBeToldIsToldLater(t *testing.T) {
+	for what, change := range map[string]func(context.Context, *Cache[string, string]) error{
+		"set":        func(ctx context.Context, c *Cache[string, string]) error { return c.Set(ctx, "k", "lost") },
+		"delete":     func(ctx context.Context, c *Cache[string, string]) error { return c.Delete(ctx, "k") },
+		"invalidate": func(ctx context.Context, c *Cache[string, string]) error { return c.Invalidate(ctx, "k") },
+		"tags":       func(ctx context.Context, c *Cache[string, string]) error { return c.InvalidateTags(ctx, "t") },
+		"clear":      func(ctx context.Context, c *Cache[string, string]) error { return c.Clear(ctx) },
+		"pattern": func(ctx context.Context, c *Cache[string, string]) error {
+			_, err := c.InvalidatePattern(ctx, "k*")
+			return err
+		},
+		"many, twice": func(ctx context.Context, c *Cache[string, string]) error {
+			return errors.Join(c.Delete(ctx, "a", "b"), c.Delete(ctx, "a", "k"))
+		},
+	} {
+		for _, p := range []invalidate.Policy{invalidate.Immediate(), invalidate.Lazy()} {
+			t.Run(what+" "+p.String(), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					ctx := t.Context()
+					store := remote.NewMemory()
+					a := onMemory(t, store, Source[string, string]{}, WithInvalidator(p))
+					b := onMemory(t, store, Source[string, string]{})
+					if err := a.Set(ctx, "k", "old", Tags("t")); err != nil {
+						t.Fatal(err)
+					}
+					if v, err := b.Get(ctx, "k"); v != "old" || err != nil {
+						t.Fatal(v, err)
+					}
+					store.Fail(errDown)
+					if err := change(ctx, a); !errors.Is(err, ErrUnavailable) || !errors.Is(err, errDown) {
+						t.Fatalf("the caller is told %v", err)
+					}
+					short, cancel := context.WithTimeout(ctx, 10*time.Second)
+					defer cancel()
+					if err := a.Sync(short); !errors.Is(err, context.DeadlineExceeded) {
+						t.Errorf("Sync while Redis is down: %v", err)
+					}
+					store.Fail(nil)
+					if err := a.Sync(ctx); err != nil {
+						t.Fatal(err)
+					}
+					synctest.Wait()
+					for name, c := range map[string]*Cache[string, string]{"writer": a, "other": b} {
+						if v, err := c.Get(ctx, "k"); !errors.Is(err, ErrMiss) {
+							t.Errorf("%s still reads %q, %v", name, v, err)
+						}
+					}
+				})
+			})
+		}
+	}
+}
+
+func TestWhatIsToldLaterRemovesNothingNewer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		store := remote.NewMemory()
+		a, b := onMemory(t, store, Source[string, string]{}), onMemory(t, store, Source[string, string]{})
+		if err := a.Set(ctx, "k", "old"); err != nil {
+			t.Fatal(err)
+		}
+		dead := &deaf{Store: store}
+		c := onStore(t, dead, Source[string, string]{})
+		if _, err := c.Get(ctx, "k"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		dead.set(errDown)
+		if err := c.Set(ctx, "k", "lost"); !errors.Is(err, ErrUnavailable) {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if err := b.Set(ctx, "k", "newer"); err != nil {
+			t.Fatal(err)
+		}
+		dead.set(nil)
+		if err := c.Sync(ctx); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		for name, c := range map[string]*Cache[string, string]{"a": a, "b": b, "c": c} {
+			if v, err := c.Get(ctx, "k"); v != "newer" || err != nil {
+				t.Errorf("%s: %q, %v", name, v, err)
+			}
+		}
+	})
+}
+
+// A write that was given up may be carried out later: the local tier is not asked for
+// its key until Redis has been told.
+func TestAKeyOfUnknownStateIsReadFromRedis(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		store := remote.NewMemory()
+		net := &deaf{Store: store}
+		c := onStore(t, net, Source[string, string]{})
+		if err := c.Set(ctx, "k", "old"); err != nil {
+			t.Fatal(err)
+		}
+		net.loseReplies(true)
+		if err := c.Set(ctx, "k", "new"); !errors.Is(err, ErrUnavailable) {
+			t.Fatal(err)
+		}
+		net.loseReplies(false)
+		var info Info
+		if v, err := c.Get(ctx, "k", Report(&info)); v == "old" || err == nil && info.Tier.String() == "local" {
+			t.Errorf("%q, %v, from %v", v, err, info.Tier)
+		}
+	})
+}
+
+func TestMoreThanFitsIsToldAsOneInvalidationOfEverything(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		store := remote.NewMemory()
+		a := onMemory(t, store, Source[int, string]{})
+		for i := range 5 {
+			if err := a.Set(ctx, i, "old"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		store.Fail(errDown)
+		for i := range 10_100 {
+			if err := a.Delete(ctx, i); !errors.Is(err, ErrUnavailable) {
+				t.Fatal(err)
+			}
+		}
+		store.Fail(nil)
+		if err := a.Sync(ctx); err != nil {
+			t.Fatal(err)
+		}
+		b := onMemory(t, store, Source[int, string]{})
+		for i := range 5 {
+			if v, err := b.Get(ctx, i); !errors.Is(err, ErrMiss) {
+				t.Errorf("%d: %q, %v", i, v, err)
+			}
+		}
+	})
+}
+
+func TestCloseTellsWhatItStillCan(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		store := remote.NewMemory()
+		a, b := onMemory(t, store, Source[string, string]{}), onMemory(t, store, Source[string, string]{})
+		if err := a.Set(ctx, "k", "old"); err != nil {
+			t.Fatal(err)
+		}
+		store.Fail(errDown)
+		if err := a.Delete(ctx, "k"); !errors.Is(err, ErrUnavailable) {
+			t.Fatal(err)
+		}
+		store.Fail(nil)
+		a.Close()
+		if v, err := b.Get(ctx, "k"); !errors.Is(err, ErrMiss) {
+			t.Errorf("%q, %v", v, err)
+		}
+	})
+}
+
+// Until Redis has been told, a key is not taken into the local tier: the write that was
+// given up may still be carried out, and nobody would tell.
+func TestAKeyOfUnknownStateStaysOutOfTheLocalTier(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		c, net := onWire(t, remote.NewMemory(), Source[string, string]{})
+		if err := c.Set(ctx, "k", "v"); err != nil {
+			t.Fatal(err)
+		}
+		net.lose("set", "head", "release")
+		if err := c.Set(ctx, "k", "lost"); !errors.Is(err, ErrUnavailable) {
+			t.Fatal(err)
+		}
+		for range 3 {
+			var info Info
+			if v, err := c.Get(ctx, "k", Report(&info)); v != "v" || err != nil || info.Tier != metrics.Remote {
+				t.Errorf("%q, %v, from %v", v, err, info.Tier)
+			}
+		}
+		net.heal()
+		if err := c.Sync(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Get(ctx, "k"); !errors.Is(err, ErrMiss) {
+			t.Error(err)
+		}
+	})
+}
+
+// Without a lease, what is loaded is kept nowhere: somebody may have written in between,
+// and its notice have come before the load ended.
+func TestWhatWasLoadedWithoutALeaseIsNotKeptLocally(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		loads := 0
+		c, net := onWire(t, remote.NewMemory(), SourceFunc(func(context.Context, string) (string, error) { loads++; return "v", nil }))
+		_, _ = c.Peek(t.Context(), "k")
+		net.lose("add")
+		for range 3 {
+			if v, err := c.Get(t.Context(), "k"); v != "v" || err != nil {
+				t.Error(v, err)
+			}
+		}
+		if loads != 3 {
+			t.Errorf("%d loads", loads)
+		}
+	})
+}
+
+// Whose session ends will not hear of the fill: it looks at once, and then again and again.
+func TestWhoWaitsLooksWhenNothingCanBeHeardAnyMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := remote.NewMemory()
+		a, b := onMemory(t, store, Source[string, string]{}), onMemory(t, store, Source[string, string]{})
+		g := newGate()
+		first := get(a, "k", g.load)
+		<-g.began
+		second := get(b, "k", g.load)
+		synctest.Wait()
+		before := b.Metrics().Remote.Count
+		store.CutListeners(errDown)
+		synctest.Wait()
+		if b.Metrics().Remote.Count == before {
+			t.Error("it goes on waiting")
+		}
+		g.end <- "v"
+		for _, w := range []chan string{first, second} {
+			if v := <-w; v != "v" {
+				t.Error(v)
+			}
+		}
+	})
+}
+
+// A caller who has left before he could say so has changed the source all the same.
+func TestAnInvalidationWhoseContextHasEndedIsTold(t *testing.T) {
+	for what, invalidate := range map[string]func(context.Context, *Cache[string, string]) error{
+		"key":   func(ctx context.Context, c *Cache[string, string]) error { return c.Invalidate(ctx, "k") },
+		"tag":   func(ctx context.Context, c *Cache[string, string]) error { return c.InvalidateTags(ctx, "t") },
+		"clear": func(ctx context.Context, c *Cache[string, string]) error { return c.Clear(ctx) },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx := t.Context()
+			store := remote.NewMemory()
+			a, b := onMemory(t, store, Source[string, string]{}), onMemory(t, store, Source[string, string]{})
+			if err := a.Set(ctx, "k", "old", Tags("t")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := b.Get(ctx, "k"); err != nil {
+				t.Fatal(err)
+			}
+			ended, cancel := context.WithCancel(ctx)
+			cancel()
+			if err := invalidate(ended, a); !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+			if err := a.Sync(ctx); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			for _, c := range []*Cache[string, string]{a, b} {
+				if v, err := c.Get(ctx, "k"); !errors.Is(err, ErrMiss) {
+					t.Errorf("%s: %q, %v", what, v, err)
+				}
+			}
+		})
+	}
+}

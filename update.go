@@ -1,0 +1,242 @@
+package cache
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/delqhi/cache/internal/ages"
+	"github.com/delqhi/cache/internal/local"
+	"github.com/delqhi/cache/internal/remote"
+)
+
+// update replaces a value by a function of it, atomically over all processes: a
+// compare-and-set against exactly what f was given, again with what is there now
+// if somebody was faster.
+func (c *Cache[K, V]) update(ctx context.Context, key K, f func(V, bool) (V, error), o *callOptions) (v V, err error) {
+	ch := change[K, V]{key: key}
+	if c.admit(ctx, &ch); ch.done {
+		return v, ch.err
+	}
+	for pause := time.Duration(0); ; pause = nextPause(pause, c.rand()) {
+		if pause > 0 {
+			if err := wait(ctx, pause); err != nil {
+				return v, ctx.Err()
+			}
+		}
+		ch.again = pause > 0
+		once := c.updateOnce
+		if c.remote == nil {
+			once = c.updateLocal
+		}
+		ok, err := once(ctx, &ch, f, o)
+		if err != nil {
+			return v, err
+		}
+		if ok {
+			return ch.val, nil
+		}
+	}
+}
+
+// nextPause spreads writers that collide on one key.
+func nextPause(last time.Duration, rnd float64) time.Duration {
+	const most = 20 * time.Millisecond
+	if last == 0 {
+		last = 100 * time.Microsecond
+	}
+	return min(time.Duration(float64(last)*(1+rnd)), most)
+}
+
+func (c *Cache[K, V]) updateOnce(ctx context.Context, ch *change[K, V], f func(V, bool) (V, error), o *callOptions) (bool, error) {
+	replies, _, err := c.ask(ctx, []remote.Command{{Op: remote.Get, Key: ch.rk}})
+	if err = cmp.Or(replies[0].Err, err); err != nil {
+		return false, c.writeFailed(ctx, err)
+	}
+	rec := replies[0].Record
+	if ch.again && rec.State == remote.Missing {
+		// Nothing is what a Get among others finds where there is another type, over
+		// which no value would ever be added.
+		head := c.remote.Do(ctx, []remote.Command{{Op: remote.Head, Key: ch.rk}})[0]
+		if head.Err != nil {
+			return false, c.writeFailed(ctx, head.Err)
+		}
+		if head.Record.State == remote.WrongType {
+			rec = head.Record
+		}
+	}
+	cur := c.decode(ctx, ch.rk, rec)
+	c.judge(ctx, []*found[V]{&cur})
+	switch cur.outcome {
+	case unasked:
+		return false, c.writeFailed(ctx, cur.err)
+	case leased:
+		if cur.intended() || c.job != nil {
+			return false, nil // somebody is writing it to the source, or loads it: look again in a moment
+		}
+	case newer:
+		return false, fmt.Errorf("cache: Update: the value in Redis is of a newer version than WithVersion(%d)", c.version)
+	}
+	old, have := cur.ans.val, cur.outcome == usable && cur.ans.absent == nil
+	kept := have
+	s, err := c.stamp(ctx) // before the load
+	if err != nil {
+		return false, c.writeFailed(ctx, err)
+	}
+	seen := rec.Seen()
+	if cur.outcome != usable && c.job != nil {
+		// The lease is what an invalidation takes away that comes while the source is
+		// asked.
+		lease, err := c.claim(ctx, ch.rk, seen)
+		if err != nil || lease.State == remote.Missing {
+			return false, err
+		}
+		defer func() {
+			if lease.State == remote.Found { // nothing has taken its place
+				c.carryOut(context.WithoutCancel(ctx), []remote.Command{{Op: remote.Release, Key: ch.rk, Seen: lease}})
+			}
+		}()
+		seen = lease
+		stop := c.extend(ctx, []remote.Command{{Op: remote.Extend, Key: ch.rk, Seen: lease, TTL: leaseLife}})
+		old, have, err = c.loadForUpdate(ctx, ch.key)
+		stop()
+		if err != nil {
+			return false, err
+		}
+		if ch.val, err = f(old, have); err != nil {
+			return false, err
+		}
+		ok, err := c.exchange(ctx, ch, o, seen, &cur, kept, s)
+		if ok {
+			lease = remote.Seen{}
+		}
+		return ok, err
+	}
+	if ch.val, err = f(old, have); err != nil {
+		return false, err
+	}
+	return c.exchange(ctx, ch, o, seen, &cur, kept, s)
+}
+
+// claim puts a lease in the place of what was seen; it is Missing if somebody was faster.
+func (c *Cache[K, V]) claim(ctx context.Context, rk string, seen remote.Seen) (lease remote.Seen, err error) {
+	cmd := leaseCommand(remote.Swap, rk)
+	if cmd.Seen = seen; seen.State == remote.Missing {
+		cmd.Op = remote.Add
+	}
+	reply := c.carryOut(ctx, []remote.Command{cmd})[0]
+	switch {
+	case reply.Err != nil:
+		return lease, c.writeFailed(ctx, reply.Err)
+	case !reply.OK:
+		return lease, nil
+	}
+	return remote.SeenToken(cmd.Frame), nil
+}
+
+// exchange stores ch.val over exactly what was seen. Where it replaces a living
+// value, it keeps that value's deadline unless the call sets another.
+func (c *Cache[K, V]) exchange(ctx context.Context, ch *change[K, V], o *callOptions, seen remote.Seen, cur *found[V], kept bool, s stamp) (bool, error) {
+	ch.done, ch.err, ch.entry = false, nil, nil
+	// What f made of an older value is as old.
+	if ch.stamp, ch.dated = s, true; kept {
+		ch.stamp = stamp{cur.raw.Era, cur.raw.Stamp}
+	}
+	c.stage(ctx, ch, o)
+	if ch.done {
+		return false, ch.err
+	}
+	if c.toSource() {
+		return c.exchangeThrough(ctx, ch, o, seen, cur, kept)
+	}
+	cmd := remote.Command{Op: remote.Swap, Key: ch.rk, Frame: ch.frame, TTL: ch.life.physical(), Seen: seen}
+	g := aging{left: ch.life.left(), fresh: ch.life.fresh, size: len(ch.frame)}
+	switch {
+	case !ch.keep:
+		cmd.Op = remote.Release
+	case kept && !o.hasTTL:
+		h := &cur.raw
+		frm, err := c.encodeKept(ch.rk, ch.val, h, ch.tags, ch.now)
+		if err != nil {
+			return false, err
+		}
+		if len(ch.tags) == 0 {
+			ch.tags = h.Tags
+		}
+		cmd.Frame, cmd.TTL = frm, remote.KeepTTL
+		g = cur.aging()
+	}
+	ch.at = local.Now()
+	ch.fence = c.fences.Move(c.encoded(ch.rk))
+	c.tell(ch, &cmd)
+	if ch.keep && (cur.timed || !kept) {
+		ans := answer[V]{val: ch.val, info: Info{Tags: ch.tags}}
+		if v, until := c.ages.Judge(ch.stamp.era, ch.stamp.time, ch.tags, ch.at); v == ages.Good {
+			ch.entry = c.localEntry(&ans, ch.at, g, ch.stamp)
+			ch.entry.Deadline = min(ch.entry.Deadline, until)
+		}
+	}
+	reply := c.carryOut(ctx, []remote.Command{cmd})[0]
+	c.settle(ctx, ch, &cmd, reply.OK, reply.Err)
+	if ch.err == nil && !ch.keep && seen.State == remote.Missing {
+		c.settleLocal(ch) // nothing was there, and nothing was to be
+		return true, nil
+	}
+	return reply.OK && ch.err == nil, ch.err
+}
+
+// exchangeThrough is exchange under a write strategy: what was seen gives way to an
+// intent, then the source is written. A value that is kept keeps its deadline.
+func (c *Cache[K, V]) exchangeThrough(ctx context.Context, ch *change[K, V], o *callOptions, seen remote.Seen, cur *found[V], kept bool) (bool, error) {
+	if kept && !o.hasTTL && ch.keep && cur.timed {
+		if len(ch.tags) == 0 {
+			ch.tags = cur.ans.info.Tags
+		}
+		if ch.life.fresh = 0; cur.left != forever {
+			ch.life.fresh = max(cur.left.Truncate(time.Millisecond), time.Millisecond)
+		}
+		var err error
+		if ch.frame, err = c.encode(ch.rk, ch.val, ch.life, ch.now, ch.stamp, ch.tags, "", 0); err != nil {
+			return false, err
+		}
+	}
+	ch.at = local.Now()
+	ch.fence = c.fences.Move(c.encoded(ch.rk))
+	ch.intent, ch.lost, ch.srcErr = remote.Seen{}, false, nil
+	claim := intentCommand(remote.Swap, ch.rk)
+	claim.Seen = seen
+	reply := c.carryOut(ctx, []remote.Command{claim})[0]
+	switch {
+	case reply.Err != nil:
+		return false, c.writeFailed(ctx, reply.Err)
+	case !reply.OK:
+		return false, nil
+	}
+	ch.intent = remote.SeenToken(claim.Frame)
+	if ch.keep && c.ages != nil {
+		if v, _ := c.ages.Judge(ch.stamp.era, ch.stamp.time, ch.tags, ch.at); v == ages.Good {
+			ch.entry = c.changeEntry(ch, ch.at)
+		}
+	}
+	c.finish(ctx, []*change[K, V]{ch})
+	return ch.err == nil, ch.err
+}
+
+// loadForUpdate asks the source for the value to start from.
+func (c *Cache[K, V]) loadForUpdate(ctx context.Context, key K) (v V, have bool, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, c.policy.HardTimeout, errHardTimeout)
+	defer cancel()
+	if err := c.limit.enter(ctx, false); err != nil {
+		return v, false, err
+	}
+	defer c.limit.leave()
+	switch res := c.loadOne(ctx, c.job.one, key, nil, true); {
+	case res.err == nil:
+		return res.val, true, nil
+	case c.absence(res.err) != nil:
+		return v, false, nil
+	default:
+		return v, false, res.err
+	}
+}

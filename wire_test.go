@@ -1,0 +1,134 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/strategy"
+)
+
+var errRequestLost = errors.New("the request was lost")
+
+// wire is the network between one process and a store that several share. Its hooks
+// see every operation, before it takes effect and after; each may block, and an error
+// is what the process gets instead of an answer.
+type wire struct {
+	*remote.Memory
+	mu      sync.Mutex
+	request func(op string) error
+	reply   func(op string) error
+
+	broken atomic.Bool
+	dialed atomic.Uint64
+}
+
+// Connections counts the connections that the process has made.
+func (w *wire) Connections() uint64 { return 1 + w.dialed.Load() }
+
+// redial has the next operation find its connection closed, and make another one.
+func (w *wire) redial() { w.broken.Store(true) }
+
+func (w *wire) set(request, reply func(op string) error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.request, w.reply = request, reply
+}
+
+// lose has the requests of these operations lost, all if none is named; heal ends it.
+func (w *wire) lose(ops ...string) { w.set(losing(errRequestLost, ops), nil) }
+
+func (w *wire) heal() { w.set(nil, nil) }
+
+func losing(err error, ops []string) func(string) error {
+	return func(op string) error {
+		for _, o := range ops {
+			if o == op {
+				return err
+			}
+		}
+		if len(ops) == 0 {
+			return err
+		}
+		return nil
+	}
+}
+
+func (w *wire) at(f func(*wire) func(string) error, op string) error {
+	w.mu.Lock()
+	hook := f(w)
+	w.mu.Unlock()
+	if hook == nil {
+		return nil
+	}
+	return hook(op)
+}
+
+// through takes an operation over the wire.
+func (w *wire) through(op string, do func()) error {
+	if err := w.at(func(w *wire) func(string) error { return w.request }, op); err != nil {
+		return err
+	}
+	if w.broken.Swap(false) {
+		w.dialed.Add(1)
+	}
+	do()
+	return w.at(func(w *wire) func(string) error { return w.reply }, op)
+}
+
+func (w *wire) Do(ctx context.Context, cmds []remote.Command) (replies []remote.Reply) {
+	if err := w.through(cmds[0].Op.String(), func() { replies = w.Memory.Do(context.WithoutCancel(ctx), cmds) }); err != nil {
+		replies = make([]remote.Reply, len(cmds))
+		for i := range replies {
+			replies[i].Err = err
+		}
+	}
+	return replies
+}
+
+func (w *wire) Marks(ctx context.Context, names remote.Names, known remote.Known, tags []string) (m remote.Marks, err error) {
+	if lost := w.through("marks", func() { m, err = w.Memory.Marks(ctx, names, known, tags) }); lost != nil {
+		return remote.Marks{}, lost
+	}
+	return m, err
+}
+
+func (w *wire) Mark(ctx context.Context, names remote.Names, known remote.Known, n remote.NewMark) (m remote.Marks, err error) {
+	if lost := w.through("mark", func() { m, err = w.Memory.Mark(ctx, names, known, n) }); lost != nil {
+		return remote.Marks{}, lost
+	}
+	return m, err
+}
+
+func (w *wire) Publish(ctx context.Context, t remote.Tell) (err error) {
+	if lost := w.through("publish", func() { err = w.Memory.Publish(ctx, t) }); lost != nil {
+		return lost
+	}
+	return err
+}
+
+func (w *wire) Lineage(ctx context.Context) (s string, err error) {
+	if lost := w.through("lineage", func() { s, err = w.Memory.Lineage(ctx) }); lost != nil {
+		return "", lost
+	}
+	return s, err
+}
+
+// onWire makes a cache that speaks to the store over a wire of its own.
+func onWire(t *testing.T, store *remote.Memory, src Source[string, string], opts ...Option) (*Cache[string, string], *wire) {
+	t.Helper()
+	w := &wire{Memory: store}
+	opts = append([]Option{WithLogger(slog.New(slog.DiscardHandler)), WithTimeout(time.Hour), WithBreaker(math.MaxInt, time.Hour), WithStrategy(strategy.LRU(100), strategy.Jitter(0))}, opts...)
+	c, err := build("test", src, opts, func(*config) remote.Store { return w })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.heal(); c.Close() })
+	return c, w
+}

@@ -1,0 +1,361 @@
+package cache
+
+import (
+	"context"
+	"time"
+
+	"github.com/delqhi/cache/internal/fence"
+	"github.com/delqhi/cache/internal/local"
+	"github.com/delqhi/cache/internal/notice"
+	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/revoke"
+	"github.com/delqhi/cache/internal/untold"
+	"github.com/delqhi/cache/strategy"
+)
+
+// The one way of a write, for one key and for many:
+//
+//	1. decide and encode: whatever is wrong with the input shows before anything
+//	   is sent;
+//	2. move the key's fence: loads and reads under way no longer fill the local
+//	   tier, and nobody joins them;
+//	3. tell Redis, and with the same round trip the other processes;
+//	4. at the acknowledgement, move the fence again and put the new value into the
+//	   local tier in the same step, unless someone else moved it in between. Where
+//	   the outcome is not known, drop the local value instead, read the key past the
+//	   local tier from now on, and tell Redis and the others as soon as they can be
+//	   told.
+
+// change is one key on its way through a write.
+type change[K comparable, V any] struct {
+	key   K
+	val   V
+	rk    string
+	at    int64
+	fence fence.Token
+	keep  bool // false: the value's life is over already, or it is a Delete
+	life  life
+	stamp stamp
+	dated bool  // stamp is that of what the value was made of
+	now   int64 // the time of the key's node before it was sent, µs; 0: not known
+	told  uint64
+	frame []byte
+	tags  []string
+	entry *local.Entry[V] // for the local tier, if the change takes effect; nil: none
+	again bool            // of an Update: somebody was faster before, or seemed to be
+
+	// Under a write strategy:
+	remove bool        // a Delete: the source is to forget the key
+	intent remote.Seen // what was put in the place of the old value; see through.go
+	lost   bool        // somebody has written over that
+	srcErr error       // of the source
+
+	done bool // refused before anything was sent
+	err  error
+}
+
+// write carries out every change; the outcome is in each err.
+func (c *Cache[K, V]) write(ctx context.Context, changes []change[K, V]) {
+	sent := make([]*change[K, V], 0, len(changes))
+	for i := range changes {
+		ch := &changes[i]
+		if ch.done {
+			continue
+		}
+		ch.at = local.Now()
+		ch.fence = c.fences.Move(c.encoded(ch.rk))
+		if ch.keep {
+			ch.entry = c.changeEntry(ch, ch.at)
+		}
+		sent = append(sent, ch)
+	}
+	c.finish(ctx, sent)
+}
+
+// finish writes changes to the source, under a write strategy, and then everywhere
+// else.
+func (c *Cache[K, V]) finish(ctx context.Context, changes []*change[K, V]) {
+	if c.toSource() {
+		c.writeSource(ctx, changes)
+		// What the source has, Redis is told, whether or not the caller still waits.
+		ctx = context.WithoutCancel(ctx)
+	}
+	if c.remote != nil {
+		c.conclude(ctx, changes)
+		return
+	}
+	for _, ch := range changes {
+		if ch.err = ch.srcErr; c.policy.Write == strategy.ModeAround {
+			ch.entry = nil
+		}
+		c.settleLocal(ch)
+	}
+}
+
+// tell adds to a command that others are to drop the key.
+func (c *Cache[K, V]) tell(ch *change[K, V], cmd *remote.Command) {
+	if c.accord == nil {
+		return
+	}
+	cmd.Tell, ch.told = revoke.Tell(c.accord.Outbox, c.names, notice.Dropped, c.encoded(ch.rk))
+}
+
+// settle brings everything in line with the outcome of a change: took, if there was no
+// error.
+func (c *Cache[K, V]) settle(ctx context.Context, ch *change[K, V], cmd *remote.Command, took bool, err error) {
+	switch {
+	case err != nil:
+		ch.err = c.writeFailed(ctx, err)
+		c.accord.Outbox.Failed(ch.told)
+		c.untold(ch, cmd.Key)
+		c.settleLocal(ch)
+	case took:
+		c.settleLocal(ch)
+		c.accord.Outbox.Done(ch.told)
+		c.stats.sent.Add(1)
+		token := ""
+		if ch.keep {
+			token = remote.SeenToken(cmd.Frame).Token
+		}
+		c.accord.Noted(untold.Item{Key: cmd.Key, At: ch.now, Token: token}, ch.at)
+	default:
+		c.accord.Outbox.GiveUp(ch.told)
+	}
+}
+
+// untold has Redis and the others told later of a change that Redis did not
+// acknowledge: as an invalidation, since by then there may be something newer.
+func (c *Cache[K, V]) untold(ch *change[K, V], rk string) {
+	item := untold.Item{Key: rk, At: ch.now}
+	if ch.told != 0 {
+		item.Numbers = []uint64{ch.told}
+	}
+	c.accord.Untold(item)
+}
+
+// settleLocal brings the local tier in line with the outcome of a change.
+func (c *Cache[K, V]) settleLocal(ch *change[K, V]) {
+	c.failures.forget(ch.rk)
+	enc := c.encoded(ch.rk)
+	if c.local == nil {
+		c.fences.Move(enc)
+		return
+	}
+	if ch.err != nil || ch.entry == nil {
+		c.local.Remove(enc)
+		return
+	}
+	c.local.PutMoved(ch.key, enc, ch.entry, ch.fence)
+}
+
+// admit checks what holds for every write and encodes the key.
+func (c *Cache[K, V]) admit(ctx context.Context, ch *change[K, V]) {
+	if err := ctx.Err(); err != nil {
+		ch.refuse(err)
+	} else if c.isClosed() {
+		ch.refuse(ErrClosed)
+	} else if ch.rk, err = c.redisKey(ch.key); err != nil {
+		ch.refuse(err)
+	} else if c.accord != nil {
+		c.accord.Ready(ctx)
+	}
+}
+
+// stage decides how long a value is kept and encodes it.
+func (c *Cache[K, V]) stage(ctx context.Context, ch *change[K, V], o *callOptions) {
+	if ch.done {
+		return
+	}
+	var err error
+	if ch.life, ch.keep, err = c.lifetime(ch.key, ch.val, o, wishes{}); err == nil {
+		ch.tags, err = c.tagsOf(ch.key, ch.val, o, wishes{})
+	}
+	if err != nil {
+		ch.refuse(err)
+		return
+	}
+	if c.remote == nil {
+		ch.stamp, _ = c.stamp(ctx)
+		return
+	}
+	c.timestamp(ctx, ch)
+	if !ch.keep || ch.done {
+		return
+	}
+	if ch.frame, err = c.encode(ch.rk, ch.val, ch.life, ch.now, ch.stamp, ch.tags, "", 0); err != nil {
+		ch.refuse(err)
+	}
+}
+
+// timestamp finds out what time it is: by the clock of the key's node, and by the logical
+// one. Both are known, but for the first time; if they can't be had, Redis can't be
+// told of the change either.
+func (c *Cache[K, V]) timestamp(ctx context.Context, ch *change[K, V]) {
+	if ch.done {
+		return
+	}
+	var err error
+	if ch.now, err = c.remote.Now(ctx, ch.rk); err == nil && ch.keep && !ch.dated {
+		ch.stamp, err = c.stamp(ctx)
+	}
+	switch {
+	case err == nil:
+	case c.toSource() && ctx.Err() == nil:
+		// The source is written all the same; the key is then removed, or Redis told
+		// later.
+		ch.keep = false
+	default:
+		ch.refuse(c.writeFailed(ctx, err))
+		c.untold(ch, ch.rk)
+		c.settleLocal(ch)
+	}
+}
+
+func (ch *change[K, V]) refuse(err error) {
+	ch.done, ch.err = true, err
+}
+
+// writeFailed is the error of a write that Redis did not acknowledge.
+func (c *Cache[K, V]) writeFailed(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return c.unavailable(err)
+}
+
+func (c *Cache[K, V]) set(ctx context.Context, key K, val V, o *callOptions) error {
+	changes := []change[K, V]{{key: key, val: val}}
+	ch := &changes[0]
+	c.admit(ctx, ch)
+	c.stage(ctx, ch, o)
+	c.write(ctx, changes)
+	c.stats.wrote(&c.stats.sets, ch.err)
+	return c.explain("set", ch.err)
+}
+
+func (c *Cache[K, V]) setMany(ctx context.Context, vals map[K]V, o *callOptions) error {
+	changes := make([]change[K, V], 0, len(vals))
+	for k, v := range vals {
+		changes = append(changes, change[K, V]{key: k, val: v})
+		ch := &changes[len(changes)-1]
+		c.admit(ctx, ch)
+		c.stage(ctx, ch, o)
+	}
+	c.write(ctx, changes)
+	for i := range changes {
+		c.stats.wrote(&c.stats.sets, changes[i].err)
+	}
+	return c.batch("set", changes)
+}
+
+func (c *Cache[K, V]) delete(ctx context.Context, keys []K) error {
+	changes := make([]change[K, V], len(keys))
+	for i, k := range keys {
+		ch := &changes[i]
+		ch.key, ch.remove = k, true
+		c.admit(ctx, ch)
+		if c.toSource() && c.src.Delete == nil && !ch.done {
+			ch.refuse(errNoSourceDelete)
+		}
+		if c.remote != nil {
+			c.timestamp(ctx, ch)
+		}
+	}
+	c.write(ctx, changes)
+	for i := range changes {
+		c.stats.wrote(&c.stats.deletes, changes[i].err)
+	}
+	if len(changes) == 1 {
+		return c.explain("delete", changes[0].err)
+	}
+	return c.batch("delete", changes)
+}
+
+// batch joins the outcomes of many changes.
+func (c *Cache[K, V]) batch(op string, changes []change[K, V]) error {
+	var failed map[K]error
+	for i := range changes {
+		if err := changes[i].err; err != nil {
+			if failed == nil {
+				failed = map[K]error{}
+			}
+			failed[changes[i].key] = c.explain(op, err)
+		}
+	}
+	return batchError(failed)
+}
+
+// setIfAbsent stores the value if there is none: a known absence, another
+// program's bytes and a lease count as none.
+func (c *Cache[K, V]) setIfAbsent(ctx context.Context, key K, val V, o *callOptions) (bool, error) {
+	ch := change[K, V]{key: key, val: val}
+	c.admit(ctx, &ch)
+	c.stage(ctx, &ch, o)
+	if ch.done {
+		return false, ch.err
+	}
+	if c.remote == nil {
+		return c.setIfAbsentLocal(ctx, &ch)
+	}
+	claim := func(op remote.Op) remote.Command {
+		if c.toSource() {
+			return intentCommand(op, ch.rk)
+		}
+		return remote.Command{Op: op, Key: ch.rk, Frame: ch.frame, TTL: ch.life.physical()}
+	}
+	cmd := claim(remote.Add)
+	if ch.keep {
+		ch.entry = c.changeEntry(&ch, local.Now())
+	} else if !c.toSource() {
+		// A life that is over already: say whether it would have been stored.
+		cmd.Op = remote.Get
+	}
+	for pause := time.Duration(0); ; {
+		ch.at = local.Now()
+		ch.fence = c.fences.Move(c.encoded(ch.rk))
+		final := cmd.Op != remote.Get && !c.toSource()
+		if final {
+			c.tell(&ch, &cmd)
+		}
+		reply := c.carryOut(ctx, []remote.Command{cmd})[0]
+		switch {
+		case final:
+			c.settle(ctx, &ch, &cmd, reply.OK, reply.Err)
+		case reply.Err != nil:
+			ch.err = c.writeFailed(ctx, reply.Err)
+		case reply.OK:
+			ch.intent = remote.SeenToken(cmd.Frame)
+			c.finish(ctx, []*change[K, V]{&ch})
+		}
+		switch {
+		case ch.err != nil:
+			return reply.OK && ch.srcErr == nil && !final, ch.err
+		case reply.OK:
+			return true, nil
+		case cmd.Op == remote.Swap: // somebody was faster: look again
+			cmd = claim(remote.Add)
+			continue
+		}
+		f := c.decode(ctx, ch.rk, reply.Record)
+		c.judge(ctx, []*found[V]{&f})
+		switch {
+		case f.outcome == usable && f.ans.absent == nil || f.outcome == newer:
+			return false, nil
+		case f.outcome == unasked:
+			return false, c.writeFailed(ctx, f.err)
+		case f.intended():
+			// Somebody is writing it to the source: see what comes of it.
+			pause = nextPause(pause, c.rand())
+			if err := wait(ctx, pause); err != nil {
+				return false, ctx.Err()
+			}
+			cmd = claim(cmd.Op)
+			continue
+		}
+		if !ch.keep && !c.toSource() {
+			return true, nil
+		}
+		cmd = claim(remote.Swap)
+		cmd.Seen = reply.Record.Seen()
+	}
+}

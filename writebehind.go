@@ -1,0 +1,316 @@
+package cache
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"time"
+
+	"github.com/delqhi/cache/codec"
+	"github.com/delqhi/cache/internal/behind"
+	"github.com/delqhi/cache/strategy"
+)
+
+// Under WriteBehind, the source that a write goes to is a queue in Redis: see through.go
+// for what comes before and after it, and package internal/behind for the queue. A read
+// that has to load looks there first, since the newest value may be on its way.
+
+// queue is a cache's write-behind queue.
+type queue[K comparable, V any] struct {
+	*behind.Queue
+	c *Cache[K, V]
+}
+
+func (c *Cache[K, V]) chooseQueue(cfg *config) {
+	if c.policy.Write != strategy.ModeBehind {
+		return
+	}
+	if cfg.localOnly {
+		cfg.mistake("strategy.WriteBehind() keeps writes in Redis, which a LocalOnly cache has not: write strategy.WriteThrough()")
+	}
+	if c.keys != nil && !c.keys.Reversible() {
+		if err := codec.JSON().(interface{ CheckType(reflect.Type) error }).CheckType(reflect.TypeFor[K]()); err != nil {
+			cfg.mistake("strategy.WriteBehind() keeps keys in its queue as JSON: %w", err)
+		}
+	}
+}
+
+func (c *Cache[K, V]) startQueue(prefix string) error {
+	if c.policy.Write != strategy.ModeBehind {
+		return nil
+	}
+	q, err := behind.New(behind.Config{
+		Queue: c.remote, Prefix: prefix, Name: c.name, Apply: c.applyWrites,
+		BatchSize: c.policy.BatchSize, BatchDelay: c.policy.BatchDelay, MaxAttempts: c.policy.MaxAttempts,
+		Timeout: c.policy.HardTimeout, Report: c.reportWrites,
+	})
+	if err != nil {
+		return fmt.Errorf("cache: New: %w", err)
+	}
+	c.queue = &queue[K, V]{q, c}
+	return nil
+}
+
+// enqueue queues changes: for a write-behind cache, that is to write the source.
+func (c *Cache[K, V]) enqueue(ctx context.Context, changes []*change[K, V]) {
+	writes := make([]behind.Write, 0, len(changes))
+	queued := make([]*change[K, V], 0, len(changes))
+	for _, ch := range changes {
+		w := behind.Write{Key: c.encoded(ch.rk), Delete: ch.remove}
+		if w.Meta, ch.srcErr = c.queuedKey(ch.key); ch.srcErr == nil && !ch.remove {
+			w.Value, ch.srcErr = c.marshal(ch.rk, nil, ch.val)
+		}
+		if ch.srcErr == nil {
+			writes, queued = append(writes, w), append(queued, ch)
+		}
+	}
+	for i, err := range c.queue.Enqueue(ctx, writes) {
+		switch ch := queued[i]; {
+		case err == nil:
+		case errors.Is(err, behind.ErrFull):
+			ch.srcErr = fmt.Errorf("%w: too many writes are on their way to the source", ErrOverload)
+		case errors.Is(err, behind.ErrClosed):
+			ch.srcErr = ErrClosed
+		default:
+			ch.srcErr = c.writeFailed(ctx, err)
+		}
+	}
+}
+
+// queuedKey is what a key is read back from: nothing where its encoding tells.
+func (c *Cache[K, V]) queuedKey(key K) ([]byte, error) {
+	if c.keys.Reversible() {
+		return nil, nil
+	}
+	return json.Marshal(key)
+}
+
+func (c *Cache[K, V]) dequeuedKey(encoded string, meta []byte) (key K, err error) {
+	if c.keys.Reversible() {
+		var ok bool
+		if key, ok = c.keys.Decode(encoded); !ok {
+			err = errUndecodableKey
+		}
+		return key, err
+	}
+	return key, json.Unmarshal(meta, &key)
+}
+
+var errUndecodableKey = errors.New("cache: a queued key can't be decoded")
+
+// applyWrites brings a batch of the queue to the source.
+func (c *Cache[K, V]) applyWrites(ctx context.Context, batch []behind.Entry) []error {
+	errs := make([]error, len(batch))
+	vals := make(map[K]V, len(batch))
+	where := make(map[K]int, len(batch))
+	for i, e := range batch {
+		ch := change[K, V]{rk: c.prefix + e.Key, remove: e.Delete}
+		var err error
+		if ch.key, err = c.dequeuedKey(e.Key, e.Meta); err == nil && !e.Delete {
+			ch.val, err = c.unmarshal(ch.rk, e.Value)
+		}
+		if err != nil {
+			errs[i] = fmt.Errorf("%w: %w", behind.ErrPermanent, err)
+			continue
+		}
+		if !e.Delete && c.src.StoreMany != nil {
+			vals[ch.key], where[ch.key] = ch.val, i
+			continue
+		}
+		if errs[i] = ctx.Err(); errs[i] == nil {
+			errs[i] = c.storeOne(ctx, &ch)
+		}
+	}
+	if len(vals) == 0 {
+		return errs
+	}
+	err := ctx.Err()
+	if err == nil {
+		err = guarded(func() error { return c.src.StoreMany(ctx, vals) })
+	}
+	var single *BatchError[K]
+	for k, i := range where {
+		if errs[i] = err; errors.As(err, &single) {
+			errs[i] = single.For(k)
+		}
+	}
+	return errs
+}
+
+// statsEvery is how old the backlog in the metrics may be.
+const statsEvery = time.Second
+
+func (c *Cache[K, V]) reportWrites(r behind.Report) {
+	c.stats.applied.Add(uint64(r.Applied))
+	c.stats.applyErrors.Add(uint64(r.Failed))
+	c.stats.deadLetters.Add(uint64(r.Dead))
+	switch {
+	case r.Dead > 0:
+		n := c.stats.buriedUnsaid.Add(int64(r.Dead))
+		if c.stats.burying.begins() {
+			c.stats.buriedUnsaid.Add(-n)
+			c.log.Error("cache: the source has refused writes for good: they are dead letters now", "cache", c.name, "writes", n, "error", r.Err)
+		}
+		c.stats.burying.on.Store(false) // each case is a new one, reported once in a while
+	case r.Failed > 0:
+		if c.stats.unapplied.begins() {
+			c.log.Warn("cache: the source does not take queued writes: they are tried again", "cache", c.name, "error", r.Err)
+		}
+	case r.Applied > 0:
+		if c.stats.unapplied.ends() {
+			c.log.Info("cache: the source takes queued writes again", "cache", c.name)
+		}
+	}
+}
+
+// lookAtQueue refreshes what the metrics say of the backlog, behind the caller's back.
+func (c *Cache[K, V]) lookAtQueue() {
+	if c.queue == nil || !c.behind.once("", statsEvery) {
+		return
+	}
+	c.behind.run(func() {
+		if s, err := c.queue.Stats(c.behind.ctx); err == nil {
+			c.stats.backlog.Store(int64(s.Depth))
+			c.stats.backlogAge.Store(int64(s.Lag))
+			c.stats.dead.Store(int64(s.Dead))
+		}
+	})
+}
+
+// newestFirst has a loader look into the queue first.
+func (c *Cache[K, V]) newestFirst(j *job[K, V]) *job[K, V] {
+	if c.queue == nil || j == nil {
+		return j
+	}
+	out := &job[K, V]{}
+	if one := j.one; one != nil {
+		out.one = func(ctx context.Context, key K) (v V, err error) {
+			vals, gone := c.onTheirWay(ctx, []K{key})
+			if v, ok := vals[key]; ok {
+				return v, nil
+			}
+			if gone[key] {
+				return v, ErrNotFound
+			}
+			return one(ctx, key)
+		}
+	}
+	if many := j.many; many != nil {
+		out.many = func(ctx context.Context, keys []K) (map[K]V, error) {
+			vals, gone := c.onTheirWay(ctx, keys)
+			var rest []K
+			for _, k := range keys {
+				if _, ok := vals[k]; !ok && !gone[k] {
+					rest = append(rest, k)
+				}
+			}
+			if len(rest) == 0 {
+				return vals, nil
+			}
+			loaded, err := many(ctx, rest)
+			for k, v := range loaded {
+				if _, ok := vals[k]; !ok && !gone[k] {
+					vals[k] = v
+				}
+			}
+			return vals, err
+		}
+	}
+	return out
+}
+
+// onTheirWay returns the newest values that are on their way to the source, and the
+// keys that are about to be deleted there. If Redis can't say, the source is asked,
+// which may not have them yet.
+func (c *Cache[K, V]) onTheirWay(ctx context.Context, keys []K) (vals map[K]V, gone map[K]bool) {
+	vals, gone = map[K]V{}, map[K]bool{}
+	encoded := make([]string, 0, len(keys))
+	byEncoded := make(map[string]K, len(keys))
+	for _, k := range keys {
+		if rk, err := c.redisKey(k); err == nil {
+			encoded = append(encoded, c.encoded(rk))
+			byEncoded[c.encoded(rk)] = k
+		}
+	}
+	newest, err := c.queue.Newest(ctx, encoded)
+	if err != nil {
+		return vals, gone
+	}
+	for enc, e := range newest {
+		k := byEncoded[enc]
+		if e.Delete {
+			gone[k] = true
+		} else if v, err := c.unmarshal(c.prefix+enc, e.Value); err == nil {
+			vals[k] = v
+		}
+	}
+	return vals, gone
+}
+
+// DeadLetter is a write of a write-behind cache that the source has refused for good.
+type DeadLetter[K comparable, V any] struct {
+	ID       string // for ReplayDeadLetters and DiscardDeadLetters
+	Key      K
+	Value    V
+	Deleted  bool      // it is a Delete, without a value
+	Attempts int       // how often it was tried
+	At       time.Time // of the last attempt, by Redis's clock
+	Reason   string    // what the source said then
+	Err      error     // Key or Value can't be decoded; nil for most
+}
+
+// DeadLetters lists at most limit writes that the source has refused for good
+// (strategy.MaxAttempts times, or with a permanent error), the oldest first, of all
+// processes. A key has one at most: a later write takes it away. Without
+// strategy.WriteBehind the error wraps [errors.ErrUnsupported].
+func (c *Cache[K, V]) DeadLetters(ctx context.Context, limit int) ([]DeadLetter[K, V], error) {
+	if err := c.queueUsable(ctx); err != nil {
+		return nil, c.explain("dead letters", err)
+	}
+	letters, err := c.queue.DeadLetters(ctx, limit)
+	out := make([]DeadLetter[K, V], 0, len(letters))
+	for _, l := range letters {
+		d := DeadLetter[K, V]{ID: l.ID, Deleted: l.Delete, Attempts: l.Attempts, At: l.At, Reason: l.Error}
+		if d.Key, d.Err = c.dequeuedKey(l.Key, l.Meta); d.Err == nil && !l.Delete {
+			d.Value, d.Err = c.unmarshal(c.prefix+l.Key, l.Value)
+		}
+		out = append(out, d)
+	}
+	if err != nil {
+		err = c.explain("dead letters", c.writeFailed(ctx, err))
+	}
+	return out, err
+}
+
+// ReplayDeadLetters queues dead letters again and returns how many; those that are gone
+// by now, since their keys were written, are no error. The rest is as with
+// [Cache.DeadLetters].
+func (c *Cache[K, V]) ReplayDeadLetters(ctx context.Context, ids ...string) (int, error) {
+	return c.revive(ctx, "replay dead letters", func(q *queue[K, V]) (int, error) { return q.Replay(ctx, ids...) })
+}
+
+// DiscardDeadLetters forgets dead letters and returns how many there were. The rest is
+// as with [Cache.DeadLetters].
+func (c *Cache[K, V]) DiscardDeadLetters(ctx context.Context, ids ...string) (int, error) {
+	return c.revive(ctx, "discard dead letters", func(q *queue[K, V]) (int, error) { return q.Discard(ctx, ids...) })
+}
+
+func (c *Cache[K, V]) revive(ctx context.Context, what string, f func(*queue[K, V]) (int, error)) (int, error) {
+	if err := c.queueUsable(ctx); err != nil {
+		return 0, c.explain(what, err)
+	}
+	n, err := f(c.queue)
+	if err != nil {
+		err = c.explain(what, c.writeFailed(ctx, err))
+	}
+	return n, err
+}
+
+func (c *Cache[K, V]) queueUsable(ctx context.Context) error {
+	if c.queue == nil {
+		return unsupported("dead letters of a cache without strategy.WriteBehind")
+	}
+	return c.usable(ctx)
+}
