@@ -88,6 +88,7 @@ type Cache[K comparable, V any] struct {
 	flights *flight.Group[K, fence.Token, answer[V]]
 	scratch scratches[K, V]
 	limit   *loadLimit
+	hunch   hunch
 
 	behind   *behindHand[K, V]
 	queue    *queue[K, V] // nil: not WriteBehind

@@ -34,6 +34,7 @@ type callOptions struct {
 	report     *Info
 	peek       bool // fill nothing
 	uncounted  bool // no request for the metrics
+	unseen     bool // nobody has looked at Redis: load only what is not there
 	refresh    bool // loads for nobody who waits
 	behind     bool // and only if nobody else does
 	behindAge  time.Duration

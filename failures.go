@@ -51,6 +51,13 @@ func (f *failures) heard(rk string, err error, hold time.Duration, cover bool) {
 	}
 }
 
+// none reports whether there are none at all.
+func (f *failures) none() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.byKey) == 0
+}
+
 // look returns the failure of a key that still holds. covered says that the caller has a
 // stale value.
 func (f *failures) look(rk string, now int64, covered bool) error {

@@ -30,6 +30,7 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*loading
 		asked = append(asked, l)
 	}
 	if len(asked) == 0 {
+		c.unheld(o, ls)
 		return
 	}
 	// The logical time and the fences are those from before the lease, and so from
@@ -53,6 +54,8 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*loading
 	for i, reply := range c.carryOut(whole, cmds) {
 		l := asked[i]
 		switch {
+		case o.unseen && !reply.OK:
+			l.state = fillNone
 		case reply.Err != nil:
 			// Redis can't give a lease (down, full, read-only): the load goes
 			// on without one, and fills nothing.
@@ -70,6 +73,7 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*loading
 			}
 		}
 	}
+	c.unheld(o, ls)
 	for len(then) > 0 {
 		ls, cmds := more, then
 		more, then = nil, nil
@@ -86,6 +90,15 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*loading
 			default:
 				l.old = nil // somebody was faster: look again
 			}
+		}
+	}
+}
+
+// unheld gives up loads that were asked for by a hunch, unless they have got a lease.
+func (c *Cache[K, V]) unheld(o *callOptions, ls []*loading[K, V]) {
+	for _, l := range ls {
+		if o.unseen && !l.lease {
+			c.resolve(l, answer[V]{}, errHeld)
 		}
 	}
 }

@@ -86,7 +86,7 @@ func build[K comparable, V any](name string, src Source[K, V], opts []Option, op
 	names := remote.NewNames(cfg.prefix, name)
 	c := &Cache[K, V]{
 		name: name, prefix: names.Data, names: names, version: cfg.version, maxValue: cfg.maxValue,
-		policy: cfg.policy, src: src, log: cfg.log, rand: rand.Float64, fences: fence.NewTable(),
+		policy: cfg.policy, src: src, hunch: hunch{after: hunchAfter}, log: cfg.log, rand: rand.Float64, fences: fence.NewTable(),
 	}
 	if c.log == nil {
 		c.log = slog.Default()

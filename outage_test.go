@@ -451,7 +451,7 @@ func (o *outage) try(t *testing.T) map[string]string {
 		if words[row] != isFailed && words[row] != isDone {
 			continue
 		}
-		other, err := cache.New[string, string](far, cacheName(row), discard)
+		other, err := cache.New[string, string](far, cacheName(row), discard, cache.WithTimeout(patience))
 		if err != nil {
 			t.Fatal(err)
 		}

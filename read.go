@@ -125,8 +125,11 @@ func (c *Cache[K, V]) read(ctx context.Context, s *scratch[K, V], j *job[K, V], 
 	if c.local != nil && !o.skipLocal {
 		c.readLocal(ctx, items, o)
 	}
+	if c.expectsMiss(items, j, o) && c.loadUnseen(ctx, items, j, o) {
+		return
+	}
 	if c.remote != nil {
-		c.readRemote(ctx, s, o)
+		c.readRemote(ctx, s, j, o)
 	} else {
 		c.missLocal(ctx, items, o)
 	}
@@ -224,7 +227,7 @@ func (c *Cache[K, V]) countMiss(reason outcome, o *callOptions) {
 	}
 }
 
-func (c *Cache[K, V]) readRemote(ctx context.Context, s *scratch[K, V], o *callOptions) {
+func (c *Cache[K, V]) readRemote(ctx context.Context, s *scratch[K, V], j *job[K, V], o *callOptions) {
 	items, asked, cmds := s.items, s.asked[:0], s.cmds[:0]
 	for i := range items {
 		if it := &items[i]; !it.done {
@@ -255,6 +258,9 @@ func (c *Cache[K, V]) readRemote(ctx context.Context, s *scratch[K, V], o *callO
 	c.judge(ctx, pointers)
 	for i, it := range asked {
 		f := &founds[i]
+		if j != nil {
+			c.hunch.noted(f.outcome)
+		}
 		switch {
 		case f.outcome == usable && !o.tooOld(f.ans.info):
 			it.answered(f.ans)
@@ -372,9 +378,14 @@ func (c *Cache[K, V]) readSource(ctx context.Context, items []item[K, V], j *job
 			open = append(open, &items[i])
 		}
 	}
-	if len(open) == 0 {
-		return
+	for len(open) > 0 {
+		open = c.loadOpen(ctx, open, j, o)
 	}
+}
+
+// loadOpen returns those that have joined a load which did not happen, since there was
+// something, though they had looked: they are to be loaded after all.
+func (c *Cache[K, V]) loadOpen(ctx context.Context, open []*item[K, V], j *job[K, V], o *callOptions) (again []*item[K, V]) {
 	// The load may outlive this call: what it needs is copied.
 	wants := make([]want, len(open))
 	reqs := make([]flight.Request[K, fence.Token], len(open))
@@ -395,6 +406,12 @@ func (c *Cache[K, V]) readSource(ctx context.Context, items []item[K, V], j *job
 	})
 	for i, it := range open {
 		r := &results[i]
+		if r.Err == errHeld {
+			if !o.unseen {
+				again = append(again, it)
+			}
+			continue
+		}
 		switch {
 		case r.Late:
 			c.coverOrFail(it, errSoftTimeout)
@@ -415,6 +432,7 @@ func (c *Cache[K, V]) readSource(ctx context.Context, items []item[K, V], j *job
 			c.stats.fallbacks.Add(1)
 		}
 	}
+	return again
 }
 
 // softly ends the waiting of those who have a stale value after the soft timeout. The

@@ -174,10 +174,9 @@ func (c *Cache[K, V]) conclude(ctx context.Context, changes []*change[K, V]) {
 			if cmds[i].Op == remote.Delete {
 				ch.entry = nil
 			}
-			c.tell(ch, &cmds[i])
 		}
 		var lost []*change[K, V]
-		for i, reply := range c.carryOut(ctx, cmds) {
+		for i, reply := range c.carryOutAndTell(ctx, changes, cmds) {
 			ch := changes[i]
 			took := cmds[i].Op != remote.Swap || reply.OK
 			c.settle(ctx, ch, &cmds[i], took, reply.Err)

@@ -3,6 +3,9 @@ package cache
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,6 +13,7 @@ import (
 	"github.com/delqhi/cache/internal/remote"
 	"github.com/delqhi/cache/invalidate"
 	"github.com/delqhi/cache/metrics"
+	"github.com/delqhi/cache/strategy"
 )
 
 var errDown = errors.New("down")
@@ -281,5 +285,105 @@ func TestAnInvalidationWhoseContextHasEndedIsTold(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// mute is a store that may lose the messages that stand behind other commands.
+type mute struct {
+	*remote.Memory
+	on    atomic.Bool
+	posts atomic.Int32
+}
+
+func (m *mute) Do(ctx context.Context, cmds []remote.Command) []remote.Reply {
+	replies := make([]remote.Reply, 0, len(cmds))
+	for _, cmd := range cmds {
+		if cmd.Op == remote.Post {
+			m.posts.Add(1)
+			if m.on.Load() {
+				replies = append(replies, remote.Reply{Err: errDown})
+				continue
+			}
+		}
+		replies = append(replies, m.Memory.Do(ctx, []remote.Command{cmd})...)
+	}
+	return replies
+}
+
+// Many keys are told of in few messages. If one of them is lost, each key that it was
+// about is told of later, and the caller knows.
+func TestManyKeysAreToldOfInCommon(t *testing.T) {
+	const n = 150 // more than fit into two messages
+	keys := make([]string, n)
+	before, after := map[string]string{}, map[string]string{}
+	for i := range keys {
+		keys[i] = fmt.Sprint("k", i)
+		before[keys[i]], after[keys[i]] = "old", "new"
+	}
+	for what, change := range map[string]func(context.Context, *Cache[string, string]) error{
+		"set":        func(ctx context.Context, c *Cache[string, string]) error { return c.SetMany(ctx, after) },
+		"delete":     func(ctx context.Context, c *Cache[string, string]) error { return c.Delete(ctx, keys...) },
+		"invalidate": func(ctx context.Context, c *Cache[string, string]) error { return c.Invalidate(ctx, keys...) },
+	} {
+		for _, lost := range []bool{false, true} {
+			t.Run(fmt.Sprint(what, ", lost ", lost), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					ctx := t.Context()
+					store := &mute{Memory: remote.NewMemory()}
+					a, err := build("test", Source[string, string]{}, []Option{WithLogger(slog.New(slog.DiscardHandler)), WithStrategy(strategy.LRU(1000), strategy.Jitter(0))},
+						func(*config) remote.Store { return store })
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer a.Close()
+					b := onMemory(t, store.Memory, Source[string, string]{}, WithStrategy(strategy.LRU(1000)))
+					if err := a.SetMany(ctx, before); err != nil {
+						t.Fatal(err)
+					}
+					if vals, err := b.GetMany(ctx, keys); len(vals) != n || err != nil {
+						t.Fatal(len(vals), err)
+					}
+					synctest.Wait()
+					store.posts.Store(0)
+					store.on.Store(lost)
+					err = change(ctx, a)
+					if posts := store.posts.Load(); posts != 3 {
+						t.Errorf("%d messages, want 3", posts)
+					}
+					var batch *BatchError[string]
+					switch {
+					case !lost && err != nil:
+						t.Fatal(err)
+					case lost && !errors.Is(err, ErrUnavailable):
+						t.Fatalf("the caller is told %v", err)
+					case lost && errors.As(err, &batch) && len(batch.Errs) != n:
+						t.Errorf("of %d keys", len(batch.Errs))
+					}
+					store.on.Store(false)
+					if err := a.Sync(ctx); err != nil {
+						t.Fatal(err)
+					}
+					synctest.Wait()
+					for _, k := range keys {
+						if v, err := b.Peek(ctx, k); v == "old" || !lost && what == "set" && (v != "new" || err != nil) {
+							t.Errorf("%s is %q, %v", k, v, err)
+						}
+						if info := (Info{}); !lost {
+							b.Peek(ctx, k, Report(&info))
+							if info.Tier == metrics.Local {
+								t.Errorf("%s is in the local tier", k)
+							}
+						}
+					}
+					// Nothing is open any more: others learn that they have missed nothing.
+					if tally, _ := a.accord.Outbox.Tally(false); tally.Number < 3 {
+						t.Errorf("the tally is %+v", tally)
+					}
+					if got := b.Metrics().Flushes; got > 1 { // that of its session
+						t.Errorf("the other process has flushed %d times", got)
+					}
+				})
+			})
+		}
 	}
 }

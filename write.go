@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -98,6 +99,34 @@ func (c *Cache[K, V]) tell(ch *change[K, V], cmd *remote.Command) {
 		return
 	}
 	cmd.Tell, ch.told = revoke.Tell(c.accord.Outbox, c.names, notice.Dropped, c.encoded(ch.rk))
+}
+
+// carryOutAndTell carries out the commands of changes and tells others of them: where it
+// can be, of many in common.
+func (c *Cache[K, V]) carryOutAndTell(ctx context.Context, changes []*change[K, V], cmds []remote.Command) []remote.Reply {
+	if c.accord == nil || len(cmds) == 1 || !c.remote.OneNode() {
+		for i, ch := range changes {
+			c.tell(ch, &cmds[i])
+		}
+		return c.carryOut(ctx, cmds)
+	}
+	var encoded []string
+	var told []int // of changes, by the place in encoded
+	for i, ch := range changes {
+		if ch.told = 0; cmds[i].Op == remote.Swap { // which may not take effect: then there is nothing to tell
+			c.tell(ch, &cmds[i])
+			continue
+		}
+		encoded, told = append(encoded, c.encoded(ch.rk)), append(told, i)
+	}
+	common := revoke.TellOf(c.accord.Outbox, c.names, encoded)
+	replies := c.carryOut(ctx, append(cmds, common.Posts...))
+	common.Settle(replies[len(changes):], func(j int, open uint64, err error) {
+		i := told[j]
+		changes[i].told = open
+		replies[i].Err = cmp.Or(replies[i].Err, err)
+	})
+	return replies[:len(changes)]
 }
 
 // settle brings everything in line with the outcome of a change: took, if there was no

@@ -111,6 +111,21 @@ func (o *Outbox) GiveUp(numbers ...uint64) {
 	}
 }
 
+// Split is [Outbox.Failed] for a number that told of several things, which will be told
+// again one by one: each gets a number of its own, which is as open, and n is given up.
+func (o *Outbox) Split(n uint64, into int) []uint64 {
+	numbers := make([]uint64, into)
+	o.mu.Lock()
+	for i := range numbers {
+		o.last++
+		numbers[i] = o.last
+		o.failLocked(o.last, true)
+	}
+	o.mu.Unlock()
+	o.GiveUp(n)
+	return numbers
+}
+
 // failLocked remembers n as failed. When there are too many it forgets the older
 // half: it lifts low, up to which no echo is skipped any more; and what was open
 // counts as given up without being listed, so that receivers that have not heard it

@@ -206,7 +206,7 @@ func TestTheOutboxAgainstAModel(t *testing.T) {
 			if r.IntN(2) == 0 {
 				n = uint64(max(len(model)-1-r.IntN(8), 0))
 			}
-			switch r.IntN(6) {
+			switch r.IntN(7) {
 			case 0, 1:
 				model = append(model, inFlight)
 				if got := o.Begin(); got != uint64(len(model)-1) {
@@ -230,6 +230,16 @@ func TestTheOutboxAgainstAModel(t *testing.T) {
 				if model[n] == inFlight || model[n] == failed {
 					model[n] = givenUp
 				}
+			case 6:
+				if model[n] != inFlight {
+					break
+				}
+				numbers := o.Split(n, 2)
+				if first := uint64(len(model)); len(numbers) != 2 || numbers[0] != first || numbers[1] != first+1 {
+					t.Fatalf("seed %d: Split gives %v after %d", seed, numbers, first-1)
+				}
+				model[n] = givenUp
+				model = append(model, failed, failed)
 			}
 			n = uint64(r.IntN(len(model) + 1))
 			if want := n > 0 && int(n) < len(model) && model[n] <= done; o.Own(n) != want {

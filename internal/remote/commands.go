@@ -106,7 +106,7 @@ func anyScripted(cmds []Command, split bool) bool {
 
 // tells reports whether the command has something to publish.
 func (c *Command) tells() bool {
-	return c.Tell.Channel != "" && c.Op != Get && c.Op != Head
+	return c.Tell.Channel != "" && c.Op != Get && c.Op != Head && c.Op != Post
 }
 
 // scripted reports whether the command runs a script. All that must compare do, and
@@ -150,6 +150,8 @@ func build(ctx context.Context, c *Command, ref reference, split bool) redis.Cmd
 		return redis.NewStatusCmd(ctx, "set", c.Key, c.Frame)
 	case Add:
 		return add(ctx, c, ref)
+	case Post:
+		return publish(ctx, c.Tell)
 	case Head:
 		return redis.NewStringCmd(ctx, "getrange", c.Key, 0, HeadLen-1)
 	case Delete:

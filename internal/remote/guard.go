@@ -47,6 +47,7 @@ type Guard struct {
 
 	breaker *breaker // nil: none
 	reads   together
+	others  together // what is no read
 
 	mu      sync.RWMutex
 	closed  bool
@@ -60,6 +61,7 @@ func NewGuard(store Store, timeout time.Duration) *Guard {
 		g.prompt = p.Prompt()
 	}
 	g.reads.init(g)
+	g.others.init(g)
 	return g
 }
 
@@ -92,8 +94,8 @@ func (g *Guard) Do(ctx context.Context, cmds []Command) []Reply {
 	start := time.Now()
 	var replies []Reply
 	var err error
-	if g.reads.takes(cmds) {
-		replies, err = g.reads.do(ctx, cmds)
+	if t := g.company(cmds); t != nil {
+		replies, err = t.do(ctx, cmds)
 	} else {
 		replies, err = g.do(ctx, cmds)
 	}
@@ -153,6 +155,13 @@ func ask[T any](g *Guard, ctx context.Context, op, key string, keys int, f func(
 		g.Observe(ctx, op, keys, time.Since(start), observed)
 	}
 	return val, err
+}
+
+// OneNode reports whether there is one node, which carries out the commands of a call in
+// their order, so that a [Post] may stand behind them.
+func (g *Guard) OneNode() bool {
+	s, ok := g.store.(interface{ OneNode() bool })
+	return ok && s.OneNode()
 }
 
 // Connections counts the connections that were made; see [Redis.Connections]. It is 0 for

@@ -41,12 +41,12 @@ func TestLineageStays(t *testing.T) {
 			own.Ping(ctx) // may be what notices that the connection is gone
 			return own.Ping(ctx).Err()
 		},
-		"CONFIG SET":      func() error { return hand.ConfigSet(ctx, "maxmemory", "100mb").Err() },
-		"writes":          func() error { return hand.Set(ctx, "k", "v", 0).Err() },
-		"SAVE":            func() error { return hand.Save(ctx).Err() },
-		"BGREWRITEAOF":    func() error { return hand.BgRewriteAOF(ctx).Err() },
-		"FLUSHALL":        func() error { return hand.FlushAll(ctx).Err() },
-		"SCRIPT FLUSH":    func() error { return hand.ScriptFlush(ctx).Err() },
+		"CONFIG SET":   func() error { return hand.ConfigSet(ctx, "maxmemory", "100mb").Err() },
+		"writes":       func() error { return hand.Set(ctx, "k", "v", 0).Err() },
+		"SAVE":         func() error { return hand.Save(ctx).Err() },
+		"BGREWRITEAOF": func() error { return hand.BgRewriteAOF(ctx).Err() },
+		"FLUSHALL":     func() error { return hand.FlushAll(ctx).Err() },
+		"SCRIPT FLUSH": func() error { return hand.ScriptFlush(ctx).Err() },
 	} {
 		if err := do(); err != nil {
 			t.Fatalf("%s: %v", name, err)

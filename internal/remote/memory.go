@@ -102,7 +102,7 @@ func (m *Memory) Do(ctx context.Context, cmds []Command) []Reply {
 			continue
 		}
 		replies[i] = m.doLocked(c)
-		if replies[i].OK && c.tells() {
+		if replies[i].OK && (c.tells() || c.Op == Post) {
 			m.publishLocked(c.Tell)
 		}
 		if c.Op == Get && len(cmds) > 1 {
@@ -111,6 +111,9 @@ func (m *Memory) Do(ctx context.Context, cmds []Command) []Reply {
 	}
 	return replies
 }
+
+// OneNode says that there is one; see [Guard.OneNode].
+func (m *Memory) OneNode() bool { return true }
 
 func (m *Memory) doLocked(c *Command) Reply {
 	rec := m.recordLocked(c.Key)

@@ -187,10 +187,13 @@ func (s *Redis) Do(ctx context.Context, cmds []Command) []Reply {
 }
 
 func (s *Redis) one(ctx context.Context, c *Command, r *Reply) {
-	if r.Err = c.check(); r.Err != nil {
+	split := s.split()
+	if r.Err = c.check(); r.Err == nil && split && c.Op == Post {
+		r.Err = errManyNodes
+	}
+	if r.Err != nil {
 		return
 	}
-	split := s.split()
 	cmd := build(ctx, c, byHash, split)
 	if c.publishesBehind(split) {
 		told := publish(ctx, c.Tell)
@@ -215,6 +218,12 @@ func (s *Redis) one(ctx context.Context, c *Command, r *Reply) {
 // split reports whether a pipeline may go to several nodes.
 func (s *Redis) split() bool { return s.single == nil }
 
+// OneNode reports whether all commands of a call go to one node, in their order.
+func (s *Redis) OneNode() bool { return !s.split() }
+
+// errManyNodes is a mistake of the caller.
+var errManyNodes = errors.New("remote: a message behind commands that go to several nodes")
+
 func (s *Redis) many(ctx context.Context, cmds []Command, replies []Reply) {
 	sent := make([]redis.Cmder, len(cmds)) // nil: refused, or a part of an mget
 	out := make([]redis.Cmder, 0, len(cmds))
@@ -229,7 +238,10 @@ func (s *Redis) many(ctx context.Context, cmds []Command, replies []Reply) {
 			i += n
 			continue
 		}
-		if replies[i].Err = cmds[i].check(); replies[i].Err == nil {
+		if replies[i].Err = cmds[i].check(); replies[i].Err == nil && split && cmds[i].Op == Post {
+			replies[i].Err = errManyNodes
+		}
+		if replies[i].Err == nil {
 			sent[i] = build(ctx, &cmds[i], refs.of(i), split)
 			out = append(out, sent[i])
 			if cmds[i].publishesBehind(split) {

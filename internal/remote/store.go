@@ -116,9 +116,13 @@ const (
 	// that, if it is more; 0 leaves it. Reply: OK if it did. A repeated attempt
 	// recognises its own seal.
 	Reseal
+	// Post publishes Tell behind the commands before it in the same call, so that it
+	// can't overtake what they do on its way to a reader. Only where there is one node;
+	// see Guard.OneNode. It has no key. Reply: OK.
+	Post
 )
 
-var opNames = [...]string{Get: "get", Set: "set", Add: "add", Swap: "swap", Delete: "delete", Release: "release", Extend: "extend", Head: "head", Reseal: "reseal"}
+var opNames = [...]string{Get: "get", Set: "set", Add: "add", Swap: "swap", Delete: "delete", Release: "release", Extend: "extend", Head: "head", Reseal: "reseal", Post: "publish"}
 
 // SealLen and HeadLen are lengths of parts of a record that stand at its
 // beginning: what Reseal replaces, and what Head reads. They equal those of package
@@ -155,7 +159,8 @@ type Command struct {
 // Set or Delete it is published in any case, unless the command itself fails; after Add, Swap, Release, Extend and
 // Reseal only if they answer OK (of an attempt that the client library repeats, the
 // message may be published twice). If it can't be published, the Reply has an Err
-// although the effect is there. With Get and Head it means nothing.
+// although the effect is there. With Get and Head it means nothing. One message for many
+// commands is a [Post] behind them.
 type Tell struct {
 	Channel string // "": tell nobody
 	Message string
@@ -165,6 +170,10 @@ type Tell struct {
 func (c *Command) check() error {
 	switch c.Op {
 	case Get, Delete, Release, Head:
+	case Post:
+		if c.Tell.Channel == "" {
+			return fmt.Errorf("remote: %v to no channel", c.Op)
+		}
 	case Reseal:
 		if len(c.Frame) != SealLen {
 			return fmt.Errorf("remote: %v with %d bytes", c.Op, len(c.Frame))

@@ -8,12 +8,16 @@ import (
 	"time"
 )
 
-// Small reads that come at about the same time share a round trip: group commit. Who
-// finds nothing under way sends at once, alone and as if there were no others. Who comes
-// while a round trip is under way joins those who wait for its end, and goes with them in
-// the next one. No timer decides when to send, so that nobody waits for others who may
-// not come; under load the round trips fill up by themselves, and what a read costs falls
-// to the part of it that can't be shared.
+// Small operations that come at about the same time share a round trip: group commit.
+// Who finds nothing under way sends at once, alone and as if there were no others. Who
+// comes while a round trip is under way joins those who wait for its end, and goes with
+// them in the next one. No timer decides when to send, so that nobody waits for others
+// who may not come; under load the round trips fill up by themselves, and what an
+// operation costs falls to the part of it that can't be shared.
+//
+// Reads and what changes keys do so apart from each other: no read waits for somebody's
+// large value on its way to Redis. Nothing is said of the order of operations of callers
+// who do not wait for each other, so that none is lost.
 //
 // One round trip at a time is best where a round trip is mostly work. Where it is mostly
 // distance, several are under way, as many as the shortest one lately suggests. One that
@@ -26,12 +30,14 @@ import (
 // is.
 
 const (
-	// togetherMost is how many commands a read has at most that goes with others. A
+	// togetherMost is how many commands an operation has at most that goes with others. A
 	// larger one is a batch by itself.
 	togetherMost = 4
-	// tripMost is how many commands go in one round trip. More would save little, and
+	// tripMost is how many commands go in one round trip, and tripBytes how large what
+	// they store may be together, but for the first of them. More would save little, and
 	// the first would wait for the last.
-	tripMost = 256
+	tripMost  = 256
+	tripBytes = 256 << 10
 	// perTrip is the time that a round trip takes if it is mostly work: for each such
 	// part of the shortest one, one more may be under way, up to tripsMost.
 	perTrip   = 200 * time.Microsecond
@@ -40,7 +46,7 @@ const (
 	tooLong = 10 * time.Millisecond
 )
 
-// together are the reads of a Guard.
+// together are the reads of a Guard, or its other commands.
 type together struct {
 	guard    *Guard
 	endpoint func(key string) string // nil: there is but one
@@ -66,17 +72,24 @@ func (t *together) init(g *Guard) {
 	t.lines = map[string]*line{}
 }
 
-// takes reports whether a read is one that may go with others.
-func (t *together) takes(cmds []Command) bool {
+// company returns those that commands may go with, nil if they go alone.
+func (g *Guard) company(cmds []Command) *together {
 	if len(cmds) > togetherMost {
-		return false
+		return nil
 	}
+	reads := 0
 	for i := range cmds {
-		if cmds[i].Op != Get {
-			return false
+		if cmds[i].Op == Get {
+			reads++
 		}
 	}
-	return true
+	switch reads {
+	case len(cmds):
+		return &g.reads
+	case 0:
+		return &g.others
+	}
+	return nil
 }
 
 // line is what is under way to one endpoint, and what waits.
@@ -94,6 +107,7 @@ type trip struct {
 	line   *line
 	ctx    context.Context // that of its first caller, without its end
 	cmds   []Command
+	bytes  int           // of what they store
 	shared int           // the place of the command that all may share, -1: there is none
 	done   chan struct{} // closed after what follows is written
 
@@ -113,7 +127,7 @@ type lead struct {
 	lot int
 }
 
-// do is Guard.do for reads.
+// do is Guard.do for what goes together.
 func (t *together) do(ctx context.Context, cmds []Command) ([]Reply, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -226,7 +240,7 @@ func (l *line) join(ctx context.Context, cmds []Command, seats []seat, now time.
 		return l.lot, true, nil
 	}
 	var tr *trip
-	if n := len(l.waiting); n > 0 && len(l.waiting[n-1].cmds) <= tripMost-len(cmds) {
+	if n := len(l.waiting); n > 0 && l.waiting[n-1].hasRoom(cmds) {
 		tr = l.waiting[n-1]
 	} else {
 		tr = &trip{line: l, ctx: context.WithoutCancel(ctx), shared: -1, done: make(chan struct{})}
@@ -267,11 +281,20 @@ func (l *line) hurry(tr *trip) (next *trip, lot int, in time.Duration) {
 	return l.nextLocked(), l.lot, tooLong
 }
 
+func (tr *trip) hasRoom(cmds []Command) bool {
+	bytes := tr.bytes
+	for i := range cmds {
+		bytes += len(cmds[i].Frame)
+	}
+	return len(tr.cmds) <= tripMost-len(cmds) && bytes <= tripBytes
+}
+
 func (tr *trip) add(c *Command) seat {
 	if c.Shared && tr.shared >= 0 && tr.cmds[tr.shared].Key == c.Key {
 		return seat{tr, tr.shared}
 	}
 	tr.cmds = append(tr.cmds, *c)
+	tr.bytes += len(c.Frame)
 	at := len(tr.cmds) - 1
 	if c.Shared {
 		tr.shared = at

@@ -399,3 +399,70 @@ func TestWhatWasSentAMomentAgoIsNotWrittenOff(t *testing.T) {
 		}
 	})
 }
+
+// What changes keys goes together as well, but not with reads: neither waits for the
+// other. Each caller gets its own answer.
+func TestChangesThatComeMeanwhileGoTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &trips{Memory: inStore("k1", "k2"), before: slow(5 * time.Millisecond)}
+		g := NewGuard(s, time.Second)
+		defer g.Close()
+		var wg sync.WaitGroup
+		change := func(c Command, ok bool) {
+			wg.Go(func() {
+				if r := g.Do(t.Context(), []Command{c})[0]; r.Err != nil || r.OK != ok {
+					t.Errorf("%v of %s: %+v", c.Op, c.Key, r)
+				}
+			})
+		}
+		start := time.Now()
+		change(Command{Op: Set, Key: "first", Frame: []byte("1")}, true)
+		synctest.Wait()
+		change(Command{Op: Set, Key: "second", Frame: []byte("2")}, true)
+		change(Command{Op: Add, Key: "k1", Frame: []byte("no")}, false)
+		change(Command{Op: Delete, Key: "k2"}, true)
+		change(Command{Op: Release, Key: "k1", Seen: SeenToken([]byte("something else"))}, false)
+		wg.Go(func() {
+			if err := checkGet(g, t.Context(), "k1"); err != nil {
+				t.Error(err)
+			}
+			if took := time.Since(start); took != 5*time.Millisecond {
+				t.Errorf("the read took %v: it has waited", took)
+			}
+		})
+		wg.Wait()
+		if took := time.Since(start); took != 10*time.Millisecond {
+			t.Errorf("took %v, want two round trips", took)
+		}
+		if got := fmt.Sprint(s.sizes); got != "[1 1 4]" {
+			t.Errorf("round trips of %s, want 1, the read, and 4", got)
+		}
+		for key, want := range map[string]string{"first": "1", "second": "2", "k1": "value of k1", "k2": ""} {
+			if rec, err := g.Get(t.Context(), key); err != nil || string(rec.Raw) != want {
+				t.Errorf("%s: %q, %v", key, rec.Raw, err)
+			}
+		}
+	})
+}
+
+func TestWhatIsStoredTogetherIsNotTooLarge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &trips{Memory: NewMemory(), before: slow(5 * time.Millisecond)}
+		g := NewGuard(s, time.Second)
+		defer g.Close()
+		var wg sync.WaitGroup
+		for i, size := range []int{1, tripBytes/2 + 1, tripBytes / 2, 3 * tripBytes, 1, 1} {
+			wg.Go(func() {
+				r := g.Do(t.Context(), []Command{{Op: Set, Key: fmt.Sprint(i), Frame: make([]byte, size)}})[0]
+				if r.Err != nil || !r.OK {
+					t.Errorf("%d bytes: %+v", size, r)
+				}
+			})
+			synctest.Wait()
+		}
+		wg.Wait()
+		if got := fmt.Sprint(s.sizes); got != "[1 1 1 1 2]" {
+			t.Errorf("round trips of %s", got)
+		}
+	})
+}

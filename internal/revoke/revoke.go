@@ -65,6 +65,48 @@ func Tell(out *notice.Outbox, names remote.Names, kind notice.Kind, keys ...stri
 	return remote.Tell{Channel: names.Channel, Message: string(n.Append(nil))}, n.Number
 }
 
+// keysPerNotice is how many keys one notice tells of.
+const keysPerNotice = 64
+
+// Common are the notices for keys that are told of in common, behind the commands that
+// change them. That is one message for many keys, where one for each would cost as much
+// as the commands themselves. They need a store of one node; see remote.Guard.OneNode.
+type Common struct {
+	Posts []remote.Command
+
+	out     *notice.Outbox
+	numbers []uint64
+	keys    int
+}
+
+// TellOf returns the notices for keys, given by their encodings.
+func TellOf(out *notice.Outbox, names remote.Names, encoded []string) Common {
+	c := Common{out: out, keys: len(encoded)}
+	for len(encoded) > 0 {
+		some := encoded[:min(len(encoded), keysPerNotice)]
+		encoded = encoded[len(some):]
+		tell, number := Tell(out, names, notice.Dropped, some...)
+		c.Posts, c.numbers = append(c.Posts, remote.Command{Op: remote.Post, Tell: tell}), append(c.numbers, number)
+	}
+	return c
+}
+
+// Settle says to the outbox what became of the notices, by the replies to Posts. For each
+// key that may not have been told of it calls failed, with its place among the keys and
+// a number that is open.
+func (c *Common) Settle(replies []remote.Reply, failed func(i int, open uint64, err error)) {
+	for j, reply := range replies {
+		if reply.Err == nil {
+			c.out.Done(c.numbers[j])
+			continue
+		}
+		from := j * keysPerNotice
+		for i, n := range c.out.Split(c.numbers[j], min(keysPerNotice, c.keys-from)) {
+			failed(from+i, n, reply.Err)
+		}
+	}
+}
+
 // settle says to the outbox what became of a notice that went with a command.
 // published is meant for err == nil.
 func (r *Revoker) settle(n uint64, published bool, err error) {
@@ -101,6 +143,10 @@ func (r *Revoker) Keys(ctx context.Context, encoded []string) []Outcome {
 }
 
 func (r *Revoker) remove(ctx context.Context, encoded []string, out []Outcome) {
+	if len(encoded) > 1 && r.Store.OneNode() {
+		r.removeMany(ctx, encoded, out)
+		return
+	}
 	cmds := make([]remote.Command, len(encoded))
 	numbers := make([]uint64, len(encoded))
 	for i, enc := range encoded {
@@ -114,6 +160,21 @@ func (r *Revoker) remove(ctx context.Context, encoded []string, out []Outcome) {
 			out[i].Open = numbers[i]
 		}
 	}
+}
+
+func (r *Revoker) removeMany(ctx context.Context, encoded []string, out []Outcome) {
+	cmds := make([]remote.Command, len(encoded))
+	for i, enc := range encoded {
+		cmds[i] = remote.Command{Op: remote.Delete, Key: r.Names.Data + enc}
+	}
+	common := TellOf(r.Outbox, r.Names, encoded)
+	replies := r.Store.Do(ctx, append(cmds, common.Posts...))
+	for i := range out {
+		out[i].Found, out[i].Err = true, replies[i].Err
+	}
+	common.Settle(replies[len(out):], func(i int, open uint64, err error) {
+		out[i].Err, out[i].Open = cmp.Or(out[i].Err, err), open
+	})
 }
 
 // rewrite revokes what stays in Redis for a while: look, and change exactly what was
