@@ -73,8 +73,11 @@ func TestARedisThatComesBackEmptyIsNoStampede(t *testing.T) {
 	}
 	cold.Store(true)
 	var all sync.WaitGroup
-	for _, c := range caches {
+	for i, c := range caches {
 		for k := range keys {
+			if k%3 == 1-i {
+				continue // the other one's alone: whoever is faster must not have them all
+			}
 			for range callers {
 				all.Go(func() { get(c, fmt.Sprint(k)) })
 			}

@@ -229,10 +229,19 @@ func (p *process) check(t *testing.T) {
 // Two processes share a Redis. Many goroutines do everything there is to do, and every
 // counter is exactly what they did.
 func TestCountersAreExactlyWhatHappened(t *testing.T) {
+	for _, hunches := range []bool{false, true} { // whether every read expects a miss
+		t.Run(fmt.Sprint("hunches ", hunches), func(t *testing.T) { countersAreExact(t, hunches) })
+	}
+}
+
+func countersAreExact(t *testing.T, hunches bool) {
 	const workers, waiters = 24, 8
 	synctest.Test(t, func(t *testing.T) {
 		store := remote.NewMemory()
 		a, b := newProcess(t, store), newProcess(t, store)
+		if hunches {
+			a.hunch.after, b.hunch.after = 0, 0
+		}
 		for _, p := range []*process{a, b} { // both hear before anything happens
 			_, err := p.Peek(t.Context(), "nothing")
 			p.want("Peek", err, ErrMiss)

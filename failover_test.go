@@ -2,6 +2,9 @@ package cache_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -35,14 +38,21 @@ func replicated(masters func() []*redis.Client) func() bool {
 }
 
 // through runs a failover while one node writes and another reads.
-func through(t *testing.T, connect func() redis.UniversalClient, transport string, noted func() bool, failover func()) {
+// moved returns nil for a client that speaks to the new masters.
+func through(t *testing.T, connect func() redis.UniversalClient, transport string, noted func() bool, failover func(), moved func(redis.UniversalClient) error) {
 	t.Helper()
 	w := newWorld(t)
-	a, b := w.node(connect(), transports[transport]...), w.node(connect(), transports[transport]...)
+	of := [2]redis.UniversalClient{connect(), connect()}
+	a, b := w.node(of[0], transports[transport]...), w.node(of[1], transports[transport]...)
 	stop := w.live(a, map[string]*cache.Cache[string, int64]{"the other": b}, noted)
 	defer stop()
 	pause(t.Context(), 500*time.Millisecond)
 	failover()
+	// While a client goes on with a master that is none any more, what it is told there is
+	// lost: for as long as that is remembered, it is told again.
+	for _, rdb := range of {
+		awaits(t, "the clients to be elsewhere", func() error { return moved(rdb) })
+	}
 	pause(t.Context(), time.Second)
 	stop()
 	w.settle(a, b)
@@ -76,6 +86,12 @@ func TestSentinelFailovers(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
+			}, func(rdb redis.UniversalClient) error {
+				info, err := rdb.Info(t.Context(), "server").Result()
+				if port := fmt.Sprintf("tcp_port:%d\r\n", st.Master.Port()); err == nil && !strings.Contains(info, port) {
+					err = errors.New("it speaks to another one")
+				}
+				return err
 			})
 		})
 	})
@@ -94,6 +110,6 @@ func TestClusterFailovers(t *testing.T) {
 			c.Failover(t, 0)
 			c.Nodes[1].Kill()
 			c.Failover(t, 1)
-		})
+		}, func(rdb redis.UniversalClient) error { return nil }) // a node that is none any more says so at once
 	})
 }

@@ -115,7 +115,7 @@ func (c *Cache[K, V]) lead(ctx context.Context, j *job[K, V], o *callOptions, ls
 	watch := c.watch(ls)
 	defer watch.Close()
 	for pause := pollFirst; ; pause = min(2*pause, pollMost) {
-		c.acquire(ctx, o, ls)
+		again := c.acquire(ctx, o, ls)
 		var ready, others []*loading[K, V]
 		for _, l := range ls {
 			switch {
@@ -133,6 +133,9 @@ func (c *Cache[K, V]) lead(ctx context.Context, j *job[K, V], o *callOptions, ls
 		if len(others) == 0 {
 			return
 		}
+		if ls = others; again {
+			continue
+		}
 		if err := c.await(ctx, watch, pause); err != nil {
 			for _, l := range others {
 				if !o.refresh {
@@ -142,7 +145,6 @@ func (c *Cache[K, V]) lead(ctx context.Context, j *job[K, V], o *callOptions, ls
 			}
 			return
 		}
-		ls = others
 	}
 }
 

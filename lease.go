@@ -13,11 +13,11 @@ import (
 )
 
 // acquire tries to get a lease for each key, and answers those that have a value
-// by now.
-func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*loading[K, V]) {
+// by now. It reports whether to try again at once, for those that still wait.
+func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*loading[K, V]) (again bool) {
 	if c.remote == nil {
 		c.acquireLocal(ctx, o, ls)
-		return
+		return false
 	}
 	cmds := make([]remote.Command, 0, len(ls))
 	asked := make([]*loading[K, V], 0, len(ls))
@@ -31,7 +31,16 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*loading
 	}
 	if len(asked) == 0 {
 		c.unheld(o, ls)
-		return
+		return false
+	}
+	// What Redis has is believed for no other reason than in a read.
+	c.accord.Redialed()
+	if err := c.accord.Reconcile(ctx); err != nil {
+		for _, l := range asked {
+			l.state, l.why = fillNone, err
+		}
+		c.unheld(o, ls)
+		return false
 	}
 	// The logical time and the fences are those from before the lease, and so from
 	// before the load.
@@ -51,7 +60,9 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*loading
 	// Whoever still waits: a lease that was granted, and that nobody knows of, would hold
 	// up others until its end.
 	whole := context.WithoutCancel(ctx)
-	for i, reply := range c.carryOut(whole, cmds) {
+	replies := c.carryOut(whole, cmds)
+	redialed := c.accord.Redialed()
+	for i, reply := range replies {
 		l := asked[i]
 		switch {
 		case o.unseen && !reply.OK:
@@ -62,6 +73,8 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*loading
 			l.state, l.why = fillNone, reply.Err
 		case reply.OK:
 			l.hold(cmds[i])
+		case redialed:
+			again = true
 		default:
 			switch c.takeSeen(ctx, o, l, reply.Record, at) {
 			case replaceIt:
@@ -92,6 +105,7 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*loading
 			}
 		}
 	}
+	return again
 }
 
 // unheld gives up loads that were asked for by a hunch, unless they have got a lease.

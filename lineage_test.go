@@ -70,11 +70,23 @@ func TestAnotherServerInTheSamePlace(t *testing.T) {
 	for name, c := range map[string]struct {
 		before func(ctx context.Context, a *Cache[string, string], store *remote.Memory, net *wire)
 		after  func(store *remote.Memory, net *wire)
-		late   bool // the first look is answered while the write's acknowledgement is on its way
-		epoch  bool // goes back as well
+		then   func(ctx context.Context, a *Cache[string, string]) // before a is read
+		late   bool                                                // the first look is answered while the write's acknowledgement is on its way
+		epoch  bool                                                // goes back as well
 	}{
 		"another lineage": {
 			after: func(store *remote.Memory, net *wire) { store.Succeed(); net.redial() },
+		},
+		// Whoever comes first makes the connection; those who read come later.
+		"a write makes the connection": {
+			after: func(store *remote.Memory, net *wire) { store.Succeed(); net.redial() },
+			then:  func(ctx context.Context, a *Cache[string, string]) { _ = a.Set(ctx, "other", "v") },
+		},
+		"so does a load, which waits for another one": {
+			after: func(store *remote.Memory, net *wire) { store.Succeed(); net.redial() },
+			then: func(ctx context.Context, a *Cache[string, string]) {
+				_, _ = a.GetOrLoad(ctx, "else", func(context.Context, string) (string, error) { return "v", nil }, MaxAge(0))
+			},
 		},
 		"it can't be asked": {
 			after: func(_ *remote.Memory, net *wire) { net.lose("lineage"); net.redial() },
@@ -139,6 +151,9 @@ func TestAnotherServerInTheSamePlace(t *testing.T) {
 					}
 				}
 				c.after(store, net)
+				if c.then != nil {
+					c.then(ctx, a)
+				}
 				for range 2 {
 					if v, err := a.Get(ctx, "k", SkipLocal()); v == "v1" {
 						t.Errorf("%q, %v", v, err)
@@ -147,4 +162,35 @@ func TestAnotherServerInTheSamePlace(t *testing.T) {
 			})
 		})
 	}
+}
+
+// An invalidation is lost with the server that acknowledged it, and what comes back is
+// hardly older: it was stored a moment before.
+func TestALostInvalidationOfWhatWasJustStored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		store := remote.NewMemory()
+		a, net := onWire(t, store, Source[string, string]{}, WithTransport(invalidate.NoTransport()))
+		if _, err := a.Get(ctx, "k"); !errors.Is(err, ErrMiss) { // who Redis is, is known
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if err := a.Set(ctx, "k", "old"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Millisecond)
+		key := a.RedisKey("k")
+		old := store.Do(ctx, []remote.Command{{Op: remote.Get, Key: key}})[0].Record
+		if err := a.Invalidate(ctx, "k"); err != nil {
+			t.Fatal(err)
+		}
+		store.Do(ctx, []remote.Command{{Op: remote.Set, Key: key, Frame: old.Raw}})
+		store.Succeed()
+		net.redial()
+		for range 2 {
+			if v, err := a.Get(ctx, "k"); !errors.Is(err, ErrMiss) {
+				t.Errorf("%q, %v", v, err)
+			}
+		}
+	})
 }

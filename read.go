@@ -309,6 +309,7 @@ func (c *Cache[K, V]) ask(ctx context.Context, cmds []remote.Command) (_ []remot
 	n := len(cmds)
 	for try := 1; ; try++ {
 		again = try > 1
+		c.accord.Redialed() // whoever made a connection: it may have been a write
 		if err := c.accord.Reconcile(ctx); err != nil {
 			replies := make([]remote.Reply, n)
 			for i := range replies {
@@ -318,7 +319,6 @@ func (c *Cache[K, V]) ask(ctx context.Context, cmds []remote.Command) (_ []remot
 		}
 		var replies []remote.Reply
 		var err error
-		before := c.accord.Connections()
 		if c.accord.Hearing(local.Now()) {
 			replies = c.remote.Do(ctx, cmds)
 		} else {
@@ -329,8 +329,7 @@ func (c *Cache[K, V]) ask(ctx context.Context, cmds []remote.Command) (_ []remot
 			replies = c.remote.Do(ctx, append(cmds[:n], remote.Command{Op: remote.Get, Key: c.names.Epoch, Shared: true}))
 			err = c.accord.EndLook(ctx, look, replies[n])
 		}
-		if before != 0 && c.accord.Connections() != before {
-			c.accord.Suspect()
+		if c.accord.Redialed() {
 			err = accord.ErrSuspect
 		}
 		if err == accord.ErrSuspect && !again {

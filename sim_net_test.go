@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -141,6 +142,8 @@ func (n *simNet) lost(ctx context.Context, d *dice) error {
 	return errLost
 }
 
+func (n *simNet) OneNode() bool { return n.w.single }
+
 func (n *simNet) Do(ctx context.Context, cmds []remote.Command) []remote.Reply {
 	replies := make([]remote.Reply, len(cmds))
 	d := n.draw(cmds[0].Op.String(), cmds[0].Key)
@@ -149,7 +152,11 @@ func (n *simNet) Do(ctx context.Context, cmds []remote.Command) []remote.Reply {
 		if together {
 			copy(replies, n.Memory.Do(ctx, cmds))
 		} else {
-			for _, i := range d.perm(len(cmds)) { // as different nodes of a cluster do
+			order := d.perm(len(cmds)) // as different nodes of a cluster do
+			if n.w.single {
+				slices.Sort(order)
+			}
+			for _, i := range order {
 				replies[i] = n.Memory.Do(ctx, cmds[i:i+1])[0]
 				if len(cmds) > 1 {
 					time.Sleep(d.upTo(mostLatency))

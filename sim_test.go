@@ -88,6 +88,7 @@ func simulate(t *testing.T, seed uint64) *world {
 	if w.policy.Mode == revoke.Delayed {
 		w.policy.Delay = 100 * time.Millisecond
 	}
+	w.single = rng.IntN(2) == 0
 	w.calms = []int{1, 5, 40}[rng.IntN(3)]
 	for _, k := range simKeys {
 		w.regs[k] = &register{key: k, alone: make(chan struct{}, 1), version: 1, ghosts: map[int]time.Duration{}, loads: map[int]time.Duration{}}

@@ -80,6 +80,9 @@ func (w *world) startNode() *simNode {
 		w.t.Fatal(err)
 	}
 	n.c = c
+	if n.w.draw("hunch", strconv.Itoa(id)).one(2) {
+		c.hunch.after = 0 // it always expects to find nothing
+	}
 	w.log("node %d: transport %d, local tier %v", id, n.transport, n.local)
 	return n
 }
@@ -268,15 +271,19 @@ func (n *simWorker) change(ctx context.Context, key string) {
 	version := r.next()
 	v := value(key, version)
 	what, delayed, tried := "", false, ctx.Err() == nil
+	keys := []string{key}
+	if n.one(3) {
+		keys = append(keys, "beside") // of which others are told in common; nobody looks at it
+	}
 	switch kind := n.n(12); {
 	case key[0] == 's' && kind < 8 || kind == 0:
 		what, delayed = "invalidate", true
 		w.log("node %d: begins %s %s:%d", n.id, what, key, version)
-		err = n.c.Invalidate(ctx, key)
+		err = n.c.Invalidate(ctx, keys...)
 	case key[0] == 's' || kind == 1 || key[0] == 'w' && absentAt(key, version):
 		what = "delete"
 		w.log("node %d: begins %s %s:%d", n.id, what, key, version)
-		err = n.c.Delete(ctx, key)
+		err = n.c.Delete(ctx, keys...)
 	case kind == 2 && key[0] == 'c':
 		what = "set if absent"
 		w.log("node %d: begins %s %s:%d", n.id, what, key, version)
@@ -305,7 +312,11 @@ func (n *simWorker) change(ctx context.Context, key string) {
 	case kind < 8:
 		what = "set many"
 		w.log("node %d: begins %s %s:%d", n.id, what, key, version)
-		err = n.c.SetMany(ctx, map[string]string{key: v})
+		vals := map[string]string{}
+		for _, k := range keys {
+			vals[k] = v
+		}
+		err = n.c.SetMany(ctx, vals)
 	default:
 		what = "set"
 		w.log("node %d: begins %s %s:%d", n.id, what, key, version)

@@ -25,6 +25,7 @@ type world struct {
 	policy revoke.Policy
 	calms  int // of so many changes one is made: what is old shows only while nobody changes it again
 	store  *remote.Memory
+	single bool // of one node, which carries out commands in their order
 	began  time.Time
 	*dice                // of the world itself
 	calm   chan struct{} // closed: no faults any more

@@ -51,6 +51,14 @@ func (a *Accord) EndLook(ctx context.Context, l Look, reply remote.Reply) error 
 	return a.AskMarks(ctx, nil)
 }
 
+// lookNow asks for the logical clock alone. [Accord.AskMarks] would not do where it may
+// have gone back in time: that sets it right, and nobody else would see that it had.
+func (a *Accord) lookNow(ctx context.Context) error {
+	l := a.BeginLook()
+	rec, err := a.cfg.Guard.Get(ctx, a.cfg.Names.Epoch)
+	return a.EndLook(ctx, l, remote.Reply{Record: rec, Err: err})
+}
+
 func (a *Accord) learnEpoch(e remote.Epoch, redisNow int64, l Look) bool {
 	before := a.Ages.Known().Era
 	if !a.Ages.Learn(e, redisNow, l.asked, l.at) {
@@ -123,6 +131,11 @@ func (a *Accord) Stamp(ctx context.Context) (era uint64, stamp int64, err error)
 		return 0, 0, err
 	}
 	if !a.fresh(now()) {
+		// The clock is asked in the way that moves it on, so that it shows if Redis goes
+		// back to before the write that begins now.
+		if err := a.lookNow(ctx); err != nil && err != ErrSuspect {
+			return 0, 0, err
+		}
 		if err := a.AskMarks(ctx, nil); err != nil {
 			return 0, 0, err
 		}

@@ -79,6 +79,14 @@ func (l *lineage) asks(now int64, first bool) bool {
 	return now >= l.resume && !(first && (l.is != "" || l.refused))
 }
 
+// changed reports whether Redis was seen to be another one not long ago: what it has lost
+// then may have been acknowledged.
+func (l *lineage) changed(now int64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.since > now
+}
+
 func (l *lineage) learn(is string, err error, at int64) (safe int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

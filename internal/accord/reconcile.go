@@ -138,6 +138,9 @@ func (a *Accord) beginReconciling() *reconciling {
 func (a *Accord) reconcile() error {
 	ctx, cancel := context.WithTimeout(a.ctx, reconcileTime)
 	defer cancel()
+	if err := a.lookNow(ctx); err != nil && err != ErrSuspect {
+		return err
+	}
 	reasons, _ := a.suspicion.open()
 	backs, back := a.evidence.open() // later: each is raised before the suspicion
 	if err := a.AskMarks(ctx, nil); err != nil {
@@ -161,13 +164,22 @@ func (a *Accord) reconcile() error {
 	return nil
 }
 
-// Connections counts the connections to Redis, where this process has something to lose
-// by a new one: a server that was restarted between two operations shows in nothing else.
-func (a *Accord) Connections() uint64 {
+// Redialed reports whether connections to Redis were made since it was last called, for
+// whatever operation, and then raises a suspicion: a server that was restarted or replaced
+// between two operations shows in nothing else. Where this process has nothing to lose by
+// that, it reports that there were none.
+func (a *Accord) Redialed() bool {
 	if !a.recent.Any(now()) {
-		return 0
+		return false
 	}
-	return a.cfg.Guard.Connections()
+	n := a.cfg.Guard.Connections()
+	if n == a.dialed.Load() {
+		return false
+	}
+	// In this order: who finds it known must find the suspicion as well.
+	a.Suspect()
+	a.dialed.Store(n)
+	return true
 }
 
 // clear forgets all doubts: everything was invalidated.

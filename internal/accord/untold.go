@@ -108,6 +108,7 @@ func tagsAndPatterns(subjects []string) (tags, patterns []string) {
 // had acknowledged. What was sent after the time safe is not told: see look.
 func (a *Accord) tellRecentAgain(safe int64) {
 	told := a.recent.Since(now(), safe)
+	another := a.lineage.changed(now())
 	switch {
 	case told.All || told.Lost:
 		a.queue.AddAll(nil)
@@ -115,6 +116,7 @@ func (a *Accord) tellRecentAgain(safe int64) {
 		for _, it := range told.Items {
 			// What is to be told already is about something later.
 			if !a.queue.Has(it.Key) {
+				it.Acked = !another
 				a.doubted.add(it.Key)
 				a.queue.Add(it)
 			}

@@ -19,7 +19,7 @@ type Item struct {
 	At      int64    // Redis's clock when the write was attempted, µs; 0: unknown
 	Token   string   // head of the record that the write has stored, if it was; "": none
 	Numbers []uint64 // of the notices that are open because of it
-	Acked   bool     // Redis had acknowledged it: it is told again, in case that was lost
+	Acked   bool     // Redis had acknowledged it, and most likely knows: it is told again in case it does not
 }
 
 // Batch is a part of a [Queue] that is being told. Its Items may go back in several
