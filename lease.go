@@ -34,7 +34,6 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*loading
 		return false
 	}
 	// What Redis has is believed for no other reason than in a read.
-	c.accord.Redialed()
 	if err := c.accord.Reconcile(ctx); err != nil {
 		for _, l := range asked {
 			l.state, l.why = fillNone, err

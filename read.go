@@ -13,6 +13,7 @@ import (
 	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/remote"
 	"github.com/delqhi/cache/internal/stat"
+	"github.com/delqhi/cache/internal/stripe"
 	"github.com/delqhi/cache/metrics"
 )
 
@@ -61,7 +62,9 @@ func (c *Cache[K, V]) hit(key K) (v V, ok bool) {
 	if c.accord != nil && (!c.accord.Trusted(start) || c.accord.AnyDistrusted()) {
 		return v, false // the long way finds out what may be used
 	}
-	e, ok := c.local.Get(key, start)
+	ticket := stripe.Take()
+	defer stripe.Give(ticket)
+	e, ok := c.local.GetBy(ticket, key, start)
 	if !ok || e.Meta != nil && (e.Meta.Absent || e.Meta.Fresh != 0 || !c.lives(e.Meta, start)) || c.slidesLocally {
 		return v, false
 	}
@@ -70,7 +73,7 @@ func (c *Cache[K, V]) hit(key K) (v V, ok bool) {
 			return v, false
 		}
 	}
-	c.stats.localHit(start)
+	c.stats.localHit(ticket, start)
 	return v, true
 }
 
@@ -309,7 +312,6 @@ func (c *Cache[K, V]) ask(ctx context.Context, cmds []remote.Command) (_ []remot
 	n := len(cmds)
 	for try := 1; ; try++ {
 		again = try > 1
-		c.accord.Redialed() // whoever made a connection: it may have been a write
 		if err := c.accord.Reconcile(ctx); err != nil {
 			replies := make([]remote.Reply, n)
 			for i := range replies {

@@ -24,6 +24,8 @@ import (
 	"errors"
 	"runtime/debug"
 	"sync"
+
+	"github.com/delqhi/cache/internal/roomy"
 )
 
 // ErrAbandoned is the cause of the cancellation of work that nobody waits for.
@@ -257,6 +259,7 @@ func (g *Group[K, F, V]) Resolve(c *Call[K, F, V], v V, err error) {
 }
 
 func (g *Group[K, F, V]) run(ctx context.Context, w *work, mine []*Call[K, F, V], lead func(context.Context, []*Call[K, F, V])) {
+	roomy.Grow()
 	defer g.wg.Done()
 	defer g.end(w)
 	defer func() {

@@ -18,10 +18,10 @@ import (
 // thousand. The hash is seeded: nobody can choose keys that collide.
 type index[K comparable] struct {
 	seed    maphash.Seed
-	stripes [16]stripe[K]
+	buckets [16]bucket[K]
 }
 
-type stripe[K comparable] struct {
+type bucket[K comparable] struct {
 	mu sync.Mutex // guards what follows
 	// Each key is in one of the two. A set stays a set until it is empty, so that
 	// every step is O(1) whatever the number of keys.
@@ -32,8 +32,8 @@ type stripe[K comparable] struct {
 
 func newIndex[K comparable]() *index[K] {
 	x := &index[K]{seed: maphash.MakeSeed()}
-	for i := range x.stripes {
-		x.stripes[i].clearLocked()
+	for i := range x.buckets {
+		x.buckets[i].clearLocked()
 	}
 	return x
 }
@@ -46,8 +46,8 @@ func (x *index[K]) hash(encoded string) uint32 {
 	return uint32(maphash.String(x.seed, encoded))
 }
 
-func (x *index[K]) stripe(h uint32) *stripe[K] {
-	return &x.stripes[h%uint32(len(x.stripes))]
+func (x *index[K]) bucket(h uint32) *bucket[K] {
+	return &x.buckets[h%uint32(len(x.buckets))]
 }
 
 // add adds k, unless it is there.
@@ -55,7 +55,7 @@ func (x *index[K]) add(h uint32, k K) {
 	if x == nil {
 		return
 	}
-	s := x.stripe(h)
+	s := x.bucket(h)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if set, ok := s.many[h]; ok {
@@ -76,7 +76,7 @@ func (x *index[K]) remove(h uint32, k K) {
 	if x == nil {
 		return
 	}
-	s := x.stripe(h)
+	s := x.bucket(h)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if set, ok := s.many[h]; ok {
@@ -92,7 +92,7 @@ func (x *index[K]) remove(h uint32, k K) {
 
 // appendKeys appends the keys to dst: a copy, since locks of shards come first.
 func (x *index[K]) appendKeys(dst []K, h uint32) []K {
-	s := x.stripe(h)
+	s := x.bucket(h)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if first, ok := s.one[h]; ok {
@@ -109,15 +109,15 @@ func (x *index[K]) clear() {
 	if x == nil {
 		return
 	}
-	for i := range x.stripes {
-		s := &x.stripes[i]
+	for i := range x.buckets {
+		s := &x.buckets[i]
 		s.mu.Lock()
 		s.clearLocked()
 		s.mu.Unlock()
 	}
 }
 
-func (s *stripe[K]) clearLocked() {
+func (s *bucket[K]) clearLocked() {
 	s.one = map[uint32]K{}
 	s.many = map[uint32]map[K]struct{}{}
 }

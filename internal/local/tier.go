@@ -13,7 +13,7 @@
 // do so.
 //
 // Lock order: the shards' locks, in the order of the shards if more than one is
-// held, then one stripe's of the index. Nothing foreign runs under either: not
+// held, then one bucket's of the index. Nothing foreign runs under either: not
 // Config.Decode, nor the function given to Range.
 package local
 
@@ -21,11 +21,11 @@ import (
 	"errors"
 	"hash/maphash"
 	"reflect"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/delqhi/cache/internal/fence"
+	"github.com/delqhi/cache/internal/stripe"
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
@@ -88,17 +88,15 @@ type Tier[K comparable, V any] struct {
 	closed    atomic.Bool
 }
 
-// shard is an LRU and its lock. On a 64-bit machine, what a hit touches is one
-// cache line, which no other shard is in.
+// shard is an LRU and its lock. On a 64-bit machine it is a cache line, which a hit
+// reads.
 type shard[K comparable, V any] struct {
-	mu        sync.RWMutex // guards lru; a look-up that moves nothing takes it shared
+	mu        lock // guards lru; a look-up that moves nothing takes it shared
 	lru       *simplelru.LRU[K, *Entry[V]]
 	capacity  int // of lru, which is never asked to hold more: it would choose by itself what leaves
-	hits      atomic.Uint64
 	evictions atomic.Uint64
 	budget    int64 // of bytes, 0: none
 	bytes     int64 // what the entries count for; guarded by mu
-	_         [56]byte
 }
 
 const (
@@ -128,6 +126,7 @@ func New[K comparable, V any](cfg Config[K]) (*Tier[K, V], error) {
 	}
 	for i := range t.shards {
 		s := &t.shards[i]
+		s.mu = newLock()
 		s.capacity = cfg.Capacity / n
 		s.budget = cfg.Bytes / int64(n)
 		if i < cfg.Capacity%n {
@@ -175,13 +174,21 @@ func (t *Tier[K, V]) shard(k K) *shard[K, V] {
 // Get returns the entry of k, unless its deadline has passed at now. It neither
 // takes an exclusive lock nor allocates.
 func (t *Tier[K, V]) Get(k K, now int64) (*Entry[V], bool) {
+	ticket := stripe.Take()
+	defer stripe.Give(ticket)
+	return t.GetBy(ticket, k, now)
+}
+
+// GetBy is Get for who has a ticket.
+func (t *Tier[K, V]) GetBy(ticket *stripe.Ticket, k K, now int64) (*Entry[V], bool) {
 	s := t.shard(k)
-	s.mu.RLock()
+	mu := s.mu.reading(ticket)
+	mu.RLock()
 	// Peek reads the LRU's map and follows a pointer to the list's element, of
 	// which it reads the value; it touches neither the order nor any count. Any
 	// number of Peeks may so run at a time, and the lock keeps out all that writes.
 	e, ok := s.lru.Peek(k)
-	s.mu.RUnlock()
+	mu.RUnlock()
 	if !ok || now >= e.Deadline {
 		return nil, false
 	}
@@ -189,7 +196,6 @@ func (t *Tier[K, V]) Get(k K, now int64) (*Entry[V], bool) {
 	if !e.used.Load() {
 		e.used.Store(true)
 	}
-	s.hits.Add(1)
 	return e, true
 }
 
@@ -197,9 +203,17 @@ func (t *Tier[K, V]) Get(k K, now int64) (*Entry[V], bool) {
 // hit, and no use that would keep the entry.
 func (t *Tier[K, V]) Any(k K) (*Entry[V], bool) {
 	s := t.shard(k)
-	s.mu.RLock()
-	defer s.mu.RUnlock()
+	defer s.read()()
 	return s.lru.Peek(k)
+}
+
+// read locks for reading, and returns what ends that.
+func (s *shard[K, V]) read() (release func()) {
+	t := stripe.Take()
+	mu := s.mu.reading(t)
+	stripe.Give(t)
+	mu.RLock()
+	return mu.RUnlock
 }
 
 // Len returns how many entries are held, those past their deadline included.
@@ -207,9 +221,9 @@ func (t *Tier[K, V]) Len() int {
 	n := 0
 	for i := range t.shards {
 		s := &t.shards[i]
-		s.mu.RLock()
+		release := s.read()
 		n += s.lru.Len()
-		s.mu.RUnlock()
+		release()
 	}
 	return n
 }
@@ -219,18 +233,9 @@ func (t *Tier[K, V]) Bytes() int64 {
 	var n int64
 	for i := range t.shards {
 		s := &t.shards[i]
-		s.mu.RLock()
+		release := s.read()
 		n += s.bytes
-		s.mu.RUnlock()
-	}
-	return n
-}
-
-// Hits returns how many times Get has returned an entry.
-func (t *Tier[K, V]) Hits() uint64 {
-	var n uint64
-	for i := range t.shards {
-		n += t.shards[i].hits.Load()
+		release()
 	}
 	return n
 }
@@ -251,9 +256,9 @@ func (t *Tier[K, V]) Evictions() uint64 {
 func (t *Tier[K, V]) Range(f func(k K, e *Entry[V]) bool) {
 	for i := range t.shards {
 		s := &t.shards[i]
-		s.mu.RLock()
+		release := s.read()
 		keys, entries := s.lru.Keys(), s.lru.Values() // both from old to young
-		s.mu.RUnlock()
+		release()
 		for j, k := range keys {
 			if !f(k, entries[j]) {
 				return

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/delqhi/cache/internal/fence"
+	"github.com/delqhi/cache/internal/stripe"
 )
 
 type point struct{ X, Y int }
@@ -82,15 +83,15 @@ func TestNewRefusesWhatMakesNoTier(t *testing.T) {
 	}
 }
 
-func TestShardsAreOneCacheLineApart(t *testing.T) {
+func TestAShardIsACacheLine(t *testing.T) {
 	if strconv.IntSize != 64 {
 		t.Skip("the layout is made for 64 bits")
 	}
-	if n := reflect.TypeFor[shard[string, int]]().Size(); n != 128 {
+	if n := reflect.TypeFor[shard[string, int]]().Size(); n != 64 {
 		t.Errorf("a shard has %d bytes", n)
 	}
-	if n := reflect.TypeFor[stripe[string]]().Size(); n != 64 {
-		t.Errorf("a stripe has %d bytes", n)
+	if n := reflect.TypeFor[bucket[string]]().Size(); n != 64 {
+		t.Errorf("a bucket has %d bytes", n)
 	}
 }
 
@@ -139,20 +140,6 @@ func TestTheClockOnlyGoesForward(t *testing.T) {
 			}
 		}
 	})
-}
-
-func TestAHitIsWhatGetReturns(t *testing.T) {
-	tr, f := tier(t, 5000, whole)
-	put(tr, f, "k", 1)
-	tr.Put("over", "over", until(1, Now()), f.Token("over"))
-	for range 3 {
-		has(tr, "k")
-		has(tr, "over")
-		has(tr, "none")
-	}
-	if tr.Hits() != 3 {
-		t.Errorf("%d hits", tr.Hits())
-	}
 }
 
 func TestRangeGivesEveryEntryAndStopsWhenTold(t *testing.T) {
@@ -248,10 +235,13 @@ func TestAPanickingKeyLeavesNoLock(t *testing.T) {
 		attempt("Get", func() { tr.Get([]int{1}, Now()) })
 		attempt("Put", func() { tr.Put([]int{1}, "1", entry(1), f.Token("1")) })
 		for i := range tr.shards {
-			if !tr.shards[i].mu.TryLock() {
-				t.Fatalf("capacity %d: shard %d is locked", capacity, i)
+			for j := range tr.shards[i].mu.parts {
+				part := &tr.shards[i].mu.parts[j]
+				if !part.TryLock() {
+					t.Fatalf("capacity %d: shard %d is locked", capacity, i)
+				}
+				part.Unlock()
 			}
-			tr.shards[i].mu.Unlock()
 		}
 	}
 	type nested struct {
@@ -267,7 +257,10 @@ func TestHitsDoNotExcludeEachOther(t *testing.T) {
 	tr, f := tier(t, 10, whole)
 	put(tr, f, "k", 1)
 	s := tr.shard("k")
-	s.mu.RLock() // as another hit does
+	for i := range s.mu.parts {
+		s.mu.parts[i].RLock() // as another hit does
+		defer s.mu.parts[i].RUnlock()
+	}
 	done := make(chan bool)
 	go func() { done <- has(tr, "k") }()
 	select {
@@ -278,7 +271,33 @@ func TestHitsDoNotExcludeEachOther(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Error("a hit waits for another")
 	}
-	s.mu.RUnlock()
+}
+
+func TestAWriterExcludesEveryReader(t *testing.T) {
+	tr, f := tier(t, 10, whole)
+	put(tr, f, "k", 1)
+	s := tr.shard("k")
+	s.mu.Lock()
+	for i := range s.mu.parts {
+		if s.mu.reading(&stripe.Ticket{Stripe: uint32(i)}).TryRLock() {
+			t.Errorf("a reader of part %d is let in", i)
+		}
+	}
+	s.mu.Unlock()
+	for i := range stripe.Count {
+		mu := s.mu.reading(&stripe.Ticket{Stripe: uint32(i)})
+		if !mu.TryRLock() {
+			t.Errorf("a reader of stripe %d is not let in", i)
+			continue
+		}
+		mu.RUnlock()
+	}
+}
+
+func TestPartsDoNotShareACacheLine(t *testing.T) {
+	if size := reflect.TypeFor[part]().Size(); size != 64 && strconv.IntSize == 64 {
+		t.Errorf("a part has %d bytes", size)
+	}
 }
 
 func TestGetAllocatesNothing(t *testing.T) {

@@ -57,8 +57,11 @@ func (b *breaker) close() {
 
 // blame returns an error if it is one of an endpoint that does not answer, else nil.
 func blame(err error) error {
+	if err == nil {
+		return nil
+	}
 	var reply redis.Error
-	if err == nil || errors.As(err, &reply) ||
+	if errors.As(err, &reply) ||
 		errors.Is(err, ErrNotOwner) || errors.Is(err, ErrOvertaken) || errors.Is(err, errNoQueue) {
 		return nil
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/delqhi/cache/internal/roomy"
 )
 
 // ErrGuardClosed is the error of every operation after Close.
@@ -275,6 +277,7 @@ func run[T any](g *Guard, ctx context.Context, e *entry, f func(context.Context)
 	}
 	done := make(chan answer, 1) // buffered: whoever left does not hold the operation
 	go func() {
+		roomy.Grow()
 		defer g.pending.Done()
 		defer cancel()
 		val, err := f(inner)

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/delqhi/cache/internal/roomy"
 )
 
 // Small operations that come at about the same time share a round trip: group commit.
@@ -346,7 +348,7 @@ func (l *line) end(lot int, took time.Duration) *trip {
 
 // drain sends trips until none waits.
 func (t *together) drain(l *line, tr *trip, lot int) {
-	if t.guard.background(func() { t.send(l, tr, lot) }) {
+	if t.guard.background(func() { roomy.Grow(); t.send(l, tr, lot) }) {
 		return
 	}
 	for ; tr != nil; tr = l.end(lot, 0) { // the Guard was closed
