@@ -90,6 +90,8 @@ type Cache[K comparable, V any] struct {
 	limit   *loadLimit
 	hunch   hunch
 
+	recordSize atomic.Int64 // of the last one that was made, in bytes
+
 	behind   *behindHand[K, V]
 	queue    *queue[K, V] // nil: not WriteBehind
 	failures failures

@@ -86,7 +86,8 @@ func (c *Cache[K, V]) encode(rk string, val V, l life, now int64, s stamp, tags 
 func costOf(d time.Duration) uint32 { return uint32(min(max(d.Microseconds(), 0), math.MaxUint32)) }
 
 func (c *Cache[K, V]) seal(rk string, val V, h *frame.Header) ([]byte, error) {
-	buf := frame.AppendHeader(make([]byte, 0, 256), h)
+	// As large as the last one was: records of one cache mostly are of about one size.
+	buf := frame.AppendHeader(make([]byte, 0, min(max(int(c.recordSize.Load()), 256), maxRecordSpace)), h)
 	head := len(buf)
 	buf, err := c.marshal(rk, buf, val)
 	if err != nil {
@@ -95,8 +96,14 @@ func (c *Cache[K, V]) seal(rk string, val V, h *frame.Header) ([]byte, error) {
 	if size := len(buf) - head; size > c.maxValue {
 		return nil, fmt.Errorf("%w: %d bytes encoded, and WithMaxValueSize allows %d", ErrTooLarge, size, c.maxValue)
 	}
-	return frame.Finish(buf, 0, rk)
+	if buf, err = frame.Finish(buf, 0, rk); err == nil {
+		c.recordSize.Store(int64(len(buf)))
+	}
+	return buf, err
 }
+
+// maxRecordSpace bounds what is set aside for a record before it is known how large it is.
+const maxRecordSpace = 16 << 10
 
 // encodeKept makes the record of a value that takes the place of another and
 // inherits its deadline, its tags unless it has its own, and its logical time: it was

@@ -68,6 +68,9 @@ func Tell(out *notice.Outbox, names remote.Names, kind notice.Kind, keys ...stri
 // keysPerNotice is how many keys one notice tells of.
 const keysPerNotice = 64
 
+// NoticesOf is how many notices tell of so many keys in common.
+func NoticesOf(keys int) int { return (keys + keysPerNotice - 1) / keysPerNotice }
+
 // Common are the notices for keys that are told of in common, behind the commands that
 // change them. That is one message for many keys, where one for each would cost as much
 // as the commands themselves. They need a store of one node; see remote.Guard.OneNode.
@@ -163,7 +166,7 @@ func (r *Revoker) remove(ctx context.Context, encoded []string, out []Outcome) {
 }
 
 func (r *Revoker) removeMany(ctx context.Context, encoded []string, out []Outcome) {
-	cmds := make([]remote.Command, len(encoded))
+	cmds := make([]remote.Command, len(encoded), len(encoded)+NoticesOf(len(encoded)))
 	for i, enc := range encoded {
 		cmds[i] = remote.Command{Op: remote.Delete, Key: r.Names.Data + enc}
 	}
