@@ -20,16 +20,18 @@ type stats struct {
 	recorder  metrics.Recorder
 	refreshes metrics.RefreshRecorder // the same, if it is one; else nil
 
-	localHits, remoteHits, absentHits                               stat.Counter
-	missAbsent, missExpired, missUndecodable                        stat.Counter
-	missForeign, missIncompatible, missUnavailable                  stat.Counter
-	coalesced, awaited, unloaded, fallbacks                         stat.Counter
-	staleHits, staleCovers                                          stat.Counter
-	loads, refreshed, loadErrors, loadPanics, notFound              stat.Counter
-	outdated, notKept, sets, deletes, writeErrors                   stat.Counter
-	undecodable, remoteErrors, remoteRefused                        stat.Counter
-	applied, applyErrors, deadLetters                               stat.Counter
-	sent, received, flushes                                         stat.Counter
+	// What local hits count has a word for each processor. The others come with a round
+	// trip or a load, and one word for all of them is enough.
+	localHits, remoteHits, absentHits, staleHits                    stat.Counter
+	missAbsent, missExpired, missUndecodable                        atomic.Uint64
+	missForeign, missIncompatible, missUnavailable                  atomic.Uint64
+	coalesced, awaited, unloaded, fallbacks                         atomic.Uint64
+	staleCovers                                                     atomic.Uint64
+	loads, refreshed, loadErrors, loadPanics, notFound              atomic.Uint64
+	outdated, notKept, sets, deletes, writeErrors                   atomic.Uint64
+	undecodable, remoteErrors, remoteRefused                        atomic.Uint64
+	applied, applyErrors, deadLetters                               atomic.Uint64
+	sent, received, flushes                                         atomic.Uint64
 	getHist, getManyHist, setHist, deleteHist, loadHist, remoteHist stat.Histogram
 
 	down, unkept, deaf, unapplied, opened, burying condition
@@ -99,7 +101,7 @@ func (s *stats) hit(c *stat.Counter, info *Info) {
 }
 
 // wrote counts the outcome of a write of one key.
-func (s *stats) wrote(c *stat.Counter, err error) {
+func (s *stats) wrote(c *atomic.Uint64, err error) {
 	if err != nil {
 		c = &s.writeErrors
 	}
