@@ -321,6 +321,7 @@ func (c *Cache[K, V]) ask(ctx context.Context, cmds []remote.Command) (_ []remot
 		}
 		var replies []remote.Reply
 		var err error
+		before := c.accord.Connections()
 		if c.accord.Hearing(local.Now()) {
 			replies = c.remote.Do(ctx, cmds)
 		} else {
@@ -331,7 +332,7 @@ func (c *Cache[K, V]) ask(ctx context.Context, cmds []remote.Command) (_ []remot
 			replies = c.remote.Do(ctx, append(cmds[:n], remote.Command{Op: remote.Get, Key: c.names.Epoch, Shared: true}))
 			err = c.accord.EndLook(ctx, look, replies[n])
 		}
-		if c.accord.Redialed() {
+		if c.accord.Redialed(before) {
 			err = accord.ErrSuspect
 		}
 		if err == accord.ErrSuspect && !again {

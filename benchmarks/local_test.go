@@ -221,6 +221,20 @@ func BenchmarkLocalHit(b *testing.B) {
 	}
 }
 
+// BenchmarkInProcess reads with one library, and has no other open: for instructions to be
+// counted.
+func BenchmarkInProcess(b *testing.B) {
+	keys := makeKeys(keyCount(64))
+	seq := sequence(keys, "zipf")
+	for _, lib := range inProcesses {
+		b.Run(param("lib", lib.name), func(b *testing.B) {
+			m := lib.open(b, 4*len(keys))
+			m.put(b, keys, makeValue(64))
+			hits(b, 1, seq, m.get)
+		})
+	}
+}
+
 func hits(b *testing.B, callers int, seq []string, get func(string) bool) {
 	share(b, callers, func(from, to int) error {
 		missed := false

@@ -14,7 +14,7 @@ func TestEveryBenchmarkRuns(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, run := range map[string]func(*testing.B){
-		"LocalHit": BenchmarkLocalHit, "Scaling": BenchmarkScaling, "RemoteHit": BenchmarkRemoteHit, "Set": BenchmarkSet,
+		"LocalHit": BenchmarkLocalHit, "InProcess": BenchmarkInProcess, "Scaling": BenchmarkScaling, "RemoteHit": BenchmarkRemoteHit, "Set": BenchmarkSet,
 		"Miss": BenchmarkMiss, "GetMany": BenchmarkGetMany, "SetMany": BenchmarkSetMany, "Stampede": BenchmarkStampede,
 		"Invalidation": BenchmarkInvalidation, "Memory": BenchmarkMemory, "HitRatio": BenchmarkHitRatio,
 	} {

@@ -79,6 +79,13 @@ func (l *lineage) asks(now int64, first bool) bool {
 	return now >= l.resume && !(first && (l.is != "" || l.refused))
 }
 
+// known reports whether it could be asked who Redis is.
+func (l *lineage) known() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.is != "" && !l.refused
+}
+
 // changed reports whether Redis was seen to be another one not long ago: what it has lost
 // then may have been acknowledged.
 func (l *lineage) changed(now int64) bool {
@@ -95,6 +102,7 @@ func (l *lineage) learn(is string, err error, at int64) (safe int64) {
 		l.resume = at + int64(lookPause)
 		return nothing
 	}
+	l.refused = false
 	switch l.is {
 	case is:
 		return l.since

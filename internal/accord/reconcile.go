@@ -164,16 +164,30 @@ func (a *Accord) reconcile() error {
 	return nil
 }
 
-// Redialed reports whether connections to Redis were made since it was last called, for
-// whatever operation, and then raises a suspicion: a server that was restarted or replaced
-// between two operations shows in nothing else. Where this process has nothing to lose by
-// that, it reports that there were none.
-func (a *Accord) Redialed() bool {
+// Connections counts the connections to Redis for [Accord.Redialed], where that has to
+// know how many there were before an operation: 0 if it does not.
+func (a *Accord) Connections() uint64 {
+	if a.lineage.known() || !a.recent.Any(now()) {
+		return 0
+	}
+	return a.cfg.Guard.Connections()
+}
+
+// Redialed reports whether connections to Redis were made, and then raises a suspicion: a
+// server that was restarted or replaced between two operations shows in nothing else.
+// Where this process has nothing to lose by that, it reports that there were none.
+//
+// A suspicion is soon settled where it can be asked who Redis is. There, every connection
+// since the last call counts, whatever operation made it. Elsewhere all that was written
+// and invalidated lately has to be told again, which may take what others have stored
+// since: only those count that were made since before, the answer of
+// [Accord.Connections], which is since a read began.
+func (a *Accord) Redialed(before uint64) bool {
 	if !a.recent.Any(now()) {
 		return false
 	}
 	n := a.cfg.Guard.Connections()
-	if n == a.dialed.Load() {
+	if (before == 0 || n == before) && (n == a.dialed.Load() || !a.lineage.known()) {
 		return false
 	}
 	// In this order: who finds it known must find the suspicion as well.
