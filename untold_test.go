@@ -387,3 +387,25 @@ func TestManyKeysAreToldOfInCommon(t *testing.T) {
 		}
 	}
 }
+
+// A message that were published before what it tells of could reach a process that then
+// reads the old value, and keeps it.
+func TestOthersAreToldBehindTheCommands(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, store := expecting(t, SourceFunc(of))
+		for want, change := range map[string]func() error{
+			"[set set set publish]":   func() error { return c.SetMany(t.Context(), map[string]string{"a": "1", "b": "2", "c": "3"}) },
+			"[delete delete publish]": func() error { return c.Delete(t.Context(), "a", "b") },
+			"[delete delete delete publish]": func() error {
+				return c.Invalidate(t.Context(), "a", "b", "c")
+			},
+		} {
+			if err := change(); err != nil {
+				t.Fatal(err)
+			}
+			if did := store.take(); did != want {
+				t.Errorf("it did %s, want %s", did, want)
+			}
+		}
+	})
+}

@@ -55,6 +55,9 @@ func (a *Accord) EndLook(ctx context.Context, l Look, reply remote.Reply) error 
 // have gone back in time: that sets it right, and nobody else would see that it had.
 func (a *Accord) lookNow(ctx context.Context) error {
 	l := a.BeginLook()
+	if l.known.Era == 0 {
+		return nil // nothing that it could have gone back from
+	}
 	rec, err := a.cfg.Guard.Get(ctx, a.cfg.Names.Epoch)
 	return a.EndLook(ctx, l, remote.Reply{Record: rec, Err: err})
 }
