@@ -72,7 +72,7 @@ func (w *world) startNode() *simNode {
 		opts = append(opts, WithInvalidator(invalidate.Lazy()))
 	}
 	src := Source[string, string]{
-		Load: func(ctx context.Context, key string) (string, error) { return w.load(ctx, id, key) },
+		Load: func(ctx context.Context, key string) (string, error) { return n.load(ctx, key) },
 		Tags: func(key, _ string) []string { return simTags[key] },
 	}
 	c, err := build("sim", src, opts, func(*config) remote.Store { return n.net })

@@ -247,8 +247,8 @@ const (
 var errSource = errors.New("sim: the source failed")
 
 // load is the source. What it answers is what was true at some moment while it ran.
-func (w *world) load(ctx context.Context, node int, key string) (string, error) {
-	r := w.register(key)
+func (n *simNode) load(ctx context.Context, key string) (string, error) {
+	w, r := n.w, n.w.register(key)
 	r.mu.Lock()
 	r.loadID++
 	id := r.loadID
@@ -266,11 +266,16 @@ func (w *world) load(ctx context.Context, node int, key string) (string, error) 
 		r.loads[id] = 0 // others may begin beside it
 	}
 	r.mu.Unlock()
-	w.log("node %d: load %d of %s begins, forced: %v", node, id, key, forced)
+	w.log("node %d: load %d of %s begins, forced: %v", n.id, id, key, forced)
 	defer func() {
-		w.log("node %d: load %d of %s ends", node, id, key)
+		w.log("node %d: load %d of %s ends", n.id, id, key)
 		r.mu.Lock()
 		delete(r.loads, id)
+		if forced && n.transport == accord.None {
+			// It takes the place of somebody's lease, and may be stamped with a logical
+			// time of up to a second ago: to others that is no value.
+			r.changed = max(r.changed, w.now())
+		}
 		r.mu.Unlock()
 	}()
 	took := usualLoad

@@ -133,21 +133,26 @@ func (a *Accord) Stamp(ctx context.Context) (era uint64, stamp int64, err error)
 	if err := a.Reconcile(ctx); err != nil {
 		return 0, 0, err
 	}
-	if !a.fresh(now()) {
-		// The clock is asked in the way that moves it on, so that it shows if Redis goes
-		// back to before the write that begins now.
-		if err := a.lookNow(ctx); err != nil && err != ErrSuspect {
-			return 0, 0, err
+	if a.fresh(now()) {
+		if era, stamp, ok := a.Ages.Stamp(); ok {
+			return era, stamp, nil
 		}
+	}
+	// The clock is asked in the way that moves it on, so that it shows if Redis goes
+	// back to before the write that begins now.
+	if err := a.lookNow(ctx); err != nil && err != ErrSuspect {
+		return 0, 0, err
+	}
+	for range askAgain {
 		if err := a.AskMarks(ctx, nil); err != nil {
 			return 0, 0, err
 		}
+		// A notice of another era that came late may have had it forgotten again.
+		if era, stamp, ok := a.Ages.Stamp(); ok {
+			return era, stamp, nil
+		}
 	}
-	era, stamp, ok := a.Ages.Stamp()
-	if !ok {
-		return 0, 0, errOvertaken
-	}
-	return era, stamp, nil
+	return 0, 0, errOvertaken
 }
 
 // OwnMarks takes the answer of this process's own mark, before it returns to its
