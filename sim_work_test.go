@@ -322,6 +322,10 @@ func (n *simWorker) change(ctx context.Context, key string) {
 		w.log("node %d: begins %s %s:%d", n.id, what, key, version)
 		err = n.c.Set(ctx, key, v)
 	}
+	var be *BatchError[string]
+	if errors.As(err, &be) {
+		err = be.For(key) // the one beside it may be all that failed
+	}
 	n.done(what, []string{key}, []int{version}, delayed, tried, err)
 }
 
