@@ -13,7 +13,6 @@ import (
 	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/remote"
 	"github.com/delqhi/cache/internal/stat"
-	"github.com/delqhi/cache/internal/stripe"
 	"github.com/delqhi/cache/metrics"
 )
 
@@ -62,9 +61,7 @@ func (c *Cache[K, V]) hit(key K) (v V, ok bool) {
 	if c.accord != nil && (!c.accord.Trusted(start) || c.accord.AnyDistrusted()) {
 		return v, false // the long way finds out what may be used
 	}
-	ticket := stripe.Take()
-	defer stripe.Give(ticket)
-	e, ok := c.local.GetBy(ticket, key, start)
+	e, ok := c.local.Get(key, start)
 	if !ok || e.Meta != nil && (e.Meta.Absent || e.Meta.Fresh != 0 || !c.lives(e.Meta, start)) || c.slidesLocally {
 		return v, false
 	}
@@ -73,7 +70,7 @@ func (c *Cache[K, V]) hit(key K) (v V, ok bool) {
 			return v, false
 		}
 	}
-	c.stats.localHit(ticket, start)
+	c.stats.localHit(start)
 	return v, true
 }
 

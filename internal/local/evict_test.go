@@ -61,15 +61,14 @@ func TestOnePutSparesABoundedNumber(t *testing.T) {
 		has(tr, strconv.Itoa(i))
 	}
 	put(tr, f, "new", 1)
-	marked := 0
-	tr.Range(func(_ string, e *Entry[int]) bool {
-		if e.used.Load() {
-			marked++
+	marks := 0
+	for _, n := range nodesOf(tr) {
+		if marked(tr, n) {
+			marks++
 		}
-		return true
-	})
-	if want := 9*maxSpared - 1; marked != want {
-		t.Errorf("%d marks are left, want %d", marked, want)
+	}
+	if want := 9*maxSpared - 1; marks != want {
+		t.Errorf("%d marks are left, want %d", marks, want)
 	}
 	if tr.Evictions() != 1 || tr.Len() != 10*maxSpared {
 		t.Errorf("%d evictions, %d entries", tr.Evictions(), tr.Len())

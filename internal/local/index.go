@@ -11,17 +11,16 @@ import (
 // Usually an encoded key has one key. A program's own encoding may give it any
 // number, say where case does not matter.
 //
-// An encoded key is stood for by 32 bits of its hash, which fit into what is
-// padding of an [Entry] anyway: no string is kept. Keys whose encodings have one
+// An encoded key is stood for by 32 bits of its hash: no string is kept. Keys whose encodings have one
 // hash are taken for keys of one encoding, and so removed together. That costs a
 // miss, never a wrong value, and among a million entries happens to one key in four
 // thousand. The hash is seeded: nobody can choose keys that collide.
 type index[K comparable] struct {
-	seed    maphash.Seed
-	buckets [16]bucket[K]
+	seed  maphash.Seed
+	parts [16]part[K]
 }
 
-type bucket[K comparable] struct {
+type part[K comparable] struct {
 	mu sync.Mutex // guards what follows
 	// Each key is in one of the two. A set stays a set until it is empty, so that
 	// every step is O(1) whatever the number of keys.
@@ -32,8 +31,8 @@ type bucket[K comparable] struct {
 
 func newIndex[K comparable]() *index[K] {
 	x := &index[K]{seed: maphash.MakeSeed()}
-	for i := range x.buckets {
-		x.buckets[i].clearLocked()
+	for i := range x.parts {
+		x.parts[i].clearLocked()
 	}
 	return x
 }
@@ -46,8 +45,8 @@ func (x *index[K]) hash(encoded string) uint32 {
 	return uint32(maphash.String(x.seed, encoded))
 }
 
-func (x *index[K]) bucket(h uint32) *bucket[K] {
-	return &x.buckets[h%uint32(len(x.buckets))]
+func (x *index[K]) part(h uint32) *part[K] {
+	return &x.parts[h%uint32(len(x.parts))]
 }
 
 // add adds k, unless it is there.
@@ -55,7 +54,7 @@ func (x *index[K]) add(h uint32, k K) {
 	if x == nil {
 		return
 	}
-	s := x.bucket(h)
+	s := x.part(h)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if set, ok := s.many[h]; ok {
@@ -76,7 +75,7 @@ func (x *index[K]) remove(h uint32, k K) {
 	if x == nil {
 		return
 	}
-	s := x.bucket(h)
+	s := x.part(h)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if set, ok := s.many[h]; ok {
@@ -92,7 +91,7 @@ func (x *index[K]) remove(h uint32, k K) {
 
 // appendKeys appends the keys to dst: a copy, since locks of shards come first.
 func (x *index[K]) appendKeys(dst []K, h uint32) []K {
-	s := x.bucket(h)
+	s := x.part(h)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if first, ok := s.one[h]; ok {
@@ -109,15 +108,15 @@ func (x *index[K]) clear() {
 	if x == nil {
 		return
 	}
-	for i := range x.buckets {
-		s := &x.buckets[i]
+	for i := range x.parts {
+		s := &x.parts[i]
 		s.mu.Lock()
 		s.clearLocked()
 		s.mu.Unlock()
 	}
 }
 
-func (s *bucket[K]) clearLocked() {
+func (s *part[K]) clearLocked() {
 	s.one = map[uint32]K{}
 	s.many = map[uint32]map[K]struct{}{}
 }

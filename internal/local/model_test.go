@@ -252,10 +252,9 @@ func (d *driver) check(all bool) {
 		}
 	}
 	var got []held
-	d.tier.Range(func(k point, e *Entry[int]) bool {
-		got = append(got, held{k, d.encode(k), e.Value, e.Deadline, e.used.Load()})
-		return true
-	})
+	for _, n := range nodesOf(d.tier) {
+		got = append(got, held{n.key, d.encode(n.key), n.entry.Value, n.entry.Deadline, marked(d.tier, n)})
+	}
 	if d.exact && !slices.Equal(got, m.list) {
 		d.t.Fatalf("step %d, from old to young:\n have %v\n want %v", d.step, got, m.list)
 	}
@@ -268,8 +267,41 @@ func (d *driver) check(all bool) {
 			d.t.Fatalf("step %d: %v should not be there", d.step, h)
 		}
 	}
+	checkTables(d.t, d.tier)
 	if d.shared {
 		checkIndex(d.t, d.tier)
+	}
+}
+
+// nodesOf returns what the shards' lists hold, from old to young.
+func nodesOf[K comparable](tr *Tier[K, int]) (all []*node[K, int]) {
+	for i := range tr.shards {
+		all = append(all, tr.shards[i].lru.Keys()...)
+	}
+	return all
+}
+
+// marked reports whether a node has been used.
+func marked[K comparable](tr *Tier[K, int], n *node[K, int]) bool {
+	h := tr.hash(n.key)
+	return tr.shard(h).table.Load().find(h, n).used()
+}
+
+// checkTables checks that the shards' tables have exactly what their lists have.
+func checkTables[K comparable](t *testing.T, tr *Tier[K, int]) {
+	t.Helper()
+	for i := range tr.shards {
+		s := &tr.shards[i]
+		tab := s.table.Load()
+		if tab.len != s.lru.Len() {
+			t.Errorf("shard %d: %d in the table, %d in the list", i, tab.len, s.lru.Len())
+		}
+		for _, n := range s.lru.Keys() {
+			if got, _ := tab.get(tr.hash(n.key), n.key); got != n {
+				t.Errorf("%v is not in the table", n.key)
+			}
+		}
+		checkTable(t, tab, tr.hash)
 	}
 }
 
@@ -278,8 +310,8 @@ func checkIndex[K comparable](t *testing.T, tr *Tier[K, int]) {
 	t.Helper()
 	indexed := map[K]uint32{}
 	n := 0
-	for i := range tr.index.buckets {
-		s := &tr.index.buckets[i]
+	for i := range tr.index.parts {
+		s := &tr.index.parts[i]
 		for h, k := range s.one {
 			indexed[k] = h
 			n++
@@ -294,12 +326,11 @@ func checkIndex[K comparable](t *testing.T, tr *Tier[K, int]) {
 			}
 		}
 	}
-	tr.Range(func(k K, e *Entry[int]) bool {
-		if h, ok := indexed[k]; !ok || h != e.hash {
-			t.Errorf("%v is not in the index, or elsewhere", k)
+	for _, n := range nodesOf(tr) {
+		if h, ok := indexed[n.key]; !ok || h != tr.shard(tr.hash(n.key)).encodings[n] {
+			t.Errorf("%v is not in the index, or elsewhere", n.key)
 		}
-		return true
-	})
+	}
 	if held := tr.Len(); n != held {
 		t.Errorf("%d in the index, %d held", n, held)
 	}

@@ -39,7 +39,7 @@ func (t *Tier[K, V]) Swap(k K, encoded string, e *Entry[V], f fence.Token) bool 
 // nothing: it is the same value.
 func (t *Tier[K, V]) Replace(k K, old, e *Entry[V], encoded string) bool {
 	return t.put(k, encoded, e, func() bool {
-		is, ok := t.shard(k).lru.Peek(k) // put holds the lock
+		is, ok := t.Any(k) // put holds the lock
 		return ok && is == old
 	}, false)
 }
@@ -69,43 +69,56 @@ func (t *Tier[K, V]) put(k K, encoded string, e *Entry[V], allowed func() bool, 
 		// neither found nor removed. It is as if it had been evicted at once.
 		return allowed()
 	}
-	h := t.index.hash(encoded)
-	s := t.shard(k)
+	enc, h := t.index.hash(encoded), t.hash(k)
+	s := t.shard(h)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	old, had := s.lru.Peek(k)
-	t.index.add(h, k)
+	tab := s.table.Load()
+	old, _ := tab.get(h, k)
+	t.index.add(enc, k)
 	if !allowed() || t.closed.Load() {
-		if had && removeElse {
-			t.removeLocked(s, k)
-			had = false
+		if old != nil && removeElse {
+			t.removeLocked(s, h, old)
+			old = nil
 		}
-		if !had || old.hash != h {
-			t.index.remove(h, k)
+		if old == nil || s.encodings[old] != enc {
+			t.index.remove(enc, k)
 		}
 		return false
 	}
 	if s.budget > 0 && e.size() > s.budget {
 		// Nothing that is there would be worth more than it, and it does not fit.
-		if had {
-			t.removeLocked(s, k)
+		if old != nil {
+			t.removeLocked(s, h, old)
 		}
-		t.index.remove(h, k)
+		t.index.remove(enc, k)
 		s.evictions.Add(1)
 		return false
 	}
-	if had && (old.hash != h || s.budget > 0) {
+	if old != nil && (s.encodings[old] != enc || s.budget > 0) {
 		// The program's own encoding has changed its mind, or there may be more to
 		// count.
-		t.removeLocked(s, k)
-		t.index.add(h, k)
-		had = false
+		t.removeLocked(s, h, old)
+		t.index.add(enc, k)
+		old = nil
 	}
-	if !had {
+	n := &node[K, V]{k, *e}
+	if old != nil {
+		tab.replace(h, old, n)
+		s.lru.Remove(old)
+		delete(s.encodings, old)
+	} else {
 		t.makeRoomLocked(s, e.size())
+		if tab.full() {
+			tab = tab.grown(t.hash, s.capacity)
+			s.table.Store(tab)
+		}
+		tab.add(h, n)
 	}
-	e.hash = h
-	s.lru.Add(k, e)
+	s.lru.Add(n, struct{}{})
+	if t.index != nil {
+		s.encodings[n] = enc
+	}
 	s.bytes += e.size()
 	return true
 }
@@ -142,16 +155,15 @@ func (t *Tier[K, V]) makeRoomLocked(s *shard[K, V], size int64) {
 func (t *Tier[K, V]) evictLocked(s *shard[K, V]) {
 	now := Now()
 	for range maxSpared {
-		k, e, _ := s.lru.GetOldest()
-		if now >= e.Deadline || !e.used.Swap(false) {
+		n, _, _ := s.lru.GetOldest()
+		if now >= n.entry.Deadline || !s.table.Load().find(t.hash(n.key), n).spend() {
 			break
 		}
-		s.lru.Get(k) // makes it the youngest
+		s.lru.Get(n) // makes it the youngest
 	}
-	k, e, _ := s.lru.RemoveOldest()
-	t.index.remove(e.hash, k)
-	s.bytes -= e.size()
-	if now < e.Deadline {
+	n, _, _ := s.lru.GetOldest()
+	t.removeLocked(s, t.hash(n.key), n)
+	if now < n.entry.Deadline {
 		s.evictions.Add(1)
 	}
 }

@@ -1,7 +1,5 @@
 package local
 
-import "github.com/hashicorp/golang-lru/v2/simplelru"
-
 // Remove moves the key and removes every entry that is stored under it, and
 // reports whether there was something. What is no key's encoding is under nothing.
 //
@@ -40,29 +38,32 @@ func (t *Tier[K, V]) removeOthers(k K, encoded string) {
 }
 
 func (t *Tier[K, V]) remove(k K) bool {
-	s := t.shard(k)
+	h := t.hash(k)
+	s := t.shard(h)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return t.removeLocked(s, k)
+	n, _ := s.table.Load().get(h, k)
+	if n == nil {
+		return false
+	}
+	t.removeLocked(s, h, n)
+	return true
 }
 
-func (t *Tier[K, V]) removeLocked(s *shard[K, V], k K) bool {
-	e, ok := s.lru.Peek(k)
-	if ok {
-		s.lru.Remove(k)
-		s.bytes -= e.size()
-		t.index.remove(e.hash, k)
+// removeLocked removes a node that is there. h is the hash of its key.
+func (t *Tier[K, V]) removeLocked(s *shard[K, V], h uint64, n *node[K, V]) {
+	s.table.Load().remove(h, n)
+	s.lru.Remove(n)
+	s.bytes -= n.entry.size()
+	if t.index != nil {
+		t.index.remove(s.encodings[n], n.key)
+		delete(s.encodings, n)
 	}
-	return ok
 }
 
 // Flush moves every key and removes everything. It gives the memory back, and
 // takes no longer for many entries than for few.
 func (t *Tier[K, V]) Flush() {
-	fresh := make([]*simplelru.LRU[K, *Entry[V]], len(t.shards))
-	for i := range fresh {
-		fresh[i] = newLRU[K, V](t.shards[i].capacity)
-	}
 	t.fences.MoveAll()
 	// All locks at once: index and shards are never seen apart, though neither is
 	// gone through key by key.
@@ -70,7 +71,7 @@ func (t *Tier[K, V]) Flush() {
 		t.shards[i].mu.Lock()
 	}
 	for i := range t.shards {
-		t.shards[i].lru, t.shards[i].bytes = fresh[i], 0
+		t.shards[i].emptyLocked(t.index != nil)
 	}
 	t.index.clear()
 	for i := range t.shards {

@@ -94,6 +94,7 @@ func stress(t *testing.T, d *driver) {
 			t.Errorf("shard %d holds %d of %d", i, s.lru.Len(), s.capacity)
 		}
 	}
+	checkTables(t, tr)
 	if d.shared {
 		checkIndex(t, tr)
 	}

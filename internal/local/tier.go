@@ -1,9 +1,9 @@
 // Package local is the tier inside the process: decoded values in sharded LRUs.
 //
 // golang-lru owns the order of eviction. Its lists must be locked to move an
-// entry, which a hit therefore does not do: a hit takes a shared lock, looks the
-// entry up and marks it as used. Only when room is needed is the order looked
-// at: an entry at the old end that was used since gets a second chance at the
+// entry, which a hit therefore does not do: a hit takes no lock at all, finds the
+// entry in a [table] and marks it as used. Only when room is needed is the order
+// looked at: an entry at the old end that was used since gets a second chance at the
 // young end, and the first that was not used, or whose deadline has passed,
 // leaves. There is no goroutine: what is over stays until a writer comes by, and
 // is not served in the meantime.
@@ -13,35 +13,40 @@
 // do so.
 //
 // Lock order: the shards' locks, in the order of the shards if more than one is
-// held, then one bucket's of the index. Nothing foreign runs under either: not
+// held, then one part's of the index. Nothing foreign runs under either: not
 // Config.Decode, nor the function given to Range.
 package local
 
 import (
 	"errors"
 	"hash/maphash"
-	"reflect"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/delqhi/cache/internal/fence"
-	"github.com/delqhi/cache/internal/stripe"
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
-// Entry is a value and what is known of it. It is put once, and nothing but the
-// tier changes it from then on. Times are those of [Now], in nanoseconds;
-// math.MaxInt64 stands for never.
+// Entry is a value and what is known of it. What was put is the tier's own copy, which
+// nobody changes from then on. Times are those of [Now], in nanoseconds; math.MaxInt64
+// stands for never.
 type Entry[V any] struct {
-	Value    V
 	Deadline int64 // Get serves it before this time only
+	Meta     *Meta // nil for a plain value
+	Value    V
 	Expires  int64 // when the value's life ends, which may be later
 	Stored   int64 // when the value was stored in the remote tier
-	Meta     *Meta // nil for a plain value
-
-	hash uint32      // stands for the key's encoding where there is an index
-	used atomic.Bool // by a hit since the entry was put or last spared
 }
+
+// node is what a tier holds: an entry and its key.
+type node[K comparable, V any] struct {
+	key   K
+	entry Entry[V]
+}
+
+// order is the order of eviction. It has no use for keys: nodes are found in tables.
+type order[K comparable, V any] = simplelru.LRU[*node[K, V], struct{}]
 
 // Meta is what few entries have.
 type Meta struct {
@@ -74,33 +79,37 @@ type Config[K comparable] struct {
 
 // Tier is the local tier. All methods are safe for concurrent use.
 //
-// Beyond K and V, an entry takes 148 bytes with keys of type string and 143 with
-// int64, on a 64-bit machine and averaged over capacities; from 139 to 158 and 151,
-// depending on how full Go's maps happen to be. Some 92 of it are golang-lru's,
-// which keeps each key twice. The index adds 45 for keys of 16 bytes.
+// Beyond K and V, an entry takes 149 bytes with keys of type string and 140 with int64, on
+// a 64-bit machine and averaged over numbers of entries, as Go's maps double and size
+// classes fit. Some 90 of it are golang-lru's, 15 the table's. An index adds 70 with keys
+// of 16 bytes.
 type Tier[K comparable, V any] struct {
-	seed      maphash.Seed
-	fences    *fence.Table
-	decode    func(string) (K, bool)
-	shards    []shard[K, V] // a power of two
-	onlyShard bool          // there is one, and it can be taken without a look at the key
-	index     *index[K]     // nil: keys are decoded
-	closed    atomic.Bool
+	seed   maphash.Seed
+	fences *fence.Table
+	decode func(string) (K, bool)
+	shards []shard[K, V] // a power of two
+	index  *index[K]     // nil: keys are decoded
+	closed atomic.Bool
 }
 
-// shard is an LRU and its lock. On a 64-bit machine it is a cache line, which a hit
-// reads.
+// shard is a part of the keys. On a 64-bit machine it has two cache lines: a hit reads
+// the first, which changes when the table grows, and writers use the second.
 type shard[K comparable, V any] struct {
-	mu        lock // guards lru; a look-up that moves nothing takes it shared
-	lru       *simplelru.LRU[K, *Entry[V]]
-	capacity  int // of lru, which is never asked to hold more: it would choose by itself what leaves
+	table atomic.Pointer[table[K, V]] // changed under mu
+	_     [56]byte
+
+	mu        sync.Mutex
+	lru       *order[K, V] // has exactly the nodes of the table
+	capacity  int          // of lru, which is never asked to hold more: it would choose by itself what leaves
 	evictions atomic.Uint64
-	budget    int64 // of bytes, 0: none
-	bytes     int64 // what the entries count for; guarded by mu
+	budget    int64                  // of bytes, 0: none
+	bytes     int64                  // what the entries count for
+	encodings map[*node[K, V]]uint32 // hashes of the encodings, if there is an index
+	_         [8]byte
 }
 
 const (
-	maxShards     = 16       // what writers divide among themselves: readers do not meet in any case
+	maxShards     = 16       // what writers divide among themselves: readers do not meet
 	perShard      = 256      // fewer entries would make a shard's order less like that of the whole
 	bytesPerShard = 16 << 20 // fewer would refuse large values
 	oneShard      = 1024     // below this capacity, there is one order for all
@@ -120,100 +129,65 @@ func New[K comparable, V any](cfg Config[K]) (*Tier[K, V], error) {
 		n *= 2
 	}
 	t := &Tier[K, V]{seed: maphash.MakeSeed(), fences: cfg.Fences, decode: cfg.Decode, shards: make([]shard[K, V], n)}
-	t.onlyShard = n == 1 && !mayPanic(reflect.TypeFor[K]())
 	if t.decode == nil {
 		t.index = newIndex[K]()
 	}
 	for i := range t.shards {
 		s := &t.shards[i]
-		s.mu = newLock()
 		s.capacity = cfg.Capacity / n
 		s.budget = cfg.Bytes / int64(n)
 		if i < cfg.Capacity%n {
 			s.capacity++
 		}
-		s.lru = newLRU[K, V](s.capacity)
+		s.emptyLocked(t.index != nil)
 	}
 	return t, nil
 }
 
-func newLRU[K comparable, V any](capacity int) *simplelru.LRU[K, *Entry[V]] {
+// emptyLocked makes the shard anew.
+func (s *shard[K, V]) emptyLocked(indexed bool) {
+	s.table.Store(newTable[K, V](1))
+	s.lru, s.bytes = newOrder[K, V](s.capacity), 0
+	if indexed {
+		s.encodings = map[*node[K, V]]uint32{}
+	}
+}
+
+func newOrder[K comparable, V any](capacity int) *order[K, V] {
 	// The one error is that of a capacity below 1, which New refuses.
-	lru, _ := simplelru.NewLRU[K, *Entry[V]](capacity, nil)
+	lru, _ := simplelru.NewLRU[*node[K, V], struct{}](capacity, nil)
 	return lru
 }
 
-// mayPanic reports whether comparing keys of this type may panic: where there is
-// an interface, for it may hold a slice.
-func mayPanic(k reflect.Type) bool {
-	switch k.Kind() {
-	case reflect.Interface:
-		return true
-	case reflect.Array:
-		return mayPanic(k.Elem())
-	case reflect.Struct:
-		for i := range k.NumField() {
-			if mayPanic(k.Field(i).Type) {
-				return true
-			}
-		}
-	}
-	return false
+// hash returns the hash of k, by which it is found. A key that can't be compared panics
+// here, before any lock is taken that would never be released.
+func (t *Tier[K, V]) hash(k K) uint64 { return maphash.Comparable(t.seed, k) }
+
+func (t *Tier[K, V]) shard(hash uint64) *shard[K, V] {
+	return &t.shards[hash&uint64(len(t.shards)-1)]
 }
 
-// shard returns the shard of k. A key that can't be compared panics here, before
-// any lock is taken that would never be released.
-func (t *Tier[K, V]) shard(k K) *shard[K, V] {
-	if t.onlyShard {
-		return &t.shards[0]
-	}
-	h := maphash.Comparable(t.seed, k)
-	return &t.shards[h&uint64(len(t.shards)-1)]
-}
-
-// Get returns the entry of k, unless its deadline has passed at now. It neither
-// takes an exclusive lock nor allocates.
+// Get returns the entry of k, unless its deadline has passed at now. It neither takes a
+// lock nor allocates.
 func (t *Tier[K, V]) Get(k K, now int64) (*Entry[V], bool) {
-	ticket := stripe.Take()
-	defer stripe.Give(ticket)
-	return t.GetBy(ticket, k, now)
-}
-
-// GetBy is Get for who has a ticket.
-func (t *Tier[K, V]) GetBy(ticket *stripe.Ticket, k K, now int64) (*Entry[V], bool) {
-	s := t.shard(k)
-	mu := s.mu.reading(ticket)
-	mu.RLock()
-	// Peek reads the LRU's map and follows a pointer to the list's element, of
-	// which it reads the value; it touches neither the order nor any count. Any
-	// number of Peeks may so run at a time, and the lock keeps out all that writes.
-	e, ok := s.lru.Peek(k)
-	mu.RUnlock()
-	if !ok || now >= e.Deadline {
+	h := t.hash(k)
+	n, at := t.shard(h).table.Load().get(h, k)
+	if n == nil || now >= n.entry.Deadline {
 		return nil, false
 	}
-	// Written the first time only, a hot entry's cache line stays shared.
-	if !e.used.Load() {
-		e.used.Store(true)
-	}
-	return e, true
+	at.use()
+	return &n.entry, true
 }
 
 // Any returns the entry of k also if its deadline has passed. It leaves no trace: no
 // hit, and no use that would keep the entry.
 func (t *Tier[K, V]) Any(k K) (*Entry[V], bool) {
-	s := t.shard(k)
-	defer s.read()()
-	return s.lru.Peek(k)
-}
-
-// read locks for reading, and returns what ends that.
-func (s *shard[K, V]) read() (release func()) {
-	t := stripe.Take()
-	mu := s.mu.reading(t)
-	stripe.Give(t)
-	mu.RLock()
-	return mu.RUnlock
+	h := t.hash(k)
+	n, _ := t.shard(h).table.Load().get(h, k)
+	if n == nil {
+		return nil, false
+	}
+	return &n.entry, true
 }
 
 // Len returns how many entries are held, those past their deadline included.
@@ -221,9 +195,9 @@ func (t *Tier[K, V]) Len() int {
 	n := 0
 	for i := range t.shards {
 		s := &t.shards[i]
-		release := s.read()
+		s.mu.Lock()
 		n += s.lru.Len()
-		release()
+		s.mu.Unlock()
 	}
 	return n
 }
@@ -233,9 +207,9 @@ func (t *Tier[K, V]) Bytes() int64 {
 	var n int64
 	for i := range t.shards {
 		s := &t.shards[i]
-		release := s.read()
+		s.mu.Lock()
 		n += s.bytes
-		release()
+		s.mu.Unlock()
 	}
 	return n
 }
@@ -256,11 +230,11 @@ func (t *Tier[K, V]) Evictions() uint64 {
 func (t *Tier[K, V]) Range(f func(k K, e *Entry[V]) bool) {
 	for i := range t.shards {
 		s := &t.shards[i]
-		release := s.read()
-		keys, entries := s.lru.Keys(), s.lru.Values() // both from old to young
-		release()
-		for j, k := range keys {
-			if !f(k, entries[j]) {
+		s.mu.Lock()
+		nodes := s.lru.Keys() // from old to young
+		s.mu.Unlock()
+		for _, n := range nodes {
+			if !f(n.key, &n.entry) {
 				return
 			}
 		}

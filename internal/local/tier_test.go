@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/delqhi/cache/internal/fence"
-	"github.com/delqhi/cache/internal/stripe"
 )
 
 type point struct{ X, Y int }
@@ -83,15 +82,21 @@ func TestNewRefusesWhatMakesNoTier(t *testing.T) {
 	}
 }
 
-func TestAShardIsACacheLine(t *testing.T) {
+func TestWhatOneProcessorWritesAnotherDoesNotHaveToRead(t *testing.T) {
 	if strconv.IntSize != 64 {
 		t.Skip("the layout is made for 64 bits")
 	}
-	if n := reflect.TypeFor[shard[string, int]]().Size(); n != 64 {
+	if n := reflect.TypeFor[shard[string, int]]().Size(); n != 128 {
 		t.Errorf("a shard has %d bytes", n)
 	}
-	if n := reflect.TypeFor[bucket[string]]().Size(); n != 64 {
-		t.Errorf("a bucket has %d bytes", n)
+	if n := reflect.TypeFor[shard[string, int]]().Field(2).Offset; n != 64 {
+		t.Errorf("what writers use begins at %d", n)
+	}
+	if n := reflect.TypeFor[bucket[string, int]]().Size(); n != 64 {
+		t.Errorf("a table's bucket has %d bytes", n)
+	}
+	if n := reflect.TypeFor[part[string]]().Size(); n != 64 {
+		t.Errorf("a part of the index has %d bytes", n)
 	}
 }
 
@@ -235,68 +240,32 @@ func TestAPanickingKeyLeavesNoLock(t *testing.T) {
 		attempt("Get", func() { tr.Get([]int{1}, Now()) })
 		attempt("Put", func() { tr.Put([]int{1}, "1", entry(1), f.Token("1")) })
 		for i := range tr.shards {
-			for j := range tr.shards[i].mu.parts {
-				part := &tr.shards[i].mu.parts[j]
-				if !part.TryLock() {
-					t.Fatalf("capacity %d: shard %d is locked", capacity, i)
-				}
-				part.Unlock()
+			if !tr.shards[i].mu.TryLock() {
+				t.Fatalf("capacity %d: shard %d is locked", capacity, i)
 			}
+			tr.shards[i].mu.Unlock()
 		}
-	}
-	type nested struct {
-		A [2]struct{ V any }
-		N int
-	}
-	if !mayPanic(reflect.TypeFor[nested]()) || mayPanic(reflect.TypeFor[point]()) || mayPanic(reflect.TypeFor[*any]()) {
-		t.Error("types that may panic are taken for others")
 	}
 }
 
-func TestHitsDoNotExcludeEachOther(t *testing.T) {
+func TestAHitWaitsForNobody(t *testing.T) {
 	tr, f := tier(t, 10, whole)
 	put(tr, f, "k", 1)
-	s := tr.shard("k")
-	for i := range s.mu.parts {
-		s.mu.parts[i].RLock() // as another hit does
-		defer s.mu.parts[i].RUnlock()
-	}
+	s := tr.shard(tr.hash("k"))
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	done := make(chan bool)
-	go func() { done <- has(tr, "k") }()
+	go func() {
+		_, any := tr.Any("k")
+		done <- any && has(tr, "k")
+	}()
 	select {
 	case ok := <-done:
 		if !ok {
 			t.Error("not found")
 		}
 	case <-time.After(10 * time.Second):
-		t.Error("a hit waits for another")
-	}
-}
-
-func TestAWriterExcludesEveryReader(t *testing.T) {
-	tr, f := tier(t, 10, whole)
-	put(tr, f, "k", 1)
-	s := tr.shard("k")
-	s.mu.Lock()
-	for i := range s.mu.parts {
-		if s.mu.reading(&stripe.Ticket{Stripe: uint32(i)}).TryRLock() {
-			t.Errorf("a reader of part %d is let in", i)
-		}
-	}
-	s.mu.Unlock()
-	for i := range stripe.Count {
-		mu := s.mu.reading(&stripe.Ticket{Stripe: uint32(i)})
-		if !mu.TryRLock() {
-			t.Errorf("a reader of stripe %d is not let in", i)
-			continue
-		}
-		mu.RUnlock()
-	}
-}
-
-func TestPartsDoNotShareACacheLine(t *testing.T) {
-	if size := reflect.TypeFor[part]().Size(); size != 64 && strconv.IntSize == 64 {
-		t.Errorf("a part has %d bytes", size)
+		t.Error("a hit waits for a writer")
 	}
 }
 
