@@ -23,8 +23,8 @@ func (c *Cache[K, V]) Invalidate(ctx context.Context, keys ...K) error {
 	changes := make([]change[K, V], len(keys))
 	for i, k := range keys {
 		changes[i].key = k
-		c.admit(ctx, &changes[i])
 	}
+	c.admitAll(ctx, pointers(changes))
 	c.revoke(ctx, changes)
 	c.stats.deleteHist.Record(since(start))
 	if len(changes) == 1 {

@@ -83,7 +83,12 @@ func (c *Cache[K, V]) encode(rk string, val V, l life, now int64, s stamp, tags 
 	return c.seal(rk, val, &h)
 }
 
-func costOf(d time.Duration) uint32 { return uint32(min(max(d.Microseconds(), 0), math.MaxUint32)) }
+func costOf(d time.Duration) uint32 {
+	if d == ofOlder {
+		return frame.OfOlder
+	}
+	return uint32(min(max(d.Microseconds(), 0), frame.OfOlder-1))
+}
 
 func (c *Cache[K, V]) seal(rk string, val V, h *frame.Header) ([]byte, error) {
 	// As large as the last one was: records of one cache mostly are of about one size.
@@ -119,7 +124,7 @@ func (c *Cache[K, V]) encodeKept(rk string, val V, old *frame.Header, tags []str
 		end := h.Stored + int64(min(h.Fresh, math.MaxInt64/2))
 		h.Fresh = uint64(max(end-now, 1))
 	}
-	h.Stored = now
+	h.Stored, h.Cost = now, frame.OfOlder
 	h.ID, h.ETag = frame.NewID(), "" // it is not what the tag was of any more
 	if len(tags) > 0 {
 		h.Tags = tags
@@ -362,7 +367,11 @@ type aging struct {
 
 // aging is that of a record that is timed.
 func (f *found[V]) aging() aging {
-	return aging{f.age, f.left, microseconds(f.raw.Fresh), time.Duration(f.raw.Cost) * time.Microsecond, f.raw.ETag, f.size}
+	cost := f.raw.Cost
+	if cost == frame.OfOlder {
+		cost = 0
+	}
+	return aging{f.age, f.left, microseconds(f.raw.Fresh), time.Duration(cost) * time.Microsecond, f.raw.ETag, f.size}
 }
 
 func microseconds(n uint64) time.Duration {

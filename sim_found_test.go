@@ -94,6 +94,107 @@ func TestWhatCouldNotBeToldConcernsLoadsUnderWay(t *testing.T) {
 	})
 }
 
+// It concerns also what Update has made of an older value, be that one in Redis or from a
+// load that began before.
+func TestWhatCouldNotBeToldConcernsWhatUpdateMadeOfIt(t *testing.T) {
+	for name, src := range map[string]bool{"in Redis": false, "in the source": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx := t.Context()
+				store, g := remote.NewMemory(), newGate()
+				var source Source[string, string]
+				if src {
+					source.Load = g.load
+				}
+				a := onMemory(t, store, source)
+				b, net := onWire(t, store, Source[string, string]{})
+				_, _ = b.Peek(ctx, "k")
+				begun, end := make(chan struct{}), make(chan struct{})
+				if !src {
+					if err := a.Set(ctx, "k", "v1"); err != nil {
+						t.Fatal(err)
+					}
+				}
+				done := make(chan error)
+				go func() {
+					_, err := a.Update(ctx, "k", func(old string, _ bool) (string, error) {
+						close(begun)
+						<-end
+						return old + "!", nil
+					})
+					done <- err
+				}()
+				if src {
+					<-g.began
+					g.end <- "v1"
+				}
+				<-begun
+				time.Sleep(10 * time.Millisecond)
+				net.lose()
+				if err := b.Invalidate(ctx, "k"); err == nil {
+					t.Fatal("it was not lost")
+				}
+				time.Sleep(10 * time.Millisecond)
+				close(end)
+				if err := <-done; err != nil {
+					t.Fatal(err)
+				}
+				net.heal()
+				if err := b.Sync(ctx); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Second)
+				for name, c := range map[string]*Cache[string, string]{"a": a, "b": b} {
+					if v, err := c.Peek(ctx, "k"); err == nil {
+						t.Errorf("%s: %q is served after the invalidation was told", name, v)
+					}
+				}
+			})
+		})
+	}
+}
+
+// A call whose context ends while it waits has begun all the same, with all of its keys:
+// what Redis was not told of any of them is told later.
+func TestACallOfManyKeysBeginsWithAllOfThem(t *testing.T) {
+	for name, call := range map[string]func(ctx context.Context, c *Cache[string, string]) error{
+		"SetMany": func(ctx context.Context, c *Cache[string, string]) error {
+			return c.SetMany(ctx, map[string]string{"a": "2", "b": "2", "c": "2"})
+		},
+		"Delete": func(ctx context.Context, c *Cache[string, string]) error { return c.Delete(ctx, "a", "b", "c") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store := remote.NewMemory()
+				other := onMemory(t, store, Source[string, string]{})
+				keys := []string{"a", "b", "c"}
+				for _, k := range keys {
+					if err := other.Set(t.Context(), k, "1"); err != nil {
+						t.Fatal(err)
+					}
+				}
+				time.Sleep(time.Second)
+				c, net := onWire(t, store, Source[string, string]{})
+				net.lose()
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+				defer cancel()
+				if err := call(ctx, c); err == nil {
+					t.Fatal("it was not lost")
+				}
+				net.heal()
+				if err := c.Sync(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				for _, k := range keys {
+					if v, err := other.Peek(t.Context(), k, SkipLocal()); err == nil {
+						t.Errorf("%s is still %q", k, v)
+					}
+				}
+			})
+		})
+	}
+}
+
 // What is told again in case a failover has undone it must not take the place of what
 // was not told at all:
 //

@@ -305,9 +305,11 @@ func (n *simWorker) change(ctx context.Context, key string) {
 			}
 			return v, nil
 		})
-		if err != nil && (!tried || errors.Is(err, errSource)) {
+		if err != nil {
+			// The source may have it already, and Redis need not have been told: somebody
+			// was faster, and then it did not answer.
 			tried = ctx.Err() == nil
-			err = n.c.Delete(ctx, key) // the source may have it already
+			err = n.c.Delete(ctx, key)
 		}
 	case kind < 8:
 		what = "set many"

@@ -99,6 +99,7 @@ func (c *Cache[K, V]) updateOnce(ctx context.Context, ch *change[K, V], f func(V
 		}()
 		seen = lease
 		stop := c.extend(ctx, []remote.Command{{Op: remote.Extend, Key: ch.rk, Seen: lease, TTL: leaseLife}})
+		began := local.Now()
 		old, have, err = c.loadForUpdate(ctx, ch.key)
 		stop()
 		if err != nil {
@@ -107,6 +108,7 @@ func (c *Cache[K, V]) updateOnce(ctx context.Context, ch *change[K, V], f func(V
 		if ch.val, err = f(old, have); err != nil {
 			return false, err
 		}
+		ch.cost = since(began)
 		ok, err := c.exchange(ctx, ch, o, seen, &cur, kept, s)
 		if ok {
 			lease = remote.Seen{}
@@ -116,6 +118,7 @@ func (c *Cache[K, V]) updateOnce(ctx context.Context, ch *change[K, V], f func(V
 	if ch.val, err = f(old, have); err != nil {
 		return false, err
 	}
+	ch.cost = 0 // of nothing, unless it is of what is kept
 	return c.exchange(ctx, ch, o, seen, &cur, kept, s)
 }
 
@@ -141,7 +144,7 @@ func (c *Cache[K, V]) exchange(ctx context.Context, ch *change[K, V], o *callOpt
 	ch.done, ch.err, ch.entry = false, nil, nil
 	// What f made of an older value is as old.
 	if ch.stamp, ch.dated = s, true; kept {
-		ch.stamp = stamp{cur.raw.Era, cur.raw.Stamp}
+		ch.stamp, ch.cost = stamp{cur.raw.Era, cur.raw.Stamp}, ofOlder
 	}
 	c.stage(ctx, ch, o)
 	if ch.done {
@@ -197,7 +200,7 @@ func (c *Cache[K, V]) exchangeThrough(ctx context.Context, ch *change[K, V], o *
 			ch.life.fresh = max(cur.left.Truncate(time.Millisecond), time.Millisecond)
 		}
 		var err error
-		if ch.frame, err = c.encode(ch.rk, ch.val, ch.life, ch.now, ch.stamp, ch.tags, "", 0); err != nil {
+		if ch.frame, err = c.encode(ch.rk, ch.val, ch.life, ch.now, ch.stamp, ch.tags, "", ch.cost); err != nil {
 			return false, err
 		}
 	}

@@ -26,11 +26,11 @@ type wire struct {
 	reply   func(op string) error
 
 	broken atomic.Bool
-	dialed atomic.Uint64
+	dialed atomic.Uint32
 }
 
 // Connections counts the connections that the process has made.
-func (w *wire) Connections() uint64 { return 1 + w.dialed.Load() }
+func (w *wire) Connections() uint32 { return 1 + w.dialed.Load() }
 
 // redial has the next operation find its connection closed, and make another one.
 func (w *wire) redial() { w.broken.Store(true) }

@@ -37,8 +37,9 @@ type change[K comparable, V any] struct {
 	keep  bool // false: the value's life is over already, or it is a Delete
 	life  life
 	stamp stamp
-	dated bool  // stamp is that of what the value was made of
-	now   int64 // the time of the key's node before it was sent, µs; 0: not known
+	dated bool          // stamp is that of what the value was made of
+	cost  time.Duration // how long it took to make, from when the source was asked; or ofOlder
+	now   int64         // the time of the key's node before it was sent, µs; 0: not known
 	told  uint64
 	frame []byte
 	tags  []string
@@ -54,6 +55,10 @@ type change[K comparable, V any] struct {
 	done bool // refused before anything was sent
 	err  error
 }
+
+// ofOlder is the cost of a value that was made of the one that was there: it began nobody
+// knows when. An invalidation that Redis is told of later concerns it in any case.
+const ofOlder = time.Duration(-1)
 
 // write carries out every change; the outcome is in each err.
 func (c *Cache[K, V]) write(ctx context.Context, changes []change[K, V]) {
@@ -179,15 +184,36 @@ func (c *Cache[K, V]) settleLocal(ch *change[K, V]) {
 
 // admit checks what holds for every write and encodes the key.
 func (c *Cache[K, V]) admit(ctx context.Context, ch *change[K, V]) {
-	if err := ctx.Err(); err != nil {
-		ch.refuse(err)
-	} else if c.isClosed() {
-		ch.refuse(ErrClosed)
-	} else if ch.rk, err = c.redisKey(ch.key); err != nil {
-		ch.refuse(err)
-	} else if c.accord != nil {
+	c.admitAll(ctx, []*change[K, V]{ch})
+}
+
+// admitAll is admit for the changes of one call. If ctx ends while they are prepared, it
+// has ended for none of them before the call: what Redis can't be told is told later.
+func (c *Cache[K, V]) admitAll(ctx context.Context, changes []*change[K, V]) {
+	ended, open := ctx.Err(), false
+	for _, ch := range changes {
+		if ended != nil {
+			ch.refuse(ended)
+		} else if c.isClosed() {
+			ch.refuse(ErrClosed)
+		} else if rk, err := c.redisKey(ch.key); err != nil {
+			ch.refuse(err)
+		} else {
+			ch.rk, open = rk, true
+		}
+	}
+	if open && c.accord != nil {
 		c.accord.Ready(ctx)
 	}
+}
+
+// pointers returns where the changes are.
+func pointers[K comparable, V any](changes []change[K, V]) []*change[K, V] {
+	out := make([]*change[K, V], len(changes))
+	for i := range changes {
+		out[i] = &changes[i]
+	}
+	return out
 }
 
 // stage decides how long a value is kept and encodes it.
@@ -211,7 +237,7 @@ func (c *Cache[K, V]) stage(ctx context.Context, ch *change[K, V], o *callOption
 	if !ch.keep || ch.done {
 		return
 	}
-	if ch.frame, err = c.encode(ch.rk, ch.val, ch.life, ch.now, ch.stamp, ch.tags, "", 0); err != nil {
+	if ch.frame, err = c.encode(ch.rk, ch.val, ch.life, ch.now, ch.stamp, ch.tags, "", ch.cost); err != nil {
 		ch.refuse(err)
 	}
 }
@@ -266,8 +292,10 @@ func (c *Cache[K, V]) setMany(ctx context.Context, vals map[K]V, o *callOptions)
 	changes := make([]change[K, V], 0, len(vals))
 	for k, v := range vals {
 		changes = append(changes, change[K, V]{key: k, val: v})
-		ch := &changes[len(changes)-1]
-		c.admit(ctx, ch)
+	}
+	all := pointers(changes)
+	c.admitAll(ctx, all)
+	for _, ch := range all {
 		c.stage(ctx, ch, o)
 	}
 	c.write(ctx, changes)
@@ -280,9 +308,11 @@ func (c *Cache[K, V]) setMany(ctx context.Context, vals map[K]V, o *callOptions)
 func (c *Cache[K, V]) delete(ctx context.Context, keys []K) error {
 	changes := make([]change[K, V], len(keys))
 	for i, k := range keys {
-		ch := &changes[i]
-		ch.key, ch.remove = k, true
-		c.admit(ctx, ch)
+		changes[i].key, changes[i].remove = k, true
+	}
+	all := pointers(changes)
+	c.admitAll(ctx, all)
+	for _, ch := range all {
 		if c.toSource() && c.src.Delete == nil && !ch.done {
 			ch.refuse(errNoSourceDelete)
 		}

@@ -125,7 +125,7 @@ type Accord struct {
 	suspicion suspicion // Redis may have lost what this process wrote; see Reconcile
 	evidence  suspicion // it has gone back in time
 	lineage   lineage
-	dialed    atomic.Uint64 // the connections that Redialed knows of
+	dialed    atomic.Uint32 // the connections that Redialed knows of
 
 	ctx     context.Context
 	stop    context.CancelFunc

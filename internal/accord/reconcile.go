@@ -166,7 +166,7 @@ func (a *Accord) reconcile() error {
 
 // Connections counts the connections to Redis for [Accord.Redialed], where that has to
 // know how many there were before an operation: 0 if it does not.
-func (a *Accord) Connections() uint64 {
+func (a *Accord) Connections() uint32 {
 	if a.lineage.known() || !a.recent.Any(now()) {
 		return 0
 	}
@@ -182,7 +182,7 @@ func (a *Accord) Connections() uint64 {
 // and invalidated lately has to be told again, which may take what others have stored
 // since: only those count that were made since before, the answer of
 // [Accord.Connections], which is since a read began.
-func (a *Accord) Redialed(before uint64) bool {
+func (a *Accord) Redialed(before uint32) bool {
 	if !a.recent.Any(now()) {
 		return false
 	}

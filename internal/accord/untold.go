@@ -318,12 +318,20 @@ func (a *Accord) newer(ctx context.Context, it *untold.Item, rec remote.Record) 
 	if err != nil || h.Kind != frame.Value && h.Kind != frame.Absence {
 		return false
 	}
+	cost := int64(h.Cost)
+	switch {
+	case h.Cost != frame.OfOlder:
+	case it.Acked:
+		cost = 0
+	default:
+		return false
+	}
 	if it.Acked {
 		// What was acknowledged is there in all likelihood: a record of about that time
 		// is rather one that came after it than one that a failover brought back.
 		at -= aboutThen
 	}
-	if h.Stored-int64(h.Cost) <= at {
+	if h.Stored-cost <= at {
 		return false
 	}
 	now, err := a.cfg.Guard.Now(ctx, it.Key)

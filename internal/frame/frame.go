@@ -78,10 +78,14 @@ type Header struct {
 	Stale   uint64 // µs
 	Stamp   int64  // logical time; 0 for unknown
 	Era     uint64 // 0 for unknown
-	Cost    uint32 // µs
+	Cost    uint32 // µs; see OfOlder
 	Tags    []string
 	ETag    string
 }
+
+// OfOlder, as a Cost, is that of a value which was made of the one that was there before: it
+// is not known when that began.
+const OfOlder = math.MaxUint32
 
 // Frame is a frame that was read. Payload is part of what was parsed; the strings
 // are copies.

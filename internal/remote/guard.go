@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/delqhi/cache/internal/roomy"
@@ -47,6 +48,11 @@ type Guard struct {
 	// error, nil if the caller itself ended it.
 	Observe func(ctx context.Context, op string, keys int, d time.Duration, err error)
 
+	// How many operations have ended, and how many connections there were after so many:
+	// both in one word, so that they are of one time. See Connections.
+	ended   atomic.Uint32
+	counted atomic.Uint64
+
 	breaker *breaker // nil: none
 	reads   together
 	others  together // what is no read
@@ -59,6 +65,7 @@ type Guard struct {
 // NewGuard returns a Guard in front of store; timeout must be positive.
 func NewGuard(store Store, timeout time.Duration) *Guard {
 	g := &Guard{store: store, timeout: timeout}
+	g.ended.Store(1) // counted is of none yet
 	if p, ok := store.(interface{ Prompt() bool }); ok {
 		g.prompt = p.Prompt()
 	}
@@ -128,7 +135,10 @@ func (g *Guard) do(ctx context.Context, cmds []Command) ([]Reply, error) {
 		g.pending.Done()
 		return nil, err
 	}
-	return run(g, ctx, a.all, func(ctx context.Context) ([]Reply, error) { return a.carryOut(ctx, g.store, cmds), nil })
+	return run(g, ctx, a.all, func(ctx context.Context) ([]Reply, error) {
+		defer g.ended.Add(1)
+		return a.carryOut(ctx, g.store, cmds), nil
+	})
 }
 
 // Now estimates the clock of the node that holds key, in µs of Unix time.
@@ -166,13 +176,21 @@ func (g *Guard) OneNode() bool {
 	return ok && s.OneNode()
 }
 
-// Connections counts the connections that were made; see [Redis.Connections]. It is 0 for
-// a store that has none.
-func (g *Guard) Connections() uint64 {
-	if c, ok := g.store.(interface{ Connections() uint64 }); ok {
-		return c.Connections()
+// Connections counts the connections that were made, those for operations that have ended
+// included; see [Redis.Connections]. It is 0 for a store that has none. Many callers whose
+// operations ended together cost one look at the client's statistics.
+func (g *Guard) Connections() uint32 {
+	c, ok := g.store.(interface{ Connections() uint32 })
+	if !ok {
+		return 0
 	}
-	return 0
+	ended := g.ended.Load() // first: what has ended by now is counted
+	if last := g.counted.Load(); uint32(last>>32) == ended {
+		return uint32(last)
+	}
+	n := c.Connections()
+	g.counted.Store(uint64(ended)<<32 | uint64(n))
+	return n
 }
 
 // Masters names the nodes to scan; see Store.
@@ -233,6 +251,7 @@ func call[T any](g *Guard, ctx context.Context, key string, f func(context.Conte
 	start := time.Now()
 	val, err = run(g, ctx, e, func(ctx context.Context) (T, error) {
 		val, err := f(ctx)
+		g.ended.Add(1)
 		e.settle(err)
 		return val, err
 	})

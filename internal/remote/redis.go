@@ -354,4 +354,4 @@ var started = time.Now()
 
 // Connections counts the connections that were made because none was there to be used:
 // one more means that a server may have been replaced or restarted meanwhile.
-func (s *Redis) Connections() uint64 { return uint64(s.rdb.PoolStats().Misses) }
+func (s *Redis) Connections() uint32 { return s.rdb.PoolStats().Misses }
