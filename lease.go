@@ -59,9 +59,10 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*loading
 	// Whoever still waits: a lease that was granted, and that nobody knows of, would hold
 	// up others until its end.
 	whole := context.WithoutCancel(ctx)
-	before := c.accord.Connections()
+	asking := local.Now()
+	before := c.accord.Connections(asking)
 	replies := c.carryOut(whole, cmds)
-	redialed := c.accord.Redialed(before)
+	redialed := c.accord.Redialed(before, asking)
 	for i, reply := range replies {
 		l := asked[i]
 		switch {

@@ -318,8 +318,9 @@ func (c *Cache[K, V]) ask(ctx context.Context, cmds []remote.Command) (_ []remot
 		}
 		var replies []remote.Reply
 		var err error
-		before := c.accord.Connections()
-		if c.accord.Hearing(local.Now()) {
+		at := local.Now()
+		before := c.accord.Connections(at)
+		if c.accord.Hearing(at) {
 			replies = c.remote.Do(ctx, cmds)
 		} else {
 			look := c.accord.BeginLook()
@@ -329,7 +330,7 @@ func (c *Cache[K, V]) ask(ctx context.Context, cmds []remote.Command) (_ []remot
 			replies = c.remote.Do(ctx, append(cmds[:n], remote.Command{Op: remote.Get, Key: c.names.Epoch, Shared: true}))
 			err = c.accord.EndLook(ctx, look, replies[n])
 		}
-		if c.accord.Redialed(before) {
+		if c.accord.Redialed(before, at) {
 			err = accord.ErrSuspect
 		}
 		if err == accord.ErrSuspect && !again {

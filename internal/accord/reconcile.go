@@ -165,9 +165,9 @@ func (a *Accord) reconcile() error {
 }
 
 // Connections counts the connections to Redis for [Accord.Redialed], where that has to
-// know how many there were before an operation: 0 if it does not.
-func (a *Accord) Connections() uint32 {
-	if a.lineage.known() || !a.recent.Any(now()) {
+// know how many there were before an operation that begins now: 0 if it does not.
+func (a *Accord) Connections(now int64) uint32 {
+	if a.lineage.known() || !a.recent.Any(now) {
 		return 0
 	}
 	return a.cfg.Guard.Connections()
@@ -181,9 +181,9 @@ func (a *Accord) Connections() uint32 {
 // since the last call counts, whatever operation made it. Elsewhere all that was written
 // and invalidated lately has to be told again, which may take what others have stored
 // since: only those count that were made since before, the answer of
-// [Accord.Connections], which is since a read began.
-func (a *Accord) Redialed(before uint32) bool {
-	if !a.recent.Any(now()) {
+// [Accord.Connections], which is since a read began, at the local time at.
+func (a *Accord) Redialed(before uint32, at int64) bool {
+	if !a.recent.Any(at) {
 		return false
 	}
 	n := a.cfg.Guard.Connections()

@@ -104,7 +104,7 @@ func (g *Guard) Do(ctx context.Context, cmds []Command) []Reply {
 	var replies []Reply
 	var err error
 	if t := g.company(cmds); t != nil {
-		replies, err = t.do(ctx, cmds)
+		replies, err = t.do(ctx, cmds, start)
 	} else {
 		replies, err = g.do(ctx, cmds)
 	}

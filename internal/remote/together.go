@@ -129,12 +129,11 @@ type lead struct {
 	lot int
 }
 
-// do is Guard.do for what goes together.
-func (t *together) do(ctx context.Context, cmds []Command) ([]Reply, error) {
+// do is Guard.do for what goes together, and comes now.
+func (t *together) do(ctx context.Context, cmds []Command, now time.Time) ([]Reply, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	now := time.Now()
 	var seats [togetherMost]seat
 	var led [togetherMost]lead
 	leads := 0
@@ -151,7 +150,7 @@ func (t *together) do(ctx context.Context, cmds []Command) ([]Reply, error) {
 		i = n
 	}
 	if leads == 0 {
-		return t.wait(ctx, now, seats[:len(cmds)], make([]Reply, len(cmds)))
+		return t.wait(ctx, now, seats[:len(cmds)], nil)
 	}
 	mine := cmds
 	for i := range cmds {
@@ -372,9 +371,14 @@ func (t *together) send(l *line, tr *trip, lot int) {
 	}
 }
 
-// wait collects the replies to what others send, for a caller who came at start.
+// wait collects the replies to what others send, for a caller who came at start. replies
+// are those to what he has sent himself, nil if that is nothing.
 func (t *together) wait(ctx context.Context, start time.Time, seats []seat, replies []Reply) ([]Reply, error) {
-	timer := t.timer(min(tooLong, t.guard.timeout) - time.Since(start))
+	first := min(tooLong, t.guard.timeout)
+	if replies != nil {
+		first -= time.Since(start)
+	}
+	timer := t.timer(first)
 	defer t.timers.Put(timer)
 	defer timer.Stop()
 	for i := range seats {
@@ -403,13 +407,28 @@ func (t *together) wait(ctx context.Context, start time.Time, seats []seat, repl
 			}
 			return nil, &TimeoutError{After: t.guard.timeout}
 		}
-		if tr.err != nil {
-			replies[i].Err = tr.err
-		} else {
-			replies[i] = tr.replies[seats[i].at]
+	}
+	return collect(seats, replies), nil
+}
+
+// collect returns the replies to what is in seats, beside those that are there already.
+func collect(seats []seat, replies []Reply) []Reply {
+	if tr := seats[0].trip; replies == nil && tr.err == nil && len(seats) == 1 && !tr.cmds[seats[0].at].Shared {
+		return tr.replies[seats[0].at:][:1:1] // nobody else has a seat there
+	}
+	if replies == nil {
+		replies = make([]Reply, len(seats))
+	}
+	for i, s := range seats {
+		switch {
+		case s.trip == nil:
+		case s.trip.err != nil:
+			replies[i].Err = s.trip.err
+		default:
+			replies[i] = s.trip.replies[s.at]
 		}
 	}
-	return replies, nil
+	return replies
 }
 
 // hurry sends what seats are in, if it waits for what is stuck, and says when to look

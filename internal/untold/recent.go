@@ -2,7 +2,9 @@ package untold
 
 import (
 	"container/list"
+	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -21,6 +23,8 @@ const (
 // Times are in nanoseconds of a monotonic clock. All methods are safe for concurrent
 // use.
 type Recent struct {
+	last atomic.Int64 // when the youngest note was made, never if there is none; written under mu
+
 	mu     sync.Mutex // guards what follows
 	notes  map[subject]*list.Element
 	order  *list.List // of *note, oldest first
@@ -60,9 +64,14 @@ type Told struct {
 	Lost bool
 }
 
+// never is a time before all others.
+const never = math.MinInt64
+
 // NewRecent returns one that is empty.
 func NewRecent() *Recent {
-	return &Recent{notes: map[subject]*list.Element{}, order: list.New()}
+	r := &Recent{notes: map[subject]*list.Element{}, order: list.New()}
+	r.last.Store(never)
+	return r
 }
 
 // Note notes a key that was sent to Redis after the time sent. Its Numbers are left out:
@@ -86,12 +95,11 @@ func (r *Recent) NoteMarks(tags []string, sent, now int64) {
 	}
 }
 
-// Any reports whether there is something that may have been lost by now.
+// Any reports whether there is something that may have been lost by now. It costs one
+// atomic load.
 func (r *Recent) Any(now int64) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.expireLocked(now)
-	return r.order.Len() > 0
+	last := r.last.Load()
+	return last != never && now-last < recentFor
 }
 
 func (r *Recent) noteLocked(n note) {
@@ -100,6 +108,7 @@ func (r *Recent) noteLocked(n note) {
 		r.order.Remove(e)
 	}
 	r.notes[n.subject] = r.order.PushBack(&n)
+	r.last.Store(max(r.last.Load(), n.at))
 	if r.order.Len() > maxRecent {
 		gone := r.dropOldestLocked()
 		r.lost, r.lostAt, r.lag = true, gone.at, max(r.lag, gone.at-gone.sent)
