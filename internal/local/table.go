@@ -2,6 +2,7 @@ package local
 
 import (
 	"math/bits"
+	"slices"
 	"sync/atomic"
 )
 
@@ -85,20 +86,22 @@ func (p place[K, V]) use() {
 // spend takes the mark away, and reports whether there was one.
 func (p place[K, V]) spend() bool { return p.bucket.head.And(^p.mark())&p.mark() != 0 }
 
+// newTable returns a table of so many buckets, or some more that cost no memory.
 func newTable[K comparable, V any](buckets int) *table[K, V] {
-	return &table[K, V]{buckets: make([]bucket[K, V], buckets)}
+	all := slices.Grow([]bucket[K, V](nil), buckets|1)
+	return &table[K, V]{buckets: all[:(cap(all)-1)|1]}
 }
 
-func bucketsFor(nodes int) int { return (nodes/perBucket + min(nodes%perBucket, 1)) | 1 }
+func bucketsFor(nodes int) int { return nodes/perBucket + min(nodes%perBucket, 1) }
 
 // full reports whether there should be more buckets before one more node is added.
 func (t *table[K, V]) full() bool { return t.len/perBucket >= len(t.buckets) }
 
-// grown returns a table with the same nodes and a quarter more of buckets, as far as that
+// grown returns a table with the same nodes and more buckets, by an eighth, as far as that
 // many make sense for so many nodes.
 func (t *table[K, V]) grown(hash func(K) uint64, nodes int) *table[K, V] {
 	n := len(t.buckets)
-	larger := newTable[K, V](min((n+n/4+1)|1, bucketsFor(nodes)))
+	larger := newTable[K, V](min(n+n/8+2, bucketsFor(nodes)))
 	for i := range t.buckets {
 		b := &t.buckets[i]
 		for j := range b.nodes {

@@ -87,7 +87,7 @@ func TestATableHasWhatAMapHas(t *testing.T) {
 						t.Errorf("in the end %d is %p, want %p", k, got, m[k])
 					}
 				}
-				if len(tab.buckets) > bucketsFor(most) {
+				if len(tab.buckets) > len(newTable[int, int](bucketsFor(most)).buckets) {
 					t.Errorf("%d buckets for %d", len(tab.buckets), most)
 				}
 				checkTable(t, tab, hash)
@@ -117,8 +117,13 @@ func TestATableGrowsToWhatItIsMadeFor(t *testing.T) {
 			}
 			tab.add(hashes["mixed"](k), &node[int, int]{key: k})
 		}
-		if len(tab.buckets) > bucketsFor(most) || tab.len > perBucket*len(tab.buckets) {
+		if len(tab.buckets) > len(newTable[int, int](bucketsFor(most)).buckets) || tab.len > perBucket*len(tab.buckets) {
 			t.Errorf("%d buckets for %d", len(tab.buckets), most)
+		}
+	}
+	for n := range 3000 {
+		if got := len(newTable[int, int](n).buckets); got < n || got%2 == 0 {
+			t.Errorf("%d buckets for %d", got, n)
 		}
 	}
 	if n := bucketsFor(math.MaxInt); n < math.MaxInt/perBucket || n > math.MaxInt/perBucket+2 {
