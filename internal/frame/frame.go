@@ -83,8 +83,8 @@ type Header struct {
 	ETag    string
 }
 
-// OfOlder, as a Cost, is that of a value which was made of the one that was there before: it
-// is not known when that began.
+// OfOlder is the Cost of a value that was made of the one that was there before: it is not
+// known when that began.
 const OfOlder = math.MaxUint32
 
 // Frame is a frame that was read. Payload is part of what was parsed; the strings
