@@ -5,7 +5,7 @@ import "github.com/delqhi/cache/internal/fence"
 // Put stores e unless the key has moved since f, and reports whether it did. A Put
 // that is refused changes nothing. encoded is k's encoding.
 func (t *Tier[K, V]) Put(k K, encoded string, e *Entry[V], f fence.Token) bool {
-	return t.put(k, encoded, e, func() bool { return t.fences.Valid(encoded, f) }, false)
+	return t.put(k, encoded, e, func() bool { return t.fences.Valid(encoded, f) }, keep)
 }
 
 // PutMoved is a writer's Put at the acknowledgement of its write: it moves the
@@ -19,7 +19,7 @@ func (t *Tier[K, V]) PutMoved(k K, encoded string, e *Entry[V], f fence.Token) b
 		}
 		t.fences.Move(encoded)
 		return false
-	}, true)
+	}, moved|removeElse)
 	t.removeOthers(k, encoded)
 	return stored
 }
@@ -28,7 +28,7 @@ func (t *Tier[K, V]) PutMoved(k K, encoded string, e *Entry[V], f fence.Token) b
 // everything as it is. Of several callers with one token, one succeeds. What other
 // keys of the same encoding hold is removed by the one that does.
 func (t *Tier[K, V]) Swap(k K, encoded string, e *Entry[V], f fence.Token) bool {
-	stored := t.put(k, encoded, e, func() bool { return t.fences.MoveIf(encoded, f) }, false)
+	stored := t.put(k, encoded, e, func() bool { return t.fences.MoveIf(encoded, f) }, moved)
 	if stored {
 		t.removeOthers(k, encoded)
 	}
@@ -41,8 +41,17 @@ func (t *Tier[K, V]) Replace(k K, old, e *Entry[V], encoded string) bool {
 	return t.put(k, encoded, e, func() bool {
 		is, ok := t.Any(k) // put holds the lock
 		return ok && is == old
-	}, false)
+	}, keep)
 }
+
+// how says more of a put.
+type how uint8
+
+const (
+	keep       how = 0      // the fence is as it was; what may not be replaced stays
+	moved      how = 1 << 0 // where e may be stored, the fence has been moved
+	removeElse how = 1 << 1 // where it may not, what is there goes
+)
 
 // put stores e if allowed says so; if not, it leaves the key's entry or removes it.
 //
@@ -63,7 +72,17 @@ func (t *Tier[K, V]) Replace(k K, old, e *Entry[V], encoded string) bool {
 //
 // Remove moves first and asks the index afterwards. So if put finds nothing moved,
 // Remove still has to ask, and learns of the key.
-func (t *Tier[K, V]) put(k K, encoded string, e *Entry[V], allowed func() bool, removeElse bool) bool {
+//
+// A fence that was moved is moved once more when e is there, because of
+//
+//  1. put moves it
+//  2. somebody takes the new token, and looks the key up: hits wait for no lock
+//  3. put stores e
+//  4. he makes something of the old value, and swaps it in with his token
+//
+// Whoever takes a token after the second move finds e. The same holds for what goes; see
+// removeLocked.
+func (t *Tier[K, V]) put(k K, encoded string, e *Entry[V], allowed func() bool, how how) bool {
 	if same := k; same != k {
 		// A NaN, or something that has one: it could be stored again and again, and
 		// neither found nor removed. It is as if it had been evicted at once.
@@ -77,8 +96,9 @@ func (t *Tier[K, V]) put(k K, encoded string, e *Entry[V], allowed func() bool, 
 	old, _ := tab.get(h, k)
 	t.index.add(enc, k)
 	if !allowed() || t.closed.Load() {
-		if old != nil && removeElse {
+		if old != nil && how&removeElse != 0 {
 			t.removeLocked(s, h, old)
+			t.fences.Move(encoded)
 			old = nil
 		}
 		if old == nil || s.encodings[old] != enc {
@@ -90,6 +110,9 @@ func (t *Tier[K, V]) put(k K, encoded string, e *Entry[V], allowed func() bool, 
 		// Nothing that is there would be worth more than it, and it does not fit.
 		if old != nil {
 			t.removeLocked(s, h, old)
+		}
+		if how&moved != 0 {
+			t.fences.Move(encoded)
 		}
 		t.index.remove(enc, k)
 		s.evictions.Add(1)
@@ -120,6 +143,9 @@ func (t *Tier[K, V]) put(k K, encoded string, e *Entry[V], allowed func() bool, 
 		s.encodings[n] = enc
 	}
 	s.bytes += e.size()
+	if how&moved != 0 {
+		t.fences.Move(encoded)
+	}
 	return true
 }
 

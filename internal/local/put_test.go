@@ -177,11 +177,61 @@ func TestTheFenceIsLookedAtUnderTheLockAndAfterTheIndexIsTold(t *testing.T) {
 			t.Error("the index does not know the key")
 		}
 		return false
-	}, false)
+	}, keep)
 	if !looked {
 		t.Error("the fence is not looked at")
 	}
 	checkIndex(t, tr)
+}
+
+// The last rule that put explains: who looks the key up while something is stored or
+// removed, after the fence was moved, has a token that is none afterwards.
+func TestATokenFromTheMiddleOfAChangeIsNone(t *testing.T) {
+	for _, capacity := range []int{10, 5000} {
+		tr, f := tier(t, capacity, whole)
+		put(tr, f, "k", 1)
+		var middle fence.Token
+		stored := tr.put("k", "k", entry(2), func() bool {
+			ok := f.MoveIf("k", f.Token("k"))
+			middle = f.Token("k")
+			if e, found := tr.Get("k", Now()); !found || e.Value != 1 {
+				t.Error("the old value is gone too early")
+			}
+			return ok
+		}, moved)
+		if !stored || tr.Swap("k", "k", entry(99), middle) {
+			t.Errorf("stored %v, and the token of who has read the old value counts", stored)
+		}
+		tr.put("k", "k", entry(3), func() bool {
+			f.Move("k")
+			middle = f.Token("k")
+			return false
+		}, moved|removeElse)
+		if has(tr, "k") || tr.Swap("k", "k", entry(99), middle) {
+			t.Error("what was removed is there, or the token of who has read it counts")
+		}
+		for name, remove := range map[string]func(){"Remove": func() { tr.Remove("k") }, "Flush": tr.Flush} {
+			put(tr, f, "k", 1)
+			s, before := tr.shard(tr.hash("k")), f.Token("k")
+			s.mu.Lock()
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				remove()
+			}()
+			for middle = before; middle == before; middle = f.Token("k") {
+				runtime.Gosched() // until it has moved, and waits for the lock
+			}
+			if e, ok := tr.Get("k", Now()); !ok || e.Value != 1 {
+				t.Errorf("%s: the value is gone before the lock was had", name)
+			}
+			s.mu.Unlock()
+			<-done
+			if tr.Swap("k", "k", entry(99), middle) {
+				t.Errorf("%s: what was made of the old value is stored", name)
+			}
+		}
+	}
 }
 
 // The rule that Remove explains: with the lock taken, it can't remove, and must

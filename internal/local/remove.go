@@ -8,16 +8,18 @@ package local
 //  1. Remove removes the entry
 //  2. Put finds that nothing has moved, and stores the old value
 //  3. Remove moves the key; the old value stays
+//
+// and once more when the entry is gone, as put does.
 func (t *Tier[K, V]) Remove(encoded string) bool {
 	t.fences.Move(encoded)
 	if t.index == nil {
 		k, ok := t.decode(encoded)
-		return ok && t.remove(k)
+		return ok && t.remove(k, encoded)
 	}
 	removed := false
 	var buf [4]K
 	for _, k := range t.index.appendKeys(buf[:0], t.index.hash(encoded)) {
-		removed = t.remove(k) || removed
+		removed = t.remove(k, encoded) || removed
 	}
 	return removed
 }
@@ -32,12 +34,12 @@ func (t *Tier[K, V]) removeOthers(k K, encoded string) {
 	var buf [4]K
 	for _, other := range t.index.appendKeys(buf[:0], t.index.hash(encoded)) {
 		if other != k {
-			t.remove(other)
+			t.remove(other, encoded)
 		}
 	}
 }
 
-func (t *Tier[K, V]) remove(k K) bool {
+func (t *Tier[K, V]) remove(k K, encoded string) bool {
 	h := t.hash(k)
 	s := t.shard(h)
 	s.mu.Lock()
@@ -47,10 +49,12 @@ func (t *Tier[K, V]) remove(k K) bool {
 		return false
 	}
 	t.removeLocked(s, h, n)
+	t.fences.Move(encoded)
 	return true
 }
 
-// removeLocked removes a node that is there. h is the hash of its key.
+// removeLocked removes a node that is there. h is the hash of its key. If not only room is
+// needed, its fence has been moved before, and is moved again behind it.
 func (t *Tier[K, V]) removeLocked(s *shard[K, V], h uint64, n *node[K, V]) {
 	s.table.Load().remove(h, n)
 	s.lru.Remove(n)
@@ -74,6 +78,7 @@ func (t *Tier[K, V]) Flush() {
 		t.shards[i].emptyLocked(t.index != nil)
 	}
 	t.index.clear()
+	t.fences.MoveAll()
 	for i := range t.shards {
 		t.shards[i].mu.Unlock()
 	}

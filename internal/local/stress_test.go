@@ -121,11 +121,12 @@ func read(t *testing.T, tr *Tier[point, int], f *fence.Table, k point, enc strin
 }
 
 func TestSwapsAreACounter(t *testing.T) {
+	const each = 20_000
 	tr, f := tier(t, 10, whole)
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
-			for done := 0; done < 500; {
+			for done := 0; done < each; {
 				tok := f.Token("n")
 				n := 0
 				if e, ok := tr.Get("n", Now()); ok {
@@ -138,7 +139,7 @@ func TestSwapsAreACounter(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if e, ok := tr.Get("n", Now()); !ok || e.Value != 2000 {
+	if e, ok := tr.Get("n", Now()); !ok || e.Value != 4*each {
 		t.Errorf("%v, %v", e, ok)
 	}
 }
