@@ -118,17 +118,29 @@ func (t *Tier[K, V]) put(k K, encoded string, e *Entry[V], allowed func() bool, 
 		s.evictions.Add(1)
 		return false
 	}
-	if old != nil && (s.encodings[old] != enc || s.budget > 0) {
-		// The program's own encoding has changed its mind, or there may be more to
-		// count.
+	if old != nil && s.encodings[old] != enc {
+		// The program's own encoding has changed its mind.
 		t.removeLocked(s, h, old)
 		t.index.add(enc, k)
 		old = nil
+	}
+	if old != nil && s.budget > 0 {
+		// It stays until e takes its place: hits wait for no lock. As the youngest one,
+		// and used, it is the last to make room, and hardly ever has to.
+		s.lru.Get(old)
+		tab.find(h, old).use()
+		for old != nil && s.bytes-old.entry.size()+e.size() > s.budget {
+			if t.evictLocked(s) == old {
+				t.index.add(enc, k)
+				old = nil
+			}
+		}
 	}
 	n := &node[K, V]{k, *e}
 	if old != nil {
 		tab.replace(h, old, n)
 		s.lru.Remove(old)
+		s.bytes -= old.entry.size()
 		delete(s.encodings, old)
 	} else {
 		t.makeRoomLocked(s, e.size())
@@ -178,7 +190,8 @@ func (t *Tier[K, V]) makeRoomLocked(s *shard[K, V], size int64) {
 	}
 }
 
-func (t *Tier[K, V]) evictLocked(s *shard[K, V]) {
+// evictLocked removes one node, and returns it.
+func (t *Tier[K, V]) evictLocked(s *shard[K, V]) *node[K, V] {
 	now := Now()
 	for range maxSpared {
 		n, _, _ := s.lru.GetOldest()
@@ -192,4 +205,5 @@ func (t *Tier[K, V]) evictLocked(s *shard[K, V]) {
 	if now < n.entry.Deadline {
 		s.evictions.Add(1)
 	}
+	return n
 }

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"math"
 	"runtime"
 	"slices"
 	"strconv"
@@ -231,6 +232,51 @@ func TestATokenFromTheMiddleOfAChangeIsNone(t *testing.T) {
 				t.Errorf("%s: what was made of the old value is stored", name)
 			}
 		}
+	}
+}
+
+// What is replaced is there until what replaces it is, and never is more held than there is
+// room for.
+func TestAValueThatIsReplacedIsAlwaysThere(t *testing.T) {
+	for _, bytes := range []int64{0, 100} {
+		f := fence.NewTable()
+		tr, err := New[string, int](Config[string]{Capacity: 10, Bytes: bytes, Fences: f, Decode: whole})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sized := func(v int, size int64) *Entry[int] {
+			return &Entry[int]{Value: v, Deadline: math.MaxInt64, Meta: &Meta{Size: size}}
+		}
+		tr.Put("k", "k", sized(0, 50), f.Token("k"))
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for v := range 20_000 {
+				size := int64(1 + v%90)
+				tr.PutMoved("k", "k", sized(v, size), f.Move("k")) // others make room as it grows
+				if size < 40 {
+					other := strconv.Itoa(v % 5)
+					tr.Put(other, other, sized(v, 10), f.Token(other))
+				}
+				if b := tr.Bytes(); b > 100 && bytes > 0 {
+					t.Errorf("%d bytes", b)
+				}
+			}
+		}()
+		for last, reading := 0, true; reading; {
+			select {
+			case <-done:
+				reading = false
+			default:
+			}
+			e, ok := tr.Get("k", Now())
+			if !ok || e.Value < last {
+				t.Fatalf("%d bytes: %v, %v after %d", bytes, e, ok, last)
+			}
+			last = e.Value
+		}
+		<-done
+		checkTables(t, tr)
 	}
 }
 
