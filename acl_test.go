@@ -250,9 +250,15 @@ func (p *permissions) check(t *testing.T, needed []string) {
 		t.Fatalf("with all of them: %v was denied, %v", d, err)
 	}
 	sideBySide(t, needed, func(t *testing.T, c string) {
-		if d, _ := p.denied(t, c); !slices.Contains(d, c) {
-			t.Errorf("without %s nothing else was denied than %v", c, d)
+		// A busy machine may have a call end by its timeout, and with it the rest.
+		var d []string
+		var err error
+		for range 3 {
+			if d, err = p.denied(t, c); slices.Contains(d, c) {
+				return
+			}
 		}
+		t.Errorf("without %s nothing else was denied than %v: %v", c, d, err)
 	})
 }
 

@@ -87,6 +87,9 @@ var cacheCalls = map[string]func(ctx context.Context, c *faceCache, rnd *rand.Ra
 	"Inspect": func(ctx context.Context, c *faceCache, rnd *rand.Rand) error {
 		k := faceKey(rnd)
 		e, err := c.Inspect(ctx, k)
+		if e.Absent {
+			return err // the source has said that there is none
+		}
 		return ofKey(k, e.Value, err)
 	},
 	"Set": func(ctx context.Context, c *faceCache, rnd *rand.Rand) error {
