@@ -172,7 +172,7 @@ func (e *Entry[V]) size() int64 {
 // maxSpared bounds the second chances that one Put gives. Each of them uses up a
 // mark that a hit has set, so that hits have paid for it. Without a bound, a Put
 // would be O(1) only on average: where hits are many and Puts are few, now and then
-// one would pass by a whole shard of marked entries, with readers locked out, and
+// one would pass by a whole shard of marked entries, with other writers waiting, and
 // in the end evict the one it began with. Of a million entries, that took 10 ms and
 // takes 0.1 ms. It costs no hits: on skewed, shifting and uniform traces and on
 // scans, 8 turns already hit as often as any number of them.

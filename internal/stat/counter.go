@@ -26,12 +26,12 @@ type cell struct {
 // Add adds n.
 func (c *Counter) Add(n uint64) {
 	t := stripe.Take()
-	c.AddBy(t, n)
+	c.addBy(t, n)
 	stripe.Give(t)
 }
 
-// AddBy is Add for who has a ticket.
-func (c *Counter) AddBy(t *stripe.Ticket, n uint64) {
+// addBy is Add for who has a ticket.
+func (c *Counter) addBy(t *stripe.Ticket, n uint64) {
 	c.cells[t.Stripe%stripe.Count].n.Add(n)
 }
 

@@ -17,7 +17,7 @@ func ways() map[string]func(*Counter, uint64) {
 	crowded := &stripe.Ticket{Stripe: 3} // everyone has the same stripe
 	return map[string]func(*Counter, uint64){
 		"add":     (*Counter).Add,
-		"crowded": func(c *Counter, n uint64) { c.AddBy(crowded, n) },
+		"crowded": func(c *Counter, n uint64) { c.addBy(crowded, n) },
 	}
 }
 
