@@ -82,7 +82,7 @@ var architecture = table{
 			"internal/notice", "internal/remote", "internal/revoke", "internal/untold",
 		}},
 		"internal/ages":     {module: []string{"internal/remote"}},
-		"internal/behind":   {module: []string{"internal/remote"}},
+		"internal/behind":   {module: []string{"internal/remote"}, others: []string{xxhash}},
 		"internal/errs":     {},
 		"internal/fence":    {},
 		"internal/flight":   {module: []string{"internal/roomy"}},

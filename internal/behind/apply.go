@@ -126,7 +126,7 @@ func (w *worker) settle(outcomes []remote.Outcome) ([]remote.Settled, error) {
 	if len(outcomes) == 0 {
 		return nil, nil
 	}
-	s := remote.Settle{Owner: w.owner, Lease: lease, MaxDead: MaxBacklog / Partitions, Outcomes: outcomes}
+	s := remote.Settle{Owner: w.owner, Lease: lease, MaxDead: partitionBacklog, Outcomes: outcomes}
 	for {
 		began := time.Now()
 		settled, err := w.q.store.Settle(w.q.ctx, w.names, s)

@@ -119,7 +119,7 @@ func (w *worker) revive(ctx context.Context, ids []string, all, discard bool) (n
 		}
 	}
 	for chunk := range slices.Chunk(ids, lettersAtOnce) {
-		r := remote.Revive{IDs: chunk, Discard: discard, Max: MaxBacklog / Partitions}
+		r := remote.Revive{IDs: chunk, Discard: discard, Max: partitionBacklog}
 		revived, e := w.q.store.Revive(ctx, w.names, r)
 		for _, v := range revived {
 			switch v {

@@ -151,7 +151,7 @@ func (l *lane) send() {
 	w := l.worker
 	for batch := l.next(); len(batch) > 0; batch = l.next() {
 		l.seq++
-		a := remote.Append{Sender: w.q.sender, Seq: l.seq, Max: MaxBacklog / Partitions}
+		a := remote.Append{Sender: w.q.sender, Seq: l.seq, Max: partitionBacklog}
 		for _, t := range batch {
 			a.Writes = append(a.Writes, t.writes...)
 		}

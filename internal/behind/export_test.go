@@ -16,3 +16,6 @@ func (q *Queue) Held() []int {
 	}
 	return held
 }
+
+// PartitionBacklog is how many writes fit in a partition.
+const PartitionBacklog = partitionBacklog

@@ -122,7 +122,7 @@ func TestTheBacklogIsBounded(t *testing.T) {
 		hold := make(chan struct{})
 		s.before = func(context.Context, []behind.Entry) { <-hold }
 		q := process(t, m, s)
-		most := behind.MaxBacklog / behind.Partitions
+		most := behind.PartitionBacklog
 		ks := keysOf(3, most+2)
 		var writes []behind.Write
 		for _, k := range ks {
