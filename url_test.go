@@ -13,17 +13,17 @@ import (
 // A cache over what NewClient makes of the URL of each kind of Redis.
 func TestNewClientReachesEveryKindOfRedis(t *testing.T) {
 	redistest.Require(t)
-	for name, start := range map[string]func() string{
-		"one server": func() string { return redistest.Start(t).URL() },
-		"password":   func() string { return redistest.Start(t, redistest.Password("a secret/?#@")).URL() },
-		"TLS":        func() string { return redistest.Start(t, redistest.TLS()).URL() },
-		"socket":     func() string { return redistest.Start(t, redistest.Socket()).URL() },
-		"cluster":    func() string { return redistest.StartCluster(t, 3).URL() },
-		"sentinel":   func() string { return redistest.StartSentinel(t).URL() },
+	for name, start := range map[string]func(*testing.T) string{
+		"one server": func(t *testing.T) string { return redistest.Start(t).URL() },
+		"password":   func(t *testing.T) string { return redistest.Start(t, redistest.Password("a secret/?#@")).URL() },
+		"TLS":        func(t *testing.T) string { return redistest.Start(t, redistest.TLS()).URL() },
+		"socket":     func(t *testing.T) string { return redistest.Start(t, redistest.Socket()).URL() },
+		"cluster":    func(t *testing.T) string { return redistest.StartCluster(t, 3).URL() },
+		"sentinel":   func(t *testing.T) string { return redistest.StartSentinel(t).URL() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx := t.Context()
-			rdb, err := cache.NewClient(start())
+			rdb, err := cache.NewClient(start(t))
 			if err != nil {
 				t.Fatal(err)
 			}

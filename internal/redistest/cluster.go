@@ -34,8 +34,9 @@ type Cluster struct {
 // test.
 func StartCluster(tb testing.TB, masters int, opts ...Option) *Cluster {
 	tb.Helper()
-	Require(tb)
-	c, err := newCluster(masters, newConfig(opts))
+	config := newConfig(opts)
+	requireFor(tb, config)
+	c, err := newCluster(masters, config)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -51,6 +52,15 @@ func TestHelper(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	case "TLS":
+		for name, start := range map[string]func(t *testing.T){
+			"single":   func(t *testing.T) { Start(t, TLS()) },
+			"cluster":  func(t *testing.T) { StartCluster(t, 1, TLS()) },
+			"sentinel": func(t *testing.T) { StartSentinel(t, TLS()) },
+			"plain":    func(t *testing.T) { Start(t) },
+		} {
+			t.Run(name, start)
+		}
 	case "fail":
 		s := Start(t)
 		s.Kill()
@@ -136,6 +146,48 @@ func TestWithoutRedisTestsAreSkippedOrFailWhereTheyMustNot(t *testing.T) {
 				t.Errorf("it does not say what to install:\n%s", out)
 			}
 		})
+	}
+}
+
+// A redis-server that refuses every setting of TLS, as one that was built without it
+// does, stands in for one.
+func TestWithoutTLSItsTestsAreSkippedOrFailWhereTheyMustNot(t *testing.T) {
+	Require(t)
+	if runtime.GOOS == "windows" {
+		t.Skip("the server that stands in is a shell script")
+	}
+	real, err := exec.LookPath(binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := fmt.Sprintf(`#!/bin/sh
+for a in "$@"; do case "$a" in --tls-*)
+	echo "*** FATAL CONFIG FILE ERROR (Redis 7.0.15) ***"
+	echo ">>> '${a#--} \"0\"'"
+	echo "Bad directive or wrong number of arguments"
+	exit 1;;
+esac; done
+exec %q "$@"
+`, real)
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, binary), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for env, want := range map[string]string{"": "SKIP", "1": "FAIL"} {
+		cmd := helper(t, "TLS")
+		cmd.Env = append(cmd.Env, "PATH="+dir+string(filepath.ListSeparator)+os.Getenv("PATH"), requireEnv+"="+env)
+		out, err := cmd.CombinedOutput()
+		if failed := err != nil; failed != (env != "") {
+			t.Errorf("%s=%q: exit: %v", requireEnv, env, err)
+		}
+		for _, want := range []string{
+			"--- " + want + ": TestHelper/single", "--- " + want + ": TestHelper/cluster", "--- " + want + ": TestHelper/sentinel",
+			"--- PASS: TestHelper/plain", "was built without TLS",
+		} {
+			if !strings.Contains(string(out), want) {
+				t.Errorf("%s=%q: %q is missing:\n%s", requireEnv, env, want, out)
+			}
+		}
 	}
 }
 

@@ -66,7 +66,8 @@ func ACL(users ...string) Option {
 }
 
 // TLS makes the server speak TLS only, with a certificate for localhost that is
-// signed by the authority [CA].
+// signed by the authority [CA]. A test is skipped, as [Require] does, where the server was
+// built without TLS.
 func TLS() Option { return func(c *config) { c.tls = true } }
 
 // Socket makes the server also listen on a Unix socket; see [Server.Socket].

@@ -22,6 +22,7 @@ import (
 	"os/exec"
 	"regexp"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -60,6 +61,37 @@ func require(tb testing.TB, reason string) {
 		tb.Fatalf("%s, and %s is set", reason, requireEnv)
 	}
 	tb.Skipf("%s: install Redis 7.0 or newer to run this test (Debian, Ubuntu: apt-get install redis-server; macOS: brew install redis)", reason)
+}
+
+// requireFor is Require for servers of a configuration, which may need what not every
+// build of Redis has.
+func requireFor(tb testing.TB, c config) {
+	tb.Helper()
+	Require(tb)
+	if c.tls {
+		require(tb, missingTLS())
+	}
+}
+
+// missingTLS says why no server can be started with TLS although others can, or nothing.
+var missingTLS = sync.OnceValue(func() string {
+	s, err := newServer(config{tls: true}, false, redisArgs)
+	if err == nil {
+		s.close()
+		return ""
+	}
+	return withoutTLS(err.Error())
+})
+
+// withoutTLS says that a server was built without TLS if that is why it did not start,
+// by the error of the start, which has the server's log.
+func withoutTLS(failure string) string {
+	for _, complaint := range []string{">>> 'tls-", "Failed to configure TLS", "connection listener of TLS", "connection listener of tls"} {
+		if strings.Contains(failure, complaint) {
+			return fmt.Sprintf("%s was built without TLS", binary)
+		}
+	}
+	return ""
 }
 
 // missing says why no server can be started, or nothing. The answer does not

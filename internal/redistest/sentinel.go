@@ -32,8 +32,9 @@ type Sentinel struct {
 // other. They are stopped at the end of the test.
 func StartSentinel(tb testing.TB, opts ...Option) *Sentinel {
 	tb.Helper()
-	Require(tb)
-	st, err := newSentinel(newConfig(opts))
+	config := newConfig(opts)
+	requireFor(tb, config)
+	st, err := newSentinel(config)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -39,8 +39,9 @@ var errEnded = errors.New("redistest: the test of this server has ended")
 // at the end of the test, and its log is shown if the test failed.
 func Start(tb testing.TB, opts ...Option) *Server {
 	tb.Helper()
-	Require(tb)
-	s, err := newServer(newConfig(opts), false, redisArgs)
+	config := newConfig(opts)
+	requireFor(tb, config)
+	s, err := newServer(config, false, redisArgs)
 	if err != nil {
 		tb.Fatal(err)
 	}
