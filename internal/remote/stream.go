@@ -17,15 +17,21 @@ var ErrNotOwner = errors.New("remote: not the owner of this partition")
 var ErrOvertaken = errors.New("remote: a later write of this sender is there already")
 
 // QueueNames are the keys of one partition of a queue: all in one slot of a cluster,
-// so that one script changes them together. None of them has a lifetime, so that no
-// eviction policy of the kind volatile-… touches them.
+// so that one script changes them together. None of them has a lifetime while it holds
+// writes or says who may apply them, so that no eviction policy of the kind volatile-…
+// touches what matters.
+//
+// What a queue out of use leaves behind goes within an hour: Log and Dead get a life when
+// they are empty, From gets one at each Append, and hashes vanish with their last field.
+// Owner stays if the process that held the partition was killed and no other took it
+// over; it is one short string.
 type QueueNames struct {
 	Log     string // a stream: the writes that are on their way, and what holds their places
 	Pending string // a hash: for each key in Log its place, the id of its newest write, and the failed attempts
 	Owner   string // a string: who consumes the partition, and until when
 	Dead    string // a stream: writes that were given up
 	Graves  string // a hash: for each key in Dead the id of its entry there
-	From    string // a hash: for each sender its last Append, and the answer
+	From    string // a hash: for each sender its last Append, and the answer; it lives for fromLife after the last one
 }
 
 // NewQueueNames returns the names of partition n of a cache's queue. As with
@@ -232,6 +238,8 @@ const (
 	senderLife = 10 * time.Minute
 	manyFrom   = 64
 	fromSample = 8
+
+	fromLife = time.Hour
 )
 
 // CompareIDs orders ids of a stream, as cmp.Compare does. "" comes before all others.

@@ -18,6 +18,7 @@ type memoryQueue struct {
 	dead    stream[Letter]
 	graves  map[string]string
 	from    map[string]fromSender
+	fromEnd int64 // ms: when from is forgotten
 }
 
 // place is what is on its way for a key.
@@ -97,6 +98,9 @@ func (m *Memory) queueLocked(q QueueNames) *memoryQueue {
 // Append implements Queue.
 func (m *Memory) Append(ctx context.Context, q QueueNames, a Append) ([]string, error) {
 	return onPartition(m, ctx, q, func(p *memoryQueue, now int64) ([]string, error) {
+		if now >= p.fromEnd {
+			clear(p.from)
+		}
 		if last, ok := p.from[a.Sender]; ok && last.seq >= a.Seq {
 			if last.seq > a.Seq {
 				return nil, ErrOvertaken
@@ -108,6 +112,7 @@ func (m *Memory) Append(ctx context.Context, q QueueNames, a Append) ([]string, 
 			ids[i] = p.append(now, a.Max, cloneWrite(&a.Writes[i]))
 		}
 		p.from[a.Sender] = fromSender{now, a.Seq, slices.Clone(ids)}
+		p.fromEnd = now + fromLife.Milliseconds()
 		for s, f := range p.from {
 			if len(p.from) > manyFrom && f.at < now-senderLife.Milliseconds() {
 				delete(p.from, s)

@@ -8,10 +8,18 @@ package remote
 // had, "n" the attempts, "e" the error. What looks otherwise is not ours.
 //
 // A place in the hash of pending writes is "first newest attempts".
+//
+// A stream that has become empty gets a life of an hour, and loses it when something is
+// added, so that a queue out of use leaves nothing behind. It is not removed at once: its
+// ids, which have to grow, would begin again in the same millisecond.
 const queueCommon = `
 local log, pending, owner, dead, graves, from = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local idle = '3600000'
+local function rest(stream)
+  if redis.call('XLEN', stream) == 0 and redis.call('PTTL', stream) == -1 then redis.call('PEXPIRE', stream, idle) end
+end
 local function number(n) return string.format('%.0f', n) end
 local function place(key)
   local p = redis.call('HGET', pending, key)
@@ -51,6 +59,7 @@ local function append(key, op, value, meta, most)
   if grave then
     redis.call('XDEL', dead, grave)
     redis.call('HDEL', graves, key)
+    rest(dead)
   end
   return id
 end
@@ -81,12 +90,14 @@ if known then
   if count == tonumber(ARGV[2]) then return answer end
   if count > tonumber(ARGV[2]) then return redis.error_reply('OVERTAKEN') end
 end
+redis.call('PERSIST', log)
 local ids = {}
 for i = 9, #ARGV, 4 do
   ids[#ids + 1] = append(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], tonumber(ARGV[3]))
 end
 local answer = table.concat(ids, ' ')
 redis.call('HSET', from, ARGV[1], number(now) .. ' ' .. ARGV[2] .. ' ' .. answer)
+redis.call('PEXPIRE', from, idle)
 if redis.call('HLEN', from) > tonumber(ARGV[7]) then
   local sample = redis.call('HRANDFIELD', from, ARGV[8], 'WITHVALUES')
   for i = 1, #sample, 2 do
@@ -133,6 +144,7 @@ if holder() ~= ARGV[1] then return false end
 hold(ARGV[1], ARGV[2])
 local out = {redis.call('XLEN', log), 0, 0, ARGV[3]}
 local seen, size, most = {}, 0, tonumber(ARGV[5])
+if out[1] == 0 then rest(log) end
 local function take(key, id, f)
   if seen[key] then return end
   local e = newest(key, id, f)
@@ -201,6 +213,7 @@ local function settle(verdict, key, id, attempts, err)
     if f and redis.call('XLEN', dead) >= tonumber(ARGV[3]) then return 2 end
     if f then
       local grave = redis.call('XADD', dead, '*', 'k', f[2], 'o', f[4], 'v', f[6], 'm', f[8], 'i', id, 'n', attempts, 'e', err)
+      redis.call('PERSIST', dead)
       redis.call('HSET', graves, key, grave)
     end
   end
@@ -215,6 +228,7 @@ local out = {}
 for i = 4, #ARGV, 5 do
   out[#out + 1] = settle(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4])
 end
+rest(log)
 return out
 `)
 
@@ -239,7 +253,10 @@ local function revive(id)
   return 1
 end
 local out = {}
+redis.call('PERSIST', log)
 for i = 3, #ARGV do out[#out + 1] = revive(ARGV[i]) end
+rest(log)
+rest(dead)
 return out
 `)
 
@@ -249,5 +266,6 @@ local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 redis.call('ZADD', KEYS[1], string.format('%.0f', now + tonumber(ARGV[2])), ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now))
+redis.call('PEXPIRE', KEYS[1], 3600000)
 return redis.call('ZCARD', KEYS[1])
 `)
