@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/delqhi/cache/internal/errs"
+	"github.com/delqhi/cache/internal/usercode"
 	"github.com/delqhi/cache/metrics"
 )
 
@@ -39,19 +40,12 @@ var (
 	ErrTooLarge = errors.New("cache: value too large")
 )
 
-// PanicError is what every caller of a load gets that panicked.
-type PanicError struct {
-	Value any    // what the load panicked with
-	Stack []byte // where, as debug.Stack formats it
-}
-
-func (e *PanicError) Error() string { return fmt.Sprintf("cache: load panicked: %v", e.Value) }
-
-// Unwrap returns Value where it is an error.
-func (e *PanicError) Unwrap() error {
-	err, _ := e.Value.(error)
-	return err
-}
+// PanicError is the error of a call into the program's own code that panicked: a loader,
+// a function of [Source], a codec, a text marshaler of keys or what [Cache.Update] was
+// given. Value is what it panicked with and Stack says where. Such an error is never
+// taken for an answer, whatever Value is: a loader that panics with [ErrNotFound] has
+// failed. Where Value is an error, errors.Is and errors.As find it.
+type PanicError = usercode.PanicError
 
 // BatchError is the error of an operation on several keys: what went wrong for
 // which. Keys that are not in it succeeded.

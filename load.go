@@ -3,10 +3,10 @@ package cache
 import (
 	"context"
 	"fmt"
-	"runtime/debug"
 	"sync"
 
 	"github.com/delqhi/cache/internal/local"
+	"github.com/delqhi/cache/internal/usercode"
 )
 
 // load asks the source, as soon as the load limit lets it, and keeps the leases alive
@@ -56,7 +56,7 @@ func (c *Cache[K, V]) limited(ctx context.Context, o *callOptions, ls []*loading
 // refresh is for the metrics: no read waits for it.
 func (c *Cache[K, V]) loadOne(ctx context.Context, one LoadFunc[K, V], key K, old *found[V], refresh bool) (res loaded[V]) {
 	ctx, h := withHandle(ctx, old, c.clone)
-	ctx, call := c.stats.startLoad(ctx, c.name, 1, refresh)
+	call := c.stats.newLoad(1, refresh)
 	res.err, res.began = errEndedGoroutine, local.Now() // unless it returns, or panics
 	defer func() {
 		res.settle(h.end(), old)
@@ -70,7 +70,7 @@ func (c *Cache[K, V]) loadOne(ctx context.Context, one LoadFunc[K, V], key K, ol
 		call.done(res.err, found, absent)
 	}()
 	res.err = protect(ctx, func() (err error) {
-		res.val, err = one(ctx, key)
+		res.val, err = one(call.begin(ctx, c.name), key)
 		return err
 	})
 	return res
@@ -78,7 +78,7 @@ func (c *Cache[K, V]) loadOne(ctx context.Context, one LoadFunc[K, V], key K, ol
 
 func (c *Cache[K, V]) loadMany(ctx context.Context, j *job[K, V], o *callOptions, ls []*loading[K, V]) {
 	ctx, h := withHandle[V](ctx, nil, nil)
-	ctx, call := c.stats.startLoad(ctx, c.name, len(ls), o.refresh)
+	call := c.stats.newLoad(len(ls), o.refresh)
 	keys := make([]K, len(ls))
 	for i, l := range ls {
 		keys[i] = l.call.Key
@@ -106,7 +106,7 @@ func (c *Cache[K, V]) loadMany(ctx context.Context, j *job[K, V], o *callOptions
 		call.done(err, found, absent)
 	}()
 	err = protect(ctx, func() (err error) {
-		vals, err = j.many(ctx, keys)
+		vals, err = j.many(call.begin(ctx, c.name), keys)
 		return err
 	})
 }
@@ -126,14 +126,14 @@ func (r *loaded[V]) settle(w wishes, old *found[V]) {
 	}
 }
 
-// protect turns a panic of a loader into an error.
-func protect(ctx context.Context, load func() error) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = &PanicError{Value: v, Stack: debug.Stack()}
-		}
-	}()
-	if err = load(); err != nil && ctx.Err() != nil {
+// protect calls a loader on a goroutine of its own: neither a panic nor the end of that
+// goroutine costs more than the load.
+func protect(ctx context.Context, load func() error) error {
+	err := usercode.Contained(load)
+	if err == usercode.ErrGoexit {
+		err = errEndedGoroutine
+	}
+	if err != nil && ctx.Err() != nil {
 		// The load was ended from here: say why, beside what it made of it.
 		if cause := context.Cause(ctx); cause == ErrClosed || cause == errHardTimeout {
 			err = fmt.Errorf("%w: %w", cause, err)

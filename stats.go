@@ -137,16 +137,19 @@ type loadCall struct {
 	end     func(metrics.LoadResult)
 }
 
-// startLoad is called right before a loader; what it returns is the loader's
+func (s *stats) newLoad(keys int, refresh bool) *loadCall {
+	return &loadCall{stats: s, keys: keys, refresh: refresh, start: time.Now()}
+}
+
+// begin is called right before a loader, in its goroutine; what it returns is the loader's
 // context.
-func (s *stats) startLoad(ctx context.Context, cache string, keys int, refresh bool) (context.Context, *loadCall) {
-	l := &loadCall{stats: s, keys: keys, refresh: refresh, start: time.Now()}
-	inner, end := s.recorder.StartLoad(ctx, metrics.LoadEvent{Cache: cache, Keys: keys, Refresh: refresh})
+func (l *loadCall) begin(ctx context.Context, cache string) context.Context {
+	var inner context.Context
+	inner, l.end = l.stats.recorder.StartLoad(ctx, metrics.LoadEvent{Cache: cache, Keys: l.keys, Refresh: l.refresh})
 	if inner != nil {
 		ctx = inner
 	}
-	l.end = end
-	return ctx, l
+	return ctx
 }
 
 // done is called once, with the error of the call and how its keys fared.

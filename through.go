@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"slices"
 	"sync"
 
 	"github.com/delqhi/cache/internal/frame"
 	"github.com/delqhi/cache/internal/remote"
 	"github.com/delqhi/cache/internal/revoke"
+	"github.com/delqhi/cache/internal/usercode"
 	"github.com/delqhi/cache/strategy"
 )
 
@@ -83,7 +83,7 @@ func (c *Cache[K, V]) writeSource(ctx context.Context, changes []*change[K, V]) 
 }
 
 func (c *Cache[K, V]) storeOne(ctx context.Context, ch *change[K, V]) error {
-	return guarded(func() error {
+	return usercode.Contained(func() error {
 		switch {
 		case ch.remove && c.src.Delete == nil:
 			return errNoSourceDelete
@@ -103,23 +103,13 @@ func (c *Cache[K, V]) storeMany(ctx context.Context, changes []*change[K, V]) {
 	for _, ch := range changes {
 		vals[ch.key] = ch.val
 	}
-	err := guarded(func() error { return c.src.StoreMany(ctx, vals) })
+	err := usercode.Contained(func() error { return c.src.StoreMany(ctx, vals) })
 	var single *BatchError[K]
 	for _, ch := range changes {
 		if ch.srcErr = err; errors.As(err, &single) {
 			ch.srcErr = single.For(ch.key)
 		}
 	}
-}
-
-// guarded turns a panic of the source into an error.
-func guarded(f func() error) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = &PanicError{Value: v, Stack: debug.Stack()}
-		}
-	}()
-	return f()
 }
 
 // intend puts intents in the place of what will be replaced, unless somebody did

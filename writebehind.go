@@ -10,6 +10,7 @@ import (
 
 	"github.com/delqhi/cache/codec"
 	"github.com/delqhi/cache/internal/behind"
+	"github.com/delqhi/cache/internal/usercode"
 	"github.com/delqhi/cache/strategy"
 )
 
@@ -128,7 +129,7 @@ func (c *Cache[K, V]) applyWrites(ctx context.Context, batch []behind.Entry) []e
 	}
 	err := ctx.Err()
 	if err == nil {
-		err = guarded(func() error { return c.src.StoreMany(ctx, vals) })
+		err = usercode.Contained(func() error { return c.src.StoreMany(ctx, vals) })
 	}
 	var single *BatchError[K]
 	for k, i := range where {

@@ -60,15 +60,15 @@ var architecture = table{
 				"codec", "strategy", "invalidate", "metrics",
 				"internal/accord", "internal/ages", "internal/behind", "internal/circuit", "internal/errs", "internal/fence", "internal/flight", "internal/frame",
 				"internal/glob", "internal/keys", "internal/local", "internal/notice", "internal/redisurl",
-				"internal/remote", "internal/revoke", "internal/stat", "internal/stripe", "internal/topk", "internal/untold",
+				"internal/remote", "internal/revoke", "internal/stat", "internal/stripe", "internal/topk", "internal/untold", "internal/usercode",
 			},
 			others: []string{goRedis, semaphore, xxhash},
 		},
 
 		// What users configure a cache with.
 		"codec":      {others: []string{msgpack, compress, crypto}},
-		"strategy":   {module: []string{"internal/errs"}},
-		"invalidate": {module: []string{"internal/errs", "internal/keys", "internal/notice", "internal/remote", "internal/revoke"}, others: []string{goRedis}},
+		"strategy":   {module: []string{"internal/errs", "internal/usercode"}},
+		"invalidate": {module: []string{"internal/errs", "internal/usercode", "internal/keys", "internal/notice", "internal/remote", "internal/revoke"}, others: []string{goRedis}},
 		"metrics":    {},
 
 		// A page to look at.
@@ -82,8 +82,9 @@ var architecture = table{
 			"internal/notice", "internal/remote", "internal/revoke", "internal/untold",
 		}},
 		"internal/ages":     {module: []string{"internal/remote"}},
-		"internal/behind":   {module: []string{"internal/remote"}, others: []string{xxhash}},
+		"internal/behind":   {module: []string{"internal/remote", "internal/usercode"}, others: []string{xxhash}},
 		"internal/errs":     {},
+		"internal/usercode": {},
 		"internal/fence":    {},
 		"internal/flight":   {module: []string{"internal/roomy"}},
 		"internal/frame":    {others: []string{xxhash}},
