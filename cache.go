@@ -301,7 +301,8 @@ func (c *Cache[K, V]) Delete(ctx context.Context, keys ...K) error {
 // Close ends the cache: it cancels the loads under way, waits for them and for
 // operations in the background, tells Redis what it could not be told yet, if it can
 // be told now, brings what is due of a write-behind queue to the source for 5 seconds at
-// most, ends its subscription, and empties the local tier. Later calls return
+// most, ends its subscription, and empties the local tier. A function of the source that
+// then goes on although its context has ended is not waited for. Later calls return
 // [ErrClosed]. The Redis client stays open. Close may be called more than once, and
 // always returns nil.
 func (c *Cache[K, V]) Close() error {

@@ -18,6 +18,8 @@ const (
 	errorBytes = 1000
 )
 
+var errGoexit = errors.New("behind: the source ended its goroutine")
+
 var errNoRoom = errors.New("behind: there is no room for dead letters, so that a write which has failed for good stays in the queue")
 
 // batch applies entries and records what has become of them.
@@ -38,6 +40,11 @@ func (w *worker) batch(entries []Entry) {
 	r := Report{Took: time.Since(began)}
 	close(done)
 	<-kept
+	if errs == nil {
+		w.lose() // and not resign: see Close
+		w.q.report(Report{Failed: len(entries), Err: ErrAbandoned, Took: r.Took})
+		return
+	}
 
 	var outcomes []remote.Outcome
 	var failed []Entry // those of outcomes that have failed
@@ -98,26 +105,43 @@ func (w *worker) account(outcomes []remote.Outcome, settled []remote.Settled, en
 	}
 }
 
-// apply calls Apply.
-func (q *Queue) apply(ctx context.Context, entries []Entry) (errs []error) {
+// apply calls Apply on a goroutine of its own, since that may end it. The result is nil
+// if Close has left it alone.
+func (q *Queue) apply(ctx context.Context, entries []Entry) []error {
 	if q.cfg.Timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, q.cfg.Timeout)
 		defer cancel()
 	}
-	defer func() {
-		if p := recover(); p != nil {
-			errs = fill(make([]error, len(entries)), fmt.Errorf("behind: the source panicked: %v", p))
+	done := make(chan []error, 1)
+	go func() {
+		errs := fill(make([]error, len(entries)), errGoexit) // unless it returns or panics
+		defer func() { done <- errs }()
+		defer func() {
+			if p := recover(); p != nil {
+				fill(errs, fmt.Errorf("behind: the source panicked: %v", p))
+			}
+		}()
+		switch got := q.cfg.Apply(ctx, entries); len(got) {
+		case 0:
+			clear(errs)
+		case len(entries):
+			errs = got
+		default:
+			fill(errs, fmt.Errorf("behind: Apply returned %d errors for %d writes", len(got), len(entries)))
 		}
 	}()
-	errs = q.cfg.Apply(ctx, entries)
-	switch len(errs) {
-	case 0:
-		return make([]error, len(entries))
-	case len(entries):
+	select {
+	case errs := <-done:
 		return errs
+	case <-q.alone:
 	}
-	return fill(make([]error, len(entries)), fmt.Errorf("behind: Apply returned %d errors for %d writes", len(errs), len(entries)))
+	select {
+	case errs := <-done: // both were ready
+		return errs
+	default:
+		return nil
+	}
 }
 
 // settle tells Redis the outcomes, as long as the lease lasts: else what was applied is

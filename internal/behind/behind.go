@@ -73,8 +73,9 @@ const (
 	lapEvery = 10 * time.Second
 
 	// drainTime bounds how long Close goes on to apply, and how long it then waits for
-	// Redis.
-	drainTime = 5 * time.Second
+	// Redis. What does not end with its context is left alone after closeGrace.
+	drainTime  = 5 * time.Second
+	closeGrace = 500 * time.Millisecond
 
 	// fetchBytes bounds the values of a batch.
 	fetchBytes = 8 << 20
@@ -91,6 +92,10 @@ var (
 	// ErrPermanent in the error of a write says that to try it again is of no use: it
 	// becomes a dead letter at once.
 	ErrPermanent = errors.New("behind: not to be tried again")
+
+	// ErrAbandoned is reported of writes whose Apply was still running when Close did not
+	// wait any longer. Others apply them again.
+	ErrAbandoned = errors.New("behind: the source has not returned after the end of its context, and was left alone")
 
 	errLost = errors.New("behind: the partition's lease has run out")
 )
@@ -110,8 +115,9 @@ type Config struct {
 
 	// Apply brings a batch to the source, in which each key is once. It returns an
 	// error for each entry, or nil if all were applied. It is called concurrently, for
-	// different keys. It must not begin a write once ctx is done, and should give up
-	// what it has begun. If it panics, all entries have failed.
+	// different keys, and each time on a goroutine of its own. It must not begin a write
+	// once ctx is done, and should give up what it has begun. If it panics or ends the
+	// goroutine, all entries have failed.
 	Apply func(ctx context.Context, batch []Entry) []error
 
 	BatchSize   int           // positive
@@ -169,6 +175,7 @@ type Queue struct {
 	abort    context.CancelFunc
 
 	closing chan struct{} // closed when no more is taken and consumers are to finish
+	alone   chan struct{} // closed when Close does not wait for Apply any longer
 	over    chan struct{} // closed when Close is done
 
 	mu      sync.Mutex
@@ -188,7 +195,7 @@ func New(cfg Config) (*Queue, error) {
 	}
 	q := &Queue{
 		cfg: cfg, store: cfg.Queue, sender: fmt.Sprintf("%016x", rand.Uint64()),
-		closing: make(chan struct{}), over: make(chan struct{}), settled: make(chan struct{}),
+		closing: make(chan struct{}), alone: make(chan struct{}), over: make(chan struct{}), settled: make(chan struct{}),
 	}
 	q.ctx, q.stop = context.WithCancel(remote.Background(context.Background()))
 	q.applying, q.abort = context.WithCancel(remote.Background(context.Background()))
@@ -229,8 +236,10 @@ func (q *Queue) consume() {
 
 // Close takes no more writes, applies what is due in the partitions that this process
 // consumes for five seconds at most, leaves the rest to others, and waits for its
-// goroutines. A call of Apply under way has its context ended after that time, and is
-// waited for. Close may be called more than once.
+// goroutines. A call of Apply under way has its context ended after that time. One that
+// has not returned half a second later is left alone, and the lease of its partition
+// left to run out: until then no other process applies the same writes. Close may be
+// called more than once.
 func (q *Queue) Close() {
 	q.mu.Lock()
 	first := !q.closed
@@ -243,9 +252,11 @@ func (q *Queue) Close() {
 	q.calls.Wait()
 	close(q.closing)
 	abort := time.AfterFunc(drainTime, q.abort)
+	alone := time.AfterFunc(drainTime+closeGrace, func() { close(q.alone) })
 	stop := time.AfterFunc(2*drainTime, q.stop)
 	q.tasks.Wait()
 	abort.Stop()
+	alone.Stop()
 	stop.Stop()
 	q.abort()
 	q.stop()
