@@ -96,9 +96,17 @@ func (c *Cache[K, V]) told(ctx context.Context, ch *change[K, V]) {
 //
 // It takes time in proportion to the number of all keys in Redis: for groups that are
 // invalidated often, use tags.
+//
+// Over a decorated client whose kind can't be known (see [New]) it does nothing, and the
+// error wraps [errors.ErrUnsupported].
 func (c *Cache[K, V]) InvalidatePattern(ctx context.Context, pattern string) (int64, error) {
 	if err := c.usable(ctx); err != nil {
 		return 0, c.explain("invalidate pattern", err)
+	}
+	if c.remote != nil {
+		if err := c.remote.Unknown(); err != nil {
+			return 0, &opError{cache: c.name, op: "invalidate pattern", err: err}
+		}
 	}
 	// Whatever is under way may be for a key that matches.
 	c.fences.MoveAll()

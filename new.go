@@ -63,6 +63,12 @@ func NewClient(url string) (redis.UniversalClient, error) {
 // share their values if they agree in V, codec and version, and otherwise see
 // misses. New does no I/O.
 //
+// rdb is any go-redis client, also one that a type embeds or decorates. A decorator that
+// hides what kind of client it has, such as a struct that embeds a redis.UniversalClient,
+// needs a method Unwrap() redis.UniversalClient: without it notifications can't be heard,
+// so that New refuses it for a cache with a local tier or a [WithTransport] that listens,
+// and [Cache.InvalidatePattern] returns an error.
+//
 // K is a string, integer or bool type, a type with a text appender or marshaler,
 // or a struct of such; see [Source].Key for others. The error joins all mistakes
 // and matches [ErrInvalidOption].
@@ -264,9 +270,20 @@ func (c *config) chooseStore(rdb redis.UniversalClient) remote.Store {
 			c.mistake("%w", err)
 			return nil
 		}
+		if err := store.Unknown(); err != nil && c.listens() {
+			c.mistake("there is nothing to hear notifications by: %w; or choose invalidate.NoTransport()", err)
+		}
 		return store
 	}
 	return nil
+}
+
+// listens reports whether notifications are to be heard.
+func (c *config) listens() bool {
+	if c.transport != nil {
+		return *c.transport != invalidate.NoTransport()
+	}
+	return c.policy.LocalEntries > 0
 }
 
 func (c *Cache[K, V]) chooseLocal(cfg *config) error {

@@ -149,10 +149,15 @@ func (c *Client) Invalidate(ctx context.Context, encodedKeys ...string) error {
 // InvalidatePattern invalidates the keys that match a Redis glob, and returns how many
 // there were. The pattern is matched against the encoded key, without prefix and name;
 // see [QuotePattern]. Every master of a cluster is gone through; errors are as with
-// [Client.Invalidate], and what could be invalidated was.
+// [Client.Invalidate], and what could be invalidated was. Over a decorated client whose
+// kind can't be known (see cache.New) it does nothing, and the error wraps
+// [errors.ErrUnsupported].
 func (c *Client) InvalidatePattern(ctx context.Context, pattern string) (int64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
+	}
+	if err := c.store.Unknown(); err != nil {
+		return 0, fmt.Errorf("invalidate: pattern of %q: %w", c.name, err)
 	}
 	defer c.tally(ctx)
 	m, err := c.revoker.Pattern(ctx, pattern, keys.QuotePattern)

@@ -17,11 +17,7 @@ import (
 type Redis struct {
 	rdb redis.UniversalClient
 
-	// What kind of client it is, by what it can do rather than by its type, so
-	// that a type that embeds a client counts as one. At most one is set.
-	single  singleClient
-	cluster clusterClient
-	ring    ringClient
+	clientKind
 
 	noFlags atomic.Bool // the server takes a script's flags for a mistake, as miniredis does
 
@@ -37,49 +33,20 @@ type Redis struct {
 	wg   sync.WaitGroup
 }
 
-type (
-	// singleClient is a client of one server, which takes commands on several
-	// keys.
-	singleClient interface {
-		Options() *redis.Options
-	}
-	clusterClient interface {
-		Options() *redis.ClusterOptions
-		MasterForKey(ctx context.Context, key string) (*redis.Client, error)
-		ForEachMaster(ctx context.Context, f func(context.Context, *redis.Client) error) error
-	}
-	ringClient interface {
-		Options() *redis.RingOptions
-		GetShardClientForKey(key string) (*redis.Client, error)
-		ForEachShard(ctx context.Context, f func(context.Context, *redis.Client) error) error
-	}
-)
-
-var (
-	_ singleClient  = (*redis.Client)(nil)
-	_ clusterClient = (*redis.ClusterClient)(nil)
-	_ ringClient    = (*redis.Ring)(nil)
-)
-
 // NewRedis returns a Store on rdb. It does no I/O. It refuses a client that may
 // read what is older than the last write: from replicas, or from a cache of its
 // own. A failover client with ReplicaOnly can't be told from others; with it
-// every write fails.
+// every write fails. A decorator is seen through if it has a method
+// Unwrap() redis.UniversalClient; see [Redis.Unknown] for others.
 func NewRedis(rdb redis.UniversalClient) (*Redis, error) {
-	s := &Redis{rdb: rdb, clocks: map[string]*clock{}}
-	s.single, _ = rdb.(singleClient)
-	s.cluster, _ = rdb.(clusterClient)
-	s.ring, _ = rdb.(ringClient)
-	if s.cluster != nil {
-		if o := s.cluster.Options(); o.ReadOnly || o.RouteByLatency || o.RouteRandomly {
-			return nil, errors.New("the cluster client reads from replicas, which may be older than what was just written: build it without ReadOnly, ReplicaOnly, RouteByLatency and RouteRandomly")
-		}
+	kind, err := kindOf(rdb)
+	if err == nil {
+		err = kind.check()
 	}
-	if s.single != nil {
-		if o := s.single.Options(); o.ClientSideCacheConfig != nil || o.ClientSideCache != nil {
-			return nil, errors.New("the client caches replies itself, which may be older than what was just written: build it without ClientSideCache and ClientSideCacheConfig")
-		}
+	if err != nil {
+		return nil, err
 	}
+	s := &Redis{rdb: rdb, clientKind: kind, clocks: map[string]*clock{}}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	return s, nil
 }
@@ -331,8 +298,8 @@ const reloadEvery = time.Second
 // nothing, and the client would go on asking it until its periodical look, a minute by
 // default.
 func (s *Redis) lookAround(ctx context.Context, cmds []redis.Cmder) {
-	reloader, ok := s.rdb.(interface{ ReloadState(context.Context) })
-	if !ok || s.cluster == nil {
+	reloader, ok := s.cluster.(interface{ ReloadState(context.Context) })
+	if !ok {
 		return
 	}
 	for _, cmd := range cmds {

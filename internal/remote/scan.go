@@ -25,8 +25,7 @@ func (s *Redis) forEachMaster(ctx context.Context, f func(context.Context, *redi
 	case s.ring != nil:
 		return s.ring.ForEachShard(ctx, f)
 	}
-	// It may be a cluster's, whose keyless commands go anywhere.
-	return fmt.Errorf("remote: a %T names no masters", s.rdb)
+	return s.Unknown() // it may be a cluster's, whose keyless commands go anywhere
 }
 
 // Masters implements Store. Of a ring they are the shards that are up.
