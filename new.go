@@ -109,6 +109,9 @@ func build[K comparable, V any](name string, src Source[K, V], opts []Option, op
 	if err := cfg.err(); err != nil {
 		return nil, err
 	}
+	if s, ok := store.(interface{ Database() int }); ok {
+		c.names = c.names.In(s.Database())
+	}
 
 	c.stats, c.tagged = newStats(cfg.recorder), topk.New(maxTagged)
 	if err := c.chooseLocal(&cfg); err != nil {

@@ -88,7 +88,7 @@ func NewClient(rdb redis.UniversalClient, name string, opts ...ClientOption) (*C
 	}
 	c.store = remote.NewGuard(store, clientTimeout)
 	c.revoker = &revoke.Revoker{
-		Store: c.store, Names: remote.NewNames(c.prefix, name), Policy: c.policy.revoke(),
+		Store: c.store, Names: remote.NewNames(c.prefix, name).In(store.Database()), Policy: c.policy.revoke(),
 		Outbox: notice.NewOutbox(notice.NewSender()), Known: c.lastKnown,
 	}
 	return c, nil

@@ -1,5 +1,7 @@
 package remote
 
+import "strconv"
+
 // Names are the names of everything in Redis that belongs to one cache.
 type Names struct {
 	// Data is what every key of the cache's data begins with. No other key of a
@@ -12,8 +14,17 @@ type Names struct {
 	Tags  string
 	// Lock is what the keys begin with by which processes agree who replaces a value.
 	Lock string
-	// Channel is where messages for all processes go.
+	// Channel is where messages for all processes go; see [Names.In].
 	Channel string
+}
+
+// In returns the names in a database of that number. Keys of one name in two databases
+// are different keys; channels belong to the server, so theirs must differ by name.
+func (n Names) In(database int) Names {
+	if database != 0 {
+		n.Channel += "@" + strconv.Itoa(database)
+	}
+	return n
 }
 
 // NewNames returns the names of a cache. prefix must not contain "{}", which would

@@ -65,6 +65,17 @@ func (s *Redis) Prompt() bool {
 	return false
 }
 
+// Database is the number of the database that the client selects. A cluster has one.
+func (s *Redis) Database() int {
+	switch {
+	case s.single != nil:
+		return s.single.Options().DB
+	case s.ring != nil:
+		return s.ring.Options().DB
+	}
+	return 0
+}
+
 // Close stops the renewal of clocks. The client stays open: it is the caller's.
 func (s *Redis) Close() {
 	s.clockMu.Lock()
