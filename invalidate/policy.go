@@ -30,7 +30,7 @@ func Immediate() Policy { return Policy{} }
 // Delayed lets an entry live for d more, or for what is left of its life if that
 // is less, by Redis's own timer, so that it happens even if this process is gone by
 // then. A value that is written meanwhile is not removed. d is in whole milliseconds, at
-// least one: see [Policy.Validate].
+// least one, and at most 100 years: see [Policy.Validate].
 func Delayed(d time.Duration) Policy { return Policy{mode: ModeDelayed, delay: d} }
 
 // Lazy removes nothing: the entry is stale, and the next reader has the source asked.
@@ -53,11 +53,19 @@ func (p Policy) String() string {
 	return "invalidate.Immediate()"
 }
 
-// Validate returns nil, or for a delay that is not in whole milliseconds, at least
-// one, an error that wraps cache.ErrInvalidOption. cache.New and [NewClient] call
-// it.
+// maxDelay is about 100 years: less than what the logical clock of tags and Clear can add
+// to the time of day.
+const maxDelay = 100 * 365 * 24 * time.Hour
+
+// Validate returns nil, or for a delay that is not in whole milliseconds, at least one
+// and at most 100 years of 365 days, an error that wraps cache.ErrInvalidOption.
+// cache.New and [NewClient] call it.
 func (p Policy) Validate() error {
-	if p.mode == ModeDelayed && (p.delay < time.Millisecond || p.delay%time.Millisecond != 0) {
+	switch {
+	case p.mode != ModeDelayed:
+	case p.delay > maxDelay:
+		return fmt.Errorf("%w: %v: the delay must be at most 100 years", errs.ErrInvalidOption, p)
+	case p.delay < time.Millisecond || p.delay%time.Millisecond != 0:
 		return fmt.Errorf("%w: %v: the delay must be in whole milliseconds, at least one; for none use invalidate.Immediate()", errs.ErrInvalidOption, p)
 	}
 	return nil

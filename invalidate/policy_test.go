@@ -37,12 +37,13 @@ func TestPoliciesSayWhatTheyAre(t *testing.T) {
 }
 
 func TestADelayThatRedisCannotKeepIsRefused(t *testing.T) {
-	for _, d := range []time.Duration{0, -1, -time.Second, math.MinInt64, 1, time.Microsecond, time.Millisecond - 1, time.Millisecond + 1, math.MaxInt64} {
+	for _, d := range []time.Duration{0, -1, -time.Second, math.MinInt64, 1, time.Microsecond, time.Millisecond - 1, time.Millisecond + 1, math.MaxInt64,
+		time.Duration(math.MaxInt64).Truncate(time.Millisecond), 100*365*24*time.Hour + time.Millisecond} {
 		if err := invalidate.Delayed(d).Validate(); !errors.Is(err, errs.ErrInvalidOption) {
 			t.Errorf("Delayed(%v): %v", d, err)
 		}
 	}
-	for _, d := range []time.Duration{time.Millisecond, time.Second, 30 * 24 * time.Hour} {
+	for _, d := range []time.Duration{time.Millisecond, time.Second, 30 * 24 * time.Hour, 100 * 365 * 24 * time.Hour} {
 		if err := invalidate.Delayed(d).Validate(); err != nil {
 			t.Errorf("Delayed(%v): %v", d, err)
 		}
