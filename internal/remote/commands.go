@@ -145,9 +145,9 @@ func build(ctx context.Context, c *Command, ref reference, split bool) redis.Cmd
 			return c.run(ctx, setScript, ref, c.Frame, c.millis())
 		}
 		if c.TTL > 0 {
-			return redis.NewStatusCmd(ctx, "set", c.Key, c.Frame, "px", c.millis())
+			return onceStatus{redis.NewStatusCmd(ctx, "set", c.Key, c.Frame, "px", c.millis())}
 		}
-		return redis.NewStatusCmd(ctx, "set", c.Key, c.Frame)
+		return onceStatus{redis.NewStatusCmd(ctx, "set", c.Key, c.Frame)}
 	case Add:
 		return add(ctx, c, ref)
 	case Post:
@@ -158,7 +158,7 @@ func build(ctx context.Context, c *Command, ref reference, split bool) redis.Cmd
 		if c.scripted(split) {
 			return c.run(ctx, deleteScript, ref)
 		}
-		return redis.NewIntCmd(ctx, "unlink", c.Key)
+		return onceInt{redis.NewIntCmd(ctx, "unlink", c.Key)}
 	case Swap:
 		if c.Seen.State == Missing {
 			return add(ctx, c, ref)
@@ -181,12 +181,12 @@ func add(ctx context.Context, c *Command, ref reference) redis.Cmder {
 		life := max(c.millis(), 0) // there is none to keep
 		cmd := redis.NewStringCmd(ctx, c.eval(addScript, ref, c.Frame, life)...)
 		cmd.SetFirstKeyPos(3)
-		return cmd
+		return onceString{cmd}
 	}
 	if c.TTL > 0 {
-		return redis.NewStringCmd(ctx, "set", c.Key, c.Frame, "nx", "get", "px", c.millis())
+		return onceString{redis.NewStringCmd(ctx, "set", c.Key, c.Frame, "nx", "get", "px", c.millis())}
 	}
-	return redis.NewStringCmd(ctx, "set", c.Key, c.Frame, "nx", "get")
+	return onceString{redis.NewStringCmd(ctx, "set", c.Key, c.Frame, "nx", "get")}
 }
 
 var seenNames = [...]string{Missing: "m", Found: "s", WrongType: "w"}
@@ -200,7 +200,7 @@ func (c *Command) compare(ctx context.Context, s script, ref reference, args ...
 func (c *Command) run(ctx context.Context, s script, ref reference, args ...any) redis.Cmder {
 	cmd := redis.NewCmd(ctx, c.eval(s, ref, args...)...)
 	cmd.SetFirstKeyPos(3)
-	return cmd
+	return onceCmd{cmd}
 }
 
 // eval are the words of a script's command. What is to be told comes last.
@@ -213,8 +213,8 @@ func (c *Command) eval(s script, ref reference, args ...any) []any {
 	return words
 }
 
-func publish(ctx context.Context, t Tell) *redis.IntCmd {
-	return redis.NewIntCmd(ctx, "publish", t.Channel, t.Message)
+func publish(ctx context.Context, t Tell) redis.Cmder {
+	return onceInt{redis.NewIntCmd(ctx, "publish", t.Channel, t.Message)}
 }
 
 func isNoScript(err error) bool {
@@ -222,7 +222,7 @@ func isNoScript(err error) bool {
 }
 
 // readTold reads a command and the PUBLISH behind it, if there is one.
-func readTold(c *Command, cmd redis.Cmder, told *redis.IntCmd) Reply {
+func readTold(c *Command, cmd redis.Cmder, told redis.Cmder) Reply {
 	r := read(c, cmd)
 	if told != nil && r.Err == nil && told.Err() != nil {
 		return Reply{Err: told.Err()}
@@ -260,7 +260,7 @@ func read(c *Command, cmd redis.Cmder) Reply {
 func readRecord(cmd redis.Cmder, err error) Reply {
 	switch {
 	case err == nil:
-		raw, err := cmd.(*redis.StringCmd).Bytes()
+		raw, err := cmd.(interface{ Bytes() ([]byte, error) }).Bytes()
 		return Reply{Record: Record{State: Found, Raw: raw}, Err: err}
 	case errors.Is(err, redis.Nil):
 		return Reply{}
@@ -272,8 +272,8 @@ func readRecord(cmd redis.Cmder, err error) Reply {
 
 func readAdd(c *Command, cmd redis.Cmder, err error) Reply {
 	r := readRecord(cmd, err)
-	// The client library sends a command again when the reply was lost: the
-	// record that is there may be the one that this very attempt stored.
+	// What is between here and Redis may send a command again when the reply was lost:
+	// the record that is there may be the one that this very attempt stored.
 	if r.Err == nil && (r.Record.State == Missing || c.isOwn(r.Record)) {
 		return Reply{OK: true}
 	}
@@ -284,6 +284,6 @@ func readScript(cmd redis.Cmder, err error) Reply {
 	if err != nil {
 		return Reply{Err: err}
 	}
-	n, err := cmd.(*redis.Cmd).Int64()
+	n, err := cmd.(onceCmd).Int64()
 	return Reply{OK: n == 1, Err: err}
 }

@@ -32,7 +32,8 @@ func (s *Redis) Publish(ctx context.Context, t Tell) error {
 		if err != nil {
 			return err
 		}
-		cmd := node.Publish(ctx, t.Channel, t.Message)
+		cmd := publish(ctx, t)
+		_ = node.Process(ctx, cmd)
 		s.lookAround(ctx, []redis.Cmder{cmd})
 		return cmd.Err()
 	}
@@ -43,7 +44,7 @@ func (s *Redis) Publish(ctx context.Context, t Tell) error {
 	errs := make([]error, len(shards))
 	var wg sync.WaitGroup
 	for i := range shards {
-		wg.Go(func() { errs[i] = shards[i].rdb.Publish(ctx, t.Channel, t.Message).Err() })
+		wg.Go(func() { errs[i] = shards[i].rdb.Process(ctx, publish(ctx, t)) })
 	}
 	wg.Wait()
 	return errors.Join(errs...)
@@ -101,7 +102,7 @@ func detach[T any](ctx context.Context, s *Redis, f func(context.Context) (T, er
 // listenMaster is a node to listen to.
 type listenMaster struct {
 	name string // its address; "" for a single server
-	rdb  redis.Cmdable
+	rdb  redis.UniversalClient
 	// options are those of its client, for a connection of the session's own.
 	options *redis.Options
 	member  *member // of a cluster, else nil

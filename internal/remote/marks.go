@@ -172,9 +172,8 @@ func (s *Redis) Marks(ctx context.Context, names Names, known Known, tags []stri
 	return s.marks(ctx, marksScript, names, known, tags)
 }
 
-// Mark implements Store. An attempt that the client library repeats, because the
-// reply was lost, marks again, at a later time: more is gone than had to be, by what
-// was stored in between.
+// Mark implements Store. An attempt that is made again marks again, at a later time:
+// more is gone than had to be, by what was stored in between.
 func (s *Redis) Mark(ctx context.Context, names Names, known Known, n NewMark) (Marks, error) {
 	if err := n.check(); err != nil {
 		return Marks{}, err
@@ -212,7 +211,7 @@ func (s *Redis) marks(ctx context.Context, both urgentScript, names Names, known
 // runText runs a script that answers a text.
 func (s *Redis) runText(ctx context.Context, sc script, args []any) (string, error) {
 	run := func(ref reference) (string, error) {
-		cmd := redis.NewStringCmd(ctx, append(sc.words(ref, 2+len(args)), args...)...)
+		cmd := onceString{redis.NewStringCmd(ctx, append(sc.words(ref, 2+len(args)), args...)...)}
 		cmd.SetFirstKeyPos(3)
 		s.send(ctx, cmd)
 		return cmd.Result()

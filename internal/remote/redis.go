@@ -24,6 +24,7 @@ type Redis struct {
 	clockMu sync.RWMutex
 	clocks  map[string]*clock // by node address; "" for a single server
 
+	attempts int          // how often to repeat what was refused for now
 	known    knownMasters // for Scan
 	reloaded atomic.Int64 // when the state of a cluster was last asked for, since started
 
@@ -47,6 +48,7 @@ func NewRedis(rdb redis.UniversalClient) (*Redis, error) {
 		return nil, err
 	}
 	s := &Redis{rdb: rdb, clientKind: kind, clocks: map[string]*clock{}}
+	s.attempts = s.attemptsOf()
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	return s, nil
 }
@@ -86,7 +88,7 @@ func (s *Redis) Close() {
 
 // node returns the client of the node that holds key, and its address, which
 // names its clock.
-func (s *Redis) node(ctx context.Context, key string) (redis.Cmdable, string, error) {
+func (s *Redis) node(ctx context.Context, key string) (redis.UniversalClient, string, error) {
 	var node *redis.Client
 	var err error
 	switch {
@@ -183,6 +185,7 @@ func (s *Redis) one(ctx context.Context, c *Command, r *Reply) {
 		// It mostly answers that there was nothing, which the client library takes for an
 		// error and looks into at length, unless it comes in a pipeline.
 		s.pipeline(ctx, cmd)
+		s.sendAgain(ctx, []redis.Cmder{cmd})
 	} else {
 		s.send(ctx, cmd)
 	}
@@ -206,7 +209,7 @@ func (s *Redis) many(ctx context.Context, cmds []Command, replies []Reply) {
 	sent := make([]redis.Cmder, len(cmds)) // nil: refused, or a part of an mget
 	out := make([]redis.Cmder, 0, len(cmds))
 	var mgets []mget
-	var told map[int]*redis.IntCmd // behind the command with that index
+	var told map[int]redis.Cmder // behind the command with that index
 	split := s.split()
 	refs := newReferences(cmds, split)
 	for i := 0; i < len(cmds); {
@@ -224,7 +227,7 @@ func (s *Redis) many(ctx context.Context, cmds []Command, replies []Reply) {
 			out = append(out, sent[i])
 			if cmds[i].publishesBehind(split) {
 				if told == nil {
-					told = map[int]*redis.IntCmd{}
+					told = map[int]redis.Cmder{}
 				}
 				told[i] = publish(ctx, cmds[i].Tell)
 				out = append(out, told[i])
@@ -262,9 +265,14 @@ func (s *Redis) many(ctx context.Context, cmds []Command, replies []Reply) {
 	}
 }
 
-// send carries out commands in one round trip to each node. Their errors are in
-// the commands.
+// send carries out commands in one round trip to each node, and in more where a node
+// refuses them for a moment. Their errors are in the commands.
 func (s *Redis) send(ctx context.Context, cmds ...redis.Cmder) {
+	s.sendOnce(ctx, cmds)
+	s.sendAgain(ctx, cmds)
+}
+
+func (s *Redis) sendOnce(ctx context.Context, cmds []redis.Cmder) {
 	switch len(cmds) {
 	case 0:
 	case 1:

@@ -6,8 +6,6 @@ import (
 	"io"
 	"net"
 	"reflect"
-	"slices"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -64,90 +62,6 @@ func retrying(t *testing.T, b *redistest.Backend) (redis.UniversalClient, *sciss
 	}
 	t.Fatalf("a %T", b.Client)
 	return nil, nil
-}
-
-func TestACommandIsRepeatedWithoutHarm(t *testing.T) {
-	const other = "another type"
-	old, new := "a string: "+string(frame("o")), "a string: "+string(frame("n"))
-	seen := remote.SeenToken(frame("o"))
-	tests := []struct {
-		name   string
-		before string
-		cmd    remote.Command
-		ok     bool // the answer, to the second attempt
-		after  string
-	}{
-		{"set", old, remote.Command{Op: remote.Set}, true, new},
-		{"delete", old, remote.Command{Op: remote.Delete}, true, "nothing"},
-		{"add", "nothing", remote.Command{Op: remote.Add}, true, new},
-		{"swap of nothing", "nothing", remote.Command{Op: remote.Swap}, true, new},
-		{"swap of a record", old, remote.Command{Op: remote.Swap, Seen: seen}, true, new},
-		{"swap of a record that keeps its life", old, remote.Command{Op: remote.Swap, Seen: seen, TTL: remote.KeepTTL}, true, new},
-		{"swap of a short string", "a string: x", remote.Command{Op: remote.Swap, Seen: remote.SeenToken([]byte("x"))}, true, new},
-		{"swap of another type", other, remote.Command{Op: remote.Swap, Seen: remote.Seen{State: remote.WrongType}}, true, new},
-		{"extend", old, remote.Command{Op: remote.Extend, Seen: seen}, true, old},
-		{"reseal", old, remote.Command{Op: remote.Reseal, Seen: seen}, true, "a string: " + string(seal("n")) + "oooo"},
-		{"reseal that comes too late", "a string: y", remote.Command{Op: remote.Reseal, Seen: seen}, false, "a string: y"},
-		{"release", old, remote.Command{Op: remote.Release, Seen: seen}, false, "nothing"},
-		{"add that comes too late", old, remote.Command{Op: remote.Add}, false, old},
-		{"swap that comes too late", "a string: y", remote.Command{Op: remote.Swap, Seen: seen}, false, "a string: y"},
-	}
-	redistest.Each(t, func(t *testing.T, b *redistest.Backend) {
-		client, scissors := retrying(t, b)
-		store, others := newReal(t, client), newReal(t, b.Client)
-		channel := b.Prefix + "news"
-		news := newPost(t, others, channel)
-		for _, tt := range tests {
-			for n := range 6 { // alone and in a pipeline, telling and not
-				n, tells := 1+n/2, n%2 == 1
-				t.Run(fmt.Sprintf("%s/%d/tells %v", tt.name, n, tells), func(t *testing.T) {
-					cmds := make([]remote.Command, n)
-					for i := range cmds {
-						cmds[i] = tt.cmd
-						// On one node of a cluster: the cut is for all of them.
-						cmds[i].Key, cmds[i].Frame = fmt.Sprintf("%s{same}%s%v%d%d", b.Prefix, tt.name, tells, n, i), frame("n")
-						if tt.cmd.Op == remote.Reseal {
-							cmds[i].Frame = seal("n")
-						}
-						if tells {
-							cmds[i].Tell = remote.Tell{Channel: channel, Message: cmds[i].Key}
-						}
-					}
-					// Connect, and have the node learn the script.
-					store.Do(t.Context(), cmds)
-					for _, c := range cmds {
-						others.c.Del(t.Context(), c.Key)
-						if raw, ok := strings.CutPrefix(tt.before, "a string: "); ok {
-							do(t, others, remote.Command{Op: remote.Set, Key: c.Key, Frame: []byte(raw)})
-						} else if tt.before == other {
-							others.other(t, c.Key)
-						}
-					}
-					news.heard(t)
-					before := scissors.cuts.Load()
-					scissors.armed.Store(true)
-					replies := store.Do(t.Context(), cmds)
-					if scissors.cuts.Load() != before+1 {
-						t.Error("no answer was lost")
-					}
-					heard := news.heard(t)
-					for i, r := range replies {
-						if told := slices.Contains(heard, cmds[i].Key); told != (tells && (r.OK || tt.cmd.Op == remote.Release)) {
-							t.Errorf("%d: %+v; published was %q", i, r, heard)
-						}
-						// The cut may come before the last ones were carried out at
-						// all: only a release shows the difference.
-						if r.Err != nil || r.OK != tt.ok && (tt.cmd.Op != remote.Release || i == 0) {
-							t.Errorf("%d: %+v", i, r)
-						}
-						if got, _ := others.look(t, cmds[i].Key); got != tt.after {
-							t.Errorf("%d: it holds %s", i, got)
-						}
-					}
-				})
-			}
-		}
-	})
 }
 
 // What an attempt recognises is its own token: another attempt for the same key

@@ -19,8 +19,7 @@ func (s script) words(ref reference, n int) []any {
 
 // Every script begins with what each of them needs. done ends one that has taken
 // effect: it publishes ARGV[i + 1] on the channel ARGV[i], if there is one. own says
-// whether what is there is what an earlier attempt of the same command has stored,
-// whose reply was lost.
+// whether what is there is what an earlier execution of the same command has stored.
 const common = `
 local function done(i, answer)
   if ARGV[i] then
@@ -88,8 +87,8 @@ end
 `
 
 // swapScript: ARGV[3] the new record, ARGV[4] its lifetime in ms, 0 for no end,
-// -1 to keep what is left. If what was seen is not there, this may be an attempt
-// that the client library repeats after a lost reply: then its own record is.
+// -1 to keep what is left. If what was seen is not there, this may be a second
+// execution of the same command: then its own record is.
 var swapScript = newScript(compare + `
 if not same then
   if own(cur, ARGV[3]) then return done(5, 1) end

@@ -93,17 +93,17 @@ const (
 	// Set stores, whatever was there, of whatever type. Reply: OK.
 	Set
 	// Add stores into absence only. Reply: OK if it stored, else what was there
-	// in Record. An attempt that the client library repeats, because the reply
-	// was lost, recognises its own record and answers OK.
+	// in Record. If it is executed twice, as something between here and Redis may
+	// have it, the second time recognises its own record and answers OK.
 	Add
 	// Swap stores over exactly what was seen; over Missing it is Add without
-	// the answer what was there. Reply: OK if it stored. A repeated attempt
+	// the answer what was there. Reply: OK if it stored. A second execution
 	// recognises its own record too.
 	Swap
 	// Delete removes. Reply: OK, whether or not there was anything.
 	Delete
 	// Release removes exactly what was seen. Reply: OK if it removed. It leaves
-	// nothing to recognise: a repeated attempt answers that it did not.
+	// nothing to recognise: a second execution answers that it did not.
 	Release
 	// Extend gives exactly what was seen the lifetime TTL from now. Reply: OK if it did.
 	Extend
@@ -113,7 +113,7 @@ const (
 	// Reseal puts Frame, which has SealLen bytes, in the place of the first SealLen
 	// bytes of exactly what was seen, which must be a string of at least as many,
 	// and leaves the rest. A positive TTL shortens what is left of the key's life to
-	// that, if it is more; 0 leaves it. Reply: OK if it did. A repeated attempt
+	// that, if it is more; 0 leaves it. Reply: OK if it did. A second execution
 	// recognises its own seal.
 	Reseal
 	// Post publishes Tell behind the commands before it in the same call, so that it
@@ -157,8 +157,8 @@ type Command struct {
 // command publishes it, after the effect, never before and through no other node, so
 // that it can't overtake the effect on its way to a reader of the same key. After a
 // Set or Delete it is published in any case, unless the command itself fails; after Add, Swap, Release, Extend and
-// Reseal only if they answer OK (of an attempt that the client library repeats, the
-// message may be published twice). If it can't be published, the Reply has an Err
+// Reseal only if they answer OK (the message of a
+// command that is executed twice, or was refused at first, may be published twice). If it can't be published, the Reply has an Err
 // although the effect is there. With Get and Head it means nothing. One message for many
 // commands is a [Post] behind them.
 type Tell struct {
@@ -208,7 +208,8 @@ func (c *Command) isOwn(rec Record) bool {
 }
 
 // Reply answers one Command. If Err is not nil, a Get has found nothing out, and
-// whether a write took effect is unknown.
+// whether a write took effect is unknown. A Store executes a command that changes
+// something once at most: it does not repeat one whose reply was lost.
 type Reply struct {
 	OK     bool
 	Record Record

@@ -20,6 +20,10 @@ type invocation struct {
 	script script
 	keys   []string
 	args   []any
+
+	// again: a second execution changes nothing that the first has not, and answers the
+	// same.
+	again bool
 }
 
 func (c *invocation) build(ctx context.Context, ref reference) *redis.Cmd {
@@ -32,6 +36,14 @@ func (c *invocation) build(ctx context.Context, ref reference) *redis.Cmd {
 	return cmd
 }
 
+// sent is how cmd, which is of c, goes to go-redis.
+func (c *invocation) sent(cmd *redis.Cmd) redis.Cmder {
+	if c.again {
+		return cmd
+	}
+	return onceCmd{cmd}
+}
+
 // run runs scripts in one round trip to each node, and a second one where a node does
 // not know a script yet. The error of a script that answers nil is redis.Nil.
 func (s *Redis) run(ctx context.Context, calls ...invocation) []*redis.Cmd {
@@ -39,14 +51,14 @@ func (s *Redis) run(ctx context.Context, calls ...invocation) []*redis.Cmd {
 	var out []redis.Cmder
 	for i := range calls {
 		cmds[i] = calls[i].build(ctx, byHash)
-		out = append(out, cmds[i])
+		out = append(out, calls[i].sent(cmds[i]))
 	}
 	s.send(ctx, out...)
 	out = out[:0]
 	for i := range calls {
 		if isNoScript(cmds[i].Err()) {
 			cmds[i] = calls[i].build(ctx, byText)
-			out = append(out, cmds[i])
+			out = append(out, calls[i].sent(cmds[i]))
 		}
 	}
 	s.send(ctx, out...)
@@ -56,13 +68,13 @@ func (s *Redis) run(ctx context.Context, calls ...invocation) []*redis.Cmd {
 // runUrgent runs an urgent script.
 func (s *Redis) runUrgent(ctx context.Context, u urgentScript, keys []string, args ...any) *redis.Cmd {
 	if !s.noFlags.Load() {
-		cmd := s.run(ctx, invocation{u.urgent, keys, args})[0]
+		cmd := s.run(ctx, invocation{script: u.urgent, keys: keys, args: args})[0]
 		if err := cmd.Err(); err == nil || !strings.Contains(err.Error(), "compiling") {
 			return cmd
 		}
 		s.noFlags.Store(true) // it has not run
 	}
-	return s.run(ctx, invocation{u.plain, keys, args})[0]
+	return s.run(ctx, invocation{script: u.plain, keys: keys, args: args})[0]
 }
 
 // Append implements Queue.
@@ -73,7 +85,8 @@ func (s *Redis) Append(ctx context.Context, q QueueNames, a Append) ([]string, e
 		w := &a.Writes[i]
 		args = append(args, w.Key, opOf(w), w.Value, w.Meta)
 	}
-	text, err := s.run(ctx, invocation{appendScript, q.keys(), args})[0].Text()
+	// The sender's count tells a second execution.
+	text, err := s.run(ctx, invocation{script: appendScript, keys: q.keys(), args: args, again: true})[0].Text()
 	switch {
 	case err != nil && strings.Contains(err.Error(), "OVERTAKEN"):
 		return nil, ErrOvertaken
@@ -102,7 +115,7 @@ func (s *Redis) Newest(ctx context.Context, asks []Ask) ([][]Entry, error) {
 		for j, k := range asks[i].Keys {
 			args[j] = k
 		}
-		calls[i] = invocation{newestScript, asks[i].Queue.keys(), args}
+		calls[i] = invocation{script: newestScript, keys: asks[i].Queue.keys(), args: args, again: true}
 	}
 	out := make([][]Entry, len(asks))
 	for i, cmd := range s.run(ctx, calls...) {
@@ -256,7 +269,7 @@ func codes[C Settled | Revived](cmd *redis.Cmd, n int, last C) ([]C, error) {
 func (s *Redis) Depths(ctx context.Context, qs []QueueNames) ([]Depth, error) {
 	calls := make([]invocation, len(qs))
 	for i := range qs {
-		calls[i] = invocation{script: depthScript, keys: qs[i].keys()}
+		calls[i] = invocation{script: depthScript, keys: qs[i].keys(), again: true}
 	}
 	out := make([]Depth, len(qs))
 	for i, cmd := range s.run(ctx, calls...) {
