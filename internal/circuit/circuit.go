@@ -11,6 +11,7 @@ package circuit
 import (
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -143,10 +144,12 @@ func (s *Set) of(endpoint, key string) *circuit {
 	if c = s.circuits[endpoint]; c != nil {
 		return c
 	}
+	// The breaker counts in 32 bits, which is more failures than there will be.
+	failures := uint32(min(uint64(s.cfg.Failures), math.MaxUint32))
 	c = &circuit{set: s, endpoint: endpoint, key: key}
 	c.breaker = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
 		Name: endpoint, MaxRequests: 1, Timeout: s.cfg.Open,
-		ReadyToTrip:   func(n gobreaker.Counts) bool { return n.ConsecutiveFailures >= uint32(s.cfg.Failures) },
+		ReadyToTrip:   func(n gobreaker.Counts) bool { return n.ConsecutiveFailures >= failures },
 		OnStateChange: func(_ string, _, to gobreaker.State) { c.changed(to) },
 	})
 	s.circuits[endpoint] = c
@@ -173,12 +176,20 @@ func (c *circuit) changed(to gobreaker.State) {
 // when it is past.
 const tick = time.Millisecond
 
+// later is a tick after d, which may be for ever.
+func later(d time.Duration) time.Duration {
+	if d > math.MaxInt64-tick {
+		return math.MaxInt64
+	}
+	return d + tick
+}
+
 func (c *circuit) probeIn(d time.Duration) {
 	s := c.set
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.closed {
-		c.timer = time.AfterFunc(d+tick, c.probe)
+		c.timer = time.AfterFunc(later(d), c.probe)
 	}
 }
 
