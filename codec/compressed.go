@@ -16,8 +16,8 @@ const (
 )
 
 // Compressed compresses what inner encodes, with S2, where that makes it smaller.
-// Reading is bounded: a record that would decompress to more than MaxSize is an
-// error before anything is allocated.
+// Reading is bounded: a record that would decompress to more than MaxSize, or that is
+// corrupt, is an error before anything is allocated.
 func Compressed(inner Codec, opts ...CompressedOption) Codec {
 	c := &compressed{inner: inner, threshold: defaultThreshold, maxSize: defaultMaxSize}
 	for _, o := range opts {
@@ -110,6 +110,9 @@ func (c *compressed) UnmarshalFor(redisKey string, data []byte, v any) error {
 	}
 	if n > c.maxSize {
 		return errorf("a record would decompress to %d bytes, and codec.MaxSize allows %d", n, c.maxSize)
+	}
+	if !checkBlock(body, n) {
+		return s2.ErrCorrupt
 	}
 	p := scratch.Get().(*[]byte)
 	buf := *p
