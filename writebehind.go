@@ -59,10 +59,11 @@ func (c *Cache[K, V]) enqueue(ctx context.Context, changes []*change[K, V]) {
 	writes := make([]behind.Write, 0, len(changes))
 	queued := make([]*change[K, V], 0, len(changes))
 	for _, ch := range changes {
-		w := behind.Write{Key: c.encoded(ch.rk), Delete: ch.remove}
-		if w.Meta, ch.srcErr = c.queuedKey(ch.key); ch.srcErr == nil && !ch.remove {
-			w.Value, ch.srcErr = c.marshal(ch.rk, nil, ch.val)
-		}
+		var w behind.Write
+		ch.srcErr = usercode.Call(func() (err error) {
+			w, err = c.queuedWrite(ch)
+			return err
+		})
 		if ch.srcErr == nil {
 			writes, queued = append(writes, w), append(queued, ch)
 		}
@@ -80,12 +81,30 @@ func (c *Cache[K, V]) enqueue(ctx context.Context, changes []*change[K, V]) {
 	}
 }
 
-// queuedKey is what a key is read back from: nothing where its encoding tells.
-func (c *Cache[K, V]) queuedKey(key K) ([]byte, error) {
+// queuedWrite is what is queued of a change.
+func (c *Cache[K, V]) queuedWrite(ch *change[K, V]) (w behind.Write, err error) {
+	w = behind.Write{Key: c.encoded(ch.rk), Delete: ch.remove}
+	if w.Meta, err = c.queuedKey(w.Key, ch.key); err == nil && !ch.remove {
+		w.Value, err = c.marshal(ch.rk, nil, ch.val)
+	}
+	return w, err
+}
+
+// queuedKey is what a key is read back from: nothing where its encoding tells. A key that
+// would not come back as it is, such as one with text that is not UTF-8, is refused: the
+// source would be told of another one.
+func (c *Cache[K, V]) queuedKey(encoded string, key K) ([]byte, error) {
 	if c.keys.Reversible() {
 		return nil, nil
 	}
-	return json.Marshal(key)
+	meta, err := json.Marshal(key)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errUnqueuableKey, err)
+	}
+	if _, err := c.dequeuedKey(encoded, meta); err != nil {
+		return nil, errUnqueuableKey
+	}
+	return meta, nil
 }
 
 func (c *Cache[K, V]) dequeuedKey(encoded string, meta []byte) (key K, err error) {
@@ -96,34 +115,55 @@ func (c *Cache[K, V]) dequeuedKey(encoded string, meta []byte) (key K, err error
 		}
 		return key, err
 	}
-	return key, json.Unmarshal(meta, &key)
+	if err := json.Unmarshal(meta, &key); err != nil {
+		return key, err
+	}
+	if rk, err := c.redisKey(key); err != nil || c.encoded(rk) != encoded {
+		return key, errUndecodableKey
+	}
+	return key, nil
 }
 
-var errUndecodableKey = errors.New("cache: a queued key can't be decoded")
+// dequeued is the key of a queued write, and its value unless it is a Delete. A decoder that
+// panics has an error.
+func (c *Cache[K, V]) dequeued(w *behind.Write) (key K, val V, err error) {
+	err = usercode.Call(func() (err error) {
+		if key, err = c.dequeuedKey(w.Key, w.Meta); err == nil && !w.Delete {
+			val, err = c.unmarshal(c.prefix+w.Key, w.Value)
+		}
+		return err
+	})
+	return key, val, err
+}
+
+var (
+	errUndecodableKey = errors.New("cache: a queued key can't be decoded")
+	errUnqueuableKey  = fmt.Errorf("%w: strategy.WriteBehind() keeps keys in its queue as JSON, and this one does not come back from that as it is", ErrInvalidOption)
+)
 
 // applyWrites brings a batch of the queue to the source.
 func (c *Cache[K, V]) applyWrites(ctx context.Context, batch []behind.Entry) []error {
 	errs := make([]error, len(batch))
 	vals := make(map[K]V, len(batch))
-	where := make(map[K]int, len(batch))
-	for i, e := range batch {
+	var many []int // in batch, those in vals
+	var keys []K   // of many
+	usercode.Each(len(batch), func(i int) {
+		e := &batch[i]
 		ch := change[K, V]{rk: c.prefix + e.Key, remove: e.Delete}
 		var err error
-		if ch.key, err = c.dequeuedKey(e.Key, e.Meta); err == nil && !e.Delete {
-			ch.val, err = c.unmarshal(ch.rk, e.Value)
-		}
-		if err != nil {
+		if ch.key, ch.val, err = c.dequeued(&e.Write); err != nil {
 			errs[i] = fmt.Errorf("%w: %w", behind.ErrPermanent, err)
-			continue
+			return
 		}
 		if !e.Delete && c.src.StoreMany != nil {
-			vals[ch.key], where[ch.key] = ch.val, i
-			continue
+			vals[ch.key] = ch.val
+			many, keys = append(many, i), append(keys, ch.key)
+			return
 		}
 		if errs[i] = ctx.Err(); errs[i] == nil {
 			errs[i] = c.storeOne(ctx, &ch)
 		}
-	}
+	}, func(i int, err error) { errs[i] = fmt.Errorf("%w: %w", behind.ErrPermanent, err) })
 	if len(vals) == 0 {
 		return errs
 	}
@@ -131,10 +171,10 @@ func (c *Cache[K, V]) applyWrites(ctx context.Context, batch []behind.Entry) []e
 	if err == nil {
 		err = usercode.Contained(func() error { return c.src.StoreMany(ctx, vals) })
 	}
-	var single *BatchError[K]
-	for k, i := range where {
-		if errs[i] = err; errors.As(err, &single) {
-			errs[i] = single.For(k)
+	single, ok := usercode.As[*BatchError[K]](err)
+	for j, i := range many {
+		if errs[i] = err; ok {
+			errs[i] = single.For(keys[j])
 		}
 	}
 	return errs
@@ -243,7 +283,7 @@ func (c *Cache[K, V]) onTheirWay(ctx context.Context, keys []K) (vals map[K]V, g
 		k := byEncoded[enc]
 		if e.Delete {
 			gone[k] = true
-		} else if v, err := c.unmarshal(c.prefix+enc, e.Value); err == nil {
+		} else if _, v, err := c.dequeued(&e.Write); err == nil {
 			vals[k] = v
 		}
 	}
@@ -274,9 +314,7 @@ func (c *Cache[K, V]) DeadLetters(ctx context.Context, limit int) ([]DeadLetter[
 	out := make([]DeadLetter[K, V], 0, len(letters))
 	for _, l := range letters {
 		d := DeadLetter[K, V]{ID: l.ID, Deleted: l.Delete, Attempts: l.Attempts, At: l.At, Reason: l.Error}
-		if d.Key, d.Err = c.dequeuedKey(l.Key, l.Meta); d.Err == nil && !l.Delete {
-			d.Value, d.Err = c.unmarshal(c.prefix+l.Key, l.Value)
-		}
+		d.Key, d.Value, d.Err = c.dequeued(&behind.Write{Key: l.Key, Delete: l.Delete, Value: l.Value, Meta: l.Meta})
 		out = append(out, d)
 	}
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/usercode"
 )
 
 const (
@@ -17,8 +18,6 @@ const (
 	// errorBytes bounds the text of an error in a dead letter.
 	errorBytes = 1000
 )
-
-var errGoexit = errors.New("behind: the source ended its goroutine")
 
 var errNoRoom = errors.New("behind: there is no room for dead letters, so that a write which has failed for good stays in the queue")
 
@@ -36,11 +35,11 @@ func (w *worker) batch(entries []Entry) {
 		w.keep(ctx, cancel, done)
 	}()
 	began := time.Now()
-	errs := w.q.apply(ctx, entries)
+	verdicts := w.q.apply(ctx, entries)
 	r := Report{Took: time.Since(began)}
 	close(done)
 	<-kept
-	if errs == nil {
+	if verdicts == nil {
 		w.lose() // and not resign: see Close
 		w.q.report(Report{Failed: len(entries), Err: ErrAbandoned, Took: r.Took})
 		return
@@ -51,15 +50,15 @@ func (w *worker) batch(entries []Entry) {
 	for i := range entries {
 		e := entries[i]
 		o := remote.Outcome{Verdict: remote.Applied, Key: e.Key, ID: e.ID}
-		if errs[i] != nil {
+		if v := &verdicts[i]; v.err != nil {
 			if ctx.Err() != nil {
 				continue // that is no verdict on the write
 			}
-			r.Err = errs[i]
+			r.Err = v.err
 			e.Attempts++
 			o.Verdict, o.Attempts = remote.Failed, e.Attempts
-			if e.Attempts >= w.q.cfg.MaxAttempts || errors.Is(errs[i], ErrPermanent) {
-				o.Verdict, o.Error = remote.Died, bounded(errs[i].Error())
+			if e.Attempts >= w.q.cfg.MaxAttempts || v.permanent {
+				o.Verdict, o.Error = remote.Died, bounded(v.text)
 			}
 		}
 		outcomes = append(outcomes, o)
@@ -105,43 +104,57 @@ func (w *worker) account(outcomes []remote.Outcome, settled []remote.Settled, en
 	}
 }
 
-// apply calls Apply on a goroutine of its own, since that may end it. The result is nil
-// if Close has left it alone.
-func (q *Queue) apply(ctx context.Context, entries []Entry) []error {
+// apply calls Apply. The result is nil if Close has left it alone.
+func (q *Queue) apply(ctx context.Context, entries []Entry) []verdict {
 	if q.cfg.Timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, q.cfg.Timeout)
 		defer cancel()
 	}
-	done := make(chan []error, 1)
-	go func() {
-		errs := fill(make([]error, len(entries)), errGoexit) // unless it returns or panics
-		defer func() { done <- errs }()
-		defer func() {
-			if p := recover(); p != nil {
-				fill(errs, fmt.Errorf("behind: the source panicked: %v", p))
-			}
-		}()
-		switch got := q.cfg.Apply(ctx, entries); len(got) {
-		case 0:
-			clear(errs)
-		case len(entries):
-			errs = got
-		default:
-			fill(errs, fmt.Errorf("behind: Apply returned %d errors for %d writes", len(got), len(entries)))
-		}
-	}()
+	done := make(chan []verdict, 1)
+	go func() { done <- q.ask(ctx, entries) }()
 	select {
-	case errs := <-done:
-		return errs
+	case verdicts := <-done:
+		return verdicts
 	case <-q.alone:
 	}
 	select {
-	case errs := <-done: // both were ready
-		return errs
+	case verdicts := <-done: // both were ready
+		return verdicts
 	default:
 		return nil
 	}
+}
+
+// verdict is what the source has said of a write. The error is the program's: what has
+// to be known of it is asked where nothing but this batch hangs on the answer.
+type verdict struct {
+	err       error
+	text      string
+	permanent bool
+}
+
+// ask calls Apply, and its errors.
+func (q *Queue) ask(ctx context.Context, entries []Entry) []verdict {
+	var errs []error
+	err := usercode.Contained(func() error {
+		errs = q.cfg.Apply(ctx, entries)
+		return nil
+	})
+	if err == nil && len(errs) > 0 && len(errs) != len(entries) {
+		err = fmt.Errorf("cache: the source answered %d of %d writes", len(errs), len(entries))
+	}
+	if err != nil || len(errs) == 0 {
+		errs = fill(make([]error, len(entries)), err)
+	}
+	out := make([]verdict, len(entries))
+	usercode.Each(len(errs), func(i int) {
+		if errs[i] != nil {
+			err := usercode.Checked(errs[i])
+			out[i] = verdict{err, usercode.Text(err), usercode.Is(err, ErrPermanent)}
+		}
+	}, func(i int, err error) { out[i] = verdict{err: err, text: err.Error()} })
+	return out
 }
 
 // settle tells Redis the outcomes, as long as the lease lasts: else what was applied is

@@ -44,6 +44,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/usercode"
 )
 
 const (
@@ -315,6 +316,7 @@ func (q *Queue) nextSettled() <-chan struct{} {
 
 func (q *Queue) report(r Report) {
 	if q.cfg.Report != nil {
-		q.cfg.Report(r)
+		// It writes logs, by a handler that the program may have given.
+		_ = usercode.Contained(func() error { q.cfg.Report(r); return nil })
 	}
 }
