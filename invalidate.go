@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
@@ -101,6 +102,10 @@ func (c *Cache[K, V]) told(ctx context.Context, ch *change[K, V]) {
 // error wraps [errors.ErrUnsupported].
 func (c *Cache[K, V]) InvalidatePattern(ctx context.Context, pattern string) (int64, error) {
 	if err := c.usable(ctx); err != nil {
+		if c.accord != nil && !c.isClosed() {
+			c.accord.UntoldPattern(pattern, nil) // see told
+			c.dropMatching(pattern)
+		}
 		return 0, c.explain("invalidate pattern", err)
 	}
 	if c.remote != nil {
@@ -152,13 +157,16 @@ func (c *Cache[K, V]) InvalidateTags(ctx context.Context, tags ...string) error 
 		return nil
 	}
 	// Many are marked in several steps, each of which is short for Redis.
+	var first error
 	for some := range slices.Chunk(tags, tagsAtOnce) {
 		if err := c.mark(ctx, some); err != nil {
-			return c.explain("invalidate tags", err)
+			// The others are tried all the same: what fails of them is told later, too.
+			first = cmp.Or(first, err)
+			continue
 		}
 		c.tagged.Add(shortened(some)...)
 	}
-	return nil
+	return c.explain("invalidate tags", first)
 }
 
 const tagsAtOnce = 1000

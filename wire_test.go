@@ -121,7 +121,7 @@ func (w *wire) Lineage(ctx context.Context) (s string, err error) {
 }
 
 // onWire makes a cache that speaks to the store over a wire of its own.
-func onWire(t *testing.T, store *remote.Memory, src Source[string, string], opts ...Option) (*Cache[string, string], *wire) {
+func onWire[K comparable, V any](t *testing.T, store *remote.Memory, src Source[K, V], opts ...Option) (*Cache[K, V], *wire) {
 	t.Helper()
 	w := &wire{Memory: store}
 	opts = append([]Option{WithLogger(slog.New(slog.DiscardHandler)), WithTimeout(time.Hour), WithBreaker(math.MaxInt, time.Hour), WithStrategy(strategy.LRU(100), strategy.Jitter(0))}, opts...)

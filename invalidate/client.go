@@ -179,12 +179,11 @@ func (c *Client) InvalidateTags(ctx context.Context, tags ...string) error {
 		return nil
 	}
 	// Many are marked in several steps, each of which is short for Redis.
+	var first error
 	for some := range slices.Chunk(tags, tagsAtOnce) {
-		if err := c.mark(ctx, "tags", some); err != nil {
-			return err
-		}
+		first = cmp.Or(first, c.mark(ctx, "tags", some)) // the others are tried all the same
 	}
-	return nil
+	return first
 }
 
 const tagsAtOnce = 1000
