@@ -73,6 +73,9 @@ func (s *suspicion) open() (reasons uint64, open bool) {
 	return reasons, reasons != s.settled.Load()
 }
 
+// isSettled reports whether so many reasons are settled.
+func (s *suspicion) isSettled(reasons uint64) bool { return s.settled.Load() >= reasons }
+
 // settle settles that many reasons. Those that came since stay. It is not called by two at
 // a time.
 func (s *suspicion) settle(reasons uint64) { s.settled.Store(reasons) }
@@ -84,7 +87,7 @@ func (a *Accord) Suspect() {
 	a.suspicion.raise()
 }
 
-// reconciling is one Reconcile under way, for all who need it.
+// reconciling is one reconciliation under way, for all callers that it is early enough for.
 type reconciling struct {
 	done chan struct{} // closed after err is written
 	err  error
@@ -97,20 +100,31 @@ type reconciling struct {
 //  1. this process invalidates a key; Redis acknowledges, and dies
 //  2. it comes back with what it had saved a while ago, the old value included
 //  3. a read of this process would find it
+//
+// A reconciliation settles the suspicions that there were when it looked. A caller with a
+// later one waits for its end, and then for the next:
+//
+//  1. a reconciliation has taken what is to be told again, and tells it
+//  2. a write is acknowledged; a failover loses it, and raises another suspicion
+//  3. a read that went on at the end of 1 would find what was there before that write
 func (a *Accord) Reconcile(ctx context.Context) error {
-	if _, suspect := a.suspicion.open(); !suspect {
-		return nil
+	reasons, suspect := a.suspicion.open()
+	for suspect {
+		r := a.beginReconciling()
+		if r == nil {
+			return remote.ErrGuardClosed
+		}
+		select {
+		case <-r.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if r.err != nil {
+			return r.err
+		}
+		suspect = !a.suspicion.isSettled(reasons)
 	}
-	r := a.beginReconciling()
-	if r == nil {
-		return remote.ErrGuardClosed
-	}
-	select {
-	case <-r.done:
-		return r.err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return nil
 }
 
 func (a *Accord) beginReconciling() *reconciling {
