@@ -3,6 +3,7 @@ package cache
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 
 	"github.com/delqhi/cache/internal/glob"
@@ -253,18 +254,22 @@ func (c *Cache[K, V]) Refresh(ctx context.Context, keys ...K) error {
 // Sync waits until what this process could not tell Redis at the time, writes and
 // invalidations that returned [ErrUnavailable], has been told, and under
 // strategy.WriteBehind until what it queued before the call has reached the source or
-// become dead letters. The error is that of ctx, or [ErrClosed].
+// become dead letters. The error is [ErrClosed], or that of ctx; if an attempt to tell
+// Redis has failed, it matches [ErrUnavailable] as well, and says why.
 func (c *Cache[K, V]) Sync(ctx context.Context) error {
 	if err := c.usable(ctx); err != nil || c.accord == nil {
 		return c.explain("sync", err)
 	}
-	err := c.accord.Sync(ctx)
+	why, err := c.accord.Sync(ctx)
 	if err == nil && c.queue != nil {
 		err = c.queue.Sync(ctx)
 	}
 	if err != nil {
-		if c.isClosed() {
+		switch {
+		case c.isClosed():
 			err = ErrClosed
+		case why != nil:
+			err = fmt.Errorf("%w: %w", err, c.unavailable(why))
 		}
 		return c.explain("sync", err)
 	}

@@ -23,8 +23,8 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*loading
 	asked := make([]*loading[K, V], 0, len(ls))
 	at := local.Now()
 	for _, l := range ls {
-		if l.down || c.accord.Doubted(l.rk) {
-			l.state, l.why = fillNone, accord.ErrDoubted
+		if l.down {
+			l.state, l.why = fillNone, accord.ErrPending
 			continue
 		}
 		asked = append(asked, l)
@@ -61,8 +61,12 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*loading
 	whole := context.WithoutCancel(ctx)
 	asking := local.Now()
 	before := c.accord.Connections(asking)
+	told, pending := c.accord.Pendings()
 	replies := c.carryOut(whole, cmds)
 	redialed := c.accord.Redialed(before, asking)
+	if n, _ := c.accord.Pendings(); pending && n != told {
+		redialed = true // what is there may have been read before that
+	}
 	for i, reply := range replies {
 		l := asked[i]
 		switch {

@@ -38,6 +38,7 @@ type item[K comparable, V any] struct {
 	err   error
 
 	remoteErr error    // why the remote tier could not be asked
+	untold    error    // what it has is older than what this process has done, and it does not know yet
 	cover     cover[V] // a stale value at hand
 	own       bool     // ans.val belongs to this caller alone
 }
@@ -143,8 +144,8 @@ func (c *Cache[K, V]) read(ctx context.Context, s *scratch[K, V], j *job[K, V], 
 			if !o.uncounted {
 				c.stats.unloaded.Add(1)
 			}
-			if it.remoteErr != nil {
-				it.err = &missError{it.remoteErr}
+			if err := cmp.Or(it.remoteErr, it.untold); err != nil {
+				it.err = &missError{err}
 			}
 		}
 	}
@@ -295,6 +296,10 @@ func (c *Cache[K, V]) notInRemote(ctx context.Context, it *item[K, V], f *found[
 		if f.hold > 0 {
 			c.failures.heard(it.rk, f.err, f.hold, false)
 		}
+	case expired:
+		if f.pending {
+			it.untold = c.unavailable(accord.ErrPending)
+		}
 	}
 	if !c.serveStale(ctx, it, o) {
 		c.countMiss(f.outcome, o)
@@ -319,6 +324,7 @@ func (c *Cache[K, V]) ask(ctx context.Context, cmds []remote.Command) (_ []remot
 		var replies []remote.Reply
 		var err error
 		at := local.Now()
+		told, pending := c.accord.Pendings()
 		before := c.accord.Connections(at)
 		if c.accord.Hearing(at) {
 			replies = c.remote.Do(ctx, cmds)
@@ -339,15 +345,8 @@ func (c *Cache[K, V]) ask(ctx context.Context, cmds []remote.Command) (_ []remot
 		if err == accord.ErrSuspect {
 			err = nil // another connection may be made at any time
 		}
-		doubted := false
-		for i := range n {
-			if replies[i].Err == nil && c.accord.Doubted(cmds[i].Key) {
-				replies[i].Err, doubted = accord.ErrDoubted, true
-			}
-		}
-		if doubted && try < 4 {
-			c.accord.Suspect() // and have it settled first
-			continue
+		if n, _ := c.accord.Pendings(); pending && n != told && try < 4 {
+			continue // it may have been read before that
 		}
 		return replies[:n], again, err
 	}

@@ -101,10 +101,11 @@ func TestReadsShareAReconciliation(t *testing.T) {
 		if err := c.Set(ctx, "k", "v"); err != nil {
 			t.Fatal(err)
 		}
+		synctest.Wait() // the first look is over
 		store.Succeed()
 		looks := 0
 		net.set(func(op string) error {
-			if op == "head" {
+			if op == "lineage" {
 				looks++
 				time.Sleep(time.Millisecond)
 			}

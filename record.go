@@ -222,6 +222,7 @@ type found[V any] struct {
 	age     time.Duration
 	size    int  // of the record
 	timed   bool // left, keep and age are known
+	pending bool // expired: this process has replaced or invalidated it, and Redis does not know yet
 }
 
 // intended reports whether somebody is writing the key to the source.
@@ -243,6 +244,9 @@ func (c *Cache[K, V]) decode(ctx context.Context, rk string, rec remote.Record) 
 func (c *Cache[K, V]) decodeTo(f *found[V], ctx context.Context, rk string, rec remote.Record) {
 	if c.parse(f, ctx, rk, rec); f.outcome == damaged {
 		c.stats.undecodable.Add(1)
+	}
+	if (f.outcome == usable || f.outcome == stale) && c.accord != nil && c.accord.Outdated(ctx, rk, rec, f.raw.Tags) {
+		f.outcome, f.pending = expired, true
 	}
 }
 

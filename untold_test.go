@@ -194,9 +194,9 @@ func TestAKeyOfUnknownStateStaysOutOfTheLocalTier(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 3 {
-			var info Info
-			if v, err := c.Get(ctx, "k", Report(&info)); v != "v" || err != nil || info.Tier != metrics.Remote {
-				t.Errorf("%q, %v, from %v", v, err, info.Tier)
+			// Nor is what Redis has believed: it may be older than what was lost.
+			if v, err := c.Get(ctx, "k"); !errors.Is(err, ErrMiss) || !errors.Is(err, ErrUnavailable) {
+				t.Errorf("%q, %v", v, err)
 			}
 		}
 		net.heal()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/delqhi/cache/internal/accord"
 	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/remote"
 	"github.com/delqhi/cache/metrics"
@@ -155,6 +156,9 @@ func (c *Cache[K, V]) inspectRemote(ctx context.Context, rk string) (Entry[V], e
 			e.Stale, e.TTL = true, 0
 		}
 		return e, nil
+	}
+	if f.pending {
+		return Entry[V]{}, &missError{c.unavailable(accord.ErrPending)}
 	}
 	return Entry[V]{}, ErrMiss
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/delqhi/cache/internal/accord"
 	"github.com/delqhi/cache/internal/fence"
 	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/notice"
@@ -402,6 +403,8 @@ func (c *Cache[K, V]) setIfAbsent(ctx context.Context, key K, val V, o *callOpti
 			return false, nil
 		case f.outcome == unasked:
 			return false, c.writeFailed(ctx, f.err)
+		case f.pending:
+			return false, c.writeFailed(ctx, accord.ErrPending)
 		case f.intended():
 			// Somebody is writing it to the source: see what comes of it.
 			pause = nextPause(pause, c.rand())

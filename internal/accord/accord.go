@@ -121,9 +121,11 @@ type Accord struct {
 	trusted atomic.Int64 // local time
 	learned atomic.Int64 // local time when the last look at the logical clock began
 
-	doubted   doubts
-	suspicion suspicion // Redis may have lost what this process wrote; see Reconcile
-	evidence  suspicion // it has gone back in time
+	pending   pendingMarks
+	delivered atomic.Uint64         // how much was told later
+	failure   atomic.Pointer[error] // why the last attempt to tell has failed; nil: it has not
+	suspicion suspicion             // Redis may have lost what this process wrote; see Reconcile
+	evidence  suspicion             // it has gone back in time
 	lineage   lineage
 	dialed    atomic.Uint32 // the connections that Redialed knows of
 
@@ -158,6 +160,7 @@ func New(cfg Config) *Accord {
 	a.wait.init()
 	a.own.init()
 	a.lineage.init()
+	a.pending.init()
 	a.revoke = &revoke.Revoker{Store: cfg.Guard, Names: cfg.Names, Outbox: a.Outbox, Known: a.Ages.Known}
 	if cfg.Transport == None {
 		a.trusted.Store(math.MaxInt64)
@@ -246,7 +249,9 @@ func (a *Accord) Since(now int64) int64 {
 
 // Distrusted reports whether a key is to be read past the local tier: it has been
 // written or invalidated, and Redis does not know yet.
-func (a *Accord) Distrusted(redisKey string) bool { return a.queue.Has(redisKey) }
+func (a *Accord) Distrusted(redisKey string) bool {
+	return a.queue.Has(redisKey) || a.pending.n.Load() > 0 && len(redisKey) >= len(a.cfg.Names.Data) && a.pending.matches(redisKey[len(a.cfg.Names.Data):])
+}
 
 // DistrustedTag reports whether a tag, or everything, has been invalidated, and Redis
 // does not know yet.
@@ -256,10 +261,17 @@ func (a *Accord) DistrustedTag(tag string) bool { return a.queue.HasTag(aTag + t
 func (a *Accord) AnyDistrusted() bool { return a.queue.Len() > 0 }
 
 // Sync waits until Redis has been told everything that it could not be told before
-// the call.
-func (a *Accord) Sync(ctx context.Context) error {
+// the call. The error is ctx's; why is the reason that the last attempt has failed for, nil
+// if there was none.
+func (a *Accord) Sync(ctx context.Context) (why, err error) {
 	a.nudge()
-	return a.queue.Wait(ctx)
+	if err = a.queue.Wait(ctx); err == nil {
+		return nil, nil
+	}
+	if f := a.failure.Load(); f != nil {
+		why = *f
+	}
+	return why, err
 }
 
 func (a *Accord) nudge() {

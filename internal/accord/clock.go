@@ -158,7 +158,8 @@ func (a *Accord) Stamp(ctx context.Context) (era uint64, stamp int64, err error)
 // OwnMarks takes the answer of this process's own mark, before it returns to its
 // caller: nothing that it hit is served from then on. l was begun before.
 func (a *Accord) OwnMarks(ctx context.Context, tags []string, m remote.Marks, l Look) error {
-	a.recent.NoteMarks(subjects(aTag, tags), l.at, now())
+	s := subjects(aTag, tags)
+	a.recent.NoteMarks(s, l.at, now())
 	before := a.Ages.Known().Era
 	if a.Ages.LearnMarks(tags, &m, l.asked, l.at) {
 		a.learnedAt(before, l.at)
@@ -169,6 +170,7 @@ func (a *Accord) OwnMarks(ctx context.Context, tags []string, m remote.Marks, l 
 		a.UntoldMarks(tags, 0)
 		return err
 	}
+	a.acknowledgedMarks(s, l.at)
 	a.marked(tags)
 	return nil
 }

@@ -2,8 +2,6 @@ package accord
 
 import (
 	"context"
-	"errors"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -15,50 +13,6 @@ const reconcileTime = time.Second
 
 // tellAgain is how often a Reconcile tries to tell.
 const tellAgain = 4
-
-// ErrDoubted says of a key that Redis may have lost what this process wrote, and could
-// not be told again yet.
-var ErrDoubted = errors.New("accord: Redis may have lost what this process wrote")
-
-// doubts are the keys of acknowledged writes that are to be told again. Redis is not
-// believed about them meanwhile; other keys do not suffer from it.
-type doubts struct {
-	n    atomic.Int64
-	mu   sync.Mutex // guards keys; n is their number
-	keys map[string]struct{}
-}
-
-func (d *doubts) add(key string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.keys == nil {
-		d.keys = map[string]struct{}{}
-	}
-	d.keys[key] = struct{}{}
-	d.n.Store(int64(len(d.keys)))
-}
-
-func (d *doubts) remove(key string) {
-	if d.n.Load() == 0 {
-		return
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	delete(d.keys, key)
-	d.n.Store(int64(len(d.keys)))
-}
-
-// Doubted reports whether what Redis says of a key may be older than what this process
-// wrote. It costs one atomic load where nothing is doubted.
-func (a *Accord) Doubted(redisKey string) bool {
-	if a.doubted.n.Load() == 0 {
-		return false
-	}
-	a.doubted.mu.Lock()
-	defer a.doubted.mu.Unlock()
-	_, ok := a.doubted.keys[redisKey]
-	return ok
-}
 
 // suspicion is a reason to doubt, as often as there was one, until it is settled.
 type suspicion struct {
@@ -166,8 +120,8 @@ func (a *Accord) reconcile() error {
 		safe = a.look(ctx)
 	}
 	a.tellRecentAgain(safe)
-	// What can't be told now is doubted until it is. Others may write meanwhile, and are
-	// then looked at once more.
+	// What can't be told now is looked at record by record until it is; see Outdated.
+	// Others may write meanwhile, and are then looked at once more.
 	for range tellAgain {
 		if a.queue.Len() == 0 || a.tell(ctx) {
 			break
@@ -208,12 +162,4 @@ func (a *Accord) Redialed(before uint32, at int64) bool {
 	a.Suspect()
 	a.dialed.Store(n)
 	return true
-}
-
-// clear forgets all doubts: everything was invalidated.
-func (d *doubts) clear() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	clear(d.keys)
-	d.n.Store(0)
 }

@@ -1,6 +1,7 @@
 package accord
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -23,6 +24,8 @@ const (
 	// What can't be told is tried again after these.
 	tellFirst = 100 * time.Millisecond
 	tellMost  = 5 * time.Second
+	// tellSoon is the least time between two attempts where there is something new.
+	tellSoon = 500 * time.Millisecond
 
 	// farewellTime bounds the last attempt, at Close.
 	farewellTime = 2 * time.Second
@@ -33,12 +36,19 @@ var errOvertaken = errors.New("accord: the logical clock changes faster than it 
 // Noted remembers a write or an invalidation that Redis has acknowledged, and that was
 // sent after the local time sent: if Redis is another one soon, which may not know of it,
 // it is told again.
-func (a *Accord) Noted(it untold.Item, sent int64) { a.recent.Note(it, sent, now()) }
+func (a *Accord) Noted(it untold.Item, sent int64) {
+	a.recent.Note(it, sent, now())
+	if a.queue.Has(it.Key) {
+		a.queue.Acknowledge(it.Key, sent, it.At, it.Token)
+		a.Answers()
+	}
+}
 
 // Untold takes a key whose write or invalidation Redis has not acknowledged. The local
-// tier is not asked for it until Redis has been told.
+// tier is not asked for it until Redis has been told, nor is what Redis has of it believed;
+// see [Accord.Outdated].
 func (a *Accord) Untold(it untold.Item) {
-	if a.queue.Add(it) {
+	if a.addItem(it) {
 		a.cfg.Events.Overflowed()
 	}
 	a.start()
@@ -53,9 +63,7 @@ func (a *Accord) UntoldMarks(tags []string, number uint64) {
 	if number != 0 {
 		numbers = []uint64{number}
 	}
-	if len(tags) == 0 {
-		a.queue.AddAll(numbers)
-	} else if a.queue.AddTags(subjects(aTag, tags), numbers) {
+	if a.addMarks(subjects(aTag, tags), numbers, false) {
 		a.cfg.Events.Overflowed()
 	}
 	a.flush()
@@ -65,7 +73,7 @@ func (a *Accord) UntoldMarks(tags []string, number uint64) {
 
 // UntoldPattern takes a pattern whose keys were not all invalidated.
 func (a *Accord) UntoldPattern(pattern string, numbers []uint64) {
-	if a.queue.AddTags(subjects(aPattern, []string{pattern}), numbers) {
+	if a.addMarks(subjects(aPattern, []string{pattern}), numbers, false) {
 		a.cfg.Events.Overflowed()
 	}
 	a.start()
@@ -74,7 +82,9 @@ func (a *Accord) UntoldPattern(pattern string, numbers []uint64) {
 
 // NotedPattern is Noted for a pattern, and OwnMarks includes it for tags.
 func (a *Accord) NotedPattern(pattern string, sent int64) {
-	a.recent.NoteMarks(subjects(aPattern, []string{pattern}), sent, now())
+	s := subjects(aPattern, []string{pattern})
+	a.recent.NoteMarks(s, sent, now())
+	a.acknowledgedMarks(s, sent)
 }
 
 // To the queue, a pattern is as good as a tag: something without a key, of which the
@@ -111,17 +121,18 @@ func (a *Accord) tellRecentAgain(safe int64) {
 	another := a.lineage.changed(now())
 	switch {
 	case told.All || told.Lost:
-		a.queue.AddAll(nil)
+		a.addMarks(nil, nil, true)
 	default:
 		for _, it := range told.Items {
 			// What is to be told already is about something later.
 			if !a.queue.Has(it.Key) {
 				it.Acked = !another
-				a.doubted.add(it.Key)
-				a.queue.Add(it)
+				a.addItem(it)
 			}
 		}
-		a.queue.AddTags(told.Tags, nil)
+		if len(told.Tags) > 0 {
+			a.addMarks(told.Tags, nil, true)
+		}
 	}
 	if a.queue.Len() > 0 {
 		a.nudge()
@@ -132,7 +143,7 @@ func (a *Accord) tellRecentAgain(safe int64) {
 func (a *Accord) housekeeping() {
 	t := time.NewTicker(beat)
 	defer t.Stop()
-	pause, next := tellFirst, time.Time{}
+	pause, next, last := tellFirst, time.Time{}, time.Time{}
 	retry := time.NewTimer(time.Hour)
 	retry.Stop()
 	defer retry.Stop()
@@ -153,6 +164,11 @@ func (a *Accord) housekeeping() {
 			}
 			a.firstLook()
 		case <-a.nudged:
+			// What is new may be told although something older can't be.
+			if soon := last.Add(tellSoon); soon.Before(next) {
+				next = soon
+				retry.Reset(time.Until(soon))
+			}
 		case <-a.answers:
 			pause, next = tellFirst, time.Time{}
 		case <-retry.C:
@@ -164,7 +180,8 @@ func (a *Accord) housekeeping() {
 			pause, next = tellFirst, time.Time{}
 			continue
 		}
-		next = time.Now().Add(pause)
+		last = time.Now()
+		next = last.Add(pause)
 		retry.Reset(pause)
 		pause = min(2*pause, tellMost)
 	}
@@ -182,36 +199,55 @@ func (a *Accord) tally(closing bool) {
 	}
 }
 
-// tell tells all that is untold, and reports whether nothing is left of it.
+// tell tells all that is untold, and reports whether nothing is left of it. What fails
+// does not keep the rest from being told, unless nothing can be.
 func (a *Accord) tell(ctx context.Context) bool {
 	told := 0
+	var failed []untold.Batch
 	for {
 		b := a.queue.Take(toldAtOnce)
 		if b.Empty() {
 			break
 		}
-		failed := a.tellBatch(ctx, &b, &told)
-		if !failed.Empty() {
-			a.queue.Return(failed)
-			return false
+		f := a.tellBatch(ctx, &b, &told)
+		if f.Empty() {
+			continue
 		}
+		failed = append(failed, f)
+		if len(f.Items) > 0 && len(f.Items) == len(b.Items) {
+			break
+		}
+	}
+	for _, f := range failed {
+		a.queue.Return(f)
 	}
 	if told > 0 {
 		a.cfg.Events.Redone(told)
 	}
-	return a.queue.Len() == 0
+	if a.queue.Len() > 0 {
+		return false
+	}
+	a.failure.Store(nil)
+	return true
+}
+
+// failedToTell notes why something could not be told.
+func (a *Accord) failedToTell(err error) {
+	if err != nil {
+		a.failure.Store(&err)
+	}
 }
 
 // tellBatch tells a batch, settles what was told, and returns the rest.
 func (a *Accord) tellBatch(ctx context.Context, b *untold.Batch, told *int) (failed untold.Batch) {
 	done := untold.Batch{}
 	if b.All || len(b.Tags) > 0 {
-		if open, err := a.tellMarks(ctx, b); err != nil {
-			failed.All, failed.Tags, failed.Numbers = b.All, b.Tags, append(b.Numbers, open...)
+		if rest, open, err := a.tellMarks(ctx, b); err != nil {
+			a.failedToTell(err)
+			failed.All, failed.Tags, failed.Numbers = b.All, rest, append(b.Numbers, open...)
+			*told += len(b.Tags) - len(rest)
 		} else {
-			if done.All, done.Tags = b.All, b.Tags; b.All {
-				a.doubted.clear() // they may have been replaced by it in the queue
-			}
+			done.All, done.Tags = b.All, b.Tags
 			a.Outbox.GiveUp(b.Numbers...)
 			*told += max(len(b.Tags), 1)
 		}
@@ -226,12 +262,13 @@ func (a *Accord) tellBatch(ctx context.Context, b *untold.Batch, told *int) (fai
 	for i, reply := range a.cfg.Guard.Do(ctx, heads) {
 		it := b.Items[i]
 		if reply.Err != nil {
+			a.failedToTell(reply.Err)
 			failed.Items = append(failed.Items, it)
 			continue
 		}
 		if it.Token != "" && reply.Record.Seen().Token == it.Token {
 			// What was acknowledged is there: nothing was lost.
-			a.doubted.remove(it.Key)
+			a.Outbox.GiveUp(it.Numbers...)
 			done.Items = append(done.Items, it)
 			continue
 		}
@@ -242,6 +279,7 @@ func (a *Accord) tellBatch(ctx context.Context, b *untold.Batch, told *int) (fai
 		if reply.Record.State == remote.Missing || a.newer(ctx, &it, reply.Record) {
 			// Nothing to remove. Others may still have what was there before.
 			if err := a.cfg.Guard.Publish(ctx, cmd.Tell); err != nil {
+				a.failedToTell(err)
 				a.Outbox.GiveUp(n)
 				failed.Items = append(failed.Items, it)
 				continue
@@ -264,44 +302,52 @@ func (a *Accord) tellBatch(ctx context.Context, b *untold.Batch, told *int) (fai
 			a.Outbox.GiveUp(numbers[i])
 			failed.Items = append(failed.Items, items[i])
 		default:
+			a.failedToTell(reply.Err)
 			a.Outbox.Failed(numbers[i])
 			items[i].Numbers = append(items[i].Numbers, numbers[i])
 			failed.Items = append(failed.Items, items[i])
 		}
 	}
+	a.delivered.Add(1)
 	a.queue.Settle(done)
+	a.settleMarks()
 	return failed
 }
 
-// tellMarks tells the tags, patterns, or everything, of a batch. open are the numbers of
-// notices that may or may not have been published.
-func (a *Accord) tellMarks(ctx context.Context, b *untold.Batch) (open []uint64, err error) {
+// tellMarks tells the tags, patterns, or everything, of a batch. rest are those that could
+// not be told, and open the numbers of notices that may or may not have been published. A
+// pattern that can't be gone through, for which SCAN may be refused for good, keeps nothing
+// else from being told, and is not told as often as it is tried.
+func (a *Accord) tellMarks(ctx context.Context, b *untold.Batch) (rest []string, open []uint64, err error) {
 	tags, patterns := tagsAndPatterns(b.Tags)
 	if b.All || len(tags) > 0 {
 		l := a.BeginLook()
-		marks, n, err := a.revoke.Mark(ctx, tags)
-		if err != nil {
-			return []uint64{n}, err
+		marks, n, failed := a.revoke.Mark(ctx, tags)
+		if failed != nil {
+			open = append(open, n)
+		} else {
+			failed = a.OwnMarks(ctx, tags, marks, l)
 		}
-		if err := a.OwnMarks(ctx, tags, marks, l); err != nil {
-			return nil, err
+		if err = failed; err != nil {
+			rest = subjects(aTag, tags)
 		}
 	}
 	for _, p := range patterns {
-		m, err := a.revoke.Pattern(ctx, p, a.cfg.Quote)
-		a.dropMatching(p)
-		if err != nil {
-			return append(open, m.Open...), err
+		m, failed := a.revoke.PatternAgain(ctx, p, a.cfg.Quote)
+		if failed != nil {
+			err = cmp.Or(err, failed)
+			rest, open = append(rest, aPattern+p), append(open, m.Open...)
+			continue
 		}
+		a.dropMatching(p)
 	}
-	return nil, nil
+	return rest, open, err
 }
 
 // told is called when Redis and the others know of a key. What this process has of it
 // is dropped before its local tier is used for it again.
 func (a *Accord) told(it untold.Item, done *untold.Batch) {
 	a.Outbox.GiveUp(it.Numbers...)
-	a.doubted.remove(it.Key)
 	a.drop(it.Key[len(a.cfg.Names.Data):])
 	done.Items = append(done.Items, it)
 }

@@ -293,6 +293,16 @@ type Matched struct {
 // Keys that are written while it runs may or may not be among them, as SCAN has it.
 // A load that was under way when it began is: its lease is a key.
 func (r *Revoker) Pattern(ctx context.Context, pattern string, quote func(string) string) (m Matched, err error) {
+	return r.pattern(ctx, pattern, quote, true)
+}
+
+// PatternAgain is Pattern after an attempt that has failed. If nothing comes of this one
+// either, local tiers, which were told before, are not told once more.
+func (r *Revoker) PatternAgain(ctx context.Context, pattern string, quote func(string) string) (m Matched, err error) {
+	return r.pattern(ctx, pattern, quote, false)
+}
+
+func (r *Revoker) pattern(ctx context.Context, pattern string, quote func(string) string, first bool) (m Matched, err error) {
 	masters, err := r.masters(ctx)
 	if err != nil {
 		return m, err
@@ -306,6 +316,9 @@ func (r *Revoker) Pattern(ctx context.Context, pattern string, quote func(string
 				break
 			}
 		}
+	}
+	if len(errs) > 0 && !first {
+		return m, errors.Join(errs...)
 	}
 	// Last, and in any case: local tiers have keys that Redis has no more.
 	note := notice.Notice{Sender: r.Outbox.Sender(), Number: r.Outbox.Begin(), Kind: notice.Pattern, Pattern: pattern}

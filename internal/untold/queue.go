@@ -76,12 +76,12 @@ func (q *Queue) addLocked(it Item) (full bool) {
 		return false
 	}
 	if s := q.waiting.keys[it.Key]; s != nil {
-		s.item.At, s.item.Token, s.item.Acked = it.At, it.Token, it.Acked
+		s.item.At, s.item.Token, s.item.Acked, s.item.Since = it.At, it.Token, it.Acked, it.Since
 		q.openLocked(s, it.Numbers)
 		return false
 	}
 	s := q.newSlotLocked()
-	s.item = Item{Key: it.Key, At: it.At, Token: it.Token, Acked: it.Acked}
+	s.item = Item{Key: it.Key, At: it.At, Token: it.Token, Acked: it.Acked, Since: it.Since}
 	q.openLocked(s, it.Numbers)
 	q.waiting.keys[it.Key] = s
 	q.order = append(q.order, it.Key)
@@ -175,6 +175,70 @@ func (s *slot) has(tag string) bool {
 	return ok || s.all
 }
 
+// Find returns what is to be told of a key, without its Numbers. It does not say that
+// everything is to be told.
+func (q *Queue) Find(key string) (it Item, ok bool) {
+	if q.size.Load() == 0 {
+		return it, false
+	}
+	q.mu.RLock()
+	defer q.mu.RUnlock()
+	s := q.waiting.keys[key] // the later one
+	if s == nil {
+		s = q.taken.keys[key]
+	}
+	if s == nil {
+		return it, false
+	}
+	it = s.item
+	it.Numbers = nil
+	return it, true
+}
+
+// All reports whether everything is to be told or being told.
+func (q *Queue) All() bool {
+	if q.size.Load() == 0 {
+		return false
+	}
+	q.mu.RLock()
+	defer q.mu.RUnlock()
+	return q.waiting.mark != nil && q.waiting.mark.all || q.taken.mark != nil && q.taken.mark.all
+}
+
+// Acknowledge says that a later operation on a key was acknowledged, which was sent at
+// the local time sent: of what was added before, it is the one that counts now. It is
+// still to be told, in case that one of the others is carried out late.
+func (q *Queue) Acknowledge(key string, sent, at int64, token string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, p := range [...]*part{&q.waiting, &q.taken} {
+		if s := p.keys[key]; s != nil && s.item.Since <= sent {
+			s.item.At, s.item.Token, s.item.Acked = at, token, false
+		}
+	}
+}
+
+// Dismiss takes out tags that wait to be told, since they need not be any more, and
+// returns the numbers that are open because of them, if they are not because of others.
+func (q *Queue) Dismiss(tags []string) (numbers []uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	defer q.finishLocked()
+	m := q.waiting.mark
+	if m == nil || m.all {
+		return nil
+	}
+	for _, tag := range tags {
+		delete(m.tags, tag)
+	}
+	if len(m.tags) > 0 {
+		return nil
+	}
+	q.waiting.mark = nil
+	q.leaveLocked(m.period)
+	return m.item.Numbers
+}
+
 // Len returns how many keys and tags are to be told or being told; everything counts
 // as one. A key counts twice that was added again while it is being told. It costs
 // one atomic load.
@@ -245,8 +309,7 @@ func (q *Queue) Return(b Batch) {
 		case newer != nil:
 			q.absorbLocked(newer, s, it.Numbers)
 		default:
-			s.item = it
-			s.item.Numbers = nil
+			s.item.Numbers = nil // but for what was acknowledged meanwhile, the rest is as it was
 			q.openLocked(s, it.Numbers)
 			q.waiting.keys[it.Key] = s
 			q.order = append(q.order, it.Key)

@@ -20,6 +20,7 @@ type Item struct {
 	Token   string   // head of the record that the write has stored, if it was; "": none
 	Numbers []uint64 // of the notices that are open because of it
 	Acked   bool     // Redis had acknowledged it, and most likely knows: it is told again in case it does not
+	Since   int64    // local time when it was added
 }
 
 // Batch is a part of a [Queue] that is being told. Its Items may go back in several

@@ -1,0 +1,197 @@
+package accord
+
+import (
+	"context"
+	"errors"
+	"math"
+	"sync"
+	"sync/atomic"
+
+	"github.com/delqhi/cache/internal/glob"
+	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/untold"
+)
+
+// ErrPending says of a key that what Redis holds under it was replaced or invalidated by
+// this process, and Redis did not acknowledge it: it is not read until Redis has been told.
+var ErrPending = errors.New("what this process has written or invalidated, Redis has not acknowledged yet")
+
+// pendingMarks are the tags and patterns that are to be told, and since when: what was
+// stored later is none of their concern. While there are none, a look costs one atomic
+// load.
+type pendingMarks struct {
+	n atomic.Int64 // how many there are
+
+	mu       sync.RWMutex              // guards what follows; taken before the lock of the queue
+	tags     map[string]int64          // local time of the latest
+	patterns map[string]pendingPattern // likewise
+	all      int64                     // likewise for everything; never: not pending
+}
+
+type pendingPattern struct {
+	glob  *glob.Pattern
+	since int64
+}
+
+func (p *pendingMarks) init() {
+	p.tags, p.patterns, p.all = map[string]int64{}, map[string]pendingPattern{}, never
+}
+
+func (p *pendingMarks) countLocked() {
+	n := len(p.tags) + len(p.patterns)
+	if p.all != never {
+		n++
+	}
+	p.n.Store(int64(n))
+}
+
+// since returns the local time of the latest of them that concern a key with these tags;
+// never if none does.
+func (p *pendingMarks) since(encoded string, tags []string) int64 {
+	if p.n.Load() == 0 {
+		return never
+	}
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	at := p.all
+	for _, t := range tags {
+		if s, ok := p.tags[t]; ok {
+			at = max(at, s)
+		}
+	}
+	for _, pat := range p.patterns {
+		if pat.since > at && pat.glob.Match(encoded) {
+			at = pat.since
+		}
+	}
+	return at
+}
+
+// matches reports whether everything, or a pattern that matches a key, is pending.
+func (p *pendingMarks) matches(encoded string) bool { return p.since(encoded, nil) != never }
+
+// addMarks adds tags and patterns, or everything if there are neither, to what is to be
+// told. They are pending unless Redis has acknowledged them once.
+func (a *Accord) addMarks(subjects []string, numbers []uint64, acked bool) (full bool) {
+	p := &a.pending
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	at := now()
+	if len(subjects) == 0 {
+		a.queue.AddAll(numbers)
+	} else {
+		full = a.queue.AddTags(subjects, numbers)
+	}
+	switch {
+	case full || len(subjects) == 0 && !acked:
+		p.all = at
+	case !acked:
+		tags, patterns := tagsAndPatterns(subjects)
+		for _, t := range tags {
+			p.tags[t] = at
+		}
+		for _, pat := range patterns {
+			p.patterns[pat] = pendingPattern{glob.Compile(pat), at}
+		}
+	}
+	p.countLocked()
+	return full
+}
+
+// addItem adds a key to what is to be told.
+func (a *Accord) addItem(it untold.Item) (full bool) {
+	it.Since = now()
+	a.pending.mu.Lock()
+	defer a.pending.mu.Unlock()
+	if full = a.queue.Add(it); full {
+		a.pending.all = it.Since
+		a.pending.countLocked()
+	}
+	return full
+}
+
+// settleMarks takes out what is not to be told any more.
+func (a *Accord) settleMarks() {
+	p := &a.pending
+	if p.n.Load() == 0 {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !a.queue.All() {
+		p.all = never
+	}
+	a.sweepMarksLocked()
+}
+
+// acknowledgedMarks is called when Redis has acknowledged tags or patterns that were sent
+// after the local time sent: an earlier attempt need not be repeated.
+func (a *Accord) acknowledgedMarks(subjects []string, sent int64) {
+	p := &a.pending
+	if p.n.Load() == 0 {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range subjects {
+		since, ok := p.tags[s[1:]]
+		if s[:1] == aPattern {
+			var pat pendingPattern
+			pat, ok = p.patterns[s[1:]]
+			since = pat.since
+		}
+		if ok && since <= sent {
+			a.delivered.Add(1)
+			a.Outbox.GiveUp(a.queue.Dismiss([]string{s})...)
+		}
+	}
+	a.sweepMarksLocked()
+}
+
+// sweepMarksLocked forgets the tags and patterns that are not in the queue any more. The
+// lock of pending is held.
+func (a *Accord) sweepMarksLocked() {
+	p := &a.pending
+	for t := range p.tags {
+		if !a.queue.HasTag(aTag + t) {
+			delete(p.tags, t)
+		}
+	}
+	for pat := range p.patterns {
+		if !a.queue.HasTag(aPattern + pat) {
+			delete(p.patterns, pat)
+		}
+	}
+	p.countLocked()
+}
+
+// Pendings counts what was told later: an answer of Redis that was asked for before it has
+// changed may be older than what was told. any reports whether there is something that is
+// to be told.
+func (a *Accord) Pendings() (told uint64, any bool) {
+	return a.delivered.Load(), a.AnyDistrusted()
+}
+
+// Outdated reports whether a record that Redis holds under a key was replaced or
+// invalidated by this process, as far as is known: Redis has not been told of that, or may
+// have lost it. Where nothing is to be told it costs one atomic load.
+func (a *Accord) Outdated(ctx context.Context, redisKey string, rec remote.Record, tags []string) bool {
+	if !a.AnyDistrusted() || rec.State != remote.Found || len(redisKey) < len(a.cfg.Names.Data) {
+		return false
+	}
+	if it, ok := a.queue.Find(redisKey); ok {
+		if (it.Token == "" || rec.Seen().Token != it.Token) && !a.newer(ctx, &it, rec) {
+			return true
+		}
+	}
+	since := a.pending.since(redisKey[len(a.cfg.Names.Data):], tags)
+	if since == never {
+		return false
+	}
+	at, err := a.cfg.Guard.Now(ctx, redisKey)
+	if err != nil {
+		return true
+	}
+	it := untold.Item{Key: redisKey, At: max(at-(now()-since)/1000, math.MinInt64+1)}
+	return !a.newer(ctx, &it, rec)
+}
