@@ -88,6 +88,7 @@ func (c *listenConn) pass(msg *redis.Message) {
 var errBroken = errors.New("the connection has ended")
 
 func (c *listenConn) explain(err error) error {
+	err = withoutEcho(err, "subscribe", c.session.l.Channel, c.session.l.Prefix)
 	where := ""
 	if c.master.name != "" {
 		where = " to " + c.master.name

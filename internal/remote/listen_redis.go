@@ -35,7 +35,7 @@ func (s *Redis) Publish(ctx context.Context, t Tell) error {
 		cmd := publish(ctx, t)
 		_ = node.Process(ctx, cmd)
 		s.lookAround(ctx, []redis.Cmder{cmd})
-		return cmd.Err()
+		return withoutEcho(cmd.Err(), "publish", t.Channel, t.Message)
 	}
 	shards, err := s.listenMasters(ctx)
 	if err != nil {
@@ -44,7 +44,10 @@ func (s *Redis) Publish(ctx context.Context, t Tell) error {
 	errs := make([]error, len(shards))
 	var wg sync.WaitGroup
 	for i := range shards {
-		wg.Go(func() { errs[i] = shards[i].rdb.Process(ctx, publish(ctx, t)) })
+		wg.Go(func() {
+			err := shards[i].rdb.Process(ctx, publish(ctx, t))
+			errs[i] = withoutEcho(err, "publish", t.Channel, t.Message)
+		})
 	}
 	wg.Wait()
 	return errors.Join(errs...)
@@ -149,5 +152,5 @@ func (m *listenMaster) publish(ctx context.Context, channel, payload string) err
 			return fmt.Errorf("%s: %w", m.name, err)
 		}
 	}
-	return m.rdb.Publish(ctx, channel, payload).Err()
+	return withoutEcho(m.rdb.Publish(ctx, channel, payload).Err(), "publish", channel, payload)
 }

@@ -2,7 +2,7 @@ package remote
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"math/rand/v2"
 	"strings"
 
@@ -203,7 +203,7 @@ func (s *Redis) marks(ctx context.Context, both urgentScript, names Names, known
 	}
 	m, ok := ParseMarks(text, len(tags))
 	if !ok {
-		return Marks{}, fmt.Errorf("remote: a script answered %q", text)
+		return Marks{}, errors.New("remote: a script answered what is no logical clock")
 	}
 	return m, nil
 }

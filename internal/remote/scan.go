@@ -93,6 +93,7 @@ func (s *Redis) Scan(ctx context.Context, master, pattern string, cursor uint64)
 	// Not by the method Scan, which takes an empty pattern for none.
 	cmd := redis.NewScanCmd(ctx, nil, "scan", cursor, "match", pattern, "count", scanCount)
 	_ = process(ctx, cmd)
+	withoutEchoes([]redis.Cmder{cmd})
 	return cmd.Result()
 }
 

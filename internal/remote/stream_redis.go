@@ -95,7 +95,7 @@ func (s *Redis) Append(ctx context.Context, q QueueNames, a Append) ([]string, e
 	}
 	ids := strings.Split(text, " ")
 	if len(ids) != len(a.Writes) {
-		return nil, fmt.Errorf("remote: %d writes were appended as %q", len(a.Writes), text)
+		return nil, fmt.Errorf("remote: %d writes were appended, and %d IDs answered", len(a.Writes), len(ids))
 	}
 	return ids, nil
 }
