@@ -37,7 +37,6 @@ package cache
 
 import (
 	"context"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -96,10 +95,10 @@ type Cache[K comparable, V any] struct {
 	queue    *queue[K, V] // nil: not WriteBehind
 	failures failures
 
-	stats  *stats
-	tagged *topk.Table // the tags that were invalidated most
-	log    *slog.Logger
-	rand   func() float64 // in [0, 1)
+	stats   *stats
+	tagged  *topk.Table // the tags that were invalidated most
+	reports *reports
+	rand    func() float64 // in [0, 1)
 
 	closed    atomic.Bool
 	closeOnce sync.Once

@@ -1,20 +1,19 @@
 package cache
 
 import (
-	"log/slog"
-
 	"github.com/delqhi/cache/internal/accord"
 	"github.com/delqhi/cache/internal/fence"
 	"github.com/delqhi/cache/internal/keys"
 	"github.com/delqhi/cache/internal/local"
+	"github.com/delqhi/cache/internal/remote"
 	"github.com/delqhi/cache/metrics"
 )
 
 // events counts and logs what happens between this process, Redis and the others.
 type events struct {
-	cache string
-	stats *stats
-	log   *slog.Logger
+	stats   *stats
+	reports *reports
+	misfit  func(error) remote.Misfit
 }
 
 var _ accord.Events = (*events)(nil)
@@ -35,30 +34,20 @@ func (e *events) Heard(hearing bool, err error) {
 		if hearing {
 			state = metrics.Up
 		}
-		e.stats.recorder.StateChange(metrics.StateEvent{Cache: e.cache, Part: metrics.Listener, State: state})
+		e.stats.recorder.StateChange(metrics.StateEvent{Cache: e.reports.cache, Part: metrics.Listener, State: state})
 	}
-	switch {
-	case hearing:
-		if e.stats.deaf.ends() {
-			e.log.Info("cache: notifications are heard again", "cache", e.cache)
-		}
-	case e.stats.deaf.begins():
-		e.log.Warn("cache: notifications can't be heard: the local tier is not used meanwhile", "cache", e.cache, "error", err)
+	e.reports.heard(hearing, err)
+	if m := e.misfit(err); m != remote.Fits && m != remote.Replica {
+		e.stats.misfits.Add(1)
+		e.reports.misfit("listen", m, err)
 	}
 }
 
-func (e *events) Downgraded(err error) {
-	e.log.Warn("cache: the server can't track keys for this user: notifications are heard by Broadcast instead, without changes by other programs",
-		"cache", e.cache, "error", err)
-}
+func (e *events) Downgraded(err error) { e.reports.downgraded(err) }
 
-func (e *events) Overflowed() {
-	e.log.Warn("cache: too many writes could not be told to Redis: all entries will be invalidated instead", "cache", e.cache)
-}
+func (e *events) Overflowed() { e.reports.overflow() }
 
-func (e *events) Redone(n int) {
-	e.log.Info("cache: Redis was told what it could not be told at the time", "cache", e.cache, "keys", n)
-}
+func (e *events) Redone(n int) { e.reports.toldLater(n) }
 
 // dropper is the local tier as an accord sees it.
 type dropper[K comparable, V any] struct {

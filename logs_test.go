@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/delqhi/cache/internal/behind"
+	"github.com/delqhi/cache/internal/logonce"
 )
 
 var levels = map[string]string{"Debug": "DEBUG", "Info": "INFO", "Warn": "WARN", "Error": "ERROR"}
@@ -51,6 +52,9 @@ func logged(t *testing.T) map[string]string {
 				return true
 			}
 			at := fset.Position(call.Pos())
+			if name != "reports.go" {
+				t.Errorf("%v: a line that is not limited", at)
+			}
 			level, ok := levels[method.Sel.Name]
 			if !ok {
 				t.Errorf("%v: a method %s of the logger", at, method.Sel.Name)
@@ -117,7 +121,7 @@ func TestDeadLettersAreLoggedOnceInAWhile(t *testing.T) {
 		for range 5 {
 			bury()
 		}
-		time.Sleep(logEvery)
+		time.Sleep(logonce.Every)
 		bury()
 		lines := strings.Split(strings.TrimSpace(log.String()), "\n")
 		if len(lines) != 2 || !strings.Contains(lines[0], "level=ERROR") || !strings.Contains(lines[0], "cache=n writes=2 ") || !strings.Contains(lines[1], " writes=10 ") {

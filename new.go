@@ -92,10 +92,10 @@ func build[K comparable, V any](name string, src Source[K, V], opts []Option, op
 	names := remote.NewNames(cfg.prefix, name)
 	c := &Cache[K, V]{
 		name: name, prefix: names.Data, names: names, version: cfg.version, maxValue: cfg.maxValue,
-		policy: cfg.policy, src: src, hunch: hunch{after: hunchAfter}, log: cfg.log, rand: rand.Float64, fences: fence.NewTable(),
+		policy: cfg.policy, src: src, hunch: hunch{after: hunchAfter}, reports: &reports{cache: name, log: cfg.log}, rand: rand.Float64, fences: fence.NewTable(),
 	}
-	if c.log == nil {
-		c.log = slog.Default()
+	if cfg.log == nil {
+		c.reports.log = slog.Default()
 	}
 	if load := src.loader(); load != nil {
 		c.job = &job[K, V]{one: load, many: src.LoadMany}
@@ -124,6 +124,7 @@ func build[K comparable, V any](name string, src Source[K, V], opts []Option, op
 	} else {
 		c.remote = remote.NewGuard(store, cfg.timeout)
 		c.remote.Observe = c.observe
+		c.remote.Detours(c.detoured)
 		c.remote.Break(circuit.Config{Failures: cfg.breaker.failures, Open: cfg.breaker.open, Changed: c.circuitChanged})
 		c.chooseTransport(&cfg)
 		if err := c.startQueue(cfg.prefix); err != nil {
@@ -323,7 +324,7 @@ func (c *Cache[K, V]) chooseTransport(cfg *config) {
 		transport = accord.Tracking
 	}
 	ac := accord.Config{
-		Guard: c.remote, Names: c.names, Fences: c.fences, Quote: keys.QuotePattern, Transport: transport, Patience: cfg.timeout, Events: &events{c.name, c.stats, c.log},
+		Guard: c.remote, Names: c.names, Fences: c.fences, Quote: keys.QuotePattern, Transport: transport, Patience: cfg.timeout, Events: &events{c.stats, c.reports, c.remote.Misfit},
 	}
 	if c.local != nil {
 		ac.Local = &dropper[K, V]{c.local, c.keys, c.fences}

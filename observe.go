@@ -3,8 +3,6 @@ package cache
 import (
 	"context"
 	"errors"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/delqhi/cache/internal/circuit"
@@ -13,36 +11,11 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// logEvery keeps a condition that comes and goes from filling the log.
-const logEvery = time.Minute
-
-// condition is something that an operator must know of, once: not at each
-// request that it affects.
-type condition struct {
-	on   atomic.Bool
-	mu   sync.Mutex
-	last time.Time // of the last message that it began
-}
-
-// begins reports whether the condition is new and was not reported lately.
-func (c *condition) begins() bool {
-	if c.on.Swap(true) {
-		return false
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.last.IsZero() && time.Since(c.last) < logEvery {
-		return false
-	}
-	c.last = time.Now()
-	return true
-}
-
-// ends reports whether the condition was on.
-func (c *condition) ends() bool { return c.on.Load() && c.on.Swap(false) }
-
 // observe is told of every remote operation.
 func (c *Cache[K, V]) observe(ctx context.Context, op string, keys int, d time.Duration, err error) {
+	if remote.IsAnswer(err) {
+		err = nil
+	}
 	if !remote.IsBackground(ctx) {
 		c.stats.remoteOp(ctx, c.name, op, keys, d, err)
 	} else if err != nil && !errors.Is(err, remote.ErrGuardClosed) && !errors.Is(err, remote.ErrOpen) && !endedByCaller(ctx) {
@@ -55,15 +28,19 @@ func (c *Cache[K, V]) observe(ctx context.Context, op string, keys int, d time.D
 		if c.accord != nil && !isReply(err) {
 			c.accord.Suspect()
 		}
-		if c.stats.down.begins() {
-			c.log.Warn("cache: Redis is unavailable: reads load from the source, writes fail",
-				"cache", c.name, "operation", op, "error", err)
+		if c.reports.failed(op, c.remote.Misfit(err), err) {
+			c.stats.misfits.Add(1)
 		}
 	default:
-		if c.stats.down.ends() {
-			c.log.Info("cache: Redis is available again", "cache", c.name)
-		}
+		c.reports.succeeded(op)
 	}
+}
+
+// detoured is told once of each thing that the server does not take, and for which there
+// is another way.
+func (c *Cache[K, V]) detoured(m remote.Misfit) {
+	c.stats.misfits.Add(1)
+	c.reports.misfit("", m, nil)
 }
 
 // circuitChanged is told when the circuit to an endpoint of Redis changes.
@@ -72,17 +49,11 @@ func (c *Cache[K, V]) circuitChanged(ch circuit.Change) {
 	if c.stats.breaker.Swap(uint32(state)) != uint32(state) {
 		c.stats.recorder.StateChange(metrics.StateEvent{Cache: c.name, Part: metrics.Breaker, State: state})
 	}
-	attrs := []any{"cache", c.name}
-	if ch.Endpoint != "" {
-		attrs = append(attrs, "endpoint", ch.Endpoint)
-	}
 	switch {
-	case ch.State == circuit.Open && c.stats.opened.begins():
-		c.log.Warn("cache: Redis does not answer and is left alone, but for a probe from time to time", attrs...)
+	case ch.State == circuit.Open:
+		c.reports.circuit(ch.Endpoint, true)
 	case ch.Worst == circuit.Closed:
-		if c.stats.opened.ends() {
-			c.log.Info("cache: Redis answers again", attrs...)
-		}
+		c.reports.circuit(ch.Endpoint, false)
 		c.accord.Answers()
 	}
 }
@@ -119,8 +90,5 @@ func (c *Cache[K, V]) notKept(err error) {
 		return // told already
 	}
 	c.stats.notKept.Add(1)
-	if c.stats.unkept.begins() {
-		c.log.Warn("cache: a loaded value can't be kept: every read of it will load", "cache", c.name, "error", err)
-	}
-	c.stats.unkept.on.Store(false) // each case is a new one, reported once in a while
+	c.reports.notKept(err)
 }

@@ -28,16 +28,14 @@ type stats struct {
 	staleCovers                                                     atomic.Uint64
 	loads, refreshed, loadErrors, loadPanics, notFound              atomic.Uint64
 	outdated, notKept, sets, deletes, writeErrors                   atomic.Uint64
-	undecodable, remoteErrors, remoteRefused                        atomic.Uint64
+	undecodable, remoteErrors, remoteRefused, misfits               atomic.Uint64
 	applied, applyErrors, deadLetters                               atomic.Uint64
 	sent, received, flushes                                         atomic.Uint64
 	getHist, getManyHist, setHist, deleteHist, loadHist, remoteHist stat.Histogram
 
-	down, unkept, deaf, unapplied, opened, burying condition
-	breaker                                        atomic.Uint32 // a metrics.State
-	hearing                                        atomic.Bool   // as last told to the recorder
-	backlog, backlogAge, dead                      atomic.Int64  // as last seen; see lookAtQueue
-	buriedUnsaid                                   atomic.Int64  // dead letters since the last line about them
+	breaker                   atomic.Uint32 // a metrics.State
+	hearing                   atomic.Bool   // as last told to the recorder
+	backlog, backlogAge, dead atomic.Int64  // as last seen; see lookAtQueue
 
 	mu   sync.Mutex
 	base metrics.Snapshot // at the last reset
@@ -225,7 +223,7 @@ func (s *stats) raw() metrics.Snapshot {
 		Sets: s.sets.Load(), Deletes: s.deletes.Load(), WriteErrors: s.writeErrors.Load(),
 		InvalidationsSent: s.sent.Load(), InvalidationsReceived: s.received.Load(), Flushes: s.flushes.Load(),
 		Applied: s.applied.Load(), ApplyErrors: s.applyErrors.Load(), Buried: s.deadLetters.Load(),
-		Undecodable: s.undecodable.Load(), RemoteErrors: s.remoteErrors.Load(), RemoteRefused: s.remoteRefused.Load(),
+		Undecodable: s.undecodable.Load(), RemoteErrors: s.remoteErrors.Load(), RemoteRefused: s.remoteRefused.Load(), Misfits: s.misfits.Load(),
 		Get: s.getHist.Snapshot(), GetMany: s.getManyHist.Snapshot(), Set: s.setHist.Snapshot(),
 		Delete: s.deleteHist.Snapshot(), Load: s.loadHist.Snapshot(), Remote: s.remoteHist.Snapshot(),
 	}

@@ -187,22 +187,8 @@ func (c *Cache[K, V]) reportWrites(r behind.Report) {
 	c.stats.applied.Add(uint64(r.Applied))
 	c.stats.applyErrors.Add(uint64(r.Failed))
 	c.stats.deadLetters.Add(uint64(r.Dead))
-	switch {
-	case r.Dead > 0:
-		n := c.stats.buriedUnsaid.Add(int64(r.Dead))
-		if c.stats.burying.begins() {
-			c.stats.buriedUnsaid.Add(-n)
-			c.log.Error("cache: the source has refused writes for good: they are dead letters now", "cache", c.name, "writes", n, "error", r.Err)
-		}
-		c.stats.burying.on.Store(false) // each case is a new one, reported once in a while
-	case r.Failed > 0:
-		if c.stats.unapplied.begins() {
-			c.log.Warn("cache: the source does not take queued writes: they are tried again", "cache", c.name, "error", r.Err)
-		}
-	case r.Applied > 0:
-		if c.stats.unapplied.ends() {
-			c.log.Info("cache: the source takes queued writes again", "cache", c.name)
-		}
+	if r.Dead > 0 || r.Failed > 0 || r.Applied > 0 {
+		c.reports.applied(r.Dead, r.Failed > 0, r.Err)
 	}
 }
 

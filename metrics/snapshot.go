@@ -76,6 +76,7 @@ type Snapshot struct {
 	RemoteErrors uint64 // remote operations that failed, without those that the caller's context ended
 
 	RemoteRefused uint64 // remote operations that were not begun, since the breaker was open
+	Misfits       uint64 // remote operations, and sessions that listen, that failed for a reason that does not pass by itself: the log has it
 
 	LocalEntries uint64        // gauge: entries in the local tier, those that are over but still there included
 	LocalBytes   uint64        // gauge: what they take, about, where strategy.LocalBytes bounds it
@@ -165,7 +166,7 @@ func (s *Snapshot) counters() []counter {
 		{"invalidations_received", &s.InvalidationsReceived}, {"flushes", &s.Flushes},
 		{"applied", &s.Applied}, {"apply_errors", &s.ApplyErrors}, {"buried", &s.Buried},
 		{"evictions", &s.Evictions}, {"undecodable", &s.Undecodable},
-		{"remote_errors", &s.RemoteErrors}, {"remote_refused", &s.RemoteRefused},
+		{"remote_errors", &s.RemoteErrors}, {"remote_refused", &s.RemoteRefused}, {"misfits", &s.Misfits},
 	}
 }
 

@@ -61,12 +61,15 @@ func blame(err error) error {
 		return nil
 	}
 	var reply redis.Error
-	if errors.As(err, &reply) ||
-		errors.Is(err, ErrNotOwner) || errors.Is(err, ErrOvertaken) || errors.Is(err, errNoQueue) {
+	if errors.As(err, &reply) || IsAnswer(err) || errors.Is(err, errNoQueue) {
 		return nil
 	}
 	return err
 }
+
+// IsAnswer reports whether an error is an answer that was understood, such as that another
+// process has a partition of a queue: nothing has failed.
+func IsAnswer(err error) bool { return errors.Is(err, ErrNotOwner) || errors.Is(err, ErrOvertaken) }
 
 // entry is an operation that was let through. A nil one is not looked after.
 type entry struct {

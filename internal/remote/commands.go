@@ -122,9 +122,9 @@ func (c *Command) scripted(split bool) bool {
 	case Set, Delete:
 		return split && c.tells()
 	case Add:
-		return c.tells()
+		return c.tells() || c.byScript
 	case Swap:
-		return c.Seen.State != Missing || c.tells()
+		return c.Seen.State != Missing || c.tells() || c.byScript
 	case Release, Extend, Reseal:
 		return true
 	}
@@ -175,9 +175,9 @@ func build(ctx context.Context, c *Command, ref reference, split bool) redis.Cmd
 }
 
 // add is one round trip for "store, or tell me what is there" (Redis 7.0). Its
-// script answers in the same way.
+// script, for what is told and for older servers, answers in the same way.
 func add(ctx context.Context, c *Command, ref reference) redis.Cmder {
-	if c.tells() {
+	if c.tells() || c.byScript {
 		life := max(c.millis(), 0) // there is none to keep
 		cmd := redis.NewStringCmd(ctx, c.eval(addScript, ref, c.Frame, life)...)
 		cmd.SetFirstKeyPos(3)

@@ -20,6 +20,7 @@ type Redis struct {
 	clientKind
 
 	noFlags atomic.Bool // the server takes a script's flags for a mistake, as miniredis does
+	detours
 
 	clockMu sync.RWMutex
 	clocks  map[string]*clock // by node address; "" for a single server
@@ -137,7 +138,7 @@ func (s *Redis) Now(ctx context.Context, key string) (int64, error) {
 	return c.now(ctx, func(ctx context.Context) (int64, error) {
 		t, err := node.Time(ctx).Result()
 		if err != nil {
-			return 0, err
+			return 0, withoutEcho(err, "time", key)
 		}
 		return t.UnixMicro(), nil
 	}, s.background)
@@ -155,6 +156,15 @@ func (s *Redis) background(f func(context.Context)) {
 
 // Do implements Store.
 func (s *Redis) Do(ctx context.Context, cmds []Command) []Reply {
+	if s.noAddGet.Load() {
+		cmds = byScript(cmds)
+	}
+	replies := s.do(ctx, cmds)
+	s.detour(ctx, cmds, replies)
+	return replies
+}
+
+func (s *Redis) do(ctx context.Context, cmds []Command) []Reply {
 	replies := make([]Reply, len(cmds))
 	switch len(cmds) {
 	case 0:
@@ -213,7 +223,7 @@ func (s *Redis) many(ctx context.Context, cmds []Command, replies []Reply) {
 	split := s.split()
 	refs := newReferences(cmds, split)
 	for i := 0; i < len(cmds); {
-		if n := gets(cmds[i:]); n > 1 && !split {
+		if n := gets(cmds[i:]); n > 1 && !split && !s.noMget.Load() {
 			m := newMget(ctx, cmds[i:i+n], replies[i:i+n])
 			mgets, out = append(mgets, m), append(out, m.cmd)
 			i += n
@@ -278,6 +288,7 @@ func (s *Redis) sendOnce(ctx context.Context, cmds []redis.Cmder) {
 	case 1:
 		_ = s.rdb.Process(ctx, cmds[0])
 		s.lookAround(ctx, cmds)
+		withoutEchoes(cmds)
 	default:
 		s.pipeline(ctx, cmds...)
 	}
@@ -298,6 +309,7 @@ func stamp(cmds []redis.Cmder, err error) {
 }
 
 func (s *Redis) pipeline(ctx context.Context, cmds ...redis.Cmder) {
+	defer withoutEchoes(cmds)
 	defer s.lookAround(ctx, cmds)
 	pipe := s.rdb.Pipeline()
 	for _, cmd := range cmds {

@@ -48,15 +48,19 @@ redis.call('UNLINK', KEYS[1])
 return done(1, 1)
 `)
 
-// addScript: as setScript. It answers what SET NX GET does.
+// addScript: as setScript. It answers what SET NX GET does, which older servers do not
+// know.
 var addScript = newScript(common + `
-local cur
-if ARGV[2] == '0' then
-  cur = redis.pcall('SET', KEYS[1], ARGV[1], 'NX', 'GET')
-else
-  cur = redis.pcall('SET', KEYS[1], ARGV[1], 'NX', 'GET', 'PX', ARGV[2])
+local cur = redis.pcall('GET', KEYS[1])
+if cur == false then
+  if ARGV[2] == '0' then
+    redis.call('SET', KEYS[1], ARGV[1])
+  else
+    redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+  end
+  return done(3, false)
 end
-if cur == false or own(cur, ARGV[1]) then return done(3, cur) end
+if own(cur, ARGV[1]) then return done(3, cur) end
 return cur
 `)
 

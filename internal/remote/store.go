@@ -151,6 +151,8 @@ type Command struct {
 	// Shared: Get only; the bytes are looked at and not kept, so that several callers may
 	// be given the same.
 	Shared bool
+
+	byScript bool // Add, Swap: the server does not know SET with NX and GET
 }
 
 // Tell is a message for whoever listens to a channel. The node that carries out the

@@ -72,7 +72,9 @@ type entry struct {
 
 func (h *Handler) serveAction(w http.ResponseWriter, r *http.Request) {
 	if status, err := h.admit(r); err != nil {
-		h.log.Warn("cache: an action on the dashboard was refused", "reason", err, "from", r.RemoteAddr)
+		if n, log := h.refused.Add(1); log { // at the rate of requests from anywhere
+			h.log.Warn("cache: an action on the dashboard was refused", "reason", err, "from", r.RemoteAddr, "left_out", n-1)
+		}
 		reply(w, status, answer{Error: refusals[status]})
 		return
 	}

@@ -53,6 +53,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/delqhi/cache/internal/logonce"
 	"github.com/delqhi/cache/metrics"
 )
 
@@ -79,6 +80,7 @@ type Handler struct {
 	values    bool
 	log       *slog.Logger
 	token     string // for actions; see actions.go
+	refused   logonce.Event
 
 	closing   chan struct{} // closed by Close
 	closeOnce sync.Once

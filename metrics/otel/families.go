@@ -101,6 +101,7 @@ var families = []family{
 
 	{"cache.remote.errors", "{operation}", "Operations on Redis that failed.", counts, only(func(s snap) uint64 { return s.RemoteErrors })},
 	{"cache.remote.refused", "{operation}", "Operations on Redis that were not begun, since the circuit to it is open.", counts, only(func(s snap) uint64 { return s.RemoteRefused })},
+	{"cache.misfits", "{operation}", "Operations on Redis that failed for a reason that does not pass by itself, such as permissions.", counts, only(func(s snap) uint64 { return s.Misfits })},
 	{"cache.undecodable_records", "{record}", "Records met in Redis that were damaged or not to be decoded.", counts, only(func(s snap) uint64 { return s.Undecodable })},
 	{"cache.breaker.state", "1", "1 for the state that the circuit to Redis is in, 0 for the others.", gauges, []sample{
 		breaker(metrics.Closed), breaker(metrics.HalfOpen), breaker(metrics.Open),

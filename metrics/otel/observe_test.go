@@ -85,6 +85,7 @@ func TestEverySeriesHasItsNumber(t *testing.T) {
 		"cache.local.size{cache.name=users}":                                    float64(s.LocalBytes),
 		"cache.remote.errors{cache.name=users}":                                 float64(s.RemoteErrors),
 		"cache.remote.refused{cache.name=users}":                                float64(s.RemoteRefused),
+		"cache.misfits{cache.name=users}":                                       float64(s.Misfits),
 		"cache.undecodable_records{cache.name=users}":                           float64(s.Undecodable),
 		"cache.breaker.state{cache.name=users,cache.state=closed}":              0,
 		"cache.breaker.state{cache.name=users,cache.state=half-open}":           0,

@@ -147,6 +147,7 @@ func TestEverySeriesHasItsNumber(t *testing.T) {
 	add(`cache_local_bytes{cache="users"}`, s.LocalBytes)
 	add(`cache_remote_errors_total{cache="users"}`, s.RemoteErrors)
 	add(`cache_remote_refused_total{cache="users"}`, s.RemoteRefused)
+	add(`cache_misfits_total{cache="users"}`, s.Misfits)
 	add(`cache_undecodable_records_total{cache="users"}`, s.Undecodable)
 	add(`cache_breaker_state{cache="users",state="closed"}`, 0)
 	add(`cache_breaker_state{cache="users",state="half-open"}`, 1)

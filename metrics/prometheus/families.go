@@ -94,6 +94,7 @@ var families = []family{
 
 	counter("remote_errors_total", "Operations on Redis that failed.", func(s snap) uint64 { return s.RemoteErrors }),
 	counter("remote_refused_total", "Operations on Redis that were not begun, since the circuit to it is open.", func(s snap) uint64 { return s.RemoteRefused }),
+	counter("misfits_total", "Operations on Redis that failed for a reason that does not pass by itself, such as permissions.", func(s snap) uint64 { return s.Misfits }),
 	counter("undecodable_records_total", "Records met in Redis that were damaged or not to be decoded.", func(s snap) uint64 { return s.Undecodable }),
 	{
 		describe("breaker_state", "1 for the state that the circuit to Redis is in, 0 for the others.", "state"),

@@ -206,7 +206,7 @@ function renderPanels(c) {
   bars($("tags"), (c.topTags ?? []).map((x) => [foreign(x.Tag), x.Count]), "None yet");
 
   facts($("source"), [["Keys loaded", f.Loads], ["… ahead or behind a stale value", f.Refreshes], ["Shared with another caller", f.Coalesced + f.Awaited], ["Not found", f.NotFound], ["Failed", f.LoadErrors, "warn"], ["Covered by a stale value", f.StaleCovers], ["Lost against a newer write", f.Outdated]]);
-  facts($("others"), [["Invalidations sent", f.InvalidationsSent], ["Invalidations received", f.InvalidationsReceived], ["Local tier dropped whole", f.Flushes, "warn"], ["Keys written", f.Sets], ["Keys deleted", f.Deletes], ["Writes that failed", f.WriteErrors, "bad"], ["Redis operations failed", f.RemoteErrors, "bad"]]);
+  facts($("others"), [["Invalidations sent", f.InvalidationsSent], ["Invalidations received", f.InvalidationsReceived], ["Local tier dropped whole", f.Flushes, "warn"], ["Keys written", f.Sets], ["Keys deleted", f.Deletes], ["Writes that failed", f.WriteErrors, "bad"], ["Redis operations failed", f.RemoteErrors, "bad"], ["Of those, for good", f.Misfits, "bad"]]);
   facts($("queue"), [["Waiting", t.Backlog], ["Oldest", t.Backlog ? seconds(t.BacklogAge / 1e9) : "–"], ["Brought to the source", f.Applied], ["Attempts failed", f.ApplyErrors, "warn"], ["Dead letters", t.DeadLetters, "bad"]]);
 }
 

@@ -1,0 +1,70 @@
+package remote
+
+import (
+	"context"
+	"slices"
+	"sync/atomic"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// detours are what a server does not take, and can be asked for in another way. What was
+// found out holds for the life of the store.
+type detours struct {
+	noAddGet atomic.Bool // SET with NX and GET
+	noMget   atomic.Bool // several keys in one command
+
+	// found, if set before first use, is told of each once.
+	found func(Misfit)
+}
+
+func (d *detours) tell(m Misfit) {
+	if d.found != nil {
+		d.found(m)
+	}
+}
+
+// detour sends again what the server does not take in the way that it was sent.
+func (s *Redis) detour(ctx context.Context, cmds []Command, replies []Reply) {
+	var again []int
+	for i := range replies {
+		switch err := replies[i].Err; {
+		case err == nil:
+		case cmds[i].adds() && !cmds[i].byScript && !cmds[i].tells() && redis.HasErrorPrefix(err, "syntax error"):
+			if !s.noAddGet.Swap(true) {
+				s.tell(Outdated)
+			}
+			again = append(again, i)
+		case cmds[i].Op == Get && !s.split() && redis.HasErrorPrefix(err, "CROSSSLOT"):
+			if !s.noMget.Swap(true) {
+				s.tell(OneOfACluster)
+			}
+			again = append(again, i)
+		}
+	}
+	if len(again) == 0 {
+		return
+	}
+	some := make([]Command, len(again))
+	for j, i := range again {
+		some[j] = cmds[i]
+	}
+	for j, r := range s.do(ctx, byScript(some)) {
+		if cmds[again[j]].Op == Get {
+			r.hideType() // as among others
+		}
+		replies[again[j]] = r
+	}
+}
+
+// adds reports whether the command is SET with NX and GET, unless it is a script.
+func (c *Command) adds() bool { return c.Op == Add || c.Op == Swap && c.Seen.State == Missing }
+
+// byScript returns cmds with a script in the place of SET with NX and GET.
+func byScript(cmds []Command) []Command {
+	cmds = slices.Clone(cmds)
+	for i := range cmds {
+		cmds[i].byScript = cmds[i].adds()
+	}
+	return cmds
+}
