@@ -50,7 +50,7 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*loading
 			continue
 		}
 		l.stamp, l.fence = s, c.fences.Token(c.encoded(l.rk))
-		cmds = append(cmds, leaseCommand(remote.Add, l.rk))
+		cmds = append(cmds, c.leaseCommand(remote.Add, l.rk))
 	}
 	// More is asked for a key that holds something: the lease in the place of what is
 	// of no use, or the lock of what stays.
@@ -83,11 +83,11 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*loading
 		default:
 			switch c.takeSeen(ctx, o, l, reply.Record, at) {
 			case replaceIt:
-				swap := leaseCommand(remote.Swap, l.rk)
+				swap := c.leaseCommand(remote.Swap, l.rk)
 				swap.Seen = reply.Record.Seen()
 				more, then = append(more, l), append(then, swap)
 			case lockIt:
-				more, then = append(more, l), append(then, leaseCommand(remote.Add, c.lockKey(l.rk)))
+				more, then = append(more, l), append(then, c.leaseCommand(remote.Add, c.lockKey(l.rk)))
 			}
 		}
 	}
@@ -102,7 +102,7 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*loading
 			case reply.OK:
 				l.hold(cmds[i])
 			case l.old != nil && cmds[i].Op == remote.Add && c.lockedOut(ctx, o, l, reply.Record):
-				swap := leaseCommand(remote.Swap, cmds[i].Key)
+				swap := c.leaseCommand(remote.Swap, cmds[i].Key)
 				swap.Seen = reply.Record.Seen()
 				more, then = append(more, l), append(then, swap)
 			default:
@@ -165,8 +165,8 @@ func (c *Cache[K, V]) carryOut(ctx context.Context, cmds []remote.Command) []rem
 
 // leaseCommand asks for a lease, each time for another: only its own attempt may
 // recognise it.
-func leaseCommand(op remote.Op, rk string) remote.Command {
-	return remote.Command{Op: op, Key: rk, Frame: frame.AppendLease(nil, frame.NewID()), TTL: leaseLife}
+func (c *Cache[K, V]) leaseCommand(op remote.Op, rk string) remote.Command {
+	return remote.Command{Op: op, Key: rk, Frame: c.signed(rk, frame.AppendLease(nil, frame.NewID())), TTL: leaseLife}
 }
 
 // hold notes that the lease or lock that cmd asked for was granted.

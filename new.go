@@ -258,6 +258,7 @@ func (c *Cache[K, V]) chooseCodec(cfg *config) {
 			cfg.mistake("codec: %w", err)
 		}
 	}
+	c.sealer = seals(c.codec)
 	c.fingerprint = fingerprint(c.codec.Name(), typ)
 }
 
@@ -332,6 +333,9 @@ func (c *Cache[K, V]) chooseTransport(cfg *config) {
 	c.accord = accord.New(ac)
 	c.ages = c.accord.Ages
 	c.revoker = &revoke.Revoker{Store: c.remote, Names: c.names, Policy: c.invalid, Outbox: c.accord.Outbox, Known: c.ages.Known}
+	if c.sealer != nil {
+		c.revoker.Sign = c.resign
+	}
 }
 
 func (c *config) revokePolicy() revoke.Policy {

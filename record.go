@@ -93,8 +93,9 @@ func costOf(d time.Duration) uint32 {
 func (c *Cache[K, V]) seal(rk string, val V, h *frame.Header) ([]byte, error) {
 	// As large as the last one was: records of one cache mostly are of about one size.
 	buf := frame.AppendHeader(make([]byte, 0, min(max(int(c.recordSize.Load()), 256), maxRecordSpace)), h)
+	c.signed(rk, buf)
 	head := len(buf)
-	buf, err := c.marshal(rk, buf, val)
+	buf, err := c.marshalRecord(rk, buf, val)
 	if err != nil {
 		return nil, fmt.Errorf("encode with %s: %w", c.codec.Name(), err)
 	}
@@ -138,9 +139,8 @@ func (c *Cache[K, V]) encodeKept(rk string, val V, old *frame.Header, tags []str
 func (c *Cache[K, V]) encodeAbsence(rk string, reasons []error, l life, now int64, s stamp, cost time.Duration) ([]byte, error) {
 	h := c.header(frame.Absence, l, now, s)
 	h.Cost = costOf(cost)
-	buf := frame.AppendHeader(make([]byte, 0, 192), &h)
-	buf = appendReasons(buf, reasons)
-	return frame.Finish(buf, 0, rk)
+	buf := c.signed(rk, frame.AppendHeader(make([]byte, 0, 192), &h))
+	return frame.Finish(c.appendSealed(rk, buf, appendReasons(nil, reasons)), 0, rk)
 }
 
 // maxReason bounds what is passed on of a failed load's error.
@@ -156,7 +156,9 @@ func (c *Cache[K, V]) encodeFailure(key string, lease frame.ID, reason error, ho
 		text := reason.Error()
 		failed.Text = strings.ToValidUTF8(text[:min(len(text), maxReason)], "")
 	}
-	return frame.AppendFailure(nil, key, c.header(frame.Failure, life{fresh: hold}, now, stamp{}), failed)
+	h := c.header(frame.Failure, life{fresh: hold}, now, stamp{})
+	buf := c.signed(key, frame.AppendHeader(nil, &h))
+	return frame.Finish(c.appendSealed(key, buf, failed.Append(nil)), 0, key)
 }
 
 func (c *Cache[K, V]) header(kind frame.Kind, l life, now int64, s stamp) frame.Header {
@@ -270,13 +272,21 @@ func (c *Cache[K, V]) parse(f *found[V], ctx context.Context, rk string, rec rem
 		f.outcome = damaged
 		return
 	case fr.Kind == frame.Lease || fr.Kind == frame.Intent:
-		f.outcome, f.raw = leased, fr.Header
+		if f.outcome, f.raw = leased, fr.Header; !c.marked(rk, rec.Raw) {
+			f.outcome = damaged
+		}
 		return
 	case fr.Version > c.version:
-		f.outcome = newer
+		if f.outcome = newer; !c.marked(rk, rec.Raw) {
+			f.outcome = damaged
+		}
 		return
 	case fr.Version != c.version || fr.Type != c.fingerprint:
 		f.outcome = other
+		return
+	}
+	if !c.authentic(rk, rec.Raw, &fr) {
+		f.outcome = damaged
 		return
 	}
 	if fr.Kind == frame.Failure {
@@ -305,7 +315,7 @@ func (c *Cache[K, V]) parse(f *found[V], ctx context.Context, rk string, rec rem
 		f.outcome = usable
 		return
 	}
-	if err := c.unmarshalTo(&f.ans.val, rk, fr.Payload); err != nil {
+	if err := c.unmarshalRecord(&f.ans.val, rk, rec.Raw, fr.Payload); err != nil {
 		f.outcome = damaged
 		return
 	}

@@ -122,7 +122,7 @@ func (c *Cache[K, V]) intend(ctx context.Context, changes []*change[K, V]) (stop
 	var asked []*change[K, V]
 	for _, ch := range changes {
 		if ch.frame != nil && ch.intent.State == remote.Missing {
-			cmds = append(cmds, intentCommand(remote.Set, ch.rk))
+			cmds = append(cmds, c.intentCommand(remote.Set, ch.rk))
 			asked = append(asked, ch)
 		}
 	}
@@ -140,8 +140,8 @@ func (c *Cache[K, V]) intend(ctx context.Context, changes []*change[K, V]) (stop
 	return c.extend(ctx, held)
 }
 
-func intentCommand(op remote.Op, rk string) remote.Command {
-	return remote.Command{Op: op, Key: rk, Frame: frame.AppendIntent(nil, frame.NewID()), TTL: leaseLife}
+func (c *Cache[K, V]) intentCommand(op remote.Op, rk string) remote.Command {
+	return remote.Command{Op: op, Key: rk, Frame: c.signed(rk, frame.AppendIntent(nil, frame.NewID())), TTL: leaseLife}
 }
 
 // conclusion is the command that makes Redis agree with what the source has.

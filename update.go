@@ -124,7 +124,7 @@ func (c *Cache[K, V]) updateOnce(ctx context.Context, ch *change[K, V], f func(V
 
 // claim puts a lease in the place of what was seen; it is Missing if somebody was faster.
 func (c *Cache[K, V]) claim(ctx context.Context, rk string, seen remote.Seen) (lease remote.Seen, err error) {
-	cmd := leaseCommand(remote.Swap, rk)
+	cmd := c.leaseCommand(remote.Swap, rk)
 	if cmd.Seen = seen; seen.State == remote.Missing {
 		cmd.Op = remote.Add
 	}
@@ -207,7 +207,7 @@ func (c *Cache[K, V]) exchangeThrough(ctx context.Context, ch *change[K, V], o *
 	ch.at = local.Now()
 	ch.fence = c.fences.Move(c.encoded(ch.rk))
 	ch.intent, ch.lost, ch.srcErr = remote.Seen{}, false, nil
-	claim := intentCommand(remote.Swap, ch.rk)
+	claim := c.intentCommand(remote.Swap, ch.rk)
 	claim.Seen = seen
 	reply := c.carryOut(ctx, []remote.Command{claim})[0]
 	switch {

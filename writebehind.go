@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -42,11 +43,15 @@ func (c *Cache[K, V]) startQueue(prefix string) error {
 	if c.policy.Write != strategy.ModeBehind {
 		return nil
 	}
-	q, err := behind.New(behind.Config{
+	cfg := behind.Config{
 		Queue: c.remote, Prefix: prefix, Name: c.name, Apply: c.applyWrites,
 		BatchSize: c.policy.BatchSize, BatchDelay: c.policy.BatchDelay, MaxAttempts: c.policy.MaxAttempts,
 		Timeout: c.policy.HardTimeout, Report: c.reportWrites,
-	})
+	}
+	if c.sealer != nil {
+		cfg.Hide = c.sealReason
+	}
+	q, err := behind.New(cfg)
 	if err != nil {
 		return fmt.Errorf("cache: New: %w", err)
 	}
@@ -84,8 +89,8 @@ func (c *Cache[K, V]) enqueue(ctx context.Context, changes []*change[K, V]) {
 // queuedWrite is what is queued of a change.
 func (c *Cache[K, V]) queuedWrite(ch *change[K, V]) (w behind.Write, err error) {
 	w = behind.Write{Key: c.encoded(ch.rk), Delete: ch.remove}
-	if w.Meta, err = c.queuedKey(w.Key, ch.key); err == nil && !ch.remove {
-		w.Value, err = c.marshal(ch.rk, nil, ch.val)
+	if w.Meta, err = c.queuedKey(w.Key, ch.key); err == nil {
+		w.Value, err = c.sealQueued(ch, w.Meta)
 	}
 	return w, err
 }
@@ -128,8 +133,8 @@ func (c *Cache[K, V]) dequeuedKey(encoded string, meta []byte) (key K, err error
 // panics has an error.
 func (c *Cache[K, V]) dequeued(w *behind.Write) (key K, val V, err error) {
 	err = usercode.Call(func() (err error) {
-		if key, err = c.dequeuedKey(w.Key, w.Meta); err == nil && !w.Delete {
-			val, err = c.unmarshal(c.prefix+w.Key, w.Value)
+		if key, err = c.dequeuedKey(w.Key, w.Meta); err == nil {
+			val, err = c.openQueued(c.prefix+w.Key, w.Delete, w.Value, w.Meta)
 		}
 		return err
 	})
@@ -299,8 +304,11 @@ func (c *Cache[K, V]) DeadLetters(ctx context.Context, limit int) ([]DeadLetter[
 	letters, err := c.queue.DeadLetters(ctx, limit)
 	out := make([]DeadLetter[K, V], 0, len(letters))
 	for _, l := range letters {
-		d := DeadLetter[K, V]{ID: l.ID, Deleted: l.Delete, Attempts: l.Attempts, At: l.At, Reason: l.Error}
+		d := DeadLetter[K, V]{ID: l.ID, Deleted: l.Delete, Attempts: l.Attempts, At: l.At}
+		var err error
+		d.Reason, err = c.openReason(l.Key, l.Error)
 		d.Key, d.Value, d.Err = c.dequeued(&behind.Write{Key: l.Key, Delete: l.Delete, Value: l.Value, Meta: l.Meta})
+		d.Err = cmp.Or(d.Err, err)
 		out = append(out, d)
 	}
 	if err != nil {

@@ -44,6 +44,33 @@ type KeyBound interface {
 	UnmarshalFor(redisKey string, data []byte, v any) error
 }
 
+// Sealer is what a codec implements that authenticates, as Encrypted does. If Seals
+// reports true, the cache seals all that it believes: values, what stands beside them in
+// their records, absences, failures, leases, and the entries of a write-behind queue. A
+// codec that wraps another one passes these methods on, or else only the values are
+// sealed, and bound to nothing but their Redis keys.
+//
+// What was sealed under a Redis key and a context opens under no other ones.
+type Sealer interface {
+	Seals() bool
+	// MarshalIn and UnmarshalIn are those of [KeyBound] with a context besides.
+	MarshalIn(redisKey string, context, dst []byte, v any) ([]byte, error)
+	UnmarshalIn(redisKey string, context, data []byte, v any) error
+	// SealIn appends plain, sealed; OpenIn returns it.
+	SealIn(redisKey string, context, dst, plain []byte) []byte
+	OpenIn(redisKey string, context, data []byte) ([]byte, error)
+	// Mark authenticates a context in few bytes, and Marked reports whether mark is the one of
+	// any of the keys.
+	Mark(redisKey string, context []byte) [8]byte
+	Marked(redisKey string, context []byte, mark [8]byte) bool
+}
+
+// sealer returns c if it seals.
+func sealer(c Codec) (Sealer, bool) {
+	s, ok := c.(Sealer)
+	return s, ok && s.Seals()
+}
+
 // checkInner is CheckType of a codec that is wrapped.
 func checkInner(wrapper string, inner Codec, t reflect.Type) error {
 	if isNil(inner) {
@@ -61,6 +88,22 @@ func isNil(c Codec) bool {
 	}
 	v := reflect.ValueOf(c)
 	return v.Kind() == reflect.Pointer && v.IsNil()
+}
+
+// marshalIn calls the method that a codec wants to be called by; context is nil if there
+// is none.
+func marshalIn(c Codec, redisKey string, context, dst []byte, v any) ([]byte, error) {
+	if s, ok := sealer(c); ok && context != nil {
+		return s.MarshalIn(redisKey, context, dst, v)
+	}
+	return marshalFor(c, redisKey, dst, v)
+}
+
+func unmarshalIn(c Codec, redisKey string, context, data []byte, v any) error {
+	if s, ok := sealer(c); ok && context != nil {
+		return s.UnmarshalIn(redisKey, context, data, v)
+	}
+	return unmarshalFor(c, redisKey, data, v)
 }
 
 // marshalFor calls the method that a codec wants to be called by.

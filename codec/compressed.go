@@ -61,8 +61,39 @@ func putScratch(p *[]byte, b []byte) {
 }
 
 func (c *compressed) MarshalFor(redisKey string, dst []byte, v any) ([]byte, error) {
+	return c.MarshalIn(redisKey, nil, dst, v)
+}
+
+func (c *compressed) UnmarshalFor(redisKey string, data []byte, v any) error {
+	return c.UnmarshalIn(redisKey, nil, data, v)
+}
+
+// Compressed seals what inner seals.
+
+func (c *compressed) Seals() bool {
+	_, ok := sealer(c.inner)
+	return ok
+}
+
+func (c *compressed) SealIn(redisKey string, context, dst, plain []byte) []byte {
+	return c.inner.(Sealer).SealIn(redisKey, context, dst, plain)
+}
+
+func (c *compressed) OpenIn(redisKey string, context, data []byte) ([]byte, error) {
+	return c.inner.(Sealer).OpenIn(redisKey, context, data)
+}
+
+func (c *compressed) Mark(redisKey string, context []byte) [8]byte {
+	return c.inner.(Sealer).Mark(redisKey, context)
+}
+
+func (c *compressed) Marked(redisKey string, context []byte, mark [8]byte) bool {
+	return c.inner.(Sealer).Marked(redisKey, context, mark)
+}
+
+func (c *compressed) MarshalIn(redisKey string, context, dst []byte, v any) ([]byte, error) {
 	start := len(dst)
-	out, err := marshalFor(c.inner, redisKey, append(dst, plain), v)
+	out, err := marshalIn(c.inner, redisKey, context, append(dst, plain), v)
 	if err != nil {
 		return dst, err
 	}
@@ -92,14 +123,14 @@ func (c *compressed) MarshalFor(redisKey string, dst []byte, v any) ([]byte, err
 	return out, nil
 }
 
-func (c *compressed) UnmarshalFor(redisKey string, data []byte, v any) error {
+func (c *compressed) UnmarshalIn(redisKey string, context, data []byte, v any) error {
 	if len(data) == 0 {
 		return errorf("a compressed record is empty")
 	}
 	body := data[1:]
 	switch data[0] {
 	case plain:
-		return unmarshalFor(c.inner, redisKey, body, v)
+		return unmarshalIn(c.inner, redisKey, context, body, v)
 	case packed:
 	default:
 		return errorf("a compressed record begins with %#x", data[0])
@@ -121,7 +152,7 @@ func (c *compressed) UnmarshalFor(redisKey string, data []byte, v any) error {
 	}
 	out, err := s2.Decode(buf[:n], body)
 	if err == nil {
-		err = unmarshalFor(c.inner, redisKey, out, v)
+		err = unmarshalIn(c.inner, redisKey, context, out, v)
 	}
 	putScratch(p, buf)
 	return err

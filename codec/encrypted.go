@@ -2,23 +2,49 @@ package codec
 
 import (
 	"crypto/cipher"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
+	"hash"
+	"io"
 	"reflect"
+	"sync"
 
 	"golang.org/x/crypto/chacha20poly1305"
 )
 
 // Encrypted seals what inner encodes with XChaCha20-Poly1305: it can be neither
 // read nor changed without the key, nor moved to another Redis key. The first of
-// keys encrypts, all of them decrypt: to rotate, put the new key first, and drop
-// the old one when its last record has expired. A record that no key opens is a
-// miss.
+// keys encrypts, all of them decrypt. To rotate, first add the new key behind the old
+// one in all processes, then put it first, and drop the old one when its last record
+// has expired. A record that no key opens is a miss.
 //
 // A key has 32 random bytes. The 24-byte nonce of each record is random, so that
 // there is no practical limit to the records under one key. What remains visible
-// is the length, and which of the keys was used.
+// are Redis keys, tags, ETags, times, lengths, and which of the keys was used.
+//
+// A cache with this codec believes nothing that was made without the key. The seal of a
+// value, an absence or a failure also binds its kind, version, type, times, tags and ETag.
+// The head of a record, which an invalidation replaces without knowing the rest, has an
+// authenticator of 64 bits over its limit: a record without a good one counts as
+// invalidated, so that others can only shorten a life. An invalidate.Client, which has no
+// key, therefore ends a value at once where its policy is Delayed. Leases have
+// such an authenticator, too. The entries of a write-behind queue are sealed under
+// their key, operation and cache, and so are the reasons of dead letters.
+//
+// A sealed record does not tell whether it is the latest one. Who can write to Redis
+// without having the key can still
+//
+//   - remove and invalidate, hold up loads, and keep keys from being cached;
+//   - put back a whole record that was seen under the same key before: an older value
+//     until the end of its own life, for ever with strategy.Forever, or one that was
+//     invalidated since;
+//   - remove, repeat or reorder the entries of a write-behind queue: the source is then
+//     called again with an older write of that key;
+//   - set back the logical clock, and so revive what InvalidateTags or Clear has ended,
+//     until the end of its life;
+//   - forge or hold back the messages that invalidate local tiers.
 func Encrypted(inner Codec, keys ...[]byte) Codec {
 	c := &encrypted{inner: inner}
 	for i, k := range keys {
@@ -27,7 +53,7 @@ func Encrypted(inner Codec, keys ...[]byte) Codec {
 			c.err = errorf("Encrypted: key %d has %d bytes, and must have %d", i+1, len(k), chacha20poly1305.KeySize)
 			continue
 		}
-		c.keys = append(c.keys, sealer{id: keyID(k), aead: aead})
+		c.keys = append(c.keys, newSealKey(k, aead))
 	}
 	if len(keys) == 0 {
 		c.err = errorf("Encrypted needs a key of %d bytes", chacha20poly1305.KeySize)
@@ -44,13 +70,38 @@ const (
 
 type encrypted struct {
 	inner Codec
-	keys  []sealer
+	keys  []*sealKey
 	err   error // what is wrong with the keys
 }
 
-type sealer struct {
-	id   [keyIDLen]byte
-	aead cipher.AEAD
+type sealKey struct {
+	id    [keyIDLen]byte
+	aead  cipher.AEAD
+	marks sync.Pool // of hash.Hash, under a key of its own
+}
+
+func newSealKey(key []byte, aead cipher.AEAD) *sealKey {
+	h := hmac.New(sha256.New, key)
+	h.Write([]byte("github.com/delqhi/cache key of marks"))
+	of := h.Sum(nil)
+	k := &sealKey{id: keyID(key), aead: aead}
+	k.marks.New = func() any { return hmac.New(sha256.New, of) }
+	return k
+}
+
+// mark is the beginning of an HMAC-SHA-256: what has 64 bits can be tried only against
+// processes that read it, one record at a time.
+func (k *sealKey) mark(redisKey string, context []byte) (mark [8]byte) {
+	h := k.marks.Get().(hash.Hash)
+	defer k.marks.Put(h)
+	h.Reset()
+	var sum [sha256.Size]byte
+	n := binary.PutUvarint(sum[:], uint64(len(redisKey)))
+	h.Write(sum[:n])
+	io.WriteString(h, redisKey)
+	h.Write(context)
+	copy(mark[:], h.Sum(sum[:0]))
+	return mark
 }
 
 // keyID tells keys apart without telling anything of them.
@@ -67,57 +118,103 @@ func (c *encrypted) Marshal(dst []byte, v any) ([]byte, error) { return c.Marsha
 func (c *encrypted) Unmarshal(data []byte, v any) error { return c.UnmarshalFor("", data, v) }
 
 // associated is what a record is bound to besides its key: its own head, the
-// codec inside and the Redis key, each with its length, so that no two sets of them
-// are the same bytes.
-func (c *encrypted) associated(head []byte, redisKey string) []byte {
+// codec inside, the Redis key and the context, each with its length, so that no two sets
+// of them are the same bytes.
+func (c *encrypted) associated(head []byte, redisKey string, context []byte) []byte {
 	name := innerName(c.inner)
-	ad := make([]byte, 0, 2*binary.MaxVarintLen64+len(head)+len(name)+len(redisKey))
+	ad := make([]byte, 0, 3*binary.MaxVarintLen64+len(head)+len(name)+len(redisKey)+len(context))
 	ad = append(ad, head...)
 	ad = binary.AppendUvarint(ad, uint64(len(name)))
 	ad = append(ad, name...)
 	ad = binary.AppendUvarint(ad, uint64(len(redisKey)))
-	return append(ad, redisKey...)
+	ad = append(ad, redisKey...)
+	ad = binary.AppendUvarint(ad, uint64(len(context)))
+	return append(ad, context...)
 }
 
 func (c *encrypted) MarshalFor(redisKey string, dst []byte, v any) ([]byte, error) {
-	if c.err != nil {
-		return dst, c.err
-	}
-	k := c.keys[0]
-	start := len(dst)
-	out := append(dst, sealVersion)
-	out = append(out, k.id[:]...)
-	var nonce [chacha20poly1305.NonceSizeX]byte
-	rand.Read(nonce[:]) // never fails
-	out = append(out, nonce[:]...)
-	body := len(out)
-	out, err := marshalFor(c.inner, redisKey, out, v)
-	if err != nil {
-		return dst, err
-	}
-	ad := c.associated(out[start:start+1+keyIDLen], redisKey)
-	return k.aead.Seal(out[:body], nonce[:], out[body:], ad), nil
+	return c.MarshalIn(redisKey, nil, dst, v)
 }
 
 func (c *encrypted) UnmarshalFor(redisKey string, data []byte, v any) error {
+	return c.UnmarshalIn(redisKey, nil, data, v)
+}
+
+func (c *encrypted) MarshalIn(redisKey string, context, dst []byte, v any) ([]byte, error) {
 	if c.err != nil {
-		return c.err
+		return dst, c.err
+	}
+	body := len(dst) + sealHead
+	out, err := marshalFor(c.inner, redisKey, c.appendHead(dst), v)
+	if err != nil {
+		return dst, err
+	}
+	return c.seal(redisKey, context, out, body), nil
+}
+
+func (c *encrypted) UnmarshalIn(redisKey string, context, data []byte, v any) error {
+	body, err := c.OpenIn(redisKey, context, data)
+	if err != nil {
+		return err
+	}
+	return unmarshalFor(c.inner, redisKey, body, v)
+}
+
+func (c *encrypted) Seals() bool { return c.err == nil }
+
+func (c *encrypted) SealIn(redisKey string, context, dst, plain []byte) []byte {
+	body := len(dst) + sealHead
+	return c.seal(redisKey, context, append(c.appendHead(dst), plain...), body)
+}
+
+// appendHead appends all of a record but what is sealed.
+func (c *encrypted) appendHead(dst []byte) []byte {
+	dst = append(dst, sealVersion)
+	dst = append(dst, c.keys[0].id[:]...)
+	var nonce [chacha20poly1305.NonceSizeX]byte
+	rand.Read(nonce[:]) // never fails
+	return append(dst, nonce[:]...)
+}
+
+// seal seals the end of out from body on, in front of which is the head.
+func (c *encrypted) seal(redisKey string, context, out []byte, body int) []byte {
+	head := out[body-sealHead : body]
+	ad := c.associated(head[:1+keyIDLen], redisKey, context)
+	return c.keys[0].aead.Seal(out[:body], head[1+keyIDLen:], out[body:], ad)
+}
+
+func (c *encrypted) OpenIn(redisKey string, context, data []byte) ([]byte, error) {
+	if c.err != nil {
+		return nil, c.err
 	}
 	if len(data) < sealHead+chacha20poly1305.Overhead || data[0] != sealVersion {
-		return errorf("not an encrypted record")
+		return nil, errorf("not an encrypted record")
 	}
 	nonce, sealed := data[1+keyIDLen:sealHead], data[sealHead:]
-	ad := c.associated(data[:1+keyIDLen], redisKey)
+	ad := c.associated(data[:1+keyIDLen], redisKey, context)
 	for _, k := range c.keys {
 		if k.id != [keyIDLen]byte(data[1:1+keyIDLen]) {
 			continue
 		}
 		// Into a new buffer: data is not ours to change.
 		if body, err := k.aead.Open(nil, nonce, sealed, ad); err == nil {
-			return unmarshalFor(c.inner, redisKey, body, v)
+			return body, nil
 		}
 	}
-	return errorf("no key opens an encrypted record: it is under another key, was changed, or was moved")
+	return nil, errorf("no key opens an encrypted record: it is under another key, was changed, or was moved")
+}
+
+func (c *encrypted) Mark(redisKey string, context []byte) [8]byte {
+	return c.keys[0].mark(redisKey, context)
+}
+
+func (c *encrypted) Marked(redisKey string, context []byte, mark [8]byte) bool {
+	for _, k := range c.keys {
+		if want := k.mark(redisKey, context); hmac.Equal(want[:], mark[:]) {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *encrypted) CheckType(t reflect.Type) error {

@@ -35,7 +35,7 @@ func (w *worker) batch(entries []Entry) {
 		w.keep(ctx, cancel, done)
 	}()
 	began := time.Now()
-	verdicts := w.q.apply(ctx, entries)
+	verdicts := w.verdicts(ctx, entries)
 	r := Report{Took: time.Since(began)}
 	close(done)
 	<-kept
@@ -59,6 +59,9 @@ func (w *worker) batch(entries []Entry) {
 			o.Verdict, o.Attempts = remote.Failed, e.Attempts
 			if e.Attempts >= w.q.cfg.MaxAttempts || v.permanent {
 				o.Verdict, o.Error = remote.Died, bounded(v.text)
+				if w.q.cfg.Hide != nil {
+					o.Error = w.q.cfg.Hide(e.Key, o.Error)
+				}
 			}
 		}
 		outcomes = append(outcomes, o)
@@ -102,6 +105,36 @@ func (w *worker) account(outcomes []remote.Outcome, settled []remote.Settled, en
 	for attempts, es := range again {
 		w.retries.add(attempts, es, backoff(attempts, w.q.cfg.Rand()))
 	}
+}
+
+var errElsewhere = errors.New("cache: this key belongs to another partition of the queue: the entry was moved, or not written by a cache")
+
+// verdicts are those of the source, and of this package on what is not in the partition of
+// its key: there would be two orders of that key's writes. The result is nil if Close has
+// left the source alone.
+func (w *worker) verdicts(ctx context.Context, entries []Entry) []verdict {
+	var ours []Entry
+	out := make([]verdict, len(entries))
+	for i, e := range entries {
+		if partition(e.Key) == w.n {
+			ours = append(ours, e)
+		} else {
+			out[i] = verdict{errElsewhere, errElsewhere.Error(), true}
+		}
+	}
+	if len(ours) == 0 {
+		return out
+	}
+	got := w.q.apply(ctx, ours)
+	if got == nil {
+		return nil
+	}
+	for i := range out {
+		if out[i].err == nil {
+			out[i], got = got[0], got[1:]
+		}
+	}
+	return out
 }
 
 // apply calls Apply. The result is nil if Close has left it alone.

@@ -134,6 +134,9 @@ type Config struct {
 	// not block.
 	Report func(Report)
 
+	// Hide, if not nil, makes of the text of an error what is kept of it in a dead letter.
+	Hide func(key, text string) string
+
 	// Rand returns what jitter is made of, in [0, 1); nil: the real thing.
 	Rand func() float64
 }

@@ -10,7 +10,8 @@
 //	 4  1  kind: 1 value, 2 absence, 3 lease, 4 failure, 5 intent
 //	 5  1  flags, 0
 //	 6  2  0
-//	 8 16  id, of this write alone
+//	 8 16  id, of this write alone; where values are sealed, the second half is a mark,
+//	       which authenticates it: see AppendMarked
 //	24  8  limit: server time in µs after which the entry is not fresh, whatever
 //	       section B says; the greatest int64 for none
 //	32  4  CRC-32C of bytes 0 to 31
@@ -209,6 +210,39 @@ func hash(redisKey string, section []byte) uint64 {
 	return d.Sum64()
 }
 
+// MarkLen is the length of the mark in a frame whose section A is authenticated: the
+// second half of its id, which is then made of all that it stands with.
+const MarkLen = 8
+
+// AppendMarked appends what a mark covers of the frame that raw begins with: section A,
+// and of section B what has a fixed length, up to the length of the extras. A frame that is
+// marked has more than its section A only if its kind has.
+func AppendMarked(dst, raw []byte) []byte {
+	dst = append(dst, raw[:16]...)
+	dst = append(dst, raw[24:32]...)
+	if !Kind(raw[4]).bare() {
+		dst = append(dst, raw[sealLen:payloadAt]...)
+	}
+	return dst
+}
+
+// Mark returns the mark of the frame that raw begins with.
+func Mark(raw []byte) (mark [MarkLen]byte) { return [MarkLen]byte(raw[16:24]) }
+
+// SetMark makes mark that of the frame that raw begins with.
+func SetMark(raw []byte, mark [MarkLen]byte) {
+	copy(raw[16:24], mark[:])
+	be.PutUint32(raw[32:], crc(raw[:32]))
+}
+
+// AppendBound appends what a seal binds its payload to, of the frame that raw begins with
+// up to there: the kind, and section B up to the payload without its length.
+func AppendBound(dst, raw []byte) []byte {
+	dst = append(dst, raw[4])
+	dst = append(dst, raw[sealLen:payloadAt]...)
+	return append(dst, raw[headLen:headLen+int(be.Uint32(raw[extrasAt:]))]...)
+}
+
 // Failed is what a frame says of a failed load.
 type Failed struct {
 	Lease   ID     // of the load
@@ -221,14 +255,18 @@ type Failed struct {
 func AppendFailure(dst []byte, redisKey string, h Header, f Failed) ([]byte, error) {
 	h.Kind = Failure
 	start := len(dst)
-	dst = AppendHeader(dst, &h)
+	return Finish(f.Append(AppendHeader(dst, &h)), start, redisKey)
+}
+
+// Append appends the payload of a failure.
+func (f *Failed) Append(dst []byte) []byte {
 	dst = append(dst, f.Lease[:]...)
 	flags := byte(0)
 	if f.NoStale {
 		flags = 1
 	}
 	dst = append(dst, flags)
-	return Finish(append(dst, f.Text...), start, redisKey)
+	return append(dst, f.Text...)
 }
 
 // Failed returns what a failure says; ok is false for any other frame.

@@ -46,6 +46,10 @@ type Revoker struct {
 	Policy Policy
 	Outbox *notice.Outbox
 
+	// Sign, if not nil, authenticates a new section A of a frame, of which seen is the head.
+	// It may set the limit to less.
+	Sign func(key string, seen, section []byte) []byte
+
 	// Known returns what is known of the logical clock; see remote.Store.Marks.
 	Known func() remote.Known
 }
@@ -266,6 +270,9 @@ func (r *Revoker) change(ctx context.Context, key string, rec remote.Record) (cm
 		cmd.TTL = r.Policy.Delay
 	}
 	cmd.Frame = frame.AppendSeal(nil, h.Kind, frame.NewID(), limit)
+	if r.Sign != nil {
+		cmd.Frame = r.Sign(key, rec.Raw, cmd.Frame)
+	}
 	return cmd, nil
 }
 
