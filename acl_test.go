@@ -38,7 +38,7 @@ var (
 	}
 	// strategy.WriteBehind
 	queueKeys     = []string{"~p::{c:n:w*"}
-	queueCommands = []string{"xadd", "xdel", "xlen", "xrange", "del", "zadd", "zcard", "zremrangebyscore"}
+	queueCommands = []string{"xadd", "xdel", "xlen", "xrange", "del", "zadd", "zcard", "zremrangebyscore", "persist"}
 
 	// a cluster
 	clusterCommands = []string{"cluster|slots", "cluster|info", "cluster|myid"}
@@ -311,6 +311,11 @@ func TestTheCommandsOfAUserWhoWritesBehind(t *testing.T) {
 			},
 		}
 		p.check(t, []string{c})
+		if c == "persist" { // which is optional
+			if _, err := p.denied(t, c); err != nil {
+				t.Error(err)
+			}
+		}
 	})
 }
 

@@ -11,14 +11,17 @@ package remote
 //
 // A stream that has become empty gets a life of an hour, and loses it when something is
 // added, so that a queue out of use leaves nothing behind. It is not removed at once: its
-// ids, which have to grow, would begin again in the same millisecond.
+// ids, which have to grow, would begin again in the same millisecond. A user who may not
+// take a life away again (PERSIST) does not give one.
 const queueCommon = `
 local log, pending, owner, dead, graves, from = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local idle = '3600000'
 local function rest(stream)
-  if redis.call('XLEN', stream) == 0 and redis.call('PTTL', stream) == -1 then redis.call('PEXPIRE', stream, idle) end
+  if redis.call('XLEN', stream) == 0 and redis.call('PTTL', stream) == -1 and type(redis.pcall('PERSIST', stream)) ~= 'table' then
+    redis.call('PEXPIRE', stream, idle)
+  end
 end
 local function number(n) return string.format('%.0f', n) end
 local function place(key)
@@ -90,7 +93,7 @@ if known then
   if count == tonumber(ARGV[2]) then return answer end
   if count > tonumber(ARGV[2]) then return redis.error_reply('OVERTAKEN') end
 end
-redis.call('PERSIST', log)
+redis.pcall('PERSIST', log)
 local ids = {}
 for i = 9, #ARGV, 4 do
   ids[#ids + 1] = append(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], tonumber(ARGV[3]))
@@ -213,7 +216,7 @@ local function settle(verdict, key, id, attempts, err)
     if f and redis.call('XLEN', dead) >= tonumber(ARGV[3]) then return 2 end
     if f then
       local grave = redis.call('XADD', dead, '*', 'k', f[2], 'o', f[4], 'v', f[6], 'm', f[8], 'i', id, 'n', attempts, 'e', err)
-      redis.call('PERSIST', dead)
+      redis.pcall('PERSIST', dead)
       redis.call('HSET', graves, key, grave)
     end
   end
@@ -253,7 +256,7 @@ local function revive(id)
   return 1
 end
 local out = {}
-redis.call('PERSIST', log)
+redis.pcall('PERSIST', log)
 for i = 3, #ARGV do out[#out + 1] = revive(ARGV[i]) end
 rest(log)
 rest(dead)
