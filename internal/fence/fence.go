@@ -25,7 +25,8 @@
 //
 // Generations are kept for slots of a table, not for keys: two keys may share one,
 // and then a move of either makes a reader of the other store nothing, once. That
-// costs a miss, never a wrong value.
+// costs a miss, never a wrong value. Where there is no Redis to have the value from
+// then, see [Table.WithClaims].
 package fence
 
 import (
@@ -40,6 +41,8 @@ type Table struct {
 	seed  maphash.Seed
 	epoch atomic.Uint64 // moved by MoveAll
 	gen   [slots]atomic.Uint64
+
+	claims *claims // nil: none
 }
 
 // Token is the generation of a key at some moment.
@@ -48,21 +51,30 @@ type Token struct{ gen, epoch uint64 }
 // NewTable returns a table in which nothing has moved.
 func NewTable() *Table { return &Table{seed: maphash.MakeSeed()} }
 
-func (t *Table) slot(key string) *atomic.Uint64 {
-	return &t.gen[maphash.String(t.seed, key)%slots]
-}
+func (t *Table) hash(key string) uint64 { return maphash.String(t.seed, key) }
+
+func (t *Table) slot(key string) *atomic.Uint64 { return &t.gen[t.hash(key)%slots] }
 
 // Token returns the key's generation.
 func (t *Table) Token(key string) Token {
 	return Token{gen: t.slot(key).Load(), epoch: t.epoch.Load()}
 }
 
-// Move moves the key's generation and returns the new one.
+// Move moves the key's generation and returns the new one. What is claimed of the key
+// is lost.
 func (t *Table) Move(key string) Token {
 	// The epoch is read first: a MoveAll in between makes the token invalid.
 	epoch := t.epoch.Load()
-	return Token{gen: t.slot(key).Add(1), epoch: epoch}
+	h := t.hash(key)
+	tok := Token{gen: t.gen[h%slots].Add(1), epoch: epoch}
+	if t.claims != nil {
+		t.claims.lose(h, key)
+	}
+	return tok
 }
+
+// Bump moves the key's generation and leaves what is claimed of it.
+func (t *Table) Bump(key string) { t.slot(key).Add(1) }
 
 // Valid reports whether nothing has moved the key since tok.
 func (t *Table) Valid(key string, tok Token) bool { return t.Token(key) == tok }
@@ -70,8 +82,20 @@ func (t *Table) Valid(key string, tok Token) bool { return t.Token(key) == tok }
 // MoveIf moves the key's generation if nothing has moved it since tok, and
 // reports whether it did. Of several callers with one token, one succeeds.
 func (t *Table) MoveIf(key string, tok Token) bool {
-	return t.epoch.Load() == tok.epoch && t.slot(key).CompareAndSwap(tok.gen, tok.gen+1)
+	h := t.hash(key)
+	if t.epoch.Load() != tok.epoch || !t.gen[h%slots].CompareAndSwap(tok.gen, tok.gen+1) {
+		return false
+	}
+	if t.claims != nil {
+		t.claims.lose(h, key)
+	}
+	return true
 }
 
 // MoveAll moves every key's generation.
-func (t *Table) MoveAll() { t.epoch.Add(1) }
+func (t *Table) MoveAll() { t.LoseMatching(func(string) bool { return true }) }
+
+// Turn moves every key's generation and leaves what is claimed: what is loaded from
+// before is still of use, if something else says so, but is no answer for those who come
+// later.
+func (t *Table) Turn() { t.epoch.Add(1) }

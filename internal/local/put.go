@@ -2,10 +2,20 @@ package local
 
 import "github.com/delqhi/cache/internal/fence"
 
+// Outcome is what became of an entry.
+type Outcome uint8
+
+const (
+	Refused Outcome = iota // the condition does not hold: nothing was changed
+	Stored
+	NoRoom // the condition holds, and the entry is too large for the tier: it has left at once
+	Closed
+)
+
 // Put stores e unless the key has moved since f, and reports whether it did. A Put
 // that is refused changes nothing. encoded is k's encoding.
 func (t *Tier[K, V]) Put(k K, encoded string, e *Entry[V], f fence.Token) bool {
-	return t.put(k, encoded, e, func() bool { return t.fences.Valid(encoded, f) }, keep)
+	return t.put(k, encoded, e, func() bool { return t.fences.Valid(encoded, f) }, keep) == Stored
 }
 
 // PutMoved is a writer's Put at the acknowledgement of its write: it moves the
@@ -13,7 +23,7 @@ func (t *Tier[K, V]) Put(k K, encoded string, e *Entry[V], f fence.Token) bool {
 // there: which of two writes is the newer one is not known here. What other keys
 // of the same encoding hold is removed in any case: it is older than the write.
 func (t *Tier[K, V]) PutMoved(k K, encoded string, e *Entry[V], f fence.Token) bool {
-	stored := t.put(k, encoded, e, func() bool {
+	out := t.put(k, encoded, e, func() bool {
 		if t.fences.MoveIf(encoded, f) {
 			return true
 		}
@@ -21,27 +31,72 @@ func (t *Tier[K, V]) PutMoved(k K, encoded string, e *Entry[V], f fence.Token) b
 		return false
 	}, moved|removeElse)
 	t.removeOthers(k, encoded)
-	return stored
+	return out == Stored
 }
 
 // Swap stores e and moves the key, if it has not moved since f, and else leaves
 // everything as it is. Of several callers with one token, one succeeds. What other
 // keys of the same encoding hold is removed by the one that does.
 func (t *Tier[K, V]) Swap(k K, encoded string, e *Entry[V], f fence.Token) bool {
-	stored := t.put(k, encoded, e, func() bool { return t.fences.MoveIf(encoded, f) }, moved)
-	if stored {
+	out := t.put(k, encoded, e, func() bool { return t.fences.MoveIf(encoded, f) }, moved)
+	if out == Stored {
 		t.removeOthers(k, encoded)
 	}
-	return stored
+	return out == Stored
 }
 
 // Replace stores e in the place of old, if that is still what is there, and moves
 // nothing: it is the same value.
 func (t *Tier[K, V]) Replace(k K, old, e *Entry[V], encoded string) bool {
-	return t.put(k, encoded, e, func() bool {
-		is, ok := t.Any(k) // put holds the lock
-		return ok && is == old
-	}, keep)
+	return t.put(k, encoded, e, func() bool { return t.holds(k, old) }, keep) == Stored
+}
+
+// Set stores e, whatever is there, and moves the key. It is the write of a tier that has no
+// Redis behind it: of two Sets at a time the one that gets the shard's lock last is the
+// newer one.
+func (t *Tier[K, V]) Set(k K, encoded string, e *Entry[V]) Outcome {
+	return t.written(k, encoded, e, func() bool { return true })
+}
+
+// CompareAndSwap stores e in the place of old, nil for nothing, if that is still what is
+// there, and moves the key. A nil e removes old.
+func (t *Tier[K, V]) CompareAndSwap(k K, encoded string, old, e *Entry[V]) Outcome {
+	if e == nil {
+		return t.compareAndRemove(k, encoded, old)
+	}
+	return t.written(k, encoded, e, func() bool { return t.holds(k, old) })
+}
+
+// written is a put that moves the key if the condition holds.
+func (t *Tier[K, V]) written(k K, encoded string, e *Entry[V], holds func() bool) Outcome {
+	out := t.put(k, encoded, e, func() bool {
+		if !holds() {
+			return false
+		}
+		t.fences.Move(encoded)
+		return true
+	}, moved)
+	if out == Stored || out == NoRoom {
+		t.removeOthers(k, encoded)
+	}
+	return out
+}
+
+// Fill stores what a load, or a write to the source, has claimed the key for, if the claim
+// was not lost.
+func (t *Tier[K, V]) Fill(k K, encoded string, e *Entry[V], c *fence.Claim) Outcome {
+	out := t.put(k, encoded, e, func() bool { return t.fences.Take(c) }, filled)
+	if out == Stored || out == NoRoom {
+		t.removeOthers(k, encoded)
+	}
+	return out
+}
+
+// holds reports whether e is what is there for k, nil for nothing. The caller holds the
+// shard's lock.
+func (t *Tier[K, V]) holds(k K, e *Entry[V]) bool {
+	is, _ := t.Any(k)
+	return is == e
 }
 
 // how says more of a put.
@@ -51,6 +106,7 @@ const (
 	keep       how = 0      // the fence is as it was; what may not be replaced stays
 	moved      how = 1 << 0 // where e may be stored, the fence has been moved
 	removeElse how = 1 << 1 // where it may not, what is there goes
+	filled     how = 1 << 2 // likewise moved, and what is claimed of the key later stays claimed
 )
 
 // put stores e if allowed says so; if not, it leaves the key's entry or removes it.
@@ -82,11 +138,17 @@ const (
 //
 // Whoever takes a token after the second move finds e. The same holds for what goes; see
 // removeLocked.
-func (t *Tier[K, V]) put(k K, encoded string, e *Entry[V], allowed func() bool, how how) bool {
+func (t *Tier[K, V]) put(k K, encoded string, e *Entry[V], allowed func() bool, how how) Outcome {
 	if same := k; same != k {
 		// A NaN, or something that has one: it could be stored again and again, and
 		// neither found nor removed. It is as if it had been evicted at once.
-		return allowed()
+		switch {
+		case t.closed.Load():
+			return Closed
+		case !allowed():
+			return Refused
+		}
+		return Stored
 	}
 	enc, h := t.index.hash(encoded), t.hash(k)
 	s := t.shard(h)
@@ -104,19 +166,20 @@ func (t *Tier[K, V]) put(k K, encoded string, e *Entry[V], allowed func() bool, 
 		if old == nil || s.encodings[old] != enc {
 			t.index.remove(enc, k)
 		}
-		return false
+		if t.closed.Load() {
+			return Closed
+		}
+		return Refused
 	}
 	if s.budget > 0 && e.size() > s.budget {
 		// Nothing that is there would be worth more than it, and it does not fit.
 		if old != nil {
 			t.removeLocked(s, h, old)
 		}
-		if how&moved != 0 {
-			t.fences.Move(encoded)
-		}
+		t.moveAgain(encoded, how)
 		t.index.remove(enc, k)
 		s.evictions.Add(1)
-		return false
+		return NoRoom
 	}
 	if old != nil && s.encodings[old] != enc {
 		// The program's own encoding has changed its mind.
@@ -155,10 +218,18 @@ func (t *Tier[K, V]) put(k K, encoded string, e *Entry[V], allowed func() bool, 
 		s.encodings[n] = enc
 	}
 	s.bytes += e.size()
-	if how&moved != 0 {
+	t.moveAgain(encoded, how)
+	return Stored
+}
+
+// moveAgain moves a key behind what was stored.
+func (t *Tier[K, V]) moveAgain(encoded string, how how) {
+	switch {
+	case how&moved != 0:
 		t.fences.Move(encoded)
+	case how&filled != 0:
+		t.fences.Bump(encoded)
 	}
-	return true
 }
 
 // size is what an entry counts for where bytes are counted.

@@ -199,7 +199,7 @@ func TestATokenFromTheMiddleOfAChangeIsNone(t *testing.T) {
 				t.Error("the old value is gone too early")
 			}
 			return ok
-		}, moved)
+		}, moved) == Stored
 		if !stored || tr.Swap("k", "k", entry(99), middle) {
 			t.Errorf("stored %v, and the token of who has read the old value counts", stored)
 		}

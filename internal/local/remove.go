@@ -53,6 +53,27 @@ func (t *Tier[K, V]) remove(k K, encoded string) bool {
 	return true
 }
 
+// compareAndRemove removes old, nil for nothing, if that is still what is there, and moves
+// the key.
+func (t *Tier[K, V]) compareAndRemove(k K, encoded string, old *Entry[V]) Outcome {
+	h := t.hash(k)
+	s := t.shard(h)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case t.closed.Load():
+		return Closed
+	case !t.holds(k, old):
+		return Refused
+	}
+	t.fences.Move(encoded)
+	if n, _ := s.table.Load().get(h, k); n != nil {
+		t.removeLocked(s, h, n)
+		t.fences.Move(encoded)
+	}
+	return Stored
+}
+
 // removeLocked removes a node that is there. h is the hash of its key. If not only room is
 // needed, its fence has been moved before, and is moved again behind it.
 func (t *Tier[K, V]) removeLocked(s *shard[K, V], h uint64, n *node[K, V]) {

@@ -39,6 +39,18 @@ type Policy struct {
 	Delay time.Duration // Delayed; whole milliseconds, at least one
 }
 
+// NewMark is the mark that invalidates tags by the policy, or everything if there are none.
+func (p Policy) NewMark(tags []string) remote.NewMark {
+	m := remote.NewMark{Tags: tags}
+	switch p.Mode {
+	case Delayed:
+		m.Mode, m.Delay = remote.Delayed, p.Delay.Microseconds()
+	case Lazy:
+		m.Mode = remote.Soft
+	}
+	return m
+}
+
 // Revoker revokes the entries of one cache. All methods are safe for concurrent use.
 type Revoker struct {
 	Store  *remote.Guard
@@ -426,13 +438,7 @@ func (r *Revoker) batch(ctx context.Context, found []string, m *Matched) (err er
 // not depend on how many there are. The answer is what is known of the logical clock
 // from then on.
 func (r *Revoker) Mark(ctx context.Context, tags []string) (remote.Marks, uint64, error) {
-	m := remote.NewMark{Tags: tags}
-	switch r.Policy.Mode {
-	case Delayed:
-		m.Mode, m.Delay = remote.Delayed, r.Policy.Delay.Microseconds()
-	case Lazy:
-		m.Mode = remote.Soft
-	}
+	m := r.Policy.NewMark(tags)
 	note := notice.Notice{Sender: r.Outbox.Sender(), Number: r.Outbox.Begin(), Kind: notice.Marked, Tags: tags}
 	m.Tell = remote.Tell{Channel: r.Names.Channel, Message: string(note.Append(nil))}
 	marks, err := r.Store.Mark(ctx, r.Names, r.Known(), m)

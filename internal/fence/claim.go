@@ -1,0 +1,290 @@
+package fence
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+)
+
+// Where there is no Redis, nothing holds a lease and nothing says which of two writes
+// came first. There a [Table] has claims beside its generations: one for each load and for
+// each write to the source that is under way. A claim is lost as soon as its own key is
+// written or invalidated, and not when another key is that shares a slot: what is lost
+// can't be had from Redis.
+//
+//	load                                   write
+//	1. claim the key                       1. store the value in the tier, and with it
+//	2. look into the tier once more           take the claims of the key away
+//	3. ask the source
+//	4. store, if the claim is not lost
+//
+// Step 4 of a load and step 1 of a write hold the lock of the key's shard. A claim that is
+// made when there is nothing to take away is made after that write: its load begins then.
+
+// parts of the claims, so that writers of different keys do not meet.
+const parts = 64
+
+type claims [parts]claimPart
+
+type claimPart struct {
+	held atomic.Int64 // claims of byKey: a write has nothing to do where there are none
+
+	mu    sync.Mutex // guards what follows, and the fields of its claims
+	byKey map[string]*claimed
+	_     [40]byte // a cache line for each
+}
+
+// claimed is the claims of one key that are neither lost nor over, and those who wait.
+type claimed struct {
+	claims  []*Claim // in the order in which they began
+	waiters map[*Waiter]struct{}
+}
+
+// Claim is one load, or one write to the source, of a key. A nil one is none.
+type Claim struct {
+	key   string
+	part  *claimPart
+	order int64
+	write bool
+
+	lost  bool  // guarded by part.mu, as what follows
+	ended bool  //
+	err   error // of a load, for those who have waited for it
+}
+
+// WithClaims makes the table one that has claims.
+func (t *Table) WithClaims() *Table {
+	t.claims = new(claims)
+	for i := range t.claims {
+		t.claims[i].byKey = map[string]*claimed{}
+	}
+	return t
+}
+
+// ClaimLoad claims a key for a load, or returns the claims that have to be waited for.
+// order is the logical time at which the load begins: of two at a time the second must be
+// later, for it is needed only if the first may have begun too early. With force a load is
+// claimed whatever is under way.
+func (t *Table) ClaimLoad(key string, order int64, force bool) (c *Claim, others []*Claim) {
+	p := t.part(key)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if k := p.byKey[key]; k != nil && !force && len(k.claims) > 0 {
+		if first := k.claims[0]; len(k.claims) > 1 || first.write || first.order >= order {
+			return nil, slices.Clone(k.claims)
+		}
+	}
+	return p.addLocked(&Claim{key: key, part: p, order: order}), nil
+}
+
+// ClaimWrite claims a key for a write to the source. What else is claimed of the key is
+// lost. With alone the claim is nil if another write is under way.
+func (t *Table) ClaimWrite(key string, alone bool) *Claim {
+	p := t.part(key)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if alone && p.writingLocked(key) {
+		return nil
+	}
+	t.Bump(key)
+	p.loseLocked(key, func(*Claim) bool { return true })
+	return p.addLocked(&Claim{key: key, part: p, write: true})
+}
+
+// ToWrite turns the claim of a load into that of a write, and reports whether it could:
+// nothing has happened to the key.
+func (t *Table) ToWrite(c *Claim) bool {
+	c.part.mu.Lock()
+	defer c.part.mu.Unlock()
+	if c.lost || c.ended || c.part.writingLocked(c.key) {
+		return false
+	}
+	t.Bump(c.key)
+	c.part.loseLocked(c.key, func(o *Claim) bool { return o != c })
+	c.write = true
+	return true
+}
+
+// Writing reports whether a write to the source is under way.
+func (t *Table) Writing(key string) bool {
+	p := t.part(key)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.writingLocked(key)
+}
+
+// Take reports whether nothing has happened to the key since it was claimed, and moves it
+// if so, for what was claimed is there now. Loads that began earlier store nothing any
+// more.
+func (t *Table) Take(c *Claim) bool {
+	c.part.mu.Lock()
+	defer c.part.mu.Unlock()
+	if c.lost || c.ended {
+		return false
+	}
+	t.Bump(c.key)
+	earlier := true
+	c.part.loseLocked(c.key, func(o *Claim) bool {
+		earlier = earlier && o != c
+		return earlier || c.write && o != c
+	})
+	return true
+}
+
+// End ends a claim. err is why a load has failed, nil if that is of no concern to those
+// who have waited for it. Only the first End counts.
+func (c *Claim) End(err error) {
+	if c == nil {
+		return
+	}
+	c.part.mu.Lock()
+	defer c.part.mu.Unlock()
+	if c.ended {
+		return
+	}
+	c.ended, c.err = true, err
+	if !c.lost {
+		c.part.removeLocked(c.key, func(o *Claim) bool { return o == c })
+	}
+}
+
+// Failed returns why the load has failed, nil unless it is over and nothing has happened
+// to the key.
+func (c *Claim) Failed() error {
+	c.part.mu.Lock()
+	defer c.part.mu.Unlock()
+	if c.lost {
+		return nil
+	}
+	return c.err
+}
+
+// lose takes away what is claimed of a key.
+func (cs *claims) lose(h uint64, key string) {
+	p := &cs[h%parts]
+	if p.held.Load() == 0 {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.loseLocked(key, func(*Claim) bool { return true })
+}
+
+// LoseMatching takes away what is claimed of keys that match, as MoveAll does of all keys.
+func (t *Table) LoseMatching(match func(key string) bool) {
+	t.epoch.Add(1)
+	if t.claims == nil {
+		return
+	}
+	for i := range t.claims {
+		p := &t.claims[i]
+		p.mu.Lock()
+		for key := range p.byKey {
+			if match(key) {
+				p.loseLocked(key, func(*Claim) bool { return true })
+			}
+		}
+		p.mu.Unlock()
+	}
+}
+
+func (t *Table) part(key string) *claimPart { return &t.claims[t.hash(key)%parts] }
+
+func (p *claimPart) writingLocked(key string) bool {
+	k := p.byKey[key]
+	return k != nil && slices.ContainsFunc(k.claims, func(c *Claim) bool { return c.write })
+}
+
+func (p *claimPart) keyLocked(key string) *claimed {
+	k := p.byKey[key]
+	if k == nil {
+		k = &claimed{}
+		p.byKey[key] = k
+	}
+	return k
+}
+
+func (p *claimPart) addLocked(c *Claim) *Claim {
+	k := p.keyLocked(c.key)
+	k.claims = append(k.claims, c)
+	p.held.Add(1)
+	return c
+}
+
+// loseLocked marks claims as lost.
+func (p *claimPart) loseLocked(key string, which func(*Claim) bool) {
+	p.removeLocked(key, func(c *Claim) bool {
+		lost := which(c)
+		c.lost = c.lost || lost
+		return lost
+	})
+}
+
+// removeLocked takes claims out, and wakes those who wait.
+func (p *claimPart) removeLocked(key string, which func(*Claim) bool) {
+	k := p.byKey[key]
+	if k == nil {
+		return
+	}
+	before := len(k.claims)
+	k.claims = slices.DeleteFunc(k.claims, which)
+	if gone := before - len(k.claims); gone > 0 {
+		p.held.Add(-int64(gone))
+		for w := range k.waiters {
+			w.wake()
+		}
+	}
+	p.forgetLocked(key, k)
+}
+
+func (p *claimPart) forgetLocked(key string, k *claimed) {
+	if len(k.claims) == 0 && len(k.waiters) == 0 {
+		delete(p.byKey, key)
+	}
+}
+
+// Waiter waits for claims of keys to end. It is made before its owner looks at them.
+type Waiter struct {
+	// C gets a value when a claim has ended or was lost since the last one was taken.
+	C chan struct{}
+
+	t    *Table
+	keys []string
+}
+
+// Wait returns a Waiter for keys. It must be closed.
+func (t *Table) Wait(keys ...string) *Waiter {
+	w := &Waiter{C: make(chan struct{}, 1), t: t, keys: keys}
+	for _, key := range keys {
+		p := t.part(key)
+		p.mu.Lock()
+		k := p.keyLocked(key)
+		if k.waiters == nil {
+			k.waiters = map[*Waiter]struct{}{}
+		}
+		k.waiters[w] = struct{}{}
+		p.mu.Unlock()
+	}
+	return w
+}
+
+// Close ends the waiting. It may be called more than once.
+func (w *Waiter) Close() {
+	for _, key := range w.keys {
+		p := w.t.part(key)
+		p.mu.Lock()
+		if k := p.byKey[key]; k != nil {
+			delete(k.waiters, w)
+			p.forgetLocked(key, k)
+		}
+		p.mu.Unlock()
+	}
+	w.keys = nil
+}
+
+func (w *Waiter) wake() {
+	select {
+	case w.C <- struct{}{}:
+	default:
+	}
+}
