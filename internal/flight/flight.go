@@ -68,6 +68,7 @@ type Call[K, F comparable, V any] struct {
 	val  V
 	err  error
 
+	joined  bool // by another caller; guarded by Group.mu
 	waiters int  // guarded by Group.mu
 	over    bool // resolved; guarded by Group.mu
 }
@@ -102,6 +103,8 @@ type Request[K, F comparable] struct {
 	// Alone: do not join a call that began earlier. Later requests may join the
 	// one that this begins.
 	Alone bool
+	// Apart: nor may later requests join the one that this begins.
+	Apart bool
 }
 
 // Result is the outcome of one request.
@@ -110,6 +113,8 @@ type Result[V any] struct {
 	Err error
 	// Shared says that another caller began the call.
 	Shared bool
+	// Joined says that others have joined the call that this request began.
+	Joined bool
 	// Late says that Soft ended the waiting.
 	Late bool
 	// Refused says that there was no call: the caller's context had ended, or
@@ -148,7 +153,8 @@ func (g *Group[K, F, V]) Do(ctx context.Context, reqs []Request[K, F], lead func
 	var w *work
 	for i, r := range reqs {
 		id := identity[K, F]{r.Key, r.Fence}
-		if c := g.calls[id]; c != nil && !r.Alone && !c.work.dead && c.began >= r.NotBefore {
+		if c := g.calls[id]; c != nil && !r.Alone && !r.Apart && !c.work.dead && c.began >= r.NotBefore {
+			c.joined = true
 			c.waiters++
 			c.work.waiters++
 			waiting[i] = c
@@ -163,7 +169,7 @@ func (g *Group[K, F, V]) Do(ctx context.Context, reqs []Request[K, F], lead func
 		w.open++
 		// A call that may not be joined is replaced. Its own callers keep it.
 		// A key that differs from itself (NaN) could never be found again.
-		if equal(id, id) {
+		if equal(id, id) && !r.Apart {
 			g.calls[id] = c
 		}
 		waiting[i] = c
@@ -190,7 +196,7 @@ func (g *Group[K, F, V]) Do(ctx context.Context, reqs []Request[K, F], lead func
 			g.leave(results[i:], waiting[i:], ctx.Err())
 			return results
 		}
-		results[i].Val, results[i].Err = c.val, c.err
+		results[i].Val, results[i].Err, results[i].Joined = c.val, c.err, c.joined
 	}
 	return results
 }
@@ -217,7 +223,7 @@ func (g *Group[K, F, V]) leave(results []Result[V], calls []*Call[K, F, V], err 
 	defer g.mu.Unlock()
 	for i, c := range calls {
 		if c.over {
-			results[i].Val, results[i].Err = c.val, c.err
+			results[i].Val, results[i].Err, results[i].Joined = c.val, c.err, c.joined
 			continue
 		}
 		results[i].Err = err
