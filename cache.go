@@ -73,6 +73,7 @@ type Cache[K comparable, V any] struct {
 	// slidesLocally: a local hit prolongs the entry's life.
 	slidesLocally bool
 	clone         cloner[V]
+	own           cloner[V] // what Update copies with where there is no Redis; nil: it can't
 	src           Source[K, V]
 	job           *job[K, V] // how src loads; nil if it doesn't
 
@@ -83,7 +84,6 @@ type Cache[K comparable, V any] struct {
 	revoker *revoke.Revoker // nil: LocalOnly
 	invalid revoke.Policy   // what an invalidated entry becomes
 	ages    *ages.Table     // the logical clock, for tags and Clear
-	solos   keyLocks        // likewise
 	solo    *remote.Memory  // keeps that clock where there is no Redis
 	flights *flight.Group[K, fence.Token, answer[V]]
 	scratch scratches[K, V]
@@ -207,13 +207,13 @@ func (c *Cache[K, V]) Inspect(ctx context.Context, key K) (Entry[V], error) {
 	c.read(ctx, s, nil, &callOptions{peek: true, uncounted: true, allowStale: true})
 	it := &s.items[0]
 	if it.err == nil && it.ans.absent != nil {
-		return Entry[V]{Info: it.ans.info}, nil
+		return Entry[V]{Info: it.ans.info.own()}, nil
 	}
 	v, err := c.deliver("inspect", it)
 	if err != nil {
 		return Entry[V]{}, err
 	}
-	return Entry[V]{Value: v, Info: it.ans.info}, nil
+	return Entry[V]{Value: v, Info: it.ans.info.own()}, nil
 }
 
 // Set stores val, in Redis first and then in the local tier. After a nil error no
@@ -265,7 +265,9 @@ func (c *Cache[K, V]) SetIfAbsent(ctx context.Context, key K, val V, opts ...Wri
 // Update replaces the value of key by f of it and returns the new one. It is
 // atomic over all processes: if anybody else writes in between, f runs again with
 // what is there then, until ctx ends. f gets ok false if there is no value; on a
-// miss the source is asked first, if the cache has one. old belongs to f. The
+// miss the source is asked first, if the cache has one. old belongs to f: in a LocalOnly
+// cache it is a copy, and the error wraps [errors.ErrUnsupported] if a value of this type
+// can be copied neither by [Source].Clone nor along its exported fields nor by the codec. The
 // new value keeps the deadline and tags of the old one unless an option says
 // otherwise. An error of f is returned as it is and changes nothing.
 func (c *Cache[K, V]) Update(ctx context.Context, key K, f func(old V, ok bool) (V, error), opts ...WriteOption) (V, error) {

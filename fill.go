@@ -70,7 +70,10 @@ func (c *Cache[K, V]) fill(ctx context.Context, o *callOptions, ls []*loading[K,
 		r := &results[i]
 		r.ans.unkept = l.why
 		c.filled(l, r)
-		if r.keep && c.local != nil {
+		switch {
+		case c.remote == nil:
+			c.fillLocalOnly(l, r, at)
+		case r.keep && c.local != nil:
 			g := aging{left: r.life.left(), fresh: r.life.fresh, cost: l.res.cost(), etag: r.etag, size: len(r.cmd.Frame)}
 			c.local.Put(l.call.Key, c.encoded(l.rk), c.localEntry(&r.ans, at, g, l.stamp), l.fence)
 		}

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"slices"
 	"time"
 
 	"github.com/delqhi/cache/metrics"
@@ -22,6 +23,12 @@ type Info struct {
 	Tags []string
 	// LoadErr is the failure of the source that a stale value covers.
 	LoadErr error
+}
+
+// own is the caller's: nothing in it is the cache's.
+func (i Info) own() Info {
+	i.Tags = slices.Clone(i.Tags)
+	return i
 }
 
 // Entry is a value and all that the cache knows of it.

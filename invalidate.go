@@ -51,7 +51,7 @@ func (c *Cache[K, V]) revoke(ctx context.Context, changes []change[K, V]) {
 	if c.remote == nil {
 		for _, ch := range sent {
 			c.failures.forget(ch.rk)
-			c.revokeLocal(ch.key, c.encoded(ch.rk))
+			c.revokeLocal(ch.key, c.encoded(ch.rk), false)
 		}
 		return
 	}
@@ -82,7 +82,7 @@ func (c *Cache[K, V]) told(ctx context.Context, ch *change[K, V]) {
 		return
 	}
 	if ch.rk = rk; c.remote == nil {
-		c.revokeLocal(ch.key, c.encoded(rk))
+		c.revokeLocal(ch.key, c.encoded(rk), false)
 		return
 	}
 	c.untold(ch, rk)
@@ -114,12 +114,12 @@ func (c *Cache[K, V]) InvalidatePattern(ctx context.Context, pattern string) (in
 			return 0, &opError{cache: c.name, op: "invalidate pattern", err: err}
 		}
 	}
-	// Whatever is under way may be for a key that matches.
-	c.fences.MoveAll()
 	c.failures.forgetAll()
 	if c.remote == nil {
-		return c.revokeMatching(ctx, pattern), nil
+		return c.revokeMatching(pattern), nil
 	}
+	// Whatever is under way may be for a key that matches.
+	c.fences.MoveAll()
 	at := local.Now()
 	m, err := c.revoker.Pattern(ctx, pattern, keys.QuotePattern)
 	c.dropMatching(pattern)
@@ -189,16 +189,20 @@ func (c *Cache[K, V]) Clear(ctx context.Context) error {
 //     tag until it has ended
 func (c *Cache[K, V]) mark(ctx context.Context, tags []string) error {
 	if err := c.usable(ctx); err != nil {
-		if c.accord != nil && !c.isClosed() {
-			c.accord.UntoldMarks(tags, 0) // see told
+		switch {
+		case c.isClosed():
+		case c.remote == nil: // see told
+			return cmp.Or(c.markLocal(ctx, tags), err)
+		default:
+			c.accord.UntoldMarks(tags, 0)
 		}
 		return err
 	}
+	if c.remote == nil {
+		return c.markLocal(ctx, tags)
+	}
 	c.fences.MoveAll()
 	c.failures.forgetAll()
-	if c.remote == nil {
-		return c.markSolo(ctx, tags)
-	}
 	look := c.accord.BeginLook()
 	marks, open, err := c.revoker.Mark(ctx, tags)
 	if err != nil {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/delqhi/cache/internal/accord"
 	"github.com/delqhi/cache/internal/fence"
 	"github.com/delqhi/cache/internal/flight"
 	"github.com/delqhi/cache/internal/frame"
@@ -79,6 +78,11 @@ type loading[K comparable, V any] struct {
 	saw   []frame.ID  // other processes' leases that this load has waited for
 	old   *found[V]   // the value that is to be replaced; nil: none
 	res   loaded[V]
+
+	// Where there is no Redis:
+	claim  *fence.Claim    // what a lease or a lock is elsewhere
+	awaits []*fence.Claim  // other loads and writes that this load waits for
+	entry  *local.Entry[V] // what the tier held when it was claimed
 }
 
 // lockKey is where a load holds its lock that is to replace a value, which stays in
@@ -112,8 +116,9 @@ func (r *loaded[V]) cost() time.Duration { return since(r.began) }
 func (c *Cache[K, V]) lead(ctx context.Context, j *job[K, V], o *callOptions, ls []*loading[K, V]) {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.policy.HardTimeout, errHardTimeout)
 	defer cancel()
-	watch := c.watch(ls)
-	defer watch.Close()
+	wake, stop := c.watch(ls)
+	defer stop()
+	defer endClaims(ls)
 	for pause := pollFirst; ; pause = min(2*pause, pollMost) {
 		again := c.acquire(ctx, o, ls)
 		var ready, others []*loading[K, V]
@@ -136,7 +141,7 @@ func (c *Cache[K, V]) lead(ctx context.Context, j *job[K, V], o *callOptions, ls
 		if ls = others; again {
 			continue
 		}
-		if err := c.await(ctx, watch, pause); err != nil {
+		if err := c.await(ctx, wake, pause); err != nil {
 			for _, l := range others {
 				if !o.refresh {
 					c.stats.unloaded.Add(1)
@@ -148,21 +153,23 @@ func (c *Cache[K, V]) lead(ctx context.Context, j *job[K, V], o *callOptions, ls
 	}
 }
 
-// watch is made before the first look at Redis; see accord.Waiter.
-func (c *Cache[K, V]) watch(ls []*loading[K, V]) *accord.Waiter {
-	if c.accord == nil {
-		return &accord.Waiter{}
-	}
+// watch is made before the first look at Redis, or at what is claimed; see accord.Waiter.
+func (c *Cache[K, V]) watch(ls []*loading[K, V]) (wake <-chan struct{}, stop func()) {
 	encoded := make([]string, len(ls))
 	for i, l := range ls {
 		encoded[i] = c.encoded(l.rk)
 	}
-	return c.accord.Wait(encoded...)
+	if c.accord == nil {
+		w := c.fences.Wait(encoded...)
+		return w.C, w.Close
+	}
+	w := c.accord.Wait(encoded...)
+	return w.C, w.Close
 }
 
 // await waits until it is worth to look again.
-func (c *Cache[K, V]) await(ctx context.Context, w *accord.Waiter, pause time.Duration) error {
-	if c.accord.Hearing(local.Now()) {
+func (c *Cache[K, V]) await(ctx context.Context, wake <-chan struct{}, pause time.Duration) error {
+	if c.accord == nil || c.accord.Hearing(local.Now()) {
 		pause = lookAgain
 	}
 	t := time.NewTimer(pause)
@@ -170,7 +177,7 @@ func (c *Cache[K, V]) await(ctx context.Context, w *accord.Waiter, pause time.Du
 	select {
 	case <-t.C:
 		return nil
-	case <-w.C:
+	case <-wake:
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/delqhi/cache/internal/accord"
-	"github.com/delqhi/cache/internal/ages"
 	"github.com/delqhi/cache/internal/frame"
 	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/remote"
@@ -245,39 +244,6 @@ func (c *Cache[K, V]) takeSeen(ctx context.Context, o *callOptions, l *loading[K
 func (c *Cache[K, V]) countAwaited(o *callOptions) {
 	if !o.refresh {
 		c.stats.awaited.Add(1)
-	}
-}
-
-// acquireLocal does the same without a remote tier: there is nobody to wait for.
-// Someone may have filled the local tier since the caller looked.
-func (c *Cache[K, V]) acquireLocal(ctx context.Context, o *callOptions, ls []*loading[K, V]) {
-	at := local.Now()
-	s, _ := c.stamp(ctx) // can't fail: there is nobody to ask
-	for _, l := range ls {
-		l.state, l.stamp, l.fence = fillLocal, s, l.call.Fence
-		if o.skipLocal {
-			continue
-		}
-		e, ok := c.local.Any(l.call.Key)
-		if !ok {
-			continue
-		}
-		v := c.verdictOf(e.Meta, at)
-		if v == ages.Gone {
-			continue
-		}
-		ans := c.fromLocal(e, at)
-		if v == ages.Good && at < e.Deadline && !o.tooOld(ans.info) && !(o.behind && ans.info.Age >= o.behindAge) {
-			if !o.refresh {
-				c.stats.coalesced.Add(1)
-			}
-			c.resolve(l, ans, nil)
-		} else if ans.absent == nil {
-			l.old = &found[V]{ans: ans}
-			if e.Meta != nil {
-				l.old.raw.ETag = e.Meta.ETag
-			}
-		}
 	}
 }
 

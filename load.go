@@ -55,11 +55,14 @@ func (c *Cache[K, V]) limited(ctx context.Context, o *callOptions, ls []*loading
 // loadOne calls a loader. old is what is to be replaced, nil if there is nothing.
 // refresh is for the metrics: no read waits for it.
 func (c *Cache[K, V]) loadOne(ctx context.Context, one LoadFunc[K, V], key K, old *found[V], refresh bool) (res loaded[V]) {
+	if old != nil && old.ans.absent != nil {
+		old = nil // that there is no such thing is nothing to keep
+	}
 	ctx, h := withHandle(ctx, old, c.clone)
 	call := c.stats.newLoad(1, refresh)
 	res.err, res.began = errEndedGoroutine, local.Now() // unless it returns, or panics
 	defer func() {
-		res.settle(h.end(), old)
+		res.settle(h.end(), old, c.clone)
 		found, absent := 0, 0
 		switch {
 		case res.err == nil:
@@ -95,7 +98,7 @@ func (c *Cache[K, V]) loadMany(ctx context.Context, j *job[K, V], o *callOptions
 				}
 			}
 			l.res.began = began
-			l.res.settle(w, nil)
+			l.res.settle(w, nil, nil)
 			switch {
 			case l.res.err == nil:
 				found++
@@ -112,11 +115,17 @@ func (c *Cache[K, V]) loadMany(ctx context.Context, j *job[K, V], o *callOptions
 }
 
 // settle takes what the load asked for, beside what it returned.
-func (r *loaded[V]) settle(w wishes, old *found[V]) {
+func (r *loaded[V]) settle(w wishes, old *found[V], clone cloner[V]) {
 	r.wishes = w
 	if r.err == errNotModified && old != nil {
 		// The old value begins a new life, with what is known of it.
 		r.val, r.err = old.ans.val, nil
+		if old.ans.held && clone != nil { // others have it, and go on having it
+			var ok bool
+			if r.val, ok = clone(old.ans.val); !ok {
+				r.err = errUncopied
+			}
+		}
 		if w.etag == "" {
 			r.wishes.etag = old.raw.ETag
 		}

@@ -2,157 +2,192 @@ package cache
 
 import (
 	"context"
-	"math"
-	"sync"
-	"time"
 
+	"github.com/delqhi/cache/internal/ages"
 	"github.com/delqhi/cache/internal/glob"
 	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/revoke"
 )
 
-// A LocalOnly cache has no record in Redis to compare with. Its compare-and-set
-// is the key's fence: a value is stored only if nothing has moved the key since
-// it was looked at.
+// A LocalOnly cache has no record in Redis: what the local tier holds is all that there is.
+// It goes the same ways as a cache on Redis, with the same outcomes, by these means:
+//
+//	on Redis                                          here
+//	compare-and-set of a record                       of the tier's entry, under its shard's lock
+//	SET                                               Tier.Set: the last one is the newer one
+//	lease, lock, intent                               fence.Claim: exact for its key
+//	waiting for the notice of a fill                  fence.Waiter
+//	marks of tags and of Clear                        the same, in memory
 
-func (c *Cache[K, V]) setIfAbsentLocal(ctx context.Context, ch *change[K, V]) (bool, error) {
-	enc := c.encoded(ch.rk)
-	if c.toSource() {
-		defer c.solos.lock(enc)()
+// lookLocal returns what the tier holds of a key, nil for nothing, and what that is to this
+// cache: of use, stale, over, or nothing.
+func (c *Cache[K, V]) lookLocal(key K, at int64) (e *local.Entry[V], is outcome) {
+	e, ok := c.local.Any(key)
+	if !ok {
+		return nil, nothing
 	}
-	for {
-		at := local.Now()
-		f := c.fences.Token(enc)
-		if e, ok := c.local.Get(ch.key, at); ok && (e.Meta == nil || !e.Meta.Absent && c.lives(e.Meta, at)) {
-			return false, nil
+	v := c.verdictOf(e.Meta, at)
+	switch {
+	case v == ages.Good && at < e.Deadline:
+		return e, usable
+	case v != ages.Gone && e.Meta != nil && !e.Meta.Absent && at < e.Meta.Stale && c.policy.StaleFor() > 0:
+		return e, stale
+	}
+	return e, expired
+}
+
+// acquireLocal claims the keys of ls, as acquire does on Redis: it answers those that have a
+// value by now, and those whose load, for which they have waited, has failed. What somebody
+// else loads or writes to the source stays waiting.
+func (c *Cache[K, V]) acquireLocal(ctx context.Context, o *callOptions, ls []*loading[K, V]) {
+	s, _ := c.stamp(ctx) // can't fail: there is nobody to ask
+	for _, l := range ls {
+		if c.answerLocal(o, l) {
+			continue
 		}
-		if c.toSource() {
-			changes := []*change[K, V]{ch}
-			ch.at, ch.fence = at, c.fences.Move(enc)
-			if ch.keep {
-				ch.entry = c.changeEntry(ch, at)
+		if err := l.failedMeanwhile(); err != nil {
+			c.coalesced(o)
+			c.resolve(l, answer[V]{}, err)
+			continue
+		}
+		force := o.skipLocal || o.hasMaxAge && o.maxAge == 0
+		if l.claim, l.awaits = c.fences.ClaimLoad(c.encoded(l.rk), s.time, force); l.claim == nil {
+			if o.behind {
+				c.resolve(l, answer[V]{}, errBusy)
 			}
-			c.finish(ctx, changes)
-			return ch.err == nil, ch.err
+			continue
 		}
-		if !ch.keep {
-			return true, nil
-		}
-		if c.local.Swap(ch.key, enc, c.changeEntry(ch, at), f) {
-			return true, nil
+		l.state, l.stamp = fillLocal, s
+		if c.answerLocal(o, l) { // what was stored before the claim takes nothing away from it
+			l.claim.End(nil)
 		}
 	}
 }
 
-func (c *Cache[K, V]) updateLocal(ctx context.Context, ch *change[K, V], f func(V, bool) (V, error), o *callOptions) (ok bool, err error) {
-	enc := c.encoded(ch.rk)
-	if c.toSource() {
-		defer c.solos.lock(enc)()
+// failedMeanwhile is the failure of a load that l has waited for.
+func (l *loading[K, V]) failedMeanwhile() error {
+	for _, other := range l.awaits {
+		if err := other.Failed(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// answerLocal answers a load with what the tier holds, if that will do, and otherwise notes
+// what is to be replaced.
+func (c *Cache[K, V]) answerLocal(o *callOptions, l *loading[K, V]) bool {
+	l.old, l.entry = nil, nil
+	if o.skipLocal {
+		return false
 	}
 	at := local.Now()
-	token := c.fences.Token(enc)
-	var old V
-	e, known := c.local.Get(ch.key, at)
-	have := known && (e.Meta == nil || !e.Meta.Absent && c.lives(e.Meta, at))
-	kept := have
+	e, is := c.lookLocal(l.call.Key, at)
+	l.entry = e
+	if is != usable && is != stale {
+		return false
+	}
+	ans := c.fromLocal(e, at)
+	if is == usable && !o.tooOld(ans.info) && !(o.behind && ans.info.Age >= o.behindAge) {
+		c.coalesced(o)
+		c.resolve(l, ans, nil)
+		return true
+	}
+	if ans.absent == nil {
+		l.old = &found[V]{ans: ans}
+		if e.Meta != nil {
+			l.old.raw.ETag = e.Meta.ETag
+		}
+	}
+	return false
+}
+
+func (c *Cache[K, V]) coalesced(o *callOptions) {
+	if !o.refresh {
+		c.stats.coalesced.Add(1)
+	}
+}
+
+// fillLocalOnly stores what was loaded, unless the key was written or invalidated since it
+// was claimed. What is not to be stored leaves what is there, but for an absence: the source
+// says that it is over.
+func (c *Cache[K, V]) fillLocalOnly(l *loading[K, V], r *result[V], at int64) {
+	enc := c.encoded(l.rk)
 	switch {
-	case have:
-		if old = e.Value; c.clone != nil {
-			if old, have = c.clone(old); !have {
-				return false, errUncopied
-			}
+	case r.keep:
+		g := aging{left: r.life.left(), fresh: r.life.fresh, cost: l.res.cost(), etag: r.etag}
+		if c.local.Fill(l.call.Key, enc, c.localEntry(&r.ans, at, g, l.stamp), l.claim) == local.Refused {
+			c.stats.outdated.Add(1)
 		}
-	case !known && c.job != nil:
-		if old, have, err = c.loadForUpdate(ctx, ch.key); err != nil {
-			return false, err
-		}
+	case r.ans.absent != nil && !l.res.wishes.skip && l.entry != nil:
+		c.local.CompareAndSwap(l.call.Key, enc, l.entry, nil)
 	}
-	if ch.val, err = f(old, have); err != nil {
-		return false, err
+}
+
+// endClaims ends what ls have claimed, whatever has become of them.
+func endClaims[K comparable, V any](ls []*loading[K, V]) {
+	for _, l := range ls {
+		l.claim.End(nil)
 	}
-	c.stage(ctx, ch, o)
-	if ch.done {
-		return false, ch.err
-	}
-	if c.toSource() {
-		if !c.fences.Valid(enc, token) {
-			return false, nil
-		}
-		if kept && !o.hasTTL && e.Expires != math.MaxInt64 {
-			ch.life.fresh = time.Duration(e.Expires - at)
-		}
-		ch.at, ch.fence = at, c.fences.Move(enc)
-		if ch.keep {
-			ch.entry = c.changeEntry(ch, at)
-		}
-		c.finish(ctx, []*change[K, V]{ch})
-		return ch.err == nil, ch.err
-	}
-	if !ch.keep {
-		if !c.fences.Valid(enc, token) {
-			return false, nil
-		}
+}
+
+// revokeLocal makes one key invalid by the invalidator's policy. marked: all of them are, by
+// a mark, of which an entry's own dates say nothing.
+func (c *Cache[K, V]) revokeLocal(key K, enc string, marked bool) {
+	lazy := c.invalid.Mode == revoke.Lazy && c.policy.StaleFor() > 0
+	if rk, err := c.redisKey(key); c.invalid.Mode != revoke.Delayed && !lazy || err != nil || c.encoded(rk) != enc {
 		c.local.Remove(enc)
-		return true, nil
+		return
 	}
-	next := c.changeEntry(ch, at)
-	if kept && !o.hasTTL {
-		next.Deadline, next.Expires = e.Deadline, e.Expires
-	}
-	return c.local.Swap(ch.key, enc, next, token), nil
-}
-
-// changeEntry is the local entry of a written value.
-func (c *Cache[K, V]) changeEntry(ch *change[K, V], at int64) *local.Entry[V] {
-	ans := answer[V]{val: ch.val, info: Info{Tags: ch.tags}}
-	return c.localEntry(&ans, at, aging{left: ch.life.left(), fresh: ch.life.fresh, size: len(ch.frame)}, ch.stamp)
-}
-
-// revokeLocal makes one key invalid by the invalidator's policy.
-func (c *Cache[K, V]) revokeLocal(key K, enc string) {
-	switch {
-	case c.invalid.Mode == revoke.Delayed:
-		c.shorten(key, enc, local.Now()+int64(c.invalid.Delay), false)
-	case c.invalid.Mode == revoke.Lazy && c.policy.StaleFor() > 0:
-		c.shorten(key, enc, local.Now(), true)
-	default:
-		c.local.Remove(enc)
+	if lazy {
+		c.shorten(key, enc, local.Now(), true, true)
+	} else {
+		c.shorten(key, enc, later(local.Now(), c.invalid.Delay), marked, false)
 	}
 }
 
-// shorten ends the fresh life of an entry at a local time, and with it its use as a
-// stale one, unless that is to be kept. Loads under way lose.
-func (c *Cache[K, V]) shorten(key K, enc string, end int64, keepStale bool) {
+// shorten ends the use of an entry at a local time, and with it that as a stale one, unless
+// that is to be kept. Its life goes on, for what is said of it and for how long it has been
+// stale, unless that is to end as well. Loads under way lose.
+func (c *Cache[K, V]) shorten(key K, enc string, end int64, keepLife, keepStale bool) {
 	for {
 		f := c.fences.Move(enc)
 		e, ok := c.local.Any(key)
 		if !ok {
+			// What a load stores at this moment was let pass before the fence was moved.
+			c.local.Remove(enc)
 			return
 		}
-		short := &local.Entry[V]{Value: e.Value, Stored: e.Stored, Meta: e.Meta, Expires: min(e.Expires, end), Deadline: min(e.Deadline, end)}
+		short := *e
+		if short.Deadline = min(e.Deadline, end); !keepLife {
+			short.Expires = min(e.Expires, end)
+		}
 		if e.Meta != nil && !keepStale {
 			m := *e.Meta
 			m.Stale = min(m.Stale, end)
 			short.Meta = &m
 		}
-		if c.local.Swap(key, enc, short, f) {
+		if c.local.Swap(key, enc, &short, f) {
 			return
 		}
 	}
 }
 
 // revokeMatching makes the keys invalid that match a pattern.
-func (c *Cache[K, V]) revokeMatching(ctx context.Context, pattern string) (n int64) {
+func (c *Cache[K, V]) revokeMatching(pattern string) (n int64) {
 	match := glob.Compile(pattern).Match
+	c.fences.LoseMatching(match)
 	at := local.Now()
 	c.local.Range(func(k K, e *local.Entry[V]) bool {
-		ch := change[K, V]{key: k}
-		var err error
-		if ch.rk, err = c.redisKey(k); err == nil && (at < e.Deadline || e.Meta != nil && at < e.Meta.Stale) && match(c.encoded(ch.rk)) {
-			c.revokeLocal(k, c.encoded(ch.rk))
+		rk, err := c.redisKey(k)
+		if err != nil || !match(c.encoded(rk)) {
+			return true
+		}
+		if at < e.Deadline || e.Meta != nil && at < e.Meta.Stale {
 			n++
 		}
-		return ctx.Err() == nil
+		c.revokeLocal(k, c.encoded(rk), false)
+		return true
 	})
 	return n
 }
@@ -165,45 +200,30 @@ func (c *Cache[K, V]) revokeAllLocal() {
 	}
 	c.local.Range(func(k K, _ *local.Entry[V]) bool {
 		if rk, err := c.redisKey(k); err == nil {
-			c.revokeLocal(k, c.encoded(rk))
+			c.revokeLocal(k, c.encoded(rk), true)
 		}
 		return true
 	})
 }
 
-// keyLocks lets one caller at a time work on a key: where there is no Redis to agree
-// by, and the source is written before it is known whose write counts.
-type keyLocks struct {
-	mu    sync.Mutex // guards what follows
-	byKey map[string]*keyLock
-}
-
-type keyLock struct {
-	turn  chan struct{} // holds a token while nobody works on the key
-	users int           // guarded by keyLocks.mu
-}
-
-// lock waits for the key and returns what releases it.
-func (l *keyLocks) lock(key string) (unlock func()) {
-	l.mu.Lock()
-	if l.byKey == nil {
-		l.byKey = map[string]*keyLock{}
+// markLocal marks tags, or everything: the logical clock is this process's own. Loads under
+// way go on to fill, since what they store is judged by its tags: readers that come later do
+// not take them for theirs.
+func (c *Cache[K, V]) markLocal(ctx context.Context, tags []string) error {
+	if len(tags) == 0 {
+		c.fences.MoveAll()
+	} else {
+		c.fences.Turn()
 	}
-	k := l.byKey[key]
-	if k == nil {
-		k = &keyLock{turn: make(chan struct{}, 1)}
-		k.turn <- struct{}{}
-		l.byKey[key] = k
+	c.failures.forgetAll()
+	asked, at := c.ages.Asked(), local.Now()
+	marks, err := c.solo.Mark(context.WithoutCancel(ctx), c.names, c.ages.Known(), c.invalid.NewMark(tags))
+	if err != nil {
+		return err
 	}
-	k.users++
-	l.mu.Unlock()
-	<-k.turn
-	return func() {
-		k.turn <- struct{}{}
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if k.users--; k.users == 0 {
-			delete(l.byKey, key)
-		}
+	c.ages.LearnMarks(tags, &marks, asked, at)
+	if len(tags) == 0 {
+		c.revokeAllLocal()
 	}
+	return nil
 }

@@ -104,6 +104,9 @@ func build[K comparable, V any](name string, src Source[K, V], opts []Option, op
 	c.chooseKeys(&cfg)
 	c.chooseCodec(&cfg)
 	c.chooseCloning(&cfg)
+	if cfg.localOnly {
+		c.chooseOwnCopy()
+	}
 	c.chooseQueue(&cfg)
 	store := open(&cfg)
 	if err := cfg.err(); err != nil {
@@ -121,6 +124,7 @@ func build[K comparable, V any](name string, src Source[K, V], opts []Option, op
 	c.slidesLocally = store == nil && c.policy.Sliding > 0
 	if store == nil {
 		c.ages, c.solo = ages.NewTable(), remote.NewMemory()
+		c.fences.WithClaims()
 	} else {
 		c.remote = remote.NewGuard(store, cfg.timeout)
 		c.remote.Observe = c.observe

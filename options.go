@@ -176,7 +176,9 @@ func WithOptions(opts ...Option) Option {
 }
 
 // LocalOnly makes a cache without Redis: the client given to [New] must be nil.
-// It implies strategy.LRU(10_000).
+// It implies strategy.LRU(10_000). All methods do the same as on Redis; WithCodec is used
+// to copy values only, and WithMaxValueSize, WithTimeout, WithBreaker, WithVersion and
+// WithPrefix have nothing to apply to.
 func LocalOnly() Option {
 	return option(func(c *config) { c.localOnly = true })
 }

@@ -25,6 +25,7 @@ type answer[V any] struct {
 	absent *absentError // not nil: there is no such thing
 	info   Info
 	unkept error // of a load: why Redis has not what was loaded, if it does not answer
+	held   bool  // val is the local tier's own
 }
 
 // item is one key on its way through the tiers.
@@ -83,7 +84,7 @@ func (c *Cache[K, V]) readOne(ctx context.Context, op string, key K, j *job[K, V
 	it := &s.items[0]
 	c.read(ctx, s, j, o)
 	if o.report != nil {
-		*o.report = it.ans.info
+		*o.report = it.ans.info.own()
 	}
 	c.stats.getHist.Record(since(start))
 	v, err := c.deliver(op, it)
@@ -417,7 +418,7 @@ func (c *Cache[K, V]) loadOpen(ctx context.Context, open []*item[K, V], j *job[K
 		case r.Err != nil && r.Err != ctx.Err():
 			c.coverOrFail(it, r.Err)
 		default:
-			it.done, it.ans, it.err, it.own = true, r.Val, r.Err, !r.Shared
+			it.done, it.ans, it.err, it.own = true, r.Val, r.Err, !r.Shared && !r.Joined && !r.Val.held
 		}
 		switch {
 		case o.refresh:

@@ -69,15 +69,19 @@ func (c *Cache[K, V]) missLocal(ctx context.Context, items []item[K, V], o *call
 		if it.done {
 			continue
 		}
+		is := nothing
+		if !o.skipLocal {
+			_, is = c.lookLocal(it.key, it.at)
+		}
 		if c.localCover(it, o); !c.serveStale(ctx, it, o) {
-			c.countMiss(nothing, o)
+			c.countMiss(is, o)
 		}
 	}
 }
 
 // fromLocal is the answer of a local entry.
 func (c *Cache[K, V]) fromLocal(e *local.Entry[V], at int64) answer[V] {
-	ans := answer[V]{val: e.Value, info: localInfo(e, at)}
+	ans := answer[V]{val: e.Value, held: true, info: localInfo(e, at)}
 	if ans.info.Absent {
 		ans.absent = c.remembered(e.Meta.Reasons)
 	}

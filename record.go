@@ -233,6 +233,14 @@ func (f *found[V]) intended() bool { return f.outcome == leased && f.raw.Kind ==
 // past is how long ago the fresh life ended.
 func (f *found[V]) past() time.Duration { return max(-f.left, 0) }
 
+// leftAfter is what is left of the fresh life some time later.
+func (f *found[V]) leftAfter(d time.Duration) time.Duration {
+	if f.left == forever {
+		return forever
+	}
+	return f.left - d
+}
+
 const forever = time.Duration(math.MaxInt64)
 
 // decode reads a record. It never fails: whatever is not a whole, living record
@@ -401,12 +409,13 @@ func (c *Cache[K, V]) localEntry(ans *answer[V], at int64, g aging, s stamp) *lo
 		e.Expires = later(at, g.left)
 	}
 	e.Deadline = e.Expires
-	if idle := c.policy.Sliding; idle > 0 {
-		limit := idle / touches // see touch
-		if c.remote == nil {
-			limit = idle
-		}
-		e.Deadline = min(e.Deadline, later(at, limit))
+	idle := c.policy.Sliding
+	switch {
+	case idle == 0 || c.remote == nil && ans.absent != nil:
+	case c.remote == nil:
+		e.Deadline = min(e.Deadline, later(at, idle))
+	default:
+		e.Deadline = min(e.Deadline, later(at, idle/touches)) // see touch
 	}
 	if limit := c.localTTL; limit > 0 {
 		e.Deadline = min(e.Deadline, later(at, limit))
@@ -421,7 +430,7 @@ func (c *Cache[K, V]) localEntry(ans *answer[V], at int64, g aging, s stamp) *lo
 	if ans.absent != nil || len(ans.info.Tags) > 0 || window > 0 || c.refreshesAhead() || g.etag != "" || c.policy.LocalBytes > 0 {
 		e.Meta = &local.Meta{Tags: ans.info.Tags, ETag: g.etag, Era: s.era, Stamp: s.time, Stale: e.Expires}
 		if window > 0 && e.Expires != math.MaxInt64 {
-			e.Meta.Stale = later(e.Expires, window)
+			e.Meta.Stale = c.staleUntil(e.Expires, at)
 		}
 		if c.policy.LocalBytes > 0 {
 			if e.Meta.Size = int64(g.size) + entryOverhead; g.size == 0 {
@@ -437,6 +446,16 @@ func (c *Cache[K, V]) localEntry(ans *answer[V], at int64, g aging, s stamp) *lo
 		}
 	}
 	return e
+}
+
+// staleUntil is when a local entry is of no use any more as a stale one, that was stored or
+// read at a time: without Redis, its idle time ends it as well.
+func (c *Cache[K, V]) staleUntil(expires, at int64) int64 {
+	until := later(expires, c.policy.StaleFor())
+	if c.remote == nil && c.policy.Sliding > 0 {
+		until = min(until, later(at, c.policy.Sliding))
+	}
+	return until
 }
 
 // later adds a positive d without overflow.

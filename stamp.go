@@ -5,8 +5,6 @@ import (
 
 	"github.com/delqhi/cache/internal/ages"
 	"github.com/delqhi/cache/internal/local"
-	"github.com/delqhi/cache/internal/remote"
-	"github.com/delqhi/cache/internal/revoke"
 )
 
 // stamp is the logical time that a record carries: what was known before the write or
@@ -98,25 +96,6 @@ func (c *Cache[K, V]) judged(f *found[V], v ages.Verdict, until int64) {
 	case ages.Good:
 		f.until = until
 	}
-}
-
-// markSolo marks tags, or everything, where there is no Redis: the logical clock is
-// then this process's own.
-func (c *Cache[K, V]) markSolo(ctx context.Context, tags []string) error {
-	m := remote.NewMark{Tags: tags}
-	if p := c.invalid; p.Mode == revoke.Delayed {
-		m.Mode, m.Delay = remote.Delayed, p.Delay.Microseconds()
-	}
-	asked, at := c.ages.Asked(), local.Now()
-	marks, err := c.solo.Mark(ctx, c.names, c.ages.Known(), m)
-	if err != nil {
-		return err
-	}
-	c.ages.LearnMarks(tags, &marks, asked, at)
-	if len(tags) == 0 {
-		c.revokeAllLocal()
-	}
-	return nil
 }
 
 func (c *Cache[K, V]) learnSolo(ctx context.Context, tags []string) error {

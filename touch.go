@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"math"
 	"time"
 
 	"github.com/delqhi/cache/internal/local"
@@ -42,10 +43,15 @@ func (c *Cache[K, V]) touch(rk string, f *found[V], rec remote.Record) {
 // touchLocal does the same where there is no Redis.
 func (c *Cache[K, V]) touchLocal(key K, rk string, e *local.Entry[V], at int64) {
 	idle := c.policy.Sliding
-	if idle == 0 || c.remote != nil || e.Deadline-at > int64(idle-idle/touches) {
+	if idle == 0 || c.remote != nil || e.Meta != nil && e.Meta.Absent || e.Deadline-at > int64(idle-idle/touches) {
 		return
 	}
 	enc := c.encoded(rk)
 	longer := &local.Entry[V]{Value: e.Value, Stored: e.Stored, Expires: e.Expires, Meta: e.Meta, Deadline: min(e.Expires, later(at, idle))}
+	if e.Meta != nil && e.Expires != math.MaxInt64 && c.policy.StaleFor() > 0 {
+		m := *e.Meta
+		m.Stale = c.staleUntil(e.Expires, at)
+		longer.Meta = &m
+	}
 	c.local.Replace(key, e, longer, enc)
 }

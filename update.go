@@ -4,9 +4,12 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/delqhi/cache/internal/ages"
+	"github.com/delqhi/cache/internal/fence"
+	"github.com/delqhi/cache/internal/flight"
 	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/remote"
 )
@@ -50,6 +53,7 @@ func nextPause(last time.Duration, rnd float64) time.Duration {
 }
 
 func (c *Cache[K, V]) updateOnce(ctx context.Context, ch *change[K, V], f func(V, bool) (V, error), o *callOptions) (bool, error) {
+	asked := local.Now()
 	replies, _, err := c.ask(ctx, []remote.Command{{Op: remote.Get, Key: ch.rk}})
 	if err = cmp.Or(replies[0].Err, err); err != nil {
 		return false, c.writeFailed(ctx, err)
@@ -78,69 +82,94 @@ func (c *Cache[K, V]) updateOnce(ctx context.Context, ch *change[K, V], f func(V
 	case newer:
 		return false, fmt.Errorf("cache: Update: the value in Redis is of a newer version than WithVersion(%d)", c.version)
 	}
-	old, have := cur.ans.val, cur.outcome == usable && cur.ans.absent == nil
-	kept := have
+	kept := cur.outcome == usable && cur.ans.absent == nil
 	s, err := c.stamp(ctx) // before the load
 	if err != nil {
 		return false, c.writeFailed(ctx, err)
 	}
-	seen := rec.Seen()
 	if cur.outcome != usable && c.job != nil {
-		// The lease is what an invalidation takes away that comes while the source is
-		// asked.
-		lease, err := c.claim(ctx, ch.rk, seen)
-		if err != nil || lease.State == remote.Missing {
-			return false, err
-		}
-		defer func() {
-			if lease.State == remote.Found { // nothing has taken its place
-				c.carryOut(context.WithoutCancel(ctx), []remote.Command{{Op: remote.Release, Key: ch.rk, Seen: lease}})
-			}
-		}()
-		seen = lease
-		stop := c.extend(ctx, []remote.Command{{Op: remote.Extend, Key: ch.rk, Seen: lease, TTL: leaseLife}})
-		began := local.Now()
-		old, have, err = c.loadForUpdate(ctx, ch.key)
-		stop()
-		if err != nil {
-			return false, err
-		}
-		if ch.val, err = f(old, have); err != nil {
-			return false, err
-		}
-		ch.cost = since(began)
-		ok, err := c.exchange(ctx, ch, o, seen, &cur, kept, s)
-		if ok {
-			lease = remote.Seen{}
-		}
-		return ok, err
+		return c.updateLoadedRemote(ctx, ch, f, o, rec.Seen(), &cur, s)
 	}
-	if ch.val, err = f(old, have); err != nil {
+	var old V
+	if kept {
+		old = cur.ans.val
+	}
+	if ch.val, err = f(old, kept); err != nil {
 		return false, err
 	}
 	ch.cost = 0 // of nothing, unless it is of what is kept
-	return c.exchange(ctx, ch, o, seen, &cur, kept, s)
+	return c.exchange(ctx, ch, o, rec.Seen(), &cur, kept, asked, s)
+}
+
+// updateLoadedRemote is updateOnce of what the source has to be asked for. A lease, in the
+// place of what is of no use, is what an invalidation takes away that comes while the
+// source is asked. A stale value stays, for those whose load fails: there the lock of the
+// key says who loads, and the value itself whether what was loaded still counts.
+func (c *Cache[K, V]) updateLoadedRemote(ctx context.Context, ch *change[K, V], f func(V, bool) (V, error), o *callOptions, seen remote.Seen, cur *found[V], s stamp) (bool, error) {
+	src, err := c.loadForUpdate(ctx, ch.key, ch.rk, func(ctx context.Context) (func(taken bool), error) {
+		key, at := ch.rk, seen
+		if cur.outcome == stale {
+			key, at = c.lockKey(ch.rk), remote.Seen{}
+		}
+		// Whoever still waits: see acquire.
+		lease, err := c.claim(context.WithoutCancel(ctx), key, at, cur.outcome == stale)
+		if err != nil || lease.State == remote.Missing {
+			return nil, cmp.Or(err, errHeld)
+		}
+		if cur.outcome != stale {
+			seen = lease
+		}
+		stop := c.extend(ctx, []remote.Command{{Op: remote.Extend, Key: key, Seen: lease, TTL: leaseLife}})
+		return func(taken bool) {
+			if stop(); !taken || cur.outcome == stale { // nothing has taken its place
+				c.carryOut(context.WithoutCancel(ctx), []remote.Command{{Op: remote.Release, Key: key, Seen: lease}})
+			}
+		}, nil
+	})
+	if err == errHeld {
+		return false, nil // somebody was faster: look again in a moment
+	}
+	if err != nil {
+		return false, err
+	}
+	taken := false
+	defer func() { src.finish(taken) }()
+	if ch.val, err = f(src.val, src.have); err != nil {
+		return false, err
+	}
+	ch.cost = since(src.began)
+	taken, err = c.exchange(ctx, ch, o, seen, cur, false, 0, s)
+	return taken, err
 }
 
 // claim puts a lease in the place of what was seen; it is Missing if somebody was faster.
-func (c *Cache[K, V]) claim(ctx context.Context, rk string, seen remote.Seen) (lease remote.Seen, err error) {
-	cmd := c.leaseCommand(remote.Swap, rk)
-	if cmd.Seen = seen; seen.State == remote.Missing {
-		cmd.Op = remote.Add
+// What is in the place of a lock and is none is of no use.
+func (c *Cache[K, V]) claim(ctx context.Context, key string, seen remote.Seen, lock bool) (lease remote.Seen, err error) {
+	for {
+		cmd := c.leaseCommand(remote.Swap, key)
+		if cmd.Seen = seen; seen.State == remote.Missing {
+			cmd.Op = remote.Add
+		}
+		reply := c.carryOut(ctx, []remote.Command{cmd})[0]
+		switch {
+		case reply.Err != nil:
+			return lease, c.writeFailed(ctx, reply.Err)
+		case reply.OK:
+			return remote.SeenToken(cmd.Frame), nil
+		case !lock || cmd.Op != remote.Add:
+			return lease, nil
+		}
+		if f := c.decode(ctx, key, reply.Record); f.outcome == leased {
+			return lease, nil
+		}
+		seen = reply.Record.Seen()
 	}
-	reply := c.carryOut(ctx, []remote.Command{cmd})[0]
-	switch {
-	case reply.Err != nil:
-		return lease, c.writeFailed(ctx, reply.Err)
-	case !reply.OK:
-		return lease, nil
-	}
-	return remote.SeenToken(cmd.Frame), nil
 }
 
 // exchange stores ch.val over exactly what was seen. Where it replaces a living
-// value, it keeps that value's deadline unless the call sets another.
-func (c *Cache[K, V]) exchange(ctx context.Context, ch *change[K, V], o *callOptions, seen remote.Seen, cur *found[V], kept bool, s stamp) (bool, error) {
+// value, which was asked for at the local time asked, it keeps that value's deadline unless
+// the call sets another.
+func (c *Cache[K, V]) exchange(ctx context.Context, ch *change[K, V], o *callOptions, seen remote.Seen, cur *found[V], kept bool, asked int64, s stamp) (bool, error) {
 	ch.done, ch.err, ch.entry = false, nil, nil
 	// What f made of an older value is as old.
 	if ch.stamp, ch.dated = s, true; kept {
@@ -151,10 +180,11 @@ func (c *Cache[K, V]) exchange(ctx context.Context, ch *change[K, V], o *callOpt
 		return false, ch.err
 	}
 	if c.toSource() {
-		return c.exchangeThrough(ctx, ch, o, seen, cur, kept)
+		return c.exchangeThrough(ctx, ch, o, seen, cur, kept, asked)
 	}
 	cmd := remote.Command{Op: remote.Swap, Key: ch.rk, Frame: ch.frame, TTL: ch.life.physical(), Seen: seen}
 	g := aging{left: ch.life.left(), fresh: ch.life.fresh, size: len(ch.frame)}
+	limited := false
 	switch {
 	case !ch.keep:
 		cmd.Op = remote.Release
@@ -168,12 +198,16 @@ func (c *Cache[K, V]) exchange(ctx context.Context, ch *change[K, V], o *callOpt
 			ch.tags = h.Tags
 		}
 		cmd.Frame, cmd.TTL = frm, remote.KeepTTL
-		g = cur.aging()
+		g = aging{left: cur.leftAfter(since(asked)), size: len(frm)}
+		if g.fresh = g.left; g.left == forever {
+			g.fresh = 0
+		}
+		limited = h.Limit != math.MaxInt64 // see fillLocal
 	}
 	ch.at = local.Now()
 	ch.fence = c.fences.Move(c.encoded(ch.rk))
 	c.tell(ch, &cmd)
-	if ch.keep && (cur.timed || !kept) {
+	if ch.keep && (cur.timed && g.left > 0 && !limited || !kept) {
 		ans := answer[V]{val: ch.val, info: Info{Tags: ch.tags}}
 		if v, until := c.ages.Judge(ch.stamp.era, ch.stamp.time, ch.tags, ch.at); v == ages.Good {
 			ch.entry = c.localEntry(&ans, ch.at, g, ch.stamp)
@@ -191,13 +225,13 @@ func (c *Cache[K, V]) exchange(ctx context.Context, ch *change[K, V], o *callOpt
 
 // exchangeThrough is exchange under a write strategy: what was seen gives way to an
 // intent, then the source is written. A value that is kept keeps its deadline.
-func (c *Cache[K, V]) exchangeThrough(ctx context.Context, ch *change[K, V], o *callOptions, seen remote.Seen, cur *found[V], kept bool) (bool, error) {
+func (c *Cache[K, V]) exchangeThrough(ctx context.Context, ch *change[K, V], o *callOptions, seen remote.Seen, cur *found[V], kept bool, asked int64) (bool, error) {
 	if kept && !o.hasTTL && ch.keep && cur.timed {
 		if len(ch.tags) == 0 {
 			ch.tags = cur.ans.info.Tags
 		}
 		if ch.life.fresh = 0; cur.left != forever {
-			ch.life.fresh = max(cur.left.Truncate(time.Millisecond), time.Millisecond)
+			ch.life.fresh = max(cur.leftAfter(since(asked)).Truncate(time.Millisecond), time.Millisecond)
 		}
 		var err error
 		if ch.frame, err = c.encode(ch.rk, ch.val, ch.life, ch.now, ch.stamp, ch.tags, "", ch.cost); err != nil {
@@ -226,15 +260,65 @@ func (c *Cache[K, V]) exchangeThrough(ctx context.Context, ch *change[K, V], o *
 	return ch.err == nil, ch.err
 }
 
-// loadForUpdate asks the source for the value to start from.
-func (c *Cache[K, V]) loadForUpdate(ctx context.Context, key K) (v V, have bool, err error) {
+// loadedFor is what the source has for an Update.
+type loadedFor[V any] struct {
+	val   V
+	have  bool
+	began int64 // local time
+	done  chan bool
+}
+
+// finish says that the Update is over. taken: its value has taken the place of the lease.
+func (l *loadedFor[V]) finish(taken bool) { l.done <- taken }
+
+// loadForUpdate asks the source for the value to start from. hold takes the key for as long
+// as the Update needs it, up to the end of its function, and returns what lets it go. All of
+// that runs in a goroutine that Close ends, and waits for: so the caller leaves when its own
+// context ends, whatever the loader does, and neither a loader nor a function that ends its
+// goroutine leaves anything behind.
+func (c *Cache[K, V]) loadForUpdate(ctx context.Context, key K, rk string, hold func(context.Context) (letGo func(taken bool), err error)) (*loadedFor[V], error) {
+	at := local.Now()
+	l := &loadedFor[V]{done: make(chan bool, 1)}
+	req := flight.Request[K, fence.Token]{Key: key, Fence: c.fences.Token(c.encoded(rk)), Apart: true, Now: at, NotBefore: math.MinInt64}
+	res := c.flights.Do(ctx, []flight.Request[K, fence.Token]{req}, func(ctx context.Context, mine []*flight.Call[K, fence.Token, answer[V]]) {
+		letGo, err := hold(ctx)
+		taken := false
+		if letGo != nil {
+			defer func() { letGo(taken) }()
+		}
+		if err == nil {
+			l.val, l.have, err = c.askForUpdate(ctx, key, l)
+		}
+		if err != nil {
+			if letGo != nil { // before the caller can know: then it is over
+				letGo(false)
+				letGo = func(bool) {}
+			}
+			c.flights.Resolve(mine[0], answer[V]{}, err)
+			return
+		}
+		c.flights.Resolve(mine[0], answer[V]{}, nil)
+		select {
+		case taken = <-l.done:
+		case <-ctx.Done(): // Close, or the caller has left before the source had answered
+		}
+	})[0]
+	if res.Err != nil {
+		return nil, res.Err
+	}
+	return l, nil
+}
+
+func (c *Cache[K, V]) askForUpdate(ctx context.Context, key K, l *loadedFor[V]) (v V, have bool, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.policy.HardTimeout, errHardTimeout)
 	defer cancel()
 	if err := c.limit.enter(ctx, false); err != nil {
 		return v, false, err
 	}
 	defer c.limit.leave()
-	switch res := c.loadOne(ctx, c.job.one, key, nil, true); {
+	res := c.loadOne(ctx, c.job.one, key, nil, true)
+	l.began = res.began
+	switch {
 	case res.err == nil:
 		return res.val, true, nil
 	case c.absence(res.err) != nil:

@@ -12,7 +12,6 @@ import (
 	"github.com/delqhi/cache/internal/remote"
 	"github.com/delqhi/cache/internal/revoke"
 	"github.com/delqhi/cache/internal/untold"
-	"github.com/delqhi/cache/strategy"
 )
 
 // The one way of a write, for one key and for many:
@@ -42,6 +41,7 @@ type change[K comparable, V any] struct {
 	cost  time.Duration // how long it took to make, from when the source was asked; or ofOlder
 	now   int64         // the time of the key's node before it was sent, µs; 0: not known
 	told  uint64
+	claim *fence.Claim // where there is no Redis, under a write strategy: its intent
 	frame []byte
 	tags  []string
 	entry *local.Entry[V] // for the local tier, if the change takes effect; nil: none
@@ -76,6 +76,10 @@ func (c *Cache[K, V]) write(ctx context.Context, changes []change[K, V]) {
 		}
 		sent = append(sent, ch)
 	}
+	if c.remote == nil {
+		c.finishLocal(ctx, sent)
+		return
+	}
 	c.finish(ctx, sent)
 }
 
@@ -87,16 +91,7 @@ func (c *Cache[K, V]) finish(ctx context.Context, changes []*change[K, V]) {
 		// What the source has, Redis is told, whether or not the caller still waits.
 		ctx = context.WithoutCancel(ctx)
 	}
-	if c.remote != nil {
-		c.conclude(ctx, changes)
-		return
-	}
-	for _, ch := range changes {
-		if ch.err = ch.srcErr; c.policy.Write == strategy.ModeAround {
-			ch.entry = nil
-		}
-		c.settleLocal(ch)
-	}
+	c.conclude(ctx, changes)
 }
 
 // tell adds to a command that others are to drop the key.
@@ -231,7 +226,9 @@ func (c *Cache[K, V]) stage(ctx context.Context, ch *change[K, V], o *callOption
 		return
 	}
 	if c.remote == nil {
-		ch.stamp, _ = c.stamp(ctx)
+		if !ch.dated {
+			ch.stamp, _ = c.stamp(ctx) // can't fail: there is nobody to ask
+		}
 		return
 	}
 	c.timestamp(ctx, ch)

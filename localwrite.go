@@ -1,0 +1,272 @@
+package cache
+
+import (
+	"context"
+	"math"
+	"time"
+
+	"github.com/delqhi/cache/internal/fence"
+	"github.com/delqhi/cache/internal/local"
+	"github.com/delqhi/cache/strategy"
+)
+
+// The writes of a LocalOnly cache. Each takes effect in one step, under the lock of its
+// key's shard: a Set whatever is there, SetIfAbsent and Update if what they have looked at
+// still is. Under a write strategy a claim stands for the intent that is in Redis elsewhere;
+// see through.go.
+
+// finishLocal writes changes to the source, under a write strategy, and then to the tier.
+func (c *Cache[K, V]) finishLocal(ctx context.Context, changes []*change[K, V]) {
+	if c.toSource() {
+		for _, ch := range changes {
+			if ch.claim == nil && !ch.remove {
+				ch.claim = c.fences.ClaimWrite(c.encoded(ch.rk), false)
+			}
+		}
+		defer func() {
+			for _, ch := range changes {
+				ch.claim.End(nil)
+			}
+		}()
+		c.writeSource(ctx, changes)
+	}
+	for _, ch := range changes {
+		ch.err = ch.srcErr
+		c.concludeLocal(ch)
+	}
+}
+
+// concludeLocal brings the tier in line with the outcome of a change.
+func (c *Cache[K, V]) concludeLocal(ch *change[K, V]) {
+	c.failures.forget(ch.rk)
+	enc, out := c.encoded(ch.rk), local.Refused
+	switch {
+	case ch.err != nil || ch.entry == nil || c.policy.Write == strategy.ModeAround:
+	case ch.claim != nil: // refused if somebody else wrote meanwhile: nobody knows whose write the source took last
+		out = c.local.Fill(ch.key, enc, ch.entry, ch.claim)
+	default:
+		out = c.local.Set(ch.key, enc, ch.entry)
+	}
+	switch out {
+	case local.Refused:
+		c.local.Remove(enc)
+	case local.Closed:
+		if !c.toSource() {
+			ch.err = ErrClosed
+		}
+	}
+}
+
+// claimWrite claims a key for SetIfAbsent or Update, under a write strategy. It waits for
+// what somebody else writes to the source.
+func (c *Cache[K, V]) claimWrite(ctx context.Context, enc string) (*fence.Claim, error) {
+	if claim := c.fences.ClaimWrite(enc, true); claim != nil {
+		return claim, nil
+	}
+	w := c.fences.Wait(enc)
+	defer w.Close()
+	for {
+		if claim := c.fences.ClaimWrite(enc, true); claim != nil {
+			return claim, nil
+		}
+		if err := c.awaitClaims(ctx, w); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// awaitClaims waits for a claim to end, as long as ctx and the cache live.
+func (c *Cache[K, V]) awaitClaims(ctx context.Context, w *fence.Waiter) error {
+	select {
+	case <-w.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-c.behind.ctx.Done():
+		return ErrClosed
+	}
+}
+
+func (c *Cache[K, V]) setIfAbsentLocal(ctx context.Context, ch *change[K, V]) (bool, error) {
+	enc := c.encoded(ch.rk)
+	for {
+		ch.at = local.Now()
+		e, is := c.lookLocal(ch.key, ch.at)
+		if is == usable && (e.Meta == nil || !e.Meta.Absent) {
+			return false, nil
+		}
+		if ch.keep {
+			ch.entry = c.changeEntry(ch, ch.at)
+		}
+		switch {
+		case c.toSource() && ch.claim == nil:
+			claim, err := c.claimWrite(ctx, enc)
+			if err != nil {
+				return false, err
+			}
+			ch.claim = claim
+			defer claim.End(nil)
+			continue // with another look, since it may have waited
+		case c.toSource():
+			c.finishLocal(ctx, []*change[K, V]{ch})
+			return ch.err == nil, ch.err
+		case !ch.keep:
+			return true, nil // it would have been stored
+		}
+		switch c.local.CompareAndSwap(ch.key, enc, e, ch.entry) {
+		case local.Refused: // somebody was faster: look again
+			if err := ctx.Err(); err != nil {
+				return false, err
+			}
+		case local.Closed:
+			return false, ErrClosed
+		default:
+			c.failures.forget(ch.rk)
+			return true, nil
+		}
+	}
+}
+
+// updateLocal is updateOnce where there is no Redis.
+func (c *Cache[K, V]) updateLocal(ctx context.Context, ch *change[K, V], f func(V, bool) (V, error), o *callOptions) (ok bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	if c.isClosed() {
+		return false, ErrClosed
+	}
+	if c.own == nil {
+		return false, errNoOwnCopy
+	}
+	enc := c.encoded(ch.rk)
+	at := local.Now()
+	s, _ := c.stamp(ctx) // before the load; can't fail: there is nobody to ask
+	e, is := c.lookLocal(ch.key, at)
+	if is != usable && c.job != nil {
+		return c.updateLoaded(ctx, ch, f, o, e, s)
+	}
+	var old V
+	have := is == usable && (e.Meta == nil || !e.Meta.Absent)
+	if have {
+		var copied bool
+		if old, copied = c.own(e.Value); !copied {
+			return false, errUncopied
+		}
+	}
+	if ch.val, err = f(old, have); err != nil {
+		return false, err
+	}
+	if err := c.stageLocal(ctx, ch, o, e, have, s); err != nil {
+		return false, err
+	}
+	if have && local.Now() >= e.Deadline {
+		return false, nil // it has ended meanwhile
+	}
+	if !c.toSource() {
+		return c.swapped(ch, c.local.CompareAndSwap(ch.key, enc, e, ch.entry))
+	}
+	claim, err := c.claimWrite(ctx, enc)
+	if err != nil {
+		return false, err
+	}
+	defer claim.End(nil)
+	if now, _ := c.local.Any(ch.key); now != e {
+		return false, nil
+	}
+	ch.claim = claim
+	c.finishLocal(ctx, []*change[K, V]{ch})
+	return ch.err == nil, ch.err
+}
+
+// updateLoaded is updateLocal of what the source has to be asked for. The claim is what an
+// invalidation takes away that comes meanwhile.
+func (c *Cache[K, V]) updateLoaded(ctx context.Context, ch *change[K, V], f func(V, bool) (V, error), o *callOptions, e *local.Entry[V], s stamp) (bool, error) {
+	enc := c.encoded(ch.rk)
+	w := c.fences.Wait(enc)
+	defer w.Close()
+	claim, _ := c.fences.ClaimLoad(enc, s.time, false)
+	if claim == nil { // somebody is writing it to the source, or loads it: look again then
+		return false, c.awaitClaims(ctx, w)
+	}
+	defer claim.End(nil)
+	if now, _ := c.local.Any(ch.key); now != e {
+		return false, nil
+	}
+	src, err := c.loadForUpdate(ctx, ch.key, ch.rk, func(context.Context) (func(bool), error) { return nil, nil })
+	if err != nil {
+		return false, err
+	}
+	defer src.finish(true)
+	if ch.val, err = f(src.val, src.have); err != nil {
+		return false, err
+	}
+	if err := c.stageLocal(ctx, ch, o, nil, false, s); err != nil {
+		return false, err
+	}
+	if !c.fences.ToWrite(claim) {
+		return false, nil
+	}
+	switch {
+	case c.toSource():
+		ch.claim = claim
+		c.finishLocal(ctx, []*change[K, V]{ch})
+		return ch.err == nil, ch.err
+	case ch.keep:
+		return c.swapped(ch, c.local.Fill(ch.key, enc, ch.entry, claim))
+	}
+	return c.swapped(ch, c.local.CompareAndSwap(ch.key, enc, e, nil))
+}
+
+// swapped is the outcome of an Update that has changed the tier, or has not.
+func (c *Cache[K, V]) swapped(ch *change[K, V], out local.Outcome) (bool, error) {
+	switch out {
+	case local.Refused:
+		return false, nil
+	case local.Closed:
+		return false, ErrClosed
+	}
+	c.failures.forget(ch.rk)
+	return true, nil
+}
+
+// stageLocal decides how long the value of an Update is kept and makes its entry. What
+// takes the place of a living value keeps its deadline, its tags and its logical time,
+// unless the call says otherwise; see encodeKept.
+func (c *Cache[K, V]) stageLocal(ctx context.Context, ch *change[K, V], o *callOptions, e *local.Entry[V], kept bool, s stamp) error {
+	ch.done, ch.err, ch.entry, ch.claim, ch.srcErr = false, nil, nil, nil, nil
+	ch.stamp, ch.dated = s, true
+	if kept && e.Meta != nil {
+		ch.stamp = stamp{e.Meta.Era, e.Meta.Stamp}
+	}
+	if c.stage(ctx, ch, o); ch.done {
+		return ch.err
+	}
+	if !ch.keep {
+		return nil
+	}
+	if kept && e.Meta != nil && len(ch.tags) == 0 {
+		ch.tags = e.Meta.Tags
+	}
+	ch.at = local.Now()
+	if !kept || o.hasTTL {
+		ch.entry = c.changeEntry(ch, ch.at)
+		return nil
+	}
+	left := forever
+	if e.Expires != math.MaxInt64 {
+		left = max(time.Duration(e.Expires-ch.at), 1)
+	}
+	ans := answer[V]{val: ch.val, info: Info{Tags: ch.tags}}
+	ch.entry = c.localEntry(&ans, ch.at, aging{left: left, fresh: left}, ch.stamp)
+	ch.entry.Deadline = min(ch.entry.Deadline, e.Deadline)
+	if ch.entry.Meta != nil && e.Meta != nil {
+		ch.entry.Meta.Stale = min(ch.entry.Meta.Stale, e.Meta.Stale)
+	}
+	return nil
+}
+
+// changeEntry is the local entry of a written value.
+func (c *Cache[K, V]) changeEntry(ch *change[K, V], at int64) *local.Entry[V] {
+	ans := answer[V]{val: ch.val, info: Info{Tags: ch.tags}}
+	return c.localEntry(&ans, at, aging{left: ch.life.left(), fresh: ch.life.fresh, size: len(ch.frame)}, ch.stamp)
+}

@@ -1,0 +1,171 @@
+package cache
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+)
+
+// Update gives its function a value of its own. What comes from Redis is that anyway. What
+// comes from the local tier, where there is no Redis, is copied: by Source.Clone or
+// WithCloning, else along the value, else, where a part of it is out of reach from here, by
+// the codec. Without a way to copy, Update is refused.
+
+var errNoOwnCopy = fmt.Errorf("cache: Update of a LocalOnly cache gives its function a value of its own, and one of this type can be copied neither along its exported fields nor by the codec: give Source.Clone: %w", errors.ErrUnsupported)
+
+// chooseOwnCopy decides how Update copies.
+func (c *Cache[K, V]) chooseOwnCopy() {
+	typ := reflect.TypeFor[V]()
+	switch {
+	case c.clone != nil:
+		c.own = c.clone
+	case isConstant(typ):
+		c.own = func(v V) (V, bool) { return v, true }
+	default:
+		byCodec := c.codecHolds(typ)
+		within := reachable(typ, map[reflect.Type]bool{})
+		if !byCodec && !within {
+			return
+		}
+		c.own = func(v V) (copied V, ok bool) {
+			if within {
+				w := copier{seen: map[visit]reflect.Value{}}
+				from := reflect.ValueOf(&v).Elem()
+				if to := w.copy(from); !w.failed {
+					reflect.ValueOf(&copied).Elem().Set(to)
+					return copied, true
+				}
+			}
+			if byCodec {
+				return c.cloneByCodec(v)
+			}
+			return copied, false
+		}
+	}
+}
+
+func (c *Cache[K, V]) codecHolds(typ reflect.Type) bool {
+	if isNil(c.codec) {
+		return false
+	}
+	ch, ok := c.codec.(interface{ CheckType(reflect.Type) error })
+	return ok && ch.CheckType(typ) == nil
+}
+
+// reachable reports whether values of a type can be copied along their parts, as far as the
+// type tells.
+func reachable(t reflect.Type, seen map[reflect.Type]bool) bool {
+	if seen[t] || isConstant(t) {
+		return true
+	}
+	seen[t] = true
+	switch t.Kind() {
+	case reflect.Pointer, reflect.Slice, reflect.Array:
+		return reachable(t.Elem(), seen)
+	case reflect.Map:
+		return reachable(t.Key(), seen) && reachable(t.Elem(), seen)
+	case reflect.Struct:
+		for i := range t.NumField() {
+			if f := t.Field(i); !f.IsExported() && !isConstant(f.Type) || !reachable(f.Type, seen) {
+				return false
+			}
+		}
+		return true
+	case reflect.UnsafePointer:
+		return false
+	}
+	// What a channel and a function stand for is what they are for; an interface's value is
+	// looked at when it is copied.
+	return true
+}
+
+// copier copies one value. What is met twice is copied once, so that the copy has the same
+// shape, and one that contains itself has an end.
+type copier struct {
+	seen   map[visit]reflect.Value
+	failed bool
+}
+
+type visit struct {
+	at  uintptr
+	len int
+	typ reflect.Type
+}
+
+func (w *copier) copy(v reflect.Value) reflect.Value {
+	t := v.Type()
+	if w.failed || isConstant(t) {
+		return v
+	}
+	switch t.Kind() {
+	case reflect.Pointer, reflect.Map, reflect.Slice:
+		if v.IsNil() {
+			return v
+		}
+		return w.copyOnce(v, t)
+	case reflect.Interface:
+		if v.IsNil() {
+			return v
+		}
+		if !reachable(v.Elem().Type(), map[reflect.Type]bool{}) {
+			w.failed = true
+			return v
+		}
+		to := reflect.New(t).Elem()
+		to.Set(w.copy(v.Elem()))
+		return to
+	case reflect.Array:
+		to := reflect.New(t).Elem()
+		for i := range v.Len() {
+			to.Index(i).Set(w.copy(v.Index(i)))
+		}
+		return to
+	case reflect.Struct:
+		to := reflect.New(t).Elem()
+		to.Set(v)
+		for i := range t.NumField() {
+			if t.Field(i).IsExported() {
+				to.Field(i).Set(w.copy(v.Field(i)))
+			}
+		}
+		return to
+	case reflect.UnsafePointer:
+		w.failed = true
+	}
+	return v
+}
+
+// copyOnce copies what is behind a pointer, a map or a slice.
+func (w *copier) copyOnce(v reflect.Value, t reflect.Type) reflect.Value {
+	at := visit{at: v.Pointer(), typ: t}
+	if t.Kind() == reflect.Slice {
+		at.len = v.Len()
+	}
+	if to, ok := w.seen[at]; ok {
+		return to
+	}
+	switch t.Kind() {
+	case reflect.Pointer:
+		to := reflect.New(t.Elem())
+		if to.Type() != t {
+			to = to.Convert(t)
+		}
+		w.seen[at] = to
+		to.Elem().Set(w.copy(v.Elem()))
+		return to
+	case reflect.Map:
+		to := reflect.MakeMapWithSize(t, v.Len())
+		w.seen[at] = to
+		for it := v.MapRange(); it.Next(); {
+			to.SetMapIndex(w.copy(it.Key()), w.copy(it.Value()))
+		}
+		return to
+	default:
+		to := reflect.MakeSlice(t, v.Len(), v.Len())
+		w.seen[at] = to
+		for i := range v.Len() {
+			to.Index(i).Set(w.copy(v.Index(i)))
+		}
+		return to
+	}
+}
