@@ -88,7 +88,8 @@ func WithLogger(l *slog.Logger) Option {
 }
 
 // WithTimeout bounds each operation on Redis, however slow the client's own
-// timeouts are. The default is 250 ms.
+// timeouts are. A call for many keys is several operations: it goes out in pieces, bounded
+// by keys and bytes. The default is 250 ms.
 func WithTimeout(d time.Duration) Option {
 	return option(func(c *config) {
 		if d <= 0 {

@@ -9,7 +9,6 @@ import (
 
 	"github.com/delqhi/cache/internal/frame"
 	"github.com/delqhi/cache/internal/remote"
-	"github.com/delqhi/cache/internal/revoke"
 	"github.com/delqhi/cache/internal/usercode"
 	"github.com/delqhi/cache/strategy"
 )
@@ -159,7 +158,7 @@ func (c *Cache[K, V]) conclusion(ch *change[K, V]) remote.Command {
 // conclude tells Redis, and with the same round trip the other processes.
 func (c *Cache[K, V]) conclude(ctx context.Context, changes []*change[K, V]) {
 	for len(changes) > 0 {
-		cmds := make([]remote.Command, len(changes), len(changes)+revoke.NoticesOf(len(changes)))
+		cmds := make([]remote.Command, len(changes))
 		for i, ch := range changes {
 			cmds[i] = c.conclusion(ch)
 			if cmds[i].Op == remote.Delete {

@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"cmp"
 	"context"
 	"time"
 
@@ -111,23 +110,21 @@ func (c *Cache[K, V]) carryOutAndTell(ctx context.Context, changes []*change[K, 
 		}
 		return c.carryOut(ctx, cmds)
 	}
-	var encoded []string
-	var told []int // of changes, by the place in encoded
+	encoded := make([]string, len(changes))
 	for i, ch := range changes {
+		encoded[i] = c.encoded(ch.rk)
 		if ch.told = 0; cmds[i].Op == remote.Swap { // which may not take effect: then there is nothing to tell
 			c.tell(ch, &cmds[i])
-			continue
 		}
-		encoded, told = append(encoded, c.encoded(ch.rk)), append(told, i)
 	}
-	common := revoke.TellOf(c.accord.Outbox, c.names, encoded)
-	replies := c.carryOut(ctx, append(cmds, common.Posts...))
-	common.Settle(replies[len(changes):], func(j int, open uint64, err error) {
-		i := told[j]
-		changes[i].told = open
-		replies[i].Err = cmp.Or(replies[i].Err, err)
-	})
-	return replies[:len(changes)]
+	do := func(cmds []remote.Command) []remote.Reply { return c.carryOut(ctx, cmds) }
+	replies, open := revoke.InCommon(c.accord.Outbox, c.names, encoded, cmds, do)
+	for i, ch := range changes {
+		if ch.told == 0 {
+			ch.told = open[i]
+		}
+	}
+	return replies
 }
 
 // settle brings everything in line with the outcome of a change: took, if there was no

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -18,10 +19,14 @@ var ErrOpen = circuit.ErrOpen
 // breaker refuses operations of a [Guard] on endpoints that do not answer. A nil one
 // refuses nothing.
 type breaker struct {
-	set *circuit.Set
+	guard *Guard
+	set   *circuit.Set
 	// endpoint names the node that a key's commands go to; nil: there is but one.
 	endpoint func(key string) string
 	timeout  time.Duration // of the Guard
+
+	mu        sync.Mutex
+	verifying map[string]bool // endpoints that are being verified; guarded by mu
 }
 
 // Break has the Guard refuse operations while an endpoint does not answer: a single
@@ -30,10 +35,13 @@ type breaker struct {
 //
 // What counts as a failure is that there was no answer, or none that the client
 // understands: a timeout, a connection that can't be made or breaks. An answer that says
-// no is an answer, and comes at once. How long the caller waits has no influence.
+// no is an answer, and comes at once. How long the caller waits has no influence. Where
+// much is on its way, too little time is no sign that there is no answer: after the failure
+// of a piece of a large batch, or of a large record, the endpoint is asked for something
+// small, and that counts, once for all that fail meanwhile.
 func (g *Guard) Break(cfg circuit.Config) {
 	cfg.Probe = g.probe
-	g.breaker = &breaker{set: circuit.New(cfg), timeout: g.timeout}
+	g.breaker = &breaker{guard: g, set: circuit.New(cfg), timeout: g.timeout, verifying: map[string]bool{}}
 	if s, ok := g.store.(interface{ Endpoint(key string) string }); ok {
 		g.breaker.endpoint = s.Endpoint
 	}
@@ -76,6 +84,10 @@ type entry struct {
 	done    func(failure error)
 	timeout time.Duration // of the Guard
 	settled atomic.Bool
+
+	// large: much is on its way; endpoint and key are for the question that counts then.
+	large         *breaker
+	endpoint, key string
 }
 
 // enter lets an operation on a key through, or refuses it. What has no key, and goes to
@@ -106,7 +118,30 @@ func (e *entry) settle(err error) {
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = &TimeoutError{After: e.timeout}
 	}
-	e.done(blame(err))
+	if err = blame(err); err != nil && e.large != nil {
+		e.large.verify(e.endpoint, e.key)
+		return
+	}
+	e.done(err)
+}
+
+// verify asks an endpoint for something small about key, and counts the outcome.
+func (b *breaker) verify(endpoint, key string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.verifying[endpoint] {
+		return
+	}
+	b.verifying[endpoint] = b.guard.background(func() {
+		defer func() {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			delete(b.verifying, endpoint)
+		}()
+		if done, err := b.set.Enter(endpoint, key); err == nil {
+			done(b.guard.probe(endpoint, key))
+		}
+	})
 }
 
 // admission is the entry of several commands.
@@ -121,9 +156,15 @@ type admission struct {
 }
 
 // admit lets commands through. The error is that all are refused.
-func (b *breaker) admit(cmds []Command) (a admission, err error) {
+func (b *breaker) admit(cmds []Command, large bool) (a admission, err error) {
 	if b == nil || b.endpoint == nil || len(cmds) == 1 {
 		a.all, err = b.enter(cmds[0].Key)
+		if a.all != nil && large {
+			a.all.large, a.all.key = b, cmds[0].Key
+			if b.endpoint != nil {
+				a.all.endpoint = b.endpoint(cmds[0].Key)
+			}
+		}
 		return a, err
 	}
 	a.of = make([]int, len(cmds))
@@ -136,7 +177,11 @@ func (b *breaker) admit(cmds []Command) (a admission, err error) {
 			done, refusal := b.set.Enter(endpoint, cmds[i].Key)
 			if refusal == nil {
 				n = len(a.entries)
-				a.entries = append(a.entries, &entry{done: done, timeout: b.timeout})
+				e := &entry{done: done, timeout: b.timeout}
+				if large {
+					e.large, e.endpoint, e.key = b, endpoint, cmds[i].Key
+				}
+				a.entries = append(a.entries, e)
 			} else {
 				a.refusal = refusal
 			}

@@ -53,6 +53,8 @@ type Guard struct {
 	ended   atomic.Uint32
 	counted atomic.Uint64
 
+	sizes   sizes
+	window  window
 	breaker *breaker // nil: none
 	reads   together
 	others  together // what is no read
@@ -93,7 +95,9 @@ func (g *Guard) Get(ctx context.Context, key string) (Record, error) {
 	return r.Record, r.Err
 }
 
-// Do carries out cmds; see Store. An error of the caller's context is in every
+// Do carries out cmds; see Store. More than go in one round trip well go in pieces, several
+// at a time, each within the timeout: one that fails costs its own commands. A Post stays
+// behind those before it, back to the Post before. An error of the caller's context is in every
 // reply as it is. Neither cmds nor the frames in it may be modified afterwards if
 // there was an error: the operation may still be under way.
 func (g *Guard) Do(ctx context.Context, cmds []Command) []Reply {
@@ -105,8 +109,10 @@ func (g *Guard) Do(ctx context.Context, cmds []Command) []Reply {
 	var err error
 	if t := g.company(cmds); t != nil {
 		replies, err = t.do(ctx, cmds, start)
+	} else if to, _ := g.cut(cmds, 0); to == len(cmds) {
+		replies, err = g.do(ctx, cmds, false)
 	} else {
-		replies, err = g.do(ctx, cmds)
+		replies = g.pieces(ctx, cmds)
 	}
 	if err != nil {
 		replies = make([]Reply, len(cmds))
@@ -126,18 +132,22 @@ func (g *Guard) Do(ctx context.Context, cmds []Command) []Reply {
 	return replies
 }
 
-func (g *Guard) do(ctx context.Context, cmds []Command) ([]Reply, error) {
+// do carries out commands in one round trip. Of a large one a failure says nothing about
+// the endpoint; see Break.
+func (g *Guard) do(ctx context.Context, cmds []Command, large bool) ([]Reply, error) {
 	if err := g.begin(ctx); err != nil {
 		return nil, err
 	}
-	a, err := g.breaker.admit(cmds)
+	a, err := g.breaker.admit(cmds, large)
 	if err != nil {
 		g.pending.Done()
 		return nil, err
 	}
 	return run(g, ctx, a.all, func(ctx context.Context) ([]Reply, error) {
 		defer g.ended.Add(1)
-		return a.carryOut(ctx, g.store, cmds), nil
+		replies := a.carryOut(ctx, g.store, cmds)
+		g.sizes.note(cmds, replies)
+		return replies, nil
 	})
 }
 

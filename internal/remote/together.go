@@ -159,7 +159,7 @@ func (t *together) do(ctx context.Context, cmds []Command, now time.Time) ([]Rep
 			break
 		}
 	}
-	got, err := t.guard.do(ctx, mine)
+	got, err := t.guard.do(ctx, mine, false)
 	took := time.Since(now)
 	if err != nil {
 		took = 0
@@ -359,7 +359,7 @@ func (t *together) drain(l *line, tr *trip, lot int) {
 func (t *together) send(l *line, tr *trip, lot int) {
 	for tr != nil {
 		began := time.Now()
-		tr.replies, tr.err = t.guard.do(tr.ctx, tr.cmds)
+		tr.replies, tr.err = t.guard.do(tr.ctx, tr.cmds, false)
 		took := time.Since(began)
 		if tr.err != nil {
 			took = 0

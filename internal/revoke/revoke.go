@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/delqhi/cache/internal/frame"
@@ -81,51 +82,6 @@ func Tell(out *notice.Outbox, names remote.Names, kind notice.Kind, keys ...stri
 	return remote.Tell{Channel: names.Channel, Message: string(n.Append(nil))}, n.Number
 }
 
-// keysPerNotice is how many keys one notice tells of.
-const keysPerNotice = 64
-
-// NoticesOf is how many notices tell of so many keys in common.
-func NoticesOf(keys int) int { return (keys + keysPerNotice - 1) / keysPerNotice }
-
-// Common are the notices for keys that are told of in common, behind the commands that
-// change them. That is one message for many keys, where one for each would cost as much
-// as the commands themselves. They need a store of one node; see remote.Guard.OneNode.
-type Common struct {
-	Posts []remote.Command
-
-	out     *notice.Outbox
-	numbers []uint64
-	keys    int
-}
-
-// TellOf returns the notices for keys, given by their encodings.
-func TellOf(out *notice.Outbox, names remote.Names, encoded []string) Common {
-	c := Common{out: out, keys: len(encoded)}
-	for len(encoded) > 0 {
-		some := encoded[:min(len(encoded), keysPerNotice)]
-		encoded = encoded[len(some):]
-		tell, number := Tell(out, names, notice.Dropped, some...)
-		c.Posts, c.numbers = append(c.Posts, remote.Command{Op: remote.Post, Tell: tell}), append(c.numbers, number)
-	}
-	return c
-}
-
-// Settle says to the outbox what became of the notices, by the replies to Posts. For each
-// key that may not have been told of it calls failed, with its place among the keys and
-// a number that is open.
-func (c *Common) Settle(replies []remote.Reply, failed func(i int, open uint64, err error)) {
-	for j, reply := range replies {
-		if reply.Err == nil {
-			c.out.Done(c.numbers[j])
-			continue
-		}
-		from := j * keysPerNotice
-		for i, n := range c.out.Split(c.numbers[j], min(keysPerNotice, c.keys-from)) {
-			failed(from+i, n, reply.Err)
-		}
-	}
-}
-
 // settle says to the outbox what became of a notice that went with a command.
 // published is meant for err == nil.
 func (r *Revoker) settle(n uint64, published bool, err error) {
@@ -182,18 +138,15 @@ func (r *Revoker) remove(ctx context.Context, encoded []string, out []Outcome) {
 }
 
 func (r *Revoker) removeMany(ctx context.Context, encoded []string, out []Outcome) {
-	cmds := make([]remote.Command, len(encoded), len(encoded)+NoticesOf(len(encoded)))
+	cmds := make([]remote.Command, len(encoded))
 	for i, enc := range encoded {
 		cmds[i] = remote.Command{Op: remote.Delete, Key: r.Names.Data + enc}
 	}
-	common := TellOf(r.Outbox, r.Names, encoded)
-	replies := r.Store.Do(ctx, append(cmds, common.Posts...))
+	do := func(cmds []remote.Command) []remote.Reply { return r.Store.Do(ctx, cmds) }
+	replies, open := InCommon(r.Outbox, r.Names, encoded, cmds, do)
 	for i := range out {
-		out[i].Found, out[i].Err = true, replies[i].Err
+		out[i].Found, out[i].Err, out[i].Open = true, replies[i].Err, open[i]
 	}
-	common.Settle(replies[len(out):], func(i int, open uint64, err error) {
-		out[i].Err, out[i].Open = cmp.Or(out[i].Err, err), open
-	})
 }
 
 // rewrite revokes what stays in Redis for a while: look, and change exactly what was
@@ -205,7 +158,7 @@ func (r *Revoker) rewrite(ctx context.Context, open []int, encoded []string, out
 		for j, i := range open {
 			heads[j] = remote.Command{Op: remote.Head, Key: r.Names.Data + encoded[i]}
 		}
-		var again, changed []int
+		var again, changed, nothing []int
 		var cmds []remote.Command
 		var numbers []uint64
 		for j, reply := range r.Store.Do(ctx, heads) {
@@ -219,21 +172,18 @@ func (r *Revoker) rewrite(ctx context.Context, open []int, encoded []string, out
 				out[i].Err = err
 				continue
 			}
+			if cmd.Key == "" { // nothing there: only local tiers may have it
+				nothing = append(nothing, i)
+				continue
+			}
 			var n uint64
 			if tell {
 				cmd.Tell, n = Tell(r.Outbox, r.Names, notice.Dropped, encoded[i])
 			}
-			if cmd.Key == "" { // nothing there: only local tiers may have it
-				if tell {
-					out[i].Err = r.Store.Publish(ctx, cmd.Tell)
-					r.settle(n, true, out[i].Err)
-					if out[i].Err != nil {
-						out[i].Open = n
-					}
-				}
-				continue
-			}
 			changed, cmds, numbers = append(changed, i), append(cmds, cmd), append(numbers, n)
+		}
+		if tell {
+			r.tellOf(ctx, nothing, encoded, out)
 		}
 		for j, reply := range r.Store.Do(ctx, cmds) {
 			i := changed[j]
@@ -253,6 +203,25 @@ func (r *Revoker) rewrite(ctx context.Context, open []int, encoded []string, out
 			}
 		}
 		open = again
+	}
+}
+
+// tellOf tells of keys of which Redis has nothing.
+func (r *Revoker) tellOf(ctx context.Context, which []int, encoded []string, out []Outcome) {
+	for some := range slices.Chunk(which, keysPerNotice) {
+		keys := make([]string, len(some))
+		for j, i := range some {
+			keys[j] = encoded[i]
+		}
+		tell, n := Tell(r.Outbox, r.Names, notice.Dropped, keys...)
+		err := r.Store.Publish(ctx, tell)
+		if err == nil {
+			r.Outbox.Done(n)
+			continue
+		}
+		for j, open := range r.Outbox.Split(n, len(some)) {
+			out[some[j]].Err, out[some[j]].Open = err, open
+		}
 	}
 }
 

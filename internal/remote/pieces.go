@@ -1,0 +1,189 @@
+package remote
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+	"time"
+)
+
+// A batch of many commands is carried out in pieces: one round trip for all of them would
+// last for as long as they are many, and any timeout is too short for enough of them. A
+// piece is bounded by its commands and by the bytes that are sent and expected back. Some
+// are under way at a time, as many as a window of bytes lets. It opens while pieces come
+// back quickly, and closes when they come slowly, so that what is under way takes a small
+// part of the timeout, on whatever link.
+const (
+	// pieceMost is how many commands a piece has, and piecesAtOnce how many are under way:
+	// together not more than the notices that may arrive before one that was sent earlier.
+	pieceMost    = 256
+	piecesAtOnce = 4
+	// pieceBytes is how large a piece is, but for its last command.
+	pieceBytes = 1 << 20
+	// The window at first, at least and at most.
+	windowFirst = 256 << 10
+	windowLeast = 16 << 10
+	windowMost  = 16 << 20
+	// commandBytes is what a command takes beside its key and its record.
+	commandBytes = 64
+)
+
+// window is how many bytes the pieces of batches may have under way.
+type window struct {
+	mu    sync.Mutex // guards what follows
+	size  int        // 0: windowFirst
+	moved time.Time
+}
+
+func (w *window) bytes() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return cmp.Or(w.size, windowFirst)
+}
+
+// adapt moves the window by how long a piece took, which began at a time, with so many
+// bytes under way when it ended: once for all that were under way together, and not to more
+// than was tried.
+func (w *window) adapt(began time.Time, took, timeout time.Duration, underway int, failed bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if began.Before(w.moved) {
+		return
+	}
+	size := cmp.Or(w.size, windowFirst)
+	switch {
+	case failed || took > timeout/3:
+		size = max(size/2, windowLeast)
+	case took < timeout/16 && underway >= size/2:
+		size = min(2*size, windowMost)
+	default:
+		return
+	}
+	w.size, w.moved = size, time.Now()
+}
+
+// cut returns where a piece of cmds ends that begins at from, and how large it is. A Post
+// goes with those before it.
+func (g *Guard) cut(cmds []Command, from int) (to, bytes int) {
+	most := min(g.window.bytes()/piecesAtOnce, pieceBytes)
+	posted, postedBytes := 0, 0 // up to behind the last Post
+	for to = from; to < len(cmds); to++ {
+		c := &cmds[to]
+		size := commandBytes + len(c.Key) + len(c.Frame) + len(c.Tell.Message) + g.sizes.expected(c)
+		if to > from && (to-from >= pieceMost || bytes+size > most) {
+			if posted > 0 {
+				return posted, postedBytes
+			}
+			if !slices.ContainsFunc(cmds[to:], isPost) {
+				return to, bytes
+			}
+		}
+		bytes += size
+		if c.Op == Post {
+			posted, postedBytes = to+1, bytes
+		}
+	}
+	return to, bytes
+}
+
+func isPost(c Command) bool { return c.Op == Post }
+
+// piece is the outcome of one.
+type piece struct {
+	bytes   int
+	began   time.Time
+	took    time.Duration
+	failure error // none of its commands was answered, for this reason
+}
+
+// failuresMost is how many pieces fail, none of them begun before the one before had
+// failed, until the rest of their batch is given up: then there is no answer, and not too
+// little time.
+const failuresMost = 2
+
+// pieces carries out a batch in pieces.
+func (g *Guard) pieces(ctx context.Context, cmds []Command) []Reply {
+	replies := make([]Reply, len(cmds))
+	done := make(chan piece, piecesAtOnce)
+	underway, bytes, failures := 0, 0, 0
+	var failedAt time.Time
+	var failure error
+	end := func() {
+		p := <-done
+		g.window.adapt(p.began, p.took, g.timeout, bytes, p.failure != nil)
+		underway--
+		bytes -= p.bytes
+		switch {
+		case p.failure == nil:
+			failures = 0
+		case failures == 0 || !p.began.Before(failedAt):
+			failures++
+			failure, failedAt = p.failure, time.Now()
+		}
+	}
+	for from := 0; from < len(cmds); {
+		to, size := g.cut(cmds, from)
+		for underway > 0 && (underway == piecesAtOnce || failures > 0 || bytes+size > g.window.bytes()) {
+			end()
+			to, size = g.cut(cmds, from)
+		}
+		err := ctx.Err()
+		if failures >= failuresMost {
+			err = cmp.Or(err, failure)
+		}
+		if err != nil {
+			for i := from; i < len(cmds); i++ {
+				replies[i].Err = err
+			}
+			break
+		}
+		underway++
+		bytes += size
+		some, answers := cmds[from:to:to], replies[from:to:to]
+		began := time.Now()
+		go func() {
+			p := piece{bytes: size, began: began}
+			p.failure = g.piece(ctx, some, answers)
+			p.took = time.Since(began)
+			done <- p
+		}()
+		from = to
+	}
+	for underway > 0 {
+		end()
+	}
+	return replies
+}
+
+// piece carries out one piece. The error is that none of its commands was answered, and
+// the caller is not the reason.
+func (g *Guard) piece(ctx context.Context, cmds []Command, replies []Reply) error {
+	start := time.Now()
+	got, err := g.do(ctx, cmds, true)
+	if err != nil {
+		for i := range replies {
+			replies[i].Err = err
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	var failure error
+	answered := false
+	for i := range got {
+		replies[i] = got[i]
+		if got[i].Err == nil || blame(got[i].Err) == nil {
+			answered = true
+		}
+		if got[i].Err != nil {
+			replies[i].Err = g.explain(ctx, start, got[i].Err)
+			failure = replies[i].Err
+		}
+	}
+	if answered || ctx.Err() != nil {
+		return nil
+	}
+	return failure
+}
