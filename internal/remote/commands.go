@@ -16,7 +16,7 @@ const mgetMax = 512
 // gets counts the leading commands that may go as one MGET.
 func gets(cmds []Command) int {
 	n := 0
-	for n < len(cmds) && n < mgetMax && cmds[n].Op == Get {
+	for n < len(cmds) && n < mgetMax && cmds[n].Op == Get && cmds[n].Most == 0 {
 		n++
 	}
 	return n
@@ -171,6 +171,9 @@ func build(ctx context.Context, c *Command, ref reference, split bool) redis.Cmd
 	case Reseal:
 		return c.compare(ctx, resealScript, ref, c.Frame, c.millis())
 	}
+	if c.Most > 0 {
+		return redis.NewStringCmd(ctx, "getrange", c.Key, 0, c.Most)
+	}
 	return redis.NewStringCmd(ctx, "get", c.Key)
 }
 
@@ -235,7 +238,15 @@ func read(c *Command, cmd redis.Cmder) Reply {
 	err := cmd.Err()
 	switch c.Op {
 	case Get:
-		return readRecord(cmd, err)
+		r := readRecord(cmd, err)
+		switch n := len(r.Record.Raw); {
+		case c.Most == 0:
+		case n > c.Most:
+			r = Reply{Cut: true}
+		case n == 0 && r.Record.State == Found:
+			r = Reply{}
+		}
+		return r
 	case Head:
 		r := readRecord(cmd, err)
 		if r.Record.State == Found && len(r.Record.Raw) == 0 {

@@ -55,7 +55,8 @@ type Guard struct {
 
 	sizes   sizes
 	window  window
-	breaker *breaker // nil: none
+	wide    chan struct{} // has a place for each large operation that may be under way
+	breaker *breaker      // nil: none
 	reads   together
 	others  together // what is no read
 
@@ -71,6 +72,11 @@ func NewGuard(store Store, timeout time.Duration) *Guard {
 	if p, ok := store.(interface{ Prompt() bool }); ok {
 		g.prompt = p.Prompt()
 	}
+	wide := 8
+	if p, ok := store.(interface{ PoolSize() int }); ok && p.PoolSize() > 0 {
+		wide = max(p.PoolSize()/2, 1)
+	}
+	g.wide = make(chan struct{}, wide)
 	g.reads.init(g)
 	g.others.init(g)
 	return g
@@ -107,7 +113,11 @@ func (g *Guard) Do(ctx context.Context, cmds []Command) []Reply {
 	start := time.Now()
 	var replies []Reply
 	var err error
-	if t := g.company(cmds); t != nil {
+	if t := g.company(cmds); t != nil && g.sizes.anyLarge(cmds) {
+		replies, err = g.alone(ctx, cmds)
+	} else if t == &g.reads {
+		replies, err = g.readTogether(ctx, cmds, start)
+	} else if t != nil {
 		replies, err = t.do(ctx, cmds, start)
 	} else if to, _ := g.cut(cmds, 0); to == len(cmds) {
 		replies, err = g.do(ctx, cmds, false)

@@ -119,6 +119,9 @@ func (m *Memory) doLocked(c *Command) Reply {
 	rec := m.recordLocked(c.Key)
 	switch c.Op {
 	case Get:
+		if c.Most > 0 && len(rec.Raw) > c.Most {
+			return Reply{Cut: true}
+		}
 		return Reply{Record: rec}
 	case Set:
 		m.storeLocked(c)

@@ -79,6 +79,19 @@ func (s *Redis) Database() int {
 	return 0
 }
 
+// PoolSize is how many connections the client has to a node, 0 if that is not known.
+func (s *Redis) PoolSize() int {
+	switch {
+	case s.single != nil:
+		return s.single.Options().PoolSize
+	case s.cluster != nil:
+		return s.cluster.Options().PoolSize
+	case s.ring != nil:
+		return s.ring.Options().PoolSize
+	}
+	return 0
+}
+
 // Close stops the renewal of clocks. The client stays open: it is the caller's.
 func (s *Redis) Close() {
 	s.clockMu.Lock()

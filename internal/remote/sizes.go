@@ -97,7 +97,9 @@ func (s *sizes) note(cmds []Command, replies []Reply) {
 		c, size := &cmds[i], 0
 		switch c.Op {
 		case Get:
-			size = len(replies[i].Record.Raw)
+			if size = len(replies[i].Record.Raw); replies[i].Cut {
+				size = cutSize
+			}
 		case Set, Swap:
 			size = len(c.Frame)
 		}
@@ -113,6 +115,9 @@ func (s *sizes) note(cmds []Command, replies []Reply) {
 	}
 	if n == 0 {
 		return
+	}
+	if s.small.Load() < smallEnough {
+		s.small.Add(int64(n))
 	}
 	mean := s.mean.Load()
 	if now := int64(bytes / n); mean == 0 {

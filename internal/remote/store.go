@@ -148,6 +148,10 @@ type Command struct {
 	Seen  Seen          // Swap, Release, Extend, Reseal
 	Tell  Tell          // what the node of the key publishes when the command has taken effect
 
+	// Most: Get only; not 0: of a record of more bytes than this nothing is returned, but
+	// that it is there; see Reply.Cut. It answers Missing for an empty string.
+	Most int
+
 	// Shared: Get only; the bytes are looked at and not kept, so that several callers may
 	// be given the same.
 	Shared bool
@@ -215,6 +219,7 @@ func (c *Command) isOwn(rec Record) bool {
 type Reply struct {
 	OK     bool
 	Record Record
+	Cut    bool // there is a record, of more bytes than were asked for
 	Err    error
 }
 

@@ -18,7 +18,7 @@ import (
 // operation costs falls to the part of it that can't be shared.
 //
 // Reads and what changes keys do so apart from each other: no read waits for somebody's
-// large value on its way to Redis. Nothing is said of the order of operations of callers
+// large value on its way to Redis. What is large goes by itself; see lanes.go. Nothing is said of the order of operations of callers
 // who do not wait for each other, so that none is lost.
 //
 // One round trip at a time is best where a round trip is mostly work. Where it is mostly
@@ -96,22 +96,28 @@ func (g *Guard) company(cmds []Command) *together {
 
 // line is what is under way to one endpoint, and what waits.
 type line struct {
-	mu       sync.Mutex    // guards what follows
-	underway int           // but for those that are not waited for any more
-	lot      int           // which of them are: those that were sent since it changed
-	last     time.Time     // when the last one was sent
-	shortest time.Duration // round trip lately, 0: not known
-	waiting  []*trip       // in the order in which they are to be sent; all but the last are full
+	mu         sync.Mutex    // guards what follows
+	underway   int           // but for those that are not waited for any more
+	lot        int           // which of them are: those that were sent since it changed
+	last       time.Time     // when the last one was sent
+	shortest   time.Duration // round trip lately, 0: not known
+	overtaking bool          // see overtake
+	waiting    []*trip       // in the order in which they are to be sent; all but the last are full
 }
 
 // trip is a round trip that several callers share.
 type trip struct {
-	line   *line
-	ctx    context.Context // that of its first caller, without its end
-	cmds   []Command
-	bytes  int           // of what they store
-	shared int           // the place of the command that all may share, -1: there is none
-	done   chan struct{} // closed after what follows is written
+	line      *line
+	ctx       context.Context // that of its first caller, without its end
+	cmds      []Command
+	bytes     int       // of what they store
+	shared    int       // the place of the command that all may share, -1: there is none
+	sent      time.Time // zero: not yet; guarded by the line's mu, as what follows
+	overtaken bool
+	bounded   bool          // it asks for no large record
+	early     chan struct{} // closed after first is written
+	first     []Reply       // what is answered before the rest, but for what is cut
+	done      chan struct{} // closed after what follows is written
 
 	replies []Reply
 	err     error
@@ -119,8 +125,9 @@ type trip struct {
 
 // seat is where the reply to a command will be.
 type seat struct {
-	trip *trip // nil: it goes alone
-	at   int
+	trip  *trip // nil: it goes alone
+	at    int
+	early bool // the reply is in the trip's first
 }
 
 // lead is a line that a caller sends something on itself.
@@ -219,15 +226,20 @@ func (t *together) line(key string) *line {
 // join says where the replies to commands will be, or that their caller is to send them
 // itself, at once.
 func (t *together) join(l *line, ctx context.Context, cmds []Command, seats []seat, now time.Time) (lot int, alone bool) {
-	lot, alone, late := l.join(ctx, cmds, seats, now)
+	bound, most := 0, tripMost
+	if t == &t.guard.reads {
+		bound, most = t.guard.sizes.bound(), t.guard.sizes.reads()
+	}
+	lot, alone, late := l.join(ctx, cmds, seats, now, bound, most)
 	if late != nil {
 		t.drain(l, late, lot)
 	}
 	return lot, alone
 }
 
-// join also returns the trip that is to be sent at once, nil for none.
-func (l *line) join(ctx context.Context, cmds []Command, seats []seat, now time.Time) (lot int, alone bool, late *trip) {
+// join also returns the trip that is to be sent at once, nil for none. bound is how much
+// is read of a record, 0 for all, and most how many commands go together.
+func (l *line) join(ctx context.Context, cmds []Command, seats []seat, now time.Time, bound, most int) (lot int, alone bool, late *trip) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	held := l.underway >= l.limitLocked()
@@ -241,14 +253,14 @@ func (l *line) join(ctx context.Context, cmds []Command, seats []seat, now time.
 		return l.lot, true, nil
 	}
 	var tr *trip
-	if n := len(l.waiting); n > 0 && l.waiting[n-1].hasRoom(cmds) {
+	if n := len(l.waiting); n > 0 && l.waiting[n-1].hasRoom(cmds, most) {
 		tr = l.waiting[n-1]
 	} else {
-		tr = &trip{line: l, ctx: context.WithoutCancel(ctx), shared: -1, done: make(chan struct{})}
+		tr = &trip{line: l, ctx: context.WithoutCancel(ctx), shared: -1, bounded: true, early: make(chan struct{}), done: make(chan struct{})}
 		l.waiting = append(l.waiting, tr)
 	}
 	for i := range cmds {
-		seats[i] = tr.add(&cmds[i])
+		seats[i] = tr.add(&cmds[i], bound)
 	}
 	if held {
 		return l.lot, false, nil
@@ -282,25 +294,28 @@ func (l *line) hurry(tr *trip) (next *trip, lot int, in time.Duration) {
 	return l.nextLocked(), l.lot, tooLong
 }
 
-func (tr *trip) hasRoom(cmds []Command) bool {
+func (tr *trip) hasRoom(cmds []Command, most int) bool {
 	bytes := tr.bytes
 	for i := range cmds {
 		bytes += len(cmds[i].Frame)
 	}
-	return len(tr.cmds) <= tripMost-len(cmds) && bytes <= tripBytes
+	return len(tr.cmds) <= most-len(cmds) && bytes <= tripBytes
 }
 
-func (tr *trip) add(c *Command) seat {
+func (tr *trip) add(c *Command, bound int) seat {
 	if c.Shared && tr.shared >= 0 && tr.cmds[tr.shared].Key == c.Key {
-		return seat{tr, tr.shared}
+		return seat{trip: tr, at: tr.shared}
 	}
 	tr.cmds = append(tr.cmds, *c)
 	tr.bytes += len(c.Frame)
 	at := len(tr.cmds) - 1
 	if c.Shared {
 		tr.shared = at
+	} else if c.Op == Get && c.Most == 0 {
+		tr.cmds[at].Most = bound
+		tr.bounded = tr.bounded && bound > 0
 	}
-	return seat{tr, at}
+	return seat{trip: tr, at: at}
 }
 
 // limitLocked is how many round trips may be under way.
@@ -312,6 +327,7 @@ func (l *line) nextLocked() *trip {
 		return nil
 	}
 	tr := l.waiting[0]
+	tr.sent = time.Now()
 	l.waiting = append(l.waiting[:0], l.waiting[1:]...)
 	return tr
 }
@@ -386,10 +402,17 @@ func (t *together) wait(ctx context.Context, start time.Time, seats []seat, repl
 		if tr == nil {
 			continue
 		}
+		early := tr.early
 		for waits := true; waits; {
 			waits = false
 			select {
 			case <-tr.done:
+			case <-early:
+				if r := &tr.first[seats[i].at]; r.Err != nil || r.Cut {
+					early, waits = nil, true
+				} else {
+					seats[i].early = true
+				}
 			case <-ctx.Done():
 			case <-timer.C:
 				if left := t.guard.timeout - time.Since(start); left > 0 {
@@ -397,6 +420,9 @@ func (t *together) wait(ctx context.Context, start time.Time, seats []seat, repl
 					timer.Reset(min(left, t.hurry(seats)))
 				}
 			}
+		}
+		if seats[i].early {
+			continue
 		}
 		// Several may be ready; an answer is worth more than a timeout.
 		select {
@@ -413,7 +439,7 @@ func (t *together) wait(ctx context.Context, start time.Time, seats []seat, repl
 
 // collect returns the replies to what is in seats, beside those that are there already.
 func collect(seats []seat, replies []Reply) []Reply {
-	if tr := seats[0].trip; replies == nil && tr.err == nil && len(seats) == 1 && !tr.cmds[seats[0].at].Shared {
+	if tr := seats[0].trip; replies == nil && !seats[0].early && tr.err == nil && len(seats) == 1 && !tr.cmds[seats[0].at].Shared {
 		return tr.replies[seats[0].at:][:1:1] // nobody else has a seat there
 	}
 	if replies == nil {
@@ -422,6 +448,8 @@ func collect(seats []seat, replies []Reply) []Reply {
 	for i, s := range seats {
 		switch {
 		case s.trip == nil:
+		case s.early:
+			replies[i] = s.trip.first[s.at]
 		case s.trip.err != nil:
 			replies[i].Err = s.trip.err
 		default:
@@ -442,6 +470,12 @@ func (t *together) hurry(seats []seat) time.Duration {
 		next, lot, in := s.trip.line.hurry(s.trip)
 		if next != nil {
 			t.drain(s.trip.line, next, lot)
+		}
+		if in == 0 && t == &t.guard.reads && !s.early {
+			var now bool
+			if now, in = s.trip.line.mayOvertake(s.trip); now {
+				t.overtake(s.trip)
+			}
 		}
 		if in > 0 {
 			again = min(again, in)
