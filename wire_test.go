@@ -24,6 +24,8 @@ type wire struct {
 	mu      sync.Mutex
 	request func(op string) error
 	reply   func(op string) error
+	before  func(cmds []remote.Command) // sees the commands of a Do before they take effect
+	after   func(cmds []remote.Command) // sees them after, before the reply
 
 	broken atomic.Bool
 	dialed atomic.Uint32
@@ -39,6 +41,24 @@ func (w *wire) set(request, reply func(op string) error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.request, w.reply = request, reply
+}
+
+// watch sets what sees the commands of every Do: before they take effect, and after. Either
+// may be nil, and may block.
+func (w *wire) watch(before, after func(cmds []remote.Command)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.before, w.after = before, after
+}
+
+// show shows commands to one of the functions of watch.
+func (w *wire) show(f func(*wire) func([]remote.Command), cmds []remote.Command) {
+	w.mu.Lock()
+	hook := f(w)
+	w.mu.Unlock()
+	if hook != nil {
+		hook(cmds)
+	}
 }
 
 // lose has the requests of these operations lost, all if none is named; heal ends it.
@@ -83,7 +103,11 @@ func (w *wire) through(op string, do func()) error {
 }
 
 func (w *wire) Do(ctx context.Context, cmds []remote.Command) (replies []remote.Reply) {
-	if err := w.through(cmds[0].Op.String(), func() { replies = w.Memory.Do(context.WithoutCancel(ctx), cmds) }); err != nil {
+	if err := w.through(cmds[0].Op.String(), func() {
+		w.show(func(w *wire) func([]remote.Command) { return w.before }, cmds)
+		replies = w.Memory.Do(context.WithoutCancel(ctx), cmds)
+		w.show(func(w *wire) func([]remote.Command) { return w.after }, cmds)
+	}); err != nil {
 		replies = make([]remote.Reply, len(cmds))
 		for i := range replies {
 			replies[i].Err = err
@@ -123,8 +147,14 @@ func (w *wire) Lineage(ctx context.Context) (s string, err error) {
 // onWire makes a cache that speaks to the store over a wire of its own.
 func onWire[K comparable, V any](t *testing.T, store *remote.Memory, src Source[K, V], opts ...Option) (*Cache[K, V], *wire) {
 	t.Helper()
+	return onWireWith(t, store, src, append([]Option{WithStrategy(strategy.LRU(100))}, opts...)...)
+}
+
+// onWireWith is onWire without a local tier, unless an option asks for one.
+func onWireWith[K comparable, V any](t *testing.T, store *remote.Memory, src Source[K, V], opts ...Option) (*Cache[K, V], *wire) {
+	t.Helper()
 	w := &wire{Memory: store}
-	opts = append([]Option{WithLogger(slog.New(slog.DiscardHandler)), WithTimeout(time.Hour), WithBreaker(math.MaxInt, time.Hour), WithStrategy(strategy.LRU(100), strategy.Jitter(0))}, opts...)
+	opts = append([]Option{WithLogger(slog.New(slog.DiscardHandler)), WithTimeout(time.Hour), WithBreaker(math.MaxInt, time.Hour), WithStrategy(strategy.Jitter(0))}, opts...)
 	c, err := build("test", src, opts, func(*config) remote.Store { return w })
 	if err != nil {
 		t.Fatal(err)

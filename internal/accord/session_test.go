@@ -1,0 +1,110 @@
+package accord
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/delqhi/cache/internal/fence"
+	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/untold"
+)
+
+// onStore makes an accord on a store of its own. It runs nothing in the background until it
+// is asked for something.
+func onStore(t *testing.T) (*Accord, *remote.Memory) {
+	t.Helper()
+	store := remote.NewMemory()
+	guard := remote.NewGuard(store, time.Second)
+	t.Cleanup(guard.Close)
+	a := New(Config{
+		Guard: guard, Names: remote.Names{Data: "n:", Channel: ":{c:n}:news", Epoch: ":{c:n}:epoch", Tags: ":{c:n}:tags"},
+		Fences: fence.NewTable(), Events: quiet{}, Transport: Broadcast, Local: flushHook(func() {}),
+	})
+	t.Cleanup(a.Close)
+	return a, store
+}
+
+// A session that has ended makes nothing valid any more.
+//
+//  1. a heartbeat is on its way
+//  2. the session ends
+//  3. the heartbeat arrives late
+func TestALateHeartbeatOfAnEndedSessionCountsForNothing(t *testing.T) {
+	a, _ := onStore(t)
+	s := &session{a: a, armed: make(chan struct{})}
+	s.known.Store(true)
+	s.Alive(time.Now())
+	if !a.Trusted(now()) {
+		t.Fatal("the local tier is not valid after a heartbeat")
+	}
+	s.end()
+	if a.Trusted(now()) {
+		t.Error("the local tier is valid after the session's end")
+	}
+	s.Alive(time.Now())
+	if a.Trusted(now()) {
+		t.Error("the local tier is valid again by a late heartbeat")
+	}
+}
+
+// The end of a session may be that of a server whose successor lacks what was acknowledged.
+func TestTheEndOfASessionRaisesASuspicion(t *testing.T) {
+	a, _ := onStore(t)
+	s := &session{a: a, armed: make(chan struct{})}
+	if _, open := a.suspicion.open(); open {
+		t.Fatal("there is a suspicion before")
+	}
+	s.end()
+	if _, open := a.suspicion.open(); !open {
+		t.Error("there is none after the session's end")
+	}
+}
+
+// A session begins with telling Redis again what this process has written lately: a
+// replica that has taken over may lack it, and other processes must not wait for this one's
+// next operation.
+//
+//  1. a write is acknowledged
+//  2. Redis fails over to a server that has the old value
+//  3. a session begins: the old value goes
+func TestASessionBeginsWithRecentWrites(t *testing.T) {
+	a, store := onStore(t)
+	ctx := context.Background()
+	if _, _, err := a.Stamp(ctx); err != nil { // the server is known
+		t.Fatal(err)
+	}
+	at, err := store.Now(ctx, "n:k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Noted(untold.Item{Key: "n:k", At: at, Token: "the new one"}, now())
+	store.Do(ctx, []remote.Command{{Op: remote.Set, Key: "n:k", Frame: []byte("the old one")}})
+	store.Succeed()
+	s := &session{a: a, armed: make(chan struct{})}
+	s.Armed()
+	s.prepare(ctx)
+	if !a.queue.Has("n:k") {
+		if r := store.Do(ctx, []remote.Command{{Op: remote.Get, Key: "n:k"}})[0]; r.Record.State != remote.Missing {
+			t.Error("the old value is there, and nothing is pending")
+		}
+	}
+}
+
+// An invalidation by tag is one of the recent changes that are told again.
+func TestOwnInvalidationsByTagAreRecent(t *testing.T) {
+	a, _ := onStore(t)
+	ctx := context.Background()
+	l := a.BeginLook()
+	m, err := a.cfg.Guard.Mark(ctx, a.cfg.Names, a.Ages.Known(), remote.NewMark{Tags: []string{"t"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.OwnMarks(ctx, []string{"t"}, m, l); err != nil {
+		t.Fatal(err)
+	}
+	if tags := a.recent.Since(now(), nothing).Tags; !slices.Contains(tags, aTag+"t") {
+		t.Errorf("recent tags: %q", tags)
+	}
+}

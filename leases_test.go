@@ -1,0 +1,123 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/strategy"
+)
+
+// A lease that is granted after the callers have left is released, and not left behind
+// for its whole life.
+//
+//  1. a: asks for a lease; its only caller leaves
+//  2. Redis grants the lease
+//  3. b: reads, and must not wait for the end of a lease of which a knows nothing
+func TestALeaseGrantedAfterItsCallersHaveLeftIsReleased(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		store := remote.NewMemory()
+		load := func(ctx context.Context, _ string) (string, error) { return "v", ctx.Err() }
+		a, net := onWire(t, store, Source[string, string]{Load: load})
+		b := onMemory(t, store, Source[string, string]{Load: load})
+		_, _ = a.Peek(ctx, "other")
+		_, _ = b.Peek(ctx, "other")
+		key := a.RedisKey("k")
+		hook, granted, goOn := onlyOnce(func(cmd remote.Command) bool { return cmd.Op == remote.Add && cmd.Key == key })
+		net.watch(nil, hook)
+		leaving, leave := context.WithCancel(ctx)
+		left := make(chan struct{})
+		go func() { defer close(left); _, _ = a.Get(leaving, "k") }()
+		<-granted
+		leave()
+		<-left
+		synctest.Wait()
+		close(goOn)
+		synctest.Wait()
+		start := time.Now()
+		if v, err := b.Get(ctx, "k"); v != "v" || err != nil {
+			t.Fatal(v, err)
+		}
+		if d := time.Since(start); d >= leaseLife/2 {
+			t.Errorf("the next reader waited %v", d)
+		}
+	})
+}
+
+// A refresh that takes longer than its lock lives is not begun by another process as well:
+// the lock is extended.
+func TestALongRefreshHappensOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		store := remote.NewMemory()
+		var loads atomic.Int32
+		src := Source[string, string]{Load: func(context.Context, string) (string, error) {
+			if loads.Add(1) > 1 {
+				time.Sleep(5 * leaseLife)
+			}
+			return "v", nil
+		}}
+		policy := WithStrategy(strategy.TTL(time.Minute), strategy.Jitter(0), strategy.StaleWhileRevalidate(time.Hour))
+		a, b := onMemory(t, store, src, policy), onMemory(t, store, src, policy)
+		read := func(c *Cache[string, string]) {
+			t.Helper()
+			if v, err := c.Get(ctx, "k"); v != "v" || err != nil {
+				t.Fatal(v, err)
+			}
+		}
+		read(a)
+		time.Sleep(2 * time.Minute)
+		read(a) // stale, and begins a refresh
+		time.Sleep(3 * leaseLife)
+		read(b)
+		time.Sleep(10 * leaseLife)
+		if n := loads.Load(); n != 2 {
+			t.Errorf("%d loads, want the first one and one refresh", n)
+		}
+	})
+}
+
+// A waiter registers before it looks, so that no fill comes in between.
+//
+//  1. b: loads
+//  2. a: looks, and sees b's lease
+//  3. b: fills, and a hears of it
+//  4. a: begins to wait
+func TestAFillBetweenTheLookAndTheWaitWakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		store := remote.NewMemory()
+		a, net := onWire(t, store, Source[string, string]{Load: func(context.Context, string) (string, error) { return "", errors.New("not this way") }})
+		g := newGate()
+		b := onMemory(t, store, Source[string, string]{})
+		_, _ = a.Peek(ctx, "other")
+		_, _ = b.Peek(ctx, "other")
+		time.Sleep(5 * time.Second)
+		loading := get(b, "k", g.load)
+		<-g.began
+		key := a.RedisKey("k")
+		hook, looked, goOn := onlyOnce(func(cmd remote.Command) bool { return cmd.Op == remote.Add && cmd.Key == key })
+		net.watch(nil, hook)
+		got := make(chan time.Time, 1)
+		go func() {
+			if v, err := a.Get(ctx, "k"); v != "v" || err != nil {
+				t.Errorf("%q, %v", v, err)
+			}
+			got <- time.Now()
+		}()
+		<-looked
+		g.end <- "v"
+		<-loading
+		synctest.Wait()
+		start := time.Now()
+		close(goOn)
+		if d := (<-got).Sub(start); d >= lookAgain {
+			t.Errorf("it waited %v for what was there", d)
+		}
+	})
+}
