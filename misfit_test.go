@@ -104,7 +104,7 @@ func TestWhatDoesNotPassIsLoggedOnce(t *testing.T) {
 			t.Parallel()
 			log := new(lines)
 			src := cache.Source[string, string]{Load: func(context.Context, string) (string, error) { return "v", nil }}
-			c, err := cache.NewFrom(frontOf(t, tt.answer), "n", src, log.option(), cache.WithStrategy(strategy.LRU(100)))
+			c, err := cache.NewFrom(frontOf(t, tt.answer), "n", src, log.option(), cache.WithTimeout(2*time.Second), cache.WithStrategy(strategy.LRU(100)))
 			if err != nil {
 				t.Fatal(err)
 			}
