@@ -2,6 +2,8 @@ package cache
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,18 +29,18 @@ type behindHand[K comparable, V any] struct {
 
 	ctx  context.Context
 	stop context.CancelFunc
-	wg   sync.WaitGroup
+	wg   sync.WaitGroup // added to under mu, and not any more once closed: Close waits for it
 
-	mu      sync.Mutex // guards what follows
-	running map[string]struct{}
-	quiet   map[string]int64 // local time until which a key is left alone
-	touched map[string]int64 // local time until which a key's life need not be prolonged
-	small   int              // things of run that are under way
+	mu      sync.Mutex               // guards what follows
+	running map[string]chan struct{} // closed when the refresh has ended
+	quiet   map[string]int64         // local time until which a key is left alone
+	touched map[string]int64         // local time until which a key's life need not be prolonged
+	small   int                      // things of run that are under way
 	closed  bool
 }
 
 func newBehindHand[K comparable, V any](c *Cache[K, V]) *behindHand[K, V] {
-	b := &behindHand[K, V]{c: c, running: map[string]struct{}{}, quiet: map[string]int64{}, touched: map[string]int64{}}
+	b := &behindHand[K, V]{c: c, running: map[string]chan struct{}{}, quiet: map[string]int64{}, touched: map[string]int64{}}
 	b.ctx, b.stop = context.WithCancel(context.Background())
 	return b
 }
@@ -50,7 +52,7 @@ func (b *behindHand[K, V]) refresh(caller context.Context, key K, rk string, age
 	if b.c.job == nil || !b.begin(rk) {
 		return
 	}
-	b.wg.Go(func() {
+	go func() {
 		defer b.end(rk)
 		c := b.c
 		items := []item[K, V]{{key: key}}
@@ -61,9 +63,15 @@ func (b *behindHand[K, V]) refresh(caller context.Context, key K, rk string, age
 		if items[0].err != nil {
 			b.leaveAlone(rk, max(c.policy.RetryAfter, quietFor))
 		}
-	})
+	}()
 }
 
+// begin reports whether a refresh may begin, and counts it as under way: in one step with
+// the look whether the cache is closed, because of
+//
+//  1. a read asks, and may begin
+//  2. Close waits for what is under way, and finds nothing
+//  3. the refresh begins
 func (b *behindHand[K, V]) begin(rk string) bool {
 	now := local.Now()
 	b.mu.Lock()
@@ -77,14 +85,32 @@ func (b *behindHand[K, V]) begin(rk string) bool {
 		}
 		delete(b.quiet, rk)
 	}
-	b.running[rk] = struct{}{}
+	b.running[rk] = make(chan struct{})
+	b.wg.Add(1)
 	return true
 }
 
 func (b *behindHand[K, V]) end(rk string) {
 	b.mu.Lock()
+	defer b.wg.Done()
 	defer b.mu.Unlock()
+	close(b.running[rk])
 	delete(b.running, rk)
+}
+
+// sync waits until the refreshes that are under way have ended.
+func (b *behindHand[K, V]) sync(ctx context.Context) error {
+	b.mu.Lock()
+	running := slices.Collect(maps.Values(b.running))
+	b.mu.Unlock()
+	for _, ended := range running {
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
 }
 
 // maxQuiet bounds how many keys are left alone; any one of them goes if there are
@@ -139,11 +165,16 @@ func (b *behindHand[K, V]) run(f func()) {
 	})
 }
 
+// seal lets nothing begin any more.
+func (b *behindHand[K, V]) seal() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+}
+
 // close waits for what is under way, which flights.Close has ended.
 func (b *behindHand[K, V]) close() {
-	b.mu.Lock()
-	b.closed = true
-	b.mu.Unlock()
+	b.seal()
 	b.stop()
 	b.wg.Wait()
 }

@@ -310,6 +310,7 @@ func (c *Cache[K, V]) Delete(ctx context.Context, keys ...K) error {
 func (c *Cache[K, V]) Close() error {
 	c.closed.Store(true)
 	c.closeOnce.Do(func() {
+		c.behind.seal()
 		c.flights.Close(ErrClosed)
 		c.behind.close()
 		if c.queue != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/delqhi/cache/internal/keys"
 	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/untold"
+	"github.com/delqhi/cache/metrics"
 )
 
 // Invalidate makes keys invalid by the invalidator's policy (see [WithInvalidator]),
@@ -256,28 +257,33 @@ func (c *Cache[K, V]) Refresh(ctx context.Context, keys ...K) error {
 }
 
 // Sync waits until what this process could not tell Redis at the time, writes and
-// invalidations that returned [ErrUnavailable], has been told, and under
+// invalidations that returned [ErrUnavailable], has been told, until the refreshes that
+// were begun behind readers' backs before the call have ended, and under
 // strategy.WriteBehind until what it queued before the call has reached the source or
 // become dead letters. The error is [ErrClosed], or that of ctx; if an attempt to tell
 // Redis has failed, it matches [ErrUnavailable] as well, and says why.
 func (c *Cache[K, V]) Sync(ctx context.Context) error {
-	if err := c.usable(ctx); err != nil || c.accord == nil {
-		return c.explain("sync", err)
+	err := c.usable(ctx)
+	if err == nil {
+		err = c.behind.sync(ctx) // first: a refresh may have something to tell
 	}
-	why, err := c.accord.Sync(ctx)
+	if err == nil && c.isClosed() {
+		err = ErrClosed // which has ended what was waited for
+	}
+	var why error
+	if err == nil && c.accord != nil {
+		why, err = c.accord.Sync(ctx)
+	}
 	if err == nil && c.queue != nil {
 		err = c.queue.Sync(ctx)
 	}
-	if err != nil {
-		switch {
-		case c.isClosed():
-			err = ErrClosed
-		case why != nil:
-			err = fmt.Errorf("%w: %w", err, c.unavailable(why))
-		}
-		return c.explain("sync", err)
+	switch {
+	case err != nil && c.isClosed():
+		err = ErrClosed
+	case err != nil && why != nil:
+		return &opError{cache: c.name, op: "sync", tier: metrics.Remote, err: fmt.Errorf("%w: %w", err, c.unavailable(why))}
 	}
-	return nil
+	return c.explain("sync", err)
 }
 
 // usable is what holds for every operation without keys.
