@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/delqhi/cache/internal/local"
+	"github.com/delqhi/cache/internal/remote"
 )
 
 const (
@@ -37,6 +38,9 @@ type behindHand[K comparable, V any] struct {
 	touched map[string]int64         // local time until which a key's life need not be prolonged
 	small   int                      // things of run that are under way
 	closed  bool
+
+	prolonged  []remote.Command // lives to be prolonged
+	prolonging bool             // by a goroutine that is under way
 }
 
 func newBehindHand[K comparable, V any](c *Cache[K, V]) *behindHand[K, V] {
@@ -45,13 +49,20 @@ func newBehindHand[K comparable, V any](c *Cache[K, V]) *behindHand[K, V] {
 	return b
 }
 
-// refresh loads a key anew whose record has this age, if nobody does already. It does
-// not block. caller is the reader's context: the loader gets none of its values, which
-// may be of no use once the reader is gone, and only a recorder sees it.
+// refresh is load with the loader of the cache's source.
 func (b *behindHand[K, V]) refresh(caller context.Context, key K, rk string, age time.Duration) {
-	if b.c.job == nil || !b.begin(rk) {
+	b.load(caller, key, rk, age, b.c.job, &noOptions)
+}
+
+// load loads a key anew whose record has this age, if nobody does already, in the way and
+// with the options of the read that found it due: what it stores is what that read would
+// have stored. It does not block. caller is the reader's context: the loader gets none of
+// its values, which may be of no use once the reader is gone, and only a recorder sees it.
+func (b *behindHand[K, V]) load(caller context.Context, key K, rk string, age time.Duration, j *job[K, V], o *callOptions) {
+	if j == nil || !b.begin(rk) {
 		return
 	}
+	opts := &callOptions{refresh: true, uncounted: true, behind: true, behindAge: age, ttl: o.ttl, hasTTL: o.hasTTL, tags: o.tags}
 	go func() {
 		defer b.end(rk)
 		c := b.c
@@ -59,7 +70,7 @@ func (b *behindHand[K, V]) refresh(caller context.Context, key K, rk string, age
 		ctx, ended := c.stats.startRefresh(b.ctx, caller, c.name)
 		defer func() { ended(items[0].err) }()
 		c.prepare(ctx, items, new([]byte))
-		c.readSource(ctx, items, c.job, &callOptions{refresh: true, uncounted: true, behind: true, behindAge: age})
+		c.readSource(ctx, items, j, opts)
 		if items[0].err != nil {
 			b.leaveAlone(rk, max(c.policy.RetryAfter, quietFor))
 		}
@@ -137,14 +148,18 @@ func (b *behindHand[K, V]) once(rk string, d time.Duration) bool {
 	if until, ok := b.touched[rk]; ok && now < until {
 		return false
 	}
-	if len(b.touched) >= maxQuiet {
+	b.touchedLocked(rk, later(now, d))
+	return true
+}
+
+func (b *behindHand[K, V]) touchedLocked(rk string, until int64) {
+	if len(b.touched) >= maxProlonged {
 		for k := range b.touched {
 			delete(b.touched, k)
 			break
 		}
 	}
-	b.touched[rk] = later(now, d)
-	return true
+	b.touched[rk] = until
 }
 
 // run runs f behind the caller's back, unless there is too much to do already.

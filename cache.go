@@ -113,7 +113,10 @@ type Cache[K comparable, V any] struct {
 // A local hit does not look at ctx and allocates nothing.
 func (c *Cache[K, V]) Get(ctx context.Context, key K, opts ...ReadOption) (V, error) {
 	if len(opts) == 0 {
-		if v, ok := c.hit(key); ok {
+		if v, due, ok := c.hit(key); ok {
+			if due != notDue && c.job != nil {
+				c.refreshHit(ctx, key, due, c.job)
+			}
 			return v, nil
 		}
 	}
@@ -148,10 +151,14 @@ func (c *Cache[K, V]) Peek(ctx context.Context, key K, opts ...ReadOption) (V, e
 // GetOrLoad is Get with the way to load given by the call: load runs if no tier
 // has the value, once for all who ask for the key at the time, in this process
 // and in others. If several callers give different functions, the first one's
-// runs, with its options. A nil load is an error.
+// runs, with its options; where a strategy refreshes the entry behind the reader's back,
+// with those of the read that found it due. A nil load is an error.
 func (c *Cache[K, V]) GetOrLoad(ctx context.Context, key K, load LoadFunc[K, V], opts ...LoadOption) (V, error) {
 	if len(opts) == 0 {
-		if v, ok := c.hit(key); ok {
+		if v, due, ok := c.hit(key); ok {
+			if due != notDue && load != nil {
+				c.refreshHitBy(ctx, key, due, load)
+			}
 			return v, nil
 		}
 	}
@@ -169,6 +176,10 @@ func (c *Cache[K, V]) getOrLoad(ctx context.Context, key K, load LoadFunc[K, V],
 		return zero, err
 	}
 	return c.readOne(ctx, "get", key, c.newestFirst(&job[K, V]{one: load}), &o)
+}
+
+func (c *Cache[K, V]) refreshHitBy(ctx context.Context, key K, age time.Duration, load LoadFunc[K, V]) {
+	c.refreshHit(ctx, key, age, c.newestFirst(&job[K, V]{one: load}))
 }
 
 // GetMany is Get for several keys: one look into the local tier, one round trip

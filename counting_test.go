@@ -62,7 +62,7 @@ func BenchmarkRecording(b *testing.B) {
 		})
 	}
 	run("counted", func() {
-		if _, ok := c.hit("key"); !ok {
+		if _, _, ok := c.hit("key"); !ok {
 			b.Fatal("no hit")
 		}
 	})

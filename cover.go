@@ -65,8 +65,8 @@ func (it *item[K, V]) remoteCover(f *found[V], o *callOptions) {
 }
 
 // serveStale answers with the stale value where it may be the answer at once, and has
-// it loaded anew behind the caller's back.
-func (c *Cache[K, V]) serveStale(ctx context.Context, it *item[K, V], o *callOptions) bool {
+// it loaded anew behind the caller's back, with the caller's loader.
+func (c *Cache[K, V]) serveStale(ctx context.Context, it *item[K, V], j *job[K, V], o *callOptions) bool {
 	if !it.cover.ok {
 		return false
 	}
@@ -81,19 +81,25 @@ func (c *Cache[K, V]) serveStale(ctx context.Context, it *item[K, V], o *callOpt
 	}
 	c.countHit(tier, it.ans.info, o)
 	if behind && !o.allowStale {
-		c.behind.refresh(ctx, it.key, it.rk, it.ans.info.Age)
+		c.behind.load(ctx, it.key, it.rk, it.ans.info.Age, j, o)
 	}
 	return true
 }
 
-// due reports whether a local entry is to be loaded anew ahead of its end, and its
-// age.
-func (c *Cache[K, V]) due(e *local.Entry[V], at int64) (age time.Duration, due bool) {
+// notDue is the age of an entry that is not to be loaded anew.
+const notDue = time.Duration(-1)
+
+// due returns the age of a local entry that is to be loaded anew ahead of its end, else
+// notDue.
+func (c *Cache[K, V]) due(e *local.Entry[V], at int64) time.Duration {
 	if e.Meta == nil || e.Meta.Fresh == 0 {
-		return 0, false
+		return notDue
 	}
-	age = time.Duration(at - e.Stored)
-	return age, c.policy.ShouldRefresh(age, e.Meta.Fresh, e.Meta.Cost, c.draw())
+	age := max(time.Duration(at-e.Stored), 0)
+	if !c.policy.ShouldRefresh(age, e.Meta.Fresh, e.Meta.Cost, c.draw()) {
+		return notDue
+	}
+	return age
 }
 
 // draw returns a random number where a strategy wants one.
@@ -106,5 +112,5 @@ func (c *Cache[K, V]) draw() float64 {
 
 // refreshesAhead reports whether entries are loaded anew ahead of their ends.
 func (c *Cache[K, V]) refreshesAhead() bool {
-	return c.job != nil && (c.policy.RefreshAhead > 0 || c.policy.EarlyExpiration > 0)
+	return c.policy.RefreshAhead > 0 || c.policy.EarlyExpiration > 0
 }

@@ -38,10 +38,11 @@ type item[K comparable, V any] struct {
 	ans   answer[V]
 	err   error
 
-	remoteErr error    // why the remote tier could not be asked
-	untold    error    // what it has is older than what this process has done, and it does not know yet
-	cover     cover[V] // a stale value at hand
-	own       bool     // ans.val belongs to this caller alone
+	due       time.Duration // the age of the local entry that has answered and is to be loaded anew; else notDue
+	remoteErr error         // why the remote tier could not be asked
+	untold    error         // what it has is older than what this process has done, and it does not know yet
+	cover     cover[V]      // a stale value at hand
+	own       bool          // ans.val belongs to this caller alone
 }
 
 func (it *item[K, V]) answered(ans answer[V]) {
@@ -54,26 +55,35 @@ func (it *item[K, V]) failed(err error) {
 
 // hit is the whole of a read that the local tier answers: no lock that excludes,
 // no allocation. It is kept apart from everything that hands the value's address
-// on, which would move the value to the heap here as well.
-func (c *Cache[K, V]) hit(key K) (v V, ok bool) {
+// on, which would move the value to the heap here as well. If the entry is to be loaded
+// anew ahead of its end, due is its age; else it is notDue.
+func (c *Cache[K, V]) hit(key K) (v V, due time.Duration, ok bool) {
 	if c.local == nil {
-		return v, false
+		return v, notDue, false
 	}
 	start := local.Now()
 	if c.accord != nil && (!c.accord.Trusted(start) || c.accord.AnyDistrusted()) {
-		return v, false // the long way finds out what may be used
+		return v, notDue, false // the long way finds out what may be used
 	}
 	e, ok := c.local.Get(key, start)
-	if !ok || e.Meta != nil && (e.Meta.Absent || e.Meta.Fresh != 0 || !c.lives(e.Meta, start)) || c.slidesLocally {
-		return v, false
+	if !ok || e.Meta != nil && (e.Meta.Absent || !c.lives(e.Meta, start)) || c.slidesLocally && c.slid(e, start) {
+		return v, notDue, false
 	}
 	if v = e.Value; c.clone != nil {
 		if v, ok = c.clone(v); !ok {
-			return v, false
+			return v, notDue, false
 		}
 	}
+	due = c.due(e, start)
 	c.stats.localHit(start)
-	return v, true
+	return v, due, true
+}
+
+// refreshHit has a key loaded anew whose local entry has answered and is due.
+func (c *Cache[K, V]) refreshHit(ctx context.Context, key K, age time.Duration, j *job[K, V]) {
+	if rk, err := c.redisKey(key); err == nil {
+		c.behind.load(ctx, key, rk, age, j, &noOptions)
+	}
 }
 
 // readOne reads one key; j is nil where nothing may be loaded.
@@ -126,6 +136,7 @@ func (c *Cache[K, V]) read(ctx context.Context, s *scratch[K, V], j *job[K, V], 
 	c.prepare(ctx, items, &s.encoded)
 	if c.local != nil && !o.skipLocal {
 		c.readLocal(ctx, items, o)
+		c.refreshDue(ctx, items, j, o)
 	}
 	if c.expectsMiss(items, j, o) && c.loadUnseen(ctx, items, j, o) {
 		return
@@ -133,7 +144,7 @@ func (c *Cache[K, V]) read(ctx context.Context, s *scratch[K, V], j *job[K, V], 
 	if c.remote != nil {
 		c.readRemote(ctx, s, j, o)
 	} else {
-		c.missLocal(ctx, items, o)
+		c.missLocal(ctx, items, j, o)
 	}
 	c.heldBack(items, j, o)
 	if j != nil {
@@ -175,7 +186,7 @@ func (c *Cache[K, V]) prepare(ctx context.Context, items []item[K, V], space *[]
 			it.failed(kerr)
 			continue
 		}
-		it.rk, it.at = string(buf), at
+		it.rk, it.at, it.due = string(buf), at, notDue
 		it.fence = c.fences.Token(c.encoded(it.rk))
 	}
 	*space = buf
@@ -274,19 +285,19 @@ func (c *Cache[K, V]) readRemote(ctx context.Context, s *scratch[K, V], j *job[K
 			if !o.peek {
 				c.touch(it.rk, f, replies[i].Record)
 			}
-			if g := f.aging(); !o.peek && f.timed && f.ans.absent == nil && c.policy.ShouldRefresh(g.age, g.fresh, g.cost, c.draw()) {
-				c.behind.refresh(ctx, it.key, it.rk, g.age)
+			if g := f.aging(); !o.peek && j != nil && f.timed && f.ans.absent == nil && c.policy.ShouldRefresh(g.age, g.fresh, g.cost, c.draw()) {
+				c.behind.load(ctx, it.key, it.rk, g.age, j, o)
 			}
 		case f.outcome == unasked && f.err == ctx.Err():
 			it.failed(f.err)
 		default:
-			c.notInRemote(ctx, it, f, o)
+			c.notInRemote(ctx, it, f, j, o)
 		}
 	}
 }
 
 // notInRemote deals with a key that Redis has no fresh answer for.
-func (c *Cache[K, V]) notInRemote(ctx context.Context, it *item[K, V], f *found[V], o *callOptions) {
+func (c *Cache[K, V]) notInRemote(ctx context.Context, it *item[K, V], f *found[V], j *job[K, V], o *callOptions) {
 	switch f.outcome {
 	case stale:
 		it.remoteCover(f, o)
@@ -302,7 +313,7 @@ func (c *Cache[K, V]) notInRemote(ctx context.Context, it *item[K, V], f *found[
 			it.untold = c.unavailable(accord.ErrPending)
 		}
 	}
-	if !c.serveStale(ctx, it, o) {
+	if !c.serveStale(ctx, it, j, o) {
 		c.countMiss(f.outcome, o)
 	}
 }

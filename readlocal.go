@@ -28,8 +28,18 @@ func (c *Cache[K, V]) readLocal(ctx context.Context, items []item[K, V], o *call
 			continue
 		}
 		c.touchLocal(it.key, it.rk, e, it.at)
-		if age, due := c.due(e, it.at); due {
-			c.behind.refresh(ctx, it.key, it.rk, age)
+		it.due = c.due(e, it.at)
+	}
+}
+
+// refreshDue has those loaded anew whose local entries have answered and are due.
+func (c *Cache[K, V]) refreshDue(ctx context.Context, items []item[K, V], j *job[K, V], o *callOptions) {
+	if !c.refreshesAhead() || j == nil {
+		return
+	}
+	for i := range items {
+		if it := &items[i]; it.done && it.err == nil && it.due != notDue {
+			c.behind.load(ctx, it.key, it.rk, it.due, j, o)
 		}
 	}
 }
@@ -63,7 +73,7 @@ func (c *Cache[K, V]) distrusted(rk string, tags []string) bool {
 }
 
 // missLocal counts what the local tier did not have where there is no other.
-func (c *Cache[K, V]) missLocal(ctx context.Context, items []item[K, V], o *callOptions) {
+func (c *Cache[K, V]) missLocal(ctx context.Context, items []item[K, V], j *job[K, V], o *callOptions) {
 	for i := range items {
 		it := &items[i]
 		if it.done {
@@ -73,7 +83,7 @@ func (c *Cache[K, V]) missLocal(ctx context.Context, items []item[K, V], o *call
 		if !o.skipLocal {
 			_, is = c.lookLocal(it.key, it.at)
 		}
-		if c.localCover(it, o); !c.serveStale(ctx, it, o) {
+		if c.localCover(it, o); !c.serveStale(ctx, it, j, o) {
 			c.countMiss(is, o)
 		}
 	}

@@ -29,21 +29,74 @@ func (c *Cache[K, V]) touch(rk string, f *found[V], rec remote.Record) {
 	if idle == 0 || !f.timed {
 		return
 	}
-	life := min(idle, f.keep)
-	if life < time.Millisecond || !c.behind.once(rk, idle/touches) {
+	if life := min(idle, f.keep); life >= time.Millisecond {
+		c.behind.prolong(rk, rec, life.Truncate(time.Millisecond), idle/touches)
+	}
+}
+
+const (
+	// prolongedAtOnce bounds the lives that are prolonged in one round trip.
+	prolongedAtOnce = 256
+	// maxProlonged bounds those that wait for it. What does not fit is left to the next
+	// reader.
+	maxProlonged = 100_000
+)
+
+// prolong has the life of a record prolonged behind its reader's back, unless that was
+// done less than every ago. All that is read at a time goes in common.
+func (b *behindHand[K, V]) prolong(rk string, rec remote.Record, life, every time.Duration) {
+	now := local.Now()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if until, ok := b.touched[rk]; b.closed || ok && now < until || len(b.prolonged) >= maxProlonged {
 		return
 	}
-	seen := rec.Seen()
-	c.behind.run(func() {
-		// An entry that can't be prolonged ends earlier: a miss, no more.
-		c.carryOut(c.behind.ctx, []remote.Command{{Op: remote.Extend, Key: rk, Seen: seen, TTL: life.Truncate(time.Millisecond)}})
-	})
+	b.touchedLocked(rk, later(now, every))
+	b.prolonged = append(b.prolonged, remote.Command{Op: remote.Extend, Key: rk, Seen: rec.Seen(), TTL: life})
+	if !b.prolonging {
+		b.prolonging = true
+		b.wg.Go(b.prolongAll)
+	}
+}
+
+func (b *behindHand[K, V]) prolongAll() {
+	for {
+		b.mu.Lock()
+		n := min(len(b.prolonged), prolongedAtOnce)
+		if n == 0 || b.closed {
+			b.prolonged, b.prolonging = nil, false
+			b.mu.Unlock()
+			return
+		}
+		cmds := b.prolonged[:n:n]
+		b.prolonged = b.prolonged[n:]
+		b.mu.Unlock()
+		for i, reply := range b.c.carryOut(b.ctx, cmds) {
+			if reply.Err != nil {
+				// The next reader tries again. If there is none in time, the entry ends
+				// earlier: a miss, no more.
+				b.untouched(cmds[i].Key)
+			}
+		}
+	}
+}
+
+func (b *behindHand[K, V]) untouched(rk string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.touched, rk)
+}
+
+// slid reports whether a local entry is to be prolonged where there is no Redis.
+func (c *Cache[K, V]) slid(e *local.Entry[V], at int64) bool {
+	idle := c.policy.Sliding
+	return e.Deadline-at <= int64(idle-idle/touches) && e.Deadline < e.Expires
 }
 
 // touchLocal does the same where there is no Redis.
 func (c *Cache[K, V]) touchLocal(key K, rk string, e *local.Entry[V], at int64) {
 	idle := c.policy.Sliding
-	if idle == 0 || c.remote != nil || e.Meta != nil && e.Meta.Absent || e.Deadline-at > int64(idle-idle/touches) {
+	if !c.slidesLocally || e.Meta != nil && e.Meta.Absent || !c.slid(e, at) {
 		return
 	}
 	enc := c.encoded(rk)
