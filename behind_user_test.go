@@ -9,6 +9,7 @@ import (
 	"net"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -227,14 +228,21 @@ type pair struct{ Tenant, ID string }
 // What a queued key is read back as is the key that was written, or it is not queued.
 func TestAKeyThatDoesNotComeBackIsNotQueued(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		stored := map[any]int{}
-		pairs, err := build("pairs", Source[pair, int]{Store: func(_ context.Context, k pair, v int) error { stored[k] = v; return nil }},
+		var mu sync.Mutex
+		stored := map[any]int{} // guarded by mu
+		note := func(k any, v int) error {
+			mu.Lock()
+			defer mu.Unlock()
+			stored[k] = v
+			return nil
+		}
+		pairs, err := build("pairs", Source[pair, int]{Store: func(_ context.Context, k pair, v int) error { return note(k, v) }},
 			[]Option{quietLog, WithStrategy(strategy.WriteBehind())}, func(*config) remote.Store { return remote.NewMemory() })
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer pairs.Close()
-		odd, err := build("odd", Source[oddKey, int]{Store: func(_ context.Context, k oddKey, v int) error { stored[k] = v; return nil }},
+		odd, err := build("odd", Source[oddKey, int]{Store: func(_ context.Context, k oddKey, v int) error { return note(k, v) }},
 			[]Option{quietLog, WithStrategy(strategy.WriteBehind())}, func(*config) remote.Store { return remote.NewMemory() })
 		if err != nil {
 			t.Fatal(err)
@@ -263,6 +271,8 @@ func TestAKeyThatDoesNotComeBackIsNotQueued(t *testing.T) {
 		if err := errors.Join(pairs.Sync(ctx), odd.Sync(ctx)); err != nil {
 			t.Error(err)
 		}
+		mu.Lock()
+		defer mu.Unlock()
 		for i, k := range good {
 			if v, ok := stored[k]; !ok || v != i {
 				t.Errorf("%q did not reach the source", k)
