@@ -15,8 +15,9 @@ import (
 
 const (
 	// maxUntold is how many keys and tags are remembered that Redis could not be told
-	// of. Beyond it everything is invalidated when Redis is back.
-	maxUntold = 10_000
+	// of, or are to be told again: more than can be recent. Beyond it everything is
+	// invalidated when Redis is back.
+	maxUntold = 1 << 19
 
 	// toldAtOnce is how many keys are told in one round trip.
 	toldAtOnce = 256
@@ -120,7 +121,7 @@ func (a *Accord) tellRecentAgain(safe int64) {
 	told := a.recent.Since(now(), safe)
 	another := a.lineage.changed(now())
 	switch {
-	case told.All || told.Lost:
+	case told.All:
 		a.addMarks(nil, nil, true)
 	default:
 		for _, it := range told.Items {
@@ -162,6 +163,11 @@ func (a *Accord) housekeeping() {
 				// Redis goes back in time. See remote.Epoch.
 				_ = a.AskMarks(a.ctx, nil)
 			}
+			if a.cfg.Transport == None && a.used.Swap(false) {
+				// No pulse finds out whether Redis is still a master: this takes one.
+				_ = a.AskMarks(a.ctx, nil)
+			}
+			a.demoted()
 			a.firstLook()
 		case <-a.nudged:
 			// What is new may be told although something older can't be.

@@ -51,20 +51,13 @@ func TestRecentSaysThatItHasForgotten(t *testing.T) {
 		r.Note(Item{Key: fmt.Sprint(i)}, int64(i), int64(i))
 	}
 	r.Note(Item{Key: "5"}, maxRecent, maxRecent)
-	if got := r.Since(maxRecent, all); got.Lost || len(got.Items) != maxRecent {
-		t.Errorf("%d items, lost %v", len(got.Items), got.Lost)
+	if got := r.Since(maxRecent, all); len(got.Items) != maxRecent {
+		t.Errorf("%d items", len(got.Items))
 	}
 	r.Note(Item{Key: "one more"}, maxRecent, maxRecent)
 	got := r.Since(maxRecent, all)
-	if !got.Lost || len(got.Items) != maxRecent || got.Items[0].Key != "1" {
-		t.Errorf("%d items from %q, lost %v", len(got.Items), got.Items[0].Key, got.Lost)
-	}
-	// The one that had to go, 0, was made at 0.
-	if got = r.Since(recentFor-1, all); !got.Lost {
-		t.Error("it was lost a moment ago")
-	}
-	if got = r.Since(recentFor, all); got.Lost {
-		t.Error("what was lost is too old to matter")
+	if len(got.Items) != maxRecent || got.Items[0].Key != "1" {
+		t.Errorf("%d items from %q", len(got.Items), got.Items[0].Key)
 	}
 }
 
@@ -109,32 +102,5 @@ func TestRecentLeavesOutWhatIsSafe(t *testing.T) {
 	r.Note(Item{Key: "a"}, 9, 10) // is what counts of a
 	if got := r.Since(10, 1); !reflect.DeepEqual(got, Told{Items: b}) {
 		t.Errorf("%+v", got)
-	}
-}
-
-func TestRecentForgetsNothingThatIsNotSafe(t *testing.T) {
-	r := NewRecent()
-	const safe = 100 * sec
-	note := func(i int, sent, at int64) { r.Note(Item{Key: fmt.Sprint(i)}, sent, at) }
-	for i := range maxRecent + 1 { // the first has to go
-		note(i, safe, safe+sec)
-	}
-	if !r.Since(safe+sec, safe).Lost {
-		t.Error("the one that had to go was not safe")
-	}
-	for i := range maxRecent {
-		note(i, safe+2*sec, safe+2*sec)
-	}
-	if !r.Since(safe+2*sec, safe).Lost {
-		t.Error("it matters still")
-	}
-	for i := range 2 * maxRecent {
-		note(i, safe+13*sec, safe+13*sec)
-	}
-	if got := r.Since(safe+13*sec, safe); got.Lost || len(got.Items) != 0 {
-		t.Errorf("all that matters is safe: %d are told, lost %v", len(got.Items), got.Lost)
-	}
-	if got := r.Since(safe+13*sec, all); !got.Lost {
-		t.Error("there were more than can be remembered")
 	}
 }

@@ -10,7 +10,7 @@
 // [Recent] keeps what this process had acknowledged lately, to tell it again then.
 //
 // Both are bounded. A queue replaces what does not fit by one that tells more than
-// was needed, never less; a Recent says that it has forgotten something.
+// was needed, never less; a Recent forgets the oldest.
 package untold
 
 // Item is one key that is to be told.
