@@ -125,6 +125,8 @@ type Accord struct {
 	delivered atomic.Uint64         // how much was told later
 	failure   atomic.Pointer[error] // why the last attempt to tell has failed; nil: it has not
 	suspicion suspicion             // Redis may have lost what this process wrote; see Reconcile
+	used      atomic.Bool           // something was read since the last beat
+	renewed   atomic.Uint64         // the demotions after which connections were renewed
 	evidence  suspicion             // it has gone back in time
 	lineage   lineage
 	dialed    atomic.Uint32 // the connections that Redialed knows of

@@ -21,7 +21,12 @@ type Look struct {
 
 // BeginLook is called before Redis is asked for names.Epoch, together with the
 // records that are to be judged by it.
-func (a *Accord) BeginLook() Look { return Look{a.Ages.Asked(), now(), a.Ages.Known()} }
+func (a *Accord) BeginLook() Look {
+	if !a.used.Load() {
+		a.used.Store(true)
+	}
+	return Look{a.Ages.Asked(), now(), a.Ages.Known()}
+}
 
 // EndLook takes the answer. If there is no epoch, or it can't be used, it is asked for
 // once more, in the way that makes one. The error says why it is not known.

@@ -79,6 +79,13 @@ func (l *lineage) asks(now int64, first bool) bool {
 	return now >= l.resume && !(first && (l.is != "" || l.refused))
 }
 
+// last returns the last answer, "" if there was none.
+func (l *lineage) last() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.is
+}
+
 // known reports whether it could be asked who Redis is.
 func (l *lineage) known() bool {
 	l.mu.Lock()

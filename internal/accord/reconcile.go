@@ -106,6 +106,10 @@ func (a *Accord) beginReconciling() *reconciling {
 func (a *Accord) reconcile() error {
 	ctx, cancel := context.WithTimeout(a.ctx, reconcileTime)
 	defer cancel()
+	was := a.lineage.last()
+	if err := a.renew(ctx); err != nil {
+		return err
+	}
 	if err := a.lookNow(ctx); err != nil && err != ErrSuspect {
 		return err
 	}
@@ -119,17 +123,44 @@ func (a *Accord) reconcile() error {
 		// Most suspicions are about a server that never was another one.
 		safe = a.look(ctx)
 	}
+	if back || a.lineage.last() != was || !a.lineage.known() {
+		// Other connections may lead to the server before, which was replaced.
+		if err := a.cfg.Guard.Renew(ctx); err != nil {
+			return err
+		}
+	}
 	a.tellRecentAgain(safe)
-	// What can't be told now is looked at record by record until it is; see Outdated.
-	// Others may write meanwhile, and are then looked at once more.
+	// What can't be told now is looked at record by record until it is; see Outdated. So is
+	// what would take long, which reads need not wait for. Others may write meanwhile, and
+	// are then looked at once more.
 	for range tellAgain {
-		if a.queue.Len() == 0 || a.tell(ctx) {
+		if n := a.queue.Len(); n == 0 || n > 4*toldAtOnce || a.tell(ctx) {
 			break
 		}
 	}
 	a.evidence.settle(backs)
 	a.suspicion.settle(reasons)
 	return nil
+}
+
+// renew leaves the connections to a server that was found to be no master any more.
+func (a *Accord) renew(ctx context.Context) error {
+	n := a.cfg.Guard.Demotions()
+	if n == a.renewed.Load() {
+		return nil
+	}
+	if err := a.cfg.Guard.Renew(ctx); err != nil {
+		return err
+	}
+	a.renewed.Store(n)
+	return nil
+}
+
+// demoted raises a suspicion if a server was found to be no master any more.
+func (a *Accord) demoted() {
+	if a.cfg.Guard.Demotions() != a.renewed.Load() {
+		a.Suspect()
+	}
 }
 
 // Connections counts the connections to Redis for [Accord.Redialed], where that has to

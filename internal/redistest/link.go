@@ -46,7 +46,7 @@ func (l *link) forward() {
 	ctx, cancel := context.WithTimeout(l.ctx, patience)
 	defer cancel()
 	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", l.proxy.target)
+	conn, err := d.DialContext(ctx, "tcp", l.proxy.currentTarget())
 	if err != nil {
 		if l.open(ToClient) {
 			l.close(true)

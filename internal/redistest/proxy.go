@@ -25,7 +25,7 @@ const (
 // off. All methods are safe for concurrent use.
 type Proxy struct {
 	tb     testing.TB
-	target string
+	target string // guarded by conns
 	port   *port
 	wg     sync.WaitGroup        // every goroutine of the proxy
 	delay  [classes]atomic.Int64 // nanoseconds
@@ -69,6 +69,20 @@ func NewProxy(tb testing.TB, target string) *Proxy {
 
 // Addr returns host:port, where clients of the proxy connect to.
 func (p *Proxy) Addr() string { return p.port.addr() }
+
+// Redirect has new connections forwarded to another host:port. Those that are open stay
+// where they are, as when a name or an address comes to stand for another server.
+func (p *Proxy) Redirect(target string) {
+	p.conns.Lock()
+	defer p.conns.Unlock()
+	p.target = target
+}
+
+func (p *Proxy) currentTarget() string {
+	p.conns.Lock()
+	defer p.conns.Unlock()
+	return p.target
+}
 
 // Accepted returns how many connections the proxy has accepted since its start.
 func (p *Proxy) Accepted() int {

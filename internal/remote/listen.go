@@ -15,7 +15,8 @@ import (
 // a pause.
 //
 // A session proves that it hears. Every Pulse it publishes a message of its own,
-// through the ordinary client and through each master, on a channel that nobody
+// through the ordinary client and through each master, in a way that only a master
+// carries out, on a channel that nobody
 // else listens to, and waits for it on its own connections. A round that has come
 // back entirely is passed on as Alive. If that takes longer than Dead, the session
 // ends with [ErrDeaf]: whatever kept the pulse from coming back, a frozen

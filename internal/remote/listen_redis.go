@@ -152,5 +152,5 @@ func (m *listenMaster) publish(ctx context.Context, channel, payload string) err
 			return fmt.Errorf("%s: %w", m.name, err)
 		}
 	}
-	return withoutEcho(m.rdb.Publish(ctx, channel, payload).Err(), "publish", channel, payload)
+	return withoutEcho(pulse(ctx, m.rdb, channel, payload), "evalsha", channel, payload)
 }

@@ -186,7 +186,10 @@ func (s *session) publish(round int64, master int) {
 	ctx, cancel := context.WithTimeout(s.ctx, s.l.Dead)
 	defer cancel()
 	err := s.masters[master].publish(ctx, s.pulseChannel(master), strconv.FormatInt(round, 10))
-	if errors.Is(err, errMoved) {
+	if errors.Is(err, errDemoted) {
+		s.store.demotions.Add(1)
+	}
+	if errors.Is(err, errMoved) || errors.Is(err, errDemoted) {
 		s.end(err)
 	}
 	s.mu.Lock()

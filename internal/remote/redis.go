@@ -25,7 +25,9 @@ type Redis struct {
 	clockMu sync.RWMutex
 	clocks  map[string]*clock // by node address; "" for a single server
 
-	attempts int          // how often to repeat what was refused for now
+	attempts  int           // how often to repeat what was refused for now
+	demotions atomic.Uint64 // see Renew
+
 	known    knownMasters // for Scan
 	reloaded atomic.Int64 // when the state of a cluster was last asked for, since started
 
@@ -300,6 +302,7 @@ func (s *Redis) sendOnce(ctx context.Context, cmds []redis.Cmder) {
 	case 0:
 	case 1:
 		_ = s.rdb.Process(ctx, cmds[0])
+		s.noteDemotion(cmds)
 		s.lookAround(ctx, cmds)
 		withoutEchoes(cmds)
 	default:
@@ -330,6 +333,7 @@ func (s *Redis) pipeline(ctx context.Context, cmds ...redis.Cmder) {
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
 		stamp(cmds, err)
+		s.noteDemotion(cmds)
 	}
 }
 
