@@ -93,11 +93,11 @@ if known then
   if count == tonumber(ARGV[2]) then return answer end
   if count > tonumber(ARGV[2]) then return redis.error_reply('OVERTAKEN') end
 end
-redis.pcall('PERSIST', log)
 local ids = {}
 for i = 9, #ARGV, 4 do
   ids[#ids + 1] = append(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], tonumber(ARGV[3]))
 end
+redis.pcall('PERSIST', log) -- last: a server that is full refuses nothing any more that comes after a write
 local answer = table.concat(ids, ' ')
 redis.call('HSET', from, ARGV[1], number(now) .. ' ' .. ARGV[2] .. ' ' .. answer)
 redis.call('PEXPIRE', from, idle)
@@ -256,8 +256,8 @@ local function revive(id)
   return 1
 end
 local out = {}
-redis.pcall('PERSIST', log)
 for i = 3, #ARGV do out[#out + 1] = revive(ARGV[i]) end
+redis.pcall('PERSIST', log) -- last, as in appendScript
 rest(log)
 rest(dead)
 return out
