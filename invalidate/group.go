@@ -7,6 +7,8 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+
+	"github.com/delqhi/cache/internal/usercode"
 )
 
 // Target is what a [Group] invalidates: a *cache.Cache or a *[Client]. Its methods
@@ -22,16 +24,30 @@ type Target interface {
 // methods are safe for concurrent use; a Group must not be copied after its first
 // use.
 type Group struct {
-	mu    sync.Mutex
-	steps []step // guarded by mu
+	mu    sync.Mutex      // guards what follows
+	steps []step          // in the order of addition
+	known map[purpose]int // the steps that are there, by their place
 }
 
 // step is one call of a target: for a pattern, or for all of its tags.
 type step struct {
 	target  Target
 	pattern string
-	tags    []string // not empty: a step for tags
+	tags    []string            // not empty: a step for tags
+	had     map[string]struct{} // the same; guarded by Group.mu
 }
+
+// purpose is what a target is called for: a pattern, or all of its tags.
+type purpose struct {
+	target  Target // one that can be compared
+	kind    byte
+	pattern string
+}
+
+const (
+	forPattern = iota
+	forTags
+)
 
 // AddPattern adds the keys of t that match a Redis pattern, as
 // cache.Cache.InvalidatePattern takes it. A pattern that was added for t already
@@ -39,7 +55,7 @@ type step struct {
 func (g *Group) AddPattern(t Target, pattern string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if !slices.ContainsFunc(g.steps, func(s step) bool { return len(s.tags) == 0 && s.pattern == pattern && same(s.target, t) }) {
+	if _, known := g.placeLocked(purpose{t, forPattern, pattern}, len(g.steps)); !known {
 		g.steps = append(g.steps, step{target: t, pattern: pattern})
 	}
 }
@@ -53,23 +69,33 @@ func (g *Group) AddTags(t Target, tags ...string) {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	i := slices.IndexFunc(g.steps, func(s step) bool { return len(s.tags) > 0 && same(s.target, t) })
-	if i < 0 {
-		i = len(g.steps)
-		g.steps = append(g.steps, step{target: t})
+	i, known := g.placeLocked(purpose{t, forTags, ""}, len(g.steps))
+	if !known {
+		g.steps = append(g.steps, step{target: t, had: map[string]struct{}{}})
 	}
 	s := &g.steps[i]
 	for _, tag := range tags {
-		if !slices.Contains(s.tags, tag) {
+		if _, had := s.had[tag]; !had {
+			s.had[tag] = struct{}{}
 			s.tags = append(s.tags, tag)
 		}
 	}
 }
 
-// same is a == b, which alone panics for targets of a type that can't be compared:
-// those are never the same.
-func same(a, b Target) bool {
-	return reflect.ValueOf(a).Comparable() && reflect.ValueOf(b).Comparable() && a == b
+// placeLocked returns where the step for p is, if it is known, and else notes that it will be
+// at next. Targets of a type that can't be compared are never the same.
+func (g *Group) placeLocked(p purpose, next int) (i int, known bool) {
+	if !reflect.ValueOf(p.target).Comparable() {
+		return next, false
+	}
+	if i, known = g.known[p]; known {
+		return i, true
+	}
+	if g.known == nil {
+		g.known = map[purpose]int{}
+	}
+	g.known[p] = next
+	return next, false
 }
 
 // InvalidateAll invalidates everything in the group, in the order of addition, and
@@ -113,8 +139,11 @@ func (s step) call(what string, f func() error) error {
 	if v := reflect.ValueOf(s.target); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
 		return fmt.Errorf("invalidate: %s: the target is nil", what)
 	}
-	if err := f(); err != nil {
-		return fmt.Errorf("invalidate: %s of %q: %w", what, s.target.Name(), err)
+	err := usercode.Call(f)
+	if err == nil {
+		return nil
 	}
-	return nil
+	name := ""
+	_ = usercode.Do(func() { name = s.target.Name() })
+	return fmt.Errorf("invalidate: %s of %q: %w", what, name, err)
 }
