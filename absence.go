@@ -2,20 +2,20 @@ package cache
 
 import (
 	"encoding/binary"
-	"errors"
+
+	"github.com/delqhi/cache/internal/usercode"
 )
 
 // absence tells whether a loader's error says that there is no such thing: it is
 // ErrNotFound, or matches an error of NotFoundTTL's list. An answer of a cache,
 // handed on by a loader that asked one, does not count: that something else is
-// absent says nothing about this key.
+// absent says nothing about this key. Nor does a panic, whatever it was with.
 func (c *Cache[K, V]) absence(err error) *absentError {
-	var foreign *absentError
-	if errors.As(err, &foreign) {
+	if _, foreign := usercode.As[*absentError](err); foreign || usercode.Panicked(err) {
 		return nil
 	}
 	e := &absentError{cache: c.name, err: err, reasons: c.policy.Absence(err)}
-	if len(e.reasons) == 0 && !errors.Is(err, ErrNotFound) {
+	if len(e.reasons) == 0 && !usercode.Is(err, ErrNotFound) {
 		return nil
 	}
 	return e
@@ -24,7 +24,7 @@ func (c *Cache[K, V]) absence(err error) *absentError {
 func (e *absentError) texts() []string {
 	texts := make([]string, len(e.reasons))
 	for i, r := range e.reasons {
-		texts[i] = r.Error()
+		texts[i] = usercode.Text(r)
 	}
 	return texts
 }
@@ -34,7 +34,7 @@ func (c *Cache[K, V]) remembered(texts []string) *absentError {
 	e := &absentError{cache: c.name}
 	for _, reason := range c.policy.NotFoundErrors {
 		for _, t := range texts {
-			if reason.Error() == t {
+			if usercode.Text(reason) == t {
 				e.reasons = append(e.reasons, reason)
 				break
 			}
@@ -45,7 +45,7 @@ func (c *Cache[K, V]) remembered(texts []string) *absentError {
 
 func appendReasons(dst []byte, reasons []error) []byte {
 	for _, r := range reasons {
-		text := r.Error()
+		text := usercode.Text(r)
 		dst = binary.AppendUvarint(dst, uint64(len(text)))
 		dst = append(dst, text...)
 	}

@@ -1,30 +1,32 @@
 package cache
 
 import (
-	"errors"
+	"fmt"
 	"net/netip"
 	"reflect"
 	"time"
+
+	"github.com/delqhi/cache/internal/usercode"
 )
 
 // A value in the local tier is one for all who read it. Where it is copied, a copy goes in
 // and each reader gets one of its own, so that nobody can change what others read. Who
 // copies is Source.Clone, or else, with WithCloning, the codec.
 
-// cloner copies a value; ok is false if that is not possible. A nil one stands for values
-// that are shared.
-type cloner[V any] func(val V) (copied V, ok bool)
-
-var errUncopied = errors.New("cache: the codec can't copy a value of its own")
+// cloner copies a value. A nil one stands for values that are shared.
+type cloner[V any] func(val V) (copied V, err error)
 
 func (c *Cache[K, V]) chooseCloning(cfg *config) {
 	switch {
 	case c.src.Clone != nil:
-		c.clone = func(v V) (V, bool) { return c.src.Clone(v), true }
+		c.clone = func(v V) (copied V, err error) {
+			defer usercode.Recover(&err)
+			return c.src.Clone(v), nil
+		}
 	case !cfg.cloning || isConstant(reflect.TypeFor[V]()) || isNil(c.codec):
 	default:
-		if ch, ok := c.codec.(interface{ CheckType(reflect.Type) error }); ok && cfg.localOnly {
-			if err := ch.CheckType(reflect.TypeFor[V]()); err != nil {
+		if cfg.localOnly {
+			if err := checkType(c.codec, reflect.TypeFor[V]()); err != nil {
 				cfg.mistake("WithCloning copies by the codec: %w", err)
 			}
 		}
@@ -32,12 +34,15 @@ func (c *Cache[K, V]) chooseCloning(cfg *config) {
 	}
 }
 
-func (c *Cache[K, V]) cloneByCodec(v V) (copied V, ok bool) {
+func (c *Cache[K, V]) cloneByCodec(v V) (copied V, err error) {
 	data, err := c.marshal("", nil, v)
 	if err == nil {
 		copied, err = c.unmarshal("", data)
 	}
-	return copied, err == nil
+	if err != nil {
+		return copied, fmt.Errorf("cache: the codec can't copy a value of its own: %w", err)
+	}
+	return copied, nil
 }
 
 // isConstant reports whether no value of a type can be modified by who has a copy of it:

@@ -3,6 +3,7 @@ package cache
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -50,7 +51,7 @@ type PanicError = usercode.PanicError
 // BatchError is the error of an operation on several keys: what went wrong for
 // which. Keys that are not in it succeeded.
 type BatchError[K comparable] struct {
-	Errs map[K]error // never empty
+	Errs map[K]error // never empty, unless the program made it
 }
 
 // For returns the error of one key, nil if there is none. It may be called on a
@@ -62,15 +63,17 @@ func (e *BatchError[K]) For(key K) error {
 	return e.Errs[key]
 }
 
-// Error counts the keys and quotes the distinct errors, never a key.
+// Error counts the keys and quotes the distinct errors, never a key. It may be called on a
+// nil BatchError.
 func (e *BatchError[K]) Error() string {
-	texts := make([]string, 0, 1)
-	for _, err := range e.Unwrap() {
-		if s := err.Error(); !slices.Contains(texts, s) {
-			texts = append(texts, s)
-		}
+	if e == nil || len(e.Errs) == 0 {
+		return "cache: no keys failed"
 	}
-	slices.Sort(texts)
+	distinct := map[string]struct{}{}
+	for _, err := range e.Unwrap() {
+		distinct[usercode.Text(err)] = struct{}{}
+	}
+	texts := slices.Sorted(maps.Keys(distinct))
 	const most = 3
 	if n := len(texts); n > most {
 		texts = append(texts[:most], fmt.Sprintf("and %d more", n-most))
@@ -79,7 +82,7 @@ func (e *BatchError[K]) Error() string {
 }
 
 // Unwrap returns the distinct errors, so that errors.Is and errors.As look into
-// each.
+// each. It may be called on a nil BatchError.
 func (e *BatchError[K]) Unwrap() []error {
 	if e == nil {
 		return nil
@@ -87,6 +90,10 @@ func (e *BatchError[K]) Unwrap() []error {
 	var out []error
 	seen := make(map[any]bool, 1)
 	for _, err := range e.Errs {
+		if err == nil {
+			continue
+		}
+		err = usercode.Checked(err)
 		// Errors of a comparable type are told apart by identity; others stay.
 		if id, ok := identity(err); ok {
 			if seen[id] {
@@ -97,6 +104,16 @@ func (e *BatchError[K]) Unwrap() []error {
 		out = append(out, err)
 	}
 	return out
+}
+
+// keyByKey returns what a function of the source for many keys says of each, nil if it
+// does not: with a *[BatchError], unless that is what it panicked with.
+func keyByKey[K comparable](err error) func(K) error {
+	single, _ := usercode.As[*BatchError[K]](err)
+	if single == nil || len(single.Errs) == 0 || usercode.Panicked(err) {
+		return nil
+	}
+	return func(key K) error { return usercode.Checked(single.For(key)) }
 }
 
 // batchError returns e as an error, nil without entries.
@@ -192,3 +209,9 @@ func unsupported(what string) error {
 func identity(err error) (any, bool) {
 	return err, err != nil && reflect.ValueOf(err).Comparable()
 }
+
+// findable reports whether a key equals itself. NaN does not, nor what contains it: such a
+// key is found in no map, and is not in the local tier.
+func findable[K comparable](k K) bool { return equal(k, k) }
+
+func equal[T comparable](a, b T) bool { return a == b }

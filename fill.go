@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/delqhi/cache/internal/flight"
@@ -10,6 +11,7 @@ import (
 	"github.com/delqhi/cache/internal/remote"
 	"github.com/delqhi/cache/internal/revoke"
 	"github.com/delqhi/cache/internal/untold"
+	"github.com/delqhi/cache/internal/usercode"
 	"github.com/delqhi/cache/metrics"
 )
 
@@ -48,9 +50,12 @@ func (c *Cache[K, V]) fill(ctx context.Context, o *callOptions, ls []*loading[K,
 		cmd.Tell, cmd.told = revoke.Tell(c.accord.Outbox, c.names, kind, c.encoded(l.rk))
 		cmds, owners = append(cmds, cmd.Command), append(owners, cmd)
 	}
+	plan := func(i int) { c.plan(ctx, o, ls[i], &results[i]) }
+	// Whatever the program's code does with one value, it does to that alone.
+	apart := c.remote != nil || c.src.TTL != nil || c.src.Tags != nil || slices.ContainsFunc(ls, (*loading[K, V]).failed)
+	usercode.EachIf(apart, len(ls), plan, func(i int, err error) { c.planless(ls[i], &results[i], err) })
 	for i, l := range ls {
 		r := &results[i]
-		c.plan(ctx, o, l, r)
 		c.unlock(ctx, l, r, shared(cause) && !l.res.refused)
 		// A fill over a lease is news only to those who wait. One over a value is a
 		// newer value.
@@ -70,14 +75,39 @@ func (c *Cache[K, V]) fill(ctx context.Context, o *callOptions, ls []*loading[K,
 		r := &results[i]
 		r.ans.unkept = l.why
 		c.filled(l, r)
-		switch {
-		case c.remote == nil:
-			c.fillLocalOnly(l, r, at)
-		case r.keep && c.local != nil:
-			g := aging{left: r.life.left(), fresh: r.life.fresh, cost: l.res.cost(), etag: r.etag, size: len(r.cmd.Frame)}
-			c.local.Put(l.call.Key, c.encoded(l.rk), c.localEntry(&r.ans, at, g, l.stamp), l.fence)
-		}
-		c.resolve(l, r.ans, r.err)
+	}
+	if c.local != nil {
+		put := func(i int) { c.putFilled(ls[i], &results[i], at) }
+		usercode.EachIf(c.clone != nil, len(ls), put, func(_ int, err error) { c.notKept(err) })
+	}
+	for i, l := range ls {
+		c.resolve(l, results[i].ans, results[i].err)
+	}
+}
+
+// putFilled takes what was loaded into the local tier.
+func (c *Cache[K, V]) putFilled(l *loading[K, V], r *result[V], at int64) {
+	switch {
+	case c.remote == nil:
+		c.fillLocalOnly(l, r, at)
+	case r.keep:
+		g := aging{left: r.life.left(), fresh: r.life.fresh, cost: l.res.cost(), etag: r.etag, size: len(r.cmd.Frame)}
+		c.local.Put(l.call.Key, c.encoded(l.rk), c.localEntry(&r.ans, at, g, l.stamp), l.fence)
+	}
+}
+
+func (l *loading[K, V]) failed() bool { return l.res.err != nil }
+
+// planless takes a key whose plan the program's code has ended: its value can't be kept, and
+// an error can't be looked at.
+func (c *Cache[K, V]) planless(l *loading[K, V], r *result[V], err error) {
+	*r = result[V]{ans: answer[V]{val: l.res.val, info: Info{Tier: metrics.Source}}}
+	if l.res.err != nil {
+		r.ans, r.err = answer[V]{}, err
+	}
+	c.notKept(err)
+	if l.state == fillBoth && l.lease {
+		r.cmd.Command = remote.Command{Op: remote.Release, Key: l.rk, Seen: l.seen}
 	}
 }
 

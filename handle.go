@@ -57,7 +57,8 @@ func (l *Load[V]) Stale() (v V, ok bool) {
 		return v, false
 	}
 	if v = l.old.ans.val; l.clone != nil {
-		return l.clone(v)
+		copied, err := l.clone(v)
+		return copied, err == nil
 	}
 	return v, true
 }

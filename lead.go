@@ -116,6 +116,7 @@ func (r *loaded[V]) cost() time.Duration { return since(r.began) }
 func (c *Cache[K, V]) lead(ctx context.Context, j *job[K, V], o *callOptions, ls []*loading[K, V]) {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.policy.HardTimeout, errHardTimeout)
 	defer cancel()
+	defer c.abandon(ctx, ls)
 	wake, stop := c.watch(ls)
 	defer stop()
 	defer endClaims(ls)
@@ -150,6 +151,24 @@ func (c *Cache[K, V]) lead(ctx context.Context, j *job[K, V], o *callOptions, ls
 			}
 			return
 		}
+	}
+}
+
+// abandon releases what is left of leases and locks when a load ends without an answer for
+// their keys: its goroutine was ended.
+func (c *Cache[K, V]) abandon(ctx context.Context, ls []*loading[K, V]) {
+	var cmds []remote.Command
+	for _, l := range ls {
+		switch {
+		case l.call.Resolved():
+		case l.lease:
+			cmds = append(cmds, remote.Command{Op: remote.Release, Key: l.rk, Seen: l.token})
+		case l.lock:
+			cmds = append(cmds, remote.Command{Op: remote.Release, Key: c.lockKey(l.rk), Seen: l.token})
+		}
+	}
+	if len(cmds) > 0 {
+		c.carryOut(context.WithoutCancel(ctx), cmds)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/delqhi/cache/internal/frame"
 	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/usercode"
 )
 
 // acquire tries to get a lease for each key, and answers those that have a value
@@ -66,8 +67,8 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*loading
 	if n, _ := c.accord.Pendings(); pending && n != told {
 		redialed = true // what is there may have been read before that
 	}
-	for i, reply := range replies {
-		l := asked[i]
+	seen := func(i int) {
+		l, reply := asked[i], &replies[i]
 		switch {
 		case o.unseen && !reply.OK:
 			l.state = fillNone
@@ -90,6 +91,11 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*loading
 			}
 		}
 	}
+	// Where a key holds something, the codec decodes it.
+	holds := func(r remote.Reply) bool { return len(r.Record.Raw) > 0 }
+	usercode.EachIf(slices.ContainsFunc(replies, holds), len(replies), seen, func(i int, err error) {
+		asked[i].state, asked[i].why = fillNone, err
+	})
 	c.unheld(o, ls)
 	for len(then) > 0 {
 		ls, cmds := more, then

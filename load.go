@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/delqhi/cache/internal/local"
@@ -18,9 +19,20 @@ func (c *Cache[K, V]) load(ctx context.Context, j *job[K, V], o *callOptions, ls
 		c.limited(ctx, o, ls, func() { ls[0].res = c.loadOne(ctx, j.one, ls[0].call.Key, ls[0].old, o.refresh) })
 		return
 	}
-	if j.many != nil {
-		c.limited(ctx, o, ls, func() { c.loadMany(ctx, j, o, ls) })
-		return
+	if many := j.many; many != nil {
+		batch := slices.DeleteFunc(slices.Clone(ls), func(l *loading[K, V]) bool { return !findable(l.call.Key) })
+		if len(batch) > 0 {
+			c.limited(ctx, o, batch, func() { c.loadMany(ctx, j, o, batch) })
+		}
+		if len(batch) == len(ls) {
+			return
+		}
+		// Others can't be found in what a load of many returns.
+		j = &job[K, V]{one: j.one}
+		if j.one == nil {
+			j.one = oneOf(many)
+		}
+		ls = slices.DeleteFunc(slices.Clone(ls), func(l *loading[K, V]) bool { return findable(l.call.Key) })
 	}
 	for _, l := range ls {
 		l.res.err = errEndedGoroutine // unless its load returns, or panics
@@ -121,10 +133,7 @@ func (r *loaded[V]) settle(w wishes, old *found[V], clone cloner[V]) {
 		// The old value begins a new life, with what is known of it.
 		r.val, r.err = old.ans.val, nil
 		if old.ans.held && clone != nil { // others have it, and go on having it
-			var ok bool
-			if r.val, ok = clone(old.ans.val); !ok {
-				r.err = errUncopied
-			}
+			r.val, r.err = clone(old.ans.val)
 		}
 		if w.etag == "" {
 			r.wishes.etag = old.raw.ETag

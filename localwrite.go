@@ -148,12 +148,11 @@ func (c *Cache[K, V]) updateLocal(ctx context.Context, ch *change[K, V], f func(
 	var old V
 	have := is == usable && (e.Meta == nil || !e.Meta.Absent)
 	if have {
-		var copied bool
-		if old, copied = c.own(e.Value); !copied {
-			return false, errUncopied
+		if old, err = c.own(e.Value); err != nil {
+			return false, err
 		}
 	}
-	if ch.val, err = f(old, have); err != nil {
+	if ch.val, err = replace(f, old, have); err != nil {
 		return false, err
 	}
 	if err := c.stageLocal(ctx, ch, o, e, have, s); err != nil {
@@ -197,7 +196,7 @@ func (c *Cache[K, V]) updateLoaded(ctx context.Context, ch *change[K, V], f func
 		return false, err
 	}
 	defer src.finish(true)
-	if ch.val, err = f(src.val, src.have); err != nil {
+	if ch.val, err = replace(f, src.val, src.have); err != nil {
 		return false, err
 	}
 	if err := c.stageLocal(ctx, ch, o, nil, false, s); err != nil {

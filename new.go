@@ -24,6 +24,7 @@ import (
 	"github.com/delqhi/cache/internal/remote"
 	"github.com/delqhi/cache/internal/revoke"
 	"github.com/delqhi/cache/internal/topk"
+	"github.com/delqhi/cache/internal/usercode"
 	"github.com/delqhi/cache/invalidate"
 	"github.com/delqhi/cache/metrics"
 	"github.com/delqhi/cache/strategy"
@@ -97,6 +98,7 @@ func build[K comparable, V any](name string, src Source[K, V], opts []Option, op
 	if cfg.log == nil {
 		c.reports.log = slog.Default()
 	}
+	c.reports.log = slog.New(logHandler{c.reports.log.Handler()})
 	if load := src.loader(); load != nil {
 		c.job = &job[K, V]{one: load, many: src.LoadMany}
 	}
@@ -139,7 +141,7 @@ func build[K comparable, V any](name string, src Source[K, V], opts []Option, op
 	c.limit = newLoadLimit(cfg.loadLimit)
 	c.behind = newBehindHand(c)
 	c.flights = flight.New[K, fence.Token, answer[V]](func(v any, stack []byte) error {
-		return &PanicError{Value: v, Stack: stack}
+		return &PanicError{Value: v, Stack: stack} // of this package: the program's are caught where they are
 	})
 	return c, nil
 }
@@ -257,13 +259,23 @@ func (c *Cache[K, V]) chooseCodec(cfg *config) {
 	if isNil(c.codec) {
 		return // reported by WithCodec
 	}
-	if ch, ok := c.codec.(interface{ CheckType(reflect.Type) error }); ok {
-		if err := ch.CheckType(typ); err != nil {
-			cfg.mistake("codec: %w", err)
-		}
+	if err := checkType(c.codec, typ); err != nil {
+		cfg.mistake("codec: %w", err)
 	}
 	c.sealer = seals(c.codec)
-	c.fingerprint = fingerprint(c.codec.Name(), typ)
+	if err := usercode.Do(func() { c.codecName = c.codec.Name() }); err != nil {
+		cfg.mistake("codec: %w", err)
+	}
+	c.fingerprint = fingerprint(c.codecName, typ)
+}
+
+// checkType asks a codec whether it can hold values of a type, where it can say.
+func checkType(cd codec.Codec, t reflect.Type) error {
+	ch, ok := cd.(codec.TypeChecker)
+	if !ok {
+		return nil
+	}
+	return usercode.Call(func() error { return ch.CheckType(t) })
 }
 
 func (c *config) chooseStore(rdb redis.UniversalClient) remote.Store {

@@ -20,26 +20,26 @@ func (c *Cache[K, V]) chooseOwnCopy() {
 	case c.clone != nil:
 		c.own = c.clone
 	case isConstant(typ):
-		c.own = func(v V) (V, bool) { return v, true }
+		c.own = func(v V) (V, error) { return v, nil }
 	default:
 		byCodec := c.codecHolds(typ)
 		within := reachable(typ, map[reflect.Type]bool{})
 		if !byCodec && !within {
 			return
 		}
-		c.own = func(v V) (copied V, ok bool) {
+		c.own = func(v V) (copied V, err error) {
 			if within {
 				w := copier{seen: map[visit]reflect.Value{}}
 				from := reflect.ValueOf(&v).Elem()
 				if to := w.copy(from); !w.failed {
 					reflect.ValueOf(&copied).Elem().Set(to)
-					return copied, true
+					return copied, nil
 				}
 			}
 			if byCodec {
 				return c.cloneByCodec(v)
 			}
-			return copied, false
+			return copied, errNoOwnCopy
 		}
 	}
 }

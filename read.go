@@ -3,7 +3,6 @@ package cache
 import (
 	"cmp"
 	"context"
-	"errors"
 	"math"
 	"time"
 
@@ -13,6 +12,7 @@ import (
 	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/remote"
 	"github.com/delqhi/cache/internal/stat"
+	"github.com/delqhi/cache/internal/usercode"
 	"github.com/delqhi/cache/metrics"
 )
 
@@ -70,8 +70,9 @@ func (c *Cache[K, V]) hit(key K) (v V, due time.Duration, ok bool) {
 		return v, notDue, false
 	}
 	if v = e.Value; c.clone != nil {
-		if v, ok = c.clone(v); !ok {
-			return v, notDue, false
+		var err error
+		if v, err = c.clone(v); err != nil {
+			return v, notDue, false // the long way says why
 		}
 	}
 	due = c.due(e, start)
@@ -110,10 +111,11 @@ func (c *Cache[K, V]) deliver(op string, it *item[K, V]) (v V, err error) {
 	case it.ans.absent != nil:
 		return v, it.ans.absent
 	case c.clone != nil && !it.own:
-		if v, ok := c.clone(it.ans.val); ok {
-			return v, nil
+		if v, err = c.clone(it.ans.val); err != nil {
+			var zero V
+			return zero, c.explain(op, err)
 		}
-		return v, c.explain(op, errUncopied)
+		return v, nil
 	}
 	return it.ans.val, nil
 }
@@ -122,7 +124,7 @@ func (c *Cache[K, V]) deliver(op string, it *item[K, V]) (v V, err error) {
 // to. Errors of a loader and of the caller's context pass as they are.
 func (c *Cache[K, V]) explain(op string, err error) error {
 	switch {
-	case errors.Is(err, ErrUnavailable):
+	case usercode.Is(err, ErrUnavailable):
 		return &opError{cache: c.name, op: op, tier: metrics.Remote, err: err}
 	case err == ErrMiss || err == ErrClosed:
 		return &opError{cache: c.name, op: op, err: err}
@@ -413,7 +415,11 @@ func (c *Cache[K, V]) loadOpen(ctx context.Context, open []*item[K, V], j *job[K
 	opts := *o
 	opts.report = nil
 	results := c.flights.Do(ctx, reqs, func(ctx context.Context, mine []*flight.Call[K, fence.Token, answer[V]]) {
-		c.lead(ctx, j, &opts, match(reqs, wants, mine))
+		ls := make([]*loading[K, V], len(mine))
+		for i, call := range mine {
+			ls[i] = &loading[K, V]{call: call, want: wants[call.Index]}
+		}
+		c.lead(ctx, j, &opts, ls)
 	})
 	for i, it := range open {
 		r := &results[i]
@@ -469,19 +475,6 @@ func (c *Cache[K, V]) softly(open []*item[K, V], reqs []flight.Request[K, fence.
 type want struct {
 	rk   string
 	down bool // the remote tier could not be asked
-}
-
-// match finds what was said of each call: mine is a subsequence of reqs.
-func match[K comparable, V any](reqs []flight.Request[K, fence.Token], wants []want, mine []*flight.Call[K, fence.Token, answer[V]]) []*loading[K, V] {
-	out := make([]*loading[K, V], 0, len(mine))
-	next := 0
-	for i := range reqs {
-		if next < len(mine) && mine[next].Key == reqs[i].Key {
-			out = append(out, &loading[K, V]{call: mine[next], want: wants[i]})
-			next++
-		}
-	}
-	return out
 }
 
 func (o *callOptions) tooOld(info Info) bool {

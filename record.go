@@ -12,6 +12,7 @@ import (
 	"github.com/delqhi/cache/internal/frame"
 	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/usercode"
 	"github.com/delqhi/cache/metrics"
 )
 
@@ -55,7 +56,9 @@ func (c *Cache[K, V]) lifetime(key K, val V, o *callOptions, w wishes) (l life, 
 		l.fresh = o.ttl
 	default:
 		if c.src.TTL != nil {
-			l.fresh = c.src.TTL(key, val)
+			if err := usercode.Do(func() { l.fresh = c.src.TTL(key, val) }); err != nil {
+				return l, false, err
+			}
 		}
 		if l.fresh == 0 {
 			l.fresh = c.policy.Lifetime(c.rand())
@@ -96,8 +99,11 @@ func (c *Cache[K, V]) seal(rk string, val V, h *frame.Header) ([]byte, error) {
 	c.signed(rk, buf)
 	head := len(buf)
 	buf, err := c.marshalRecord(rk, buf, val)
+	if err == nil && len(buf) < head {
+		err = errors.New("what it returns is shorter than what it was to append to")
+	}
 	if err != nil {
-		return nil, fmt.Errorf("encode with %s: %w", c.codec.Name(), err)
+		return nil, fmt.Errorf("encode with %s: %w", c.codecName, err)
 	}
 	if size := len(buf) - head; size > c.maxValue {
 		return nil, fmt.Errorf("%w: %d bytes encoded, and WithMaxValueSize allows %d", ErrTooLarge, size, c.maxValue)
@@ -153,7 +159,7 @@ const maxReason = 1024
 func (c *Cache[K, V]) encodeFailure(key string, lease frame.ID, reason error, hold time.Duration, now int64) ([]byte, error) {
 	failed := frame.Failed{Lease: lease, NoStale: !coverable(reason)}
 	if _, sealed := c.codec.(codec.KeyBound); !sealed {
-		text := reason.Error()
+		text := usercode.Text(reason)
 		failed.Text = strings.ToValidUTF8(text[:min(len(text), maxReason)], "")
 	}
 	h := c.header(frame.Failure, life{fresh: hold}, now, stamp{})
@@ -169,7 +175,14 @@ func (c *Cache[K, V]) header(kind frame.Kind, l life, now int64, s stamp) frame.
 	}
 }
 
-func (c *Cache[K, V]) marshal(rk string, dst []byte, val V) ([]byte, error) {
+// marshal encodes a value. What the codec or a method of the value does wrong is an error.
+func (c *Cache[K, V]) marshal(rk string, dst []byte, val V) (out []byte, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			out, err = dst, usercode.Panic(v)
+		}
+		err = usercode.Checked(err)
+	}()
 	if kb, ok := c.codec.(codec.KeyBound); ok {
 		return kb.MarshalFor(rk, dst, val)
 	}
@@ -181,8 +194,10 @@ func (c *Cache[K, V]) unmarshal(rk string, data []byte) (val V, err error) {
 	return val, err
 }
 
-// unmarshalTo is unmarshal into val, which is empty.
-func (c *Cache[K, V]) unmarshalTo(val *V, rk string, data []byte) error {
+// unmarshalTo is unmarshal into val, which is empty. A decoder that panics can't read the
+// record, like one that returns an error.
+func (c *Cache[K, V]) unmarshalTo(val *V, rk string, data []byte) (err error) {
+	defer usercode.Recover(&err)
 	switch k := c.codec.(type) {
 	case codec.KeyBound:
 		return k.UnmarshalFor(rk, data, val)
@@ -421,8 +436,8 @@ func (c *Cache[K, V]) localEntry(ans *answer[V], at int64, g aging, s stamp) *lo
 		e.Deadline = min(e.Deadline, later(at, limit))
 	}
 	if c.clone != nil && ans.absent == nil {
-		var ok bool
-		if e.Value, ok = c.clone(ans.val); !ok {
+		var err error
+		if e.Value, err = c.clone(ans.val); err != nil {
 			e.Deadline, e.Expires = math.MinInt64, math.MinInt64 // nobody gets it
 		}
 	}

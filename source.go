@@ -86,11 +86,22 @@ func (s *Source[K, V]) loader() LoadFunc[K, V] {
 	if s.Load != nil || s.LoadMany == nil {
 		return s.Load
 	}
-	many := s.LoadMany
+	return oneOf(s.LoadMany)
+}
+
+// oneOf loads one value by a load of many.
+func oneOf[K comparable, V any](many BatchFunc[K, V]) LoadFunc[K, V] {
 	return func(ctx context.Context, key K) (V, error) {
 		vals, err := many(ctx, []K{key})
 		if v, ok := vals[key]; ok {
 			return v, nil
+		}
+		if !findable(key) && len(vals) == 1 {
+			for k, v := range vals {
+				if !findable(k) {
+					return v, nil
+				}
+			}
 		}
 		if err == nil {
 			err = ErrNotFound

@@ -10,6 +10,7 @@ import (
 	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/remote"
 	"github.com/delqhi/cache/internal/stat"
+	"github.com/delqhi/cache/internal/usercode"
 	"github.com/delqhi/cache/metrics"
 )
 
@@ -45,8 +46,8 @@ func newStats(r metrics.Recorder) *stats {
 	if r == nil {
 		r = metrics.Discard{}
 	}
-	s := &stats{recorder: r}
-	s.refreshes, _ = r.(metrics.RefreshRecorder)
+	s := &stats{recorder: guardRecorder(r)}
+	s.refreshes, _ = s.recorder.(metrics.RefreshRecorder)
 	return s
 }
 
@@ -193,21 +194,27 @@ func (s *stats) remoteOp(ctx context.Context, cache, op string, keys int, d time
 func endedByCaller(ctx context.Context) bool { return ctx.Err() != nil }
 
 func outcomeOf(err error) metrics.Outcome {
-	var panicked *PanicError
-	var timeout interface{ Timeout() bool }
 	switch {
 	case err == nil:
 		return metrics.Succeeded
-	case errors.As(err, &panicked):
+	case usercode.Panicked(err):
 		return metrics.Panicked
-	case errors.Is(err, remote.ErrOpen):
+	case usercode.Is(err, remote.ErrOpen):
 		return metrics.Refused
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, errHardTimeout), errors.As(err, &timeout) && timeout.Timeout():
+	case usercode.Is(err, context.DeadlineExceeded), usercode.Is(err, errHardTimeout), isTimeout(err):
 		return metrics.TimedOut
-	case errors.Is(err, context.Canceled), errors.Is(err, ErrClosed):
+	case usercode.Is(err, context.Canceled), usercode.Is(err, ErrClosed):
 		return metrics.Canceled
 	}
 	return metrics.Failed
+}
+
+func isTimeout(err error) (is bool) {
+	_ = usercode.Do(func() {
+		var timeout interface{ Timeout() bool }
+		is = errors.As(err, &timeout) && timeout.Timeout()
+	})
+	return is
 }
 
 // raw is everything since the cache was made.

@@ -1,13 +1,19 @@
 package cache
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/delqhi/cache/internal/usercode"
+)
 
 // tagsOf collects the groups that a value belongs to: what the load, the call and the
 // source say, each once.
 func (c *Cache[K, V]) tagsOf(key K, val V, o *callOptions, w wishes) ([]string, error) {
 	var more []string
 	if c.src.Tags != nil {
-		more = c.src.Tags(key, val)
+		if err := usercode.Do(func() { more = c.src.Tags(key, val) }); err != nil {
+			return nil, err
+		}
 	}
 	if len(o.tags)+len(w.tags)+len(more) == 0 {
 		return nil, nil

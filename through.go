@@ -56,7 +56,7 @@ func (c *Cache[K, V]) writeSource(ctx context.Context, changes []*change[K, V]) 
 	var singles []*change[K, V]
 	for _, ch := range changes {
 		switch {
-		case ch.remove || c.src.StoreMany == nil || len(changes) == 1 && c.src.Store != nil:
+		case ch.remove || c.src.StoreMany == nil || !findable(ch.key) || len(changes) == 1 && c.src.Store != nil:
 			singles = append(singles, ch)
 		default:
 			sets = append(sets, ch)
@@ -103,10 +103,10 @@ func (c *Cache[K, V]) storeMany(ctx context.Context, changes []*change[K, V]) {
 		vals[ch.key] = ch.val
 	}
 	err := usercode.Contained(func() error { return c.src.StoreMany(ctx, vals) })
-	var single *BatchError[K]
+	single := keyByKey[K](err)
 	for _, ch := range changes {
-		if ch.srcErr = err; errors.As(err, &single) {
-			ch.srcErr = single.For(ch.key)
+		if ch.srcErr = err; single != nil {
+			ch.srcErr = single(ch.key)
 		}
 	}
 }

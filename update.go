@@ -12,6 +12,7 @@ import (
 	"github.com/delqhi/cache/internal/flight"
 	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/usercode"
 )
 
 // update replaces a value by a function of it, atomically over all processes: a
@@ -41,6 +42,15 @@ func (c *Cache[K, V]) update(ctx context.Context, key K, f func(V, bool) (V, err
 			return ch.val, nil
 		}
 	}
+}
+
+// replace calls the function that was given to Update.
+func replace[V any](f func(V, bool) (V, error), old V, have bool) (v V, err error) {
+	err = usercode.Call(func() (err error) {
+		v, err = f(old, have)
+		return err
+	})
+	return v, err
 }
 
 // nextPause spreads writers that collide on one key.
@@ -94,7 +104,7 @@ func (c *Cache[K, V]) updateOnce(ctx context.Context, ch *change[K, V], f func(V
 	if kept {
 		old = cur.ans.val
 	}
-	if ch.val, err = f(old, kept); err != nil {
+	if ch.val, err = replace(f, old, kept); err != nil {
 		return false, err
 	}
 	ch.cost = 0 // of nothing, unless it is of what is kept
@@ -134,7 +144,7 @@ func (c *Cache[K, V]) updateLoadedRemote(ctx context.Context, ch *change[K, V], 
 	}
 	taken := false
 	defer func() { src.finish(taken) }()
-	if ch.val, err = f(src.val, src.have); err != nil {
+	if ch.val, err = replace(f, src.val, src.have); err != nil {
 		return false, err
 	}
 	ch.cost = since(src.began)
@@ -206,7 +216,6 @@ func (c *Cache[K, V]) exchange(ctx context.Context, ch *change[K, V], o *callOpt
 	}
 	ch.at = local.Now()
 	ch.fence = c.fences.Move(c.encoded(ch.rk))
-	c.tell(ch, &cmd)
 	if ch.keep && (cur.timed && g.left > 0 && !limited || !kept) {
 		ans := answer[V]{val: ch.val, info: Info{Tags: ch.tags}}
 		if v, until := c.ages.Judge(ch.stamp.era, ch.stamp.time, ch.tags, ch.at); v == ages.Good {
@@ -214,6 +223,7 @@ func (c *Cache[K, V]) exchange(ctx context.Context, ch *change[K, V], o *callOpt
 			ch.entry.Deadline = min(ch.entry.Deadline, until)
 		}
 	}
+	c.tell(ch, &cmd)
 	reply := c.carryOut(ctx, []remote.Command{cmd})[0]
 	c.settle(ctx, ch, &cmd, reply.OK, reply.Err)
 	if ch.err == nil && !ch.keep && seen.State == remote.Missing {
@@ -241,6 +251,12 @@ func (c *Cache[K, V]) exchangeThrough(ctx context.Context, ch *change[K, V], o *
 	ch.at = local.Now()
 	ch.fence = c.fences.Move(c.encoded(ch.rk))
 	ch.intent, ch.lost, ch.srcErr = remote.Seen{}, false, nil
+	if ch.keep && c.ages != nil {
+		// Before anything is sent: to copy the value is the program's code.
+		if v, _ := c.ages.Judge(ch.stamp.era, ch.stamp.time, ch.tags, ch.at); v == ages.Good {
+			ch.entry = c.changeEntry(ch, ch.at)
+		}
+	}
 	claim := c.intentCommand(remote.Swap, ch.rk)
 	claim.Seen = seen
 	reply := c.carryOut(ctx, []remote.Command{claim})[0]
@@ -251,11 +267,6 @@ func (c *Cache[K, V]) exchangeThrough(ctx context.Context, ch *change[K, V], o *
 		return false, nil
 	}
 	ch.intent = remote.SeenToken(claim.Frame)
-	if ch.keep && c.ages != nil {
-		if v, _ := c.ages.Judge(ch.stamp.era, ch.stamp.time, ch.tags, ch.at); v == ages.Good {
-			ch.entry = c.changeEntry(ch, ch.at)
-		}
-	}
 	c.finish(ctx, []*change[K, V]{ch})
 	return ch.err == nil, ch.err
 }

@@ -176,10 +176,10 @@ func (c *Cache[K, V]) applyWrites(ctx context.Context, batch []behind.Entry) []e
 	if err == nil {
 		err = usercode.Contained(func() error { return c.src.StoreMany(ctx, vals) })
 	}
-	single, ok := usercode.As[*BatchError[K]](err)
+	single := keyByKey[K](err)
 	for j, i := range many {
-		if errs[i] = err; ok {
-			errs[i] = single.For(keys[j])
+		if errs[i] = err; single != nil {
+			errs[i] = single(keys[j])
 		}
 	}
 	return errs

@@ -2,12 +2,12 @@ package strategy
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"time"
 
 	"github.com/delqhi/cache/internal/errs"
+	"github.com/delqhi/cache/internal/usercode"
 )
 
 // maxLRU is far beyond what fits into memory: a number above it is a slip.
@@ -97,7 +97,9 @@ func (c *compiler) checkErrors(s setting) {
 		switch {
 		case err == nil:
 			c.mistake("%v: error %d is nil, which would make successes absent: leave it out", s, i+1)
-		case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		case !usercode.Usable(err):
+			c.mistake("%v: error %d can't be compared with others: %w", s, i+1, usercode.Checked(err))
+		case usercode.Is(err, context.Canceled), usercode.Is(err, context.DeadlineExceeded):
 			c.mistake("%v: error %d is the end of a context, which does not say that there is nothing: leave it out", s, i+1)
 		}
 	}

@@ -1,9 +1,10 @@
 package strategy
 
 import (
-	"errors"
 	"math"
 	"time"
+
+	"github.com/delqhi/cache/internal/usercode"
 )
 
 // Lifetime is how long a value that says nothing of its own is fresh: the TTL,
@@ -71,7 +72,7 @@ func (p *Policy) Absence(err error) []error {
 	}
 	var matched []error
 	for _, e := range p.NotFoundErrors {
-		if errors.Is(err, e) {
+		if usercode.Is(err, e) {
 			matched = append(matched, e)
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/delqhi/cache/internal/usercode"
 )
 
 // Strategy is one policy of a cache, made by a function of this package. It is
@@ -107,7 +109,7 @@ func (s setting) argument() string {
 				b.WriteString(", nil")
 				continue
 			}
-			fmt.Fprintf(&b, ", %q", err.Error())
+			fmt.Fprintf(&b, ", %q", usercode.Text(err))
 		}
 		return b.String()
 	case writeBehind:

@@ -56,10 +56,11 @@ type identity[K, F comparable] struct {
 	fence F
 }
 
-// Call is one key under way. Key and Fence may be read by anyone.
+// Call is one key under way. Key, Fence and Index may be read by anyone.
 type Call[K, F comparable, V any] struct {
 	Key   K
 	Fence F
+	Index int // its place among the requests of the caller that began it
 
 	began int64 // Request.Now of the one that began it
 
@@ -164,7 +165,7 @@ func (g *Group[K, F, V]) Do(ctx context.Context, reqs []Request[K, F], lead func
 		if w == nil {
 			w = new(work)
 		}
-		c := &Call[K, F, V]{Key: r.Key, Fence: r.Fence, began: r.Now, work: w, done: make(chan struct{}), waiters: 1}
+		c := &Call[K, F, V]{Key: r.Key, Fence: r.Fence, Index: i, began: r.Now, work: w, done: make(chan struct{}), waiters: 1}
 		w.waiters++
 		w.open++
 		// A call that may not be joined is replaced. Its own callers keep it.

@@ -24,6 +24,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/delqhi/cache/internal/usercode"
 )
 
 // Encoding turns keys of type K into text and, where that is possible, back. It is
@@ -47,7 +49,10 @@ func For[K comparable]() (*Encoding[K], error) {
 		return appendPlain(dst, reflect.ValueOf(k), fields), nil
 	}}
 	if slices.ContainsFunc(fields, func(f field) bool { return f.text }) {
-		e.append = func(dst []byte, k K) ([]byte, error) { return appendFields(dst, reflect.ValueOf(k), fields) }
+		e.append = func(dst []byte, k K) (out []byte, err error) {
+			defer guard(dst, &out, &err)
+			return appendFields(dst, reflect.ValueOf(k), fields)
+		}
 	}
 	if len(fields) == 1 && fields[0].path == nil && !fields[0].text {
 		e.decode = decoder[K](typ)
@@ -57,11 +62,21 @@ func For[K comparable]() (*Encoding[K], error) {
 
 // Func is an encoding of the program's own.
 func Func[K comparable](f func(K) string) *Encoding[K] {
-	return &Encoding[K]{append: func(dst []byte, k K) ([]byte, error) { return append(dst, f(k)...), nil }}
+	return &Encoding[K]{append: func(dst []byte, k K) (out []byte, err error) {
+		defer guard(dst, &out, &err)
+		return append(dst, f(k)...), nil
+	}}
 }
 
-// Append appends the encoded key. The error is that of a text marshaler, wrapped;
-// dst then comes back as it was.
+// guard is deferred around the program's own code.
+func guard(dst []byte, out *[]byte, err *error) {
+	if v := recover(); v != nil {
+		*err, *out = usercode.Panic(v), dst
+	}
+}
+
+// Append appends the encoded key. The error is that of a text marshaler, wrapped, or a
+// *usercode.PanicError; dst then comes back as it was.
 func (e *Encoding[K]) Append(dst []byte, k K) ([]byte, error) { return e.append(dst, k) }
 
 // Reversible reports whether Decode can be used.
@@ -312,7 +327,7 @@ func appendText(dst []byte, v any) ([]byte, error) {
 		text, err = v.(encoding.TextMarshaler).MarshalText()
 	}
 	if err != nil {
-		return dst, fmt.Errorf("cache: encode the key: %w", err)
+		return dst, fmt.Errorf("cache: encode the key: %w", usercode.Checked(err))
 	}
 	return append(dst, text...), nil
 }

@@ -10,18 +10,28 @@ import (
 // Error, Is, As or Unwrap panics. Mostly that is a nil pointer in an interface: the
 // mistake of returning a variable of a concrete type as an error.
 func Checked(err error) error {
-	if err == nil || reflect.TypeOf(err) == plain {
-		return err
+	if text, ok := look(err); !ok {
+		return &unusableError{typ: reflect.TypeOf(err), null: isNil(err), text: text}
 	}
-	var text string
-	if Do(func() {
+	return err
+}
+
+// Usable reports whether err can be looked at.
+func Usable(err error) bool {
+	_, ok := look(err)
+	return ok
+}
+
+func look(err error) (text string, ok bool) {
+	if err == nil || reflect.TypeOf(err) == plain {
+		return "", true
+	}
+	failed := Do(func() {
 		text = err.Error()
 		errors.Is(err, errProbe)
 		errors.AsType[*probe](err)
-	}) == nil {
-		return err
-	}
-	return &unusableError{typ: reflect.TypeOf(err), null: isNil(err), text: text}
+	})
+	return text, failed == nil
 }
 
 // plain is what errors.New makes, without methods but Error.

@@ -51,9 +51,12 @@ func Do(f func()) (err error) {
 // Recover is to be deferred. It turns a panic into a *PanicError.
 func Recover(err *error) {
 	if v := recover(); v != nil {
-		*err = &PanicError{Value: v, Stack: debug.Stack()}
+		*err = Panic(v)
 	}
 }
+
+// Panic is the error of a panic with v that was just recovered from.
+func Panic(v any) *PanicError { return &PanicError{Value: v, Stack: debug.Stack()} }
 
 // Contained is [Call] on a goroutine of its own, for which it waits. The error is
 // [ErrGoexit] if f ended that.
@@ -67,6 +70,18 @@ func Contained(f func() error) (err error) {
 	}()
 	wg.Wait()
 	return err
+}
+
+// EachIf is [Each], or if not apart, a loop on this goroutine: where it is known that none
+// of the program's code is called.
+func EachIf(apart bool, n int, f func(i int), failed func(i int, err error)) {
+	if apart {
+		Each(n, f, failed)
+		return
+	}
+	for i := range n {
+		f(i)
+	}
 }
 
 // Each calls f(0) … f(n-1) in turn, on a goroutine of its own, for which it waits. A call
