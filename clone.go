@@ -35,7 +35,10 @@ func (c *Cache[K, V]) chooseCloning(cfg *config) {
 }
 
 func (c *Cache[K, V]) cloneByCodec(v V) (copied V, err error) {
-	data, err := c.marshal("", nil, v)
+	if rv := reflect.ValueOf(&v).Elem(); rv.Kind() == reflect.Slice && rv.IsNil() {
+		return v, nil
+	}
+	data, err := c.marshal("", []byte{}, v) // not nil, which an empty one would become a nil value by
 	if err == nil {
 		copied, err = c.unmarshal("", data)
 	}

@@ -62,11 +62,34 @@ func (*jsonCodec) Marshal(dst []byte, v any) ([]byte, error) {
 		return dst, err
 	}
 	b := e.buf.Bytes()
+	if replaced(b) {
+		return dst, errorf("the value has a string that is not UTF-8, which JSON can't hold")
+	}
 	dst = append(dst, b[:len(b)-1]...) // without the newline
 	if e.buf.Cap() <= maxPooled {
 		jsonEncoders.Put(e)
 	}
 	return dst, nil
+}
+
+// replaced reports whether the encoder has put U+FFFD in the place of what is not UTF-8: it
+// does so by an escape, and writes one that was there before as it is.
+func replaced(b []byte) bool {
+	mark := []byte(`\ufffd`)
+	for at := 0; ; at++ {
+		i := bytes.Index(b[at:], mark)
+		if i < 0 {
+			return false
+		}
+		at += i
+		before := at // an escaped backslash is no escape
+		for before > 0 && b[before-1] == '\\' {
+			before--
+		}
+		if (at-before)%2 == 0 {
+			return true
+		}
+	}
 }
 
 func (c *jsonCodec) Unmarshal(data []byte, v any) error {

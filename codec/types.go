@@ -22,16 +22,23 @@ type rules interface {
 	// inlines reports whether the fields of an embedded struct take part in the
 	// names of the struct around it.
 	inlines(f reflect.StructField) bool
+	// inline returns an error if an embedded field that is inlined does not come back.
+	inline(f reflect.StructField) error
+	// list returns an error if a pointer, slice or array can't be encoded.
+	list(t reflect.Type) error
 	kind(k reflect.Kind) bool
 }
 
 // typeWalk looks for parts of a type that a format loses in silence.
 type typeWalk struct {
 	rules
-	seen map[reflect.Type]bool
+	seen    map[reflect.Type]bool
+	inlined map[reflect.Type]bool // the structs whose fields are being looked at
 }
 
-func newTypeWalk(r rules) *typeWalk { return &typeWalk{rules: r, seen: map[reflect.Type]bool{}} }
+func newTypeWalk(r rules) *typeWalk {
+	return &typeWalk{rules: r, seen: map[reflect.Type]bool{}, inlined: map[reflect.Type]bool{}}
+}
 
 const remedy = "give it a tag or a marshaler, or accept the loss with codec.Lossy()"
 
@@ -51,7 +58,7 @@ func (w *typeWalk) visit(t reflect.Type, path string) error {
 		if err != nil {
 			return errorf("%s: %w", path, err)
 		}
-		return nil
+		return w.promoted(t, path)
 	}
 	if !w.kind(t.Kind()) {
 		return errorf("%s is a %v, which can't be encoded: %s", path, t.Kind(), remedy)
@@ -62,6 +69,9 @@ func (w *typeWalk) visit(t reflect.Type, path string) error {
 			return errorf("%s is the interface %v, which can't be decoded: %s", path, t, remedy)
 		}
 	case reflect.Pointer, reflect.Slice, reflect.Array:
+		if err := w.list(t); err != nil {
+			return errorf("%s: %w", path, err)
+		}
 		return w.visit(t.Elem(), path)
 	case reflect.Map:
 		if err := w.key(t.Key()); err != nil {
@@ -77,6 +87,11 @@ func (w *typeWalk) visit(t reflect.Type, path string) error {
 // fields visits the fields of a struct; names are those that the struct around an
 // embedded one has so far, with their paths.
 func (w *typeWalk) fields(t reflect.Type, path string, names map[string]string) error {
+	if w.inlined[t] {
+		return errorf("%s embeds itself: give the embedded field a name", path)
+	}
+	w.inlined[t] = true
+	defer delete(w.inlined, t)
 	for i := range t.NumField() {
 		f := t.Field(i)
 		at := path + "." + f.Name
@@ -99,8 +114,8 @@ func (w *typeWalk) fields(t reflect.Type, path string, names map[string]string) 
 				inner = inner.Elem()
 			}
 			if is, _ := w.marshaler(inner); !is {
-				if w.seen[inner] && inner == t {
-					return errorf("%s embeds itself", at)
+				if err := w.inline(f); err != nil {
+					return errorf("%s: %w", at, err)
 				}
 				if err := w.fields(inner, at, names); err != nil {
 					return err
@@ -114,6 +129,27 @@ func (w *typeWalk) fields(t reflect.Type, path string, names map[string]string) 
 		names[name] = at
 		if err := w.visit(f.Type, at); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// promoted refuses a struct whose methods may be those of an embedded field, which then
+// encodes that field alone. A method of the struct's own would be fine, and looks the same.
+func (w *typeWalk) promoted(t reflect.Type, path string) error {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if t.Kind() != reflect.Struct || t.NumField() < 2 {
+		return nil
+	}
+	for i := range t.NumField() {
+		f := t.Field(i)
+		if !f.Anonymous {
+			continue
+		}
+		if is, _ := w.marshaler(f.Type); is || f.Type.Kind() == reflect.Interface && f.Type.NumMethod() > 0 {
+			return errorf("%s may be encoded as the embedded %s alone, whose methods it has, and the other fields would be lost: give %s a name", path, f.Name, f.Name)
 		}
 	}
 	return nil
@@ -185,6 +221,10 @@ func (jsonRules) inlines(f reflect.StructField) bool {
 	return f.Anonymous && name == "" && structOrPointer(f.Type)
 }
 
+func (jsonRules) inline(reflect.StructField) error { return nil }
+
+func (jsonRules) list(reflect.Type) error { return nil }
+
 func structOrPointer(t reflect.Type) bool {
 	return t.Kind() == reflect.Struct || t.Kind() == reflect.Pointer && t.Elem().Kind() == reflect.Struct
 }
@@ -229,6 +269,20 @@ func (msgpackRules) key(t reflect.Type) error {
 		return nil
 	}
 	return errorf("msgpack can't have %v as a map's key: %s", t, remedy)
+}
+
+func (msgpackRules) inline(f reflect.StructField) error {
+	if f.Type.Kind() == reflect.Pointer {
+		return errorf("an embedded nil pointer would come back as a pointer to an empty struct: give it a name, or embed it without the pointer")
+	}
+	return nil
+}
+
+func (msgpackRules) list(t reflect.Type) error {
+	if t.Kind() == reflect.Array && t.Elem().Kind() == reflect.Uint8 && t.Elem() != reflect.TypeFor[byte]() {
+		return errorf("msgpack can't encode an array of %v: %s", t.Elem(), remedy)
+	}
+	return nil
 }
 
 func (r msgpackRules) kind(k reflect.Kind) bool {
