@@ -33,14 +33,15 @@ const (
 type Inbox struct {
 	mu      sync.Mutex // guards what follows
 	peers   map[uint64]*peer
+	armed   int64 // when the session began
 	settled int64 // when the session has, or will have
 }
 
 // peer is what was heard of one sender.
 type peer struct {
-	// A sender that is not met with its first number has told something before. Most
-	// likely that was before this session, but nobody can know; unless the first
-	// number comes by meetBy, because it was overtaken, that is a gap.
+	// A sender that is not met with its first number has told something before. If its
+	// Base does not show that this was before the session, and the first number does not
+	// come by meetBy, because it was overtaken, that is a gap.
 	met    bool
 	meetBy int64
 
@@ -59,7 +60,9 @@ type claim struct {
 }
 
 // NewInbox returns an inbox that has heard nothing.
-func NewInbox() *Inbox { return &Inbox{peers: map[uint64]*peer{}, settled: math.MinInt64} }
+func NewInbox() *Inbox {
+	return &Inbox{peers: map[uint64]*peer{}, armed: math.MinInt64, settled: math.MinInt64}
+}
 
 // Armed says that a new session has begun: from now on, everything that is
 // published is heard. Its caller flushes after it, so nothing from before matters.
@@ -67,6 +70,7 @@ func (b *Inbox) Armed(now int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	clear(b.peers)
+	b.armed = now
 	b.settled = now + settle
 }
 
@@ -79,10 +83,22 @@ func (b *Inbox) Hear(n *Notice, now int64) (gap bool) {
 		p = &peer{ahead: map[uint64]struct{}{}, meetBy: max(b.settled, now+grace)}
 		b.peers[n.Sender] = p
 	}
+	if !p.met && b.saysAll(n, now) {
+		p.met = true
+		p.restart(max(p.mark, n.Base))
+	}
 	if gap = p.hear(n, now); gap {
 		b.acceptLocked(now)
 	}
 	return gap
+}
+
+// saysAll reports whether all that n does not say was published, up to its Base, was
+// published before the session began, and does not matter. Time passes a little faster on
+// one machine than on another.
+func (b *Inbox) saysAll(n *Notice, now int64) bool {
+	quiet := int64(n.Quiet)
+	return n.Base > 0 && b.armed != math.MinInt64 && quiet-quiet/1000 >= now-b.armed
 }
 
 // Tick does what is due, and reports a gap. It is called every few hundred

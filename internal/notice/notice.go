@@ -17,6 +17,11 @@
 // another one, and then the first one is given up: whether or not it was heard, or
 // will be, does not matter any more.
 //
+// Who begins to hear does not know what was told before, and need not. So each notice says
+// since when nothing had been under way before it, and up to which number: what was
+// published before the session began is not missing. Without that, each sender that is
+// heard for the first time would look like one whose notices were lost.
+//
 // What is heard is acted on in any case, also if its number is not new: numbers
 // tell what was missed, not what may be skipped.
 package notice
@@ -24,6 +29,7 @@ package notice
 import (
 	"encoding/binary"
 	"errors"
+	"time"
 )
 
 // Kind is what a notice tells.
@@ -46,8 +52,13 @@ const (
 
 // Notice is one message.
 type Notice struct {
-	Sender  uint64 // random for each instance of a cache, not 0
-	Number  uint64 // 1, 2, …; Tally: all up to it have been published or are among Skipped
+	Sender uint64 // random for each instance of a cache, not 0
+	Number uint64 // 1, 2, …; Tally: all up to it have been published or are among Skipped
+	// Base and Quiet say what was published long ago, to those that were not there: all
+	// numbers up to Base, which is less than Number, or of a Tally not more, were
+	// published, or had failed, when Quiet before this notice was made began.
+	Base    uint64
+	Quiet   time.Duration // not negative; in whole milliseconds, rounded down
 	Kind    Kind
 	Keys    []string // Dropped, Filled: encoded keys, of any bytes
 	Pattern string   // Pattern
@@ -73,7 +84,8 @@ var (
 //	 4  1  kind
 //	 5  8  sender
 //	13  8  number
-//	21     Dropped, Filled: the keys
+//	21     how far Base lies below the number, and Quiet in milliseconds
+//	       Dropped, Filled: the keys
 //	       Pattern: the pattern
 //	       Marked: the number of tags, the tags, and the text up to the end
 //	       Tally: flags, of which 1 is Last; how far each skipped number lies
@@ -87,6 +99,9 @@ const (
 	version  = 1
 	headLen  = 21
 	flagLast = 1
+
+	// maxQuiet is the longest Quiet, in ms: a century.
+	maxQuiet = 100 * 365 * 24 * 3600 * 1000
 )
 
 var be = binary.BigEndian
@@ -97,6 +112,8 @@ func (n *Notice) Append(dst []byte) []byte {
 	dst = append(dst, version, byte(n.Kind))
 	dst = be.AppendUint64(dst, n.Sender)
 	dst = be.AppendUint64(dst, n.Number)
+	dst = binary.AppendUvarint(dst, n.Number-n.Base)
+	dst = binary.AppendUvarint(dst, uint64(n.Quiet.Milliseconds()))
 	switch n.Kind {
 	case Dropped, Filled:
 		dst = appendStrings(dst, n.Keys)
@@ -151,7 +168,13 @@ func Parse(s string) (Notice, error) {
 	if n.Sender == 0 || n.Kind == 0 || n.Number == 0 && n.Kind != Tally {
 		return Notice{}, ErrForeign
 	}
-	if err := n.parseBody(s[headLen:]); err != nil {
+	below, s, ok := cutUvarint(s[headLen:])
+	quiet, s, okQuiet := cutUvarint(s)
+	if !ok || !okQuiet || below > n.Number || below == 0 && n.Kind != Tally || quiet > maxQuiet {
+		return Notice{}, ErrForeign
+	}
+	n.Base, n.Quiet = n.Number-below, time.Duration(quiet)*time.Millisecond
+	if err := n.parseBody(s); err != nil {
 		return Notice{}, err
 	}
 	if n.Kind > Tally {

@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 )
 
 var samples = map[string]Notice{
@@ -19,6 +20,8 @@ var samples = map[string]Notice{
 	"a mark of all": {Sender: 9, Number: 4, Kind: Marked, Text: "17\ne1 …"},
 	"no text":       {Sender: 9, Number: 4, Kind: Marked, Tags: []string{"t"}},
 	"a tally":       {Sender: 9, Number: 500, Kind: Tally, Skipped: []uint64{1, 500, 3}},
+	"after a pause": {Sender: 9, Number: 500, Base: 499, Quiet: time.Hour, Kind: Dropped, Keys: []string{"a"}},
+	"a late tally":  {Sender: 9, Number: 500, Base: 500, Quiet: time.Hour, Kind: Tally},
 	"an empty one":  {Sender: 9, Kind: Tally},
 	"the last one":  {Sender: 9, Number: 500, Kind: Tally, Last: true},
 }
@@ -41,20 +44,20 @@ func TestAppendAppends(t *testing.T) {
 
 // The bytes are what other versions in the same fleet read.
 func TestTheLayoutDoesNotChange(t *testing.T) {
-	n := Notice{Sender: 0x0102030405060708, Number: 260, Kind: Tally, Skipped: []uint64{258, 4}, Last: true}
-	const want = "\xC5dn\x01\x05" + "\x01\x02\x03\x04\x05\x06\x07\x08" + "\x00\x00\x00\x00\x00\x00\x01\x04" + "\x01\x02\x80\x02"
+	n := Notice{Sender: 0x0102030405060708, Number: 260, Base: 258, Quiet: 300 * time.Millisecond, Kind: Tally, Skipped: []uint64{258, 4}, Last: true}
+	const want = "\xC5dn\x01\x05" + "\x01\x02\x03\x04\x05\x06\x07\x08" + "\x00\x00\x00\x00\x00\x00\x01\x04" + "\x02\xac\x02" + "\x01\x02\x80\x02"
 	if got := string(n.Append(nil)); got != want {
 		t.Errorf("%q", got)
 	}
 	n = Notice{Sender: 1, Number: 1, Kind: Marked, Tags: []string{"ab"}}
-	if got := string(n.Append(nil))[headLen:]; got != "\x01\x02ab" {
+	if got := string(n.Append(nil))[headLen:]; got != "\x01\x00\x01\x02ab" {
 		t.Errorf("%q", got)
 	}
 }
 
 func TestForeignAndNewerAreToldApart(t *testing.T) {
 	head := func(version, kind byte, number byte) string {
-		return magic + string([]byte{version, kind}) + "\x00\x00\x00\x00\x00\x00\x00\x01" + "\x00\x00\x00\x00\x00\x00\x00" + string([]byte{number})
+		return magic + string([]byte{version, kind}) + "\x00\x00\x00\x00\x00\x00\x00\x01" + "\x00\x00\x00\x00\x00\x00\x00" + string([]byte{number, min(number, 1), 0})
 	}
 	for name, c := range map[string]struct {
 		text string
@@ -85,6 +88,9 @@ func TestForeignAndNewerAreToldApart(t *testing.T) {
 		"a tally without flags":        {head(1, 5, 1), ErrForeign},
 		"a tally with a newer flag":    {head(1, 5, 1) + "\x02", ErrNewer},
 		"it skips more than there are": {head(1, 5, 3) + "\x00\x03", ErrForeign},
+		"a base of its own number":     {head(1, 1, 1)[:headLen] + "\x00\x00", ErrForeign},
+		"a base below 0":               {head(1, 1, 1)[:headLen] + "\x02\x00", ErrForeign},
+		"quiet for longer than can be": {head(1, 1, 1)[:headLen] + "\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", ErrForeign},
 		"it skips half a number":       {head(1, 5, 3) + "\x00\x80", ErrForeign},
 	} {
 		n, err := Parse(c.text)

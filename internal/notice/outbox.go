@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"time"
 )
 
 const (
@@ -33,8 +34,11 @@ type Outbox struct {
 	failed   map[uint64]bool // true: still open
 	low      uint64          // of the failed numbers up to here some are forgotten
 	skipped  []skip          // given up, oldest first
-	said     uint64          // the greatest number of a tally
-	left     int             // how many tallies have still to say it
+	base     uint64          // nothing up to it was in flight at the time baseAt
+	baseAt   time.Time
+	settled  time.Time // when a number was last in flight no more
+	said     uint64    // the greatest number of a tally
+	left     int       // how many tallies have still to say it
 }
 
 // skip is a number that was given up. It goes when [repeat] tallies have listed it.
@@ -62,19 +66,42 @@ func NewSender() uint64 {
 func (o *Outbox) Sender() uint64 { return o.sender }
 
 // Begin returns a new number, which is now in flight.
-func (o *Outbox) Begin() uint64 {
+func (o *Outbox) Begin() uint64 { return o.Next(0).Number }
+
+// Next is [Outbox.Begin] for a notice of that kind.
+func (o *Outbox) Next(kind Kind) Notice {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if len(o.inFlight) == 0 {
+		o.base, o.baseAt = o.last, o.settled
+	}
 	o.last++
 	o.inFlight[o.last] = struct{}{}
-	return o.last
+	return Notice{Sender: o.sender, Number: o.last, Kind: kind, Base: o.base, Quiet: o.quietLocked()}
+}
+
+// quietLocked is how long ago nothing up to base was in flight any more.
+func (o *Outbox) quietLocked() time.Duration {
+	if o.base == 0 {
+		return 0 // nothing was told before
+	}
+	return time.Since(o.baseAt).Truncate(time.Millisecond)
+}
+
+// landLocked takes a number out of flight.
+func (o *Outbox) landLocked(n uint64) (flew bool) {
+	if _, flew = o.inFlight[n]; flew {
+		delete(o.inFlight, n)
+		o.settled = time.Now()
+	}
+	return flew
 }
 
 // Done says that n was acknowledged: it was published.
 func (o *Outbox) Done(n uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	delete(o.inFlight, n)
+	o.landLocked(n)
 	if _, ok := o.failed[n]; ok {
 		o.failed[n] = false
 	}
@@ -85,10 +112,9 @@ func (o *Outbox) Done(n uint64) {
 func (o *Outbox) Failed(n uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if _, ok := o.inFlight[n]; !ok {
+	if !o.landLocked(n) {
 		return
 	}
-	delete(o.inFlight, n)
 	o.failLocked(n, true)
 }
 
@@ -98,11 +124,9 @@ func (o *Outbox) GiveUp(numbers ...uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, n := range numbers {
-		_, flying := o.inFlight[n]
-		if !flying && !o.failed[n] {
+		if !o.landLocked(n) && !o.failed[n] {
 			continue // published, given up before, or forgotten
 		}
-		delete(o.inFlight, n)
 		o.failLocked(n, false)
 		if len(o.skipped) == maxSkipped {
 			o.skipped = slices.Delete(o.skipped, 0, 1)
@@ -193,7 +217,14 @@ func (o *Outbox) Tally(closing bool) (n Notice, due bool) {
 		return Notice{}, false
 	}
 	o.left = max(o.left-1, 0)
-	return Notice{Sender: o.sender, Number: number, Kind: Tally, Skipped: list, Last: closing}, true
+	n = Notice{Sender: o.sender, Number: number, Kind: Tally, Skipped: list, Last: closing}
+	if len(o.inFlight) == 0 {
+		o.base, o.baseAt = o.last, o.settled
+	}
+	if o.base <= number {
+		n.Base, n.Quiet = o.base, o.quietLocked()
+	}
+	return n, true
 }
 
 // Again makes due again what the latest tally has said: it could not be published,

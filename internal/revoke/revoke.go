@@ -78,7 +78,8 @@ type Outcome struct {
 // Tell is a notice to be published together with a command, and its number. The
 // caller says to the outbox what became of it.
 func Tell(out *notice.Outbox, names remote.Names, kind notice.Kind, keys ...string) (remote.Tell, uint64) {
-	n := notice.Notice{Sender: out.Sender(), Number: out.Begin(), Kind: kind, Keys: keys}
+	n := out.Next(kind)
+	n.Keys = keys
 	return remote.Tell{Channel: names.Channel, Message: string(n.Append(nil))}, n.Number
 }
 
@@ -309,7 +310,8 @@ func (r *Revoker) pattern(ctx context.Context, pattern string, quote func(string
 		return m, errors.Join(errs...)
 	}
 	// Last, and in any case: local tiers have keys that Redis has no more.
-	note := notice.Notice{Sender: r.Outbox.Sender(), Number: r.Outbox.Begin(), Kind: notice.Pattern, Pattern: pattern}
+	note := r.Outbox.Next(notice.Pattern)
+	note.Pattern = pattern
 	if err := r.publish(ctx, note.Number, string(note.Append(nil)), &m); err != nil {
 		errs = append(errs, err)
 	}
@@ -408,7 +410,8 @@ func (r *Revoker) batch(ctx context.Context, found []string, m *Matched) (err er
 // from then on.
 func (r *Revoker) Mark(ctx context.Context, tags []string) (remote.Marks, uint64, error) {
 	m := r.Policy.NewMark(tags)
-	note := notice.Notice{Sender: r.Outbox.Sender(), Number: r.Outbox.Begin(), Kind: notice.Marked, Tags: tags}
+	note := r.Outbox.Next(notice.Marked)
+	note.Tags = tags
 	m.Tell = remote.Tell{Channel: r.Names.Channel, Message: string(note.Append(nil))}
 	marks, err := r.Store.Mark(ctx, r.Names, r.Known(), m)
 	if err != nil {
