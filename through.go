@@ -165,8 +165,11 @@ func (c *Cache[K, V]) conclude(ctx context.Context, changes []*change[K, V]) {
 				ch.entry = nil
 			}
 		}
+		look := c.lookBeside(changes)
+		replies := c.carryOutAndTell(ctx, look, changes, cmds)
+		c.restamp(ctx, look, changes, cmds, replies)
 		var lost []*change[K, V]
-		for i, reply := range c.carryOutAndTell(ctx, changes, cmds) {
+		for i, reply := range replies {
 			ch := changes[i]
 			took := cmds[i].Op != remote.Swap || reply.OK
 			c.settle(ctx, ch, &cmds[i], took, reply.Err)

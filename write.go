@@ -102,13 +102,13 @@ func (c *Cache[K, V]) tell(ch *change[K, V], cmd *remote.Command) {
 }
 
 // carryOutAndTell carries out the commands of changes and tells others of them: where it
-// can be, of many in common.
-func (c *Cache[K, V]) carryOutAndTell(ctx context.Context, changes []*change[K, V], cmds []remote.Command) []remote.Reply {
+// can be, of many in common. A look, if it is not nil, goes with them.
+func (c *Cache[K, V]) carryOutAndTell(ctx context.Context, look *clockLook, changes []*change[K, V], cmds []remote.Command) []remote.Reply {
 	if c.accord == nil || len(cmds) == 1 || !c.remote.OneNode() {
 		for i, ch := range changes {
 			c.tell(ch, &cmds[i])
 		}
-		return c.carryOut(ctx, cmds)
+		return c.carryOutLooking(ctx, look, cmds)
 	}
 	encoded := make([]string, len(changes))
 	for i, ch := range changes {
@@ -117,7 +117,11 @@ func (c *Cache[K, V]) carryOutAndTell(ctx context.Context, changes []*change[K, 
 			c.tell(ch, &cmds[i])
 		}
 	}
-	do := func(cmds []remote.Command) []remote.Reply { return c.carryOut(ctx, cmds) }
+	do := func(cmds []remote.Command) []remote.Reply {
+		once := look
+		look = nil
+		return c.carryOutLooking(ctx, once, cmds)
+	}
 	replies, open := revoke.InCommon(c.accord.Outbox, c.names, encoded, cmds, do)
 	for i, ch := range changes {
 		if ch.told == 0 {
@@ -371,7 +375,17 @@ func (c *Cache[K, V]) setIfAbsent(ctx context.Context, key K, val V, o *callOpti
 		if final {
 			c.tell(&ch, &cmd)
 		}
-		reply := c.carryOut(ctx, []remote.Command{cmd})[0]
+		var look *clockLook
+		if final {
+			look = c.lookBeside([]*change[K, V]{&ch})
+		}
+		cmds := []remote.Command{cmd}
+		replies := c.carryOutLooking(ctx, look, cmds)
+		reply := replies[0]
+		if final {
+			c.restamp(ctx, look, []*change[K, V]{&ch}, cmds, replies)
+			cmd = cmds[0]
+		}
 		switch {
 		case final:
 			c.settle(ctx, &ch, &cmd, reply.OK, reply.Err)

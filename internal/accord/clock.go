@@ -56,6 +56,28 @@ func (a *Accord) EndLook(ctx context.Context, l Look, reply remote.Reply) error 
 	return a.AskMarks(ctx, nil)
 }
 
+// EndLookBeside takes the answer to a look that went with a write, and returns the logical
+// time from before that write. It is not counted as a look of [Accord.EndLook], which spares
+// the next one: whoever writes is to move the clock on from time to time; see
+// [Accord.Stamp].
+func (a *Accord) EndLookBeside(ctx context.Context, l Look, reply remote.Reply) (era uint64, clock int64, ok bool) {
+	if reply.Err != nil {
+		return 0, 0, false
+	}
+	e, ok := remote.ParseEpoch(reply.Record.Raw)
+	if ok && e.Era == l.known.Era && e.Tick >= l.known.Tick {
+		var redisNow int64
+		if e.All.Next != 0 {
+			redisNow, _ = a.cfg.Guard.Now(ctx, a.cfg.Names.Epoch)
+		}
+		return e.Era, e.Clock, a.Ages.Learn(e, redisNow, l.asked, l.at)
+	}
+	if a.EndLook(ctx, l, reply) != nil {
+		return 0, 0, false
+	}
+	return a.Ages.Stamp()
+}
+
 // lookNow asks for the logical clock alone. [Accord.AskMarks] would not do where it may
 // have gone back in time: that sets it right, and nobody else would see that it had.
 func (a *Accord) lookNow(ctx context.Context) error {
@@ -164,7 +186,7 @@ func (a *Accord) Stamp(ctx context.Context) (era uint64, stamp int64, err error)
 // caller: nothing that it hit is served from then on. l was begun before.
 func (a *Accord) OwnMarks(ctx context.Context, tags []string, m remote.Marks, l Look) error {
 	s := subjects(aTag, tags)
-	a.recent.NoteMarks(s, l.at, now())
+	a.recent.NoteMarks(s, answered(&m), l.at, now())
 	before := a.Ages.Known().Era
 	if a.Ages.LearnMarks(tags, &m, l.asked, l.at) {
 		a.learnedAt(before, l.at)

@@ -129,7 +129,7 @@ func (a *Accord) reconcile() error {
 			return err
 		}
 	}
-	a.tellRecentAgain(safe)
+	a.tellRecentAgain(ctx, safe)
 	// What can't be told now is looked at record by record until it is; see Outdated. So is
 	// what would take long, which reads need not wait for. Others may write meanwhile, and
 	// are then looked at once more.

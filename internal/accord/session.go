@@ -96,7 +96,7 @@ func (s *session) prepare(ctx context.Context) {
 	case <-ctx.Done():
 		return
 	}
-	s.a.tellRecentAgain(s.a.look(ctx))
+	s.a.tellRecentAgain(ctx, s.a.look(ctx))
 	for pause := retryFirst; ; pause = min(2*pause, retryMost) {
 		if s.a.AskMarks(ctx, nil) == nil {
 			break

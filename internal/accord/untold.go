@@ -84,7 +84,7 @@ func (a *Accord) UntoldPattern(pattern string, numbers []uint64) {
 // NotedPattern is Noted for a pattern, and OwnMarks includes it for tags.
 func (a *Accord) NotedPattern(pattern string, sent int64) {
 	s := subjects(aPattern, []string{pattern})
-	a.recent.NoteMarks(s, sent, now())
+	a.recent.NoteMarks(s, nil, sent, now())
 	a.acknowledgedMarks(s, sent)
 }
 
@@ -116,9 +116,11 @@ func tagsAndPatterns(subjects []string) (tags, patterns []string) {
 
 // tellRecentAgain queues what this process has written lately. A session has begun: the
 // one before may have ended because a replica took over, which may lack what its master
-// had acknowledged. What was sent after the time safe is not told: see look.
-func (a *Accord) tellRecentAgain(safe int64) {
+// had acknowledged. What was sent after the time safe is not told: see look. Nor are marks
+// that Redis has.
+func (a *Accord) tellRecentAgain(ctx context.Context, safe int64) {
 	told := a.recent.Since(now(), safe)
+	a.withoutMarked(ctx, &told)
 	another := a.lineage.changed(now())
 	switch {
 	case told.All:

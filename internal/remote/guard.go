@@ -137,7 +137,11 @@ func (g *Guard) Do(ctx context.Context, cmds []Command) []Reply {
 		}
 	}
 	if g.Observe != nil {
-		g.Observe(ctx, kind(cmds), len(cmds), time.Since(start), failure(ctx, replies))
+		keys := len(cmds)
+		if keys > 1 && cmds[0].Shared {
+			keys--
+		}
+		g.Observe(ctx, kind(cmds), keys, time.Since(start), failure(ctx, replies))
 	}
 	return replies
 }
@@ -387,7 +391,11 @@ func ended(ctx context.Context, timeout bool) error {
 	return ctx.Err()
 }
 
+// kind names the operation of commands, by those beside which there may be a look.
 func kind(cmds []Command) string {
+	if len(cmds) > 1 && cmds[0].Shared {
+		cmds = cmds[1:]
+	}
 	for i := range cmds[1:] {
 		if cmds[i+1].Op != cmds[0].Op {
 			return "mixed"

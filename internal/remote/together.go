@@ -79,16 +79,18 @@ func (g *Guard) company(cmds []Command) *together {
 	if len(cmds) > togetherMost {
 		return nil
 	}
-	reads := 0
+	reads, shared := 0, 0
 	for i := range cmds {
 		if cmds[i].Op == Get {
-			reads++
+			if reads++; cmds[i].Shared {
+				shared++
+			}
 		}
 	}
 	switch reads {
 	case len(cmds):
 		return &g.reads
-	case 0:
+	case shared: // a look is small
 		return &g.others
 	}
 	return nil

@@ -48,6 +48,7 @@ const (
 type note struct {
 	subject
 	item Item
+	mark Mark  // of a tag, or everything
 	sent int64 // a time before it was sent to Redis
 	at   int64 // when it was made: Redis had acknowledged
 }
@@ -57,6 +58,8 @@ type Told struct {
 	Items []Item   // oldest first
 	Tags  []string // oldest first
 	All   bool     // everything was invalidated
+	// Marks are what Redis answered of the tags, and of everything under "".
+	Marks map[string]Mark
 }
 
 // never is a time before all others.
@@ -75,18 +78,39 @@ func (r *Recent) Note(it Item, sent, now int64) {
 	it.Numbers, it.Acked = nil, true
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.noteLocked(note{subject{aKey, it.Key}, it, sent, now})
+	r.noteLocked(note{subject: subject{aKey, it.Key}, item: it, sent: sent, at: now})
 }
 
-// NoteMarks notes tags, or everything if there are none, as Note does.
-func (r *Recent) NoteMarks(tags []string, sent, now int64) {
+// Mark is what Redis has answered to an invalidation: logical times of an era. The zero
+// value says nothing.
+type Mark struct {
+	Era              uint64
+	Hard, Soft, Next int64
+}
+
+// In reports whether what Redis says now, which is of the same era, includes m.
+func (m Mark) In(now Mark) bool {
+	return m.Era != 0 && m.Era == now.Era && m.Hard <= now.Hard && m.Soft <= now.Soft && m.Next <= max(now.Next, now.Hard)
+}
+
+// NoteMarks notes tags, or everything if there are none, as Note does. marks are what Redis
+// has answered of each, or nil.
+func (r *Recent) NoteMarks(tags []string, marks []Mark, sent, now int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	n := note{subject: subject{kind: everything}, sent: sent, at: now}
 	if len(tags) == 0 {
-		r.noteLocked(note{subject: subject{kind: everything}, sent: sent, at: now})
+		if len(marks) > 0 {
+			n.mark = marks[0]
+		}
+		r.noteLocked(n)
 	}
-	for _, tag := range tags {
-		r.noteLocked(note{subject: subject{aTag, tag}, sent: sent, at: now})
+	for i, tag := range tags {
+		n := note{subject: subject{aTag, tag}, sent: sent, at: now}
+		if marks != nil {
+			n.mark = marks[i]
+		}
+		r.noteLocked(n)
 	}
 }
 
@@ -126,11 +150,23 @@ func (r *Recent) Since(now, safe int64) Told {
 			told.Items = append(told.Items, n.item)
 		case aTag:
 			told.Tags = append(told.Tags, n.name)
+			told.note(n.name, n.mark)
 		case everything:
 			told.All = true
+			told.note("", n.mark)
 		}
 	}
 	return told
+}
+
+func (t *Told) note(name string, m Mark) {
+	if m.Era == 0 {
+		return
+	}
+	if t.Marks == nil {
+		t.Marks = map[string]Mark{}
+	}
+	t.Marks[name] = m
 }
 
 func (r *Recent) expireLocked(now int64) {

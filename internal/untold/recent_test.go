@@ -25,8 +25,8 @@ func TestRecentRemembersTheLastOfEachKeyForAWhile(t *testing.T) {
 	r.Note(Item{Key: "a", At: 1, Token: "t", Numbers: []uint64{1}}, -5*sec, -5*sec)
 	r.Note(Item{Key: "b", At: 2}, -4*sec, -4*sec)
 	r.Note(Item{Key: "a", At: 3, Token: "u"}, -3*sec, -3*sec)
-	r.NoteMarks([]string{"a", "t"}, -2*sec, -2*sec)
-	r.NoteMarks([]string{"a"}, -1*sec, -1*sec)
+	r.NoteMarks([]string{"a", "t"}, nil, -2*sec, -2*sec)
+	r.NoteMarks([]string{"a"}, nil, -1*sec, -1*sec)
 	both := []Item{{Key: "b", At: 2, Acked: true}, {Key: "a", At: 3, Token: "u", Acked: true}}
 	told(t, r, 0, Told{Items: both, Tags: []string{"t", "a"}})
 	told(t, r, 6*sec-1, Told{Items: both, Tags: []string{"t", "a"}})
@@ -40,7 +40,7 @@ func TestRecentRemembersTheLastOfEachKeyForAWhile(t *testing.T) {
 
 func TestRecentRemembersThatEverythingWasInvalidated(t *testing.T) {
 	r := NewRecent()
-	r.NoteMarks(nil, 0, 0)
+	r.NoteMarks(nil, nil, 0, 0)
 	told(t, r, recentFor-1, Told{All: true})
 	told(t, r, recentFor, Told{})
 }
@@ -85,8 +85,8 @@ func TestWhatIsTooOldMakesRoomWithoutALoss(t *testing.T) {
 func TestRecentLeavesOutWhatIsSafe(t *testing.T) {
 	r := NewRecent()
 	r.Note(Item{Key: "a"}, 1, 5)
-	r.NoteMarks([]string{"t"}, 2, 6)
-	r.NoteMarks(nil, 3, 7)
+	r.NoteMarks([]string{"t"}, nil, 2, 6)
+	r.NoteMarks(nil, nil, 3, 7)
 	r.Note(Item{Key: "b"}, 1, 8) // took long
 	b := []Item{{Key: "b", Acked: true}}
 	for safe, want := range map[int64]Told{

@@ -1,0 +1,60 @@
+package accord
+
+import (
+	"context"
+	"slices"
+
+	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/untold"
+)
+
+// answered is what Redis has answered to an invalidation by tag, or of everything.
+func answered(m *remote.Marks) []untold.Mark {
+	if len(m.Tags) == 0 {
+		return []untold.Mark{noted(m, m.Epoch.All)}
+	}
+	out := make([]untold.Mark, len(m.Tags))
+	for i, t := range m.Tags {
+		out[i] = noted(m, t)
+	}
+	return out
+}
+
+func noted(m *remote.Marks, t remote.Mark) untold.Mark {
+	return untold.Mark{Era: m.Epoch.Era, Hard: t.Hard, Soft: t.Soft, Next: t.Next}
+}
+
+// withoutMarked takes out of told the tags, or everything, that Redis says to be invalidated
+// as of then. To invalidate them again, at a later time, would take what others have stored
+// since:
+//
+//  1. the first operation of this process is a Clear, before it is known who Redis is
+//  2. others store values
+//  3. this process reads. It opens a connection for that, and makes sure that Redis has not
+//     lost the Clear
+//
+// Redis is asked in any case: what it has lost can't be known here.
+func (a *Accord) withoutMarked(ctx context.Context, told *untold.Told) {
+	if !told.All && len(told.Tags) == 0 {
+		return
+	}
+	tags, _ := tagsAndPatterns(told.Tags)
+	if len(tags) > askedAtOnce {
+		return
+	}
+	m, err := a.cfg.Guard.Marks(ctx, a.cfg.Names, a.Ages.Known(), tags)
+	if err != nil {
+		return
+	}
+	if told.All && told.Marks[""].In(noted(&m, m.Epoch.All)) {
+		told.All = false
+	}
+	has := map[string]bool{}
+	for i, t := range tags {
+		has[aTag+t] = told.Marks[aTag+t].In(noted(&m, m.Tags[i]))
+	}
+	told.Tags = slices.DeleteFunc(told.Tags, func(t string) bool { return has[t] })
+}
+
+// askedAtOnce bounds the tags of one question.
+const askedAtOnce = 1000
