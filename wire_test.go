@@ -103,7 +103,11 @@ func (w *wire) through(op string, do func()) error {
 }
 
 func (w *wire) Do(ctx context.Context, cmds []remote.Command) (replies []remote.Reply) {
-	if err := w.through(cmds[0].Op.String(), func() {
+	op := cmds[0].Op
+	if len(cmds) > 1 && cmds[0].Shared {
+		op = cmds[1].Op // beside it is a look at the clock
+	}
+	if err := w.through(op.String(), func() {
 		w.show(func(w *wire) func([]remote.Command) { return w.before }, cmds)
 		replies = w.Memory.Do(context.WithoutCancel(ctx), cmds)
 		w.show(func(w *wire) func([]remote.Command) { return w.after }, cmds)
