@@ -266,7 +266,7 @@ func (c *Cache[K, V]) chooseCodec(cfg *config) {
 	if err := usercode.Do(func() { c.codecName = c.codec.Name() }); err != nil {
 		cfg.mistake("codec: %w", err)
 	}
-	c.fingerprint = fingerprint(c.codecName, typ)
+	c.fingerprint = fingerprint[V](c.codecName)
 }
 
 // checkType asks a codec whether it can hold values of a type, where it can say.
