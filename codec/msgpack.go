@@ -1,7 +1,6 @@
 package codec
 
 import (
-	"bytes"
 	"reflect"
 	"sync"
 
@@ -10,7 +9,8 @@ import (
 
 // Msgpack encodes with github.com/vmihailenco/msgpack: smaller than JSON and
 // faster. Structs are maps of field names, so that fields may come and go. A number
-// in a field of type any comes back as the narrowest type that holds it.
+// in a field of type any comes back as the narrowest type that holds it. A time keeps its
+// offset from UTC, which standard timestamps lack: other readers know those in UTC only.
 func Msgpack(opts ...MsgpackOption) Codec {
 	c := new(msgpackCodec)
 	for _, o := range opts {
@@ -39,7 +39,7 @@ type msgpackCodec struct{ lossy bool }
 func (*msgpackCodec) Name() string { return "msgpack" }
 
 type msgpackEncoder struct {
-	buf bytes.Buffer
+	buf ownBuffer
 	enc *msgpack.Encoder
 }
 
@@ -59,7 +59,7 @@ func (*msgpackCodec) Marshal(dst []byte, v any) (_ []byte, err error) {
 	e.enc.Reset(&e.buf)
 	e.enc.UseCompactInts(true)
 	e.enc.UseCompactFloats(false)
-	if err := e.enc.Encode(v); err != nil {
+	if err := encodeTop(e.enc, v); err != nil {
 		return dst, err
 	}
 	dst = append(dst, e.buf.Bytes()...)
@@ -70,7 +70,7 @@ func (*msgpackCodec) Marshal(dst []byte, v any) (_ []byte, err error) {
 }
 
 type msgpackDecoder struct {
-	r   bytes.Reader
+	r   ownReader
 	dec *msgpack.Decoder
 }
 
@@ -193,7 +193,7 @@ func (*msgpackCodec) Unmarshal(data []byte, v any) (err error) {
 	d.r.Reset(data)
 	d.dec.Reset(&d.r)
 	d.dec.SetMapDecoder(untypedMap)
-	err = d.dec.Decode(v)
+	err = decodeTop(d.dec, v)
 	if err == nil && d.r.Len() > 0 {
 		err = errorf("msgpack is followed by %d bytes", d.r.Len())
 	}
