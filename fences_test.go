@@ -50,7 +50,7 @@ func onlyOnce(is func(remote.Command) bool) (hook func([]remote.Command), seen, 
 // Without a local tier the fence moves at the acknowledgement as well.
 //
 //  1. a: an invalidation is on its way to Redis
-//  2. a: a load begins, and is answered v1
+//  2. a: a read fails, and a load begins without a lease; it is answered v1
 //  3. the source changes to v2; the invalidation is acknowledged
 //  4. a: a reader comes: it must not join the load of 2
 func TestALoadFromBeforeAnAcknowledgementIsNotJoined(t *testing.T) {
@@ -69,8 +69,12 @@ func TestALoadFromBeforeAnAcknowledgementIsNotJoined(t *testing.T) {
 				done := make(chan error, 1)
 				go func() { done <- change(ctx, c) }()
 				<-sent
+				net.lose("get")
 				go c.Get(ctx, "k")
 				synctest.Wait()
+				if src.loads.Load() != 1 {
+					t.Fatal("no load has begun")
+				}
 				src.now.Store("v2")
 				close(goOn)
 				if err := <-done; err != nil {
@@ -191,8 +195,15 @@ func TestARefreshOfUnknownOutcomeReachesOthers(t *testing.T) {
 			if v, err := c.Get(ctx, "k"); v != "v1" || err != nil {
 				t.Fatal(v, err)
 			}
+			synctest.Wait()
 		}
 		time.Sleep(5 * time.Second)
+		if v, err := b.Get(ctx, "k"); v != "v1" || err != nil {
+			t.Fatal(v, err)
+		}
+		if _, ok := b.local.Any("k"); !ok {
+			t.Fatal("b does not have it")
+		}
 		src.now.Store("v2")
 		var lost atomic.Bool
 		store.Intercept(func(d remote.Delivery) (int, time.Duration) {
