@@ -49,11 +49,6 @@ func newBehindHand[K comparable, V any](c *Cache[K, V]) *behindHand[K, V] {
 	return b
 }
 
-// refresh is load with the loader of the cache's source.
-func (b *behindHand[K, V]) refresh(caller context.Context, key K, rk string, age time.Duration) {
-	b.load(caller, key, rk, age, b.c.job, &noOptions)
-}
-
 // load loads a key anew whose record has this age, if nobody does already, in the way and
 // with the options of the read that found it due: what it stores is what that read would
 // have stored. It does not block. caller is the reader's context: the loader gets none of

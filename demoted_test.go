@@ -32,7 +32,7 @@ func TestConnectionsToADemotedMasterAreLeft(t *testing.T) {
 		}
 		one, two := first.Client(t), second.Client(t)
 		host, port, _ := net.SplitHostPort(first.Addr())
-		if err := two.SlaveOf(ctx, host, port).Err(); err != nil {
+		if err := two.ReplicaOf(ctx, host, port).Err(); err != nil {
 			t.Fatal(err)
 		}
 		writer, err := cache.New[string, int](client(), "n", discard)
@@ -74,8 +74,8 @@ func TestConnectionsToADemotedMasterAreLeft(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 		}
 		for _, err := range []error{
-			two.SlaveOf(ctx, "NO", "ONE").Err(),
-			one.SlaveOf(ctx, "127.0.0.1", "1").Err(), // nothing is there
+			two.ReplicaOf(ctx, "NO", "ONE").Err(),
+			one.ReplicaOf(ctx, "127.0.0.1", "1").Err(), // nothing is there
 		} {
 			if err != nil {
 				t.Fatal(err)

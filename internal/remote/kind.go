@@ -9,8 +9,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// ErrUnknownClient: it can't be known whether a client is one of a single server, a
-// cluster or a ring, and so neither where notifications come from nor which servers to
+// ErrUnknownClient is the error of what needs to know whether a client is one of a single
+// server, a cluster or a ring, where that can't be known, and so neither where notifications come from nor which servers to
 // scan. It matches errors.ErrUnsupported.
 var ErrUnknownClient = fmt.Errorf("whether the client is one of a single server, a cluster or a ring can't be known: %w", errors.ErrUnsupported)
 
