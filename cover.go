@@ -28,6 +28,9 @@ type cover[V any] struct {
 
 // answerStale answers with a stale value; failure is what it covers, nil if nothing.
 func (it *item[K, V]) answerStale(failure error) {
+	if t, ok := failure.(*theirError); ok {
+		failure = t.err
+	}
 	it.answered(it.cover.ans)
 	it.own = it.cover.own
 	it.ans.info.Stale, it.ans.info.LoadErr = true, failure

@@ -189,6 +189,22 @@ func (e *elsewhereError) Error() string {
 	return fmt.Sprintf("cache %q: the load failed in another process: %s", e.cache, e.text)
 }
 
+// theirError is an error of the program's own code that could be taken for one of this
+// cache's: the bare ErrMiss of a loader that asked another cache, say. It goes back to the
+// caller as it was.
+type theirError struct{ err error }
+
+func (e *theirError) Error() string { return usercode.Text(e.err) }
+func (e *theirError) Unwrap() error { return e.err }
+
+// theirs marks what the program's own code has returned.
+func theirs(err error) error {
+	if err == ErrMiss || err == ErrClosed {
+		return &theirError{err}
+	}
+	return err
+}
+
 // uncoverableError marks a failure that no stale value may cover: see Load.NoStale.
 type uncoverableError struct{ err error }
 

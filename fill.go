@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/delqhi/cache/internal/flight"
+	"github.com/delqhi/cache/internal/frame"
 	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/notice"
 	"github.com/delqhi/cache/internal/remote"
@@ -25,6 +26,11 @@ type result[V any] struct {
 	lock command // frees the lock, if the load holds one
 	now  int64   // the time of the key's node when the record was made
 	keep bool    // the answer goes into the local tier, if cmd succeeds
+	over bool    // the source says that what is there is over
+
+	failure failure       // to be remembered, if its until is not 0
+	hold    time.Duration // likewise: for how long
+	tell    *command      // what leaves word of it in Redis; nil: nothing does
 }
 
 // command is one of those of a fill; none if its Key is "".
@@ -57,14 +63,9 @@ func (c *Cache[K, V]) fill(ctx context.Context, o *callOptions, ls []*loading[K,
 	for i, l := range ls {
 		r := &results[i]
 		c.unlock(ctx, l, r, shared(cause) && !l.res.refused)
-		// A fill over a lease is news only to those who wait. One over a value is a
-		// newer value.
-		kind := notice.Dropped
-		if l.lease {
-			kind = notice.Filled
-		}
-		add(l, &r.cmd, kind)
+		add(l, &r.cmd, kindOf(o, l, r))
 		add(l, &r.lock, notice.Filled)
+		l.settled = true
 	}
 	if len(cmds) > 0 {
 		for i, reply := range c.carryOut(ctx, cmds) {
@@ -77,22 +78,16 @@ func (c *Cache[K, V]) fill(ctx context.Context, o *callOptions, ls []*loading[K,
 		c.filled(l, r)
 	}
 	if c.local != nil {
-		put := func(i int) { c.putFilled(ls[i], &results[i], at) }
+		put := func(i int) { c.fillTier(ls[i], &results[i], at) }
 		usercode.EachIf(c.clone != nil, len(ls), put, func(_ int, err error) { c.notKept(err) })
 	}
 	for i, l := range ls {
+		failure := results[i].err
+		if !shared(cause) || l.res.refused {
+			failure = nil
+		}
+		l.claim.End(failure)
 		c.resolve(l, results[i].ans, results[i].err)
-	}
-}
-
-// putFilled takes what was loaded into the local tier.
-func (c *Cache[K, V]) putFilled(l *loading[K, V], r *result[V], at int64) {
-	switch {
-	case c.remote == nil:
-		c.fillLocalOnly(l, r, at)
-	case r.keep:
-		g := aging{left: r.life.left(), fresh: r.life.fresh, cost: l.res.cost(), etag: r.etag, size: len(r.cmd.Frame)}
-		c.local.Put(l.call.Key, c.encoded(l.rk), c.localEntry(&r.ans, at, g, l.stamp), l.fence)
 	}
 }
 
@@ -106,13 +101,54 @@ func (c *Cache[K, V]) planless(l *loading[K, V], r *result[V], err error) {
 		r.ans, r.err = answer[V]{}, err
 	}
 	c.notKept(err)
-	if l.state == fillBoth && l.lease {
-		r.cmd.Command = remote.Command{Op: remote.Release, Key: l.rk, Seen: l.seen}
+	c.release(l, r)
+}
+
+// kindOf is what others are told of a fill. One over a lease is news only to those who
+// wait. One over a value is a newer value, and so is one that was asked for although there
+// was a value: Redis may have evicted what others still have.
+func kindOf[K comparable, V any](o *callOptions, l *loading[K, V], r *result[V]) notice.Kind {
+	if l.lease && (r.err != nil || !o.refresh && !o.hasMaxAge) {
+		return notice.Filled
+	}
+	return notice.Dropped
+}
+
+// fillTier brings the local tier in line with a fill.
+func (c *Cache[K, V]) fillTier(l *loading[K, V], r *result[V], at int64) {
+	enc := c.encoded(l.rk)
+	switch {
+	case c.remote == nil:
+		c.fillLocalOnly(l, r, at)
+	case r.keep:
+		g := aging{left: r.life.left(), fresh: r.life.fresh, cost: l.res.cost(), etag: r.etag, size: len(r.cmd.Frame)}
+		c.local.Put(l.call.Key, enc, c.localEntry(&r.ans, at, g, l.stamp), l.fence)
+	case r.over && r.cmd.reply.OK && c.fences.Valid(enc, l.fence):
+		c.local.Remove(enc)
+	}
+}
+
+// giveBack frees the leases and locks of loads that have come to no end, as by a panic.
+func (c *Cache[K, V]) giveBack(ls []*loading[K, V]) {
+	var cmds []remote.Command
+	for _, l := range ls {
+		switch {
+		case l.settled:
+		case l.lease:
+			cmds = append(cmds, remote.Command{Op: remote.Release, Key: l.rk, Seen: l.token})
+		case l.lock:
+			cmds = append(cmds, remote.Command{Op: remote.Release, Key: c.lockKey(l.rk), Seen: l.token})
+		}
+		l.settled = true
+	}
+	if len(cmds) > 0 {
+		c.carryOut(context.Background(), cmds)
 	}
 }
 
 // filled takes the outcome of a key's commands.
 func (c *Cache[K, V]) filled(l *loading[K, V], r *result[V]) {
+	c.failed(l, r)
 	c.settleNotice(&r.lock, true, 0)
 	if r.cmd.Key == "" {
 		return
@@ -129,6 +165,30 @@ func (c *Cache[K, V]) filled(l *loading[K, V], r *result[V]) {
 		r.ans.unkept = r.cmd.reply.Err
 	default:
 		c.stats.outdated.Add(1)
+	}
+}
+
+// failed remembers that a load has failed, unless its key has been written or invalidated
+// meanwhile: then Redis has something else in the place of the lease, or the fence has moved.
+func (c *Cache[K, V]) failed(l *loading[K, V], r *result[V]) {
+	if r.failure.until == 0 {
+		return
+	}
+	if t := r.tell; t != nil {
+		switch {
+		case t.reply.Err != nil:
+			r.failure.about = frame.ID{} // Redis may know, or not
+		case !t.reply.OK && l.lease:
+			return
+		}
+	}
+	switch {
+	case l.claim != nil:
+		c.remember(l.rk, r.failure, l.claim.Lost)
+	case l.state == fillNone:
+		c.remember(l.rk, r.failure, c.moved(l.rk, l.call.Fence))
+	default:
+		c.remember(l.rk, r.failure, c.moved(l.rk, l.fence))
 	}
 }
 
@@ -158,12 +218,14 @@ func (c *Cache[K, V]) plan(ctx context.Context, o *callOptions, l *loading[K, V]
 		if r.life, r.keep, err = c.lifetime(l.call.Key, l.res.val, o, l.res.wishes); err == nil {
 			r.ans.info.Tags, err = c.tagsOf(l.call.Key, l.res.val, o, l.res.wishes)
 		}
+		r.over = o.hasTTL && o.ttl <= 0 && !l.res.wishes.hasTTL && !l.res.wishes.skip
 		record = func(now int64) ([]byte, error) {
 			return c.encode(l.rk, l.res.val, r.life, now, l.stamp, r.ans.info.Tags, r.etag, l.res.cost())
 		}
 	case absent != nil:
 		r.ans = answer[V]{absent: absent, info: Info{Tier: metrics.Source, Absent: true}}
-		r.life, r.keep = life{fresh: c.policy.NotFoundTTL}, c.policy.NotFoundTTL > 0 && !l.res.wishes.skip
+		r.life, r.keep = life{fresh: c.policy.Spread(c.policy.NotFoundTTL, c.rand())}, c.policy.NotFoundTTL > 0 && !l.res.wishes.skip
+		r.over = !l.res.wishes.skip
 		record = func(now int64) ([]byte, error) {
 			return c.encodeAbsence(l.rk, absent.reasons, r.life, now, l.stamp, l.res.cost())
 		}
@@ -196,9 +258,14 @@ func (c *Cache[K, V]) plan(ctx context.Context, o *callOptions, l *loading[K, V]
 		r.ans.info.TTL = r.life.fresh
 		return
 	}
-	// Nothing is stored in the place of what was seen: a lease goes, and so does a
-	// value that the source says is over. A failure takes no value away.
-	if l.state == fillBoth && (l.lease || r.err == nil) {
+	c.release(l, r)
+}
+
+// release leaves nothing in the place of a lease, where nothing is stored. What was there
+// stays: others rely on it, by a stale window of their own, say. It goes if the source says
+// that it is over.
+func (c *Cache[K, V]) release(l *loading[K, V], r *result[V]) {
+	if l.state == fillBoth && (l.lease || r.over) {
 		r.cmd.Command = remote.Command{Op: remote.Release, Key: l.rk, Seen: l.seen}
 	}
 }
@@ -209,13 +276,15 @@ func (c *Cache[K, V]) plan(ctx context.Context, o *callOptions, l *loading[K, V]
 func (c *Cache[K, V]) unlock(ctx context.Context, l *loading[K, V], r *result[V], shared bool) {
 	failed := r.err != nil && shared
 	hold := c.hold(l)
+	r.failure = failure{err: r.err, cover: c.policy.ErrorTTL == 0 && !l.res.wishes.hasRetry, stamp: l.stamp}
 	if failed && hold > 0 {
-		c.failures.note(l.rk, r.err, hold, c.policy.ErrorTTL == 0 && !l.res.wishes.hasRetry)
+		r.failure.until = later(local.Now(), hold)
 	}
-	key, release := l.rk, &r.cmd
+	key, release, replaces := l.rk, &r.cmd, ""
 	switch {
 	case l.lock:
-		key, release = c.lockKey(l.rk), &r.lock
+		key, release, replaces = c.lockKey(l.rk), &r.lock, string(l.stays[:])
+		r.failure.about = l.stays
 		release.Command = remote.Command{Op: remote.Release, Key: key, Seen: l.token}
 	case !l.lease:
 		return
@@ -227,8 +296,12 @@ func (c *Cache[K, V]) unlock(ctx context.Context, l *loading[K, V], r *result[V]
 	if err != nil {
 		return
 	}
-	if frm, err := c.encodeFailure(key, l.id, r.err, hold, now); err == nil {
+	if frm, err := c.encodeFailure(key, l.id, r.failure, hold, replaces, now); err == nil {
 		release.Command = remote.Command{Op: remote.Swap, Key: key, Frame: frm, TTL: max(hold, failureLife), Seen: l.token}
+		if r.tell = release; l.lease {
+			h, _ := frame.ReadHead(frm)
+			r.failure.about = h.ID
+		}
 	}
 }
 
@@ -239,10 +312,12 @@ func (c *Cache[K, V]) hold(l *loading[K, V]) time.Duration {
 	case l.res.wishes.hasRetry:
 		return l.res.wishes.retry
 	case l.old != nil && c.policy.StaleIfError > 0:
-		return max(c.policy.ErrorTTL, c.policy.RetryAfter)
+		return max(c.errorTTL(), c.policy.RetryAfter)
 	}
-	return c.policy.ErrorTTL
+	return c.errorTTL()
 }
+
+func (c *Cache[K, V]) errorTTL() time.Duration { return c.policy.Spread(c.policy.ErrorTTL, c.rand()) }
 
 // shared reports whether the failure of a load whose context ended for this cause, or
 // did not end, is one for all who wait, in whatever process. That a process closes, or

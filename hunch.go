@@ -43,7 +43,8 @@ func (h *hunch) noted(o outcome) {
 func (c *Cache[K, V]) expectsMiss(items []item[K, V], j *job[K, V], o *callOptions) bool {
 	return c.hunch.misses.Load() >= c.hunch.after && j != nil && c.remote != nil && len(items) == 1 && !items[0].done &&
 		!o.skipLocal && !o.allowStale && !o.hasMaxAge && !o.uncounted &&
-		c.policy.StaleFor() == 0 && c.policy.Sliding == 0 && c.policy.RefreshAhead == 0 && c.policy.EarlyExpiration == 0 && c.failures.none()
+		c.policy.StaleFor() == 0 && c.policy.Sliding == 0 && c.policy.RefreshAhead == 0 && c.policy.EarlyExpiration == 0 &&
+		(c.failures.none() || !c.failures.knows(items[0].rk, items[0].at))
 }
 
 // loadUnseen loads the one key of a read that expects a miss. It reports whether that was

@@ -84,6 +84,7 @@ func (c *Cache[K, V]) told(ctx context.Context, ch *change[K, V]) {
 	}
 	if ch.rk = rk; c.remote == nil {
 		c.revokeLocal(ch.key, c.encoded(rk), false)
+		c.failures.forget(rk)
 		return
 	}
 	c.untold(ch, rk)
@@ -104,9 +105,8 @@ func (c *Cache[K, V]) told(ctx context.Context, ch *change[K, V]) {
 // error wraps [errors.ErrUnsupported].
 func (c *Cache[K, V]) InvalidatePattern(ctx context.Context, pattern string) (int64, error) {
 	if err := c.usable(ctx); err != nil {
-		if c.accord != nil && !c.isClosed() {
-			c.accord.UntoldPattern(pattern, nil) // see told
-			c.dropMatching(pattern)
+		if !c.isClosed() {
+			c.toldPattern(pattern)
 		}
 		return 0, c.explain("invalidate pattern", err)
 	}
@@ -115,12 +115,14 @@ func (c *Cache[K, V]) InvalidatePattern(ctx context.Context, pattern string) (in
 			return 0, &opError{cache: c.name, op: "invalidate pattern", err: err}
 		}
 	}
-	c.failures.forgetAll()
 	if c.remote == nil {
-		return c.revokeMatching(pattern), nil
+		n := c.revokeMatching(pattern)
+		c.failures.forgetAll()
+		return n, nil
 	}
 	// Whatever is under way may be for a key that matches.
 	c.fences.MoveAll()
+	c.failures.forgetAll()
 	at := local.Now()
 	m, err := c.revoker.Pattern(ctx, pattern, keys.QuotePattern)
 	c.dropMatching(pattern)
@@ -131,6 +133,19 @@ func (c *Cache[K, V]) InvalidatePattern(ctx context.Context, pattern string) (in
 	c.accord.NotedPattern(pattern, at)
 	c.stats.sent.Add(1)
 	return m.Keys, nil
+}
+
+// toldPattern is told for a pattern.
+func (c *Cache[K, V]) toldPattern(pattern string) {
+	if c.remote == nil {
+		c.revokeMatching(pattern)
+		c.failures.forgetAll()
+		return
+	}
+	c.fences.MoveAll()
+	c.failures.forgetAll()
+	c.accord.UntoldPattern(pattern, nil)
+	c.dropMatching(pattern)
 }
 
 func (c *Cache[K, V]) dropMatching(pattern string) {
@@ -195,6 +210,7 @@ func (c *Cache[K, V]) mark(ctx context.Context, tags []string) error {
 		case c.remote == nil: // see told
 			return cmp.Or(c.markLocal(ctx, tags), err)
 		default:
+			c.failures.forgetAll()
 			c.accord.UntoldMarks(tags, 0)
 		}
 		return err

@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/delqhi/cache/internal/fence"
@@ -10,6 +11,7 @@ import (
 	"github.com/delqhi/cache/internal/frame"
 	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/usercode"
 )
 
 // The miss path. One goroutine leads the load of one key, or of a batch, for
@@ -77,7 +79,10 @@ type loading[K comparable, V any] struct {
 	token remote.Seen // likewise
 	saw   []frame.ID  // other processes' leases that this load has waited for
 	old   *found[V]   // the value that is to be replaced; nil: none
+	stays frame.ID    // of the record that stays in place until the fill; zero: none
 	res   loaded[V]
+
+	settled bool // the lease or lock was given back, or is about to be
 
 	// Where there is no Redis:
 	claim  *fence.Claim    // what a lease or a lock is elsewhere
@@ -112,14 +117,18 @@ type loaded[V any] struct {
 // cost is how long the load took, up to now: the record that is stored now began then.
 func (r *loaded[V]) cost() time.Duration { return since(r.began) }
 
-// lead answers the calls of ls.
+// lead answers the calls of ls. What others load is awaited while the rest is loaded: who
+// joins one key of a batch does not wait for another.
 func (c *Cache[K, V]) lead(ctx context.Context, j *job[K, V], o *callOptions, ls []*loading[K, V]) {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.policy.HardTimeout, errHardTimeout)
 	defer cancel()
-	defer c.abandon(ctx, ls)
+	all := ls
+	defer func() { c.giveBack(all) }()
 	wake, stop := c.watch(ls)
 	defer stop()
-	defer endClaims(ls)
+	defer endClaims(all)
+	var loads sync.WaitGroup
+	defer loads.Wait()
 	for pause := pollFirst; ; pause = min(2*pause, pollMost) {
 		again := c.acquire(ctx, o, ls)
 		var ready, others []*loading[K, V]
@@ -132,12 +141,12 @@ func (c *Cache[K, V]) lead(ctx context.Context, j *job[K, V], o *callOptions, ls
 				ready = append(ready, l)
 			}
 		}
-		if len(ready) > 0 {
-			c.load(ctx, j, o, ready)
-			c.fill(ctx, o, ready)
-		}
-		if len(others) == 0 {
+		switch {
+		case len(others) == 0:
+			c.loadAndFill(ctx, j, o, ready)
 			return
+		case len(ready) > 0:
+			loads.Go(func() { c.loadApart(ctx, j, o, ready) })
 		}
 		if ls = others; again {
 			continue
@@ -154,22 +163,16 @@ func (c *Cache[K, V]) lead(ctx context.Context, j *job[K, V], o *callOptions, ls
 	}
 }
 
-// abandon releases what is left of leases and locks when a load ends without an answer for
-// their keys: its goroutine was ended.
-func (c *Cache[K, V]) abandon(ctx context.Context, ls []*loading[K, V]) {
-	var cmds []remote.Command
-	for _, l := range ls {
-		switch {
-		case l.call.Resolved():
-		case l.lease:
-			cmds = append(cmds, remote.Command{Op: remote.Release, Key: l.rk, Seen: l.token})
-		case l.lock:
-			cmds = append(cmds, remote.Command{Op: remote.Release, Key: c.lockKey(l.rk), Seen: l.token})
+// loadApart is loadAndFill on a goroutine of its own.
+func (c *Cache[K, V]) loadApart(ctx context.Context, j *job[K, V], o *callOptions, ls []*loading[K, V]) {
+	err := errEndedGoroutine
+	defer func() {
+		for _, l := range ls {
+			c.resolve(l, answer[V]{}, err) // of no effect on those that have an answer
 		}
-	}
-	if len(cmds) > 0 {
-		c.carryOut(context.WithoutCancel(ctx), cmds)
-	}
+	}()
+	defer usercode.Recover(&err)
+	c.loadAndFill(ctx, j, o, ls)
 }
 
 // watch is made before the first look at Redis, or at what is claimed; see accord.Waiter.

@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/delqhi/cache/internal/accord"
@@ -100,19 +101,39 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*loading
 	for len(then) > 0 {
 		ls, cmds := more, then
 		more, then = nil, nil
-		for i, reply := range c.carryOut(whole, cmds) {
-			switch l := ls[i]; {
+		// Who gets a lock looks whether what he is to replace still is there:
+		//
+		//  1. one finds the old value; another one has replaced it, and frees the lock
+		//  2. the first one gets the lock
+		looks := make([]int, len(ls)) // where the answer is; 0: nothing to look at
+		for i, l := range ls {
+			if cmds[i].Key != l.rk {
+				looks[i] = len(cmds)
+				cmds = append(cmds, remote.Command{Op: remote.Head, Key: l.rk})
+			}
+		}
+		var late []remote.Command
+		replies := c.carryOut(whole, cmds)
+		for i, l := range ls {
+			reply := replies[i]
+			switch {
 			case reply.Err != nil:
 				l.state, l.why = fillNone, reply.Err
+			case reply.OK && looks[i] != 0 && replies[looks[i]].Err == nil && replies[looks[i]].Record.Seen() != l.seen:
+				late = append(late, remote.Command{Op: remote.Release, Key: cmds[i].Key, Seen: remote.SeenToken(cmds[i].Frame)})
+				l.old, again = nil, true
 			case reply.OK:
 				l.hold(cmds[i])
-			case l.old != nil && cmds[i].Op == remote.Add && c.lockedOut(ctx, o, l, reply.Record):
+			case cmds[i].Op == remote.Add && cmds[i].Key != l.rk && c.lockedOut(ctx, o, l, reply.Record):
 				swap := c.leaseCommand(remote.Swap, cmds[i].Key)
 				swap.Seen = reply.Record.Seen()
 				more, then = append(more, l), append(then, swap)
 			default:
 				l.old = nil // somebody was faster: look again
 			}
+		}
+		if len(late) > 0 {
+			c.carryOut(whole, late)
 		}
 	}
 	return again
@@ -132,9 +153,11 @@ func (c *Cache[K, V]) unheld(o *callOptions, ls []*loading[K, V]) {
 func (c *Cache[K, V]) lockedOut(ctx context.Context, o *callOptions, l *loading[K, V], rec remote.Record) (useless bool) {
 	f := c.decode(ctx, c.lockKey(l.rk), rec)
 	switch {
-	case f.outcome == failed && (f.hold > 0 || slices.Contains(l.saw, f.lease)):
+	case f.outcome == failed && f.raw.ETag != string(l.stays[:]):
+		return true // of what was there before
+	case f.outcome == failed && (f.hold > 0 && (l.old != nil || !f.covers) || slices.Contains(l.saw, f.lease)):
 		if f.hold > 0 {
-			c.failures.heard(l.rk, f.err, f.hold, true)
+			c.heard(l.rk, l.fence, &f, l.stays, true)
 		}
 		c.countAwaited(o)
 		c.resolve(l, answer[V]{}, f.err)
@@ -159,11 +182,15 @@ func (l *loading[K, V]) note(id frame.ID) {
 // taken for somebody else's doing.
 func (c *Cache[K, V]) carryOut(ctx context.Context, cmds []remote.Command) []remote.Reply {
 	for i := range cmds {
-		c.accord.OwnBegin(&cmds[i])
+		if cmds[i].Op != remote.Head {
+			c.accord.OwnBegin(&cmds[i])
+		}
 	}
 	replies := c.remote.Do(ctx, cmds)
 	for i := range replies {
-		c.accord.OwnEnd(&cmds[i], &replies[i])
+		if cmds[i].Op != remote.Head {
+			c.accord.OwnEnd(&cmds[i], &replies[i])
+		}
 	}
 	return replies
 }
@@ -179,7 +206,7 @@ func (l *loading[K, V]) hold(cmd remote.Command) {
 	h, _ := frame.ReadHead(cmd.Frame)
 	l.state, l.id, l.token = fillBoth, h.ID, remote.SeenToken(cmd.Frame)
 	if cmd.Key == l.rk {
-		l.lease, l.seen, l.old = true, l.token, nil
+		l.lease, l.seen, l.old, l.stays = true, l.token, nil, frame.ID{}
 	} else {
 		l.lock = true
 	}
@@ -201,7 +228,7 @@ func (c *Cache[K, V]) takeSeen(ctx context.Context, o *callOptions, l *loading[K
 	switch f.outcome {
 	case usable:
 		if o.behind && f.age >= o.behindAge {
-			l.old, l.seen = &f, rec.Seen()
+			l.old, l.seen, l.stays = &f, rec.Seen(), f.raw.ID
 			return lockIt
 		}
 		if !o.tooOld(f.ans.info) {
@@ -215,7 +242,16 @@ func (c *Cache[K, V]) takeSeen(ctx context.Context, o *callOptions, l *loading[K
 	case stale:
 		l.old = &f
 		if !o.hasMaxAge || o.maxAge > 0 {
-			l.seen = rec.Seen()
+			l.seen, l.stays = rec.Seen(), f.raw.ID
+			return lockIt
+		}
+	case expired, other:
+		// Of no use here, and others may rely on it: it stays until the fill.
+		if l.old = nil; !f.ofUse() {
+			return replaceIt
+		}
+		if !o.hasMaxAge || o.maxAge > 0 {
+			l.seen, l.stays = rec.Seen(), f.raw.ID
 			return lockIt
 		}
 	case unasked:
@@ -223,7 +259,7 @@ func (c *Cache[K, V]) takeSeen(ctx context.Context, o *callOptions, l *loading[K
 		return nothingMore
 	case failed:
 		if f.hold > 0 && !(o.hasMaxAge && o.maxAge == 0) {
-			c.failures.heard(l.rk, f.err, f.hold, false)
+			c.heard(l.rk, l.fence, &f, f.raw.ID, false)
 		} else if !slices.Contains(l.saw, f.lease) {
 			return replaceIt // of no concern to those who did not wait for it
 		}
@@ -282,10 +318,10 @@ func (c *Cache[K, V]) extend(ctx context.Context, cmds []remote.Command) (stop f
 			c.carryOut(ctx, cmds)
 		}
 	})
-	return func() {
+	return sync.OnceFunc(func() {
 		cancel()
 		if !first.Stop() {
 			<-done
 		}
-	}
+	})
 }

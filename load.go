@@ -4,49 +4,78 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"sync"
 
 	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/usercode"
 )
 
-// load asks the source, as soon as the load limit lets it, and keeps the leases alive
-// meanwhile: others wait for this load, wherever it waits.
-func (c *Cache[K, V]) load(ctx context.Context, j *job[K, V], o *callOptions, ls []*loading[K, V]) {
-	stop := c.keepAlive(ctx, ls)
-	defer stop()
-	if len(ls) == 1 && j.one != nil {
-		c.limited(ctx, o, ls, func() { ls[0].res = c.loadOne(ctx, j.one, ls[0].call.Key, ls[0].old, o.refresh) })
+// loadAndFill asks the source, as soon as the load limit lets it, and fills what it said.
+// Leases are kept alive meanwhile: others wait for this load, wherever it waits. Where the
+// source loads one by one, each key is filled when its own load has ended.
+func (c *Cache[K, V]) loadAndFill(ctx context.Context, j *job[K, V], o *callOptions, ls []*loading[K, V]) {
+	if len(ls) == 0 {
 		return
 	}
-	if many := j.many; many != nil {
-		batch := slices.DeleteFunc(slices.Clone(ls), func(l *loading[K, V]) bool { return !findable(l.call.Key) })
+	stop := c.keepAlive(ctx, ls)
+	defer stop()
+	switch {
+	case len(ls) == 1 && j.one != nil:
+		c.loadSingle(ctx, j.one, o, ls[0])
+		stop()
+		c.fill(ctx, o, ls)
+	case j.many != nil:
+		one := j.one
+		if one == nil {
+			one = oneOf(j.many)
+		}
+		// Keys that can't be found in what a load of many returns are loaded one by one.
+		findable := func(l *loading[K, V]) bool { return findable(l.call.Key) }
+		batch := slices.DeleteFunc(slices.Clone(ls), func(l *loading[K, V]) bool { return !findable(l) })
 		if len(batch) > 0 {
 			c.limited(ctx, o, batch, func() { c.loadMany(ctx, j, o, batch) })
+			if len(batch) == len(ls) {
+				stop()
+			}
+			c.fill(ctx, o, batch)
 		}
-		if len(batch) == len(ls) {
-			return
+		c.loadEach(ctx, one, o, slices.DeleteFunc(slices.Clone(ls), findable))
+	default:
+		c.loadEach(ctx, j.one, o, ls)
+	}
+}
+
+// loadEach loads one by one, and fills each key when its own load has ended.
+func (c *Cache[K, V]) loadEach(ctx context.Context, one LoadFunc[K, V], o *callOptions, ls []*loading[K, V]) {
+	ended := make(chan *loading[K, V], len(ls))
+	go func() {
+		slots := make(chan struct{}, loadsAtOnce)
+		for _, l := range ls {
+			slots <- struct{}{}
+			go func() {
+				l.res.err = errEndedGoroutine // unless it returns, or panics
+				defer func() { <-slots; ended <- l }()
+				defer usercode.Recover(&l.res.err)
+				c.loadSingle(ctx, one, o, l)
+			}()
 		}
-		// Others can't be found in what a load of many returns.
-		j = &job[K, V]{one: j.one}
-		if j.one == nil {
-			j.one = oneOf(many)
+	}()
+	for left := len(ls); left > 0; {
+		some := []*loading[K, V]{<-ended}
+		for more := true; more; {
+			select {
+			case l := <-ended:
+				some = append(some, l)
+			default:
+				more = false
+			}
 		}
-		ls = slices.DeleteFunc(slices.Clone(ls), func(l *loading[K, V]) bool { return findable(l.call.Key) })
+		left -= len(some)
+		c.fill(ctx, o, some)
 	}
-	for _, l := range ls {
-		l.res.err = errEndedGoroutine // unless its load returns, or panics
-	}
-	var wg sync.WaitGroup
-	slots := make(chan struct{}, loadsAtOnce)
-	for _, l := range ls {
-		slots <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-slots }()
-			c.limited(ctx, o, []*loading[K, V]{l}, func() { l.res = c.loadOne(ctx, j.one, l.call.Key, l.old, o.refresh) })
-		})
-	}
-	wg.Wait()
+}
+
+func (c *Cache[K, V]) loadSingle(ctx context.Context, one LoadFunc[K, V], o *callOptions, l *loading[K, V]) {
+	c.limited(ctx, o, []*loading[K, V]{l}, func() { l.res = c.loadOne(ctx, one, l.call.Key, l.old, o.refresh) })
 }
 
 // limited runs a call of a loader for ls, if the load limit has a place for it.
@@ -88,6 +117,7 @@ func (c *Cache[K, V]) loadOne(ctx context.Context, one LoadFunc[K, V], key K, ol
 		res.val, err = one(call.begin(ctx, c.name), key)
 		return err
 	})
+	res.err = theirs(res.err)
 	return res
 }
 
@@ -99,13 +129,18 @@ func (c *Cache[K, V]) loadMany(ctx context.Context, j *job[K, V], o *callOptions
 		keys[i] = l.call.Key
 	}
 	var vals map[K]V
+	var single *BatchError[K] // what LoadMany says of single keys
+	byKey := false
 	err, began := errEndedGoroutine, local.Now()
 	defer func() {
 		w, found, absent := h.end(), 0, 0
 		for _, l := range ls {
 			var ok bool
 			if l.res.val, ok = vals[l.call.Key]; !ok {
-				if l.res.err = err; err == nil {
+				if l.res.err = err; byKey {
+					l.res.err = usercode.Checked(single.For(l.call.Key))
+				}
+				if l.res.err = theirs(l.res.err); l.res.err == nil {
 					l.res.err = ErrNotFound
 				}
 			}
@@ -124,6 +159,10 @@ func (c *Cache[K, V]) loadMany(ctx context.Context, j *job[K, V], o *callOptions
 		vals, err = j.many(call.begin(ctx, c.name), keys)
 		return err
 	})
+	// What was ended from here may not have got to the keys that it does not name.
+	if err != nil && ctx.Err() == nil && !usercode.Panicked(err) {
+		single, byKey = usercode.As[*BatchError[K]](err)
+	}
 }
 
 // settle takes what the load asked for, beside what it returned.

@@ -109,8 +109,8 @@ func (c *Cache[K, V]) coalesced(o *callOptions) {
 }
 
 // fillLocalOnly stores what was loaded, unless the key was written or invalidated since it
-// was claimed. What is not to be stored leaves what is there, but for an absence: the source
-// says that it is over.
+// was claimed. What is not to be stored leaves what is there, unless the source says that it
+// is over.
 func (c *Cache[K, V]) fillLocalOnly(l *loading[K, V], r *result[V], at int64) {
 	enc := c.encoded(l.rk)
 	switch {
@@ -119,7 +119,7 @@ func (c *Cache[K, V]) fillLocalOnly(l *loading[K, V], r *result[V], at int64) {
 		if c.local.Fill(l.call.Key, enc, c.localEntry(&r.ans, at, g, l.stamp), l.claim) == local.Refused {
 			c.stats.outdated.Add(1)
 		}
-	case r.ans.absent != nil && !l.res.wishes.skip && l.entry != nil:
+	case r.over && l.entry != nil:
 		c.local.CompareAndSwap(l.call.Key, enc, l.entry, nil)
 	}
 }

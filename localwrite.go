@@ -38,7 +38,7 @@ func (c *Cache[K, V]) finishLocal(ctx context.Context, changes []*change[K, V]) 
 
 // concludeLocal brings the tier in line with the outcome of a change.
 func (c *Cache[K, V]) concludeLocal(ch *change[K, V]) {
-	c.failures.forget(ch.rk)
+	defer c.failures.forget(ch.rk) // behind the move; see remember
 	enc, out := c.encoded(ch.rk), local.Refused
 	switch {
 	case ch.err != nil || ch.entry == nil || c.policy.Write == strategy.ModeAround:

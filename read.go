@@ -12,7 +12,6 @@ import (
 	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/remote"
 	"github.com/delqhi/cache/internal/stat"
-	"github.com/delqhi/cache/internal/usercode"
 	"github.com/delqhi/cache/metrics"
 )
 
@@ -121,12 +120,16 @@ func (c *Cache[K, V]) deliver(op string, it *item[K, V]) (v V, err error) {
 }
 
 // explain says which cache and operation an error of the cache itself belongs
-// to. Errors of a loader and of the caller's context pass as they are.
+// to. Errors of a loader, another cache's among them, and of the caller's context pass as
+// they are.
 func (c *Cache[K, V]) explain(op string, err error) error {
-	switch {
-	case usercode.Is(err, ErrUnavailable):
+	switch e := err.(type) {
+	case *theirError:
+		return e.err
+	case *unavailableError, *missError:
 		return &opError{cache: c.name, op: op, tier: metrics.Remote, err: err}
-	case err == ErrMiss || err == ErrClosed:
+	}
+	if err == ErrMiss || err == ErrClosed {
 		return &opError{cache: c.name, op: op, err: err}
 	}
 	return err
@@ -206,7 +209,7 @@ func (c *Cache[K, V]) heldBack(items []item[K, V], j *job[K, V], o *callOptions)
 			continue
 		}
 		covered := it.cover.ok && c.policy.AllowsStale(it.cover.past, true)
-		failure := c.failures.look(it.rk, it.at, covered)
+		failure := c.failures.look(it.rk, it.at, covered, c.ages.Known)
 		if failure == nil {
 			continue
 		}
@@ -275,6 +278,7 @@ func (c *Cache[K, V]) readRemote(ctx context.Context, s *scratch[K, V], j *job[K
 		f := &founds[i]
 		if j != nil {
 			c.hunch.noted(f.outcome)
+			c.recall(it, f)
 		}
 		switch {
 		case f.outcome == usable && !o.tooOld(f.ans.info):
@@ -308,7 +312,7 @@ func (c *Cache[K, V]) notInRemote(ctx context.Context, it *item[K, V], f *found[
 		c.localCover(it, o)
 	case failed:
 		if f.hold > 0 {
-			c.failures.heard(it.rk, f.err, f.hold, false)
+			c.heard(it.rk, it.fence, f, f.raw.ID, false)
 		}
 	case expired:
 		if f.pending {

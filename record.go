@@ -152,17 +152,18 @@ func (c *Cache[K, V]) encodeAbsence(rk string, reasons []error, l life, now int6
 // maxReason bounds what is passed on of a failed load's error.
 const maxReason = 1024
 
-// encodeFailure makes the record that the load of a lease has failed. hold is how long
-// the source is not to be asked again, by anybody; 0: only those who wait take it for
-// theirs. Where values are sealed, what the error says, which may quote them, is not
-// passed on.
-func (c *Cache[K, V]) encodeFailure(key string, lease frame.ID, reason error, hold time.Duration, now int64) ([]byte, error) {
-	failed := frame.Failed{Lease: lease, NoStale: !coverable(reason)}
+// encodeFailure makes the record that the load of a lease or lock has failed. hold is how
+// long the source is not to be asked again, in all processes; 0: only those who wait take
+// it for theirs. replaces is what a lock's load was to replace. Where values
+// are sealed, what the error says, which may quote them, is not passed on.
+func (c *Cache[K, V]) encodeFailure(key string, lease frame.ID, e failure, hold time.Duration, replaces string, now int64) ([]byte, error) {
+	failed := frame.Failed{Lease: lease, NoStale: !coverable(e.err), Cover: e.cover}
 	if _, sealed := c.codec.(codec.KeyBound); !sealed {
-		text := usercode.Text(reason)
+		text := usercode.Text(e.err)
 		failed.Text = strings.ToValidUTF8(text[:min(len(text), maxReason)], "")
 	}
-	h := c.header(frame.Failure, life{fresh: hold}, now, stamp{})
+	h := c.header(frame.Failure, life{fresh: hold}, now, e.stamp)
+	h.ETag = replaces
 	buf := c.signed(key, frame.AppendHeader(nil, &h))
 	return frame.Finish(c.appendSealed(key, buf, failed.Append(nil)), 0, key)
 }
@@ -232,7 +233,8 @@ type found[V any] struct {
 	raw     frame.Header
 	err     error         // unasked: why; failed: what the load said
 	lease   frame.ID      // failed: whose load
-	hold    time.Duration // failed: for how long nobody is to ask the source
+	hold    time.Duration // failed: for how long the source is not to be asked
+	covers  bool          // failed: that concerns only those who have a stale value
 	until   int64         // local time at which a tag or Clear ends it
 	left    time.Duration // of its fresh life, negative after it; forever without end
 	keep    time.Duration // what is left with its stale window
@@ -240,10 +242,25 @@ type found[V any] struct {
 	size    int  // of the record
 	timed   bool // left, keep and age are known
 	pending bool // expired: this process has replaced or invalidated it, and Redis does not know yet
+	gone    bool // expired, other: to all who may read it
 }
 
 // intended reports whether somebody is writing the key to the source.
 func (f *found[V]) intended() bool { return f.outcome == leased && f.raw.Kind == frame.Intent }
+
+// ofUse reports whether what is not usable here may be of use to others, whose strategies or
+// versions are not the same: it stays until something takes its place.
+func (f *found[V]) ofUse() bool {
+	switch f.outcome {
+	case stale:
+		return true
+	case expired:
+		return !f.gone && f.raw.Kind == frame.Value
+	case other:
+		return !f.gone
+	}
+	return false
+}
 
 // past is how long ago the fresh life ended.
 func (f *found[V]) past() time.Duration { return max(-f.left, 0) }
@@ -305,7 +322,7 @@ func (c *Cache[K, V]) parse(f *found[V], ctx context.Context, rk string, rec rem
 		}
 		return
 	case fr.Version != c.version || fr.Type != c.fingerprint:
-		f.outcome = other
+		f.outcome, f.raw, f.gone = other, fr.Header, fr.Kind != frame.Value && fr.Kind != frame.Absence
 		return
 	}
 	if !c.authentic(rk, rec.Raw, &fr) {
@@ -355,11 +372,12 @@ func (c *Cache[K, V]) parseFailure(ctx context.Context, key string, fr *frame.Fr
 		return
 	}
 	f.raw = fr.Header
-	f.outcome, f.lease, f.err = failed, says.Lease, &elsewhereError{cache: c.name, text: says.Text}
+	f.outcome, f.lease, f.err, f.covers = failed, says.Lease, &elsewhereError{cache: c.name, text: says.Text}, says.Cover
 	if says.NoStale {
 		f.err = &uncoverableError{f.err}
 	}
-	if fr.Fresh > 0 {
+	// What was invalidated since is not known to be of no concern to it.
+	if fr.Fresh > 0 && !(stamp{fr.Era, fr.Stamp}).before(c.ages.Known()) {
 		if c.date(ctx, key, f); f.timed {
 			f.hold = max(f.left, 0)
 		}
@@ -433,7 +451,7 @@ func (c *Cache[K, V]) localEntry(ans *answer[V], at int64, g aging, s stamp) *lo
 		e.Deadline = min(e.Deadline, later(at, idle/touches)) // see touch
 	}
 	if limit := c.localTTL; limit > 0 {
-		e.Deadline = min(e.Deadline, later(at, limit))
+		e.Deadline = min(e.Deadline, later(at, c.policy.Spread(limit, c.rand())))
 	}
 	if c.clone != nil && ans.absent == nil {
 		var err error

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/delqhi/cache/internal/usercode"
 )
 
 // LoadFunc gets one value from where it comes from. It returns ErrNotFound,
@@ -15,8 +17,9 @@ type LoadFunc[K comparable, V any] = func(ctx context.Context, key K) (V, error)
 
 // BatchFunc gets several values at once. A key that is left out of the map
 // together with a nil error is absent. With an error, the values in the map are
-// good and the error holds for the keys left out. Entries that were not asked for
-// are ignored.
+// good and the error holds for the keys left out; a *[BatchError] among it says which of
+// them have failed, and those that it does not name are absent. Entries that were not asked
+// for are ignored.
 type BatchFunc[K comparable, V any] = func(ctx context.Context, keys []K) (map[K]V, error)
 
 // Source is the system of record behind a cache, given to [NewFrom]. Each field
@@ -102,6 +105,9 @@ func oneOf[K comparable, V any](many BatchFunc[K, V]) LoadFunc[K, V] {
 					return v, nil
 				}
 			}
+		}
+		if single, ok := usercode.As[*BatchError[K]](usercode.Checked(err)); ok && ctx.Err() == nil {
+			err = single.For(key)
 		}
 		if err == nil {
 			err = ErrNotFound

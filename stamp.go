@@ -84,7 +84,7 @@ func (c *Cache[K, V]) judged(f *found[V], v ages.Verdict, until int64) {
 	case ages.Unknown:
 		f.outcome = unasked
 	case ages.Gone:
-		f.outcome = expired
+		f.outcome, f.gone = expired, true
 	case ages.Stale:
 		// A mark says that it is stale, and not since when: as of now.
 		if f.outcome == usable {

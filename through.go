@@ -82,7 +82,7 @@ func (c *Cache[K, V]) writeSource(ctx context.Context, changes []*change[K, V]) 
 }
 
 func (c *Cache[K, V]) storeOne(ctx context.Context, ch *change[K, V]) error {
-	return usercode.Contained(func() error {
+	return theirs(usercode.Contained(func() error {
 		switch {
 		case ch.remove && c.src.Delete == nil:
 			return errNoSourceDelete
@@ -92,7 +92,7 @@ func (c *Cache[K, V]) storeOne(ctx context.Context, ch *change[K, V]) error {
 			return c.src.Store(ctx, ch.key, ch.val)
 		}
 		return c.src.StoreMany(ctx, map[K]V{ch.key: ch.val})
-	})
+	}))
 }
 
 var errNoSourceDelete = fmt.Errorf("cache: Delete under a write strategy needs Source.Delete: %w", errors.ErrUnsupported)
@@ -108,6 +108,7 @@ func (c *Cache[K, V]) storeMany(ctx context.Context, changes []*change[K, V]) {
 		if ch.srcErr = err; single != nil {
 			ch.srcErr = single(ch.key)
 		}
+		ch.srcErr = theirs(ch.srcErr)
 	}
 }
 

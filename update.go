@@ -50,7 +50,7 @@ func replace[V any](f func(V, bool) (V, error), old V, have bool) (v V, err erro
 		v, err = f(old, have)
 		return err
 	})
-	return v, err
+	return v, theirs(err)
 }
 
 // nextPause spreads writers that collide on one key.
@@ -113,25 +113,27 @@ func (c *Cache[K, V]) updateOnce(ctx context.Context, ch *change[K, V], f func(V
 
 // updateLoadedRemote is updateOnce of what the source has to be asked for. A lease, in the
 // place of what is of no use, is what an invalidation takes away that comes while the
-// source is asked. A stale value stays, for those whose load fails: there the lock of the
-// key says who loads, and the value itself whether what was loaded still counts.
+// source is asked. What may be of use to others stays, a stale value for those whose load
+// fails: there the lock of the key says who loads, and what stays itself whether what was
+// loaded still counts.
 func (c *Cache[K, V]) updateLoadedRemote(ctx context.Context, ch *change[K, V], f func(V, bool) (V, error), o *callOptions, seen remote.Seen, cur *found[V], s stamp) (bool, error) {
+	lock := cur.ofUse()
 	src, err := c.loadForUpdate(ctx, ch.key, ch.rk, func(ctx context.Context) (func(taken bool), error) {
 		key, at := ch.rk, seen
-		if cur.outcome == stale {
+		if lock {
 			key, at = c.lockKey(ch.rk), remote.Seen{}
 		}
 		// Whoever still waits: see acquire.
-		lease, err := c.claim(context.WithoutCancel(ctx), key, at, cur.outcome == stale)
+		lease, err := c.claim(context.WithoutCancel(ctx), key, at, lock)
 		if err != nil || lease.State == remote.Missing {
 			return nil, cmp.Or(err, errHeld)
 		}
-		if cur.outcome != stale {
+		if !lock {
 			seen = lease
 		}
 		stop := c.extend(ctx, []remote.Command{{Op: remote.Extend, Key: key, Seen: lease, TTL: leaseLife}})
 		return func(taken bool) {
-			if stop(); !taken || cur.outcome == stale { // nothing has taken its place
+			if stop(); !taken || lock { // nothing has taken its place
 				c.carryOut(context.WithoutCancel(ctx), []remote.Command{{Op: remote.Release, Key: key, Seen: lease}})
 			}
 		}, nil

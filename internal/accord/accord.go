@@ -93,6 +93,10 @@ type Config struct {
 	// the local tier can be used from the start.
 	Patience time.Duration
 	Events   Events
+	// Changed, if not nil, is called with the encoding of a key that others have written
+	// or invalidated, and ChangedAny where it is not known which. They must not block.
+	Changed    func(encoded string)
+	ChangedAny func()
 }
 
 // Events is what an operator wants to know. Its methods must not block.
@@ -300,6 +304,9 @@ func (a *Accord) drop(encoded string) {
 	} else {
 		a.cfg.Fences.Move(encoded)
 	}
+	if a.cfg.Changed != nil {
+		a.cfg.Changed(encoded)
+	}
 	a.wait.wake(encoded)
 }
 
@@ -310,7 +317,14 @@ func (a *Accord) flush() {
 	} else {
 		a.cfg.Fences.MoveAll()
 	}
+	a.changedAny()
 	a.wakeAll()
+}
+
+func (a *Accord) changedAny() {
+	if a.cfg.ChangedAny != nil {
+		a.cfg.ChangedAny()
+	}
 }
 
 func (a *Accord) wakeAll() { a.wait.wakeAll() }

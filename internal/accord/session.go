@@ -237,5 +237,6 @@ func (a *Accord) dropMatching(pattern string) {
 	} else {
 		a.cfg.Fences.MoveAll()
 	}
+	a.changedAny()
 	a.wakeAll()
 }

@@ -148,6 +148,13 @@ func (c *Claim) End(err error) {
 	}
 }
 
+// Lost reports whether something has happened to the key since it was claimed.
+func (c *Claim) Lost() bool {
+	c.part.mu.Lock()
+	defer c.part.mu.Unlock()
+	return c.lost
+}
+
 // Failed returns why the load has failed, nil unless it is over and nothing has happened
 // to the key.
 func (c *Claim) Failed() error {

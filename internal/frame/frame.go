@@ -42,7 +42,9 @@
 // A lease is section A alone, and so is an intent: that of a writer who is about to
 // write to the source, and whom loads and other writers wait for. A failure takes the place of a lease whose load has
 // failed, for those who wait for it: its payload is the lease's id, a byte of flags
-// (bit 0: no stale value may cover it) and what the load said.
+// (bit 0: no stale value may cover it; bit 1: it concerns only those who have one) and what
+// the load said. In the place of a lock it is about the value that was to be replaced, whose
+// token is its ETag.
 package frame
 
 import (
@@ -247,6 +249,7 @@ func AppendBound(dst, raw []byte) []byte {
 type Failed struct {
 	Lease   ID     // of the load
 	NoStale bool   // no stale value may cover it
+	Cover   bool   // it stands in the way of those only who have a stale value
 	Text    string // what it said
 }
 
@@ -263,7 +266,10 @@ func (f *Failed) Append(dst []byte) []byte {
 	dst = append(dst, f.Lease[:]...)
 	flags := byte(0)
 	if f.NoStale {
-		flags = 1
+		flags |= 1
+	}
+	if f.Cover {
+		flags |= 2
 	}
 	dst = append(dst, flags)
 	return append(dst, f.Text...)
@@ -276,7 +282,8 @@ func (f *Frame) Failed() (failed Failed, ok bool) {
 		return failed, false
 	}
 	copy(failed.Lease[:], f.Payload)
-	failed.NoStale, failed.Text = f.Payload[n]&1 != 0, string(f.Payload[n+1:])
+	failed.NoStale, failed.Cover = f.Payload[n]&1 != 0, f.Payload[n]&2 != 0
+	failed.Text = string(f.Payload[n+1:])
 	return failed, true
 }
 
