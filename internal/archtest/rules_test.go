@@ -89,7 +89,7 @@ var architecture = table{
 		"internal/flight":   {module: []string{"internal/roomy"}},
 		"internal/frame":    {others: []string{xxhash}},
 		"internal/glob":     {},
-		"internal/keys":     {module: []string{"internal/usercode"}},
+		"internal/keys":     {module: []string{"internal/errs", "internal/usercode"}},
 		"internal/local":    {module: []string{"internal/fence", "internal/stripe"}, others: []string{golangLRU}},
 		"internal/logonce":  {},
 		"internal/notice":   {},

@@ -8,7 +8,9 @@
 // with a backslash, which patterns already give a meaning. A struct of one field
 // is that field.
 //
-// A text marshaler has to give different texts to different keys. One that a
+// A text marshaler has to give different texts to different keys. A key whose text does
+// not read as that key, such as an invalid netip.Prefix, is an error, where the type has
+// UnmarshalText. A marshaler that a
 // struct has only from a field that it embeds leaves out the other fields, and is
 // refused: reflection can't tell it from the struct's own.
 //
@@ -328,6 +330,9 @@ func appendText(dst []byte, v any) ([]byte, error) {
 	}
 	if err != nil {
 		return dst, fmt.Errorf("cache: encode the key: %w", usercode.Checked(err))
+	}
+	if err := checkText(v, text); err != nil {
+		return dst, err
 	}
 	return append(dst, text...), nil
 }
