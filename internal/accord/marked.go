@@ -38,23 +38,31 @@ func (a *Accord) withoutMarked(ctx context.Context, told *untold.Told) {
 	if !told.All && len(told.Tags) == 0 {
 		return
 	}
-	tags, _ := tagsAndPatterns(told.Tags)
-	if len(tags) > askedAtOnce {
-		return
-	}
-	m, err := a.cfg.Guard.Marks(ctx, a.cfg.Names, a.Ages.Known(), tags)
-	if err != nil {
-		return
-	}
-	if told.All && told.Marks[""].In(noted(&m, m.Epoch.All)) {
-		told.All = false
-	}
 	has := map[string]bool{}
-	for i, t := range tags {
-		has[aTag+t] = told.Marks[aTag+t].In(noted(&m, m.Tags[i]))
+	ask := func(tags []string) bool {
+		m, err := a.cfg.Guard.Marks(ctx, a.cfg.Names, a.Ages.Known(), tags)
+		if err != nil {
+			return false
+		}
+		if told.All && told.Marks[""].In(noted(&m, m.Epoch.All)) {
+			told.All = false
+		}
+		for i, t := range tags {
+			has[aTag+t] = told.Marks[aTag+t].In(noted(&m, m.Tags[i]))
+		}
+		return true
+	}
+	tags, _ := tagsAndPatterns(told.Tags)
+	if len(tags) == 0 {
+		ask(nil)
+	}
+	for some := range slices.Chunk(tags, askedAtOnce) {
+		if !ask(some) {
+			break
+		}
 	}
 	told.Tags = slices.DeleteFunc(told.Tags, func(t string) bool { return has[t] })
 }
 
-// askedAtOnce bounds the tags of one question.
+// askedAtOnce bounds the tags of one question or one step.
 const askedAtOnce = 1000

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/delqhi/cache/internal/frame"
@@ -328,7 +329,7 @@ func (a *Accord) tellBatch(ctx context.Context, b *untold.Batch, told *int) (fai
 // else from being told, and is not told as often as it is tried.
 func (a *Accord) tellMarks(ctx context.Context, b *untold.Batch) (rest []string, open []uint64, err error) {
 	tags, patterns := tagsAndPatterns(b.Tags)
-	if b.All || len(tags) > 0 {
+	mark := func(tags []string) {
 		l := a.BeginLook()
 		marks, n, failed := a.revoke.Mark(ctx, tags)
 		if failed != nil {
@@ -336,9 +337,17 @@ func (a *Accord) tellMarks(ctx context.Context, b *untold.Batch) (rest []string,
 		} else {
 			failed = a.OwnMarks(ctx, tags, marks, l)
 		}
-		if err = failed; err != nil {
-			rest = subjects(aTag, tags)
+		if failed != nil {
+			err = cmp.Or(err, failed)
+			rest = append(rest, subjects(aTag, tags)...)
 		}
+	}
+	if b.All {
+		mark(nil)
+	}
+	// In steps, each of which is short for Redis and has a time of its own.
+	for some := range slices.Chunk(tags, askedAtOnce) {
+		mark(some)
 	}
 	for _, p := range patterns {
 		m, failed := a.revoke.PatternAgain(ctx, p, a.cfg.Quote)
