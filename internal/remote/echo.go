@@ -155,9 +155,13 @@ func isLetter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' }
 // bytes.
 const argLen = 3
 
-// cutArgs cuts a text where it repeats an argument.
+// cutArgs cuts a text where it repeats an argument, behind the code that it may begin with.
 func cutArgs(text string, args []any) string {
 	at := len(text)
+	code := 0 // what kind of error it is stays
+	if word, _, _ := strings.Cut(text, " "); errorCodes[word] {
+		code = len(word)
+	}
 	for i, arg := range args {
 		var s string
 		switch a := arg.(type) {
@@ -171,14 +175,23 @@ func cutArgs(text string, args []any) string {
 		if i == 0 || len(s) < argLen || len(s) > at || isWord(s) {
 			continue
 		}
-		if n := strings.Index(text[:at], s); n >= 0 {
-			at = n
+		if n := strings.Index(text[code:max(at, code)], s); n >= 0 {
+			at = code + n
 		}
 	}
 	if at == len(text) {
 		return text
 	}
 	return strings.TrimRight(text[:at], " :=(") + " " + omitted
+}
+
+// errorCodes are the first words of Redis's errors by which this package knows what to do,
+// and those of its scripts.
+var errorCodes = map[string]bool{
+	"ERR": true, "WRONGTYPE": true, "NOSCRIPT": true, "READONLY": true, "MOVED": true, "ASK": true, "TRYAGAIN": true,
+	"CLUSTERDOWN": true, "CROSSSLOT": true, "LOADING": true, "BUSY": true, "MASTERDOWN": true, "MISCONF": true,
+	"NOREPLICAS": true, "OOM": true, "NOAUTH": true, "WRONGPASS": true, "NOPERM": true, "EXECABORT": true,
+	"UNKILLABLE": true, "NOGROUP": true, "OVERTAKEN": true,
 }
 
 // isWord reports whether an argument is a word of the command.

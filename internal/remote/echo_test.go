@@ -83,6 +83,11 @@ func TestAnErrorThatLosesSomethingStaysWhatItIs(t *testing.T) {
 	if err.Error() != "READONLY You can't" || !redis.HasErrorPrefix(err, "READONLY") {
 		t.Error(err)
 	}
+	for _, tag := range []string{"NOSCRIPT", "SCRIPT", "No matching"} {
+		if err := withoutEcho(replyError("NOSCRIPT No matching script."), "evalsha", tag); !redis.HasErrorPrefix(err, "NOSCRIPT") || !isNoScript(err) {
+			t.Errorf("of a script whose argument is %q: %v", tag, err)
+		}
+	}
 	if plain := errors.New("dial tcp 127.0.0.1:6379: connect: connection refused"); withoutEcho(plain, "get", "users:alice") != plain {
 		t.Error("changed without need")
 	}
@@ -93,7 +98,7 @@ func FuzzWithoutEcho(f *testing.F) {
 	f.Add("NOGROUP No such key ", "it's", "`")
 	f.Add("redis: can't parse reply=", "\x00'", "\"")
 	f.Fuzz(func(t *testing.T, before, key, quote string) {
-		if len(key) < argLen || isWord(key) || strings.Contains(before, key) || strings.Contains(omitted, key) {
+		if len(key) < argLen || isWord(key) || errorCodes[before+key] || strings.Contains(before, key) || strings.Contains(omitted, key) {
 			t.Skip()
 		}
 		for _, err := range []error{replyError(before + key + " or so"), replyError(before + quote + key + quote), fmt.Errorf("%s: %s: %w", before, key, io.EOF)} {
