@@ -10,8 +10,8 @@ import (
 )
 
 // ErrUnknownClient is the error of what needs to know whether a client is one of a single
-// server, a cluster or a ring, where that can't be known, and so neither where notifications come from nor which servers to
-// scan. It matches errors.ErrUnsupported.
+// server, a cluster or a ring, where that can't be known: and so neither where notifications
+// come from nor which servers to scan. It matches errors.ErrUnsupported.
 var ErrUnknownClient = fmt.Errorf("whether the client is one of a single server, a cluster or a ring can't be known: %w", errors.ErrUnsupported)
 
 // clientKind is what kind of client one is, by what it can do rather than by its type, so
@@ -96,6 +96,41 @@ func (k *clientKind) check() error {
 		}
 	}
 	return nil
+}
+
+// errUnknownDatabase: the channel by which processes notify each other has the number of the
+// database in its name.
+var errUnknownDatabase = errors.New("which database the client selects can't be known")
+
+// databaseOf is the number of the database that a client selects. Of a decorator of unknown
+// kind it is that of the client that it embeds.
+func databaseOf(rdb redis.UniversalClient, kind clientKind) (n int, ok bool) {
+	switch {
+	case kind.single != nil:
+		return kind.single.Options().DB, true
+	case kind.ring != nil:
+		return kind.ring.Options().DB, true
+	case kind.cluster != nil:
+		return 0, true
+	}
+	v := reflect.Indirect(reflect.ValueOf(rdb))
+	if v.Kind() != reflect.Struct {
+		return 0, false
+	}
+	for i := range v.NumField() {
+		f := v.Type().Field(i)
+		if !f.Anonymous || !f.IsExported() {
+			continue
+		}
+		inner, is := v.Field(i).Interface().(redis.UniversalClient)
+		if !is {
+			continue
+		}
+		if kind, err := kindOf(inner); err == nil {
+			return databaseOf(inner, kind)
+		}
+	}
+	return 0, false
 }
 
 // Unknown returns an error that matches [ErrUnknownClient] if the kind of the client is

@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"sync"
@@ -18,6 +19,7 @@ type Redis struct {
 	rdb redis.UniversalClient
 
 	clientKind
+	database int // that the client selects
 
 	noFlags atomic.Bool // the server takes a script's flags for a mistake, as miniredis does
 	detours
@@ -41,7 +43,8 @@ type Redis struct {
 // read what is older than the last write: from replicas, or from a cache of its
 // own. A failover client with ReplicaOnly can't be told from others; with it
 // every write fails. A decorator is seen through if it has a method
-// Unwrap() redis.UniversalClient; see [Redis.Unknown] for others.
+// Unwrap() redis.UniversalClient; see [Redis.Unknown] for others. One that hides even which
+// database it selects is refused.
 func NewRedis(rdb redis.UniversalClient) (*Redis, error) {
 	kind, err := kindOf(rdb)
 	if err == nil {
@@ -51,6 +54,10 @@ func NewRedis(rdb redis.UniversalClient) (*Redis, error) {
 		return nil, err
 	}
 	s := &Redis{rdb: rdb, clientKind: kind, clocks: map[string]*clock{}}
+	var known bool
+	if s.database, known = databaseOf(rdb, kind); !known {
+		return nil, fmt.Errorf("%w: it is a %T: give that a method Unwrap() redis.UniversalClient, which returns the client that it decorates", errUnknownDatabase, rdb)
+	}
 	s.attempts = s.attemptsOf()
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	return s, nil
@@ -71,28 +78,7 @@ func (s *Redis) Prompt() bool {
 }
 
 // Database is the number of the database that the client selects. A cluster has one.
-func (s *Redis) Database() int {
-	switch {
-	case s.single != nil:
-		return s.single.Options().DB
-	case s.ring != nil:
-		return s.ring.Options().DB
-	}
-	return 0
-}
-
-// PoolSize is how many connections the client has to a node, 0 if that is not known.
-func (s *Redis) PoolSize() int {
-	switch {
-	case s.single != nil:
-		return s.single.Options().PoolSize
-	case s.cluster != nil:
-		return s.cluster.Options().PoolSize
-	case s.ring != nil:
-		return s.ring.Options().PoolSize
-	}
-	return 0
-}
+func (s *Redis) Database() int { return s.database }
 
 // Close stops the renewal of clocks. The client stays open: it is the caller's.
 func (s *Redis) Close() {
