@@ -130,9 +130,9 @@ type Accord struct {
 	failure   atomic.Pointer[error] // why the last attempt to tell has failed; nil: it has not
 	suspicion suspicion             // Redis may have lost what this process wrote; see Reconcile
 	used      atomic.Bool           // something was read since the last beat
-	renewed   atomic.Uint64         // the demotions after which connections were renewed
 	evidence  suspicion             // it has gone back in time
 	lineage   lineage
+	renewal   renewal
 	dialed    atomic.Uint32 // the connections that Redialed knows of
 
 	ctx     context.Context

@@ -47,6 +47,7 @@ type lineage struct {
 	since   int64      // local time: what is sent later lies between equal looks
 	refused bool       // there was an answer that said nothing
 	resume  int64      // local time before which nobody asks
+	another uint64     // how often there was another answer than before
 }
 
 func (l *lineage) init() { l.resume = never }
@@ -79,11 +80,11 @@ func (l *lineage) asks(now int64, first bool) bool {
 	return now >= l.resume && !(first && (l.is != "" || l.refused))
 }
 
-// last returns the last answer, "" if there was none.
-func (l *lineage) last() string {
+// changes counts how often another answer was given than before.
+func (l *lineage) changes() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.is
+	return l.another
 }
 
 // known reports whether it could be asked who Redis is.
@@ -117,6 +118,7 @@ func (l *lineage) learn(is string, err error, at int64) (safe int64) {
 		l.since = at
 	default:
 		l.since = at + int64(settling)
+		l.another++
 	}
 	l.is = is
 	return l.since

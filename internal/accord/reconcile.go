@@ -2,6 +2,7 @@ package accord
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -90,6 +91,11 @@ func (a *Accord) beginReconciling() *reconciling {
 	case a.reconciling != nil:
 		return a.reconciling
 	}
+	if err := a.renewal.refuses(now()); err != nil {
+		r := &reconciling{done: make(chan struct{}), err: err}
+		close(r.done)
+		return r
+	}
 	r := &reconciling{done: make(chan struct{})}
 	a.reconciling = r
 	a.wg.Go(func() {
@@ -106,8 +112,18 @@ func (a *Accord) beginReconciling() *reconciling {
 func (a *Accord) reconcile() error {
 	ctx, cancel := context.WithTimeout(a.ctx, reconcileTime)
 	defer cancel()
-	was := a.lineage.last()
-	if err := a.renew(ctx); err != nil {
+	err := a.reconcileUntil(ctx)
+	switch {
+	case err == nil || ctx.Err() == nil || !errors.Is(err, ctx.Err()):
+		return err
+	case a.ctx.Err() != nil:
+		return remote.ErrGuardClosed
+	}
+	return &remote.TimeoutError{After: reconcileTime} // no caller's own time is over
+}
+
+func (a *Accord) reconcileUntil(ctx context.Context) error {
+	if err := a.renew(ctx, false); err != nil {
 		return err
 	}
 	if err := a.lookNow(ctx); err != nil && err != ErrSuspect {
@@ -123,11 +139,9 @@ func (a *Accord) reconcile() error {
 		// Most suspicions are about a server that never was another one.
 		safe = a.look(ctx)
 	}
-	if back || a.lineage.last() != was || !a.lineage.known() {
-		// Other connections may lead to the server before, which was replaced.
-		if err := a.cfg.Guard.Renew(ctx); err != nil {
-			return err
-		}
+	// Other connections may lead to the server before, which was replaced.
+	if err := a.renew(ctx, back); err != nil {
+		return err
 	}
 	a.tellRecentAgain(ctx, safe)
 	// What can't be told now is looked at record by record until it is; see Outdated. So is
@@ -141,26 +155,6 @@ func (a *Accord) reconcile() error {
 	a.evidence.settle(backs)
 	a.suspicion.settle(reasons)
 	return nil
-}
-
-// renew leaves the connections to a server that was found to be no master any more.
-func (a *Accord) renew(ctx context.Context) error {
-	n := a.cfg.Guard.Demotions()
-	if n == a.renewed.Load() {
-		return nil
-	}
-	if err := a.cfg.Guard.Renew(ctx); err != nil {
-		return err
-	}
-	a.renewed.Store(n)
-	return nil
-}
-
-// demoted raises a suspicion if a server was found to be no master any more.
-func (a *Accord) demoted() {
-	if a.cfg.Guard.Demotions() != a.renewed.Load() {
-		a.Suspect()
-	}
 }
 
 // Connections counts the connections to Redis for [Accord.Redialed], where that has to

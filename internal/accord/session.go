@@ -96,7 +96,9 @@ func (s *session) prepare(ctx context.Context) {
 	case <-ctx.Done():
 		return
 	}
-	s.a.tellRecentAgain(ctx, s.a.look(ctx))
+	safe := s.a.look(ctx)
+	s.a.doubtConnections()
+	s.a.tellRecentAgain(ctx, safe)
 	for pause := retryFirst; ; pause = min(2*pause, retryMost) {
 		if s.a.AskMarks(ctx, nil) == nil {
 			break

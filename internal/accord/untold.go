@@ -170,8 +170,8 @@ func (a *Accord) housekeeping() {
 				// No pulse finds out whether Redis is still a master: this takes one.
 				_ = a.AskMarks(a.ctx, nil)
 			}
-			a.demoted()
 			a.firstLook()
+			a.doubtConnections()
 		case <-a.nudged:
 			// What is new may be told although something older can't be.
 			if soon := last.Add(tellSoon); soon.Before(next) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -59,76 +58,6 @@ func (s *Redis) noteDemotion(cmds []redis.Cmder) {
 	}
 }
 
-// Renew has the client leave every connection whose server is no master: go-redis closes
-// one that answers READONLY, and each is asked. Connections of a pool can be told apart
-// only by holding them all: a connection that is in use is waited for. On a cluster,
-// where what is no master says MOVED, there is nothing to do.
-func (s *Redis) Renew(ctx context.Context) error {
-	if s.cluster != nil {
-		return nil
-	}
-	if s.ring != nil {
-		return s.ring.ForEachShard(ctx, renew)
-	}
-	if c, ok := s.rdb.(*redis.Client); ok {
-		return renew(ctx, c)
-	}
-	return nil
-}
-
-func renew(ctx context.Context, c *redis.Client) error {
-	if err := renewPipelines(ctx, c); err != nil {
-		return err
-	}
-	var held []*redis.Conn
-	defer func() {
-		for _, cn := range held {
-			_ = cn.Close()
-		}
-	}()
-	for len(held) == 0 || len(held) < int(c.PoolStats().TotalConns) {
-		cn := c.Conn()
-		held = append(held, cn)
-		err := cn.Eval(ctx, onMasterText, nil).Err()
-		switch {
-		case isDemoted(err):
-			held = held[:len(held)-1]
-			_ = cn.Close()
-		case ctx.Err() != nil:
-			return ctx.Err()
-		}
-	}
-	return nil
-}
-
-// renewPipelines asks the connections for pipelines, which can't be held: so many
-// pipelines as there are connections are under way at once, until none meets a replica.
-func renewPipelines(ctx context.Context, c *redis.Client) error {
-	for range 8 {
-		n := max(int(c.PoolStats().PipelineStats.TotalConns), 1) + 1
-		var wg sync.WaitGroup
-		var mu sync.Mutex
-		demoted := false
-		for range n {
-			wg.Go(func() {
-				pipe := c.Pipeline()
-				cmd := pipe.Eval(ctx, onMasterText, nil)
-				_, _ = pipe.Exec(ctx)
-				if isDemoted(cmd.Err()) {
-					mu.Lock()
-					defer mu.Unlock()
-					demoted = true
-				}
-			})
-		}
-		wg.Wait()
-		if !demoted {
-			return ctx.Err()
-		}
-	}
-	return errDemoted
-}
-
 // Demotions counts how often a server was found to be no master any more, as far as the
 // store can tell.
 func (g *Guard) Demotions() uint64 {
@@ -136,17 +65,4 @@ func (g *Guard) Demotions() uint64 {
 		return s.Demotions()
 	}
 	return 0
-}
-
-// Renew has the store leave connections to what is no master; see [Redis.Renew].
-func (g *Guard) Renew(ctx context.Context) error {
-	s, ok := g.store.(interface{ Renew(context.Context) error })
-	if !ok {
-		return nil
-	}
-	if err := g.begin(ctx); err != nil {
-		return err
-	}
-	defer g.pending.Done()
-	return s.Renew(ctx)
 }

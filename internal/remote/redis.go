@@ -29,6 +29,7 @@ type Redis struct {
 
 	attempts  int           // how often to repeat what was refused for now
 	demotions atomic.Uint64 // see Renew
+	renewing  atomic.Bool   // a Renew is under way
 
 	known    knownMasters // for Scan
 	reloaded atomic.Int64 // when the state of a cluster was last asked for, since started
@@ -354,5 +355,13 @@ func (s *Redis) lookAround(ctx context.Context, cmds []redis.Cmder) {
 var started = time.Now()
 
 // Connections counts the connections that were made because none was there to be used:
-// one more means that a server may have been replaced or restarted meanwhile.
-func (s *Redis) Connections() uint32 { return s.rdb.PoolStats().Misses }
+// one more means that a server may have been replaced or restarted meanwhile. Pipelines
+// have connections of their own.
+func (s *Redis) Connections() uint32 {
+	stats := s.rdb.PoolStats()
+	n := stats.Misses
+	if stats.PipelineStats != nil {
+		n += stats.PipelineStats.Misses
+	}
+	return n
+}
