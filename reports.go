@@ -26,6 +26,14 @@ type reports struct {
 	misfits                            misfits
 }
 
+// newReports returns reports of a cache that write to a logger, slog.Default if it is nil.
+func newReports(cache string, to *slog.Logger) *reports {
+	if to == nil {
+		to = slog.Default()
+	}
+	return &reports{cache: cache, log: slog.New(logHandler{to.Handler()})}
+}
+
 // args are the attributes of a line.
 func (r *reports) args(leftOut int, more ...any) []any {
 	args := append([]any{"cache", r.cache}, more...)
