@@ -87,10 +87,17 @@ func (b *behindHand[K, V]) untouched(rk string) {
 	delete(b.touched, rk)
 }
 
-// slid reports whether a local entry is to be prolonged where there is no Redis.
+// slid reports whether a local entry is to be prolonged where there is no Redis: its life,
+// or, if that can't become longer, the time in which it is of use as a stale one.
 func (c *Cache[K, V]) slid(e *local.Entry[V], at int64) bool {
 	idle := c.policy.Sliding
-	return e.Deadline-at <= int64(idle-idle/touches) && e.Deadline < e.Expires
+	end := e.Deadline
+	if end >= e.Expires && e.Meta != nil && !e.Meta.Absent && e.Meta.Stale < later(e.Expires, c.policy.StaleFor()) {
+		end = e.Meta.Stale
+	} else if end >= e.Expires {
+		return false
+	}
+	return end-at <= int64(idle-idle/touches)
 }
 
 // touchLocal does the same where there is no Redis.

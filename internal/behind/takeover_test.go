@@ -223,7 +223,7 @@ func TestAPanicIsAFailedAttempt(t *testing.T) {
 		enqueue(t, q, set("k", 1))
 		time.Sleep(time.Second)
 		letters, err := q.DeadLetters(t.Context(), 1)
-		if err != nil || len(letters) != 1 || letters[0].Error != "behind: the source panicked: oh" {
+		if err != nil || len(letters) != 1 || letters[0].Error != "cache: a function panicked: oh" {
 			t.Errorf("%+v, %v", letters, err)
 		}
 	})
