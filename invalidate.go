@@ -280,7 +280,7 @@ func (c *Cache[K, V]) Refresh(ctx context.Context, keys ...K) error {
 // Redis has failed, it matches [ErrUnavailable] as well, and says why.
 func (c *Cache[K, V]) Sync(ctx context.Context) error {
 	err := c.usable(ctx)
-	if err == nil {
+	if err == nil && !c.withinAny(ctx) { // a refresh that calls it would wait for itself
 		err = c.behind.sync(ctx) // first: a refresh may have something to tell
 	}
 	if err == nil && c.isClosed() {

@@ -32,7 +32,7 @@ func (c *Cache[K, V]) loadAndFill(ctx context.Context, j *job[K, V], o *callOpti
 		findable := func(l *loading[K, V]) bool { return findable(l.call.Key) }
 		batch := slices.DeleteFunc(slices.Clone(ls), func(l *loading[K, V]) bool { return !findable(l) })
 		if len(batch) > 0 {
-			c.limited(ctx, o, batch, func() { c.loadMany(ctx, j, o, batch) })
+			c.limited(ctx, o, batch, func() { c.loadMany(c.entering(ctx, redisKeys(batch)...), j, o, batch) })
 			if len(batch) == len(ls) {
 				stop()
 			}
@@ -75,7 +75,15 @@ func (c *Cache[K, V]) loadEach(ctx context.Context, one LoadFunc[K, V], o *callO
 }
 
 func (c *Cache[K, V]) loadSingle(ctx context.Context, one LoadFunc[K, V], o *callOptions, l *loading[K, V]) {
-	c.limited(ctx, o, []*loading[K, V]{l}, func() { l.res = c.loadOne(ctx, one, l.call.Key, l.old, o.refresh) })
+	c.limited(ctx, o, []*loading[K, V]{l}, func() { l.res = c.loadOne(c.entering(ctx, l.rk), one, l.call.Key, l.old, o.refresh) })
+}
+
+func redisKeys[K comparable, V any](ls []*loading[K, V]) []string {
+	rks := make([]string, len(ls))
+	for i, l := range ls {
+		rks[i] = l.rk
+	}
+	return rks
 }
 
 // limited runs a call of a loader for ls, if the load limit has a place for it.
@@ -103,6 +111,7 @@ func (c *Cache[K, V]) loadOne(ctx context.Context, one LoadFunc[K, V], key K, ol
 	call := c.stats.newLoad(1, refresh)
 	res.err, res.began = errEndedGoroutine, local.Now() // unless it returns, or panics
 	defer func() {
+		leaving(ctx)
 		res.settle(h.end(), old, c.clone)
 		found, absent := 0, 0
 		switch {
@@ -133,6 +142,7 @@ func (c *Cache[K, V]) loadMany(ctx context.Context, j *job[K, V], o *callOptions
 	byKey := false
 	err, began := errEndedGoroutine, local.Now()
 	defer func() {
+		leaving(ctx)
 		w, found, absent := h.end(), 0, 0
 		for _, l := range ls {
 			var ok bool

@@ -391,8 +391,12 @@ func (c *Cache[K, V]) fillLocal(key K, rk string, f fence.Token, found *found[V]
 func (c *Cache[K, V]) readSource(ctx context.Context, items []item[K, V], j *job[K, V], o *callOptions) {
 	var open []*item[K, V]
 	for i := range items {
-		if !items[i].done {
-			open = append(open, &items[i])
+		switch it := &items[i]; {
+		case it.done:
+		case c.within(ctx, it.rk):
+			c.coverOrFail(it, errWaitsForItself)
+		default:
+			open = append(open, it)
 		}
 	}
 	for len(open) > 0 {

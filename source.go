@@ -12,7 +12,8 @@ import (
 // LoadFunc gets one value from where it comes from. It returns ErrNotFound,
 // wrapped or not, to say that there is no such thing. Its context carries the
 // values of the first caller's context and ends when every caller has left, at
-// the hard timeout, or at Close.
+// the hard timeout, or at Close. It also tells the cache what the loader was called for:
+// what it asks of the same cache for its own key, and would wait for itself, is an error.
 type LoadFunc[K comparable, V any] = func(ctx context.Context, key K) (V, error)
 
 // BatchFunc gets several values at once. A key that is left out of the map

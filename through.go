@@ -48,6 +48,11 @@ func (c *Cache[K, V]) toSource() bool { return c.policy.Write != strategy.ModeCa
 func (c *Cache[K, V]) writeSource(ctx context.Context, changes []*change[K, V]) {
 	stop := c.intend(ctx, changes)
 	defer stop()
+	if held := intended(changes); len(held) > 0 {
+		// Who reads one of them waits for its end.
+		ctx = c.entering(ctx, held...)
+		defer leaving(ctx)
+	}
 	if c.queue != nil {
 		c.enqueue(ctx, changes)
 		return
@@ -138,6 +143,16 @@ func (c *Cache[K, V]) intend(ctx context.Context, changes []*change[K, V]) (stop
 		}
 	}
 	return c.extend(ctx, held)
+}
+
+// intended returns the Redis keys of changes that hold intents, or claims.
+func intended[K comparable, V any](changes []*change[K, V]) (rks []string) {
+	for _, ch := range changes {
+		if ch.intent.State == remote.Found || ch.claim != nil {
+			rks = append(rks, ch.rk)
+		}
+	}
+	return rks
 }
 
 func (c *Cache[K, V]) intentCommand(op remote.Op, rk string) remote.Command {

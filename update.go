@@ -23,6 +23,9 @@ func (c *Cache[K, V]) update(ctx context.Context, key K, f func(V, bool) (V, err
 	if c.admit(ctx, &ch); ch.done {
 		return v, ch.err
 	}
+	if c.within(ctx, ch.rk) {
+		return v, errWaitsForItself
+	}
 	for pause := time.Duration(0); ; pause = nextPause(pause, c.rand()) {
 		if pause > 0 {
 			if err := wait(ctx, pause); err != nil {
@@ -300,7 +303,7 @@ func (c *Cache[K, V]) loadForUpdate(ctx context.Context, key K, rk string, hold 
 			defer func() { letGo(taken) }()
 		}
 		if err == nil {
-			l.val, l.have, err = c.askForUpdate(ctx, key, l)
+			l.val, l.have, err = c.askForUpdate(ctx, key, rk, l)
 		}
 		if err != nil {
 			if letGo != nil { // before the caller can know: then it is over
@@ -322,14 +325,14 @@ func (c *Cache[K, V]) loadForUpdate(ctx context.Context, key K, rk string, hold 
 	return l, nil
 }
 
-func (c *Cache[K, V]) askForUpdate(ctx context.Context, key K, l *loadedFor[V]) (v V, have bool, err error) {
+func (c *Cache[K, V]) askForUpdate(ctx context.Context, key K, rk string, l *loadedFor[V]) (v V, have bool, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.policy.HardTimeout, errHardTimeout)
 	defer cancel()
 	if err := c.limit.enter(ctx, false); err != nil {
 		return v, false, err
 	}
 	defer c.limit.leave()
-	res := c.loadOne(ctx, c.job.one, key, nil, true)
+	res := c.loadOne(c.entering(ctx, rk), c.job.one, key, nil, true)
 	l.began = res.began
 	switch {
 	case res.err == nil:

@@ -352,6 +352,9 @@ func (c *Cache[K, V]) setIfAbsent(ctx context.Context, key K, val V, o *callOpti
 	if ch.done {
 		return false, ch.err
 	}
+	if c.toSource() && c.within(ctx, ch.rk) {
+		return false, errWaitsForItself
+	}
 	if c.remote == nil {
 		return c.setIfAbsentLocal(ctx, &ch)
 	}

@@ -1,0 +1,121 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/strategy"
+)
+
+// What a function of the program asks of the cache that has called it, for its own key, is
+// refused at once.
+func TestALoaderThatWaitsForItselfIsRefused(t *testing.T) {
+	type cacheOf = Cache[string, int]
+	for name, ask := range map[string]func(ctx context.Context, c *cacheOf, k string) error{
+		"Get":                func(ctx context.Context, c *cacheOf, k string) error { _, err := c.Get(ctx, k); return err },
+		"Get of what is new": func(ctx context.Context, c *cacheOf, k string) error { _, err := c.Get(ctx, k, MaxAge(0)); return err },
+		"GetMany": func(ctx context.Context, c *cacheOf, k string) error {
+			m, err := c.GetMany(ctx, []string{"other", k})
+			if len(m) != 1 {
+				return fmt.Errorf("%v, %w", m, err)
+			}
+			var batch *BatchError[string]
+			errors.As(err, &batch)
+			return batch.For(k)
+		},
+		"GetOrLoad": func(ctx context.Context, c *cacheOf, k string) error {
+			_, err := c.GetOrLoad(ctx, k, func(context.Context, string) (int, error) { return 1, nil })
+			return err
+		},
+		"Refresh": func(ctx context.Context, c *cacheOf, k string) error { return c.Refresh(ctx, k) },
+		"Update": func(ctx context.Context, c *cacheOf, k string) error {
+			_, err := c.Update(ctx, k, func(int, bool) (int, error) { return 1, nil })
+			return err
+		},
+		"through another key": func(ctx context.Context, c *cacheOf, k string) error {
+			_, err := c.GetOrLoad(ctx, "between", func(ctx context.Context, _ string) (int, error) { return c.Get(ctx, k) })
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			anyTiers(t, func(t *testing.T, build func(Source[string, int], ...strategy.Strategy) *cacheOf) {
+				for _, kind := range []string{"Load", "LoadMany", "Update"} {
+					start := time.Now()
+					var c *cacheOf
+					load := func(ctx context.Context, k string) (int, error) {
+						if k == "other" {
+							return 1, nil
+						}
+						return 0, ask(ctx, c, k)
+					}
+					src := Source[string, int]{Load: load}
+					if kind == "LoadMany" {
+						src.LoadMany = func(ctx context.Context, keys []string) (map[string]int, error) {
+							if v, err := load(ctx, keys[0]); err != nil || keys[0] != "other" {
+								return nil, err
+							} else {
+								return map[string]int{keys[0]: v}, nil
+							}
+						}
+					}
+					c = build(src)
+					var err error
+					switch kind {
+					case "Load":
+						_, err = c.Get(t.Context(), "k")
+					case "LoadMany":
+						_, err = c.GetMany(t.Context(), []string{"k", "l"})
+					case "Update":
+						_, err = c.Update(t.Context(), "k", func(int, bool) (int, error) { return 1, nil })
+					}
+					if !errors.Is(err, errWaitsForItself) || time.Since(start) > time.Second {
+						t.Errorf("%s: %v after %v", kind, err, time.Since(start))
+					}
+					// It is the call that is refused, not the key.
+					if err := c.Set(t.Context(), "k", 1); err != nil {
+						t.Error(err)
+					}
+					c.Clear(t.Context())
+				}
+			})
+		})
+	}
+}
+
+func TestAStoreThatWaitsForItselfIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		var c *Cache[string, string]
+		var got error
+		c = onMemory(t, remote.NewMemory(), Source[string, string]{
+			Load:  func(context.Context, string) (string, error) { return "of the source", nil },
+			Store: func(ctx context.Context, k, _ string) error { _, got = c.Get(ctx, k); return nil },
+		})
+		start := time.Now()
+		if err := c.Set(ctx, "k", "v"); err != nil || !errors.Is(got, errWaitsForItself) || time.Since(start) > time.Second {
+			t.Errorf("%v, and the store got %v, after %v", err, got, time.Since(start))
+		}
+	})
+}
+
+// What a load has left running is not within it any more.
+func TestAfterALoadItsContextMayWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var kept context.Context
+		c := onMemory(t, remote.NewMemory(), SourceFunc(func(ctx context.Context, _ string) (string, error) {
+			kept = context.WithoutCancel(ctx)
+			return "v", nil
+		}))
+		for range 2 {
+			c.Get(t.Context(), "k")
+			if v, err := c.Get(kept, "k", MaxAge(0)); v != "v" || err != nil {
+				t.Error(v, err)
+			}
+		}
+	})
+}

@@ -1,0 +1,77 @@
+package cache
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+)
+
+// A function that a cache has called, a loader or a store, may use caches in turn: with the
+// context that it was given, which knows what it was called for. It must not wait for what
+// only its own return ends.
+
+type underWayKey struct{}
+
+// underWay is a load, or a write to the source, that a context belongs to.
+type underWay struct {
+	outer *underWay // which has led to this one; nil: none
+	cache any
+	keys  []string // Redis keys
+	over  atomic.Bool
+
+	once sync.Once
+	set  map[string]struct{} // keys, where they are many; made when it is asked for
+}
+
+// fewKeys are gone through one by one.
+const fewKeys = 8
+
+func (u *underWay) has(rk string) bool {
+	if len(u.keys) <= fewKeys {
+		return slices.Contains(u.keys, rk)
+	}
+	u.once.Do(func() {
+		u.set = make(map[string]struct{}, len(u.keys))
+		for _, k := range u.keys {
+			u.set[k] = struct{}{}
+		}
+	})
+	_, ok := u.set[rk]
+	return ok
+}
+
+// entering returns the context of a call of the program's code for these keys.
+func (c *Cache[K, V]) entering(ctx context.Context, rks ...string) context.Context {
+	outer, _ := ctx.Value(underWayKey{}).(*underWay)
+	return context.WithValue(ctx, underWayKey{}, &underWay{outer: outer, cache: c, keys: rks})
+}
+
+// leaving says that the call is over: what it has left running may wait.
+func leaving(ctx context.Context) {
+	if u, ok := ctx.Value(underWayKey{}).(*underWay); ok {
+		u.over.Store(true)
+	}
+}
+
+// within reports whether ctx is that of a call for the key which is under way.
+func (c *Cache[K, V]) within(ctx context.Context, rk string) bool {
+	u, _ := ctx.Value(underWayKey{}).(*underWay)
+	for ; u != nil; u = u.outer {
+		if u.cache == any(c) && !u.over.Load() && u.has(rk) {
+			return true
+		}
+	}
+	return false
+}
+
+// withinAny is within for any key of the cache.
+func (c *Cache[K, V]) withinAny(ctx context.Context) bool {
+	u, _ := ctx.Value(underWayKey{}).(*underWay)
+	for ; u != nil; u = u.outer {
+		if u.cache == any(c) && !u.over.Load() {
+			return true
+		}
+	}
+	return false
+}
