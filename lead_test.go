@@ -459,9 +459,13 @@ type held struct {
 }
 
 func (s *heldStore) Do(ctx context.Context, cmds []remote.Command) []remote.Reply {
+	op := cmds[0].Op
+	if op == remote.Get && len(cmds) > 1 {
+		op = cmds[1].Op // beside it is a look at the clock
+	}
 	s.mu.Lock()
-	h := s.hold[cmds[0].Op]
-	delete(s.hold, cmds[0].Op)
+	h := s.hold[op]
+	delete(s.hold, op)
 	s.mu.Unlock()
 	if h == nil {
 		return s.Memory.Do(ctx, cmds)

@@ -60,14 +60,24 @@ func TestTagsCostTheSameForAMillionEntries(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// Heartbeats and looks of the background may come in between: not each time.
+	alone := func(f func() error) (calls map[string]string) {
+		for range 20 {
+			if calls = costs(f); calls["evalsha"] == "calls=1" {
+				break
+			}
+		}
+		return calls
+	}
 	for name, f := range operations {
-		few[name] = costs(f)
+		few[name] = alone(f)
 	}
 	if err := hand.Do(ctx, "debug", "populate", 1_000_000, c.RedisKey("entry"), 1).Err(); err != nil {
 		t.Fatal(err)
 	}
 	for name, f := range operations {
-		if many := costs(f); !maps.Equal(few[name], many) || many["evalsha"] != "calls=1" {
+		many := alone(f)
+		if !maps.Equal(few[name], many) || many["evalsha"] != "calls=1" {
 			t.Errorf("%s among few entries: %v, among a million: %v", name, few[name], many)
 		}
 	}

@@ -110,7 +110,10 @@ func TestWhatDoesNotPassIsLoggedOnce(t *testing.T) {
 			}
 			defer c.Close()
 			use(t, c)
-			eventually(t, "the log has it", func() bool { return log.of("ERROR") > 0 }) // a replica may be none in a moment
+			eventually(t, "the log has it", func() bool { // a replica may be none in a moment
+				_ = c.Set(t.Context(), "k", "v")
+				return log.of("ERROR") > 0
+			})
 			use(t, c)
 			text := log.String()
 			if log.of("ERROR") != 1 || !strings.Contains(text, tt.problem) || !strings.Contains(text, "remedy=") {

@@ -203,5 +203,8 @@ func (g *Guard) Renew(ctx context.Context) error {
 	if err != nil {
 		err = g.explain(ctx, start, err)
 	}
+	if g.Observe != nil {
+		g.Observe(ctx, "renew", 0, time.Since(start), err)
+	}
 	return err
 }
