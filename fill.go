@@ -28,9 +28,8 @@ type result[V any] struct {
 	keep bool    // the answer goes into the local tier, if cmd succeeds
 	over bool    // the source says that what is there is over
 
-	failure failure       // to be remembered, if its until is not 0
-	hold    time.Duration // likewise: for how long
-	tell    *command      // what leaves word of it in Redis; nil: nothing does
+	failure failure  // to be remembered, if its until is not 0
+	tell    *command // what leaves word of it in Redis; nil: nothing does
 }
 
 // command is one of those of a fill; none if its Key is "".

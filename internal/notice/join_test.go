@@ -23,9 +23,10 @@ func TestASenderThatWasQuietSinceBeforeTheSessionCostsNoFlush(t *testing.T) {
 			time.Sleep(time.Hour)
 			b.Armed(since())
 			time.Sleep(30 * time.Minute)
-			n, due := o.Tally(false)
-			if first != Tally {
-				n, due = o.Next(first), true
+			var n Notice
+			due := true
+			if o.Tally(false); first != Tally {
+				n = o.Next(first)
 				o.Done(n.Number)
 			} else {
 				o.Again()
