@@ -31,7 +31,7 @@ func (c *Cache[K, V]) observe(ctx context.Context, op string, keys int, d time.D
 		if c.reports.failed(op, c.remote.Misfit(err), err) {
 			c.stats.misfits.Add(1)
 		}
-	default:
+	case ctx.Err() == nil: // else nothing is known of it
 		c.reports.succeeded(op)
 	}
 }

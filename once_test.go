@@ -36,7 +36,7 @@ type losingConn struct {
 }
 
 func (c *losingConn) Write(p []byte) (int, error) {
-	c.hits = bytes.Contains(p, c.l.key) && !bytes.Contains(p, []byte("get\r\n")) && c.l.armed.CompareAndSwap(true, false)
+	c.hits = bytes.Contains(p, c.l.key) && !bytes.Contains(p, append([]byte("get\r\n$3\r\n"), c.l.key...)) && c.l.armed.CompareAndSwap(true, false)
 	return c.Conn.Write(p)
 }
 

@@ -59,6 +59,10 @@ type mark struct {
 	due        int64 // when next strikes, in nanoseconds of the local clock
 }
 
+// estimate is by how much, in µs, a process's estimate of Redis's clock may be behind. A mark
+// that was made a moment ago is then in the future; its clock has not gone back.
+const estimate = 1_000_000
+
 // localMark translates m, which Redis told when its own clock was now, to somebody who
 // asked at the local time asked. The answer was given later than that, so the
 // deadline comes too early by no more than the answer took, and never too late.
@@ -68,14 +72,14 @@ func localMark(m remote.Mark, now, asked int64) mark {
 	case m.Next <= m.Hard: // none, or it says nothing more
 	case now <= 0 || m.When <= now:
 		l.hard = m.Next
-	case m.When-now > m.When-m.Next:
+	case now < m.Next-estimate:
 		// More is left than the mark's whole delay: Redis's clock has gone back. The
 		// mark strikes now, for nobody knows how much is really left.
 		l.hard = m.Next
 	case m.When-now > math.MaxInt64/2000:
 		l.next, l.due = m.Next, math.MaxInt64
 	default:
-		l.next, l.due = m.Next, asked+(m.When-now)*1000
+		l.next, l.due = m.Next, asked+(m.When-max(now, m.Next))*1000
 	}
 	return l
 }
