@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -35,12 +36,12 @@ func TestEveryTagOfManyIsInvalidatedInTheEnd(t *testing.T) {
 					}
 					ctx, cancel := context.WithCancel(t.Context())
 					defer cancel()
-					steps := 0
+					var steps atomic.Int32
 					net.set(func(op string) error {
 						if op != "mark" {
 							return nil
 						}
-						if steps++; steps != failing {
+						if int(steps.Add(1)) != failing {
 							return nil
 						}
 						if ended {

@@ -139,8 +139,9 @@ func TestAServerThatDoesNotKnowAddIsAskedByScript(t *testing.T) {
 		}
 		return ""
 	})
-	loads, found := 0, uint64(0)
-	src := cache.Source[string, string]{Load: func(context.Context, string) (string, error) { loads++; return "v", nil }}
+	var loads atomic.Int32
+	found := uint64(0)
+	src := cache.Source[string, string]{Load: func(context.Context, string) (string, error) { loads.Add(1); return "v", nil }}
 	ctx := t.Context()
 	for range 2 { // two processes
 		c, err := cache.NewFrom(rdb, "n", src, log.option(), slowly)
@@ -161,7 +162,7 @@ func TestAServerThatDoesNotKnowAddIsAskedByScript(t *testing.T) {
 		}
 		found += c.Metrics().Misfits
 	}
-	if loads != 3 {
+	if loads := loads.Load(); loads != 3 {
 		t.Errorf("%d loads of 3 keys", loads)
 	}
 	if text := log.String(); found == 0 || uint64(log.of("ERROR")) != found || !strings.Contains(text, "older than Redis 7.0") {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -45,17 +46,15 @@ func TestAReadIsNotContentWithAnEarlierReconciliation(t *testing.T) {
 					written := make(chan error, 1)
 					sending, send := make(chan struct{}), make(chan struct{})
 					telling, tell := make(chan struct{}), make(chan struct{})
-					armed, heldUp := true, true
+					var sent, heldUp atomic.Bool
 					net.set(func(op string) error {
-						if op == step && heldUp && !armed {
-							heldUp = false
+						if op == step && sent.Load() && heldUp.CompareAndSwap(false, true) {
 							close(telling)
 							<-tell
 						}
 						return nil
 					}, func(op string) error {
-						if armed && (op == "set" || op == "delete") {
-							armed = false
+						if (op == "set" || op == "delete") && sent.CompareAndSwap(false, true) {
 							close(sending)
 							<-send
 						}
