@@ -78,7 +78,7 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*loading
 			// on without one, and fills nothing.
 			l.state, l.why = fillNone, reply.Err
 		case reply.OK:
-			l.hold(cmds[i])
+			c.granted(l, cmds[i])
 		case redialed:
 			again = true
 		default:
@@ -123,7 +123,7 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*loading
 				late = append(late, remote.Command{Op: remote.Release, Key: cmds[i].Key, Seen: remote.SeenToken(cmds[i].Frame)})
 				l.old, again = nil, true
 			case reply.OK:
-				l.hold(cmds[i])
+				c.granted(l, cmds[i])
 			case cmds[i].Op == remote.Add && cmds[i].Key != l.rk && c.lockedOut(ctx, o, l, reply.Record):
 				swap := c.leaseCommand(remote.Swap, cmds[i].Key)
 				swap.Seen = reply.Record.Seen()
@@ -199,6 +199,24 @@ func (c *Cache[K, V]) carryOut(ctx context.Context, cmds []remote.Command) []rem
 // recognise it.
 func (c *Cache[K, V]) leaseCommand(op remote.Op, rk string) remote.Command {
 	return remote.Command{Op: op, Key: rk, Frame: c.signed(rk, frame.AppendLease(nil, frame.NewID())), TTL: leaseLife}
+}
+
+// granted takes a lease or lock that was granted. Where it is a lease, Redis had no value of
+// the key, or one of no use: then what the local tier has is not what was there, and goes.
+// Tracking tells of that as well, but not whose change it was:
+//
+//  1. another program replaces the value
+//  2. this process puts its lease there
+//  3. it hears of a change, and finds that Redis holds its own lease: the key stays
+//  4. the load fails, and leaves word of it in the lease's place: that is its own, too
+func (c *Cache[K, V]) granted(l *loading[K, V], cmd remote.Command) {
+	l.hold(cmd)
+	if !l.lease || c.local == nil {
+		return
+	}
+	if _, ok := c.local.Get(l.call.Key, local.Now()); ok {
+		c.local.Remove(c.encoded(l.rk))
+	}
 }
 
 // hold notes that the lease or lock that cmd asked for was granted.
