@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/delqhi/cache/internal/fence"
+	"github.com/delqhi/cache/internal/flight"
 	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/remote"
 	"github.com/delqhi/cache/metrics"
@@ -185,7 +187,9 @@ func TestTheLeaseOfADeadProcessIsTakenOverInASecond(t *testing.T) {
 		store := remote.NewMemory()
 		dead := onMemory(t, store, Source[string, string]{})
 		// What a process leaves behind that dies right after it took the lease.
-		dead.acquire(t.Context(), &callOptions{}, []*loading[string, string]{{want: want{rk: dead.RedisKey("k")}}})
+		dead.acquire(t.Context(), &callOptions{}, []*loading[string, string]{{
+			call: &flight.Call[string, fence.Token, answer[string]]{Key: "k"}, want: want{rk: dead.RedisKey("k")},
+		}})
 
 		c := onMemory(t, store, Source[string, string]{})
 		start := time.Now()
