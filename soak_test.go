@@ -13,7 +13,7 @@ import (
 )
 
 var (
-	soakFor  = flag.Duration("soak", 6*time.Second, "how long random troubles come over a server, and as long over a cluster")
+	soakFor  = flag.Duration("soak", 3*time.Second, "how long random troubles come over a server, and as long over a cluster")
 	soakSeed = flag.Uint64("soak.seed", uint64(time.Now().UnixNano()), "of the troubles' order and times")
 )
 
