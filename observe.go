@@ -78,8 +78,8 @@ func isReply(err error) bool {
 // unavailable is the error of a remote operation that failed, other than by the
 // end of the caller's context.
 func (c *Cache[K, V]) unavailable(err error) error {
-	if errors.Is(err, remote.ErrGuardClosed) {
-		return ErrClosed
+	if errors.Is(err, remote.ErrGuardClosed) || c.isClosed() && errors.Is(err, context.Canceled) {
+		return ErrClosed // Close has ended what was under way
 	}
 	return &unavailableError{err}
 }

@@ -74,16 +74,25 @@ func (c *Cache[K, V]) enqueue(ctx context.Context, changes []*change[K, V]) {
 		}
 	}
 	for i, err := range c.queue.Enqueue(ctx, writes) {
-		switch ch := queued[i]; {
-		case err == nil:
-		case errors.Is(err, behind.ErrFull):
-			ch.srcErr = fmt.Errorf("%w: too many writes are on their way to the source", ErrOverload)
-		case errors.Is(err, behind.ErrClosed):
-			ch.srcErr = ErrClosed
-		default:
-			ch.srcErr = c.writeFailed(ctx, err)
+		if err != nil {
+			queued[i].srcErr = c.queueFailed(ctx, err)
 		}
 	}
+}
+
+// queueFailed is the error of an operation on the queue that failed.
+func (c *Cache[K, V]) queueFailed(ctx context.Context, err error) error {
+	switch {
+	case errors.Is(err, behind.ErrFull):
+		return fmt.Errorf("%w: the write-behind queue is full", ErrOverload)
+	case errors.Is(err, behind.ErrClosed):
+		return ErrClosed
+	case errors.Is(err, behind.ErrBadID):
+		return fmt.Errorf("%w: %w", ErrInvalidOption, err)
+	case errors.Is(err, behind.ErrDiscardOnly):
+		return err
+	}
+	return c.writeFailed(ctx, err)
 }
 
 // queuedWrite is what is queued of a change.
@@ -312,14 +321,16 @@ func (c *Cache[K, V]) DeadLetters(ctx context.Context, limit int) ([]DeadLetter[
 		out = append(out, d)
 	}
 	if err != nil {
-		err = c.explain("dead letters", c.writeFailed(ctx, err))
+		err = c.explain("dead letters", c.queueFailed(ctx, err))
 	}
 	return out, err
 }
 
 // ReplayDeadLetters queues dead letters again and returns how many; those that are gone
-// by now, since their keys were written, are no error. The rest is as with
-// [Cache.DeadLetters].
+// by now, since their keys were written, are no error. The error matches [ErrOverload] if the
+// queue is full, and [ErrInvalidOption] if an id has another form than an ID has; a dead
+// letter of which it is not known whether a later write has been applied can only be
+// discarded. The rest is as with [Cache.DeadLetters].
 func (c *Cache[K, V]) ReplayDeadLetters(ctx context.Context, ids ...string) (int, error) {
 	return c.revive(ctx, "replay dead letters", func(q *queue[K, V]) (int, error) { return q.Replay(ctx, ids...) })
 }
@@ -336,7 +347,7 @@ func (c *Cache[K, V]) revive(ctx context.Context, what string, f func(*queue[K, 
 	}
 	n, err := f(c.queue)
 	if err != nil {
-		err = c.explain(what, c.writeFailed(ctx, err))
+		err = c.explain(what, c.queueFailed(ctx, err))
 	}
 	return n, err
 }

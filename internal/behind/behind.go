@@ -90,6 +90,13 @@ var (
 	// ErrClosed is the error of every operation after Close.
 	ErrClosed = errors.New("behind: closed")
 
+	// ErrBadID is the error of a text that is not the ID of a dead letter.
+	ErrBadID = errors.New("behind: not the ID of a dead letter")
+
+	// ErrDiscardOnly is the error of replaying a dead letter when it is not known whether a
+	// later write of its key has been applied.
+	ErrDiscardOnly = errors.New("behind: a later write of the key may have been applied: the dead letter can only be discarded")
+
 	// ErrPermanent in the error of a write says that to try it again is of no use: it
 	// becomes a dead letter at once.
 	ErrPermanent = errors.New("behind: not to be tried again")

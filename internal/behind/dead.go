@@ -89,7 +89,7 @@ func (q *Queue) revive(ctx context.Context, ids []string, discard bool) (int, er
 		n, rest, ok := strings.Cut(id, "/")
 		i, err := strconv.Atoi(n)
 		if !ok || err != nil || i < 0 || i >= Partitions || !isID(rest) {
-			return 0, fmt.Errorf("behind: %q is not the ID of a dead letter", id)
+			return 0, fmt.Errorf("%w: %q", ErrBadID, id)
 		}
 		byPartition[i] = append(byPartition[i], rest)
 	}
@@ -126,7 +126,7 @@ func (w *worker) revive(ctx context.Context, ids []string, all, discard bool) (n
 			case remote.Gone:
 				n++
 			case remote.NotKnown:
-				err = cmp.Or(err, errUnknownLetter)
+				err = cmp.Or(err, ErrDiscardOnly)
 			case remote.NoRoomInLog:
 				err = ErrFull
 			}
@@ -140,8 +140,6 @@ func (w *worker) revive(ctx context.Context, ids []string, all, discard bool) (n
 	}
 	return n, err
 }
-
-var errUnknownLetter = errors.New("behind: of a dead letter it is not known whether a later write has been applied: it can only be discarded")
 
 // isID reports whether s looks like an id of a stream.
 func isID(s string) bool {
