@@ -70,17 +70,19 @@ type loading[K comparable, V any] struct {
 	want
 	call  *flight.Call[K, fence.Token, answer[V]]
 	state fillState
-	why   error       // with fillNone: why Redis gave no lease
-	fence fence.Token // taken before Redis was asked for the lease
-	stamp stamp       // likewise
-	seen  remote.Seen // what the fill must still find
-	lease bool        // that is a lease of this load
-	lock  bool        // this load holds the lock of the key instead: a value is there
-	id    frame.ID    // of this load's lease or lock
-	token remote.Seen // likewise
-	saw   []frame.ID  // other processes' leases that this load has waited for
-	old   *found[V]   // the value that is to be replaced; nil: none
-	stays frame.ID    // of the record that stays in place until the fill; zero: none
+	why   error         // with fillNone: why Redis gave no lease
+	fence fence.Token   // taken before Redis was asked for the lease
+	stamp stamp         // likewise
+	seen  remote.Seen   // what the fill must still find
+	lease bool          // that is a lease of this load
+	lock  bool          // this load holds the lock of the key instead: a value is there
+	id    frame.ID      // of this load's lease or lock
+	token remote.Seen   // likewise
+	saw   []frame.ID    // other processes' leases that this load has waited for
+	old   *found[V]     // the value that is to be replaced; nil: none
+	stays frame.ID      // of the record that stays in place until the fill; zero: none
+	ends  int64         // local time when the key of that record ends, if nothing prolongs it
+	idle  time.Duration // for how long it is to be prolonged, beyond leaseLife
 	res   loaded[V]
 
 	settled bool // the lease or lock was given back, or is about to be

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -113,6 +114,7 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*loading
 			}
 		}
 		var late []remote.Command
+		var locked []*loading[K, V]
 		replies := c.carryOut(whole, cmds)
 		for i, l := range ls {
 			reply := replies[i]
@@ -124,19 +126,82 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*loading
 				l.old, again = nil, true
 			case reply.OK:
 				c.granted(l, cmds[i])
+				locked = append(locked, l)
 			case cmds[i].Op == remote.Add && cmds[i].Key != l.rk && c.lockedOut(ctx, o, l, reply.Record):
 				swap := c.leaseCommand(remote.Swap, cmds[i].Key)
 				swap.Seen = reply.Record.Seen()
 				more, then = append(more, l), append(then, swap)
-			default:
+			case l.state == waiting:
 				l.old = nil // somebody was faster: look again
 			}
 		}
-		if len(late) > 0 {
+		gone := c.prolong(whole, locked)
+		again = again || len(gone) > 0
+		if late = append(late, gone...); len(late) > 0 {
 			c.carryOut(whole, late)
 		}
 	}
 	return again
+}
+
+// What stays in place until the fill must not end before the load: the lock is looked for
+// only where there is something to replace, and the fill would find nothing to replace.
+//
+//  1. a refresh takes the lock of an entry that ends soon
+//  2. the entry ends
+//  3. a reader finds nothing, and gets a lease at once: a second load
+//
+// So the load prolongs the key as it extends its lock. The life that the record speaks of
+// stays the same: it is over when it was to be over.
+
+// stay notes the record that stays in place until the fill, and when its key ends.
+func (c *Cache[K, V]) stay(ctx context.Context, l *loading[K, V], f *found[V], seen remote.Seen) {
+	l.seen, l.stays, l.ends, l.idle = seen, f.raw.ID, math.MaxInt64, 0
+	if f.outcome == other {
+		c.date(ctx, l.rk, f)
+	}
+	switch {
+	case !f.timed:
+	case f.raw.Limit > 0 && f.raw.Limit != math.MaxInt64: // it was invalidated: it ends as that says
+	case c.policy.Sliding > 0: // when it was last read is not known
+		l.ends, l.idle = math.MinInt64, min(c.policy.Sliding, f.keep)
+	case f.keep != forever:
+		l.ends = later(local.Now(), max(f.keep, 0))
+	}
+}
+
+// prolongation is the command that has the key of what stays outlast the next leaseLife, if
+// it would not.
+func (l *loading[K, V]) prolongation() (cmd remote.Command, ok bool) {
+	now := local.Now()
+	if !l.lock || l.ends >= later(now, leaseLife) {
+		return cmd, false
+	}
+	life := max(leaseLife, l.idle.Truncate(time.Millisecond))
+	l.ends = later(now, life)
+	return remote.Command{Op: remote.Extend, Key: l.rk, Seen: l.seen, TTL: life}, true
+}
+
+// prolong prolongs what stays in place for those that have got its lock. Where it has ended
+// already, or was replaced, they wait on, and what gives their locks back is returned.
+func (c *Cache[K, V]) prolong(ctx context.Context, ls []*loading[K, V]) (gone []remote.Command) {
+	var cmds []remote.Command
+	var asked []*loading[K, V]
+	for _, l := range ls {
+		if cmd, ok := l.prolongation(); ok {
+			cmds, asked = append(cmds, cmd), append(asked, l)
+		}
+	}
+	if len(cmds) == 0 {
+		return nil
+	}
+	for i, reply := range c.carryOut(ctx, cmds) {
+		if l := asked[i]; reply.Err == nil && !reply.OK {
+			gone = append(gone, remote.Command{Op: remote.Release, Key: c.lockKey(l.rk), Seen: l.token})
+			l.state, l.lock, l.old = waiting, false, nil
+		}
+	}
+	return gone
 }
 
 // unheld gives up loads that were asked for by a hunch, unless they have got a lease.
@@ -152,8 +217,11 @@ func (c *Cache[K, V]) unheld(o *callOptions, ls []*loading[K, V]) {
 // It reports whether what is in the place of the lock is of no use.
 func (c *Cache[K, V]) lockedOut(ctx context.Context, o *callOptions, l *loading[K, V], rec remote.Record) (useless bool) {
 	f := c.decode(ctx, c.lockKey(l.rk), rec)
+	anew := o.hasMaxAge && o.maxAge == 0
 	switch {
-	case f.outcome == failed && f.raw.ETag != string(l.stays[:]):
+	case f.outcome == leased && anew:
+		l.state = fillBoth // it does not wait for a load that began earlier
+	case f.outcome == failed && (anew || f.raw.ETag != string(l.stays[:])):
 		return true // of what was there before
 	case f.outcome == failed && (f.hold > 0 && (l.old != nil || !f.covers) || slices.Contains(l.saw, f.lease)):
 		if f.hold > 0 {
@@ -246,7 +314,8 @@ func (c *Cache[K, V]) takeSeen(ctx context.Context, o *callOptions, l *loading[K
 	switch f.outcome {
 	case usable:
 		if o.behind && f.age >= o.behindAge {
-			l.old, l.seen, l.stays = &f, rec.Seen(), f.raw.ID
+			l.old = &f
+			c.stay(ctx, l, &f, rec.Seen())
 			return lockIt
 		}
 		if !o.tooOld(f.ans.info) {
@@ -256,22 +325,21 @@ func (c *Cache[K, V]) takeSeen(ctx context.Context, o *callOptions, l *loading[K
 			return nothingMore
 		}
 		// Too old for this caller, and good for others: it stays until the fill.
-		l.old = &f
-	case stale:
-		l.old = &f
-		if !o.hasMaxAge || o.maxAge > 0 {
-			l.seen, l.stays = rec.Seen(), f.raw.ID
+		if l.old = &f; f.ans.absent == nil {
+			c.stay(ctx, l, &f, rec.Seen())
 			return lockIt
 		}
+	case stale:
+		l.old = &f
+		c.stay(ctx, l, &f, rec.Seen())
+		return lockIt
 	case expired, other:
 		// Of no use here, and others may rely on it: it stays until the fill.
 		if l.old = nil; !f.ofUse() {
 			return replaceIt
 		}
-		if !o.hasMaxAge || o.maxAge > 0 {
-			l.seen, l.stays = rec.Seen(), f.raw.ID
-			return lockIt
-		}
+		c.stay(ctx, l, &f, rec.Seen())
+		return lockIt
 	case unasked:
 		l.state, l.why = fillNone, f.err
 		return nothingMore
@@ -307,23 +375,27 @@ func (c *Cache[K, V]) countAwaited(o *callOptions) {
 	}
 }
 
-// keepAlive renews the leases of ls until stop is called, which waits.
+// keepAlive renews the leases of ls, and what stays in place under their locks, until stop is
+// called, which waits.
 func (c *Cache[K, V]) keepAlive(ctx context.Context, ls []*loading[K, V]) (stop func()) {
 	var cmds []remote.Command
+	var locked []*loading[K, V]
 	for _, l := range ls {
 		switch {
 		case l.lease:
 			cmds = append(cmds, remote.Command{Op: remote.Extend, Key: l.rk, Seen: l.token, TTL: leaseLife})
 		case l.lock:
 			cmds = append(cmds, remote.Command{Op: remote.Extend, Key: c.lockKey(l.rk), Seen: l.token, TTL: leaseLife})
+			locked = append(locked, l)
 		}
 	}
-	return c.extend(ctx, cmds)
+	return c.extend(ctx, cmds, locked...)
 }
 
-// extend repeats commands that extend leases until stop is called, which waits. Most
-// loads are over before a lease has to be extended, and cost no more than a timer.
-func (c *Cache[K, V]) extend(ctx context.Context, cmds []remote.Command) (stop func()) {
+// extend repeats commands that extend leases, and prolongs what stays under locks, until
+// stop is called, which waits. Most loads are over before a lease has to be extended, and
+// cost no more than a timer.
+func (c *Cache[K, V]) extend(ctx context.Context, cmds []remote.Command, locked ...*loading[K, V]) (stop func()) {
 	if len(cmds) == 0 {
 		return func() {}
 	}
@@ -333,7 +405,13 @@ func (c *Cache[K, V]) extend(ctx context.Context, cmds []remote.Command) (stop f
 		defer close(done)
 		for err := ctx.Err(); err == nil; err = wait(ctx, leaseRenew) {
 			// A lease that is lost stays lost, and its fill will lose too.
-			c.carryOut(ctx, cmds)
+			all := cmds[:len(cmds):len(cmds)]
+			for _, l := range locked {
+				if cmd, ok := l.prolongation(); ok {
+					all = append(all, cmd)
+				}
+			}
+			c.carryOut(ctx, all)
 		}
 	})
 	return sync.OnceFunc(func() {

@@ -25,6 +25,9 @@ func newLoadLimit(n int) *loadLimit {
 	return &loadLimit{places: semaphore.NewWeighted(int64(n)), queue: queueFactor * int64(n)}
 }
 
+// errNoPlaceBehind is for what would not queue.
+var errNoPlaceBehind = fmt.Errorf("%w: as many loads run as may", ErrOverload)
+
 // enter takes a place; leave gives it back. What nobody waits for does not queue. The
 // error matches ErrOverload if there was no place, in the queue or before the load's time
 // was over, or is why ctx has ended otherwise.
@@ -33,7 +36,7 @@ func (l *loadLimit) enter(ctx context.Context, behind bool) error {
 	case l.places.TryAcquire(1):
 		return nil
 	case behind:
-		return fmt.Errorf("%w: as many loads run as may", ErrOverload)
+		return errNoPlaceBehind
 	}
 	if l.waiting.Add(1) > l.queue {
 		l.waiting.Add(-1)

@@ -405,7 +405,8 @@ func (c *Cache[K, V]) readSource(ctx context.Context, items []item[K, V], j *job
 }
 
 // loadOpen returns those that have joined a load which did not happen, since there was
-// something, though they had looked: they are to be loaded after all.
+// something, though they had looked, or since it was a refresh that waits for nothing: they
+// are to be loaded after all.
 func (c *Cache[K, V]) loadOpen(ctx context.Context, open []*item[K, V], j *job[K, V], o *callOptions) (again []*item[K, V]) {
 	// The load may outlive this call: what it needs is copied.
 	wants := make([]want, len(open))
@@ -431,10 +432,11 @@ func (c *Cache[K, V]) loadOpen(ctx context.Context, open []*item[K, V], j *job[K
 	})
 	for i, it := range open {
 		r := &results[i]
-		if r.Err == errHeld {
-			if !o.unseen {
-				again = append(again, it)
-			}
+		if r.Err == errHeld && o.unseen {
+			continue
+		}
+		if r.Err == errHeld || r.Err == errBusy && !o.behind || r.Err == errNoPlaceBehind && !o.behind {
+			again = append(again, it)
 			continue
 		}
 		switch {

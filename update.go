@@ -121,6 +121,8 @@ func (c *Cache[K, V]) updateOnce(ctx context.Context, ch *change[K, V], f func(V
 // loaded still counts.
 func (c *Cache[K, V]) updateLoadedRemote(ctx context.Context, ch *change[K, V], f func(V, bool) (V, error), o *callOptions, seen remote.Seen, cur *found[V], s stamp) (bool, error) {
 	lock := cur.ofUse()
+	l := &loading[K, V]{want: want{rk: ch.rk}, lock: lock}
+	c.stay(ctx, l, cur, seen)
 	src, err := c.loadForUpdate(ctx, ch.key, ch.rk, func(ctx context.Context) (func(taken bool), error) {
 		key, at := ch.rk, seen
 		if lock {
@@ -134,7 +136,12 @@ func (c *Cache[K, V]) updateLoadedRemote(ctx context.Context, ch *change[K, V], 
 		if !lock {
 			seen = lease
 		}
-		stop := c.extend(ctx, []remote.Command{{Op: remote.Extend, Key: key, Seen: lease, TTL: leaseLife}})
+		l.token = lease
+		if gone := c.prolong(context.WithoutCancel(ctx), []*loading[K, V]{l}); len(gone) > 0 {
+			c.carryOut(context.WithoutCancel(ctx), gone)
+			return nil, errHeld
+		}
+		stop := c.extend(ctx, []remote.Command{{Op: remote.Extend, Key: key, Seen: lease, TTL: leaseLife}}, l)
 		return func(taken bool) {
 			if stop(); !taken || lock { // nothing has taken its place
 				c.carryOut(context.WithoutCancel(ctx), []remote.Command{{Op: remote.Release, Key: key, Seen: lease}})
