@@ -127,7 +127,7 @@ func (c *Cache[K, V]) InvalidatePattern(ctx context.Context, pattern string) (in
 	m, err := c.revoker.Pattern(ctx, pattern, keys.QuotePattern)
 	c.dropMatching(pattern)
 	if err != nil {
-		c.accord.UntoldPattern(pattern, m.Open)
+		c.accord.UntoldPattern(pattern, m.Open, at)
 		return m.Keys, c.explain("invalidate pattern", c.writeFailed(ctx, err))
 	}
 	c.accord.NotedPattern(pattern, at)
@@ -144,7 +144,7 @@ func (c *Cache[K, V]) toldPattern(pattern string) {
 	}
 	c.fences.MoveAll()
 	c.failures.forgetAll()
-	c.accord.UntoldPattern(pattern, nil)
+	c.accord.UntoldPattern(pattern, nil, local.Now())
 	c.dropMatching(pattern)
 }
 
@@ -211,7 +211,7 @@ func (c *Cache[K, V]) mark(ctx context.Context, tags []string) error {
 			return cmp.Or(c.markLocal(ctx, tags), err)
 		default:
 			c.failures.forgetAll()
-			c.accord.UntoldMarks(tags, 0)
+			c.accord.UntoldMarks(tags, 0, local.Now())
 		}
 		return err
 	}
@@ -220,10 +220,10 @@ func (c *Cache[K, V]) mark(ctx context.Context, tags []string) error {
 	}
 	c.fences.MoveAll()
 	c.failures.forgetAll()
-	look := c.accord.BeginLook()
+	look, at := c.accord.BeginLook(), local.Now()
 	marks, open, err := c.revoker.Mark(ctx, tags)
 	if err != nil {
-		c.accord.UntoldMarks(tags, open)
+		c.accord.UntoldMarks(tags, open, at)
 		return c.writeFailed(ctx, err)
 	}
 	if err := c.accord.OwnMarks(ctx, tags, marks, look); err != nil {

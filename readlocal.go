@@ -59,9 +59,9 @@ func (c *Cache[K, V]) verdictOf(m *local.Meta, now int64) ages.Verdict {
 	if m == nil {
 		return ages.Good
 	}
-	v, _ := c.ages.Judge(m.Era, m.Stamp, m.Tags, now)
+	v, _ := c.ages.Judge(m.Era, m.Stamp, m.Began, m.Tags, now)
 	if v == ages.Unknown && c.solo != nil && c.learnSolo(context.Background(), m.Tags) == nil {
-		v, _ = c.ages.Judge(m.Era, m.Stamp, m.Tags, now)
+		v, _ = c.ages.Judge(m.Era, m.Stamp, m.Began, m.Tags, now)
 	}
 	return v
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/delqhi/cache/codec"
+	"github.com/delqhi/cache/internal/accord"
 	"github.com/delqhi/cache/internal/frame"
 	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/remote"
@@ -236,6 +237,7 @@ type found[V any] struct {
 	hold    time.Duration // failed: for how long the source is not to be asked
 	covers  bool          // failed: that concerns only those who have a stale value
 	until   int64         // local time at which a tag or Clear ends it
+	began   int64         // when the value began, by the clock that has the logical one, µs; 0: not known
 	left    time.Duration // of its fresh life, negative after it; forever without end
 	keep    time.Duration // what is left with its stale window
 	age     time.Duration
@@ -397,6 +399,9 @@ func (c *Cache[K, V]) date(ctx context.Context, rk string, f *found[V]) {
 	// A record from before a failover may be dated by another clock: it can't be
 	// younger than nothing, and can't have more than its whole life before it.
 	f.age = max(time.Duration(now-h.Stored)*time.Microsecond, 0)
+	if h.Cost != frame.OfOlder && h.Stored <= now+accord.ClocksApart {
+		f.began = c.atClock(rk, h.Stored-int64(h.Cost), now)
+	}
 	f.left, f.keep = forever, forever
 	if h.Fresh > 0 {
 		f.left = microseconds(h.Fresh) - f.age
@@ -410,6 +415,19 @@ func (c *Cache[K, V]) date(ctx context.Context, rk string, f *found[V]) {
 	}
 }
 
+// atClock translates a time of the node that holds a key, whose clock says now, to the clock
+// of the node that has the logical clock: 0 if that is not known.
+func (c *Cache[K, V]) atClock(rk string, at, now int64) int64 {
+	if c.remote.OneNode() {
+		return max(at, 0)
+	}
+	there, ok := c.remote.Estimate(c.names.Epoch)
+	if !ok {
+		return 0
+	}
+	return max(at+there-now, 0)
+}
+
 // aging is how old something is, and how long it lives.
 type aging struct {
 	age   time.Duration
@@ -417,7 +435,8 @@ type aging struct {
 	fresh time.Duration // the whole of it, 0 without end
 	cost  time.Duration // of loading it, 0 if not known
 	etag  string
-	size  int // of the record, 0 if there is none
+	size  int   // of the record, 0 if there is none
+	began int64 // as in found
 }
 
 // aging is that of a record that is timed.
@@ -426,7 +445,7 @@ func (f *found[V]) aging() aging {
 	if cost == frame.OfOlder {
 		cost = 0
 	}
-	return aging{f.age, f.left, microseconds(f.raw.Fresh), time.Duration(cost) * time.Microsecond, f.raw.ETag, f.size}
+	return aging{f.age, f.left, microseconds(f.raw.Fresh), time.Duration(cost) * time.Microsecond, f.raw.ETag, f.size, f.began}
 }
 
 func microseconds(n uint64) time.Duration {
@@ -461,7 +480,7 @@ func (c *Cache[K, V]) localEntry(ans *answer[V], at int64, g aging, s stamp) *lo
 	}
 	window := c.policy.StaleFor()
 	if ans.absent != nil || len(ans.info.Tags) > 0 || window > 0 || c.refreshesAhead() || g.etag != "" || c.policy.LocalBytes > 0 {
-		e.Meta = &local.Meta{Tags: ans.info.Tags, ETag: g.etag, Era: s.era, Stamp: s.time, Stale: e.Expires}
+		e.Meta = &local.Meta{Tags: ans.info.Tags, ETag: g.etag, Era: s.era, Stamp: s.time, Began: g.began, Stale: e.Expires}
 		if window > 0 && e.Expires != math.MaxInt64 {
 			e.Meta.Stale = c.staleUntil(e.Expires, at)
 		}

@@ -106,7 +106,7 @@ func (c *Cache[K, V]) outdated(ch *change[K, V], s stamp) bool {
 	case len(ch.tags) > 0:
 		return true // of which tags the marks were is not known yet
 	}
-	v, until := c.ages.Judge(ch.stamp.era, ch.stamp.time, nil, local.Now())
+	v, until := c.ages.Judge(ch.stamp.era, ch.stamp.time, 0, nil, local.Now())
 	return v != ages.Good || until != math.MaxInt64
 }
 

@@ -62,7 +62,7 @@ func (c *Cache[K, V]) judge(ctx context.Context, fs []*found[V]) {
 			f.outcome, f.err = unasked, err
 		} else if !c.verdict(f, now) {
 			// What was learned was overtaken already.
-			v, until, err := c.accord.JudgeNow(ctx, f.raw.Era, f.raw.Stamp, f.raw.Tags)
+			v, until, err := c.accord.JudgeNow(ctx, f.raw.Era, f.raw.Stamp, f.began, f.raw.Tags)
 			f.err = err
 			c.judged(f, v, until)
 		}
@@ -71,7 +71,7 @@ func (c *Cache[K, V]) judge(ctx context.Context, fs []*found[V]) {
 
 // verdict judges one record, and reports whether it could.
 func (c *Cache[K, V]) verdict(f *found[V], now int64) bool {
-	v, until := c.ages.Judge(f.raw.Era, f.raw.Stamp, f.raw.Tags, now)
+	v, until := c.ages.Judge(f.raw.Era, f.raw.Stamp, f.began, f.raw.Tags, now)
 	if v == ages.Unknown {
 		return false
 	}

@@ -230,7 +230,7 @@ func (c *Cache[K, V]) exchange(ctx context.Context, ch *change[K, V], o *callOpt
 	ch.fence = c.fences.Move(c.encoded(ch.rk))
 	if ch.keep && (cur.timed && g.left > 0 && !limited || !kept) {
 		ans := answer[V]{val: ch.val, info: Info{Tags: ch.tags}}
-		if v, until := c.ages.Judge(ch.stamp.era, ch.stamp.time, ch.tags, ch.at); v == ages.Good {
+		if v, until := c.ages.Judge(ch.stamp.era, ch.stamp.time, 0, ch.tags, ch.at); v == ages.Good {
 			ch.entry = c.localEntry(&ans, ch.at, g, ch.stamp)
 			ch.entry.Deadline = min(ch.entry.Deadline, until)
 		}
@@ -265,7 +265,7 @@ func (c *Cache[K, V]) exchangeThrough(ctx context.Context, ch *change[K, V], o *
 	ch.intent, ch.lost, ch.srcErr = remote.Seen{}, false, nil
 	if ch.keep && c.ages != nil {
 		// Before anything is sent: to copy the value is the program's code.
-		if v, _ := c.ages.Judge(ch.stamp.era, ch.stamp.time, ch.tags, ch.at); v == ages.Good {
+		if v, _ := c.ages.Judge(ch.stamp.era, ch.stamp.time, 0, ch.tags, ch.at); v == ages.Good {
 			ch.entry = c.changeEntry(ch, ch.at)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/delqhi/cache/internal/ages"
 	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/untold"
 )
 
 // ErrSuspect says that what was read together with the logical clock may be older than
@@ -46,7 +47,7 @@ func (a *Accord) EndLook(ctx context.Context, l Look, reply remote.Reply) error 
 	if ok {
 		// A mark that is pending there strikes at once if Redis's clock is not known.
 		var redisNow int64
-		if e.All.Next != 0 {
+		if e.All.Next != 0 && !e.All.Dated() {
 			redisNow, _ = a.cfg.Guard.Now(ctx, a.cfg.Names.Epoch)
 		}
 		if a.learnEpoch(e, redisNow, l) {
@@ -67,7 +68,7 @@ func (a *Accord) EndLookBeside(ctx context.Context, l Look, reply remote.Reply) 
 	e, ok := remote.ParseEpoch(reply.Record.Raw)
 	if ok && e.Era == l.known.Era && e.Tick >= l.known.Tick {
 		var redisNow int64
-		if e.All.Next != 0 {
+		if e.All.Next != 0 && !e.All.Dated() {
 			redisNow, _ = a.cfg.Guard.Now(ctx, a.cfg.Names.Epoch)
 		}
 		return e.Era, e.Clock, a.Ages.Learn(e, redisNow, l.asked, l.at)
@@ -134,13 +135,13 @@ func (a *Accord) AskMarks(ctx context.Context, tags []string) error {
 }
 
 // JudgeNow judges one record by an answer of Redis that is asked for now.
-func (a *Accord) JudgeNow(ctx context.Context, era uint64, stamp int64, tags []string) (ages.Verdict, int64, error) {
+func (a *Accord) JudgeNow(ctx context.Context, era uint64, stamp, began int64, tags []string) (ages.Verdict, int64, error) {
 	at := now()
 	m, err := a.cfg.Guard.Marks(ctx, a.cfg.Names, a.Ages.Known(), tags)
 	if err != nil {
 		return ages.Unknown, 0, err
 	}
-	v, until := ages.JudgeBy(&m, era, stamp, at, now())
+	v, until := ages.JudgeBy(&m, era, stamp, began, at, now())
 	return v, until, nil
 }
 
@@ -185,8 +186,13 @@ func (a *Accord) Stamp(ctx context.Context) (era uint64, stamp int64, err error)
 // OwnMarks takes the answer of this process's own mark, before it returns to its
 // caller: nothing that it hit is served from then on. l was begun before.
 func (a *Accord) OwnMarks(ctx context.Context, tags []string, m remote.Marks, l Look) error {
+	return a.ownMarks(ctx, tags, nil, m, l)
+}
+
+// ownMarks is OwnMarks for what was invalidated at the times pasts; nil: when l was begun.
+func (a *Accord) ownMarks(ctx context.Context, tags []string, pasts []untold.Past, m remote.Marks, l Look) error {
 	s := subjects(aTag, tags)
-	a.recent.NoteMarks(s, answered(&m), l.at, now())
+	a.recent.NoteMarks(s, answered(&m), pasts, l.at, now())
 	before := a.Ages.Known().Era
 	if a.Ages.LearnMarks(tags, &m, l.asked, l.at) {
 		a.learnedAt(before, l.at)
@@ -194,7 +200,7 @@ func (a *Accord) OwnMarks(ctx context.Context, tags []string, m remote.Marks, l 
 		// What it has done there is not known here, nor what else has been done: tell
 		// it again, and know nothing until then.
 		a.Ages.Forget()
-		a.UntoldMarks(tags, 0)
+		a.UntoldMarks(tags, 0, l.at)
 		return err
 	}
 	a.acknowledgedMarks(s, l.at)

@@ -21,7 +21,11 @@ func answered(m *remote.Marks) []untold.Mark {
 }
 
 func noted(m *remote.Marks, t remote.Mark) untold.Mark {
-	return untold.Mark{Era: m.Epoch.Era, Hard: t.Hard, Soft: t.Soft, Next: t.Next}
+	u := untold.Mark{Era: m.Epoch.Era, Hard: t.Hard, Soft: t.Soft, Next: t.Next}
+	if t.Dated() {
+		u.Before = t.When
+	}
+	return u
 }
 
 // withoutMarked takes out of told the tags, or everything, that Redis says to be invalidated

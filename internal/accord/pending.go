@@ -3,7 +3,6 @@ package accord
 import (
 	"context"
 	"errors"
-	"math"
 	"sync"
 	"sync/atomic"
 
@@ -72,26 +71,33 @@ func (p *pendingMarks) matches(encoded string) bool { return p.since(encoded, ni
 
 // addMarks adds tags and patterns, or everything if there are neither, to what is to be
 // told. They are pending unless Redis has acknowledged them once.
-func (a *Accord) addMarks(subjects []string, numbers []uint64, acked bool) (full bool) {
+func (a *Accord) addMarks(subjects []string, numbers []uint64, past untold.Past) (full bool) {
 	p := &a.pending
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	at := now()
+	at := past.Since
 	if len(subjects) == 0 {
-		a.queue.AddAll(numbers)
+		a.queue.AddAll(numbers, past)
 	} else {
-		full = a.queue.AddTags(subjects, numbers)
+		full = a.queue.AddTags(subjects, numbers, past)
 	}
 	switch {
-	case full || len(subjects) == 0 && !acked:
-		p.all = at
-	case !acked:
+	case full:
+		p.all = now() // later than all that it stands for
+	case past.Acked:
+	case len(subjects) == 0:
+		p.all = max(p.all, at)
+	default:
 		tags, patterns := tagsAndPatterns(subjects)
 		for _, t := range tags {
-			p.tags[t] = at
+			if before, ok := p.tags[t]; !ok || before < at {
+				p.tags[t] = at
+			}
 		}
 		for _, pat := range patterns {
-			p.patterns[pat] = pendingPattern{glob.Compile(pat), at}
+			if before, ok := p.patterns[pat]; !ok || before.since < at {
+				p.patterns[pat] = pendingPattern{glob.Compile(pat), at}
+			}
 		}
 	}
 	p.countLocked()
@@ -188,10 +194,6 @@ func (a *Accord) Outdated(ctx context.Context, redisKey string, rec remote.Recor
 	if since == never {
 		return false
 	}
-	at, err := a.cfg.Guard.Now(ctx, redisKey)
-	if err != nil {
-		return true
-	}
-	it := untold.Item{Key: redisKey, At: max(at-(now()-since)/1000, math.MinInt64+1)}
+	it := untold.Item{Key: redisKey, At: a.date(ctx, redisKey, untold.Past{Since: since})}
 	return !a.newer(ctx, &it, rec)
 }

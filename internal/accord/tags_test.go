@@ -8,6 +8,7 @@ import (
 
 	"github.com/delqhi/cache/internal/fence"
 	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/untold"
 )
 
 // steps counts the tags of each invalidation and each question.
@@ -41,7 +42,7 @@ func TestManyPendingTagsGoInSteps(t *testing.T) {
 	for i := range tags {
 		tags[i] = fmt.Sprint("tag ", i)
 	}
-	a.queue.AddTags(subjects(aTag, tags), nil)
+	a.addMarks(subjects(aTag, tags), nil, untold.Past{Acked: true})
 	if !a.tell(context.Background()) {
 		t.Fatal("not everything was told")
 	}

@@ -58,14 +58,15 @@ func (a *Accord) Untold(it untold.Item) {
 }
 
 // UntoldMarks takes tags, or everything if there are none, that Redis did not
-// acknowledge to be invalidated. What this process has of it is dropped now. number is
-// that of the notice, 0 if there was none.
-func (a *Accord) UntoldMarks(tags []string, number uint64) {
+// acknowledge to be invalidated: what was written or loaded before the local time began.
+// What this process has of it is dropped now. number is that of the notice, 0 if there was
+// none.
+func (a *Accord) UntoldMarks(tags []string, number uint64, began int64) {
 	var numbers []uint64
 	if number != 0 {
 		numbers = []uint64{number}
 	}
-	if a.addMarks(subjects(aTag, tags), numbers, false) {
+	if a.addMarks(subjects(aTag, tags), numbers, a.pastOf(began)) {
 		a.cfg.Events.Overflowed()
 	}
 	a.flush()
@@ -73,9 +74,10 @@ func (a *Accord) UntoldMarks(tags []string, number uint64) {
 	a.nudge()
 }
 
-// UntoldPattern takes a pattern whose keys were not all invalidated.
-func (a *Accord) UntoldPattern(pattern string, numbers []uint64) {
-	if a.addMarks(subjects(aPattern, []string{pattern}), numbers, false) {
+// UntoldPattern takes a pattern whose keys were not all invalidated; the rest is as with
+// UntoldMarks.
+func (a *Accord) UntoldPattern(pattern string, numbers []uint64, began int64) {
+	if a.addMarks(subjects(aPattern, []string{pattern}), numbers, a.pastOf(began)) {
 		a.cfg.Events.Overflowed()
 	}
 	a.start()
@@ -85,7 +87,7 @@ func (a *Accord) UntoldPattern(pattern string, numbers []uint64) {
 // NotedPattern is Noted for a pattern, and OwnMarks includes it for tags.
 func (a *Accord) NotedPattern(pattern string, sent int64) {
 	s := subjects(aPattern, []string{pattern})
-	a.recent.NoteMarks(s, nil, sent, now())
+	a.recent.NoteMarks(s, nil, nil, sent, now())
 	a.acknowledgedMarks(s, sent)
 }
 
@@ -125,7 +127,7 @@ func (a *Accord) tellRecentAgain(ctx context.Context, safe int64) {
 	another := a.lineage.changed(now())
 	switch {
 	case told.All:
-		a.addMarks(nil, nil, true)
+		a.addMarks(nil, nil, told.Pasts[""])
 	default:
 		for _, it := range told.Items {
 			// What is to be told already is about something later.
@@ -134,8 +136,8 @@ func (a *Accord) tellRecentAgain(ctx context.Context, safe int64) {
 				a.addItem(it)
 			}
 		}
-		if len(told.Tags) > 0 {
-			a.addMarks(told.Tags, nil, true)
+		for _, t := range told.Tags {
+			a.addMarks([]string{t}, nil, told.Pasts[t])
 		}
 	}
 	if a.queue.Len() > 0 {
@@ -329,13 +331,28 @@ func (a *Accord) tellBatch(ctx context.Context, b *untold.Batch, told *int) (fai
 // else from being told, and is not told as often as it is tried.
 func (a *Accord) tellMarks(ctx context.Context, b *untold.Batch) (rest []string, open []uint64, err error) {
 	tags, patterns := tagsAndPatterns(b.Tags)
+	pasts := make(map[string]untold.Past, len(b.Tags))
+	for i, t := range b.Tags {
+		pasts[t] = b.Pasts[i]
+	}
 	mark := func(tags []string) {
+		of := b.Pasts
+		if !b.All {
+			of = make([]untold.Past, len(tags))
+			for i, t := range tags {
+				of[i] = pasts[aTag+t]
+			}
+		}
+		before := make([]int64, len(of))
+		for i, p := range of {
+			before[i] = a.date(ctx, a.cfg.Names.Epoch, p)
+		}
 		l := a.BeginLook()
-		marks, n, failed := a.revoke.Mark(ctx, tags)
+		marks, n, failed := a.revoke.MarkLate(ctx, tags, before)
 		if failed != nil {
 			open = append(open, n)
 		} else {
-			failed = a.OwnMarks(ctx, tags, marks, l)
+			failed = a.ownMarks(ctx, tags, of, marks, l)
 		}
 		if failed != nil {
 			err = cmp.Or(err, failed)
@@ -350,7 +367,11 @@ func (a *Accord) tellMarks(ctx context.Context, b *untold.Batch) (rest []string,
 		mark(some)
 	}
 	for _, p := range patterns {
-		m, failed := a.revoke.PatternAgain(ctx, p, a.cfg.Quote)
+		past := pasts[aPattern+p]
+		m, failed := a.revoke.PatternAgain(ctx, p, a.cfg.Quote, func(key string, rec remote.Record) bool {
+			it := untold.Item{Key: key, At: a.date(ctx, key, past), Acked: past.Acked}
+			return a.newer(ctx, &it, rec)
+		})
 		if failed != nil {
 			err = cmp.Or(err, failed)
 			rest, open = append(rest, aPattern+p), append(open, m.Open...)
@@ -398,7 +419,7 @@ func (a *Accord) newer(ctx context.Context, it *untold.Item, rec remote.Record) 
 		return false
 	}
 	now, err := a.cfg.Guard.Now(ctx, it.Key)
-	return err == nil && h.Stored <= now+int64(clocksApart)
+	return err == nil && h.Stored <= now+ClocksApart
 }
 
 // aboutThen is by how much, in µs, two processes that write at the same time may date
@@ -406,8 +427,8 @@ func (a *Accord) newer(ctx context.Context, it *untold.Item, rec remote.Record) 
 // clock.
 const aboutThen = 250_000
 
-// clocksApart is how far two processes' estimates of Redis's clock may differ, in µs.
-const clocksApart = 1_000_000
+// ClocksApart is how far two processes' estimates of Redis's clock may differ, in µs.
+const ClocksApart = 1_000_000
 
 // farewell tells what can still be told.
 func (a *Accord) farewell() {

@@ -57,6 +57,8 @@ type mark struct {
 	hard, soft int64
 	next       int64 // 0: none
 	due        int64 // when next strikes, in nanoseconds of the local clock
+	dated      int64 // of a mark that was made late; 0: none
+	before     int64 // what began later, by Redis's clock in µs, dated does not hit
 }
 
 // estimate is by how much, in µs, a process's estimate of Redis's clock may be behind. A mark
@@ -70,6 +72,8 @@ func localMark(m remote.Mark, now, asked int64) mark {
 	l := mark{hard: m.Hard, soft: m.Soft}
 	switch {
 	case m.Next <= m.Hard: // none, or it says nothing more
+	case m.Dated():
+		l.dated, l.before = m.Next, m.When
 	case now <= 0 || m.When <= now:
 		l.hard = m.Next
 	case now < m.Next-estimate:
@@ -112,12 +116,23 @@ func (m *mark) merge(o mark, now int64) (more bool) {
 	if m.next <= m.hard {
 		m.next, m.due = 0, 0
 	}
+	if m.dated <= m.hard {
+		m.dated, m.before = 0, 0
+	}
+	if o.dated > m.hard {
+		// What either hits: two are one, the later with the later time.
+		m.dated, m.before = max(m.dated, o.dated), max(m.before, o.before)
+	}
+	if m.next != 0 && m.next <= min(m.dated, m.before) {
+		m.next, m.due = 0, 0 // what it would hit, and is not hit now, began after it
+	}
 	// A deadline that only came nearer says nothing new yet.
-	return m.hard != before.hard || m.soft != before.soft || m.next != before.next
+	return m.hard != before.hard || m.soft != before.soft || m.next != before.next || m.dated != before.dated || m.before != before.before
 }
 
-// judge judges an entry that has the stamp. What is not Gone goes at until.
-func (m *mark) judge(stamp, now int64) (v Verdict, until int64) {
+// judge judges an entry that has the stamp, and whose value began at a time by Redis's
+// clock, 0 if that is not known. What is not Gone goes at until.
+func (m *mark) judge(stamp, began, now int64) (v Verdict, until int64) {
 	v, until = Good, math.MaxInt64
 	if stamp < m.soft {
 		v = Stale
@@ -125,14 +140,14 @@ func (m *mark) judge(stamp, now int64) (v Verdict, until int64) {
 	if stamp < m.next {
 		until = m.due
 	}
-	if stamp < m.hard || until <= now {
+	if stamp < m.hard || until <= now || stamp < m.dated && began <= m.before {
 		return Gone, 0
 	}
 	return v, until
 }
 
 // greatest is the last time of which m tells.
-func (m *mark) greatest() int64 { return max(m.hard, m.soft, m.next) }
+func (m *mark) greatest() int64 { return max(m.hard, m.soft, m.next, m.dated) }
 
 // JudgeBy judges an entry by one answer of Redis, which was asked, at the local time
 // asked, for exactly the entry's tags. The results are those of [Table.Judge].
@@ -140,16 +155,16 @@ func (m *mark) greatest() int64 { return max(m.hard, m.soft, m.next) }
 // It is for a reader whose question a Table could not answer. With the answer at hand it
 // need not hope that the table stays complete until it has judged, which while others
 // keep marking may never happen.
-func JudgeBy(m *remote.Marks, era uint64, stamp, asked, now int64) (v Verdict, until int64) {
+func JudgeBy(m *remote.Marks, era uint64, stamp, began, asked, now int64) (v Verdict, until int64) {
 	e := &m.Epoch
 	if era != e.Era || len(m.Tags) > 0 && stamp < e.Floor {
 		return Gone, 0
 	}
 	l := localMark(e.All, m.Now, asked)
-	v, until = l.judge(stamp, now)
+	v, until = l.judge(stamp, began, now)
 	for _, t := range m.Tags {
 		l = localMark(t, m.Now, asked)
-		w, end := l.judge(stamp, now)
+		w, end := l.judge(stamp, began, now)
 		v, until = max(v, w), min(until, end)
 	}
 	return v, until

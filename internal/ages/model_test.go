@@ -34,12 +34,23 @@ type madeMark struct {
 	tags  []string
 	mode  remote.Mode
 	when  int64 // Delayed: Redis's clock
+	past  int64 // Hard: what began later stays; 0: nothing does
 	acked bool  // this process made it, and has learned the answer
 }
 
 type stamp struct {
-	era  uint64
-	time int64
+	era   uint64
+	time  int64
+	began int64 // 0: not known
+}
+
+// beginning returns when a value began that is stored now. Only what is later than what
+// matters: times are about those of the logical clock here.
+func (w *world) beginning() int64 {
+	if w.r.IntN(4) == 0 {
+		return 0
+	}
+	return w.clock + 2 - w.r.Int64N(6)
 }
 
 // flight is a question. It is carried out when answer is set.
@@ -73,7 +84,7 @@ func (w *world) someTags() []string {
 
 // hits reports whether m concerns an entry.
 func (m *madeMark) hits(s stamp, tags []string) bool {
-	return m.era == s.era && s.time < m.clock &&
+	return m.era == s.era && s.time < m.clock && (m.past == 0 || s.began <= m.past) && (m.mode != remote.Delayed || s.began <= m.clock) &&
 		(len(m.tags) == 0 || slices.ContainsFunc(tags, func(t string) bool { return slices.Contains(m.tags, t) }))
 }
 
@@ -90,17 +101,21 @@ func (m *madeMark) verdict(redis int64) Verdict {
 
 // say is what Redis answers about a tag, or about all entries.
 func (w *world) say(tag string) (m remote.Mark) {
+	var late remote.Mark
 	for i := range w.made {
 		k := &w.made[i]
 		if k.era != w.era || !(tag == "" && len(k.tags) == 0 || slices.Contains(k.tags, tag)) {
 			continue
 		}
-		switch k.verdict(w.redis()) {
-		case Gone:
+		switch v := k.verdict(w.redis()); {
+		case k.past > 0:
+			late.Next, late.When = max(late.Next, k.clock), max(late.When, k.past)
+			continue
+		case v == Gone:
 			m.Hard = max(m.Hard, k.clock)
-		case Stale:
+		case v == Stale:
 			m.Soft = max(m.Soft, k.clock)
-		case Good:
+		case v == Good:
 			if m.Next == 0 {
 				m.When = k.when
 			}
@@ -109,6 +124,13 @@ func (w *world) say(tag string) (m remote.Mark) {
 	}
 	if m.Next <= m.Hard {
 		m.Next, m.When = 0, 0
+	}
+	switch {
+	case late.Next <= m.Hard:
+	case late.Next > m.Next:
+		m.Next, m.When = late.Next, max(late.When, m.Next)
+	default:
+		m.Hard = late.Next
 	}
 	return m
 }
@@ -126,7 +148,11 @@ func (w *world) mark() (tags []string) {
 	tags = w.someTags()
 	w.clock += 1 + w.r.Int64N(2)
 	mode := remote.Mode(w.r.IntN(3))
-	w.made = append(w.made, madeMark{era: w.era, clock: w.clock, tags: tags, mode: mode, when: w.redis() + w.r.Int64N(20_000)})
+	m := madeMark{era: w.era, clock: w.clock, tags: tags, mode: mode, when: w.redis() + w.r.Int64N(20_000)}
+	if mode == remote.Hard && w.r.IntN(2) == 0 {
+		m.past = max(1, w.clock-1-w.r.Int64N(5))
+	}
+	w.made = append(w.made, m)
 	if w.hearing {
 		w.notices = append(w.notices, &news{w.now, tags, w.answer(tags)})
 	}
@@ -199,10 +225,10 @@ func (w *world) step() {
 		w.clock += 1000
 		w.floor = w.clock
 	case n < 91:
-		w.stamps = append(w.stamps, stamp{w.era, w.clock})
+		w.stamps = append(w.stamps, stamp{w.era, w.clock, w.beginning()})
 	case n < 94:
 		if e, s, ok := w.tab.Stamp(); ok {
-			w.stamps = append(w.stamps, stamp{e, s})
+			w.stamps = append(w.stamps, stamp{e, s, w.beginning()})
 		}
 	case n < 97:
 		w.checkFresh()
@@ -216,7 +242,7 @@ func (w *world) check() {
 		return
 	}
 	s, tags := w.stamps[w.r.IntN(len(w.stamps))], w.someTags()
-	v, until := w.tab.Judge(s.era, s.time, tags, w.now)
+	v, until := w.tab.Judge(s.era, s.time, s.began, tags, w.now)
 	if v == Unknown || v == Gone {
 		return
 	}
@@ -249,10 +275,22 @@ func (w *world) checkFresh() {
 	if !w.deliver(f) {
 		w.Fatal("an answer to what was asked now is refused")
 	}
-	v, _ := w.tab.Judge(s.era, s.time, tags, w.now)
-	by, _ := JudgeBy(f.answer, s.era, s.time, f.at, w.now)
+	v, _ := w.tab.Judge(s.era, s.time, s.began, tags, w.now)
+	by, _ := JudgeBy(f.answer, s.era, s.time, s.began, f.at, w.now)
 	ref, newer, delayed := Good, false, false
+	late, pending := 0, 0
 	for i := range w.made {
+		if m := w.made[i]; m.past > 0 || m.mode == remote.Delayed {
+			if m.past > 0 {
+				late++
+			} else {
+				pending++
+			}
+			// With what it may have come together with it hits more than itself.
+			if m.past = 0; late+min(pending, late) > 1 && m.hits(stamp{s.era, s.time, 0}, tags) {
+				delayed, newer = true, true
+			}
+		}
 		if m := &w.made[i]; m.hits(s, tags) {
 			newer = true
 			delayed = delayed || m.mode == remote.Delayed

@@ -115,7 +115,8 @@ func (t *Table) covers(e *remote.Epoch) bool {
 	defer t.mu.RUnlock()
 	k := &t.epoch
 	return t.known && k.Era == e.Era && e.Tick <= k.Tick && e.Clock <= k.Clock && e.Floor <= k.Floor &&
-		e.All.Hard <= t.all.hard && e.All.Soft <= t.all.soft && e.All.Next <= t.all.hard
+		e.All.Hard <= t.all.hard && e.All.Soft <= t.all.soft &&
+		(e.All.Next <= t.all.hard || e.All.Dated() && e.All.Next <= t.all.dated && e.All.When <= t.all.before)
 }
 
 // LearnMarks learns what Redis answered to a Marks or Mark for these tags. asked was
@@ -227,10 +228,11 @@ func (t *Table) mergeTagLocked(name string, l tagMark, at int64) (more bool) {
 	return l.mark != mark{}
 }
 
-// Judge judges an entry by its era, stamp and tags. Of what is Good or Stale, until is
+// Judge judges an entry by its era, stamp and tags, and by when its value began, by Redis's
+// clock in µs: 0 if that is not known. Of what is Good or Stale, until is
 // when a mark that is pending makes it Gone, as far as is known; the greatest int64 if
 // there is none. It does not allocate.
-func (t *Table) Judge(era uint64, stamp int64, tags []string, now int64) (v Verdict, until int64) {
+func (t *Table) Judge(era uint64, stamp, began int64, tags []string, now int64) (v Verdict, until int64) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	switch {
@@ -247,7 +249,7 @@ func (t *Table) Judge(era uint64, stamp int64, tags []string, now int64) (v Verd
 	case len(tags) > 0 && stamp < t.epoch.Floor:
 		return Gone, 0
 	}
-	v, until = t.all.judge(stamp, now)
+	v, until = t.all.judge(stamp, began, now)
 	// No mark is later than the clock, pending ones included.
 	if v == Gone || stamp >= t.epoch.Clock {
 		return v, until
@@ -261,7 +263,7 @@ func (t *Table) Judge(era uint64, stamp int64, tags []string, now int64) (v Verd
 		m, ok := t.tags[name]
 		unknown = unknown || !ok || m.asOf < complete
 		// Also of what is not complete: marks only grow.
-		w, end := m.judge(stamp, now)
+		w, end := m.judge(stamp, began, now)
 		v, until = max(v, w), min(until, end)
 	}
 	if unknown && v != Gone {

@@ -20,7 +20,7 @@ func hard(t int64) remote.Mark { return remote.Mark{Hard: t} }
 // want checks what Judge says of an entry of this era.
 func want(t *testing.T, tab *Table, v Verdict, stamp int64, tags ...string) {
 	t.Helper()
-	if got, _ := tab.Judge(era, stamp, tags, 0); got != v {
+	if got, _ := tab.Judge(era, stamp, 0, tags, 0); got != v {
 		t.Errorf("stamp %d, tags %q: verdict %d, want %d", stamp, tags, got, v)
 	}
 }
@@ -77,7 +77,7 @@ func TestAnotherEraIsGoneUnlessItMayBeLater(t *testing.T) {
 		stamp int64
 		want  Verdict
 	}{{era, 50, Good}, {8, 50, Gone}, {8, 51, Unknown}, {0, 51, Gone}} {
-		if v, _ := tab.Judge(c.era, c.stamp, nil, 0); v != c.want {
+		if v, _ := tab.Judge(c.era, c.stamp, 0, nil, 0); v != c.want {
 			t.Errorf("era %d, stamp %d: %d, want %d", c.era, c.stamp, v, c.want)
 		}
 	}
@@ -220,7 +220,7 @@ func TestANewEraBeginsWithNothing(t *testing.T) {
 	m.Epoch.All.Hard, m.Epoch.Floor = 40, 40
 	learn(t, tab, m, "a")
 	learn(t, tab, &remote.Marks{Epoch: remote.Epoch{Era: 8, Tick: 20, Clock: 20}, Tags: []remote.Mark{{}}, Now: 1}, "a")
-	if v, _ := tab.Judge(8, 5, []string{"a"}, 0); v != Good {
+	if v, _ := tab.Judge(8, 5, 0, []string{"a"}, 0); v != Good {
 		t.Errorf("an entry of the new era has verdict %d", v)
 	}
 	if e, s, _ := tab.Stamp(); e != 8 || s != 20 {
@@ -269,17 +269,17 @@ func TestAPendingMarkStrikesInTime(t *testing.T) {
 	}
 	check := func(now, end int64, v Verdict) {
 		t.Helper()
-		if got, until := tab.Judge(era, 49, []string{"a"}, now); got != v || until != end {
+		if got, until := tab.Judge(era, 49, 0, []string{"a"}, now); got != v || until != end {
 			t.Errorf("at %d: %d until %d, want %d until %d", now, got, until, v, end)
 		}
-		if got, until := JudgeBy(m, era, 49, 100*ms, now); got != v || until != end {
+		if got, until := JudgeBy(m, era, 49, 0, 100*ms, now); got != v || until != end {
 			t.Errorf("by the answer, at %d: %d until %d, want %d until %d", now, got, until, v, end)
 		}
 	}
 	check(100*ms, 105*ms, Good)
 	check(105*ms-1, 105*ms, Good)
 	check(105*ms, 0, Gone)
-	if v, until := tab.Judge(era, 50, []string{"a"}, 200*ms); v != Good || until != math.MaxInt64 {
+	if v, until := tab.Judge(era, 50, 0, []string{"a"}, 200*ms); v != Good || until != math.MaxInt64 {
 		t.Errorf("an entry that it does not hit: %d until %d", v, until)
 	}
 }
@@ -390,7 +390,7 @@ func TestJudgeAllocatesNothing(t *testing.T) {
 	tags := []string{"a", "b"}
 	if n := testing.AllocsPerRun(100, func() {
 		tab.Generation()
-		tab.Judge(era, 45, tags, 0)
+		tab.Judge(era, 45, 0, tags, 0)
 		tab.Learn(e, 1, tab.Asked(), 0)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
@@ -421,7 +421,7 @@ func TestALateNoticeBringsNoOldEraBack(t *testing.T) {
 		if tab.Heard(nil, old, 0) {
 			t.Error("a notice of an era that is not the known one was adopted")
 		}
-		if v, _ := tab.Judge(1, 50, nil, 0); v == Good {
+		if v, _ := tab.Judge(1, 50, 0, nil, 0); v == Good {
 			t.Error("an entry of the old era is good again")
 		}
 	}

@@ -27,12 +27,22 @@ type Epoch struct {
 }
 
 // Mark is what has been said of a tag, or of all entries.
+//
+// Next and When say one of two things. Where Next is the lesser, or both are the same, a
+// delayed mark is pending: at the time When an entry that is stamped earlier than Next is
+// gone. Where it is the greater, a mark was made late: it is of an invalidation of the time
+// When, and an entry that is stamped earlier than Next is gone unless its value began after
+// When. A program that does not tell the two apart takes the second for a delayed mark that
+// is due, and more for gone than has to be.
 type Mark struct {
 	Hard int64 // an entry that is stamped earlier is gone
 	Soft int64 // an entry that is stamped earlier is stale
-	Next int64 // an entry that is stamped earlier is gone once it is When; 0: none
+	Next int64 // 0: none
 	When int64 // Redis's clock, µs
 }
+
+// Dated reports whether Next and When are of a mark that was made late.
+func (m *Mark) Dated() bool { return 0 < m.When && m.When < m.Next }
 
 // Known is what a process knows of an epoch: the latest that it has seen. It lets
 // Redis notice that it has gone back in time: see [Store.Marks]. The zero value knows
@@ -64,6 +74,10 @@ type NewMark struct {
 	Tags  []string
 	Mode  Mode
 	Delay int64 // µs
+	// Before, with Hard, is the time by Redis's clock, in µs, of each tag's invalidation, or
+	// of the one of everything, if the mark is made later: what began after it is to stay. 0
+	// is not known. Nil: now.
+	Before []int64
 	// Tell is published when it is done: the message, followed by the text of the
 	// new marks as [Marks.AppendText] writes it.
 	Tell Tell
@@ -73,7 +87,26 @@ func (n *NewMark) check() error {
 	if n.Mode > Delayed || n.Delay < 0 || n.Delay >= maxDelay {
 		return fmt.Errorf("remote: a mark of mode %d with a delay of %d µs", n.Mode, n.Delay)
 	}
+	if n.Before == nil {
+		return nil
+	}
+	if n.Mode != Hard || len(n.Before) != max(len(n.Tags), 1) {
+		return fmt.Errorf("remote: a mark of mode %d of %d tags and %d times", n.Mode, len(n.Tags), len(n.Before))
+	}
+	for _, at := range n.Before {
+		if at < 0 || at >= numberLimit {
+			return fmt.Errorf("remote: a mark of the time %d", at)
+		}
+	}
 	return nil
+}
+
+// before is the time of the i-th tag's invalidation, 0 if that is now.
+func (n *NewMark) before(i int) int64 {
+	if n.Before == nil {
+		return 0
+	}
+	return n.Before[i]
 }
 
 const (
@@ -134,22 +167,43 @@ func (s *stored) resume(known Known, now int64, era uint64) (e Epoch, tags bool)
 	return e, tags
 }
 
-// add says of m what n says, at the logical time t.
-func (m Mark) add(n *NewMark, t, now int64) Mark {
-	if m.Next > 0 && m.When <= now {
+// goneBack is by how much, in µs, the last time that anybody touched an epoch is ahead of
+// Redis's clock if that has gone back: then its times say nothing of what was before what.
+const goneBack = 1_000_000
+
+// add says of m what n says, at the logical time t. before is the time of the invalidation
+// if the mark is made later, else 0.
+//
+// There is one Next. Of two dated marks it is the later mark with the later time, which
+// hits what either does. A pending mark that a dated one comes to is dated, too: its own
+// time is that of Redis's clock then, or later. A pending one that comes to a dated one
+// hits what that has spared, though later; it goes now.
+func (m Mark) add(n *NewMark, before, t, now int64) Mark {
+	dated := m.Dated()
+	if m.Next > 0 && !dated && m.When <= now {
 		m.Hard, m.Next, m.When = max(m.Hard, m.Next), 0, 0
 	}
-	switch n.Mode {
-	case Hard:
+	if dated && n.Mode == Delayed {
+		m.Hard, m.Next, m.When = max(m.Hard, m.Next), 0, 0
+	}
+	switch {
+	case n.Mode == Hard && 0 < before && before < t:
+		if m.Next > 0 && !dated {
+			m.When = m.Next
+		}
+		m.Next, m.When = t, max(m.When, before)
+	case n.Mode == Hard:
 		m.Hard, m.Next, m.When = t, 0, 0
-	case Soft:
+	case n.Mode == Soft:
 		m.Soft = t
-	case Delayed:
+	default:
 		when := now + n.Delay
 		if m.Next > 0 {
 			when = min(when, m.When)
 		}
-		m.Next, m.When = t, when
+		if m.Next, m.When = t, when; when < t { // the logical clock is ahead
+			m.Hard, m.Next, m.When = t, 0, 0
+		}
 	}
 	return m
 }

@@ -67,6 +67,7 @@ func TestAnEpochGoesOnOrBeginsAnew(t *testing.T) {
 func TestAMarkAddsToWhatWasSaid(t *testing.T) {
 	const at, now = 900, 1000
 	due, pending := Mark{Hard: 1, Soft: 2, Next: 3, When: now}, Mark{Hard: 1, Soft: 2, Next: 3, When: now + 1}
+	dated := Mark{Hard: 1, Soft: 2, Next: 600, When: 500}
 	for _, tt := range []struct {
 		before Mark
 		n      NewMark
@@ -82,8 +83,19 @@ func TestAMarkAddsToWhatWasSaid(t *testing.T) {
 		{pending, NewMark{Mode: Soft}, Mark{Hard: 1, Soft: at, Next: 3, When: now + 1}},
 		{pending, NewMark{Mode: Delayed, Delay: 7}, Mark{Hard: 1, Soft: 2, Next: at, When: now + 1}},
 		{pending, NewMark{Mode: Delayed}, Mark{Hard: 1, Soft: 2, Next: at, When: now}},
+		{Mark{}, NewMark{Before: []int64{800}}, Mark{Next: at, When: 800}},
+		{Mark{}, NewMark{Before: []int64{at}}, Mark{Hard: at}},
+		{Mark{}, NewMark{Before: []int64{0}}, Mark{Hard: at}},
+		{due, NewMark{Before: []int64{800}}, Mark{Hard: 3, Soft: 2, Next: at, When: 800}},
+		{pending, NewMark{Before: []int64{800}}, Mark{Hard: 1, Soft: 2, Next: at, When: 800}},
+		{Mark{Next: 850, When: now + 1}, NewMark{Before: []int64{800}}, Mark{Next: at, When: 850}},
+		{dated, NewMark{Before: []int64{800}}, Mark{Hard: 1, Soft: 2, Next: at, When: 800}},
+		{dated, NewMark{Before: []int64{400}}, Mark{Hard: 1, Soft: 2, Next: at, When: 500}},
+		{dated, NewMark{Mode: Hard}, Mark{Hard: at, Soft: 2}},
+		{dated, NewMark{Mode: Soft}, Mark{Hard: 1, Soft: at, Next: 600, When: 500}},
+		{dated, NewMark{Mode: Delayed, Delay: 7}, Mark{Hard: 600, Soft: 2, Next: at, When: now + 7}},
 	} {
-		if got := tt.before.add(&tt.n, at, now); got != tt.want {
+		if got := tt.before.add(&tt.n, tt.n.before(0), at, now); got != tt.want {
 			t.Errorf("%+v and %+v: %+v instead of %+v", tt.before, tt.n, got, tt.want)
 		}
 	}

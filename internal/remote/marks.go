@@ -100,7 +100,8 @@ for i = 6, #ARGV do marks[#marks + 1] = mark(ARGV[i]) end
 return save(marks)
 `)
 
-// markScript: ARGV[6] is the mode, ARGV[7] the delay, ARGV[8] maxTags, ARGV[9]
+// markScript: ARGV[6] is the mode, ARGV[7] the delay or the times of NewMark.Before, each
+// before a space, ARGV[8] maxTags, ARGV[9]
 // tagSample, ARGV[10] a channel or "", ARGV[11] the message, ARGV[12] and on are tags.
 //
 // Those that are forgotten are the oldest of a sample, and all in it that say no more
@@ -108,11 +109,20 @@ return save(marks)
 var markScript = newUrgentScript(resume + `
 local t = math.max(e[3] + 1, now)
 e[3] = t
-local function add(m)
-  if m[3] > 0 and m[4] <= now then
+local times = {}
+if ARGV[6] == '0' and e[2] - now <= 1000000 then -- goneBack
+  for d in string.gmatch(ARGV[7], '%d+') do times[#times + 1] = tonumber(d) end
+end
+local function add(m, before)
+  local dated = 0 < m[4] and m[4] < m[3]
+  if m[3] > 0 and (not dated and m[4] <= now or dated and ARGV[6] == '2') then
     m[1], m[3], m[4] = math.max(m[1], m[3]), 0, 0
   end
-  if ARGV[6] == '0' then
+  before = before or 0
+  if ARGV[6] == '0' and 0 < before and before < t then
+    if m[3] > 0 and not dated then m[4] = m[3] end
+    m[3], m[4] = t, math.max(m[4], before)
+  elseif ARGV[6] == '0' then
     m[1], m[3], m[4] = t, 0, 0
   elseif ARGV[6] == '1' then
     m[2] = t
@@ -120,17 +130,18 @@ local function add(m)
     local when = now + tonumber(ARGV[7])
     if m[3] > 0 then when = math.min(when, m[4]) end
     m[3], m[4] = t, when
+    if when < t then m[1], m[3], m[4] = t, 0, 0 end
   end
   return m
 end
 
 local marks = {}
 if #ARGV < 12 then
-  local all = add({e[5], e[6], e[7], e[8]})
+  local all = add({e[5], e[6], e[7], e[8]}, times[1])
   e[5], e[6], e[7], e[8] = all[1], all[2], all[3], all[4]
 end
 for i = 12, #ARGV do
-  local m = add(mark(ARGV[i]))
+  local m = add(mark(ARGV[i]), times[i - 11])
   if e[9] == 0 then
     redis.call('HSET', KEYS[2], '', number(e[1]))
     e[9] = 1
@@ -178,7 +189,15 @@ func (s *Redis) Mark(ctx context.Context, names Names, known Known, n NewMark) (
 	if err := n.check(); err != nil {
 		return Marks{}, err
 	}
-	return s.marks(ctx, markScript, names, known, n.Tags, uint8(n.Mode), n.Delay, maxTags, tagSample, n.Tell.Channel, n.Tell.Message)
+	return s.marks(ctx, markScript, names, known, n.Tags, uint8(n.Mode), n.when(), maxTags, tagSample, n.Tell.Channel, n.Tell.Message)
+}
+
+// when is what ARGV[7] of markScript is.
+func (n *NewMark) when() any {
+	if n.Mode == Hard {
+		return decimals(n.Before...)
+	}
+	return n.Delay
 }
 
 func (s *Redis) marks(ctx context.Context, both urgentScript, names Names, known Known, tags []string, more ...any) (Marks, error) {

@@ -51,13 +51,19 @@ func (m *Memory) markLocked(names Names, known Known, now int64, era uint64, n *
 	t := max(e.Clock+1, now)
 	e.Clock = t
 	out := Marks{Now: now}
+	before := func(i int) int64 {
+		if e.Tick-now > goneBack {
+			return 0
+		}
+		return n.before(i)
+	}
 	if len(n.Tags) == 0 {
-		e.All = e.All.add(n, t, now)
+		e.All = e.All.add(n, before(0), t, now)
 	} else if hash == nil {
 		hash = &tagMarks{era: e.Era, marks: map[string]Mark{}}
 	}
-	for _, tag := range n.Tags {
-		hash.marks[tag] = hash.marks[tag].add(n, t, now)
+	for i, tag := range n.Tags {
+		hash.marks[tag] = hash.marks[tag].add(n, before(i), t, now)
 		out.Tags = append(out.Tags, hash.marks[tag])
 	}
 	for rounds := min(len(n.Tags), forgetRounds); rounds > 0 && len(hash.marks) > maxTags; rounds-- {

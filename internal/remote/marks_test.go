@@ -49,7 +49,7 @@ func TestMarksAreAlike(t *testing.T) {
 				posts := [2]*post{newPost(t, model, names.Channel), newPost(t, s, names.Channel)}
 				knowns, epochs := []remote.Known{{}}, []string{"e1 1 1 1 1 0 0 0 0 0"}
 				var last remote.Known
-				eras := map[uint64]bool{}
+				eras, dated := map[uint64]bool{}, 0
 				if mini != nil {
 					mini.SetTime(time.Now())
 				}
@@ -77,7 +77,11 @@ func TestMarksAreAlike(t *testing.T) {
 						}
 					}
 					known := last
-					switch r.IntN(6) {
+					lies := 6 // of what is known: a tick that is ahead leaves no mark dated
+					if seed%2 == 1 {
+						lies = 2
+					}
+					switch r.IntN(lies) {
 					case 0:
 						known = knowns[r.IntN(len(knowns))]
 					case 1:
@@ -92,6 +96,11 @@ func TestMarksAreAlike(t *testing.T) {
 						asked = append(asked, tags[r.IntN(len(tags))])
 					}
 					n := remote.NewMark{Tags: asked, Mode: remote.Mode(r.IntN(3)), Delay: []int64{0, 500, 5000, 3_600_000_000}[r.IntN(4)]}
+					if n.Mode == remote.Hard && r.IntN(2) == 0 {
+						for range max(len(asked), 1) {
+							n.Before = append(n.Before, max(0, time.Now().UnixMicro()+int64(r.IntN(60_000_000)-50_000_000)))
+						}
+					}
 					if r.IntN(2) == 0 {
 						n.Tell = remote.Tell{Channel: names.Channel, Message: fmt.Sprint(step, ":\n")}
 					}
@@ -115,6 +124,11 @@ func TestMarksAreAlike(t *testing.T) {
 							t.Fatalf("step %d: after %s of %+v, known %+v, %q holds\n%s for %v, instead of\n%s", step, op, n, known, key, y, d, x)
 						}
 					}
+					for _, m := range append(got.Tags, got.Epoch.All) {
+						if m.Dated() {
+							dated++
+						}
+					}
 					var told []string
 					if n.Tell.Channel != "" {
 						told = []string{string(got.AppendText([]byte(n.Tell.Message)))}
@@ -134,6 +148,9 @@ func TestMarksAreAlike(t *testing.T) {
 				}
 				if len(eras) < 3 || len(eras) > 200 {
 					t.Errorf("%d eras", len(eras))
+				}
+				if dated == 0 && seed%2 == 1 {
+					t.Error("no mark was dated")
 				}
 			})
 		}
@@ -161,7 +178,9 @@ func TestMarksComeBackAfterTheScriptsAreLost(t *testing.T) {
 func TestMarksAreChecked(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, b *redistest.Backend) {
 		for _, s := range []world{newReal(t, b.Client), memory{remote.NewMemory()}} {
-			for _, n := range []remote.NewMark{{Mode: 3}, {Delay: -1}, {Mode: remote.Delayed, Delay: 1 << 52}} {
+			for _, n := range []remote.NewMark{{Mode: 3}, {Delay: -1}, {Mode: remote.Delayed, Delay: 1 << 52},
+				{Mode: remote.Soft, Before: []int64{1}}, {Before: []int64{}}, {Before: []int64{1, 2}}, {Before: []int64{-1}}, {Before: []int64{1 << 53}},
+			} {
 				if _, err := s.Mark(t.Context(), remote.NewNames(b.Prefix, "x"), remote.Known{}, n); err == nil {
 					t.Errorf("%T: %+v", s, n)
 				}

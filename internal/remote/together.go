@@ -505,6 +505,11 @@ func (g *Guard) background(f func()) bool {
 	return true
 }
 
+// Estimate is Now where it is known already, without asking.
+func (g *Guard) Estimate(key string) (now int64, ok bool) {
+	return g.estimate(context.Background(), key)
+}
+
 // estimate is Now where it is known already, which it mostly is.
 func (g *Guard) estimate(ctx context.Context, key string) (now int64, ok bool) {
 	if s, is := g.store.(interface {

@@ -207,6 +207,42 @@ func (r *Revoker) rewrite(ctx context.Context, open []int, encoded []string, out
 	}
 }
 
+// removeOlder removes what newer does not say to be of a later time: look, and remove
+// exactly what was seen; where somebody was faster, again.
+func (r *Revoker) removeOlder(ctx context.Context, encoded []string, out []Outcome, newer func(string, remote.Record) bool) {
+	open := make([]int, len(encoded))
+	for i := range open {
+		open[i] = i
+	}
+	for len(open) > 0 {
+		heads := make([]remote.Command, len(open))
+		for j, i := range open {
+			heads[j] = remote.Command{Op: remote.Head, Key: r.Names.Data + encoded[i]}
+		}
+		var changed []int
+		var cmds []remote.Command
+		for j, reply := range r.Store.Do(ctx, heads) {
+			i := open[j]
+			if out[i].Err = reply.Err; reply.Err != nil || reply.Record.State == remote.Missing || newer(heads[j].Key, reply.Record) {
+				continue
+			}
+			changed = append(changed, i)
+			cmds = append(cmds, remote.Command{Op: remote.Release, Key: heads[j].Key, Seen: reply.Record.Seen()})
+		}
+		open = nil
+		for j, reply := range r.Store.Do(ctx, cmds) {
+			i := changed[j]
+			switch out[i].Err = reply.Err; {
+			case reply.Err != nil:
+			case reply.OK:
+				out[i].Found = true
+			default:
+				open = append(open, i)
+			}
+		}
+	}
+}
+
 // tellOf tells of keys of which Redis has nothing.
 func (r *Revoker) tellOf(ctx context.Context, which []int, encoded []string, out []Outcome) {
 	for some := range slices.Chunk(which, keysPerNotice) {
@@ -282,16 +318,18 @@ type Matched struct {
 // Keys that are written while it runs may or may not be among them, as SCAN has it.
 // A load that was under way when it began is: its lease is a key.
 func (r *Revoker) Pattern(ctx context.Context, pattern string, quote func(string) string) (m Matched, err error) {
-	return r.pattern(ctx, pattern, quote, true)
+	return r.pattern(ctx, pattern, quote, nil)
 }
 
-// PatternAgain is Pattern after an attempt that has failed. If nothing comes of this one
+// PatternAgain is Pattern after an attempt that has failed, by the policy Immediate. What
+// newer says to be of a later time than that stays. If nothing comes of this attempt
 // either, local tiers, which were told before, are not told once more.
-func (r *Revoker) PatternAgain(ctx context.Context, pattern string, quote func(string) string) (m Matched, err error) {
-	return r.pattern(ctx, pattern, quote, false)
+func (r *Revoker) PatternAgain(ctx context.Context, pattern string, quote func(string) string, newer func(key string, rec remote.Record) bool) (m Matched, err error) {
+	return r.pattern(ctx, pattern, quote, newer)
 }
 
-func (r *Revoker) pattern(ctx context.Context, pattern string, quote func(string) string, first bool) (m Matched, err error) {
+// pattern is Pattern, or PatternAgain if newer is not nil.
+func (r *Revoker) pattern(ctx context.Context, pattern string, quote func(string) string, newer func(string, remote.Record) bool) (m Matched, err error) {
 	masters, err := r.masters(ctx)
 	if err != nil {
 		return m, err
@@ -299,14 +337,14 @@ func (r *Revoker) pattern(ctx context.Context, pattern string, quote func(string
 	var errs []error
 	full := quote(r.Names.Data) + pattern
 	for _, master := range masters {
-		if err := r.scan(ctx, master, full, &m); err != nil {
+		if err := r.scan(ctx, master, full, newer, &m); err != nil {
 			errs = append(errs, err)
 			if ctx.Err() != nil {
 				break
 			}
 		}
 	}
-	if len(errs) > 0 && !first {
+	if len(errs) > 0 && newer != nil {
 		return m, errors.Join(errs...)
 	}
 	// Last, and in any case: local tiers have keys that Redis has no more.
@@ -343,7 +381,7 @@ func (r *Revoker) publish(ctx context.Context, number uint64, message string, m 
 	return err
 }
 
-func (r *Revoker) scan(ctx context.Context, master, full string, m *Matched) error {
+func (r *Revoker) scan(ctx context.Context, master, full string, newer func(string, remote.Record) bool, m *Matched) error {
 	for cursor := uint64(0); ; {
 		found, next, err := r.Store.Scan(ctx, master, full, cursor)
 		if err != nil {
@@ -352,7 +390,7 @@ func (r *Revoker) scan(ctx context.Context, master, full string, m *Matched) err
 		for len(found) > 0 {
 			batch := found[:min(len(found), scanBatch)]
 			found = found[len(batch):]
-			if err := r.batch(ctx, batch, m); err != nil {
+			if err := r.batch(ctx, batch, newer, m); err != nil {
 				return err
 			}
 		}
@@ -364,7 +402,7 @@ func (r *Revoker) scan(ctx context.Context, master, full string, m *Matched) err
 }
 
 // batch revokes keys that a scan has found, and tells of all in one notice.
-func (r *Revoker) batch(ctx context.Context, found []string, m *Matched) (err error) {
+func (r *Revoker) batch(ctx context.Context, found []string, newer func(string, remote.Record) bool, m *Matched) (err error) {
 	seen := make(map[string]bool, len(found))
 	var encoded []string
 	for _, k := range found {
@@ -374,7 +412,10 @@ func (r *Revoker) batch(ctx context.Context, found []string, m *Matched) (err er
 		}
 	}
 	out := make([]Outcome, len(encoded))
-	if r.Policy.Mode == Immediate {
+	switch {
+	case newer != nil:
+		r.removeOlder(ctx, encoded, out, newer)
+	case r.Policy.Mode == Immediate:
 		cmds := make([]remote.Command, len(encoded))
 		for i, enc := range encoded {
 			cmds[i] = remote.Command{Op: remote.Delete, Key: r.Names.Data + enc}
@@ -382,7 +423,7 @@ func (r *Revoker) batch(ctx context.Context, found []string, m *Matched) (err er
 		for i, reply := range r.Store.Do(ctx, cmds) {
 			out[i].Found, out[i].Err = reply.Err == nil, reply.Err
 		}
-	} else {
+	default:
 		open := make([]int, len(encoded))
 		for i := range open {
 			open[i] = i
@@ -409,9 +450,18 @@ func (r *Revoker) batch(ctx context.Context, found []string, m *Matched) (err er
 // not depend on how many there are. The answer is what is known of the logical clock
 // from then on.
 func (r *Revoker) Mark(ctx context.Context, tags []string) (remote.Marks, uint64, error) {
-	m := r.Policy.NewMark(tags)
+	return r.mark(ctx, r.Policy.NewMark(tags))
+}
+
+// MarkLate is Mark by the policy Immediate for tags, or all entries, that were invalidated
+// at the times before by Redis's clock; see remote.NewMark.
+func (r *Revoker) MarkLate(ctx context.Context, tags []string, before []int64) (remote.Marks, uint64, error) {
+	return r.mark(ctx, remote.NewMark{Tags: tags, Before: before})
+}
+
+func (r *Revoker) mark(ctx context.Context, m remote.NewMark) (remote.Marks, uint64, error) {
 	note := r.Outbox.Next(notice.Marked)
-	note.Tags = tags
+	note.Tags = m.Tags
 	m.Tell = remote.Tell{Channel: r.Names.Channel, Message: string(note.Append(nil))}
 	marks, err := r.Store.Mark(ctx, r.Names, r.Known(), m)
 	if err != nil {

@@ -43,9 +43,10 @@ type part struct {
 
 // slot is something to be told.
 type slot struct {
-	item   Item                // of a mark only the Numbers
-	all    bool                // a mark of everything
-	tags   map[string]struct{} // a mark of tags
+	item   Item            // of a mark only the Numbers
+	all    bool            // a mark of everything
+	past   Past            // likewise
+	tags   map[string]Past // a mark of tags
 	period uint64
 }
 
@@ -72,6 +73,7 @@ func (q *Queue) Add(it Item) (full bool) {
 
 func (q *Queue) addLocked(it Item) (full bool) {
 	if m := q.waiting.mark; m != nil && m.all {
+		m.past = m.past.and(it.past())
 		q.openLocked(m, it.Numbers)
 		return false
 	}
@@ -88,49 +90,81 @@ func (q *Queue) addLocked(it Item) (full bool) {
 	return q.overflowLocked()
 }
 
-// AddTags adds tags, if there are any. The rest is as with Add.
-func (q *Queue) AddTags(tags []string, numbers []uint64) (full bool) {
+// AddTags adds tags, if there are any, that were invalidated at the time past. The rest is
+// as with Add.
+func (q *Queue) AddTags(tags []string, numbers []uint64, past Past) (full bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	defer q.finishLocked()
-	return len(tags) > 0 && q.addTagsLocked(tags, numbers)
-}
-
-func (q *Queue) addTagsLocked(tags []string, numbers []uint64) (full bool) {
-	m := q.waiting.mark
-	if m == nil {
-		m = q.newSlotLocked()
-		m.tags = map[string]struct{}{}
-		q.waiting.mark = m
-	}
-	q.openLocked(m, numbers)
-	if m.all {
+	if len(tags) == 0 {
 		return false
 	}
+	added := make(map[string]Past, len(tags))
 	for _, tag := range tags {
-		m.tags[tag] = struct{}{}
+		added[tag] = past
 	}
-	return q.overflowLocked()
+	return q.addTagsLocked(added, numbers)
 }
 
-// AddAll has everything invalidated, in place of all that waits.
-func (q *Queue) AddAll(numbers []uint64) {
+func (q *Queue) addTagsLocked(tags map[string]Past, numbers []uint64) (full bool) {
+	m := q.waiting.mark
+	if m == nil {
+		m = q.newSlotLocked()
+		m.tags = map[string]Past{}
+		q.waiting.mark = m
+	}
+	q.openLocked(m, numbers)
+	for tag, past := range tags {
+		switch before, ok := m.tags[tag]; {
+		case m.all:
+			m.past = m.past.and(past)
+		case ok:
+			m.tags[tag] = before.and(past)
+		default:
+			m.tags[tag] = past
+		}
+	}
+	return !m.all && q.overflowLocked()
+}
+
+// AddAll has everything invalidated, as of the time past, in place of all that waits.
+func (q *Queue) AddAll(numbers []uint64, past Past) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	defer q.finishLocked()
-	q.addAllLocked(numbers)
+	q.addAllLocked(numbers, &past)
 }
 
-func (q *Queue) addAllLocked(numbers []uint64) {
+// addAllLocked takes nil for the latest time of what waits.
+func (q *Queue) addAllLocked(numbers []uint64, past *Past) {
 	m := q.waiting.mark
 	if m == nil {
 		m = q.newSlotLocked()
 		q.waiting.mark = m
 	}
-	m.all, m.tags = true, nil
 	q.openLocked(m, numbers)
+	var all *Past
+	add := func(p Past) {
+		if all != nil {
+			p = p.and(*all)
+		}
+		all = &p
+	}
+	if past != nil {
+		add(*past)
+	}
+	if m.all {
+		add(m.past)
+	}
+	for _, p := range m.tags {
+		add(p)
+	}
 	for _, s := range q.waiting.keys {
+		add(s.item.past())
 		q.absorbLocked(m, s, s.item.Numbers)
+	}
+	if m.all, m.tags = true, nil; all != nil {
+		m.past = *all
 	}
 	clear(q.waiting.keys)
 	q.order = nil
@@ -140,7 +174,7 @@ func (q *Queue) overflowLocked() (full bool) {
 	if q.sizeLocked() <= q.max {
 		return false
 	}
-	q.addAllLocked(nil)
+	q.addAllLocked(nil, nil)
 	return true
 }
 
@@ -273,6 +307,12 @@ func (q *Queue) Take(n int) Batch {
 			b.Tags = append(b.Tags, tag)
 		}
 		slices.Sort(b.Tags)
+		for _, tag := range b.Tags {
+			b.Pasts = append(b.Pasts, m.tags[tag])
+		}
+		if m.all {
+			b.Pasts = []Past{m.past}
+		}
 	}
 	return b
 }
@@ -305,6 +345,7 @@ func (q *Queue) Return(b Batch) {
 		}
 		switch m, newer := q.waiting.mark, q.waiting.keys[it.Key]; {
 		case m != nil && m.all:
+			m.past = m.past.and(s.item.past())
 			q.absorbLocked(m, s, it.Numbers)
 		case newer != nil:
 			q.absorbLocked(newer, s, it.Numbers)
@@ -317,9 +358,13 @@ func (q *Queue) Return(b Batch) {
 	}
 	if s := q.untakeMarkLocked(&b); s != nil {
 		if s.all {
-			q.addAllLocked(nil)
+			q.addAllLocked(nil, &s.past)
 		} else {
-			q.addTagsLocked(b.Tags, nil)
+			rest := make(map[string]Past, len(b.Tags))
+			for _, tag := range b.Tags {
+				rest[tag] = s.tags[tag]
+			}
+			q.addTagsLocked(rest, nil)
 		}
 		q.absorbLocked(q.waiting.mark, s, b.Numbers)
 	}

@@ -33,11 +33,11 @@ func TestTheQueueAgainstAModel(t *testing.T) {
 				case n < 10:
 					next++
 					open[next] = "#" + key
-					q.AddTags([]string{key}, []uint64{next})
+					q.AddTags([]string{key}, []uint64{next}, Past{})
 				case n < 11 && r.IntN(5) == 0:
 					next++
 					open[next] = ""
-					q.AddAll([]uint64{next})
+					q.AddAll([]uint64{next}, Past{})
 				case n < 15:
 					if b := q.Take(r.IntN(5)); !b.Empty() {
 						out = append(out, attempt{b, next})
@@ -104,7 +104,7 @@ func TestTheQueueUnderLoad(t *testing.T) {
 				q.Add(Item{Key: fmt.Sprint(i % (10 * (g + 1))), Numbers: []uint64{uint64(i)}})
 				q.Has("3")
 				if i%10 == g {
-					q.AddTags([]string{fmt.Sprint(i % 7)}, nil)
+					q.AddTags([]string{fmt.Sprint(i % 7)}, nil, Past{})
 				}
 			}
 			if err := q.Wait(context.Background()); err != nil {

@@ -119,14 +119,14 @@ func TestKeysAreTakenInOrderAndWhatFailsGoesBehind(t *testing.T) {
 
 func TestTagsAreTakenTogether(t *testing.T) {
 	q := NewQueue(10)
-	q.AddTags([]string{"u", "t"}, []uint64{1})
-	q.AddTags([]string{"t", "v"}, []uint64{2})
-	q.AddTags(nil, []uint64{9})
+	q.AddTags([]string{"u", "t"}, []uint64{1}, Past{})
+	q.AddTags([]string{"t", "v"}, []uint64{2}, Past{})
+	q.AddTags(nil, []uint64{9}, Past{})
 	b := q.Take(0)
-	if want := (Batch{Tags: []string{"t", "u", "v"}, Numbers: []uint64{1, 2}}); !reflect.DeepEqual(b, want) {
+	if want := (Batch{Tags: []string{"t", "u", "v"}, Pasts: make([]Past, 3), Numbers: []uint64{1, 2}}); !reflect.DeepEqual(b, want) {
 		t.Errorf("%+v, want %+v", b, want)
 	}
-	q.AddTags([]string{"w"}, []uint64{3})
+	q.AddTags([]string{"w"}, []uint64{3}, Past{})
 	if c := q.Take(1); !c.Empty() {
 		t.Errorf("took %+v while tags are being told", c)
 	}
@@ -139,7 +139,7 @@ func TestTagsAreTakenTogether(t *testing.T) {
 	b.Numbers = append(b.Numbers, 4)
 	q.Return(b)
 	b = q.Take(0)
-	if want := (Batch{Tags: []string{"t", "u", "v", "w"}, Numbers: []uint64{3, 1, 2, 4}}); !reflect.DeepEqual(b, want) {
+	if want := (Batch{Tags: []string{"t", "u", "v", "w"}, Pasts: make([]Past, 4), Numbers: []uint64{3, 1, 2, 4}}); !reflect.DeepEqual(b, want) {
 		t.Errorf("%+v, want %+v", b, want)
 	}
 	q.Settle(b)
@@ -151,10 +151,10 @@ func TestTagsAreTakenTogether(t *testing.T) {
 func TestEverythingStandsForAllThatWaits(t *testing.T) {
 	q := NewQueue(10)
 	q.Add(Item{Key: "a", Numbers: []uint64{1}})
-	q.AddTags([]string{"t"}, []uint64{2})
-	q.AddAll([]uint64{3})
+	q.AddTags([]string{"t"}, []uint64{2}, Past{})
+	q.AddAll([]uint64{3}, Past{})
 	q.Add(Item{Key: "b", Numbers: []uint64{4}})
-	q.AddTags([]string{"u"}, []uint64{5})
+	q.AddTags([]string{"u"}, []uint64{5}, Past{})
 	if n := q.Len(); n != 1 {
 		t.Errorf("%d left", n)
 	}
@@ -164,7 +164,7 @@ func TestEverythingStandsForAllThatWaits(t *testing.T) {
 	}
 	b := q.Take(10)
 	slices.Sort(b.Numbers)
-	if want := (Batch{All: true, Numbers: []uint64{1, 2, 3, 4, 5}}); !reflect.DeepEqual(b, want) {
+	if want := (Batch{All: true, Pasts: make([]Past, 1), Numbers: []uint64{1, 2, 3, 4, 5}}); !reflect.DeepEqual(b, want) {
 		t.Errorf("%+v, want %+v", b, want)
 	}
 	q.Add(Item{Key: "c", Numbers: []uint64{6}}) // it may come after the invalidation
@@ -172,7 +172,7 @@ func TestEverythingStandsForAllThatWaits(t *testing.T) {
 	q.Return(b)
 	b = q.Take(10)
 	slices.Sort(b.Numbers)
-	if want := (Batch{All: true, Numbers: []uint64{1, 2, 3, 4, 5, 6}}); !reflect.DeepEqual(b, want) {
+	if want := (Batch{All: true, Pasts: make([]Past, 1), Numbers: []uint64{1, 2, 3, 4, 5, 6}}); !reflect.DeepEqual(b, want) {
 		t.Errorf("%+v, want %+v", b, want)
 	}
 	q.Add(Item{Key: "c"})
@@ -184,13 +184,13 @@ func TestEverythingStandsForAllThatWaits(t *testing.T) {
 func TestWhatComesBackIsCoveredByEverything(t *testing.T) {
 	q := NewQueue(10)
 	q.Add(Item{Key: "a", Numbers: []uint64{1}})
-	q.AddTags([]string{"t"}, []uint64{2})
+	q.AddTags([]string{"t"}, []uint64{2}, Past{})
 	b := q.Take(10)
-	q.AddAll(nil)
+	q.AddAll(nil, Past{})
 	q.Return(b)
 	b = q.Take(10)
 	slices.Sort(b.Numbers)
-	if want := (Batch{All: true, Numbers: []uint64{1, 2}}); !reflect.DeepEqual(b, want) {
+	if want := (Batch{All: true, Pasts: make([]Past, 1), Numbers: []uint64{1, 2}}); !reflect.DeepEqual(b, want) {
 		t.Errorf("%+v, want %+v", b, want)
 	}
 }
@@ -198,8 +198,8 @@ func TestWhatComesBackIsCoveredByEverything(t *testing.T) {
 func TestWhatDoesNotFitIsReplacedByEverything(t *testing.T) {
 	for name, add := range map[string]func(*Queue) bool{
 		"a key":  func(q *Queue) bool { return q.Add(Item{Key: "c", Numbers: []uint64{3}}) },
-		"a tag":  func(q *Queue) bool { return q.AddTags([]string{"t"}, []uint64{3}) },
-		"a lot":  func(q *Queue) bool { return q.AddTags([]string{"t", "u", "v"}, []uint64{3}) },
+		"a tag":  func(q *Queue) bool { return q.AddTags([]string{"t"}, []uint64{3}, Past{}) },
+		"a lot":  func(q *Queue) bool { return q.AddTags([]string{"t", "u", "v"}, []uint64{3}, Past{}) },
 		"no key": func(q *Queue) bool { return q.Add(Item{Key: "", Numbers: []uint64{3}}) },
 	} {
 		q := NewQueue(2)
@@ -215,7 +215,7 @@ func TestWhatDoesNotFitIsReplacedByEverything(t *testing.T) {
 		}
 		b := q.Take(10)
 		slices.Sort(b.Numbers)
-		if want := (Batch{All: true, Numbers: []uint64{1, 2, 3, 3}}); !reflect.DeepEqual(b, want) {
+		if want := (Batch{All: true, Pasts: make([]Past, 1), Numbers: []uint64{1, 2, 3, 3}}); !reflect.DeepEqual(b, want) {
 			t.Errorf("%s: %+v, want %+v", name, b, want)
 		}
 	}
@@ -226,7 +226,7 @@ func TestTheNumberOfNumbersIsBounded(t *testing.T) {
 	for n := range uint64(10 * keepNumbers) {
 		q.Add(Item{Key: string(rune('a' + n%3)), Numbers: []uint64{n}})
 	}
-	q.AddTags([]string{"t"}, []uint64{10 * keepNumbers})
+	q.AddTags([]string{"t"}, []uint64{10 * keepNumbers}, Past{})
 	b := q.Take(10)
 	all := b.Numbers
 	for _, it := range b.Items {
@@ -269,7 +269,7 @@ func TestWaitWaitsForWhatIsThere(t *testing.T) {
 			t.Error("waits for nothing")
 		}
 		q.Add(Item{Key: "a"})
-		q.AddTags([]string{"t"}, nil)
+		q.AddTags([]string{"t"}, nil, Past{})
 		ended := waits(q)
 		first := q.Take(10)
 		q.Add(Item{Key: "later"})
@@ -312,7 +312,7 @@ func TestWaitWaitsForWhatIsReplaced(t *testing.T) {
 		q := NewQueue(10)
 		q.Add(Item{Key: "a"})
 		ended := waits(q)
-		q.AddAll(nil)
+		q.AddAll(nil, Past{})
 		b := q.Take(1)
 		if ended() {
 			t.Error("nothing is told")

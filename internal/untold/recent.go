@@ -49,6 +49,7 @@ type note struct {
 	subject
 	item Item
 	mark Mark  // of a tag, or everything
+	past Past  // likewise
 	sent int64 // a time before it was sent to Redis
 	at   int64 // when it was made: Redis had acknowledged
 }
@@ -60,6 +61,8 @@ type Told struct {
 	All   bool     // everything was invalidated
 	// Marks are what Redis answered of the tags, and of everything under "".
 	Marks map[string]Mark
+	// Pasts are when they were invalidated, likewise.
+	Pasts map[string]Past
 }
 
 // never is a time before all others.
@@ -86,19 +89,30 @@ func (r *Recent) Note(it Item, sent, now int64) {
 type Mark struct {
 	Era              uint64
 	Hard, Soft, Next int64
+	Before           int64 // if Next is that of a dated mark: see remote.Mark; else 0
 }
 
 // In reports whether what Redis says now, which is of the same era, includes m.
 func (m Mark) In(now Mark) bool {
-	return m.Era != 0 && m.Era == now.Era && m.Hard <= now.Hard && m.Soft <= now.Soft && m.Next <= max(now.Next, now.Hard)
+	return m.Era != 0 && m.Era == now.Era && m.Hard <= now.Hard && m.Soft <= now.Soft &&
+		(m.Next <= now.Hard || m.Next <= now.Next && (m.Before == 0) == (now.Before == 0) && m.Before <= now.Before)
 }
 
 // NoteMarks notes tags, or everything if there are none, as Note does. marks are what Redis
-// has answered of each, or nil.
-func (r *Recent) NoteMarks(tags []string, marks []Mark, sent, now int64) {
+// has answered of each, or nil; pasts are when each was invalidated, if that was before it
+// was sent, or nil.
+func (r *Recent) NoteMarks(tags []string, marks []Mark, pasts []Past, sent, now int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	n := note{subject: subject{kind: everything}, sent: sent, at: now}
+	past := func(i int) Past {
+		p := Past{Since: sent}
+		if i < len(pasts) {
+			p = pasts[i]
+		}
+		p.Acked = true
+		return p
+	}
+	n := note{subject: subject{kind: everything}, sent: sent, at: now, past: past(0)}
 	if len(tags) == 0 {
 		if len(marks) > 0 {
 			n.mark = marks[0]
@@ -106,7 +120,7 @@ func (r *Recent) NoteMarks(tags []string, marks []Mark, sent, now int64) {
 		r.noteLocked(n)
 	}
 	for i, tag := range tags {
-		n := note{subject: subject{aTag, tag}, sent: sent, at: now}
+		n := note{subject: subject{aTag, tag}, sent: sent, at: now, past: past(i)}
 		if marks != nil {
 			n.mark = marks[i]
 		}
@@ -150,23 +164,23 @@ func (r *Recent) Since(now, safe int64) Told {
 			told.Items = append(told.Items, n.item)
 		case aTag:
 			told.Tags = append(told.Tags, n.name)
-			told.note(n.name, n.mark)
+			told.note(n.name, n)
 		case everything:
 			told.All = true
-			told.note("", n.mark)
+			told.note("", n)
 		}
 	}
 	return told
 }
 
-func (t *Told) note(name string, m Mark) {
-	if m.Era == 0 {
-		return
+func (t *Told) note(name string, n *note) {
+	if t.Pasts == nil {
+		t.Marks, t.Pasts = map[string]Mark{}, map[string]Past{}
 	}
-	if t.Marks == nil {
-		t.Marks = map[string]Mark{}
+	t.Pasts[name] = n.past
+	if n.mark.Era != 0 {
+		t.Marks[name] = n.mark
 	}
-	t.Marks[name] = m
 }
 
 func (r *Recent) expireLocked(now int64) {

@@ -23,6 +23,28 @@ type Item struct {
 	Since   int64    // local time when it was added
 }
 
+// Past is when tags, or everything, were invalidated that Redis is to be told of later: what
+// was written or loaded after that is to stay.
+type Past struct {
+	Since int64 // local time
+	At    int64 // Redis's clock, µs; 0: unknown
+	Acked bool  // as with Item
+}
+
+// and returns the time of an invalidation that is one for both.
+func (p Past) and(q Past) Past {
+	if p.Since < q.Since {
+		p, q = q, p
+	}
+	if p.At != 0 {
+		p.At = max(p.At, q.At)
+	}
+	p.Acked = p.Acked && q.Acked
+	return p
+}
+
+func (it *Item) past() Past { return Past{Since: it.Since, Acked: it.Acked} }
+
 // Batch is a part of a [Queue] that is being told. Its Items may go back in several
 // batches, those that were told in one and those that failed in another. The rest is
 // one invalidation, and goes back as a whole.
@@ -30,6 +52,7 @@ type Batch struct {
 	Items   []Item
 	Tags    []string // to be invalidated
 	All     bool     // everything is to be invalidated; there are no Tags then
+	Pasts   []Past   // of each of the Tags, or of All
 	Numbers []uint64 // of the notices that are open because of Tags or All
 }
 
