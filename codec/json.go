@@ -8,9 +8,19 @@ import (
 	"sync"
 )
 
-// JSON encodes with encoding/json, without escaping HTML. A field of type any
-// comes back as JSON has it: a number as float64 (json.Number with [UseNumber]),
-// a struct as a map.
+// JSON encodes with encoding/json, without escaping HTML. A value comes back as it was, or
+// its type is refused by CheckType, or it is by Marshal. It is the same but for:
+//
+//   - a field of type any, which comes back as JSON has it: a number as float64
+//     (json.Number with [UseNumber]), a struct as a map. An integer that float64 can't
+//     hold is refused;
+//   - a time, which keeps its moment and its offset from UTC, without the name of the zone
+//     and the monotonic clock;
+//   - an empty slice or map in a field with omitempty, and a value that is zero by its
+//     IsZero in one with omitzero: those come back nil, and as the zero value;
+//   - a json.RawMessage, which loses its white space, and comes back as null if it is nil;
+//     an empty json.Number, which comes back as 0;
+//   - what encodes itself, which comes back as its own methods have it.
 func JSON(opts ...JSONOption) Codec {
 	c := new(jsonCodec)
 	for _, o := range opts {
@@ -18,6 +28,7 @@ func JSON(opts ...JSONOption) Codec {
 			o.applyJSON(c)
 		}
 	}
+	c.guards.format, c.guards.maxDepth = jsonFormat{useNumber: c.useNumber}, maxDepth
 	return c
 }
 
@@ -34,7 +45,10 @@ func UseNumber() JSONOption { return jsonOption(func(c *jsonCodec) { c.useNumber
 // DisallowUnknownFields makes a record with a field that V lacks a miss.
 func DisallowUnknownFields() JSONOption { return jsonOption(func(c *jsonCodec) { c.strict = true }) }
 
-type jsonCodec struct{ useNumber, strict, lossy bool }
+type jsonCodec struct {
+	useNumber, strict bool
+	guards            guards
+}
 
 func (*jsonCodec) Name() string { return "json" }
 
@@ -54,7 +68,12 @@ var jsonEncoders = sync.Pool{New: func() any {
 // maxPooled keeps one huge value from holding memory for ever.
 const maxPooled = 64 << 10
 
-func (*jsonCodec) Marshal(dst []byte, v any) ([]byte, error) {
+func (c *jsonCodec) Marshal(dst []byte, v any) ([]byte, error) {
+	if !c.guards.lossy {
+		if err := c.guards.check(v); err != nil {
+			return dst, err
+		}
+	}
 	e := jsonEncoders.Get().(*jsonEncoder)
 	e.buf.Reset()
 	if err := e.enc.Encode(v); err != nil {
@@ -62,8 +81,8 @@ func (*jsonCodec) Marshal(dst []byte, v any) ([]byte, error) {
 		return dst, err
 	}
 	b := e.buf.Bytes()
-	if replaced(b) {
-		return dst, errorf("the value has a string that is not UTF-8, which JSON can't hold")
+	if replaced(b) && !comesBack(v, b) {
+		return dst, errNotUTF8
 	}
 	dst = append(dst, b[:len(b)-1]...) // without the newline
 	if e.buf.Cap() <= maxPooled {
@@ -92,6 +111,22 @@ func replaced(b []byte) bool {
 	}
 }
 
+// comesBack reports whether what v is encoded as stays the same when it is decoded and encoded
+// again: the escapes are those of a json.RawMessage, say.
+func comesBack(v any, b []byte) bool {
+	if v == nil {
+		return true
+	}
+	back := reflect.New(reflect.TypeOf(v))
+	if json.Unmarshal(b, back.Interface()) != nil {
+		return false
+	}
+	var again bytes.Buffer
+	enc := json.NewEncoder(&again)
+	enc.SetEscapeHTML(false)
+	return enc.Encode(back.Elem().Interface()) == nil && bytes.Equal(again.Bytes(), b)
+}
+
 func (c *jsonCodec) Unmarshal(data []byte, v any) error {
 	if !c.useNumber && !c.strict {
 		return json.Unmarshal(data, v)
@@ -113,7 +148,7 @@ func (c *jsonCodec) Unmarshal(data []byte, v any) error {
 }
 
 func (c *jsonCodec) CheckType(t reflect.Type) error {
-	if c.lossy {
+	if c.guards.lossy {
 		return nil
 	}
 	return newTypeWalk(jsonRules{}).check(t)

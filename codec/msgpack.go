@@ -8,11 +8,21 @@ import (
 )
 
 // Msgpack encodes with github.com/vmihailenco/msgpack: smaller than JSON and
-// faster. Structs are maps of field names, so that fields may come and go. A number
-// in a field of type any comes back as the narrowest type that holds it. A time keeps its
-// offset from UTC, which standard timestamps lack: other readers know those in UTC only.
+// faster. Structs are maps of field names, so that fields may come and go. A value comes
+// back as it was, or its type is refused by CheckType, or it is by Marshal. It is the same but
+// for:
+//
+//   - a field of type any, in which a number comes back as the narrowest type that holds
+//     it, a struct as a map, a list as []any, and a map without string keys as a
+//     map[any]any;
+//   - a time, which keeps its moment and its offset from UTC, without the name of the zone
+//     and the monotonic clock. Standard timestamps lack the offset: other readers know
+//     times that are not in UTC only if they know this form;
+//   - an empty slice or map in a field with omitempty, which comes back nil, and a value that
+//     is zero by its IsZero there;
+//   - what encodes itself, which comes back as its own methods have it.
 func Msgpack(opts ...MsgpackOption) Codec {
-	c := new(msgpackCodec)
+	c := &msgpackCodec{guards{format: msgpackFormat{}, maxDepth: maxValueDepth}}
 	for _, o := range opts {
 		if o != nil {
 			o.applyMsgpack(c)
@@ -31,10 +41,10 @@ type LossyOption struct{}
 // fields: the local tier then has what Redis has not.
 func Lossy() LossyOption { return LossyOption{} }
 
-func (LossyOption) applyJSON(c *jsonCodec)       { c.lossy = true }
-func (LossyOption) applyMsgpack(c *msgpackCodec) { c.lossy = true }
+func (LossyOption) applyJSON(c *jsonCodec)       { c.guards.lossy = true }
+func (LossyOption) applyMsgpack(c *msgpackCodec) { c.guards.lossy = true }
 
-type msgpackCodec struct{ lossy bool }
+type msgpackCodec struct{ guards guards }
 
 func (*msgpackCodec) Name() string { return "msgpack" }
 
@@ -49,14 +59,15 @@ var msgpackEncoders = sync.Pool{New: func() any {
 	return e
 }}
 
-func (*msgpackCodec) Marshal(dst []byte, v any) (_ []byte, err error) {
-	if tooDeep(reflect.ValueOf(v), maxValueDepth) {
-		return dst, errorf("the value contains itself, or nests deeper than %d", maxValueDepth)
-	}
+func (c *msgpackCodec) Marshal(dst []byte, v any) (_ []byte, err error) {
 	defer failed(&err)
+	if err := c.guards.check(v); err != nil {
+		return dst, err
+	}
 	e := msgpackEncoders.Get().(*msgpackEncoder)
 	e.buf.Reset()
 	e.enc.Reset(&e.buf)
+	e.enc.SetCustomStructTag(structTag)
 	e.enc.UseCompactInts(true)
 	e.enc.UseCompactFloats(false)
 	if err := encodeTop(e.enc, v); err != nil {
@@ -108,81 +119,9 @@ func untypedMap(d *msgpack.Decoder) (any, error) {
 // maxValueDepth is how deep a value may nest that is encoded.
 const maxValueDepth = 1000
 
-// tooDeep reports whether a value nests deeper than n, as one does that contains itself.
-func tooDeep(v reflect.Value, n int) bool {
-	if n == 0 {
-		return true
-	}
-	switch v.Kind() {
-	case reflect.Pointer, reflect.Interface:
-		return !v.IsNil() && mayNest(v.Type()) && tooDeep(v.Elem(), n-1)
-	case reflect.Slice, reflect.Array:
-		if !mayNest(v.Type().Elem()) {
-			return false
-		}
-		for i := range v.Len() {
-			if tooDeep(v.Index(i), n-1) {
-				return true
-			}
-		}
-	case reflect.Map:
-		if !mayNest(v.Type().Elem()) {
-			return false
-		}
-		for it := v.MapRange(); it.Next(); {
-			if tooDeep(it.Value(), n-1) {
-				return true
-			}
-		}
-	case reflect.Struct:
-		if !mayNest(v.Type()) {
-			return false
-		}
-		for i := range v.NumField() {
-			if tooDeep(v.Field(i), n-1) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-var nests sync.Map // of reflect.Type to bool
-
-// mayNest reports whether values of a type can nest without bound: it refers to itself, or
-// to an interface.
-func mayNest(t reflect.Type) bool {
-	if known, ok := nests.Load(t); ok {
-		return known.(bool)
-	}
-	is := nestsIn(t, map[reflect.Type]bool{})
-	nests.Store(t, is)
-	return is
-}
-
-func nestsIn(t reflect.Type, around map[reflect.Type]bool) bool {
-	switch t.Kind() {
-	case reflect.Interface:
-		return true
-	case reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map, reflect.Struct:
-	default:
-		return false
-	}
-	if around[t] {
-		return true
-	}
-	around[t] = true
-	defer delete(around, t)
-	if t.Kind() != reflect.Struct {
-		return nestsIn(t.Elem(), around)
-	}
-	for i := range t.NumField() {
-		if nestsIn(t.Field(i).Type, around) {
-			return true
-		}
-	}
-	return false
-}
+// structTag is no tag of any field: what the package remembers of structs under it is met by
+// this codec only, behind msgpackFormat.met.
+const structTag = "\x00"
 
 func (*msgpackCodec) Unmarshal(data []byte, v any) (err error) {
 	defer failed(&err)
@@ -203,7 +142,7 @@ func (*msgpackCodec) Unmarshal(data []byte, v any) (err error) {
 }
 
 func (c *msgpackCodec) CheckType(t reflect.Type) error {
-	if c.lossy {
+	if c.guards.lossy {
 		return nil
 	}
 	return newTypeWalk(msgpackRules{}).check(t)

@@ -53,7 +53,10 @@ func encodeTime(e *msgpack.Encoder, v reflect.Value) error {
 
 // encodeMap is there since the package's own does not ask for the encoder of a time.
 func encodeMap(e *msgpack.Encoder, v reflect.Value) error {
-	m := v.Interface().(map[string]any)
+	m, ok := v.Interface().(map[string]any)
+	if !ok { // one with a name of its own
+		m = v.Convert(reflect.TypeFor[map[string]any]()).Interface().(map[string]any)
+	}
 	if _, own := e.Writer().(*ownBuffer); !own || m == nil {
 		return e.EncodeMap(m)
 	}

@@ -1,24 +1,26 @@
 package codec
 
 import (
-	"encoding"
-	"encoding/json"
 	"reflect"
-	"strings"
-	"time"
-
-	"github.com/vmihailenco/msgpack/v5"
+	"slices"
 )
 
 // rules is what a format does with types.
 type rules interface {
+	// pairs are the interfaces by which values encode and decode themselves, in the order in
+	// which the format looks for them.
+	pairs() [][2]reflect.Type
 	// marshaler reports whether values of t encode themselves. The error says why
 	// they then can't be decoded, or not be encoded.
 	marshaler(t reflect.Type) (bool, error)
 	// name returns the name of a field in the format, "" for one that is left out.
 	name(f reflect.StructField) string
-	// key returns an error if t can't be a map's key.
-	key(t reflect.Type) error
+	// names returns all the names that a field is found by.
+	names(f reflect.StructField, inlined bool) []string
+	// field returns an error if the tag of a field keeps its type from coming back.
+	field(f reflect.StructField) error
+	// key returns an error if t can't be a map's key; untyped if it need not come back as t.
+	key(t reflect.Type, untyped bool) error
 	// inlines reports whether the fields of an embedded struct take part in the
 	// names of the struct around it.
 	inlines(f reflect.StructField) bool
@@ -32,6 +34,7 @@ type rules interface {
 // typeWalk looks for parts of a type that a format loses in silence.
 type typeWalk struct {
 	rules
+	untyped bool // the type is that of a value in an any: it need not be decoded
 	seen    map[reflect.Type]bool
 	inlined map[reflect.Type]bool // the structs whose fields are being looked at
 }
@@ -54,28 +57,34 @@ func (w *typeWalk) visit(t reflect.Type, path string) error {
 		return nil
 	}
 	w.seen[t] = true
-	if is, err := w.marshaler(t); is || err != nil {
-		if err != nil {
-			return errorf("%s: %w", path, err)
-		}
+	if t.Kind() == reflect.Interface && t.NumMethod() > 0 && !w.untyped {
+		return errorf("%s is the interface %v, which can't be decoded: %s", path, t, remedy)
+	}
+	is, err := w.marshaler(t)
+	if w.untyped && t.Kind() != reflect.Interface && encodesItself(t, w.pairs()) {
+		is, err = true, nil
+	}
+	if err != nil {
+		return errorf("%s: %w", path, err)
+	}
+	if is {
 		return w.promoted(t, path)
 	}
 	if !w.kind(t.Kind()) {
 		return errorf("%s is a %v, which can't be encoded: %s", path, t.Kind(), remedy)
 	}
 	switch t.Kind() {
-	case reflect.Interface:
-		if t.NumMethod() > 0 {
-			return errorf("%s is the interface %v, which can't be decoded: %s", path, t, remedy)
-		}
 	case reflect.Pointer, reflect.Slice, reflect.Array:
 		if err := w.list(t); err != nil {
 			return errorf("%s: %w", path, err)
 		}
 		return w.visit(t.Elem(), path)
 	case reflect.Map:
-		if err := w.key(t.Key()); err != nil {
+		if err := w.key(t.Key(), w.untyped); err != nil {
 			return errorf("%s: %w", path, err)
+		}
+		if err := w.promoted(t.Key(), path+" (the key)"); err != nil {
+			return err
 		}
 		return w.visit(t.Elem(), path)
 	case reflect.Struct:
@@ -95,7 +104,7 @@ func (w *typeWalk) fields(t reflect.Type, path string, names map[string]string) 
 	for i := range t.NumField() {
 		f := t.Field(i)
 		at := path + "." + f.Name
-		if f.Name == "_" || f.Name == "_msgpack" {
+		if f.Name == "_" || f.Name == "_msgpack" && f.Type.Size() == 0 {
 			continue
 		}
 		if f.Anonymous && !f.IsExported() && f.Type.Kind() == reflect.Pointer {
@@ -108,25 +117,29 @@ func (w *typeWalk) fields(t reflect.Type, path string, names map[string]string) 
 		if name == "" {
 			return errorf("%s is left out by its tag and would be lost: %s", at, remedy)
 		}
-		if w.inlines(f) {
+		inlined := w.inlines(f)
+		for _, name := range w.names(f, inlined) {
+			if other, twice := names[name]; twice {
+				return errorf("%s and %s have the same name %q, and one would be lost: %s", other, at, name, remedy)
+			}
+			names[name] = at
+		}
+		if inlined {
 			inner := f.Type
 			if inner.Kind() == reflect.Pointer {
 				inner = inner.Elem()
 			}
-			if is, _ := w.marshaler(inner); !is {
-				if err := w.inline(f); err != nil {
-					return errorf("%s: %w", at, err)
-				}
-				if err := w.fields(inner, at, names); err != nil {
-					return err
-				}
-				continue
+			if err := w.inline(f); err != nil && !w.untyped {
+				return errorf("%s: %w", at, err)
 			}
+			if err := w.fields(inner, at, names); err != nil {
+				return err
+			}
+			continue
 		}
-		if other, twice := names[name]; twice {
-			return errorf("%s and %s have the same name %q, and one would be lost: %s", other, at, name, remedy)
+		if err := w.field(f); err != nil {
+			return errorf("%s: %w", at, err)
 		}
-		names[name] = at
 		if err := w.visit(f.Type, at); err != nil {
 			return err
 		}
@@ -140,151 +153,73 @@ func (w *typeWalk) promoted(t reflect.Type, path string) error {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	if t.Kind() != reflect.Struct || t.NumField() < 2 {
+	if t.Kind() != reflect.Struct {
 		return nil
 	}
+	var embedded []reflect.StructField
+	fields := 0
 	for i := range t.NumField() {
 		f := t.Field(i)
-		if !f.Anonymous {
-			continue
+		if f.Name != "_" {
+			fields++
 		}
-		if is, _ := w.marshaler(f.Type); is || f.Type.Kind() == reflect.Interface && f.Type.NumMethod() > 0 {
-			return errorf("%s may be encoded as the embedded %s alone, whose methods it has, and the other fields would be lost: give %s a name", path, f.Name, f.Name)
+		if f.Anonymous && (f.Type.Kind() == reflect.Interface && f.Type.NumMethod() > 0 || touchesItself(f.Type, w.pairs())) {
+			embedded = append(embedded, f)
 		}
 	}
-	return nil
+	if fields < 2 || len(embedded) == 0 {
+		return nil
+	}
+	f := embedded[0].Name
+	return errorf("%s may be encoded as the embedded %s alone, whose methods it has, and the other fields would be lost: give %s a name", path, f, f)
 }
 
-// pair judges a type by an interface for encoding and one for decoding. Values are
-// encoded as they are, not by address: a method of the pointer is not found.
-func pair(t reflect.Type, enc, dec reflect.Type) (is bool, err error) {
-	encodes, decodes := t.Implements(enc), reflect.PointerTo(t).Implements(dec) || t.Implements(dec)
-	switch {
-	case encodes && decodes:
-		return true, nil
-	case encodes:
-		return false, errorf("%v has %s and lacks %s: %s", t, method(enc), method(dec), remedy)
-	case t.Kind() != reflect.Pointer && t.Kind() != reflect.Interface && reflect.PointerTo(t).Implements(enc):
-		return false, errorf("%s of %v has a pointer receiver, and values are encoded by value: use a *%v, or %s", method(enc), t, t, remedy)
-	case decodes && t.Kind() != reflect.Pointer:
-		return false, errorf("%v has %s and lacks %s: %s", t, method(dec), method(enc), remedy)
+// encodesItself reports whether values of t have a method to encode them.
+func encodesItself(t reflect.Type, list [][2]reflect.Type) bool {
+	return slices.ContainsFunc(list, func(p [2]reflect.Type) bool { return t.Implements(p[0]) })
+}
+
+// touchesItself reports whether t or a pointer to it has any of the methods.
+func touchesItself(t reflect.Type, list [][2]reflect.Type) bool {
+	has := func(iface reflect.Type) bool { return t.Implements(iface) || reflect.PointerTo(t).Implements(iface) }
+	return slices.ContainsFunc(list, func(p [2]reflect.Type) bool { return has(p[0]) || has(p[1]) })
+}
+
+// paired judges a type by interfaces for encoding and decoding, of which a format takes the
+// first ones that a type has. Values are encoded as they are, not by address: a method of the
+// pointer may not be found.
+func paired(t reflect.Type, list [][2]reflect.Type) (is bool, err error) {
+	byValue := t.Kind() != reflect.Pointer && t.Kind() != reflect.Interface
+	first := func(is func(p [2]reflect.Type) bool) int {
+		i := slices.IndexFunc(list, is)
+		if i < 0 {
+			return len(list)
+		}
+		return i
 	}
-	return false, nil
+	enc := first(func(p [2]reflect.Type) bool { return t.Implements(p[0]) })
+	dec := first(func(p [2]reflect.Type) bool { return t.Implements(p[1]) || reflect.PointerTo(t).Implements(p[1]) })
+	ptr := first(func(p [2]reflect.Type) bool { return byValue && reflect.PointerTo(t).Implements(p[0]) })
+	none := len(list)
+	switch {
+	case ptr < enc:
+		return false, errorf("%s of %v has a pointer receiver, and values are encoded by value: use a *%v, or %s", method(list[ptr][0]), t, t, remedy)
+	case enc == none && (dec == none || t.Kind() == reflect.Pointer):
+		return false, nil // what a pointer points to is judged by itself
+	case enc == none:
+		return false, errorf("%v has %s and lacks %s: %s", t, method(list[dec][1]), method(list[dec][0]), remedy)
+	case dec == none:
+		return false, errorf("%v has %s and lacks %s: %s", t, method(list[enc][0]), method(list[enc][1]), remedy)
+	case enc != dec:
+		return false, errorf("%v is encoded by %s and decoded by %s: %s", t, method(list[enc][0]), method(list[dec][1]), remedy)
+	}
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if t.Kind() != reflect.Interface && t.Size() > 0 && t.Implements(list[dec][1]) {
+		return false, errorf("%s of %v has a value receiver, or is that of an embedded pointer: what it decodes would be lost: %s", method(list[dec][1]), t, remedy)
+	}
+	return true, nil
 }
 
 func method(iface reflect.Type) string { return iface.Method(0).Name }
-
-// pairs returns the first pair that a type has.
-func pairs(t reflect.Type, list ...[2]reflect.Type) (bool, error) {
-	var first error
-	for _, p := range list {
-		is, err := pair(t, p[0], p[1])
-		if is {
-			return true, nil
-		}
-		if err != nil && first == nil {
-			first = err
-		}
-	}
-	return false, first
-}
-
-var (
-	jsonPair   = [2]reflect.Type{reflect.TypeFor[json.Marshaler](), reflect.TypeFor[json.Unmarshaler]()}
-	textPair   = [2]reflect.Type{reflect.TypeFor[encoding.TextMarshaler](), reflect.TypeFor[encoding.TextUnmarshaler]()}
-	binaryPair = [2]reflect.Type{reflect.TypeFor[encoding.BinaryMarshaler](), reflect.TypeFor[encoding.BinaryUnmarshaler]()}
-	mpPair     = [2]reflect.Type{reflect.TypeFor[msgpack.Marshaler](), reflect.TypeFor[msgpack.Unmarshaler]()}
-	customPair = [2]reflect.Type{reflect.TypeFor[msgpack.CustomEncoder](), reflect.TypeFor[msgpack.CustomDecoder]()}
-)
-
-type jsonRules struct{}
-
-func (jsonRules) marshaler(t reflect.Type) (bool, error) { return pairs(t, jsonPair, textPair) }
-
-func (jsonRules) name(f reflect.StructField) string { return tagName(f, "json") }
-
-// tagName is the name in a tag, else the field's own, and "" for "-".
-func tagName(f reflect.StructField, key string) string {
-	tag := f.Tag.Get(key)
-	name, _, _ := strings.Cut(tag, ",")
-	switch {
-	case tag == "-" || key == "msgpack" && name == "-":
-		return ""
-	case name == "":
-		return f.Name
-	}
-	return name
-}
-
-func (jsonRules) inlines(f reflect.StructField) bool {
-	name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-	return f.Anonymous && name == "" && structOrPointer(f.Type)
-}
-
-func (jsonRules) inline(reflect.StructField) error { return nil }
-
-func (jsonRules) list(reflect.Type) error { return nil }
-
-func structOrPointer(t reflect.Type) bool {
-	return t.Kind() == reflect.Struct || t.Kind() == reflect.Pointer && t.Elem().Kind() == reflect.Struct
-}
-
-func (jsonRules) key(t reflect.Type) error {
-	switch {
-	case t.Kind() == reflect.String, reflect.Int <= t.Kind() && t.Kind() <= reflect.Uintptr:
-		return nil
-	}
-	if is, err := pair(t, textPair[0], textPair[1]); is || err != nil {
-		return err
-	}
-	return errorf("JSON can't have %v as a map's key: %s", t, remedy)
-}
-
-func (jsonRules) kind(k reflect.Kind) bool {
-	switch k {
-	case reflect.Chan, reflect.Func, reflect.UnsafePointer, reflect.Complex64, reflect.Complex128:
-		return false
-	}
-	return true
-}
-
-type msgpackRules struct{ jsonRules }
-
-func (msgpackRules) marshaler(t reflect.Type) (bool, error) {
-	if t == reflect.TypeFor[time.Time]() {
-		return true, nil
-	}
-	return pairs(t, customPair, mpPair, binaryPair, textPair)
-}
-
-func (msgpackRules) name(f reflect.StructField) string { return tagName(f, "msgpack") }
-
-func (msgpackRules) inlines(f reflect.StructField) bool {
-	return f.Anonymous && structOrPointer(f.Type) && !strings.Contains(f.Tag.Get("msgpack"), "noinline")
-}
-
-func (msgpackRules) key(t reflect.Type) error {
-	switch {
-	case t.Kind() == reflect.String, t.Kind() == reflect.Bool, reflect.Int <= t.Kind() && t.Kind() < reflect.Uintptr:
-		return nil
-	}
-	return errorf("msgpack can't have %v as a map's key: %s", t, remedy)
-}
-
-func (msgpackRules) inline(f reflect.StructField) error {
-	if f.Type.Kind() == reflect.Pointer {
-		return errorf("an embedded nil pointer would come back as a pointer to an empty struct: give it a name, or embed it without the pointer")
-	}
-	return nil
-}
-
-func (msgpackRules) list(t reflect.Type) error {
-	if t.Kind() == reflect.Array && t.Elem().Kind() == reflect.Uint8 && t.Elem() != reflect.TypeFor[byte]() {
-		return errorf("msgpack can't encode an array of %v: %s", t.Elem(), remedy)
-	}
-	return nil
-}
-
-func (r msgpackRules) kind(k reflect.Kind) bool {
-	return k != reflect.Uintptr && r.jsonRules.kind(k)
-}

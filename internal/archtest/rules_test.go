@@ -106,6 +106,7 @@ var architecture = table{
 		// For tests, those of users included.
 		"codec/codectest":     {module: []string{"codec"}, helper: true},
 		"metrics/metricstest": {module: []string{"metrics"}, helper: true},
+		"internal/valuetest":  {others: []string{msgpack}, helper: true},
 		"internal/redistest":  {others: []string{goRedis, miniRedis, goleak}, helper: true},
 		"internal/archtest":   {},
 

@@ -17,7 +17,12 @@ var unmarshaler = reflect.TypeFor[encoding.TextUnmarshaler]()
 // read as. It can't tell where there is no way to read it.
 func checkText(v any, text []byte) error {
 	switch v := v.(type) {
-	case netip.Addr, time.Time:
+	case netip.Addr:
+		return nil
+	case time.Time:
+		if _, offset := v.Zone(); offset%60 != 0 { // the text has no seconds of it
+			return notInjective(v)
+		}
 		return nil
 	case netip.Prefix:
 		if v.IsValid() || v == (netip.Prefix{}) {
@@ -31,6 +36,9 @@ func checkText(v any, text []byte) error {
 		return notInjective(v)
 	}
 	typ := reflect.TypeOf(v)
+	if of, ok := textOf(v, typ); ok {
+		return checkText(of, text)
+	}
 	if !reflect.PointerTo(typ).Implements(unmarshaler) {
 		return nil
 	}
@@ -42,6 +50,23 @@ func checkText(v any, text []byte) error {
 		return nil
 	}
 	return notInjective(v)
+}
+
+// textOf returns the embedded field that a struct may have its text from: its only one.
+func textOf(v any, typ reflect.Type) (any, bool) {
+	if typ.Kind() != reflect.Struct || typ.NumField() != 1 {
+		return nil, false
+	}
+	if f := typ.Field(0); !f.Anonymous || !f.IsExported() || !isText(f.Type) {
+		return nil, false
+	}
+	of := reflect.ValueOf(v).Field(0).Interface()
+	theirs, err := textAgain(of)
+	if err != nil {
+		return nil, false
+	}
+	own, err := textAgain(v)
+	return of, err == nil && string(own) == string(theirs)
 }
 
 func notInjective(v any) error {
@@ -82,12 +107,13 @@ func refers(t reflect.Type) bool {
 
 // sameText reports whether the text of v is text.
 func sameText(v any, text []byte) bool {
-	var again []byte
-	var err error
-	if a, ok := v.(encoding.TextAppender); ok {
-		again, err = a.AppendText(nil)
-	} else {
-		again, err = v.(encoding.TextMarshaler).MarshalText()
-	}
+	again, err := textAgain(v)
 	return err == nil && string(again) == string(text)
+}
+
+func textAgain(v any) ([]byte, error) {
+	if a, ok := v.(encoding.TextAppender); ok {
+		return a.AppendText(nil)
+	}
+	return v.(encoding.TextMarshaler).MarshalText()
 }

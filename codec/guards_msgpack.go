@@ -1,0 +1,125 @@
+package codec
+
+import (
+	"math"
+	"reflect"
+	"sync"
+
+	"github.com/vmihailenco/msgpack/v5"
+)
+
+// msgpackFormat has the guards of Msgpack.
+type msgpackFormat struct{ msgpackRules }
+
+var registered sync.Map // of reflect.Type
+
+// met has maps of any, of whatever name, encoded as map[string]any is. The package's own
+// encoder does not ask for that of a time.
+func (r msgpackFormat) met(t reflect.Type) {
+	if t.Kind() != reflect.Map || t.Name() == "" || t.Key() != reflect.TypeFor[string]() || t.Elem() != reflect.TypeFor[any]() || touchesItself(t, msgpackPairs) {
+		return
+	}
+	if _, known := registered.Load(t); known {
+		return
+	}
+	msgpack.Register(reflect.Zero(t).Interface(), encodeMap, nil)
+	msgpack.Register(reflect.Zero(reflect.PointerTo(t)).Interface(), func(e *msgpack.Encoder, v reflect.Value) error {
+		if v.IsNil() {
+			return e.EncodeNil()
+		}
+		return encodeMap(e, v.Elem())
+	}, nil)
+	registered.Store(t, true)
+}
+
+func (msgpackFormat) isNil(v reflect.Value) bool { return v.Kind() != reflect.Interface && v.IsNil() }
+
+func (msgpackFormat) special(g *guards, t reflect.Type, untyped bool) guard {
+	return special(g, t, untyped)
+}
+
+func (msgpackFormat) number(reflect.Type) guard { return nil }
+
+func (r msgpackFormat) keys(t reflect.Type, untyped bool) guard {
+	k := t.Key()
+	switch {
+	case k.Kind() == reflect.Interface:
+		return oneKind
+	case encodesItself(k, msgpackPairs):
+		plain := &msgpackCodec{guards: guards{format: r, lossy: true, maxDepth: maxValueDepth}}
+		return distinct(func(k reflect.Value) (string, error) {
+			b, err := plain.Marshal(nil, k.Interface())
+			return string(b), err
+		})
+	}
+	return nil
+}
+
+// oneKind: numbers of several types may be read as one, and lists are no keys.
+func oneKind(v reflect.Value, _ int) error {
+	var first reflect.Type
+	for it := v.MapRange(); it.Next(); {
+		k := it.Key().Elem()
+		if !k.IsValid() {
+			return errorf("a %v with a nil key would not come back", v.Type())
+		}
+		if first == nil {
+			first = k.Type()
+		}
+		switch kind := k.Kind(); {
+		case first != k.Type():
+			return errorf("a %v with keys of several types would come back as another map", v.Type())
+		case encodesItself(k.Type(), msgpackPairs), kind == reflect.Uintptr, kind != reflect.String && (kind < reflect.Bool || kind > reflect.Float64):
+			return errorf("a %v with a key of type %v would not come back", v.Type(), k.Type())
+		}
+	}
+	return nil
+}
+
+func (r msgpackFormat) structField(in reflect.Type, f reflect.StructField) guard {
+	if option(f, "msgpack", "intern") && f.Type.Kind() == reflect.Interface {
+		return func(v reflect.Value, _ int) error {
+			if v.Elem().Kind() != reflect.String {
+				return errorf("the option intern of its tag is for strings: what else is in an any would not come back")
+			}
+			return nil
+		}
+	}
+	whole, ok := in.FieldByName("_msgpack")
+	if !option(f, "msgpack", "omitempty") && !(ok && option(whole, "msgpack", "omitempty")) {
+		return nil
+	}
+	switch t := f.Type; {
+	case t.Kind() == reflect.Pointer && t.Implements(zeroer):
+		return zeroPointer
+	case t.Kind() == reflect.Interface:
+		return func(v reflect.Value, _ int) error {
+			if !v.IsNil() && empty(v.Elem()) {
+				return errorf("an empty %v in an any would be left out by the tag of its field, and come back nil", v.Elem().Type())
+			}
+			return nil
+		}
+	case t.Kind() == reflect.Float32 || t.Kind() == reflect.Float64:
+		return func(v reflect.Value, _ int) error {
+			if v.Float() == 0 && math.Signbit(v.Float()) {
+				return errorf("a negative zero would be left out by the tag of its field")
+			}
+			return nil
+		}
+	}
+	return nil
+}
+
+// empty reports whether omitempty leaves out what is in an any.
+func empty(v reflect.Value) bool {
+	if z, ok := v.Interface().(isZeroer); ok {
+		return nilable(v.Type()) && v.IsNil() || z.IsZero()
+	}
+	switch v.Kind() {
+	case reflect.Array, reflect.Map, reflect.Slice:
+		return v.Len() == 0
+	case reflect.Float32, reflect.Float64:
+		return v.Float() == 0
+	}
+	return v.IsZero()
+}
