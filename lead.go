@@ -33,8 +33,12 @@ import (
 // A lease is short: if its process dies, another one takes over within leaseLife and a
 // look.
 const (
-	leaseLife  = time.Second
-	leaseRenew = 300 * time.Millisecond
+	//
+	// Those of a call for many keys last longer: they are asked for, extended and replaced
+	// piece by piece, each of which takes its time.
+	leaseLife   = time.Second
+	leasePerKey = 200 * time.Microsecond
+	leaseMost   = time.Minute
 
 	// failureLife is how long those who wait have to see that a load has failed.
 	failureLife = time.Second
@@ -82,7 +86,8 @@ type loading[K comparable, V any] struct {
 	old   *found[V]     // the value that is to be replaced; nil: none
 	stays frame.ID      // of the record that stays in place until the fill; zero: none
 	ends  int64         // local time when the key of that record ends, if nothing prolongs it
-	idle  time.Duration // for how long it is to be prolonged, beyond leaseLife
+	idle  time.Duration // for how long it is to be prolonged, beyond that of the lease
+	life  time.Duration // of the lease or lock
 	res   loaded[V]
 
 	settled bool // the lease or lock was given back, or is about to be
@@ -91,6 +96,12 @@ type loading[K comparable, V any] struct {
 	claim  *fence.Claim    // what a lease or a lock is elsewhere
 	awaits []*fence.Claim  // other loads and writes that this load waits for
 	entry  *local.Entry[V] // what the tier held when it was claimed
+}
+
+// leaseFor is how long the leases of a call for n keys last, unless they are extended: whole
+// milliseconds.
+func leaseFor(n int) time.Duration {
+	return min(leaseLife+time.Duration(n-1)*leasePerKey, leaseMost).Truncate(time.Millisecond)
 }
 
 // lockKey is where a load holds its lock that is to replace a value, which stays in

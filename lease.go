@@ -52,7 +52,8 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*loading
 			continue
 		}
 		l.stamp, l.fence = s, c.fences.Token(c.encoded(l.rk))
-		cmds = append(cmds, c.leaseCommand(remote.Add, l.rk))
+		l.life = leaseFor(len(asked))
+		cmds = append(cmds, c.leaseCommand(remote.Add, l.rk, l.life))
 	}
 	// More is asked for a key that holds something: the lease in the place of what is
 	// of no use, or the lock of what stays.
@@ -85,11 +86,11 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*loading
 		default:
 			switch c.takeSeen(ctx, o, l, reply.Record, at) {
 			case replaceIt:
-				swap := c.leaseCommand(remote.Swap, l.rk)
+				swap := c.leaseCommand(remote.Swap, l.rk, l.life)
 				swap.Seen = reply.Record.Seen()
 				more, then = append(more, l), append(then, swap)
 			case lockIt:
-				more, then = append(more, l), append(then, c.leaseCommand(remote.Add, c.lockKey(l.rk)))
+				more, then = append(more, l), append(then, c.leaseCommand(remote.Add, c.lockKey(l.rk), l.life))
 			}
 		}
 	}
@@ -128,7 +129,7 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*loading
 				c.granted(l, cmds[i])
 				locked = append(locked, l)
 			case cmds[i].Op == remote.Add && cmds[i].Key != l.rk && c.lockedOut(ctx, o, l, reply.Record):
-				swap := c.leaseCommand(remote.Swap, cmds[i].Key)
+				swap := c.leaseCommand(remote.Swap, cmds[i].Key, l.life)
 				swap.Seen = reply.Record.Seen()
 				more, then = append(more, l), append(then, swap)
 			case l.state == waiting:
@@ -170,14 +171,14 @@ func (c *Cache[K, V]) stay(ctx context.Context, l *loading[K, V], f *found[V], s
 	}
 }
 
-// prolongation is the command that has the key of what stays outlast the next leaseLife, if
-// it would not.
+// prolongation is the command that has the key of what stays outlast the next life of the lock,
+// if it would not.
 func (l *loading[K, V]) prolongation() (cmd remote.Command, ok bool) {
 	now := local.Now()
-	if !l.lock || l.ends >= later(now, leaseLife) {
+	if !l.lock || l.ends >= later(now, l.life) {
 		return cmd, false
 	}
-	life := max(leaseLife, l.idle.Truncate(time.Millisecond))
+	life := max(l.life, l.idle.Truncate(time.Millisecond))
 	l.ends = later(now, life)
 	return remote.Command{Op: remote.Extend, Key: l.rk, Seen: l.seen, TTL: life}, true
 }
@@ -265,8 +266,8 @@ func (c *Cache[K, V]) carryOut(ctx context.Context, cmds []remote.Command) []rem
 
 // leaseCommand asks for a lease, each time for another: only its own attempt may
 // recognise it.
-func (c *Cache[K, V]) leaseCommand(op remote.Op, rk string) remote.Command {
-	return remote.Command{Op: op, Key: rk, Frame: c.signed(rk, frame.AppendLease(nil, frame.NewID())), TTL: leaseLife}
+func (c *Cache[K, V]) leaseCommand(op remote.Op, rk string, life time.Duration) remote.Command {
+	return remote.Command{Op: op, Key: rk, Frame: c.signed(rk, frame.AppendLease(nil, frame.NewID())), TTL: life}
 }
 
 // granted takes a lease or lock that was granted. Where it is a lease, Redis had no value of
@@ -383,27 +384,28 @@ func (c *Cache[K, V]) keepAlive(ctx context.Context, ls []*loading[K, V]) (stop 
 	for _, l := range ls {
 		switch {
 		case l.lease:
-			cmds = append(cmds, remote.Command{Op: remote.Extend, Key: l.rk, Seen: l.token, TTL: leaseLife})
+			cmds = append(cmds, remote.Command{Op: remote.Extend, Key: l.rk, Seen: l.token, TTL: l.life})
 		case l.lock:
-			cmds = append(cmds, remote.Command{Op: remote.Extend, Key: c.lockKey(l.rk), Seen: l.token, TTL: leaseLife})
+			cmds = append(cmds, remote.Command{Op: remote.Extend, Key: c.lockKey(l.rk), Seen: l.token, TTL: l.life})
 			locked = append(locked, l)
 		}
 	}
-	return c.extend(ctx, cmds, locked...)
+	return c.extend(ctx, leaseFor(len(cmds)), cmds, locked...)
 }
 
-// extend repeats commands that extend leases, and prolongs what stays under locks, until
-// stop is called, which waits. Most loads are over before a lease has to be extended, and
+// extend repeats commands that extend leases of such a life, and prolongs what stays under
+// locks, until stop is called, which waits. Most loads are over before a lease has to be extended, and
 // cost no more than a timer.
-func (c *Cache[K, V]) extend(ctx context.Context, cmds []remote.Command, locked ...*loading[K, V]) (stop func()) {
+func (c *Cache[K, V]) extend(ctx context.Context, life time.Duration, cmds []remote.Command, locked ...*loading[K, V]) (stop func()) {
 	if len(cmds) == 0 {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
-	first := time.AfterFunc(leaseRenew, func() {
+	every := life * 3 / 10
+	first := time.AfterFunc(every, func() {
 		defer close(done)
-		for err := ctx.Err(); err == nil; err = wait(ctx, leaseRenew) {
+		for err := ctx.Err(); err == nil; err = wait(ctx, every) {
 			// A lease that is lost stays lost, and its fill will lose too.
 			all := cmds[:len(cmds):len(cmds)]
 			for _, l := range locked {

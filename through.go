@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/delqhi/cache/internal/frame"
 	"github.com/delqhi/cache/internal/remote"
@@ -123,11 +124,12 @@ func (c *Cache[K, V]) intend(ctx context.Context, changes []*change[K, V]) (stop
 	if c.remote == nil || c.policy.Write == strategy.ModeAround {
 		return func() {}
 	}
+	life := leaseFor(len(changes))
 	var cmds []remote.Command
 	var asked []*change[K, V]
 	for _, ch := range changes {
 		if ch.frame != nil && ch.intent.State == remote.Missing {
-			cmds = append(cmds, c.intentCommand(remote.Set, ch.rk))
+			cmds = append(cmds, c.intentCommand(remote.Set, ch.rk, life))
 			asked = append(asked, ch)
 		}
 	}
@@ -139,10 +141,10 @@ func (c *Cache[K, V]) intend(ctx context.Context, changes []*change[K, V]) (stop
 	var held []remote.Command
 	for _, ch := range changes {
 		if ch.intent.State == remote.Found {
-			held = append(held, remote.Command{Op: remote.Extend, Key: ch.rk, Seen: ch.intent, TTL: leaseLife})
+			held = append(held, remote.Command{Op: remote.Extend, Key: ch.rk, Seen: ch.intent, TTL: life})
 		}
 	}
-	return c.extend(ctx, held)
+	return c.extend(ctx, life, held)
 }
 
 // intended returns the Redis keys of changes that hold intents, or claims.
@@ -155,8 +157,8 @@ func intended[K comparable, V any](changes []*change[K, V]) (rks []string) {
 	return rks
 }
 
-func (c *Cache[K, V]) intentCommand(op remote.Op, rk string) remote.Command {
-	return remote.Command{Op: op, Key: rk, Frame: c.signed(rk, frame.AppendIntent(nil, frame.NewID())), TTL: leaseLife}
+func (c *Cache[K, V]) intentCommand(op remote.Op, rk string, life time.Duration) remote.Command {
+	return remote.Command{Op: op, Key: rk, Frame: c.signed(rk, frame.AppendIntent(nil, frame.NewID())), TTL: life}
 }
 
 // conclusion is the command that makes Redis agree with what the source has.

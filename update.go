@@ -121,7 +121,7 @@ func (c *Cache[K, V]) updateOnce(ctx context.Context, ch *change[K, V], f func(V
 // loaded still counts.
 func (c *Cache[K, V]) updateLoadedRemote(ctx context.Context, ch *change[K, V], f func(V, bool) (V, error), o *callOptions, seen remote.Seen, cur *found[V], s stamp) (bool, error) {
 	lock := cur.ofUse()
-	l := &loading[K, V]{want: want{rk: ch.rk}, lock: lock}
+	l := &loading[K, V]{want: want{rk: ch.rk}, lock: lock, life: leaseLife}
 	c.stay(ctx, l, cur, seen)
 	src, err := c.loadForUpdate(ctx, ch.key, ch.rk, func(ctx context.Context) (func(taken bool), error) {
 		key, at := ch.rk, seen
@@ -141,7 +141,7 @@ func (c *Cache[K, V]) updateLoadedRemote(ctx context.Context, ch *change[K, V], 
 			c.carryOut(context.WithoutCancel(ctx), gone)
 			return nil, errHeld
 		}
-		stop := c.extend(ctx, []remote.Command{{Op: remote.Extend, Key: key, Seen: lease, TTL: leaseLife}}, l)
+		stop := c.extend(ctx, l.life, []remote.Command{{Op: remote.Extend, Key: key, Seen: lease, TTL: l.life}}, l)
 		return func(taken bool) {
 			if stop(); !taken || lock { // nothing has taken its place
 				c.carryOut(context.WithoutCancel(ctx), []remote.Command{{Op: remote.Release, Key: key, Seen: lease}})
@@ -168,7 +168,7 @@ func (c *Cache[K, V]) updateLoadedRemote(ctx context.Context, ch *change[K, V], 
 // What is in the place of a lock and is none is of no use.
 func (c *Cache[K, V]) claim(ctx context.Context, key string, seen remote.Seen, lock bool) (lease remote.Seen, err error) {
 	for {
-		cmd := c.leaseCommand(remote.Swap, key)
+		cmd := c.leaseCommand(remote.Swap, key, leaseLife)
 		if cmd.Seen = seen; seen.State == remote.Missing {
 			cmd.Op = remote.Add
 		}
@@ -269,7 +269,7 @@ func (c *Cache[K, V]) exchangeThrough(ctx context.Context, ch *change[K, V], o *
 			ch.entry = c.changeEntry(ch, ch.at)
 		}
 	}
-	claim := c.intentCommand(remote.Swap, ch.rk)
+	claim := c.intentCommand(remote.Swap, ch.rk, leaseLife)
 	claim.Seen = seen
 	reply := c.carryOut(ctx, []remote.Command{claim})[0]
 	switch {

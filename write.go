@@ -360,7 +360,7 @@ func (c *Cache[K, V]) setIfAbsent(ctx context.Context, key K, val V, o *callOpti
 	}
 	claim := func(op remote.Op) remote.Command {
 		if c.toSource() {
-			return c.intentCommand(op, ch.rk)
+			return c.intentCommand(op, ch.rk, leaseLife)
 		}
 		return remote.Command{Op: op, Key: ch.rk, Frame: ch.frame, TTL: ch.life.physical()}
 	}
