@@ -237,7 +237,8 @@ type found[V any] struct {
 	hold    time.Duration // failed: for how long the source is not to be asked
 	covers  bool          // failed: that concerns only those who have a stale value
 	until   int64         // local time at which a tag or Clear ends it
-	began   int64         // when the value began, by the clock that has the logical one, µs; 0: not known
+	began   int64         // when the value began, by the clock of the node that has the logical one, µs; 0: not known
+	before  int64         // how long ago that was, µs, where it is not known by that clock
 	left    time.Duration // of its fresh life, negative after it; forever without end
 	keep    time.Duration // what is left with its stale window
 	age     time.Duration
@@ -400,7 +401,9 @@ func (c *Cache[K, V]) date(ctx context.Context, rk string, f *found[V]) {
 	// younger than nothing, and can't have more than its whole life before it.
 	f.age = max(time.Duration(now-h.Stored)*time.Microsecond, 0)
 	if h.Cost != frame.OfOlder && h.Stored <= now+accord.ClocksApart {
-		f.began = c.atClock(rk, h.Stored-int64(h.Cost), now)
+		if f.began = max(h.Stored-int64(h.Cost), 0); !c.remote.OneNode() {
+			f.began, f.before = 0, now-f.began
+		}
 	}
 	f.left, f.keep = forever, forever
 	if h.Fresh > 0 {
@@ -413,19 +416,6 @@ func (c *Cache[K, V]) date(ctx context.Context, rk string, f *found[V]) {
 	case h.Limit != math.MaxInt64:
 		f.left = min(f.left, time.Duration(h.Limit-now)*time.Microsecond)
 	}
-}
-
-// atClock translates a time of the node that holds a key, whose clock says now, to the clock
-// of the node that has the logical clock: 0 if that is not known.
-func (c *Cache[K, V]) atClock(rk string, at, now int64) int64 {
-	if c.remote.OneNode() {
-		return max(at, 0)
-	}
-	there, ok := c.remote.Estimate(c.names.Epoch)
-	if !ok {
-		return 0
-	}
-	return max(at+there-now, 0)
 }
 
 // aging is how old something is, and how long it lives.

@@ -38,7 +38,7 @@ func (c *Cache[K, V]) judge(ctx context.Context, fs []*found[V]) {
 	var asked map[string]bool
 	now := local.Now()
 	for _, f := range fs {
-		if f.outcome != usable && f.outcome != stale || c.verdict(f, now) {
+		if f.outcome != usable && f.outcome != stale || c.verdict(ctx, f, now) {
 			continue
 		}
 		unknown = append(unknown, f)
@@ -60,8 +60,9 @@ func (c *Cache[K, V]) judge(ctx context.Context, fs []*found[V]) {
 	for _, f := range unknown {
 		if err != nil {
 			f.outcome, f.err = unasked, err
-		} else if !c.verdict(f, now) {
+		} else if !c.verdict(ctx, f, now) {
 			// What was learned was overtaken already.
+			c.findBegan(ctx, f)
 			v, until, err := c.accord.JudgeNow(ctx, f.raw.Era, f.raw.Stamp, f.began, f.raw.Tags)
 			f.err = err
 			c.judged(f, v, until)
@@ -70,13 +71,29 @@ func (c *Cache[K, V]) judge(ctx context.Context, fs []*found[V]) {
 }
 
 // verdict judges one record, and reports whether it could.
-func (c *Cache[K, V]) verdict(f *found[V], now int64) bool {
+func (c *Cache[K, V]) verdict(ctx context.Context, f *found[V], now int64) bool {
 	v, until := c.ages.Judge(f.raw.Era, f.raw.Stamp, f.began, f.raw.Tags, now)
+	if v == ages.Gone && c.ages.AnyDated() && c.findBegan(ctx, f) {
+		v, until = c.ages.Judge(f.raw.Era, f.raw.Stamp, f.began, f.raw.Tags, now)
+	}
 	if v == ages.Unknown {
 		return false
 	}
 	c.judged(f, v, until)
 	return true
+}
+
+// findBegan finds out when a value began, if that is not known yet. Of several nodes, each
+// has a clock of its own; that of the logical one may have to be asked for.
+func (c *Cache[K, V]) findBegan(ctx context.Context, f *found[V]) bool {
+	if f.began != 0 || f.before <= 0 {
+		return false
+	}
+	now, err := c.remote.Now(ctx, c.names.Epoch)
+	if err == nil {
+		f.began = max(now-f.before, 0)
+	}
+	return f.began != 0
 }
 
 func (c *Cache[K, V]) judged(f *found[V], v ages.Verdict, until int64) {

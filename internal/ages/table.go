@@ -1,6 +1,7 @@
 package ages
 
 import (
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,7 +19,8 @@ type Token uint64
 // Table is what is known. All methods are safe for concurrent use. Local times are
 // nanoseconds of one monotonic clock.
 type Table struct {
-	gen atomic.Uint64 // written under mu
+	gen   atomic.Uint64 // written under mu
+	dated atomic.Bool   // there was a mark that was made late
 
 	mu      sync.RWMutex // guards what follows
 	turn    Token        // moved when an era is adopted, and when everything is forgotten
@@ -69,6 +71,10 @@ func (t *Table) Stamp() (era uint64, stamp int64, ok bool) {
 // long as it returns g, what it was, up to the time that Judge gave. It costs one atomic
 // load.
 func (t *Table) Generation() uint64 { return t.gen.Load() }
+
+// AnyDated reports whether a mark was learned that was made late, so that it matters when
+// values began.
+func (t *Table) AnyDated() bool { return t.dated.Load() }
 
 // Asked returns the token for an answer that is asked for after this call.
 func (t *Table) Asked() Token {
@@ -189,6 +195,9 @@ func (t *Table) adoptLocked(e *remote.Epoch) {
 
 // mergeLocked learns m, of the known era.
 func (t *Table) mergeLocked(tags []string, m *remote.Marks, at int64) {
+	if m.Epoch.All.Dated() || slices.ContainsFunc(m.Tags, func(m remote.Mark) bool { return m.Dated() }) {
+		t.dated.Store(true)
+	}
 	e, k := &m.Epoch, &t.epoch
 	more := e.Clock > k.Clock || e.Floor > k.Floor
 	k.Tick, k.Clock, k.Floor = max(k.Tick, e.Tick), max(k.Clock, e.Clock), max(k.Floor, e.Floor)

@@ -57,7 +57,7 @@ type Meta struct {
 	Size    int64  // in bytes, about, where they are counted: see Config.Bytes
 	Era     uint64 // of the logical clock, with Stamp: see remote.Epoch
 	Stamp   int64
-	Began   int64    // when the value began, by the clock that has the logical one, µs; 0: not known
+	Began   int64    // when the value began, by the clock of the node that has the logical one, µs; 0: not known
 	Absent  bool     // there is no such thing
 	Reasons []string // what the absence matches
 	Tags    []string
