@@ -78,7 +78,7 @@ func (w *world) strike(ctx context.Context, f fault, alive *[]*simNode, start fu
 // stranger is another program, which changes a key and tells nobody.
 func (w *world) stranger() {
 	r := w.register([]string{"s0", "s1", "s2"}[w.n(3)])
-	version := r.next()
+	version := r.next(w.now())
 	cmd := remote.Command{Op: remote.Delete, Key: "sim:" + r.key}
 	if w.one(2) {
 		cmd = remote.Command{Op: remote.Set, Key: cmd.Key, Frame: []byte("OK")}

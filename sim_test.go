@@ -170,6 +170,7 @@ func (w *world) settle(alive []*simNode) {
 				least, why := r.least(n, w.now())
 				v, err := n.c.Peek(ctx, key)
 				n.check("last peek", r, least, why, v, err)
+				n.checkKept("last peek", r, r.kept, err)
 				if inSource(key) {
 					v, err = n.c.Get(ctx, key)
 					n.check("last get", r, least, why, v, err)

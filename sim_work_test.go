@@ -131,6 +131,9 @@ func (n *simWorker) work(ctx context.Context) {
 func (n *simWorker) read(ctx context.Context, key string) {
 	w, r := n.w, n.w.register(key)
 	least, why := r.least(n.simNode, w.now())
+	r.mu.Lock()
+	kept := r.kept
+	r.mu.Unlock()
 	var v string
 	var err error
 	how := "peek"
@@ -148,6 +151,14 @@ func (n *simWorker) read(ctx context.Context, key string) {
 		v, err = n.c.Get(ctx, key)
 	}
 	n.check(how, r, least, why, v, err)
+	n.checkKept(how, r, kept, err)
+}
+
+// checkKept judges the answer of a read that began when a version was to be found.
+func (n *simNode) checkKept(how string, r *register, kept int, err error) {
+	if errors.Is(err, ErrMiss) && !errors.Is(err, ErrUnavailable) && kept != 0 && r.missing(kept) == kept {
+		n.w.violated("node %d: %s of %s found nothing, and version %d was stored, and nothing has happened to it since", n.id, how, r.key, kept)
+	}
 }
 
 func (n *simWorker) readMany(ctx context.Context) {
@@ -215,6 +226,9 @@ func (n *simNode) done(what string, keys []string, versions []int, delayed, trie
 		r := w.register(k)
 		if err == nil {
 			r.settled(bound{version: versions[i], from: from, node: n.id}, now)
+			if what == "set" || what == "set many" {
+				w.stored(r, versions[i])
+			}
 			r.over(from)
 			continue
 		}
@@ -268,7 +282,7 @@ func (n *simWorker) change(ctx context.Context, key string) {
 		return
 	}
 	least, why := r.least(n.simNode, w.now())
-	version := r.next()
+	version := r.next(w.now())
 	v := value(key, version)
 	what, delayed, tried := "", false, ctx.Err() == nil
 	keys := []string{key}
@@ -384,7 +398,7 @@ func (n *simWorker) changeMany(ctx context.Context) {
 		return
 	}
 	for _, k := range keys {
-		versions = append(versions, w.register(k).next())
+		versions = append(versions, w.register(k).next(w.now()))
 	}
 	w.log("node %d: begins %s %v %v", n.id, what, keys, versions)
 	var err error

@@ -121,6 +121,9 @@ type register struct {
 	ghosts  map[int]time.Duration // versions that may be served though they are too old
 	loads   map[int]time.Duration // loads under way, and when they began
 	loadID  int
+	began   time.Duration // when the last change began
+	clear   time.Duration // how much later that was than the one before
+	kept    int           // the version that is to be found until the next change begins; 0: none
 }
 
 // bound says that from some time on nothing older than a version is served.
@@ -138,12 +141,46 @@ func (w *world) register(key string) *register {
 }
 
 // next makes a new version: a change begins.
-func (r *register) next() int {
+func (r *register) next(now time.Duration) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.clear, r.began, r.kept = now-r.began, now, 0
 	r.version++
 	r.changes++
 	return r.version
+}
+
+// certain is by how much later a write begins than the change before it if none of what is
+// sent later of that may hit it: clocks drift.
+const certain = 20 * time.Millisecond
+
+// keeping are the faults that take no acknowledged write.
+const keeping = lostRequests | lostReplies | freezes | slowNotices | twice | drops | cuts | crashes | impatience
+
+// stored says that Redis has acknowledged a version, which is not made of another. What
+// failed before is told later, by this node and by others, and is to leave it alone, however
+// it was called for:
+//
+//  1. one node invalidates tags, a pattern or everything; that fails
+//  2. another node writes, and Redis acknowledges
+//  3. the first node tells Redis of 1, as of now: what was written in 2 is gone
+func (w *world) stored(r *register, version int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !inSource(r.key) && r.version == version && r.clear >= certain && w.faults&^keeping == 0 {
+		r.kept = version
+	}
+}
+
+// missing returns the version that a read which finds nothing, and began at a version, had to
+// find; 0: none.
+func (r *register) missing(version int) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.version != version {
+		return 0
+	}
+	return r.kept
 }
 
 // over says that a change has ended, or will have.
