@@ -324,6 +324,9 @@ func (c *Cache[K, V]) notInRemote(ctx context.Context, it *item[K, V], f *found[
 	}
 }
 
+// askAgain is how often Redis is asked while it is told what it was to be told before.
+const askAgain = 4
+
 // ask reads records, and with them the logical clock that says which of them were
 // revoked, unless this process hears of its changes anyway. The error says why that
 // clock is not known. again is true if it took more than one attempt, of which the others
@@ -343,6 +346,12 @@ func (c *Cache[K, V]) ask(ctx context.Context, cmds []remote.Command) (_ []remot
 		var err error
 		at := local.Now()
 		told, pending := c.accord.Pendings()
+		var unsure []int // what Redis answers may be older than what it is told meanwhile
+		for i := range cmds[:n] {
+			if pending && c.accord.Concerned(cmds[i].Key) {
+				unsure = append(unsure, i)
+			}
+		}
 		before := c.accord.Connections(at)
 		if c.accord.Hearing(at) {
 			replies = c.remote.Do(ctx, cmds)
@@ -363,8 +372,15 @@ func (c *Cache[K, V]) ask(ctx context.Context, cmds []remote.Command) (_ []remot
 		if err == accord.ErrSuspect {
 			err = nil // another connection may be made at any time
 		}
-		if n, _ := c.accord.Pendings(); pending && n != told && try < 4 {
-			continue // it may have been read before that
+		if len(unsure) > 0 {
+			if n, _ := c.accord.Pendings(); n != told {
+				if try < askAgain {
+					continue
+				}
+				for _, i := range unsure {
+					replies[i] = remote.Reply{Err: accord.ErrPending}
+				}
+			}
 		}
 		return replies[:n], again, err
 	}

@@ -178,6 +178,11 @@ func (a *Accord) Pendings() (told uint64, any bool) {
 	return a.delivered.Load(), a.AnyDistrusted()
 }
 
+// Concerned reports whether what Redis holds under a key may be of what it is to be told.
+func (a *Accord) Concerned(redisKey string) bool {
+	return a.pending.n.Load() > 0 || a.queue.Has(redisKey)
+}
+
 // Outdated reports whether a record that Redis holds under a key was replaced or
 // invalidated by this process, as far as is known: Redis has not been told of that, or may
 // have lost it. Where nothing is to be told it costs one atomic load.
