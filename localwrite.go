@@ -234,17 +234,15 @@ func (c *Cache[K, V]) swapped(ch *change[K, V], out local.Outcome) (bool, error)
 func (c *Cache[K, V]) stageLocal(ctx context.Context, ch *change[K, V], o *callOptions, e *local.Entry[V], kept bool, s stamp) error {
 	ch.done, ch.err, ch.entry, ch.claim, ch.srcErr = false, nil, nil, nil, nil
 	ch.stamp, ch.dated = s, true
+	ch.older = nil
 	if kept && e.Meta != nil {
-		ch.stamp = stamp{e.Meta.Era, e.Meta.Stamp}
+		ch.stamp, ch.older = stamp{e.Meta.Era, e.Meta.Stamp}, e.Meta.Tags
 	}
 	if c.stage(ctx, ch, o); ch.done {
 		return ch.err
 	}
 	if !ch.keep {
 		return nil
-	}
-	if kept && e.Meta != nil && len(ch.tags) == 0 {
-		ch.tags = e.Meta.Tags
 	}
 	ch.at = local.Now()
 	if !kept || o.hasTTL {

@@ -192,10 +192,10 @@ func (c *Cache[K, V]) claim(ctx context.Context, key string, seen remote.Seen, l
 // value, which was asked for at the local time asked, it keeps that value's deadline unless
 // the call sets another.
 func (c *Cache[K, V]) exchange(ctx context.Context, ch *change[K, V], o *callOptions, seen remote.Seen, cur *found[V], kept bool, asked int64, s stamp) (bool, error) {
-	ch.done, ch.err, ch.entry = false, nil, nil
-	// What f made of an older value is as old.
+	ch.done, ch.err, ch.entry, ch.older = false, nil, nil, nil
+	// What f made of an older value is as old, and of its tags.
 	if ch.stamp, ch.dated = s, true; kept {
-		ch.stamp, ch.cost = stamp{cur.raw.Era, cur.raw.Stamp}, ofOlder
+		ch.stamp, ch.cost, ch.older = stamp{cur.raw.Era, cur.raw.Stamp}, ofOlder, cur.raw.Tags
 	}
 	c.stage(ctx, ch, o)
 	if ch.done {
@@ -215,9 +215,6 @@ func (c *Cache[K, V]) exchange(ctx context.Context, ch *change[K, V], o *callOpt
 		frm, err := c.encodeKept(ch.rk, ch.val, h, ch.tags, ch.now)
 		if err != nil {
 			return false, err
-		}
-		if len(ch.tags) == 0 {
-			ch.tags = h.Tags
 		}
 		cmd.Frame, cmd.TTL = frm, remote.KeepTTL
 		g = aging{left: cur.leftAfter(since(asked)), size: len(frm)}
@@ -249,9 +246,6 @@ func (c *Cache[K, V]) exchange(ctx context.Context, ch *change[K, V], o *callOpt
 // intent, then the source is written. A value that is kept keeps its deadline.
 func (c *Cache[K, V]) exchangeThrough(ctx context.Context, ch *change[K, V], o *callOptions, seen remote.Seen, cur *found[V], kept bool, asked int64) (bool, error) {
 	if kept && !o.hasTTL && ch.keep && cur.timed {
-		if len(ch.tags) == 0 {
-			ch.tags = cur.ans.info.Tags
-		}
 		if ch.life.fresh = 0; cur.left != forever {
 			ch.life.fresh = max(cur.leftAfter(since(asked)).Truncate(time.Millisecond), time.Millisecond)
 		}

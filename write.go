@@ -43,6 +43,7 @@ type change[K comparable, V any] struct {
 	claim *fence.Claim // where there is no Redis, under a write strategy: its intent
 	frame []byte
 	tags  []string
+	older []string        // tags of the value that it was made of, for one that has none of its own
 	entry *local.Entry[V] // for the local tier, if the change takes effect; nil: none
 	again bool            // of an Update: somebody was faster before, or seemed to be
 
@@ -220,7 +221,9 @@ func (c *Cache[K, V]) stage(ctx context.Context, ch *change[K, V], o *callOption
 	}
 	var err error
 	if ch.life, ch.keep, err = c.lifetime(ch.key, ch.val, o, wishes{}); err == nil {
-		ch.tags, err = c.tagsOf(ch.key, ch.val, o, wishes{})
+		if ch.tags, err = c.tagsOf(ch.key, ch.val, o, wishes{}); len(ch.tags) == 0 {
+			ch.tags = ch.older
+		}
 	}
 	if err != nil {
 		ch.refuse(err)

@@ -1,0 +1,69 @@
+package cache
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/delqhi/cache/internal/frame"
+	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/strategy"
+)
+
+// What Update makes of a value is as old as that, in the record and in the local tier,
+// whatever the call says of its life and its tags: an invalidation that Redis is told of
+// later concerns it, and one of its tags that has come in between.
+func TestWhatUpdateMakesIsAsOldWhateverItsOptions(t *testing.T) {
+	for name, src := range map[string]Source[string, string]{
+		"cache":         {},
+		"write-through": {Store: func(context.Context, string, string) error { return nil }},
+	} {
+		for how, opts := range map[string][]WriteOption{"no option": nil, "TTL": {TTL(time.Hour)}, "Tags": {Tags("t", "u")}, "both": {TTL(time.Hour), Tags("t", "u")}} {
+			t.Run(name+", "+how, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					ctx := t.Context()
+					store := remote.NewMemory()
+					c := onMemory(t, store, src, WithStrategy(strategy.LRU(10)))
+					if err := c.Set(ctx, "k", "v1", Tags("t")); err != nil {
+						t.Fatal(err)
+					}
+					if v, err := c.Get(ctx, "k"); v != "v1" || err != nil {
+						t.Fatal(v, err)
+					}
+					before := headerOf(t, store, c.RedisKey("k"))
+					time.Sleep(time.Second)
+					if err := c.InvalidateTags(ctx, "other"); err != nil {
+						t.Fatal(err)
+					}
+					if v, err := c.Update(ctx, "k", func(old string, ok bool) (string, error) { return old + "+", nil }, opts...); v != "v1+" || err != nil {
+						t.Fatal(v, err)
+					}
+					after := headerOf(t, store, c.RedisKey("k"))
+					if after.Stamp != before.Stamp || after.Era != before.Era {
+						t.Errorf("the record is of %d, the value that it was made of is of %d", after.Stamp, before.Stamp)
+					}
+					if after.Cost != frame.OfOlder {
+						t.Errorf("the record has the cost %d, which says that it was made of nothing older", after.Cost)
+					}
+					if len(after.Tags) == 0 || after.Tags[0] != "t" {
+						t.Errorf("the record has the tags %q", after.Tags)
+					}
+					if e, ok := c.local.Any("k"); len(opts) == 2 || how == "Tags" { // u may have been invalidated in between
+						if ok && e.Meta.Stamp != before.Stamp {
+							t.Errorf("the local tier has %+v, %v", e, ok)
+						}
+					} else if !ok || e.Meta == nil || e.Meta.Stamp != before.Stamp {
+						t.Errorf("the local tier has %+v, %v", e, ok)
+					}
+					if err := c.InvalidateTags(ctx, "t"); err != nil {
+						t.Fatal(err)
+					}
+					if v, err := c.Get(ctx, "k"); err == nil {
+						t.Errorf("%q, after its tag was invalidated", v)
+					}
+				})
+			})
+		}
+	}
+}
