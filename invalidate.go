@@ -45,9 +45,7 @@ func (c *Cache[K, V]) revoke(ctx context.Context, changes []change[K, V]) {
 			c.told(ctx, ch)
 			continue
 		}
-		enc := c.encoded(ch.rk)
-		ch.fence = c.fences.Move(enc)
-		sent, encoded = append(sent, ch), append(encoded, enc)
+		sent, encoded = append(sent, ch), append(encoded, c.encoded(ch.rk))
 	}
 	if c.remote == nil {
 		for _, ch := range sent {
@@ -120,9 +118,6 @@ func (c *Cache[K, V]) InvalidatePattern(ctx context.Context, pattern string) (in
 		c.failures.forgetAll()
 		return n, nil
 	}
-	// Whatever is under way may be for a key that matches.
-	c.fences.MoveAll()
-	c.failures.forgetAll()
 	at := local.Now()
 	m, err := c.revoker.Pattern(ctx, pattern, keys.QuotePattern)
 	c.dropMatching(pattern)

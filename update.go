@@ -224,7 +224,7 @@ func (c *Cache[K, V]) exchange(ctx context.Context, ch *change[K, V], o *callOpt
 		limited = h.Limit != math.MaxInt64 // see fillLocal
 	}
 	ch.at = local.Now()
-	ch.fence = c.fences.Move(c.encoded(ch.rk))
+	ch.fence = c.fences.Token(c.encoded(ch.rk))
 	if ch.keep && (cur.timed && g.left > 0 && !limited || !kept) {
 		ans := answer[V]{val: ch.val, info: Info{Tags: ch.tags}}
 		if v, until := c.ages.Judge(ch.stamp.era, ch.stamp.time, 0, ch.tags, ch.at); v == ages.Good {
@@ -255,7 +255,7 @@ func (c *Cache[K, V]) exchangeThrough(ctx context.Context, ch *change[K, V], o *
 		}
 	}
 	ch.at = local.Now()
-	ch.fence = c.fences.Move(c.encoded(ch.rk))
+	ch.fence = c.fences.Token(c.encoded(ch.rk))
 	ch.intent, ch.lost, ch.srcErr = remote.Seen{}, false, nil
 	if ch.keep && c.ages != nil {
 		// Before anything is sent: to copy the value is the program's code.

@@ -70,7 +70,7 @@ func (c *Cache[K, V]) write(ctx context.Context, changes []change[K, V]) {
 			continue
 		}
 		ch.at = local.Now()
-		ch.fence = c.fences.Move(c.encoded(ch.rk))
+		ch.fence = c.fences.Token(c.encoded(ch.rk))
 		if ch.keep {
 			ch.entry = c.changeEntry(ch, ch.at)
 		}
@@ -376,7 +376,7 @@ func (c *Cache[K, V]) setIfAbsent(ctx context.Context, key K, val V, o *callOpti
 	}
 	for pause := time.Duration(0); ; {
 		ch.at = local.Now()
-		ch.fence = c.fences.Move(c.encoded(ch.rk))
+		ch.fence = c.fences.Token(c.encoded(ch.rk))
 		final := cmd.Op != remote.Get && !c.toSource()
 		if final {
 			c.tell(&ch, &cmd)

@@ -8,18 +8,20 @@
 //  2. a writer stores the new value in Redis, and removes the key locally
 //  3. the reader stores the old value locally, where it stays
 //
-// A writer moves the generation twice: when it starts, and when Redis has
-// acknowledged. The second move is for a reader that began in between, and may
-// have been answered before or after the write:
+// A writer moves the generation when Redis has acknowledged. That is also for a reader
+// that began while the write was on its way, and may have been answered before or after it:
 //
-//  1. a writer moves the generation and sends the new value
+//  1. a writer sends the new value
 //  2. a reader takes its token and asks Redis, which answers the old value
 //  3. Redis stores the new value and acknowledges; the writer puts it locally
 //  4. the reader stores the old value over it
 //
-// The writer's own put is guarded by the token of its first move in the same way:
+// It need not move it when it starts: what a reader stores before the acknowledgement may
+// be old, since nobody was promised anything yet, and the writer's put replaces it.
 //
-//  1. a writer moves the generation and sends its value
+// The writer's own put is guarded by the token of its start in the same way:
+//
+//  1. a writer takes its token and sends its value
 //  2. another process writes a newer one; its notification moves the generation
 //  3. the first writer's acknowledgement arrives; its value is old by now
 //
@@ -63,10 +65,8 @@ func (t *Table) Token(key string) Token {
 // Move moves the key's generation and returns the new one. What is claimed of the key
 // is lost.
 func (t *Table) Move(key string) Token {
-	// The epoch is read first: a MoveAll in between makes the token invalid.
-	epoch := t.epoch.Load()
 	h := t.hash(key)
-	tok := Token{gen: t.gen[h%slots].Add(1), epoch: epoch}
+	tok := Token{gen: t.gen[h%slots].Add(1), epoch: t.epoch.Load()}
 	if t.claims != nil {
 		t.claims.lose(h, key)
 	}

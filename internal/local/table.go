@@ -157,7 +157,7 @@ func (t *table[K, V]) add(h uint64, n *node[K, V]) place[K, V] {
 			p := place[K, V]{b, j}
 			p.spend() // somebody may have used what was there at the last moment
 			b.nodes[j].Store(n)
-			b.head.Or(tagOf(h) << (8 * j)) // by which it is found, and so at last
+			b.head.Or(tagOf(h) << (8 * j)) // by which it is found
 			return p
 		}
 		b.pass(1)
