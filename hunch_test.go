@@ -25,7 +25,11 @@ type ops struct {
 func (s *ops) Do(ctx context.Context, cmds []remote.Command) []remote.Reply {
 	s.mu.Lock()
 	for _, c := range cmds {
-		s.done = append(s.done, c.Op.String())
+		op := c.Op.String()
+		if c.With > 0 {
+			op += fmt.Sprintf("+%d", c.With)
+		}
+		s.done = append(s.done, op)
 	}
 	fail := s.fail
 	s.mu.Unlock()

@@ -46,12 +46,14 @@ func (r *refusing) refuses(op string) bool {
 
 func (r *refusing) Do(ctx context.Context, cmds []remote.Command) []remote.Reply {
 	replies := make([]remote.Reply, len(cmds))
-	for i := range cmds {
-		if r.refuses(cmds[i].Op.String()) {
-			replies[i].Err = errRefused
+	for i, n := 0, 0; i < len(cmds); i += n {
+		if n = 1 + cmds[i].With; r.refuses(cmds[i].Op.String()) {
+			for j := range cmds[i : i+n] {
+				replies[i+j].Err = errRefused
+			}
 			continue
 		}
-		replies[i] = r.Memory.Do(ctx, cmds[i:i+1])[0]
+		copy(replies[i:], r.Memory.Do(ctx, cmds[i:i+n]))
 	}
 	return replies
 }

@@ -152,12 +152,17 @@ func (n *simNet) Do(ctx context.Context, cmds []remote.Command) []remote.Reply {
 		if together {
 			copy(replies, n.Memory.Do(ctx, cmds))
 		} else {
-			order := d.perm(len(cmds)) // as different nodes of a cluster do
+			var firsts []int // of what goes as one
+			for i := 0; i < len(cmds); i += 1 + cmds[i].With {
+				firsts = append(firsts, i)
+			}
+			order := d.perm(len(firsts)) // as different nodes of a cluster do
 			if n.w.single {
 				slices.Sort(order)
 			}
-			for _, i := range order {
-				replies[i] = n.Memory.Do(ctx, cmds[i:i+1])[0]
+			for _, f := range order {
+				i := firsts[f]
+				copy(replies[i:], n.Memory.Do(ctx, cmds[i:i+1+cmds[i].With]))
 				if len(cmds) > 1 {
 					time.Sleep(d.upTo(mostLatency))
 				}

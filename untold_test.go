@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -288,7 +289,7 @@ func TestAnInvalidationWhoseContextHasEndedIsTold(t *testing.T) {
 	}
 }
 
-// mute is a store that may lose the messages that stand behind other commands.
+// mute is a store that may lose the messages that many keys have in common.
 type mute struct {
 	*remote.Memory
 	on    atomic.Bool
@@ -297,15 +298,23 @@ type mute struct {
 
 func (m *mute) Do(ctx context.Context, cmds []remote.Command) []remote.Reply {
 	replies := make([]remote.Reply, 0, len(cmds))
-	for _, cmd := range cmds {
-		if cmd.Op == remote.Post {
+	for len(cmds) > 0 {
+		some := slices.Clone(cmds[:1+cmds[0].With])
+		cmds = cmds[len(some):]
+		lost := some[0].With > 0 && m.on.Load()
+		if some[0].With > 0 {
 			m.posts.Add(1)
-			if m.on.Load() {
-				replies = append(replies, remote.Reply{Err: errDown})
-				continue
+		}
+		if lost {
+			some[0].Tell, some[0].With = remote.Tell{}, 0
+		}
+		got := m.Memory.Do(ctx, some)
+		if lost {
+			for i := range got {
+				got[i] = remote.Reply{Err: errDown}
 			}
 		}
-		replies = append(replies, m.Memory.Do(ctx, []remote.Command{cmd})...)
+		replies = append(replies, got...)
 	}
 	return replies
 }
@@ -388,15 +397,15 @@ func TestManyKeysAreToldOfInCommon(t *testing.T) {
 	}
 }
 
-// A message that were published before what it tells of could reach a process that then
-// reads the old value, and keeps it.
-func TestOthersAreToldBehindTheCommands(t *testing.T) {
+// Many keys have a message in common, and go with it: it is published when they have taken
+// effect.
+func TestOthersAreToldTogetherWithTheCommands(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, store := expecting(t, SourceFunc(of))
 		for want, change := range map[string]func() error{
-			"[set set set publish]":   func() error { return c.SetMany(t.Context(), map[string]string{"a": "1", "b": "2", "c": "3"}) },
-			"[delete delete publish]": func() error { return c.Delete(t.Context(), "a", "b") },
-			"[delete delete delete publish]": func() error {
+			"[set+2 set set]":   func() error { return c.SetMany(t.Context(), map[string]string{"a": "1", "b": "2", "c": "3"}) },
+			"[delete+1 delete]": func() error { return c.Delete(t.Context(), "a", "b") },
+			"[delete+2 delete delete]": func() error {
 				return c.Invalidate(t.Context(), "a", "b", "c")
 			},
 		} {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -72,7 +73,10 @@ const (
 // hash.
 type references []reference
 
-func (r references) of(i int) reference { return r != nil && r[i] }
+// of says it of the n commands from i on that go as one script.
+func (r references) of(i, n int) reference {
+	return r != nil && reference(slices.Contains(r[i:i+n], byText))
+}
 
 // newReferences decides for a batch: by hash, unless a later command has the same
 // key, which a node that lacks the script would carry out first.
@@ -81,46 +85,38 @@ func (r references) of(i int) reference { return r != nil && r[i] }
 //  2. the node does not know the hash; the Add finds the old record
 //  3. the Release is sent again with its text, and removes it: the Add was for
 //     nothing, and its answer is not true
-func newReferences(cmds []Command, split bool) references {
-	if !anyScripted(cmds, split) {
+func newReferences(cmds []Command) references {
+	if !slices.ContainsFunc(cmds, func(c Command) bool { return c.scripted() }) {
 		return nil
 	}
 	refs := make(references, len(cmds))
 	later := make(map[string]struct{}, len(cmds)) // keys of the commands after i
 	for i := len(cmds) - 1; i >= 0; i-- {
 		_, again := later[cmds[i].Key]
-		refs[i] = reference(again && cmds[i].scripted(split))
+		refs[i] = reference(again)
 		later[cmds[i].Key] = struct{}{}
 	}
 	return refs
 }
 
-func anyScripted(cmds []Command, split bool) bool {
-	for i := range cmds {
-		if cmds[i].scripted(split) {
-			return true
-		}
-	}
-	return false
-}
-
 // tells reports whether the command has something to publish.
 func (c *Command) tells() bool {
-	return c.Tell.Channel != "" && c.Op != Get && c.Op != Head && c.Op != Post
+	return c.Tell.Channel != "" && c.Op != Get && c.Op != Head
 }
 
-// scripted reports whether the command runs a script. All that must compare do, and
-// those that publish only what took effect. A Set or a Delete can have its PUBLISH
-// right behind it in the pipeline, but not where the pipeline may be split:
+// scripted reports whether the command runs a script. All that must compare do, and those
+// that publish, which is only what took effect. A PUBLISH behind a SET in the pipeline would
+// go out in any case:
 //
-//  1. a slot has moved; the old master answers MOVED to the SET of k
-//  2. and carries out the PUBLISH behind it, which any node can
-//  3. a reader hears of k, and reads from the new master what was there before
-//  4. the SET is sent again, to the new master
-func (c *Command) scripted(split bool) bool {
+//  1. the server refuses the SET of k: its disk or its memory is full, it has become a
+//     replica, or lacks one; or the slot has moved, and a cluster's old master answers MOVED
+//  2. and carries out the PUBLISH, which any server can
+//  3. a reader drops k from its local tier for nothing, or, where the SET is sent again,
+//     reads what was there before, and is not told any more
+func (c *Command) scripted() bool {
 	switch c.Op {
 	case Set, Delete:
-		return split && c.tells()
+		return c.tells()
 	case Add:
 		return c.tells() || c.byScript
 	case Swap:
@@ -131,17 +127,12 @@ func (c *Command) scripted(split bool) bool {
 	return false
 }
 
-// publishesBehind reports whether the command needs a PUBLISH behind it.
-func (c *Command) publishesBehind(split bool) bool {
-	return c.tells() && !c.scripted(split)
-}
-
 // build makes the go-redis command of c, which must be checked. Lifetimes always
 // go as PX: exact to the millisecond, whatever their size.
-func build(ctx context.Context, c *Command, ref reference, split bool) redis.Cmder {
+func build(ctx context.Context, c *Command, ref reference) redis.Cmder {
 	switch c.Op {
 	case Set:
-		if c.scripted(split) {
+		if c.scripted() {
 			return c.run(ctx, setScript, ref, c.Frame, c.millis())
 		}
 		if c.TTL > 0 {
@@ -150,12 +141,10 @@ func build(ctx context.Context, c *Command, ref reference, split bool) redis.Cmd
 		return onceStatus{redis.NewStatusCmd(ctx, "set", c.Key, c.Frame)}
 	case Add:
 		return add(ctx, c, ref)
-	case Post:
-		return publish(ctx, c.Tell)
 	case Head:
 		return redis.NewStringCmd(ctx, "getrange", c.Key, 0, HeadLen-1)
 	case Delete:
-		if c.scripted(split) {
+		if c.scripted() {
 			return c.run(ctx, deleteScript, ref)
 		}
 		return onceInt{redis.NewIntCmd(ctx, "unlink", c.Key)}
@@ -216,21 +205,8 @@ func (c *Command) eval(s script, ref reference, args ...any) []any {
 	return words
 }
 
-func publish(ctx context.Context, t Tell) redis.Cmder {
-	return onceInt{redis.NewIntCmd(ctx, "publish", t.Channel, t.Message)}
-}
-
 func isNoScript(err error) bool {
 	return err != nil && redis.HasErrorPrefix(err, "NOSCRIPT")
-}
-
-// readTold reads a command and the PUBLISH behind it, if there is one.
-func readTold(c *Command, cmd redis.Cmder, told redis.Cmder) Reply {
-	r := read(c, cmd)
-	if told != nil && r.Err == nil && told.Err() != nil {
-		return Reply{Err: told.Err()}
-	}
-	return r
 }
 
 // read turns what Redis answered into a Reply.

@@ -43,6 +43,32 @@ func pulse(ctx context.Context, node redis.Cmdable, channel, payload string) err
 	return node.Publish(ctx, channel, payload).Err()
 }
 
+// publish publishes a message through a node, once at most, by the same script: others are
+// not to take for told what a former master has told its own listeners.
+func (s *Redis) publish(ctx context.Context, node redis.UniversalClient, t Tell) error {
+	run := func(words ...any) error {
+		cmd := onceCmd{redis.NewCmd(ctx, append(words, t.Channel, t.Message)...)}
+		_ = node.Process(ctx, cmd)
+		return withoutEcho(cmd.Err(), words[0], t.Channel, t.Message)
+	}
+	if s.noFlags.Load() {
+		return run("publish")
+	}
+	err := run("evalsha", pulseScript.hash, 0)
+	if isNoScript(err) {
+		err = run("eval", pulseScript.text, 0)
+	}
+	var answer redis.Error
+	switch {
+	case isDemoted(err):
+		s.demotions.Add(1)
+		return fmt.Errorf("%w: %w", errDemoted, err)
+	case !errors.As(err, &answer):
+		return err
+	}
+	return run("publish") // as it does for a pulse
+}
+
 func isDemoted(err error) bool { return err != nil && redis.HasErrorPrefix(err, "READONLY") }
 
 // Demotions counts how often a server was found to be no master any more; see Renew.

@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync/atomic"
@@ -40,8 +41,11 @@ func (s *Redis) detour(ctx context.Context, cmds []Command, replies []Reply) {
 				s.tell(OneOfACluster)
 			}
 			again = append(again, i)
+		case replies[i].apart && redis.HasErrorPrefix(err, "CROSSSLOT") && !s.noMget.Swap(true):
+			s.tell(OneOfACluster)
 		}
 	}
+	s.apart(ctx, cmds, replies)
 	if len(again) == 0 {
 		return
 	}
@@ -54,6 +58,39 @@ func (s *Redis) detour(ctx context.Context, cmds []Command, replies []Reply) {
 			r.hideType() // as among others
 		}
 		replies[again[j]] = r
+	}
+}
+
+// apart sends one by one what was refused because of one of several keys: the user may not
+// write it, or it is on another node. A message in common goes out when all but the first
+// were answered, together with that one.
+func (s *Redis) apart(ctx context.Context, cmds []Command, replies []Reply) {
+	var firsts, rest []int
+	for i := range replies {
+		switch {
+		case !replies[i].apart:
+		case cmds[i].With > 0:
+			firsts = append(firsts, i)
+		default:
+			rest = append(rest, i)
+		}
+	}
+	for _, of := range [][]int{rest, firsts} {
+		some := make([]Command, len(of))
+		for j, i := range of {
+			some[j] = cmds[i]
+			some[j].With, some[j].apart = 0, true
+		}
+		for j, r := range s.do(ctx, some) {
+			i := of[j]
+			replies[i] = r
+			if r.Err == nil {
+				continue
+			}
+			for k := i + 1; k <= i+cmds[i].With; k++ { // not told
+				replies[k] = Reply{Err: cmp.Or(replies[k].Err, r.Err)}
+			}
+		}
 	}
 }
 

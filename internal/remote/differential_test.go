@@ -29,6 +29,7 @@ type script struct {
 	told int // messages, if channel is not ""
 
 	channel string
+	oneNode bool
 	posts   [2]*post
 }
 
@@ -93,7 +94,26 @@ func (s *script) commands() []remote.Command {
 		}
 		cmds[i] = c
 	}
+	if n := len(cmds); s.oneNode && n > 1 && s.IntN(2) == 0 {
+		s.together(cmds[s.IntN(n-1):])
+	}
 	return cmds
+}
+
+// together has some of the commands go together, and tell in common.
+func (s *script) together(cmds []remote.Command) {
+	first := &cmds[0]
+	first.Op, first.With = []remote.Op{remote.Set, remote.Delete}[s.IntN(2)], 1+s.IntN(len(cmds)-1)
+	if first.Tell.Channel == "" {
+		s.told++
+		first.Tell = remote.Tell{Channel: s.channel, Message: fmt.Sprintf("%q:%d", first.Key, s.told)}
+	}
+	if s.IntN(10) == 0 {
+		return // refused, mostly
+	}
+	for i := range cmds[1 : 1+first.With] {
+		cmds[1+i].Op, cmds[1+i].Tell = first.Op, remote.Tell{}
+	}
 }
 
 // note remembers what the key may hold now, mostly the latest.
@@ -219,6 +239,7 @@ func alike(t *testing.T, seed uint64, prefix string, store real, between func())
 		s := newScript(seed, fmt.Sprint(prefix, seed, ":"), longTTLs)
 		model := memory{remote.NewMemory()}
 		s.listen(t, fmt.Sprint(prefix, seed, "news"), model, store)
+		s.oneNode = store.OneNode()
 		s.run(t, 150, model, store, slack, between)
 		if s.told == 0 {
 			t.Error("nothing to tell")
@@ -237,6 +258,7 @@ func TestKeysEndAlike(t *testing.T) {
 				s := newScript(seed, "k", ttls)
 				model, store := memory{remote.NewMemory()}, newReal(t, c)
 				s.listen(t, "news", model, store)
+				s.oneNode = store.OneNode()
 				s.run(t, 300, model, store, func() time.Duration { return 0 }, func() {
 					time.Sleep(time.Duration(s.IntN(8)) * time.Millisecond)
 				})

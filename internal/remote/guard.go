@@ -102,8 +102,8 @@ func (g *Guard) Get(ctx context.Context, key string) (Record, error) {
 }
 
 // Do carries out cmds; see Store. More than go in one round trip well go in pieces, several
-// at a time, each within the timeout: one that fails costs its own commands. A Post stays
-// behind those before it, back to the Post before. An error of the caller's context is in every
+// at a time, each within the timeout: one that fails costs its own commands. What goes with a
+// command stays with it. An error of the caller's context is in every
 // reply as it is. Neither cmds nor the frames in it may be modified afterwards if
 // there was an error: the operation may still be under way.
 func (g *Guard) Do(ctx context.Context, cmds []Command) []Reply {
@@ -119,7 +119,7 @@ func (g *Guard) Do(ctx context.Context, cmds []Command) []Reply {
 		replies, err = g.readTogether(ctx, cmds, start)
 	} else if t != nil {
 		replies, err = t.do(ctx, cmds, start)
-	} else if to, _ := g.cut(cmds, 0); to == len(cmds) {
+	} else if to, _, _ := g.cut(cmds, 0); to == len(cmds) {
 		replies, err = g.do(ctx, cmds, false)
 	} else {
 		replies = g.pieces(ctx, cmds)
@@ -193,8 +193,8 @@ func ask[T any](g *Guard, ctx context.Context, op, key string, keys int, f func(
 	return val, err
 }
 
-// OneNode reports whether there is one node, which carries out the commands of a call in
-// their order, so that a [Post] may stand behind them.
+// OneNode reports whether there is one node, so that commands may have a message in common;
+// see [Command].With.
 func (g *Guard) OneNode() bool {
 	s, ok := g.store.(interface{ OneNode() bool })
 	return ok && s.OneNode()

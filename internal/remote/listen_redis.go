@@ -32,10 +32,9 @@ func (s *Redis) Publish(ctx context.Context, t Tell) error {
 		if err != nil {
 			return err
 		}
-		cmd := publish(ctx, t)
-		_ = node.Process(ctx, cmd)
-		s.lookAround(ctx, []redis.Cmder{cmd})
-		return withoutEcho(cmd.Err(), "publish", t.Channel, t.Message)
+		err = s.publish(ctx, node, t)
+		s.lookAroundFor(ctx, err)
+		return err
 	}
 	shards, err := s.listenMasters(ctx)
 	if err != nil {
@@ -45,8 +44,7 @@ func (s *Redis) Publish(ctx context.Context, t Tell) error {
 	var wg sync.WaitGroup
 	for i := range shards {
 		wg.Go(func() {
-			err := shards[i].rdb.Process(ctx, publish(ctx, t))
-			errs[i] = withoutEcho(err, "publish", t.Channel, t.Message)
+			errs[i] = s.publish(ctx, shards[i].rdb, t)
 		})
 	}
 	wg.Wait()

@@ -95,18 +95,23 @@ func (m *Memory) Do(ctx context.Context, cmds []Command) []Reply {
 	replies := make([]Reply, len(cmds))
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for i := range cmds {
-		c := &cmds[i]
-		if err := cmp.Or(ctx.Err(), m.fail, c.check()); err != nil {
-			replies[i].Err = err
-			continue
+	for i := 0; i < len(cmds); {
+		to := min(i+1+cmds[i].With, len(cmds))
+		err := cmp.Or(ctx.Err(), m.fail, checkAll(cmds[i:to], false))
+		tell, took := cmds[i].Tell, false
+		for ; i < to; i++ {
+			c := &cmds[i]
+			if replies[i].Err = err; err != nil {
+				continue
+			}
+			replies[i] = m.doLocked(c)
+			took = took || replies[i].OK
+			if c.Op == Get && len(cmds) > 1 {
+				replies[i].hideType()
+			}
 		}
-		replies[i] = m.doLocked(c)
-		if replies[i].OK && (c.tells() || c.Op == Post) {
-			m.publishLocked(c.Tell)
-		}
-		if c.Op == Get && len(cmds) > 1 {
-			replies[i].hideType()
+		if c := &cmds[i-1]; took && tell.Channel != "" && c.Op != Get && c.Op != Head {
+			m.publishLocked(tell)
 		}
 	}
 	return replies

@@ -30,6 +30,7 @@ type (
 	onceString struct{ *redis.StringCmd }
 	onceStatus struct{ *redis.StatusCmd }
 	onceInt    struct{ *redis.IntCmd }
+	onceSlice  struct{ *redis.SliceCmd }
 )
 
 // NoRetry keeps go-redis from sending the command, and the pipeline that it is in, a
@@ -38,11 +39,13 @@ func (onceCmd) NoRetry() bool    { return true }
 func (onceString) NoRetry() bool { return true }
 func (onceStatus) NoRetry() bool { return true }
 func (onceInt) NoRetry() bool    { return true }
+func (onceSlice) NoRetry() bool  { return true }
 
 func (c onceCmd) Clone() redis.Cmder    { return onceCmd{c.Cmd.Clone().(*redis.Cmd)} }
 func (c onceString) Clone() redis.Cmder { return onceString{c.StringCmd.Clone().(*redis.StringCmd)} }
 func (c onceStatus) Clone() redis.Cmder { return onceStatus{c.StatusCmd.Clone().(*redis.StatusCmd)} }
 func (c onceInt) Clone() redis.Cmder    { return onceInt{c.IntCmd.Clone().(*redis.IntCmd)} }
+func (c onceSlice) Clone() redis.Cmder  { return onceSlice{c.SliceCmd.Clone().(*redis.SliceCmd)} }
 
 // refusals begin the errors of a server that has not executed a command, and may execute
 // it in a moment.
@@ -70,12 +73,19 @@ func refusedForNow(err error) bool {
 	return false
 }
 
+// Refused reports whether err says that a command which changes something was not carried
+// out: the server has refused it, or it was not sent.
+func Refused(err error) bool {
+	var reply redis.Error
+	return errors.As(err, &reply) || errors.Is(err, ErrOpen) || errors.Is(err, ErrGuardClosed)
+}
+
 // refused returns what is to be sent again of commands that are sent once: those that were
-// refused for now, in their order, each with what is published behind it.
+// refused for now, in their order.
 func refused(cmds []redis.Cmder) []redis.Cmder {
 	var again []redis.Cmder
 	for _, cmd := range cmds {
-		if cmd.NoRetry() && (refusedForNow(cmd.Err()) || len(again) > 0 && cmd.Name() == "publish") {
+		if cmd.NoRetry() && refusedForNow(cmd.Err()) {
 			again = append(again, cmd)
 		}
 	}

@@ -3,7 +3,6 @@ package remote
 import (
 	"cmp"
 	"context"
-	"slices"
 	"sync"
 	"time"
 )
@@ -42,20 +41,20 @@ func (w *window) bytes() int {
 	return cmp.Or(w.size, windowFirst)
 }
 
-// adapt moves the window by how long a piece took, which began at a time, with so many
-// bytes under way when it ended: once for all that were under way together, and not to more
-// than was tried.
-func (w *window) adapt(began time.Time, took, timeout time.Duration, underway int, failed bool) {
+// adapt moves the window by how long a piece took, which began at a time: once for all that
+// were under way together, and further only where it was what kept the piece small. That
+// there was no time for an answer closes it; other failures say nothing of the link.
+func (w *window) adapt(p *piece, timeout time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if began.Before(w.moved) {
+	if p.began.Before(w.moved) {
 		return
 	}
 	size := cmp.Or(w.size, windowFirst)
 	switch {
-	case failed || took > timeout/3:
+	case isTimeout(p.failure) || p.failure == nil && p.took > timeout/3:
 		size = max(size/2, windowLeast)
-	case took < timeout/16 && underway >= size/2:
+	case p.failure == nil && p.took < timeout/16 && p.full:
 		size = min(2*size, windowMost)
 	default:
 		return
@@ -63,35 +62,28 @@ func (w *window) adapt(began time.Time, took, timeout time.Duration, underway in
 	w.size, w.moved = size, time.Now()
 }
 
-// cut returns where a piece of cmds ends that begins at from, and how large it is. A Post
-// goes with those before it.
-func (g *Guard) cut(cmds []Command, from int) (to, bytes int) {
-	most := min(g.window.bytes()/piecesAtOnce, pieceBytes)
-	posted, postedBytes := 0, 0 // up to behind the last Post
-	for to = from; to < len(cmds); to++ {
-		c := &cmds[to]
-		size := commandBytes + len(c.Key) + len(c.Frame) + len(c.Tell.Message) + g.sizes.expected(c)
-		if to > from && (to-from >= pieceMost || bytes+size > most) {
-			if posted > 0 {
-				return posted, postedBytes
-			}
-			if !slices.ContainsFunc(cmds[to:], isPost) {
-				return to, bytes
-			}
+// cut returns where a piece of cmds ends that begins at from, how large it is, and whether
+// the window is the reason that it is no larger. What goes with a command stays with it.
+func (g *Guard) cut(cmds []Command, from int) (to, bytes int, full bool) {
+	window := g.window.bytes() / piecesAtOnce
+	for to = from; to < len(cmds); {
+		next, size := min(to+1+cmds[to].With, len(cmds)), 0
+		for i := to; i < next; i++ {
+			c := &cmds[i]
+			size += commandBytes + len(c.Key) + len(c.Frame) + len(c.Tell.Message) + g.sizes.expected(c)
 		}
-		bytes += size
-		if c.Op == Post {
-			posted, postedBytes = to+1, bytes
+		if large := bytes+size > min(window, pieceBytes); to > from && (large || next-from > pieceMost) {
+			return to, bytes, large && window < pieceBytes
 		}
+		to, bytes = next, bytes+size
 	}
-	return to, bytes
+	return to, bytes, bytes > window
 }
-
-func isPost(c Command) bool { return c.Op == Post }
 
 // piece is the outcome of one.
 type piece struct {
 	bytes   int
+	full    bool // the window has kept it from being larger
 	began   time.Time
 	took    time.Duration
 	failure error // none of its commands was answered, for this reason
@@ -111,7 +103,7 @@ func (g *Guard) pieces(ctx context.Context, cmds []Command) []Reply {
 	var failure error
 	end := func() {
 		p := <-done
-		g.window.adapt(p.began, p.took, g.timeout, bytes, p.failure != nil)
+		g.window.adapt(&p, g.timeout)
 		underway--
 		bytes -= p.bytes
 		switch {
@@ -123,10 +115,10 @@ func (g *Guard) pieces(ctx context.Context, cmds []Command) []Reply {
 		}
 	}
 	for from := 0; from < len(cmds); {
-		to, size := g.cut(cmds, from)
+		to, size, full := g.cut(cmds, from)
 		for underway > 0 && (underway == piecesAtOnce || failures > 0 || bytes+size > g.window.bytes()) {
 			end()
-			to, size = g.cut(cmds, from)
+			to, size, full = g.cut(cmds, from)
 		}
 		err := ctx.Err()
 		if failures >= failuresMost {
@@ -143,7 +135,7 @@ func (g *Guard) pieces(ctx context.Context, cmds []Command) []Reply {
 		some, answers := cmds[from:to:to], replies[from:to:to]
 		began := time.Now()
 		go func() {
-			p := piece{bytes: size, began: began}
+			p := piece{bytes: size, full: full, began: began}
 			p.failure = g.piece(ctx, some, answers)
 			p.took = time.Since(began)
 			done <- p

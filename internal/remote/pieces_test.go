@@ -24,7 +24,7 @@ type narrow struct {
 	until time.Time  // when the link is free
 	calls int
 	most  int // commands of one call
-	order []string
+	sent  [][]Command
 }
 
 func (n *narrow) Do(ctx context.Context, cmds []Command) []Reply {
@@ -40,9 +40,7 @@ func (n *narrow) Do(ctx context.Context, cmds []Command) []Reply {
 		n.until = now
 	}
 	n.until = n.until.Add(time.Duration(float64(bytes) / n.rate * 1e9))
-	for i := range cmds {
-		n.order = append(n.order, cmds[i].Key+cmds[i].Tell.Message)
-	}
+	n.sent = append(n.sent, cmds)
 	left := time.Until(n.until)
 	n.mu.Unlock()
 	err := error(nil)
@@ -198,8 +196,8 @@ func TestABatchForAServerThatIsAway(t *testing.T) {
 	})
 }
 
-// A message follows what it is about, whatever pieces a batch goes in.
-func TestAPostStaysBehindItsCommands(t *testing.T) {
+// What has a message in common goes together, whatever pieces a batch goes in.
+func TestWhatGoesTogetherStaysTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &narrow{Memory: NewMemory(), rate: 125e6}
 		g := NewGuard(s, 250*time.Millisecond)
@@ -210,24 +208,24 @@ func TestAPostStaysBehindItsCommands(t *testing.T) {
 			if i%97 == 0 {
 				size = 200_000
 			}
-			cmds = append(cmds, Command{Op: Set, Key: fmt.Sprint("key", i), Frame: make([]byte, size)})
-			if i%7 == 6 {
-				cmds = append(cmds, Command{Op: Post, Tell: Tell{Channel: "c", Message: fmt.Sprint("post", i)}})
+			c := Command{Op: Set, Key: fmt.Sprint("key", i), Frame: make([]byte, size)}
+			if i%7 == 0 && i+7 <= 5000 {
+				c.Tell, c.With = Tell{Channel: "c", Message: fmt.Sprint("post", i)}, 6
 			}
+			cmds = append(cmds, c)
 		}
 		for i, r := range g.Do(t.Context(), cmds) {
 			if r.Err != nil {
 				t.Fatal(i, r.Err)
 			}
 		}
-		at := map[string]int{}
-		for i, what := range s.order {
-			at[what] = i + 1
-		}
-		for i := range 5000 {
-			post, key := at[fmt.Sprint("post", i-i%7+6)], at[fmt.Sprint("key", i)]
-			if key == 0 || post > 0 && post < key {
-				t.Fatalf("key %d was stored at %d, and told of at %d", i, key, post)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, piece := range s.sent {
+			for i := range piece {
+				if n := piece[i].With; i+n >= len(piece) {
+					t.Fatalf("%d of a piece of %d commands, and %d go with it", i, len(piece), n)
+				}
 			}
 		}
 	})

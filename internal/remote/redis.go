@@ -179,20 +179,13 @@ func (s *Redis) do(ctx context.Context, cmds []Command) []Reply {
 }
 
 func (s *Redis) one(ctx context.Context, c *Command, r *Reply) {
-	split := s.split()
-	if r.Err = c.check(); r.Err == nil && split && c.Op == Post {
-		r.Err = errManyNodes
+	if r.Err = c.check(); r.Err == nil && c.With > 0 {
+		r.Err = errAlone
 	}
 	if r.Err != nil {
 		return
 	}
-	cmd := build(ctx, c, byHash, split)
-	if c.publishesBehind(split) {
-		told := publish(ctx, c.Tell)
-		s.send(ctx, cmd, told)
-		*r = readTold(c, cmd, told)
-		return
-	}
+	cmd := build(ctx, c, byHash)
 	if c.Op == Add {
 		// It mostly answers that there was nothing, which the client library takes for an
 		// error and looks into at length, unless it comes in a pipeline.
@@ -202,7 +195,7 @@ func (s *Redis) one(ctx context.Context, c *Command, r *Reply) {
 		s.send(ctx, cmd)
 	}
 	if *r = read(c, cmd); isNoScript(r.Err) {
-		cmd = build(ctx, c, byText, split)
+		cmd = build(ctx, c, byText)
 		s.send(ctx, cmd)
 		*r = read(c, cmd)
 	}
@@ -211,19 +204,16 @@ func (s *Redis) one(ctx context.Context, c *Command, r *Reply) {
 // split reports whether a pipeline may go to several nodes.
 func (s *Redis) split() bool { return s.single == nil }
 
-// OneNode reports whether all commands of a call go to one node, in their order.
+// OneNode reports whether all commands of a call go to one node.
 func (s *Redis) OneNode() bool { return !s.split() }
 
-// errManyNodes is a mistake of the caller.
-var errManyNodes = errors.New("remote: a message behind commands that go to several nodes")
-
 func (s *Redis) many(ctx context.Context, cmds []Command, replies []Reply) {
-	sent := make([]redis.Cmder, len(cmds)) // nil: refused, or a part of an mget
+	sent := make([]redis.Cmder, len(cmds)) // nil: refused, or a part of what goes as one
 	out := make([]redis.Cmder, 0, len(cmds))
 	var mgets []mget
-	var told map[int]redis.Cmder // behind the command with that index
+	var lots []several
 	split := s.split()
-	refs := newReferences(cmds, split)
+	refs := s.references(cmds)
 	for i := 0; i < len(cmds); {
 		if n := gets(cmds[i:]); n > 1 && !split && !s.noMget.Load() {
 			m := newMget(ctx, cmds[i:i+n], replies[i:i+n])
@@ -231,38 +221,46 @@ func (s *Redis) many(ctx context.Context, cmds []Command, replies []Reply) {
 			i += n
 			continue
 		}
-		if replies[i].Err = cmds[i].check(); replies[i].Err == nil && split && cmds[i].Op == Post {
-			replies[i].Err = errManyNodes
-		}
-		if replies[i].Err == nil {
-			sent[i] = build(ctx, &cmds[i], refs.of(i), split)
-			out = append(out, sent[i])
-			if cmds[i].publishesBehind(split) {
-				if told == nil {
-					told = map[int]redis.Cmder{}
-				}
-				told[i] = publish(ctx, cmds[i].Tell)
-				out = append(out, told[i])
+		n := s.asOne(cmds[i:])
+		if err := checkAll(cmds[i:i+n], split); err != nil {
+			for j := i; j < i+n; j++ {
+				replies[j].Err = err
 			}
+		} else if n > 1 {
+			l := newSeveral(ctx, cmds[i:i+n], replies[i:i+n], refs.of(i, n))
+			lots, out = append(lots, l), append(out, l.cmd)
+		} else {
+			sent[i] = build(ctx, &cmds[i], refs.of(i, 1))
+			out = append(out, sent[i])
 		}
-		i++
+		i += n
 	}
 	s.send(ctx, out...)
 	for _, m := range mgets {
 		m.read()
 	}
 	var again []redis.Cmder
+	for i := range lots {
+		l := &lots[i]
+		if l.again = isNoScript(l.cmd.Err()); l.again {
+			*l = newSeveral(ctx, l.cmds, l.replies, byText)
+			l.again = true
+			again = append(again, l.cmd)
+		} else {
+			l.read()
+		}
+	}
 	for i, cmd := range sent {
 		if cmd == nil {
 			continue
 		}
-		replies[i] = readTold(&cmds[i], cmd, told[i])
+		replies[i] = read(&cmds[i], cmd)
 		if cmds[i].Op == Get {
 			replies[i].hideType()
 		}
 		sent[i] = nil
 		if isNoScript(replies[i].Err) {
-			sent[i] = build(ctx, &cmds[i], byText, split)
+			sent[i] = build(ctx, &cmds[i], byText)
 			again = append(again, sent[i])
 		}
 	}
@@ -270,6 +268,11 @@ func (s *Redis) many(ctx context.Context, cmds []Command, replies []Reply) {
 		return
 	}
 	s.send(ctx, again...)
+	for i := range lots {
+		if lots[i].again {
+			lots[i].read()
+		}
+	}
 	for i, cmd := range sent {
 		if cmd != nil {
 			replies[i] = read(&cmds[i], cmd)
@@ -333,22 +336,29 @@ const reloadEvery = time.Second
 // nothing, and the client would go on asking it until its periodical look, a minute by
 // default.
 func (s *Redis) lookAround(ctx context.Context, cmds []redis.Cmder) {
-	reloader, ok := s.cluster.(interface{ ReloadState(context.Context) })
-	if !ok {
+	if s.cluster == nil {
 		return
 	}
 	for _, cmd := range cmds {
-		var network net.Error
-		if err := cmd.Err(); err == nil || !errors.As(err, &network) && !errors.Is(err, io.EOF) {
-			continue
-		}
-		last, now := s.reloaded.Load(), time.Since(started).Nanoseconds()
-		if last != 0 && now-last < int64(reloadEvery) || !s.reloaded.CompareAndSwap(last, now) {
+		if s.lookAroundFor(ctx, cmd.Err()) {
 			return
 		}
-		reloader.ReloadState(context.WithoutCancel(ctx))
-		return
 	}
+}
+
+// lookAroundFor is lookAround for the error of a command. It reports whether that one was
+// reason enough.
+func (s *Redis) lookAroundFor(ctx context.Context, err error) bool {
+	reloader, ok := s.cluster.(interface{ ReloadState(context.Context) })
+	var network net.Error
+	if !ok || err == nil || !errors.As(err, &network) && !errors.Is(err, io.EOF) {
+		return false
+	}
+	last, now := s.reloaded.Load(), time.Since(started).Nanoseconds()
+	if (last == 0 || now-last >= int64(reloadEvery)) && s.reloaded.CompareAndSwap(last, now) {
+		reloader.ReloadState(context.WithoutCancel(ctx))
+	}
+	return true
 }
 
 // started is what times are told from where only differences count.

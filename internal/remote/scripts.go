@@ -33,20 +33,79 @@ local function own(cur, new)
 end
 `
 
-// setScript: ARGV[1] the record, ARGV[2] its lifetime in ms, 0 for no end.
-var setScript = newScript(common + `
+// setScript: ARGV[1] the record, ARGV[2] its lifetime in ms, 0 for no end, ARGV[3] a
+// channel, ARGV[4] the message. It and the next ones are the scripts of what mostly happens:
+// they have nothing in them that they do not need, and a refusal is their answer as it is,
+// which older servers would wrap.
+var setScript = newScript(`
+local r
 if ARGV[2] == '0' then
-  redis.call('SET', KEYS[1], ARGV[1])
+  r = redis.pcall('SET', KEYS[1], ARGV[1])
 else
-  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+  r = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 end
-return done(3, 1)
+if r.err then return r end
+r = redis.pcall('PUBLISH', ARGV[3], ARGV[4])
+if type(r) == 'table' then return r end
+return 1
 `)
 
-var deleteScript = newScript(common + `
-redis.call('UNLINK', KEYS[1])
-return done(1, 1)
+// deleteScript: ARGV[1] a channel, ARGV[2] the message.
+var deleteScript = newScript(`
+local r = redis.pcall('UNLINK', KEYS[1])
+if type(r) == 'table' then return r end
+r = redis.pcall('PUBLISH', ARGV[1], ARGV[2])
+if type(r) == 'table' then return r end
+return 1
 `)
+
+// The scripts of several Sets, and of several Deletes. The last ARGV are a channel and
+// messages: one for each key, or one for all of them, which is published if any took effect.
+// A refusal of the first is that of all, and nothing has happened. Else the answer is a list:
+// for each key "", or its error; as a text, since go-redis loses its place in a list with an
+// error in it.
+const eachOf = `
+local told = #ARGV - n * width - 1
+local channel = ARGV[n * width + 1]
+local out, any = {}, false
+for i = 1, n do
+  local r = write(i)
+  local failed = type(r) == 'table' and r.err
+  if failed and i == 1 then return r end
+  if not failed then
+    any = true
+    if told == n then
+      r = redis.pcall('PUBLISH', channel, ARGV[n * width + 1 + i])
+      failed = type(r) == 'table' and r.err
+    end
+  end
+  out[i] = failed or ''
+end
+if told ~= n and any then
+  local r = redis.pcall('PUBLISH', channel, ARGV[n * width + 2])
+  if type(r) == 'table' then
+    for i = 1, n do
+      if out[i] == '' then out[i] = r.err end
+    end
+  end
+end
+return out
+`
+
+// setSeveralScript: ARGV begins with each key's record and lifetime.
+var setSeveralScript = newScript(`
+local n, width = #KEYS, 2
+local function write(i)
+  local life = ARGV[2 * i]
+  if life == '0' then return redis.pcall('SET', KEYS[i], ARGV[2 * i - 1]) end
+  return redis.pcall('SET', KEYS[i], ARGV[2 * i - 1], 'PX', life)
+end
+` + eachOf)
+
+var deleteSeveralScript = newScript(`
+local n, width = #KEYS, 0
+local function write(i) return redis.pcall('UNLINK', KEYS[i]) end
+` + eachOf)
 
 // addScript: as setScript. It answers what SET NX GET does, which older servers do not
 // know.

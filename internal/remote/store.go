@@ -116,13 +116,9 @@ const (
 	// that, if it is more; 0 leaves it. Reply: OK if it did. A second execution
 	// recognises its own seal.
 	Reseal
-	// Post publishes Tell behind the commands before it in the same call, so that it
-	// can't overtake what they do on its way to a reader. Only where there is one node;
-	// see Guard.OneNode. It has no key. Reply: OK.
-	Post
 )
 
-var opNames = [...]string{Get: "get", Set: "set", Add: "add", Swap: "swap", Delete: "delete", Release: "release", Extend: "extend", Head: "head", Reseal: "reseal", Post: "publish"}
+var opNames = [...]string{Get: "get", Set: "set", Add: "add", Swap: "swap", Delete: "delete", Release: "release", Extend: "extend", Head: "head", Reseal: "reseal"}
 
 // SealLen and HeadLen are lengths of parts of a record that stand at its
 // beginning: what Reseal replaces, and what Head reads. They equal those of package
@@ -156,17 +152,24 @@ type Command struct {
 	// be given the same.
 	Shared bool
 
+	// With: Set and Delete only; so many commands behind this one in the call, of the same
+	// kind and without a Tell of their own, go with it: the node carries out all of them,
+	// or refuses all, and publishes Tell if any has taken effect. A command of them that
+	// fails alone is told of as well. Only where there is one node; see Guard.OneNode.
+	With int
+
 	byScript bool // Add, Swap: the server does not know SET with NX and GET
+	apart    bool // Set, Delete: it goes by itself
 }
 
 // Tell is a message for whoever listens to a channel. The node that carries out the
 // command publishes it, after the effect, never before and through no other node, so
-// that it can't overtake the effect on its way to a reader of the same key. After a
-// Set or Delete it is published in any case, unless the command itself fails; after Add, Swap, Release, Extend and
-// Reseal only if they answer OK (the message of a
-// command that is executed twice, or was refused at first, may be published twice). If it can't be published, the Reply has an Err
-// although the effect is there. With Get and Head it means nothing. One message for many
-// commands is a [Post] behind them.
+// that it can't overtake the effect on its way to a reader of the same key. What is refused
+// is not told: after a Set or Delete it is published unless the command fails; after Add,
+// Swap, Release, Extend and Reseal only if they answer OK (the message of a command that is
+// executed twice may be published twice). If it can't be published, the Reply has an Err
+// although the effect is there. With Get and Head it means nothing. For one message for many
+// commands see [Command].With.
 type Tell struct {
 	Channel string // "": tell nobody
 	Message string
@@ -176,10 +179,6 @@ type Tell struct {
 func (c *Command) check() error {
 	switch c.Op {
 	case Get, Delete, Release, Head:
-	case Post:
-		if c.Tell.Channel == "" {
-			return fmt.Errorf("remote: %v to no channel", c.Op)
-		}
 	case Reseal:
 		if len(c.Frame) != SealLen {
 			return fmt.Errorf("remote: %v with %d bytes", c.Op, len(c.Frame))
@@ -220,6 +219,7 @@ type Reply struct {
 	OK     bool
 	Record Record
 	Cut    bool // there is a record, of more bytes than were asked for
+	apart  bool // refused with others, of which it may be one alone that is
 	Err    error
 }
 

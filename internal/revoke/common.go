@@ -1,7 +1,7 @@
 package revoke
 
 import (
-	"cmp"
+	"slices"
 
 	"github.com/delqhi/cache/internal/notice"
 	"github.com/delqhi/cache/internal/remote"
@@ -15,23 +15,23 @@ const (
 	bytesPerNotice = 64 << 10
 )
 
-// InCommon carries out commands on keys, of which encoded are the encodings, by do, and
-// tells of the keys in common: a notice stands behind every few commands. That is one
-// message for many keys, where one for each would cost as much as the commands themselves.
-// A command that has a notice of its own keeps it. It needs a store of one node; see
+// InCommon carries out commands on keys, Sets and Deletes, of which encoded are the
+// encodings, by do, and tells of the keys in common: a notice goes with every few commands
+// of one kind, if any of them has taken effect. That is one message for many keys, where one
+// for each would cost as much as the commands themselves. A command that has a notice of its
+// own keeps it, and may be of any kind. It needs a store of one node; see
 // remote.Guard.OneNode.
 //
 // The error of a key that may not have been told of is in its reply, and the number that
 // is open for it in open, else 0.
 func InCommon(out *notice.Outbox, names remote.Names, encoded []string, cmds []remote.Command, do func([]remote.Command) []remote.Reply) (replies []remote.Reply, open []uint64) {
-	type post struct {
-		at     int // in all
+	type group struct {
 		number uint64
 		of     []int // the commands
 	}
-	all := make([]remote.Command, 0, len(cmds)+len(cmds)/keysPerNotice+1)
+	all := make([]remote.Command, 0, len(cmds))
 	at := make([]int, len(cmds)) // in all
-	var posts []post
+	var groups []group
 	var of []int
 	var keys []string
 	bytes := 0
@@ -40,36 +40,48 @@ func InCommon(out *notice.Outbox, names remote.Names, encoded []string, cmds []r
 			return
 		}
 		tell, number := Tell(out, names, notice.Dropped, keys...)
-		posts = append(posts, post{len(all), number, of})
-		all = append(all, remote.Command{Op: remote.Post, Tell: tell})
+		groups = append(groups, group{number, of})
+		first := &all[at[of[0]]]
+		first.Tell, first.With = tell, len(of)-1
 		of, keys, bytes = nil, nil, 0
 	}
-	for i := range cmds {
+	var own []int
+	for _, op := range []remote.Op{remote.Set, remote.Delete} {
+		for i := range cmds {
+			switch {
+			case cmds[i].Tell.Channel != "":
+				if op == remote.Set {
+					own = append(own, i)
+				}
+				continue
+			case cmds[i].Op != op:
+				continue
+			}
+			at[i] = len(all)
+			all = append(all, cmds[i])
+			of, keys, bytes = append(of, i), append(keys, encoded[i]), bytes+len(cmds[i].Frame)
+			if len(of) == keysPerNotice || bytes >= bytesPerNotice {
+				flush()
+			}
+		}
+		flush()
+	}
+	for _, i := range own {
 		at[i] = len(all)
 		all = append(all, cmds[i])
-		if cmds[i].Tell.Channel != "" {
-			continue
-		}
-		of, keys, bytes = append(of, i), append(keys, encoded[i]), bytes+len(cmds[i].Frame)
-		if len(of) == keysPerNotice || bytes >= bytesPerNotice {
-			flush()
-		}
 	}
-	flush()
 	got := do(all)
 	replies, open = make([]remote.Reply, len(cmds)), make([]uint64, len(cmds))
 	for i := range cmds {
 		replies[i] = got[at[i]]
 	}
-	for _, p := range posts {
-		err := got[p.at].Err
-		if err == nil {
-			out.Done(p.number)
+	for _, g := range groups {
+		if slices.ContainsFunc(g.of, func(i int) bool { return replies[i].Err == nil }) {
+			out.Done(g.number)
 			continue
 		}
-		for j, n := range out.Split(p.number, len(p.of)) {
-			i := p.of[j]
-			open[i], replies[i].Err = n, cmp.Or(replies[i].Err, err)
+		for j, n := range out.Split(g.number, len(g.of)) {
+			open[g.of[j]] = n
 		}
 	}
 	return replies, open

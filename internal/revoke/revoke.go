@@ -309,6 +309,8 @@ const scanBatch = 512
 type Matched struct {
 	Keys int64    // how many were revoked
 	Open []uint64 // the numbers of notices that may or may not have been published
+
+	refused bool // Redis does not take changes of some key
 }
 
 // Pattern revokes the keys whose encodings match a Redis glob, on every master. quote
@@ -344,10 +346,10 @@ func (r *Revoker) pattern(ctx context.Context, pattern string, quote func(string
 			}
 		}
 	}
-	if len(errs) > 0 && newer != nil {
+	if len(errs) > 0 && (newer != nil || m.refused && m.Keys == 0) {
 		return m, errors.Join(errs...)
 	}
-	// Last, and in any case: local tiers have keys that Redis has no more.
+	// Last, and also if no key was found: local tiers have keys that Redis has no more.
 	note := r.Outbox.Next(notice.Pattern)
 	note.Pattern = pattern
 	if err := r.publish(ctx, note.Number, string(note.Append(nil)), &m); err != nil {
@@ -431,18 +433,27 @@ func (r *Revoker) batch(ctx context.Context, found []string, newer func(string, 
 		r.rewrite(ctx, open, encoded, out, false)
 	}
 	var failed int
+	tellOf := make([]string, 0, len(encoded))
 	for i := range out {
 		switch {
 		case out[i].Err != nil:
 			failed, err = failed+1, out[i].Err
+			if remote.Refused(err) {
+				m.refused = true
+				continue // as it was
+			}
 		case out[i].Found:
 			m.Keys++
 		}
+		tellOf = append(tellOf, encoded[i])
 	}
 	if err != nil {
 		err = fmt.Errorf("%d of %d keys: %w", failed, len(out), err)
 	}
-	tell, number := Tell(r.Outbox, r.Names, notice.Dropped, encoded...)
+	if len(tellOf) == 0 {
+		return err
+	}
+	tell, number := Tell(r.Outbox, r.Names, notice.Dropped, tellOf...)
 	return errors.Join(err, r.publish(ctx, number, tell.Message, m))
 }
 

@@ -1,0 +1,145 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Writes that publish are scripts: what is refused is not told. To run one costs Redis more
+// than a SET and a PUBLISH do. So Sets that go out together, or Deletes, go as one script,
+// where all keys are on one node: those of one caller that have a message in common, and
+// those of several callers, each with its own.
+
+const (
+	// severalMost is how many keys one script writes of different callers, and severalBytes
+	// how large their records may be together, but for the first: Redis does nothing else
+	// meanwhile.
+	severalMost  = 64
+	severalBytes = 64 << 10
+)
+
+var (
+	// Mistakes of the caller.
+	errManyNodes = errors.New("remote: one message for commands that go to several nodes")
+	errAlone     = errors.New("remote: one message for commands that are not there")
+	errNotWrites = errors.New("remote: one message for commands that are not all Sets, or Deletes, without their own")
+)
+
+// asOne counts the leading commands that go as one script, or one by one: 1.
+func (s *Redis) asOne(cmds []Command) int {
+	c := &cmds[0]
+	if c.With > 0 {
+		return min(1+c.With, len(cmds))
+	}
+	n := 1
+	if !s.joins(c) {
+		return n
+	}
+	for bytes := len(c.Frame); n < min(len(cmds), severalMost); n++ {
+		next := &cmds[n]
+		if bytes += len(next.Frame); bytes > severalBytes || next.Op != c.Op || next.With > 0 || !s.joins(next) || next.Tell.Channel != c.Tell.Channel {
+			break
+		}
+	}
+	return n
+}
+
+// joins reports whether a command may go as one script with others.
+func (s *Redis) joins(c *Command) bool {
+	return (c.Op == Set || c.Op == Delete) && c.tells() && !c.apart && !s.split() && !s.noMget.Load() && c.check() == nil
+}
+
+// checkAll checks commands that go together.
+func checkAll(cmds []Command, split bool) error {
+	for i := range cmds {
+		if err := cmds[i].check(); err != nil {
+			return err
+		}
+	}
+	c := &cmds[0]
+	switch {
+	case c.With == 0:
+		return nil
+	case c.With < 0:
+		return errNotWrites
+	case split:
+		return errManyNodes
+	case c.With >= len(cmds):
+		return errAlone
+	}
+	for i := range cmds {
+		if o := &cmds[i]; o.Op != c.Op || o.Op != Set && o.Op != Delete || o.tells() != (i == 0) {
+			return errNotWrites
+		}
+	}
+	return nil
+}
+
+// references decides for the commands of a batch. What goes as one script is in its order.
+func (s *Redis) references(cmds []Command) references {
+	if units := s.asOne(cmds); units == len(cmds) || cmds[0].Op == Get && 1+s.asOne(cmds[1:]) == len(cmds) {
+		return nil
+	}
+	return newReferences(cmds)
+}
+
+// several are commands that go as one script.
+type several struct {
+	cmd     onceSlice
+	cmds    []Command
+	replies []Reply
+	again   bool
+}
+
+func newSeveral(ctx context.Context, cmds []Command, replies []Reply, ref reference) several {
+	script, width := setSeveralScript, 3
+	if cmds[0].Op == Delete {
+		script, width = deleteSeveralScript, 1
+	}
+	words := append(script.words(ref, 4+len(cmds)*(width+1)), len(cmds))
+	for i := range cmds {
+		words = append(words, cmds[i].Key)
+	}
+	if cmds[0].Op == Set {
+		for i := range cmds {
+			words = append(words, cmds[i].Frame, cmds[i].millis())
+		}
+	}
+	words = append(words, cmds[0].Tell.Channel)
+	for i := range cmds {
+		if cmds[i].tells() {
+			words = append(words, cmds[i].Tell.Message)
+		}
+	}
+	cmd := redis.NewSliceCmd(ctx, words...)
+	cmd.SetFirstKeyPos(3)
+	return several{cmd: onceSlice{cmd}, cmds: cmds, replies: replies}
+}
+
+func (l *several) read() {
+	texts, err := l.cmd.Result()
+	if err == nil && len(texts) != len(l.replies) {
+		err = fmt.Errorf("remote: a script for %d keys answered %d", len(l.replies), len(texts))
+	}
+	whole := err != nil && (redis.HasErrorPrefix(err, "NOPERM") || redis.HasErrorPrefix(err, "CROSSSLOT"))
+	for i := range l.replies {
+		r := &l.replies[i]
+		if *r = (Reply{Err: err, apart: whole}); err == nil {
+			if text, _ := texts[i].(string); text != "" {
+				r.Err = withoutEcho(scriptError(text), l.cmd.Args()...)
+			}
+		}
+		r.OK = r.Err == nil
+	}
+}
+
+// scriptError is an error that a script has answered as a text.
+type scriptError string
+
+func (e scriptError) Error() string { return string(e) }
+
+// RedisError marks it as a reply.
+func (scriptError) RedisError() {}

@@ -1,0 +1,274 @@
+package remote_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/delqhi/cache/internal/redistest"
+	"github.com/delqhi/cache/internal/remote"
+	"github.com/redis/go-redis/v9"
+)
+
+// untakenReasons are reasons for which a server takes no writes, and how each begins and
+// ends. The user is app. full: it takes what makes room.
+var untakenReasons = map[string]struct {
+	begin, end [][]any
+	full       bool
+}{
+	"READONLY":   {begin: [][]any{{"replicaof", "127.0.0.1", "1"}}, end: [][]any{{"replicaof", "no", "one"}}},
+	"NOREPLICAS": {begin: [][]any{{"config", "set", "min-replicas-to-write", "1"}}, end: [][]any{{"config", "set", "min-replicas-to-write", "0"}}},
+	"OOM":        {begin: [][]any{{"config", "set", "maxmemory", "1"}}, end: [][]any{{"config", "set", "maxmemory", "0"}}, full: true},
+	"MISCONF":    {end: [][]any{{"config", "set", "stop-writes-on-bgsave-error", "no"}}},
+	"NOPERM for commands": {begin: [][]any{{"acl", "setuser", "app", "-set", "-unlink", "-setrange", "-pexpire"}},
+		end: [][]any{{"acl", "setuser", "app", "+@all"}}},
+	"NOPERM for keys": {begin: [][]any{{"acl", "setuser", "app", "resetkeys", "%R~*", "~other*"}},
+		end: [][]any{{"acl", "setuser", "app", "allkeys"}}},
+}
+
+// cannotSave has a server refuse writes because it can't save its data.
+func cannotSave(t *testing.T, admin *redis.Client) {
+	ctx := context.Background()
+	dir, file := admin.ConfigGet(ctx, "dir").Val()["dir"], admin.ConfigGet(ctx, "dbfilename").Val()["dbfilename"]
+	// A folder is where the file is to be.
+	if err := os.MkdirAll(filepath.Join(dir, file, "in the way"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := admin.ConfigSet(ctx, "save", "3600 1000000").Err(); err != nil {
+		t.Fatal(err)
+	}
+	_ = admin.Do(ctx, "bgsave").Err()
+	for !strings.Contains(admin.Info(ctx, "persistence").Val(), "rdb_last_bgsave_status:err") {
+		if t.Context().Err() != nil || t.Failed() {
+			t.FailNow()
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// untaken makes one write of each kind, alone and in company, each on a key of its own.
+// The keys that are to hold something hold record.
+func untaken(record []byte, tell func(key string) remote.Tell) (kinds map[string][]remote.Command, held []string) {
+	seen := remote.SeenToken(record)
+	fresh := func(i int) []byte {
+		return fmt.Appendf(nil, "\xc5of another write   %04d, and a seal", i)[:remote.SealLen]
+	}
+	kinds = map[string][]remote.Command{}
+	n := 0
+	make := func(op remote.Op, on remote.Seen) remote.Command {
+		n++
+		c := remote.Command{Op: op, Key: fmt.Sprintf("{k}%d", n), TTL: time.Hour, Seen: on, Frame: fresh(n)}
+		if op == remote.Reseal {
+			c.TTL = 0
+		}
+		if on.State != remote.Missing || op == remote.Delete {
+			held = append(held, c.Key)
+		}
+		c.Tell = tell(c.Key)
+		return c
+	}
+	add := func(name string, op remote.Op, on remote.Seen) {
+		kinds[name] = []remote.Command{make(op, on)}
+		kinds[name+" with others"] = []remote.Command{{Op: remote.Get, Key: "{k}"}, make(op, on), make(op, on), make(op, on)}
+	}
+	add("set", remote.Set, remote.Seen{})
+	add("delete", remote.Delete, remote.Seen{})
+	add("add", remote.Add, remote.Seen{})
+	add("fill a lease", remote.Swap, seen)
+	add("swap with nothing", remote.Swap, remote.Seen{})
+	add("release", remote.Release, seen)
+	add("extend", remote.Extend, seen)
+	add("reseal", remote.Reseal, seen)
+	kinds["set mixed"] = []remote.Command{make(remote.Set, remote.Seen{}), make(remote.Swap, seen), make(remote.Set, remote.Seen{})}
+	for name, op := range map[string]remote.Op{"set together": remote.Set, "delete together": remote.Delete} {
+		cmds := []remote.Command{make(op, remote.Seen{}), make(op, remote.Seen{}), make(op, remote.Seen{})}
+		cmds[0].With, cmds[1].Tell, cmds[2].Tell = 2, remote.Tell{}, remote.Tell{}
+		kinds[name] = cmds
+	}
+	return kinds, held
+}
+
+// What a server refuses is not told, whatever kind of write it is and for whatever reason;
+// what it takes is told, once.
+func TestWhatIsRefusedIsNotTold(t *testing.T) {
+	for reason := range untakenReasons {
+		t.Run(reason, func(t *testing.T) {
+			s := redistest.Start(t, redistest.ACL("app on >secret ~* &* +@all"))
+			o := s.Options()
+			o.Username, o.Password, o.MaxRetries = "app", "secret", -1
+			notTold(t, s.Client(t), redis.NewClient(o), reason)
+		})
+	}
+	t.Run("cluster", func(t *testing.T) {
+		c := redistest.StartCluster(t, 1)
+		notTold(t, c.Nodes[0].Client(t), c.Client(t), "NOREPLICAS")
+	})
+}
+
+func notTold(t *testing.T, admin *redis.Client, rdb redis.UniversalClient, reason string) {
+	t.Helper()
+	ctx := t.Context()
+	defer rdb.Close()
+	store, err := remote.NewRedis(rdb)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	r := untakenReasons[reason]
+	do := func(cmds [][]any) {
+		t.Helper()
+		for _, cmd := range cmds {
+			if err := admin.Do(ctx, cmd...).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	sub := admin.Subscribe(ctx, "news")
+	defer sub.Close()
+	if _, err := sub.Receive(ctx); err != nil {
+		t.Fatal(err)
+	}
+	heard := func() (messages []string) {
+		t.Helper()
+		if err := admin.Publish(ctx, "news", "end").Err(); err != nil {
+			t.Fatal(err)
+		}
+		for {
+			m, err := sub.ReceiveMessage(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m.Payload == "end" {
+				return messages
+			}
+			messages = append(messages, m.Payload)
+		}
+	}
+	record := []byte("\xc5what is there already, with a token and a seal")
+	kinds, held := untaken(record, func(key string) remote.Tell { return remote.Tell{Channel: "news", Message: key} })
+	for _, k := range held {
+		if err := admin.Set(ctx, k, record, 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if reason == "MISCONF" {
+		cannotSave(t, admin)
+	}
+	do(r.begin)
+	var taken []string
+	for name, cmds := range kinds {
+		if !store.OneNode() && strings.HasSuffix(name, "together") {
+			continue
+		}
+		any := false
+		for i, reply := range store.Do(ctx, cmds) {
+			var answer redis.Error
+			switch {
+			case cmds[i].Op == remote.Get:
+			case reply.Err == nil && reply.OK && r.full:
+				any = true
+			case reply.OK || !errors.As(reply.Err, &answer):
+				t.Errorf("%s, %s: %+v", reason, name, reply)
+			}
+		}
+		got := heard()
+		if any {
+			taken = append(taken, name)
+			continue
+		}
+		if len(got) > 0 {
+			t.Errorf("%s, %s: it was refused, and %q was told", reason, name, got)
+		}
+	}
+	// What makes room is taken by a server that is full.
+	for _, name := range []string{"delete", "release", "extend"} {
+		if r.full != slices.Contains(taken, name) {
+			t.Errorf("%s, %s: taken %v", reason, name, !r.full)
+		}
+	}
+	do(r.end)
+	for name, cmds := range kinds {
+		if slices.Contains(taken, name) || !store.OneNode() && strings.HasSuffix(name, "together") {
+			continue
+		}
+		var want []string
+		for i, reply := range store.Do(ctx, cmds) {
+			if reply.Err != nil || cmds[i].Op != remote.Get && !reply.OK {
+				t.Errorf("%s is over, %s: %+v", reason, name, reply)
+			}
+			if cmds[i].Tell.Channel != "" {
+				want = append(want, cmds[i].Key)
+			}
+		}
+		if got := heard(); !slices.Equal(got, want) {
+			t.Errorf("%s is over, %s: told %q, instead of %q", reason, name, got, want)
+		}
+	}
+}
+
+// A user that may not write one of several keys can write the others, whoever's they are;
+// and what has a message in common is told of if that can be.
+func TestOneForbiddenKeyIsOneKey(t *testing.T) {
+	s := redistest.Start(t, redistest.ACL("app on >secret ~free* &* +@all"))
+	o := s.Options()
+	o.Username, o.Password = "app", "secret"
+	rdb := redis.NewClient(o)
+	defer rdb.Close()
+	store, err := remote.NewRedis(rdb)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	sub := s.Client(t).Subscribe(t.Context(), "news")
+	defer sub.Close()
+	if _, err := sub.Receive(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, op := range []remote.Op{remote.Set, remote.Delete} {
+		var cmds []remote.Command
+		for i, key := range []string{"free1", "not free", "free2", "free3"} {
+			cmds = append(cmds, remote.Command{Op: op, Key: key, Frame: []byte("v"), Tell: remote.Tell{Channel: "news", Message: fmt.Sprint(op, i)}})
+		}
+		for i, r := range store.Do(t.Context(), cmds) {
+			if r.OK != (i != 1) || (r.Err == nil) != r.OK {
+				t.Errorf("%v of %q: %+v", op, cmds[i].Key, r)
+			}
+		}
+		for _, i := range []int{0, 2, 3} {
+			if m, err := sub.ReceiveMessage(t.Context()); err != nil || m.Payload != fmt.Sprint(op, i) {
+				t.Errorf("%v: %v %v", op, m, err)
+			}
+		}
+		for i := range cmds {
+			cmds[i].Tell = remote.Tell{}
+		}
+		cmds[0].With, cmds[0].Tell = 3, remote.Tell{Channel: "news", Message: "all"}
+		for i, r := range store.Do(t.Context(), cmds) {
+			if r.OK != (i != 1) || (r.Err == nil) != r.OK {
+				t.Errorf("%v together, %q: %+v", op, cmds[i].Key, r)
+			}
+		}
+		if m, err := sub.ReceiveMessage(t.Context()); err != nil || m.Payload != "all" {
+			t.Errorf("%v together: %v %v", op, m, err)
+		}
+		// The message goes with the first.
+		cmds[0].Key, cmds[1].Key = cmds[1].Key, cmds[0].Key
+		for i, r := range store.Do(t.Context(), cmds) {
+			if r.OK || r.Err == nil {
+				t.Errorf("%v together, not told, %q: %+v", op, cmds[i].Key, r)
+			}
+		}
+	}
+	if err := s.Client(t).Publish(t.Context(), "news", "end").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := sub.ReceiveMessage(t.Context()); err != nil || m.Payload != "end" {
+		t.Errorf("also told: %v %v", m, err)
+	}
+}
