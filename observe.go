@@ -23,7 +23,7 @@ func (c *Cache[K, V]) observe(ctx context.Context, op string, keys int, d time.D
 	}
 	switch {
 	case errors.Is(err, remote.ErrGuardClosed):
-	case errors.Is(err, remote.ErrOpen): // nobody was asked
+	case errors.Is(err, remote.ErrOpen), errors.Is(err, remote.ErrNoPlace): // Redis is not the reason
 	case err != nil:
 		if c.accord != nil && !isReply(err) {
 			c.accord.Suspect()

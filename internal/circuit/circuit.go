@@ -23,6 +23,9 @@ import (
 // wraps it, with the text of the last failure.
 var ErrOpen = errors.New("left alone for a moment, since it did not answer")
 
+// ErrUnknown is the outcome of an operation that says nothing of its endpoint.
+var ErrUnknown = errors.New("not known")
+
 // State is that of a circuit. A greater one is worse.
 type State uint8
 
@@ -86,8 +89,8 @@ type circuit struct {
 	timer    *time.Timer           // of the next probe; guarded by the Set's mu
 }
 
-// Enter begins an operation on an endpoint; done is to be called once, with the failure
-// or nil. If the circuit is not closed the error wraps [ErrOpen], and there is no done.
+// Enter begins an operation on an endpoint; done is to be called once, with the failure,
+// nil or ErrUnknown. If the circuit is not closed the error wraps [ErrOpen], and there is no done.
 func (s *Set) Enter(endpoint, key string) (done func(failure error), err error) {
 	c := s.of(endpoint, key)
 	if c.away.Load() {
@@ -95,6 +98,11 @@ func (s *Set) Enter(endpoint, key string) (done func(failure error), err error) 
 	}
 	end, err := c.breaker.Allow()
 	if err != nil {
+		return nil, c.refuse()
+	}
+	if c.away.Load() {
+		// It was opened since, and may be about to close: the place is the probe's.
+		end(ErrUnknown)
 		return nil, c.refuse()
 	}
 	return func(failure error) {
@@ -106,7 +114,7 @@ func (s *Set) Enter(endpoint, key string) (done func(failure error), err error) 
 }
 
 func (c *circuit) end(end func(error), failure error) {
-	if failure != nil {
+	if failure != nil && failure != ErrUnknown {
 		refusal := fmt.Errorf("%w: %v", ErrOpen, failure)
 		c.refusal.Store(&refusal)
 	}
@@ -150,6 +158,7 @@ func (s *Set) of(endpoint, key string) *circuit {
 	c.breaker = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
 		Name: endpoint, MaxRequests: 1, Timeout: s.cfg.Open,
 		ReadyToTrip:   func(n gobreaker.Counts) bool { return n.ConsecutiveFailures >= failures },
+		IsExcluded:    func(err error) bool { return err == ErrUnknown },
 		OnStateChange: func(_ string, _, to gobreaker.State) { c.changed(to) },
 	})
 	s.circuits[endpoint] = c

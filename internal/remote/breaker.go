@@ -26,7 +26,7 @@ type breaker struct {
 	timeout  time.Duration // of the Guard
 
 	mu        sync.Mutex
-	verifying map[string]bool // endpoints that are being verified; guarded by mu
+	verifying map[string][]func(error) // by endpoint that is being verified: what counts then; guarded by mu
 }
 
 // Break has the Guard refuse operations while an endpoint does not answer: a single
@@ -41,17 +41,27 @@ type breaker struct {
 // small, and that counts, once for all that fail meanwhile.
 func (g *Guard) Break(cfg circuit.Config) {
 	cfg.Probe = g.probe
-	g.breaker = &breaker{guard: g, set: circuit.New(cfg), timeout: g.timeout, verifying: map[string]bool{}}
-	if s, ok := g.store.(interface{ Endpoint(key string) string }); ok {
-		g.breaker.endpoint = s.Endpoint
+	g.breaker = &breaker{guard: g, set: circuit.New(cfg), timeout: g.timeout, verifying: map[string][]func(error){}}
+	g.breaker.endpoint = endpointsOf(g.store)
+}
+
+// endpointsOf returns what names the node that a key's commands go to, nil if there is but
+// one.
+func endpointsOf(store Store) func(key string) string {
+	if s, ok := store.(*Redis); ok && s.single != nil {
+		return nil
 	}
+	if s, ok := store.(interface{ Endpoint(key string) string }); ok {
+		return s.Endpoint
+	}
+	return nil
 }
 
 func (g *Guard) probe(_, key string) error {
 	if err := g.begin(context.Background()); err != nil {
 		return err
 	}
-	reply, err := run(g, context.Background(), nil, func(ctx context.Context) (Reply, error) {
+	reply, err := run(g, context.Background(), nil, g.timeout, func(ctx context.Context) (Reply, error) {
 		return g.store.Do(ctx, []Command{{Op: Head, Key: key}})[0], nil
 	})
 	return cmp.Or(err, blame(reply.Err))
@@ -119,29 +129,39 @@ func (e *entry) settle(err error) {
 		err = &TimeoutError{After: e.timeout}
 	}
 	if err = blame(err); err != nil && e.large != nil {
-		e.large.verify(e.endpoint, e.key)
+		e.large.verify(e.endpoint, e.key, e.done)
 		return
 	}
 	e.done(err)
 }
 
-// verify asks an endpoint for something small about key, and counts the outcome.
-func (b *breaker) verify(endpoint, key string) {
+// verify asks an endpoint for something small about key, and counts the outcome, once for
+// all that come meanwhile. done is that of one of them.
+func (b *breaker) verify(endpoint, key string, done func(error)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.verifying[endpoint] {
+	waiting, asked := b.verifying[endpoint]
+	b.verifying[endpoint] = append(waiting, done)
+	if asked {
 		return
 	}
-	b.verifying[endpoint] = b.guard.background(func() {
-		defer func() {
-			b.mu.Lock()
-			defer b.mu.Unlock()
-			delete(b.verifying, endpoint)
-		}()
-		if done, err := b.set.Enter(endpoint, key); err == nil {
-			done(b.guard.probe(endpoint, key))
+	if !b.guard.background(func() { b.verified(endpoint, b.guard.probe(endpoint, key)) }) {
+		delete(b.verifying, endpoint)
+		done(circuit.ErrUnknown)
+	}
+}
+
+func (b *breaker) verified(endpoint string, failure error) {
+	b.mu.Lock()
+	waiting := b.verifying[endpoint]
+	delete(b.verifying, endpoint)
+	b.mu.Unlock()
+	for i, done := range waiting {
+		if i > 0 {
+			failure = circuit.ErrUnknown
 		}
-	})
+		done(failure)
+	}
 }
 
 // admission is the entry of several commands.

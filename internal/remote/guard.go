@@ -114,13 +114,13 @@ func (g *Guard) Do(ctx context.Context, cmds []Command) []Reply {
 	var replies []Reply
 	var err error
 	if t := g.company(cmds); t != nil && g.sizes.anyLarge(cmds) {
-		replies, err = g.alone(ctx, cmds)
+		replies, err = g.alone(ctx, cmds, start)
 	} else if t == &g.reads {
 		replies, err = g.readTogether(ctx, cmds, start)
 	} else if t != nil {
 		replies, err = t.do(ctx, cmds, start)
 	} else if to, _, _ := g.cut(cmds, 0); to == len(cmds) {
-		replies, err = g.do(ctx, cmds, false)
+		replies, err = g.do(ctx, cmds)
 	} else {
 		replies = g.pieces(ctx, cmds)
 	}
@@ -146,18 +146,32 @@ func (g *Guard) Do(ctx context.Context, cmds []Command) []Reply {
 	return replies
 }
 
-// do carries out commands in one round trip. Of a large one a failure says nothing about
-// the endpoint; see Break.
-func (g *Guard) do(ctx context.Context, cmds []Command, large bool) ([]Reply, error) {
-	if err := g.begin(ctx); err != nil {
-		return nil, err
+// do carries out commands in one round trip.
+func (g *Guard) do(ctx context.Context, cmds []Command) ([]Reply, error) {
+	return g.trip(ctx, cmds, false, g.timeout, nil)
+}
+
+// trip carries out commands in one round trip, within a time. Of a large one a failure says
+// nothing about the endpoint; see Break. over, if not nil, is called when nothing of it is on
+// its way any more, however long ago its caller has left.
+func (g *Guard) trip(ctx context.Context, cmds []Command, large bool, within time.Duration, over func()) ([]Reply, error) {
+	err := g.begin(ctx)
+	var a admission
+	if err == nil {
+		if a, err = g.breaker.admit(cmds, large); err != nil {
+			g.pending.Done()
+		}
 	}
-	a, err := g.breaker.admit(cmds, large)
 	if err != nil {
-		g.pending.Done()
+		if over != nil {
+			over()
+		}
 		return nil, err
 	}
-	return run(g, ctx, a.all, func(ctx context.Context) ([]Reply, error) {
+	return run(g, ctx, a.all, within, func(ctx context.Context) ([]Reply, error) {
+		if over != nil {
+			defer over()
+		}
 		defer g.ended.Add(1)
 		replies := a.carryOut(ctx, g.store, cmds)
 		g.sizes.note(cmds, replies)
@@ -273,7 +287,7 @@ func call[T any](g *Guard, ctx context.Context, key string, f func(context.Conte
 		return val, err
 	}
 	start := time.Now()
-	val, err = run(g, ctx, e, func(ctx context.Context) (T, error) {
+	val, err = run(g, ctx, e, g.timeout, func(ctx context.Context) (T, error) {
 		val, err := f(ctx)
 		g.ended.Add(1)
 		e.settle(err)
@@ -299,15 +313,15 @@ func (g *Guard) begin(ctx context.Context) error {
 	return nil
 }
 
-// run runs f, which was counted in. f settles e; if f does not return in time, that is
-// e's failure. The error is f's, or says that it was not waited for.
-func run[T any](g *Guard, ctx context.Context, e *entry, f func(context.Context) (T, error)) (T, error) {
+// run runs f, which was counted in, within a time. f settles e; if f does not return in
+// time, that is e's failure. The error is f's, or says that it was not waited for.
+func run[T any](g *Guard, ctx context.Context, e *entry, within time.Duration, f func(context.Context) (T, error)) (T, error) {
 	type answer struct {
 		val T
 		err error
 	}
 	start := time.Now()
-	inner, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.timeout)
+	inner, cancel := context.WithTimeout(context.WithoutCancel(ctx), within)
 	if g.prompt && ctx.Done() == nil {
 		// Nothing but the timeout can end it, and that the store sees to.
 		defer g.pending.Done()

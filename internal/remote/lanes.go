@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -61,23 +62,44 @@ func (s *sizes) anyLarge(cmds []Command) bool {
 	return false
 }
 
-// alone carries out what is large.
-func (g *Guard) alone(ctx context.Context, cmds []Command) ([]Reply, error) {
+// ErrNoPlace is the error of a large operation that was not sent, or had too little time
+// left when it was, since others as large were on their way: it says nothing of Redis.
+var ErrNoPlace = errors.New("too much that is large is on its way to or from Redis")
+
+// alone carries out what is large, for a call that began at start: with what has passed
+// since, it takes no longer than the timeout. It has its place until it has ended, also if
+// its caller leaves: else callers that leave soon would pile up what is on its way.
+func (g *Guard) alone(ctx context.Context, cmds []Command, start time.Time) ([]Reply, error) {
+	left := func() time.Duration { return g.timeout - time.Since(start) }
+	waited := false
 	select {
 	case g.wide <- struct{}{}:
 	default:
-		t := time.NewTimer(g.timeout)
+		waited = true
+		t := time.NewTimer(left())
 		defer t.Stop()
 		select {
 		case g.wide <- struct{}{}:
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		case <-t.C:
-			return nil, &TimeoutError{After: g.timeout}
+			return nil, ErrNoPlace
 		}
 	}
-	defer func() { <-g.wide }()
-	return g.do(ctx, cmds, true)
+	replies, err := g.trip(ctx, cmds, true, left(), func() { <-g.wide })
+	if !waited {
+		return replies, err
+	}
+	inTime := func(err error) error {
+		if err != nil && ctx.Err() == nil && isTimeout(err) {
+			return ErrNoPlace
+		}
+		return err
+	}
+	for i := range replies {
+		replies[i].Err = inTime(replies[i].Err)
+	}
+	return replies, inTime(err)
 }
 
 // readTogether carries out reads that may go with others.
@@ -101,7 +123,7 @@ func (g *Guard) readTogether(ctx context.Context, cmds []Command, now time.Time)
 	if len(whole) == 0 {
 		return replies, nil
 	}
-	got, err := g.alone(ctx, whole)
+	got, err := g.alone(ctx, whole, now)
 	out := make([]Reply, len(replies)) // others may have the same
 	copy(out, replies)
 	for i := range out {
@@ -139,7 +161,7 @@ func (t *together) overtake(tr *trip) {
 			return
 		}
 		cmds := bounded(tr.cmds)
-		replies, err := run(g, tr.ctx, nil, func(ctx context.Context) ([]Reply, error) {
+		replies, err := run(g, tr.ctx, nil, g.timeout, func(ctx context.Context) ([]Reply, error) {
 			defer g.ended.Add(1)
 			return g.store.Do(ctx, cmds), nil
 		})

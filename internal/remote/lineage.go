@@ -108,5 +108,5 @@ func (g *Guard) Lineage(ctx context.Context) (string, error) {
 	if err := g.begin(ctx); err != nil {
 		return "", err
 	}
-	return run(g, ctx, nil, g.store.Lineage)
+	return run(g, ctx, nil, g.timeout, g.store.Lineage)
 }

@@ -77,7 +77,7 @@ func refusedForNow(err error) bool {
 // out: the server has refused it, or it was not sent.
 func Refused(err error) bool {
 	var reply redis.Error
-	return errors.As(err, &reply) || errors.Is(err, ErrOpen) || errors.Is(err, ErrGuardClosed)
+	return errors.As(err, &reply) || errors.Is(err, ErrOpen) || errors.Is(err, ErrNoPlace) || errors.Is(err, ErrGuardClosed)
 }
 
 // refused returns what is to be sent again of commands that are sent once: those that were

@@ -152,7 +152,7 @@ func (g *Guard) pieces(ctx context.Context, cmds []Command) []Reply {
 // the caller is not the reason.
 func (g *Guard) piece(ctx context.Context, cmds []Command, replies []Reply) error {
 	start := time.Now()
-	got, err := g.do(ctx, cmds, true)
+	got, err := g.trip(ctx, cmds, true, g.timeout, nil)
 	if err != nil {
 		for i := range replies {
 			replies[i].Err = err

@@ -199,7 +199,7 @@ func (g *Guard) Renew(ctx context.Context) error {
 	start := time.Now()
 	soon, cancel := context.WithTimeout(ctx, renewTime)
 	defer cancel()
-	_, err := run(g, soon, nil, func(ctx context.Context) (struct{}, error) { return struct{}{}, s.Renew(ctx) })
+	_, err := run(g, soon, nil, g.timeout, func(ctx context.Context) (struct{}, error) { return struct{}{}, s.Renew(ctx) })
 	if err != nil {
 		err = g.explain(ctx, start, err)
 	}

@@ -64,13 +64,7 @@ type together struct {
 }
 
 func (t *together) init(g *Guard) {
-	t.guard = g
-	if s, ok := g.store.(interface{ Endpoint(key string) string }); ok {
-		t.endpoint = s.Endpoint
-	}
-	if s, ok := g.store.(*Redis); ok && s.single != nil {
-		t.endpoint = nil
-	}
+	t.guard, t.endpoint = g, endpointsOf(g.store)
 	t.lines = map[string]*line{}
 }
 
@@ -168,7 +162,7 @@ func (t *together) do(ctx context.Context, cmds []Command, now time.Time) ([]Rep
 			break
 		}
 	}
-	got, err := t.guard.do(ctx, mine, false)
+	got, err := t.guard.do(ctx, mine)
 	took := time.Since(now)
 	if err != nil {
 		took = 0
@@ -377,7 +371,7 @@ func (t *together) drain(l *line, tr *trip, lot int) {
 func (t *together) send(l *line, tr *trip, lot int) {
 	for tr != nil {
 		began := time.Now()
-		tr.replies, tr.err = t.guard.do(tr.ctx, tr.cmds, false)
+		tr.replies, tr.err = t.guard.do(tr.ctx, tr.cmds)
 		took := time.Since(began)
 		if tr.err != nil {
 			took = 0
