@@ -17,7 +17,7 @@ const mgetMax = 512
 // gets counts the leading commands that may go as one MGET.
 func gets(cmds []Command) int {
 	n := 0
-	for n < len(cmds) && n < mgetMax && cmds[n].Op == Get && cmds[n].Most == 0 {
+	for n < len(cmds) && n < mgetMax && cmds[n].Op == Get && cmds[n].Most == 0 && cmds[n].With == 0 {
 		n++
 	}
 	return n

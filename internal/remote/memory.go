@@ -96,7 +96,7 @@ func (m *Memory) Do(ctx context.Context, cmds []Command) []Reply {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i := 0; i < len(cmds); {
-		to := min(i+1+cmds[i].With, len(cmds))
+		to := min(i+cmds[i].unit(), len(cmds))
 		err := cmp.Or(ctx.Err(), m.fail, checkAll(cmds[i:to], false))
 		tell, took := cmds[i].Tell, false
 		for ; i < to; i++ {

@@ -67,7 +67,7 @@ func (w *window) adapt(p *piece, timeout time.Duration) {
 func (g *Guard) cut(cmds []Command, from int) (to, bytes int, full bool) {
 	window := g.window.bytes() / piecesAtOnce
 	for to = from; to < len(cmds); {
-		next, size := min(to+1+cmds[to].With, len(cmds)), 0
+		next, size := min(to+cmds[to].unit(), len(cmds)), 0
 		for i := to; i < next; i++ {
 			c := &cmds[i]
 			size += commandBytes + len(c.Key) + len(c.Frame) + len(c.Tell.Message) + g.sizes.expected(c)

@@ -179,7 +179,7 @@ func (s *Redis) do(ctx context.Context, cmds []Command) []Reply {
 }
 
 func (s *Redis) one(ctx context.Context, c *Command, r *Reply) {
-	if r.Err = c.check(); r.Err == nil && c.With > 0 {
+	if r.Err = c.check(); r.Err == nil && c.With != 0 {
 		r.Err = errAlone
 	}
 	if r.Err != nil {

@@ -28,11 +28,14 @@ var (
 	errNotWrites = errors.New("remote: one message for commands that are not all Sets, or Deletes, without their own")
 )
 
+// unit is how many commands the command is with those that go with it.
+func (c *Command) unit() int { return 1 + max(c.With, 0) }
+
 // asOne counts the leading commands that go as one script, or one by one: 1.
 func (s *Redis) asOne(cmds []Command) int {
 	c := &cmds[0]
 	if c.With > 0 {
-		return min(1+c.With, len(cmds))
+		return min(c.unit(), len(cmds))
 	}
 	n := 1
 	if !s.joins(c) {
@@ -40,7 +43,7 @@ func (s *Redis) asOne(cmds []Command) int {
 	}
 	for bytes := len(c.Frame); n < min(len(cmds), severalMost); n++ {
 		next := &cmds[n]
-		if bytes += len(next.Frame); bytes > severalBytes || next.Op != c.Op || next.With > 0 || !s.joins(next) || next.Tell.Channel != c.Tell.Channel {
+		if bytes += len(next.Frame); bytes > severalBytes || next.Op != c.Op || !s.joins(next) || next.Tell.Channel != c.Tell.Channel {
 			break
 		}
 	}
@@ -49,7 +52,7 @@ func (s *Redis) asOne(cmds []Command) int {
 
 // joins reports whether a command may go as one script with others.
 func (s *Redis) joins(c *Command) bool {
-	return (c.Op == Set || c.Op == Delete) && c.tells() && !c.apart && !s.split() && !s.noMget.Load() && c.check() == nil
+	return (c.Op == Set || c.Op == Delete) && c.tells() && c.With == 0 && !c.apart && !s.split() && !s.noMget.Load() && c.check() == nil
 }
 
 // checkAll checks commands that go together.
@@ -64,7 +67,7 @@ func checkAll(cmds []Command, split bool) error {
 	case c.With == 0:
 		return nil
 	case c.With < 0:
-		return errNotWrites
+		return errAlone
 	case split:
 		return errManyNodes
 	case c.With >= len(cmds):

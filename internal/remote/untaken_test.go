@@ -272,3 +272,29 @@ func TestOneForbiddenKeyIsOneKey(t *testing.T) {
 		t.Errorf("also told: %v %v", m, err)
 	}
 }
+
+// What can't go together is refused, and nothing of it is carried out, by every store.
+func TestWhatCannotGoTogetherIsRefused(t *testing.T) {
+	tell := remote.Tell{Channel: "c", Message: "m"}
+	redistest.Each(t, func(t *testing.T, b *redistest.Backend) {
+		stores := map[string]remote.Store{"model": remote.NewMemory(), "store": newReal(t, b.Client)}
+		for name, cmds := range map[string][]remote.Command{
+			"none":           {{Op: remote.Set, Key: "k", Tell: tell, With: 1}},
+			"too few":        {{Op: remote.Set, Key: "k", Tell: tell, With: 2}, {Op: remote.Set, Key: "l"}},
+			"less than none": {{Op: remote.Set, Key: "k", Tell: tell, With: -1}, {Op: remote.Set, Key: "l", Tell: tell, With: -2}},
+			"of two kinds":   {{Op: remote.Set, Key: "k", Tell: tell, With: 1}, {Op: remote.Delete, Key: "l"}},
+			"no writes":      {{Op: remote.Get, Key: "k", Tell: tell, With: 1}, {Op: remote.Get, Key: "l"}},
+			"two messages":   {{Op: remote.Set, Key: "k", Tell: tell, With: 1}, {Op: remote.Set, Key: "l", Tell: tell}},
+			"no message":     {{Op: remote.Set, Key: "k", With: 1}, {Op: remote.Set, Key: "l"}},
+			"a mistake":      {{Op: remote.Set, Key: "k", Tell: tell, With: 1}, {Op: remote.Set, Key: "l", TTL: -1}},
+		} {
+			for what, s := range stores {
+				for i, r := range s.Do(t.Context(), cmds) {
+					if r.OK || r.Err == nil {
+						t.Errorf("%s, %s: reply %d is %+v", what, name, i, r)
+					}
+				}
+			}
+		}
+	})
+}
