@@ -267,6 +267,7 @@ func (a *Accord) tellBatch(ctx context.Context, b *untold.Batch, told *int) (fai
 	for i, it := range b.Items {
 		heads[i] = remote.Command{Op: remote.Head, Key: it.Key}
 	}
+	var quiet []untold.Item // of which others are to be told alone
 	var cmds []remote.Command
 	var items []untold.Item
 	var numbers []uint64
@@ -283,25 +284,17 @@ func (a *Accord) tellBatch(ctx context.Context, b *untold.Batch, told *int) (fai
 			done.Items = append(done.Items, it)
 			continue
 		}
-		encoded := it.Key[len(a.cfg.Names.Data):]
-		cmd := remote.Command{Op: remote.Release, Key: it.Key, Seen: reply.Record.Seen()}
-		var n uint64
-		cmd.Tell, n = revoke.Tell(a.Outbox, a.cfg.Names, notice.Dropped, encoded)
 		if reply.Record.State == remote.Missing || a.newer(ctx, &it, reply.Record) {
 			// Nothing to remove. Others may still have what was there before.
-			if err := a.cfg.Guard.Publish(ctx, cmd.Tell); err != nil {
-				a.failedToTell(err)
-				a.Outbox.GiveUp(n)
-				failed.Items = append(failed.Items, it)
-				continue
-			}
-			a.Outbox.Done(n)
-			a.told(it, &done)
-			*told++
+			quiet = append(quiet, it)
 			continue
 		}
+		cmd := remote.Command{Op: remote.Release, Key: it.Key, Seen: reply.Record.Seen()}
+		var n uint64
+		cmd.Tell, n = revoke.Tell(a.Outbox, a.cfg.Names, notice.Dropped, a.encoded(it.Key))
 		cmds, items, numbers = append(cmds, cmd), append(items, it), append(numbers, n)
 	}
+	*told += a.tellQuietly(ctx, quiet, &done, &failed)
 	for i, reply := range a.cfg.Guard.Do(ctx, cmds) {
 		switch {
 		case reply.Err == nil && reply.OK:
@@ -324,6 +317,32 @@ func (a *Accord) tellBatch(ctx context.Context, b *untold.Batch, told *int) (fai
 	a.settleMarks()
 	return failed
 }
+
+// tellQuietly tells others, in common messages, of keys where Redis has nothing to remove:
+// reads may be waiting for it. It returns of how many.
+func (a *Accord) tellQuietly(ctx context.Context, items []untold.Item, done, failed *untold.Batch) (told int) {
+	for some := range slices.Chunk(items, revoke.KeysPerNotice) {
+		keys := make([]string, len(some))
+		for i, it := range some {
+			keys[i] = a.encoded(it.Key)
+		}
+		tell, n := revoke.Tell(a.Outbox, a.cfg.Names, notice.Dropped, keys...)
+		if err := a.cfg.Guard.Publish(ctx, tell); err != nil {
+			a.failedToTell(err)
+			a.Outbox.GiveUp(n)
+			failed.Items = append(failed.Items, some...)
+			continue
+		}
+		a.Outbox.Done(n)
+		for _, it := range some {
+			a.told(it, done)
+		}
+		told += len(some)
+	}
+	return told
+}
+
+func (a *Accord) encoded(redisKey string) string { return redisKey[len(a.cfg.Names.Data):] }
 
 // tellMarks tells the tags, patterns, or everything, of a batch. rest are those that could
 // not be told, and open the numbers of notices that may or may not have been published. A

@@ -11,7 +11,7 @@ import (
 // store at most so many bytes, but for the last of them: it goes out with its commands,
 // which are to go out in pieces if they are many.
 const (
-	keysPerNotice  = 64
+	KeysPerNotice  = 64
 	bytesPerNotice = 64 << 10
 )
 
@@ -60,7 +60,7 @@ func InCommon(out *notice.Outbox, names remote.Names, encoded []string, cmds []r
 			at[i] = len(all)
 			all = append(all, cmds[i])
 			of, keys, bytes = append(of, i), append(keys, encoded[i]), bytes+len(cmds[i].Frame)
-			if len(of) == keysPerNotice || bytes >= bytesPerNotice {
+			if len(of) == KeysPerNotice || bytes >= bytesPerNotice {
 				flush()
 			}
 		}

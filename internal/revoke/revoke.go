@@ -245,7 +245,7 @@ func (r *Revoker) removeOlder(ctx context.Context, encoded []string, out []Outco
 
 // tellOf tells of keys of which Redis has nothing.
 func (r *Revoker) tellOf(ctx context.Context, which []int, encoded []string, out []Outcome) {
-	for some := range slices.Chunk(which, keysPerNotice) {
+	for some := range slices.Chunk(which, KeysPerNotice) {
 		keys := make([]string, len(some))
 		for j, i := range some {
 			keys[j] = encoded[i]
