@@ -63,7 +63,7 @@ func (c *Cache[K, V]) revoke(ctx context.Context, changes []change[K, V]) {
 			c.untold(ch, ch.rk)
 		} else {
 			c.stats.sent.Add(1)
-			c.accord.Noted(untold.Item{Key: ch.rk, At: out.At}, at)
+			c.accord.Noted(untold.Item{Key: ch.rk, At: out.At, Token: out.Token}, at)
 		}
 		c.settleLocal(ch) // has no entry: drops the local one
 	}

@@ -337,7 +337,7 @@ func (c *Cache[K, V]) chooseTransport(cfg *config) {
 		transport = accord.Tracking
 	}
 	ac := accord.Config{
-		Guard: c.remote, Names: c.names, Fences: c.fences, Quote: keys.QuotePattern, Transport: transport, Patience: cfg.timeout, Events: &events{c.stats, c.reports, c.remote.Misfit},
+		Guard: c.remote, Names: c.names, Fences: c.fences, Quote: keys.QuotePattern, Transport: transport, Patience: cfg.timeout, Policy: c.invalid, Events: &events{c.stats, c.reports, c.remote.Misfit},
 		Changed: func(encoded string) { c.failures.forget(c.prefix + encoded) }, ChangedAny: c.failures.forgetAll,
 	}
 	if c.local != nil {

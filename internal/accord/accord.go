@@ -89,6 +89,7 @@ type Config struct {
 	Fences    *fence.Table
 	Quote     func(string) string // makes a pattern that matches a text only
 	Transport Transport
+	Policy    revoke.Policy // of the cache's invalidations
 	// Patience is how long the first operation waits for the first session, so that
 	// the local tier can be used from the start.
 	Patience time.Duration

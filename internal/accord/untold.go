@@ -389,7 +389,7 @@ func (a *Accord) tellMarks(ctx context.Context, b *untold.Batch) (rest []string,
 		past := pasts[aPattern+p]
 		m, failed := a.revoke.PatternAgain(ctx, p, a.cfg.Quote, func(key string, rec remote.Record) bool {
 			it := untold.Item{Key: key, At: a.date(ctx, key, past), Acked: past.Acked}
-			return a.newer(ctx, &it, rec)
+			return a.newer(ctx, &it, rec) || it.Acked && a.endsInTime(it.At, rec)
 		})
 		if failed != nil {
 			err = cmp.Or(err, failed)
@@ -439,6 +439,23 @@ func (a *Accord) newer(ctx context.Context, it *untold.Item, rec remote.Record) 
 	}
 	now, err := a.cfg.Guard.Now(ctx, it.Key)
 	return err == nil && h.Stored <= now+ClocksApart
+}
+
+// endsInTime reports whether a record that was there at an invalidation ends when the cache's
+// policy has it: Redis has not lost that.
+func (a *Accord) endsInTime(at int64, rec remote.Record) bool {
+	h, err := frame.ReadHead(rec.Raw)
+	if rec.State != remote.Found || err != nil || h.Kind != frame.Value && h.Kind != frame.Absence {
+		return false
+	}
+	switch a.cfg.Policy.Mode {
+	case revoke.Lazy:
+		return h.Limit <= 0
+	case revoke.Delayed:
+		// It was dated when the key was found.
+		return at != 0 && h.Limit-at-ClocksApart <= a.cfg.Policy.Delay.Microseconds()
+	}
+	return false
 }
 
 // aboutThen is by how much, in µs, two processes that write at the same time may date

@@ -73,6 +73,7 @@ type Outcome struct {
 	Err   error  // Redis did not acknowledge it
 	At    int64  // Redis's clock when it was asked to, in µs; 0: not known
 	Open  uint64 // the number of a notice that may or may not have been published; 0: none
+	Token string // head of the record that stays for a while, as it is now; "": none does
 }
 
 // Tell is a notice to be published together with a command, and its number. The
@@ -198,7 +199,9 @@ func (r *Revoker) rewrite(ctx context.Context, open []int, encoded []string, out
 					out[i].Open = numbers[j]
 				}
 			case reply.OK:
-				out[i].Found = true
+				if out[i].Found = true; cmds[j].Op == remote.Reseal {
+					out[i].Token = string(frame.Token(cmds[j].Frame))
+				}
 			default:
 				again = append(again, i)
 			}
