@@ -86,7 +86,7 @@ type Cache[K comparable, V any] struct {
 	invalid revoke.Policy   // what an invalidated entry becomes
 	ages    *ages.Table     // the logical clock, for tags and Clear
 	solo    *remote.Memory  // keeps that clock where there is no Redis
-	flights *flight.Group[K, fence.Token, answer[V]]
+	flights *flight.Group[K, beginning, answer[V]]
 	scratch scratches[K, V]
 	limit   *loadLimit
 	hunch   hunch

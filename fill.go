@@ -185,7 +185,7 @@ func (c *Cache[K, V]) failed(l *loading[K, V], r *result[V]) {
 	case l.claim != nil:
 		c.remember(l.rk, r.failure, l.claim.Lost)
 	case l.state == fillNone:
-		c.remember(l.rk, r.failure, c.moved(l.rk, l.call.Fence))
+		c.remember(l.rk, r.failure, c.moved(l.rk, l.call.Fence.fence))
 	default:
 		c.remember(l.rk, r.failure, c.moved(l.rk, l.fence))
 	}

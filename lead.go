@@ -72,23 +72,24 @@ type job[K comparable, V any] struct {
 // loading is one key of a load.
 type loading[K comparable, V any] struct {
 	want
-	call  *flight.Call[K, fence.Token, answer[V]]
-	state fillState
-	why   error         // with fillNone: why Redis gave no lease
-	fence fence.Token   // taken before Redis was asked for the lease
-	stamp stamp         // likewise
-	seen  remote.Seen   // what the fill must still find
-	lease bool          // that is a lease of this load
-	lock  bool          // this load holds the lock of the key instead: a value is there
-	id    frame.ID      // of this load's lease or lock
-	token remote.Seen   // likewise
-	saw   []frame.ID    // other processes' leases that this load has waited for
-	old   *found[V]     // the value that is to be replaced; nil: none
-	stays frame.ID      // of the record that stays in place until the fill; zero: none
-	ends  int64         // local time when the key of that record ends, if nothing prolongs it
-	idle  time.Duration // for how long it is to be prolonged, beyond that of the lease
-	life  time.Duration // of the lease or lock
-	res   loaded[V]
+	call   *flight.Call[K, beginning, answer[V]]
+	state  fillState
+	why    error         // with fillNone: why Redis gave no lease
+	fence  fence.Token   // taken before Redis was asked for the lease
+	stamp  stamp         // likewise
+	seen   remote.Seen   // what the fill must still find
+	lease  bool          // that is a lease of this load
+	lock   bool          // this load holds the lock of the key instead: a value is there
+	id     frame.ID      // of this load's lease or lock
+	token  remote.Seen   // likewise
+	second bool          // it takes the place of an obsolete lease or lock
+	saw    []frame.ID    // other processes' leases that this load has waited for
+	old    *found[V]     // the value that is to be replaced; nil: none
+	stays  frame.ID      // of the record that stays in place until the fill; zero: none
+	ends   int64         // local time when the key of that record ends, if nothing prolongs it
+	idle   time.Duration // for how long it is to be prolonged, beyond that of the lease
+	life   time.Duration // of the lease or lock
+	res    loaded[V]
 
 	settled bool // the lease or lock was given back, or is about to be
 
@@ -102,6 +103,19 @@ type loading[K comparable, V any] struct {
 // milliseconds.
 func leaseFor(n int) time.Duration {
 	return min(leaseLife+time.Duration(n-1)*leasePerKey, leaseMost).Truncate(time.Millisecond)
+}
+
+// beginning says what had happened when a load began. Who comes later, and knows of more,
+// does not share it: its value may be from before that.
+type beginning struct {
+	fence fence.Token
+	era   uint64 // of the logical clock, as far as this process knew it
+	clock int64  // likewise
+}
+
+func (c *Cache[K, V]) beginning(f fence.Token) beginning {
+	known := c.ages.Known()
+	return beginning{f, known.Era, known.Clock}
 }
 
 // lockKey is where a load holds its lock that is to replace a value, which stays in

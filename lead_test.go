@@ -11,7 +11,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/delqhi/cache/internal/fence"
 	"github.com/delqhi/cache/internal/flight"
 	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/remote"
@@ -188,7 +187,7 @@ func TestTheLeaseOfADeadProcessIsTakenOverInASecond(t *testing.T) {
 		dead := onMemory(t, store, Source[string, string]{})
 		// What a process leaves behind that dies right after it took the lease.
 		dead.acquire(t.Context(), &callOptions{}, []*loading[string, string]{{
-			call: &flight.Call[string, fence.Token, answer[string]]{Key: "k"}, want: want{rk: dead.RedisKey("k")},
+			call: &flight.Call[string, beginning, answer[string]]{Key: "k"}, want: want{rk: dead.RedisKey("k")},
 		}})
 
 		c := onMemory(t, store, Source[string, string]{})

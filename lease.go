@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/delqhi/cache/internal/accord"
+	"github.com/delqhi/cache/internal/ages"
 	"github.com/delqhi/cache/internal/frame"
 	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/remote"
@@ -51,9 +52,9 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*loading
 			l.state, l.why = fillNone, err // nothing that is stored could be revoked
 			continue
 		}
-		l.stamp, l.fence = s, c.fences.Token(c.encoded(l.rk))
+		l.stamp, l.fence, l.second = s, c.fences.Token(c.encoded(l.rk)), false
 		l.life = leaseFor(len(asked))
-		cmds = append(cmds, c.leaseCommand(remote.Add, l.rk, l.life))
+		cmds = append(cmds, c.leaseCommand(remote.Add, l.rk, s, false, l.life))
 	}
 	// More is asked for a key that holds something: the lease in the place of what is
 	// of no use, or the lock of what stays.
@@ -86,11 +87,11 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*loading
 		default:
 			switch c.takeSeen(ctx, o, l, reply.Record, at) {
 			case replaceIt:
-				swap := c.leaseCommand(remote.Swap, l.rk, l.life)
+				swap := c.leaseCommand(remote.Swap, l.rk, s, l.second, l.life)
 				swap.Seen = reply.Record.Seen()
 				more, then = append(more, l), append(then, swap)
 			case lockIt:
-				more, then = append(more, l), append(then, c.leaseCommand(remote.Add, c.lockKey(l.rk), l.life))
+				more, then = append(more, l), append(then, c.leaseCommand(remote.Add, c.lockKey(l.rk), s, false, l.life))
 			}
 		}
 	}
@@ -129,7 +130,7 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*loading
 				c.granted(l, cmds[i])
 				locked = append(locked, l)
 			case cmds[i].Op == remote.Add && cmds[i].Key != l.rk && c.lockedOut(ctx, o, l, reply.Record):
-				swap := c.leaseCommand(remote.Swap, cmds[i].Key, l.life)
+				swap := c.leaseCommand(remote.Swap, cmds[i].Key, s, l.second, l.life)
 				swap.Seen = reply.Record.Seen()
 				more, then = append(more, l), append(then, swap)
 			case l.state == waiting:
@@ -234,6 +235,9 @@ func (c *Cache[K, V]) lockedOut(ctx context.Context, o *callOptions, l *loading[
 		return true
 	case o.behind:
 		c.resolve(l, answer[V]{}, errBusy)
+	case c.obsolete(&f.raw):
+		l.second = true
+		return true
 	default:
 		l.note(f.raw.ID)
 	}
@@ -265,9 +269,33 @@ func (c *Cache[K, V]) carryOut(ctx context.Context, cmds []remote.Command) []rem
 }
 
 // leaseCommand asks for a lease, each time for another: only its own attempt may
-// recognise it.
-func (c *Cache[K, V]) leaseCommand(op remote.Op, rk string, life time.Duration) remote.Command {
-	return remote.Command{Op: op, Key: rk, Frame: c.signed(rk, frame.AppendLease(nil, frame.NewID())), TTL: life}
+// recognise it. It says at which logical time the load begins, and whether it takes the
+// place of an obsolete one.
+func (c *Cache[K, V]) leaseCommand(op remote.Op, rk string, s stamp, second bool, life time.Duration) remote.Command {
+	frm := frame.AppendLease(nil, frame.NewID())
+	if s.time > 0 {
+		frm = frame.AppendLeaseSince(frm[:0], frame.NewID(), s.time, second)
+	}
+	return remote.Command{Op: op, Key: rk, Frame: c.signed(rk, frm), TTL: life}
+}
+
+// obsolete reports whether a load, by what its lease says, began before an invalidation that
+// may concern it: what it brings may be of no use to those who come now, and they take its
+// lease. Which tags a value has is not known before it is loaded. So that unrelated
+// invalidations do not have a load begin again and again, and none of them stored, there are
+// two at a time at most: one that has taken a lease keeps it, unless everything was
+// invalidated.
+func (c *Cache[K, V]) obsolete(h *frame.Header) bool {
+	began, second, ok := h.Since()
+	known := c.ages.Known()
+	if !ok || began >= known.Clock {
+		return false
+	}
+	if !second {
+		return true
+	}
+	v, _ := c.ages.Judge(known.Era, began, nil, local.Now())
+	return v == ages.Stale || v == ages.Gone
 }
 
 // granted takes a lease or lock that was granted. Where it is a lease, Redis had no value of
@@ -354,6 +382,10 @@ func (c *Cache[K, V]) takeSeen(ctx context.Context, o *callOptions, l *loading[K
 		c.resolve(l, answer[V]{}, f.err)
 		return nothingMore
 	case leased:
+		if c.obsolete(&f.raw) {
+			l.second = true
+			return replaceIt
+		}
 		if !o.hasMaxAge || o.maxAge > 0 {
 			l.note(f.raw.ID)
 			return nothingMore // still waiting

@@ -136,7 +136,7 @@ func build[K comparable, V any](name string, src Source[K, V], opts []Option, op
 	}
 	c.limit = newLoadLimit(cfg.loadLimit)
 	c.behind = newBehindHand(c)
-	c.flights = flight.New[K, fence.Token, answer[V]](func(v any, stack []byte) error {
+	c.flights = flight.New[K, beginning, answer[V]](func(v any, stack []byte) error {
 		return &PanicError{Value: v, Stack: stack} // of this package: the program's are caught where they are
 	})
 	return c, nil

@@ -426,10 +426,12 @@ func (c *Cache[K, V]) readSource(ctx context.Context, items []item[K, V], j *job
 func (c *Cache[K, V]) loadOpen(ctx context.Context, open []*item[K, V], j *job[K, V], o *callOptions) (again []*item[K, V]) {
 	// The load may outlive this call: what it needs is copied.
 	wants := make([]want, len(open))
-	reqs := make([]flight.Request[K, fence.Token], len(open))
+	reqs := make([]flight.Request[K, beginning], len(open))
+	began := c.beginning(fence.Token{})
 	for i, it := range open {
+		began.fence = it.fence
 		wants[i] = want{rk: it.rk, down: it.remoteErr != nil}
-		reqs[i] = flight.Request[K, fence.Token]{Key: it.key, Fence: it.fence, Alone: o.hasMaxAge && o.maxAge == 0, Now: it.at, NotBefore: math.MinInt64}
+		reqs[i] = flight.Request[K, beginning]{Key: it.key, Fence: began, Alone: o.hasMaxAge && o.maxAge == 0, Now: it.at, NotBefore: math.MinInt64}
 		if c.accord != nil {
 			reqs[i].NotBefore = c.accord.Since(it.at)
 		}
@@ -439,7 +441,7 @@ func (c *Cache[K, V]) loadOpen(ctx context.Context, open []*item[K, V], j *job[K
 	}
 	opts := *o
 	opts.report = nil
-	results := c.flights.Do(ctx, reqs, func(ctx context.Context, mine []*flight.Call[K, fence.Token, answer[V]]) {
+	results := c.flights.Do(ctx, reqs, func(ctx context.Context, mine []*flight.Call[K, beginning, answer[V]]) {
 		ls := make([]*loading[K, V], len(mine))
 		for i, call := range mine {
 			ls[i] = &loading[K, V]{call: call, want: wants[call.Index]}
@@ -480,7 +482,7 @@ func (c *Cache[K, V]) loadOpen(ctx context.Context, open []*item[K, V], j *job[K
 
 // softly ends the waiting of those who have a stale value after the soft timeout. The
 // load goes on, and fills.
-func (c *Cache[K, V]) softly(open []*item[K, V], reqs []flight.Request[K, fence.Token]) (soft bool, stop func()) {
+func (c *Cache[K, V]) softly(open []*item[K, V], reqs []flight.Request[K, beginning]) (soft bool, stop func()) {
 	if c.policy.SoftTimeout == 0 {
 		return false, nil
 	}

@@ -403,6 +403,10 @@ func (n *simWorker) changeMany(ctx context.Context) {
 	w.log("node %d: begins %s %v %v", n.id, what, keys, versions)
 	var err error
 	tried := ctx.Err() == nil
+	if what != "pattern" {
+		w.marks.begin()
+		defer func() { w.marks.end(w.now()) }()
+	}
 	switch what {
 	case "clear":
 		err = n.c.Clear(ctx)

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/delqhi/cache/internal/ages"
-	"github.com/delqhi/cache/internal/fence"
 	"github.com/delqhi/cache/internal/flight"
 	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/remote"
@@ -89,7 +88,7 @@ func (c *Cache[K, V]) updateOnce(ctx context.Context, ch *change[K, V], f func(V
 	case unasked:
 		return false, c.writeFailed(ctx, cur.err)
 	case leased:
-		if cur.intended() || c.job != nil {
+		if cur.intended() || c.job != nil && !c.obsolete(&cur.raw) {
 			return false, nil // somebody is writing it to the source, or loads it: look again in a moment
 		}
 	case newer:
@@ -129,7 +128,7 @@ func (c *Cache[K, V]) updateLoadedRemote(ctx context.Context, ch *change[K, V], 
 			key, at = c.lockKey(ch.rk), remote.Seen{}
 		}
 		// Whoever still waits: see acquire.
-		lease, err := c.claim(context.WithoutCancel(ctx), key, at, lock)
+		lease, err := c.claim(context.WithoutCancel(ctx), key, at, lock, s, cur.outcome == leased)
 		if err != nil || lease.State == remote.Missing {
 			return nil, cmp.Or(err, errHeld)
 		}
@@ -166,9 +165,9 @@ func (c *Cache[K, V]) updateLoadedRemote(ctx context.Context, ch *change[K, V], 
 
 // claim puts a lease in the place of what was seen; it is Missing if somebody was faster.
 // What is in the place of a lock and is none is of no use.
-func (c *Cache[K, V]) claim(ctx context.Context, key string, seen remote.Seen, lock bool) (lease remote.Seen, err error) {
+func (c *Cache[K, V]) claim(ctx context.Context, key string, seen remote.Seen, lock bool, s stamp, second bool) (lease remote.Seen, err error) {
 	for {
-		cmd := c.leaseCommand(remote.Swap, key, leaseLife)
+		cmd := c.leaseCommand(remote.Swap, key, s, second, leaseLife)
 		if cmd.Seen = seen; seen.State == remote.Missing {
 			cmd.Op = remote.Add
 		}
@@ -181,7 +180,8 @@ func (c *Cache[K, V]) claim(ctx context.Context, key string, seen remote.Seen, l
 		case !lock || cmd.Op != remote.Add:
 			return lease, nil
 		}
-		if f := c.decode(ctx, key, reply.Record); f.outcome == leased {
+		f := c.decode(ctx, key, reply.Record)
+		if second = f.outcome == leased; second && !c.obsolete(&f.raw) {
 			return lease, nil
 		}
 		seen = reply.Record.Seen()
@@ -296,8 +296,8 @@ func (l *loadedFor[V]) finish(taken bool) { l.done <- taken }
 func (c *Cache[K, V]) loadForUpdate(ctx context.Context, key K, rk string, hold func(context.Context) (letGo func(taken bool), err error)) (*loadedFor[V], error) {
 	at := local.Now()
 	l := &loadedFor[V]{done: make(chan bool, 1)}
-	req := flight.Request[K, fence.Token]{Key: key, Fence: c.fences.Token(c.encoded(rk)), Apart: true, Now: at, NotBefore: math.MinInt64}
-	res := c.flights.Do(ctx, []flight.Request[K, fence.Token]{req}, func(ctx context.Context, mine []*flight.Call[K, fence.Token, answer[V]]) {
+	req := flight.Request[K, beginning]{Key: key, Fence: c.beginning(c.fences.Token(c.encoded(rk))), Apart: true, Now: at, NotBefore: math.MinInt64}
+	res := c.flights.Do(ctx, []flight.Request[K, beginning]{req}, func(ctx context.Context, mine []*flight.Call[K, beginning, answer[V]]) {
 		letGo, err := hold(ctx)
 		taken := false
 		if letGo != nil {

@@ -13,7 +13,8 @@
 //	 8 16  id, of this write alone; where values are sealed, the second half is a mark,
 //	       which authenticates it: see AppendMarked
 //	24  8  limit: server time in µs after which the entry is not fresh, whatever
-//	       section B says; the greatest int64 for none
+//	       section B says; the greatest int64 for none. Of a lease, the logical time
+//	       before its load began: see [AppendLeaseSince]
 //	32  4  CRC-32C of bytes 0 to 31
 //
 //	36  4  schema version
@@ -146,9 +147,29 @@ func AppendSeal(dst []byte, kind Kind, id ID, limit int64) []byte {
 
 func crc(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
 
-// AppendLease appends a lease.
+// AppendLease appends a lease that does not say when its load began.
 func AppendLease(dst []byte, id ID) []byte {
 	return AppendSeal(dst, Lease, id, math.MaxInt64)
+}
+
+// AppendLeaseSince appends a lease whose load begins at a positive logical time. second: it
+// takes the place of one that began earlier, whose load may still be under way.
+func AppendLeaseSince(dst []byte, id ID, time int64, second bool) []byte {
+	if second {
+		time = -time
+	}
+	return AppendSeal(dst, Lease, id, time)
+}
+
+// Since returns what a lease says of when its load began; ok is false if it does not say.
+func (h *Header) Since() (time int64, second, ok bool) {
+	switch {
+	case h.Kind != Lease || h.Limit == math.MaxInt64 || h.Limit == 0 || h.Limit == math.MinInt64:
+		return 0, false, false
+	case h.Limit < 0:
+		return -h.Limit, true, true
+	}
+	return h.Limit, false, true
 }
 
 // AppendIntent appends an intent.
