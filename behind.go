@@ -175,6 +175,17 @@ func (b *behindHand[K, V]) run(f func()) {
 	})
 }
 
+// beginLate counts the fill of a load that was left alone as under way; wg.Done ends it.
+func (b *behindHand[K, V]) beginLate() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return false
+	}
+	b.wg.Add(1)
+	return true
+}
+
 // seal lets nothing begin any more.
 func (b *behindHand[K, V]) seal() {
 	b.mu.Lock()
@@ -182,9 +193,9 @@ func (b *behindHand[K, V]) seal() {
 	b.closed = true
 }
 
-// close waits for what is under way, which flights.Close has ended.
+// close waits for what is under way, which flights.Close has ended; see waitClosing.
 func (b *behindHand[K, V]) close() {
 	b.seal()
 	b.stop()
-	b.wg.Wait()
+	waitClosing(&b.wg)
 }

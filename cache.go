@@ -103,6 +103,7 @@ type Cache[K comparable, V any] struct {
 	rand    func() float64 // in [0, 1)
 
 	closed    atomic.Bool
+	closing   chan struct{} // closed by Close
 	closeOnce sync.Once
 }
 
@@ -313,17 +314,21 @@ func (c *Cache[K, V]) Delete(ctx context.Context, keys ...K) error {
 }
 
 // Close ends the cache: it cancels the loads under way, waits for them and for
-// operations in the background, tells Redis what it could not be told yet, if it can
+// operations in the background, for a second or, where another function of the program than
+// a loader holds them up, five, tells Redis what it could not be told yet, if it can
 // be told now, brings what is due of a write-behind queue to the source for 5 seconds at
 // most, ends its subscription, and empties the local tier. A function of the source that
-// then goes on although its context has ended is not waited for. Later calls return
+// then goes on although its context has ended is not waited for, and what it returns is not
+// stored: so a loader may call Close, which takes that second then. Later calls return
 // [ErrClosed]. The Redis client stays open. Close may be called more than once, and
 // always returns nil.
 func (c *Cache[K, V]) Close() error {
 	c.closed.Store(true)
 	c.closeOnce.Do(func() {
+		close(c.closing)
 		c.behind.seal()
-		c.flights.Close(ErrClosed)
+		c.flights.Cancel(ErrClosed)
+		waitClosing(c.flights)
 		c.behind.close()
 		if c.queue != nil {
 			c.queue.Close()

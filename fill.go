@@ -85,8 +85,15 @@ func (c *Cache[K, V]) fill(ctx context.Context, o *callOptions, ls []*loading[K,
 		if !shared(cause) || l.res.refused {
 			failure = nil
 		}
-		l.claim.End(failure)
+		if l.left == nil {
+			l.claim.End(failure)
+		} else {
+			l.claim.Leave(failure)
+		}
 		c.resolve(l, results[i].ans, results[i].err)
+		if l.left != nil {
+			c.leave(l, &results[i])
+		}
 	}
 }
 
@@ -120,17 +127,30 @@ func (c *Cache[K, V]) fillTier(l *loading[K, V], r *result[V], at int64) {
 	case c.remote == nil:
 		c.fillLocalOnly(l, r, at)
 	case r.keep:
-		g := aging{left: r.life.left(), fresh: r.life.fresh, cost: l.res.cost(), etag: r.etag, size: len(r.cmd.Frame)}
+		g := l.aging(r)
+		g.size = len(r.cmd.Frame)
 		c.local.Put(l.call.Key, enc, c.localEntry(&r.ans, at, g, l.stamp), l.fence)
 	case r.over && r.cmd.reply.OK && c.fences.Valid(enc, l.fence):
 		c.local.Remove(enc)
 	}
 }
 
+// aging is that of what was loaded.
+func (l *loading[K, V]) aging(r *result[V]) aging {
+	g := aging{age: l.age(), left: r.life.left(), fresh: r.life.fresh, cost: l.res.cost(), etag: r.etag}
+	if g.left != forever {
+		g.left -= g.age
+	}
+	return g
+}
+
 // giveBack frees the leases and locks of loads that have come to no end, as by a panic.
 func (c *Cache[K, V]) giveBack(ls []*loading[K, V]) {
 	var cmds []remote.Command
 	for _, l := range ls {
+		if l.left != nil && l.left.release(nil, nil) {
+			l.claim.End(nil)
+		}
 		switch {
 		case l.settled:
 		case l.lease:
@@ -154,6 +174,9 @@ func (c *Cache[K, V]) filled(l *loading[K, V], r *result[V]) {
 	}
 	c.settleNotice(&r.cmd, l.lease, r.now)
 	if r.cmd.reply.OK && r.cmd.reply.Err == nil {
+		if l.late {
+			c.failures.forget(l.rk)
+		}
 		return
 	}
 	r.keep = false
@@ -235,14 +258,24 @@ func (c *Cache[K, V]) plan(ctx context.Context, o *callOptions, l *loading[K, V]
 		}
 	}
 	r.keep = r.keep && err == nil
+	age := l.age()
+	if l.late {
+		r.over = false
+		r.keep = r.keep && (r.life.fresh == 0 || r.life.fresh+r.life.stale > age+time.Millisecond)
+	}
 	if l.state == fillNone && r.keep {
 		c.stats.notKept.Add(1)
 		r.keep = false
 	}
 	if r.keep && l.state == fillBoth {
 		var frm []byte
-		if frm, r.now, err = c.now(ctx, l.rk, record); err == nil {
-			r.cmd.Command = remote.Command{Op: remote.Swap, Key: l.rk, Frame: frm, TTL: r.life.physical(), Seen: l.seen}
+		older := func(now int64) ([]byte, error) { return record(now - age.Microseconds()) }
+		if frm, r.now, err = c.now(ctx, l.rk, older); err == nil {
+			life := r.life.physical()
+			if r.life.fresh > 0 {
+				life = min(life, (r.life.fresh + r.life.stale - age).Truncate(time.Millisecond))
+			}
+			r.cmd.Command = remote.Command{Op: remote.Swap, Key: l.rk, Frame: frm, TTL: life, Seen: l.seen}
 		}
 		r.keep = err == nil
 	}
@@ -250,7 +283,7 @@ func (c *Cache[K, V]) plan(ctx context.Context, o *callOptions, l *loading[K, V]
 		// The value is good, and the caller gets it; it only can't be kept.
 		c.notKept(err)
 	}
-	if r.err == nil {
+	if r.err == nil && !l.late {
 		c.failures.forget(l.rk)
 	}
 	if r.keep {

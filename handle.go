@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 )
@@ -131,6 +132,15 @@ type wishes struct {
 	retry    time.Duration
 	hasRetry bool
 	noStale  bool
+}
+
+// soFar is what the load has asked for up to now.
+func (l *Load[V]) soFar() wishes {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	w := l.asked
+	w.tags = slices.Clone(w.tags)
+	return w
 }
 
 // end closes the handle: later calls do nothing.

@@ -90,6 +90,8 @@ type loading[K comparable, V any] struct {
 	idle   time.Duration // for how long it is to be prolonged, beyond that of the lease
 	life   time.Duration // of the lease or lock
 	res    loaded[V]
+	left   *leftover[K, V] // the load goes on alone; nil: it does not
+	late   bool            // this is what has become of such a one
 
 	settled bool // the lease or lock was given back, or is about to be
 
@@ -140,6 +142,7 @@ type loaded[V any] struct {
 	began  int64 // local time
 
 	refused bool // the source was not asked: err is the load limit's
+	left    bool // the loader goes on, though its time is over
 }
 
 // cost is how long the load took, up to now: the record that is stored now began then.

@@ -294,7 +294,7 @@ func (c *Cache[K, V]) obsolete(h *frame.Header) bool {
 	if !second {
 		return true
 	}
-	v, _ := c.ages.Judge(known.Era, began, nil, local.Now())
+	v, _ := c.ages.Judge(known.Era, began, 0, nil, local.Now())
 	return v == ages.Stale || v == ages.Gone
 }
 
@@ -429,7 +429,7 @@ func (c *Cache[K, V]) keepAlive(ctx context.Context, ls []*loading[K, V]) (stop 
 // locks, until stop is called, which waits. Most loads are over before a lease has to be extended, and
 // cost no more than a timer.
 func (c *Cache[K, V]) extend(ctx context.Context, life time.Duration, cmds []remote.Command, locked ...*loading[K, V]) (stop func()) {
-	if len(cmds) == 0 {
+	if len(cmds)+len(locked) == 0 {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -445,7 +445,9 @@ func (c *Cache[K, V]) extend(ctx context.Context, life time.Duration, cmds []rem
 					all = append(all, cmd)
 				}
 			}
-			c.carryOut(ctx, all)
+			if len(all) > 0 {
+				c.carryOut(ctx, all)
+			}
 		}
 	})
 	return sync.OnceFunc(func() {

@@ -32,7 +32,9 @@ func (c *Cache[K, V]) loadAndFill(ctx context.Context, j *job[K, V], o *callOpti
 		findable := func(l *loading[K, V]) bool { return findable(l.call.Key) }
 		batch := slices.DeleteFunc(slices.Clone(ls), func(l *loading[K, V]) bool { return !findable(l) })
 		if len(batch) > 0 {
-			c.limited(ctx, o, batch, func() { c.loadMany(c.entering(ctx, redisKeys(batch)...), j, o, batch) })
+			c.limited(ctx, o, batch, func(leave func()) bool {
+				return c.loadMany(c.entering(ctx, redisKeys(batch)...), j, o, batch, leave)
+			})
 			if len(batch) == len(ls) {
 				stop()
 			}
@@ -75,7 +77,17 @@ func (c *Cache[K, V]) loadEach(ctx context.Context, one LoadFunc[K, V], o *callO
 }
 
 func (c *Cache[K, V]) loadSingle(ctx context.Context, one LoadFunc[K, V], o *callOptions, l *loading[K, V]) {
-	c.limited(ctx, o, []*loading[K, V]{l}, func() { l.res = c.loadOne(c.entering(ctx, l.rk), one, l.call.Key, l.old, o.refresh) })
+	c.limited(ctx, o, []*loading[K, V]{l}, func(leave func()) bool {
+		lo := newLeftover[K, V]()
+		l.res = c.loadOne(c.entering(ctx, l.rk), one, l.call.Key, l.old, o.refresh, func(res loaded[V]) {
+			leave()
+			c.fillLate(o, lo, res)
+		})
+		if l.res.left {
+			l.left = lo
+		}
+		return l.res.left
+	})
 }
 
 func redisKeys[K comparable, V any](ls []*loading[K, V]) []string {
@@ -86,8 +98,9 @@ func redisKeys[K comparable, V any](ls []*loading[K, V]) []string {
 	return rks
 }
 
-// limited runs a call of a loader for ls, if the load limit has a place for it.
-func (c *Cache[K, V]) limited(ctx context.Context, o *callOptions, ls []*loading[K, V], load func()) {
+// limited runs a call of a loader for ls, if the load limit has a place for it. A load that
+// goes on alone, as its result says, leaves its place itself.
+func (c *Cache[K, V]) limited(ctx context.Context, o *callOptions, ls []*loading[K, V], load func(leave func()) (left bool)) {
 	if err := c.limit.enter(ctx, o.behind); err != nil {
 		for _, l := range ls {
 			l.res = loaded[V]{err: err, refused: true}
@@ -97,20 +110,32 @@ func (c *Cache[K, V]) limited(ctx context.Context, o *callOptions, ls []*loading
 		}
 		return
 	}
-	defer c.limit.leave()
-	load()
+	left := false
+	defer func() {
+		if !left {
+			c.limit.leave()
+		}
+	}()
+	left = load(c.limit.leave)
 }
 
 // loadOne calls a loader. old is what is to be replaced, nil if there is nothing.
-// refresh is for the metrics: no read waits for it.
-func (c *Cache[K, V]) loadOne(ctx context.Context, one LoadFunc[K, V], key K, old *found[V], refresh bool) (res loaded[V]) {
+// refresh is for the metrics: no read waits for it. late is called if the loader goes on
+// alone, when it has returned.
+func (c *Cache[K, V]) loadOne(ctx context.Context, one LoadFunc[K, V], key K, old *found[V], refresh bool, late func(loaded[V])) (res loaded[V]) {
 	if old != nil && old.ans.absent != nil {
 		old = nil // that there is no such thing is nothing to keep
 	}
 	ctx, h := withHandle(ctx, old, c.clone)
 	call := c.stats.newLoad(1, refresh)
-	res.err, res.began = errEndedGoroutine, local.Now() // unless it returns, or panics
+	began := local.Now()
+	res.began = began
 	defer func() {
+		if res.left {
+			res.wishes = h.soFar()
+			call.done(res.err, 0, 0)
+			return
+		}
 		leaving(ctx)
 		res.settle(h.end(), old, c.clone)
 		found, absent := 0, 0
@@ -122,57 +147,89 @@ func (c *Cache[K, V]) loadOne(ctx context.Context, one LoadFunc[K, V], key K, ol
 		}
 		call.done(res.err, found, absent)
 	}()
-	res.err = protect(ctx, func() (err error) {
-		res.val, err = one(call.begin(ctx, c.name), key)
-		return err
+	res.val, res.err, res.left = contained(ctx, c.closing, func() (V, error) { return one(call.begin(ctx, c.name), key) }, func(v V, err error) {
+		leaving(ctx)
+		res := loaded[V]{val: v, err: theirs(err), began: began}
+		res.settle(h.end(), old, c.clone)
+		late(res)
 	})
-	res.err = theirs(res.err)
+	res.err = theirs(ended(ctx, res.err, res.left))
 	return res
 }
 
-func (c *Cache[K, V]) loadMany(ctx context.Context, j *job[K, V], o *callOptions, ls []*loading[K, V]) {
+func (c *Cache[K, V]) loadMany(ctx context.Context, j *job[K, V], o *callOptions, ls []*loading[K, V], leave func()) (left bool) {
 	ctx, h := withHandle[V](ctx, nil, nil)
 	call := c.stats.newLoad(len(ls), o.refresh)
 	keys := make([]K, len(ls))
 	for i, l := range ls {
 		keys[i] = l.call.Key
 	}
-	var vals map[K]V
-	var single *BatchError[K] // what LoadMany says of single keys
-	byKey := false
-	err, began := errEndedGoroutine, local.Now()
-	defer func() {
-		leaving(ctx)
-		w, found, absent := h.end(), 0, 0
-		for _, l := range ls {
-			var ok bool
-			if l.res.val, ok = vals[l.call.Key]; !ok {
-				if l.res.err = err; byKey {
-					l.res.err = usercode.Checked(single.For(l.call.Key))
-				}
-				if l.res.err = theirs(l.res.err); l.res.err == nil {
-					l.res.err = ErrNotFound
-				}
-			}
-			l.res.began = began
-			l.res.settle(w, nil, nil)
-			switch {
-			case l.res.err == nil:
-				found++
-			case c.absence(l.res.err) != nil:
-				absent++
-			}
-		}
-		call.done(err, found, absent)
-	}()
-	err = protect(ctx, func() (err error) {
-		vals, err = j.many(call.begin(ctx, c.name), keys)
-		return err
-	})
-	// What was ended from here may not have got to the keys that it does not name.
-	if err != nil && ctx.Err() == nil && !usercode.Panicked(err) {
-		single, byKey = usercode.As[*BatchError[K]](err)
+	began := local.Now()
+	los := make([]*leftover[K, V], len(ls))
+	for i := range los {
+		los[i] = newLeftover[K, V]()
 	}
+	many := j.many
+	vals, err, left := contained(ctx, c.closing, func() (map[K]V, error) { return many(call.begin(ctx, c.name), keys) }, func(vals map[K]V, err error) {
+		leave()
+		leaving(ctx)
+		w, single := h.end(), keyed[K](ctx, err)
+		for i, key := range keys {
+			res := resultOf(vals, err, single, key, began)
+			res.settle(w, nil, nil)
+			c.fillLate(o, los[i], res)
+		}
+	})
+	if err = ended(ctx, err, left); left {
+		for i, l := range ls {
+			l.left, l.res = los[i], loaded[V]{err: theirs(err), began: began, left: true, wishes: h.soFar()}
+		}
+		call.done(err, 0, 0)
+		return true
+	}
+	leaving(ctx)
+	w, found, absent := h.end(), 0, 0
+	// What was ended from here may not have got to the keys that it does not name.
+	single := keyed[K](ctx, err)
+	for _, l := range ls {
+		l.res = resultOf(vals, err, single, l.call.Key, began)
+		l.res.settle(w, nil, nil)
+		switch {
+		case l.res.err == nil:
+			found++
+		case c.absence(l.res.err) != nil:
+			absent++
+		}
+	}
+	call.done(err, found, absent)
+	return false
+}
+
+// keyed is what the error of a load of many says of single keys; nil: it is that of all.
+func keyed[K comparable](ctx context.Context, err error) *BatchError[K] {
+	if err == nil || ctx.Err() != nil || usercode.Panicked(err) {
+		return nil
+	}
+	single, ok := usercode.As[*BatchError[K]](err)
+	if ok && single == nil {
+		single = new(BatchError[K])
+	}
+	return single
+}
+
+// resultOf is what a load of many brings for one key.
+func resultOf[K comparable, V any](vals map[K]V, err error, single *BatchError[K], key K, began int64) (res loaded[V]) {
+	var ok bool
+	if res.val, ok = vals[key]; !ok {
+		if res.err = err; single != nil {
+			res.err = usercode.Checked(single.For(key))
+		}
+		if res.err = theirs(res.err); res.err == nil {
+			res.err = ErrNotFound
+		}
+	}
+	res.began = began
+	return res
 }
 
 // settle takes what the load asked for, beside what it returned.
@@ -193,11 +250,12 @@ func (r *loaded[V]) settle(w wishes, old *found[V], clone cloner[V]) {
 	}
 }
 
-// protect calls a loader on a goroutine of its own: neither a panic nor the end of that
-// goroutine costs more than the load.
-func protect(ctx context.Context, load func() error) error {
-	err := usercode.Contained(load)
-	if err == usercode.ErrGoexit {
+// ended is the error of a load: that of its loader, and why it was ended from here.
+func ended(ctx context.Context, err error, left bool) error {
+	switch {
+	case left:
+		return leftAlone(ctx)
+	case err == usercode.ErrGoexit:
 		err = errEndedGoroutine
 	}
 	if err != nil && ctx.Err() != nil {

@@ -115,19 +115,23 @@ func (c *Cache[K, V]) fillLocalOnly(l *loading[K, V], r *result[V], at int64) {
 	enc := c.encoded(l.rk)
 	switch {
 	case r.keep:
-		g := aging{left: r.life.left(), fresh: r.life.fresh, cost: l.res.cost(), etag: r.etag}
-		if c.local.Fill(l.call.Key, enc, c.localEntry(&r.ans, at, g, l.stamp), l.claim) == local.Refused {
+		if c.local.Fill(l.call.Key, enc, c.localEntry(&r.ans, at, l.aging(r), l.stamp), l.claim) == local.Refused {
 			c.stats.outdated.Add(1)
+		} else if l.late {
+			c.failures.forget(l.rk)
 		}
 	case r.over && l.entry != nil:
 		c.local.CompareAndSwap(l.call.Key, enc, l.entry, nil)
 	}
 }
 
-// endClaims ends what ls have claimed, whatever has become of them.
+// endClaims ends what ls have claimed, whatever has become of them, but for loads that go on
+// alone: see fillLate.
 func endClaims[K comparable, V any](ls []*loading[K, V]) {
 	for _, l := range ls {
-		l.claim.End(nil)
+		if l.left == nil {
+			l.claim.End(nil)
+		}
 	}
 }
 

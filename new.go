@@ -93,7 +93,7 @@ func build[K comparable, V any](name string, src Source[K, V], opts []Option, op
 	names := remote.NewNames(cfg.prefix, name)
 	c := &Cache[K, V]{
 		name: name, prefix: names.Data, names: names, version: cfg.version, maxValue: cfg.maxValue,
-		policy: cfg.policy, src: src, hunch: hunch{after: hunchAfter}, reports: newReports(name, cfg.log), rand: rand.Float64, fences: fence.NewTable(),
+		policy: cfg.policy, src: src, hunch: hunch{after: hunchAfter}, reports: newReports(name, cfg.log), rand: rand.Float64, fences: fence.NewTable(), closing: make(chan struct{}),
 	}
 	if load := src.loader(); load != nil {
 		c.job = &job[K, V]{one: load, many: src.LoadMany}

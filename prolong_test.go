@@ -185,6 +185,7 @@ func TestARefreshProlongsWhatItReplacesOnly(t *testing.T) {
 				if v, err := b.Get(ctx, "k"); v != "v" || err != nil || time.Since(start) > time.Second {
 					t.Errorf("%q, %v after %v", v, err, time.Since(start))
 				}
+				time.Sleep(10 * time.Second) // the refresh ends
 			})
 		})
 	}

@@ -133,7 +133,7 @@ type loadCall struct {
 	keys    int
 	refresh bool
 	start   time.Time
-	end     func(metrics.LoadResult)
+	end     atomic.Pointer[func(metrics.LoadResult)] // by then StartLoad may still run
 }
 
 func (s *stats) newLoad(keys int, refresh bool) *loadCall {
@@ -143,8 +143,10 @@ func (s *stats) newLoad(keys int, refresh bool) *loadCall {
 // begin is called right before a loader, in its goroutine; what it returns is the loader's
 // context.
 func (l *loadCall) begin(ctx context.Context, cache string) context.Context {
-	var inner context.Context
-	inner, l.end = l.stats.recorder.StartLoad(ctx, metrics.LoadEvent{Cache: cache, Keys: l.keys, Refresh: l.refresh})
+	inner, end := l.stats.recorder.StartLoad(ctx, metrics.LoadEvent{Cache: cache, Keys: l.keys, Refresh: l.refresh})
+	if end != nil {
+		l.end.Store(&end)
+	}
 	if inner != nil {
 		ctx = inner
 	}
@@ -169,8 +171,8 @@ func (l *loadCall) done(err error, found, notFound int) time.Duration {
 			s.loadPanics.Add(failed)
 		}
 	}
-	if l.end != nil {
-		l.end(res)
+	if end := l.end.Load(); end != nil {
+		(*end)(res)
 	}
 	return d
 }

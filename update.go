@@ -332,8 +332,13 @@ func (c *Cache[K, V]) askForUpdate(ctx context.Context, key K, rk string, l *loa
 	if err := c.limit.enter(ctx, false); err != nil {
 		return v, false, err
 	}
-	defer c.limit.leave()
-	res := c.loadOne(c.entering(ctx, rk), c.job.one, key, nil, true)
+	var res loaded[V]
+	defer func() {
+		if !res.left {
+			c.limit.leave()
+		}
+	}()
+	res = c.loadOne(c.entering(ctx, rk), c.job.one, key, nil, true, func(loaded[V]) { c.limit.leave() })
 	l.began = res.began
 	switch {
 	case res.err == nil:

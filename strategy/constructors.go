@@ -79,9 +79,11 @@ func RetryAfter(d time.Duration) Strategy { return setting{kind: retryAfter, d: 
 // says for how long there is something to fall back on. The default is off.
 func SoftTimeout(d time.Duration) Strategy { return setting{kind: softTimeout, d: d} }
 
-// HardTimeout is how long a load may take before its context ends. d is
-// positive. There is always one: a load that never ends would hold its key for
-// ever. The default is 30 seconds.
+// HardTimeout is how long a load may take before its context ends. A loader that goes on
+// all the same is left alone a moment later: those who wait for it get a stale value, where a
+// strategy allows that, or an error, and what it returns is stored only if nothing has
+// happened to its key since. d is positive. There is always one: a load that never ends would
+// hold its key for ever. The default is 30 seconds.
 func HardTimeout(d time.Duration) Strategy { return setting{kind: hardTimeout, d: d} }
 
 // NotFoundTTL is how long the cache remembers that the source has no such thing.

@@ -49,6 +49,7 @@ type Claim struct {
 
 	lost  bool  // guarded by part.mu, as what follows
 	ended bool  //
+	left  bool  // nobody waits for it any more
 	err   error // of a load, for those who have waited for it
 }
 
@@ -69,9 +70,10 @@ func (t *Table) ClaimLoad(key string, order int64, force bool) (c *Claim, others
 	p := t.part(key)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if k := p.byKey[key]; k != nil && !force && len(k.claims) > 0 {
-		if first := k.claims[0]; len(k.claims) > 1 || first.write || first.order >= order {
-			return nil, slices.Clone(k.claims)
+	if k := p.byKey[key]; k != nil && !force {
+		held := slices.DeleteFunc(slices.Clone(k.claims), func(c *Claim) bool { return c.left })
+		if len(held) > 1 || len(held) == 1 && (held[0].write || held[0].order >= order) {
+			return nil, held
 		}
 	}
 	return p.addLocked(&Claim{key: key, part: p, order: order}), nil
@@ -145,6 +147,24 @@ func (c *Claim) End(err error) {
 	c.ended, c.err = true, err
 	if !c.lost {
 		c.part.removeLocked(c.key, func(o *Claim) bool { return o == c })
+	}
+}
+
+// Leave is End of a claim whose load goes on: nobody waits for it any more, and it can still
+// be taken, or be lost.
+func (c *Claim) Leave(err error) {
+	if c == nil {
+		return
+	}
+	c.part.mu.Lock()
+	defer c.part.mu.Unlock()
+	if c.ended || c.left {
+		return
+	}
+	if c.left, c.err = true, err; !c.lost {
+		for w := range c.part.byKey[c.key].waiters {
+			w.wake()
+		}
 	}
 }
 

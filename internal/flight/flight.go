@@ -302,6 +302,15 @@ func (g *Group[K, F, V]) Len() int {
 // than once, and then the first cause holds; every call waits. Work must not call
 // it: it would wait for itself.
 func (g *Group[K, F, V]) Close(cause error) {
+	g.Cancel(cause)
+	g.Wait()
+}
+
+// Wait waits until all work has ended, once the group is closed.
+func (g *Group[K, F, V]) Wait() { g.wg.Wait() }
+
+// Cancel is Close without the wait.
+func (g *Group[K, F, V]) Cancel(cause error) {
 	g.mu.Lock()
 	if g.closed == nil {
 		g.closed = cause
@@ -313,5 +322,4 @@ func (g *Group[K, F, V]) Close(cause error) {
 		w.cancel(g.closed)
 	}
 	g.mu.Unlock()
-	g.wg.Wait()
 }
