@@ -94,6 +94,7 @@ type Cache[K comparable, V any] struct {
 	recordSize atomic.Int64 // of the last one that was made, in bytes
 
 	behind   *behindHand[K, V]
+	given    given[V]
 	queue    *queue[K, V] // nil: not WriteBehind
 	failures failures
 

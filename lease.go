@@ -238,6 +238,7 @@ func (c *Cache[K, V]) lockedOut(ctx context.Context, o *callOptions, l *loading[
 	case c.obsolete(&f.raw):
 		l.second = true
 		return true
+	case c.taken(o, l, f.raw.ID):
 	default:
 		l.note(f.raw.ID)
 	}
@@ -387,7 +388,9 @@ func (c *Cache[K, V]) takeSeen(ctx context.Context, o *callOptions, l *loading[K
 			return replaceIt
 		}
 		if !o.hasMaxAge || o.maxAge > 0 {
-			l.note(f.raw.ID)
+			if !c.taken(o, l, f.raw.ID) {
+				l.note(f.raw.ID)
+			}
 			return nothingMore // still waiting
 		}
 		// MaxAge(0) does not wait for a load that began earlier; its own

@@ -55,6 +55,11 @@ func (c *Cache[K, V]) acquireLocal(ctx context.Context, o *callOptions, ls []*lo
 			if o.behind {
 				c.resolve(l, answer[V]{}, errBusy)
 			}
+			for _, other := range l.awaits {
+				if c.taken(o, l, other) {
+					break
+				}
+			}
 			continue
 		}
 		l.state, l.stamp = fillLocal, s

@@ -196,6 +196,8 @@ func (c *Cache[K, V]) updateLoaded(ctx context.Context, ch *change[K, V], f func
 		return false, err
 	}
 	defer src.finish(true)
+	stop := c.give(ch.rk, claim, src)
+	defer stop()
 	if ch.val, err = replace(f, src.val, src.have); err != nil {
 		return false, err
 	}

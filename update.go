@@ -155,9 +155,12 @@ func (c *Cache[K, V]) updateLoadedRemote(ctx context.Context, ch *change[K, V], 
 	}
 	taken := false
 	defer func() { src.finish(taken) }()
+	stop := c.give(ch.rk, leaseID(l.token), src)
+	defer stop()
 	if ch.val, err = replace(f, src.val, src.have); err != nil {
 		return false, err
 	}
+	stop()
 	ch.cost = since(src.began)
 	taken, err = c.exchange(ctx, ch, o, seen, cur, false, 0, s)
 	return taken, err

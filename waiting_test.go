@@ -119,3 +119,41 @@ func TestAfterALoadItsContextMayWait(t *testing.T) {
 		}
 	})
 }
+
+// The function of an Update may read its own key: it gets what it was given, a copy of it. The
+// context of the read can't tell that it is called from there.
+func TestTheFunctionOfAnUpdateMayReadItsKey(t *testing.T) {
+	for _, have := range []bool{true, false} {
+		anyTiers(t, func(t *testing.T, build func(Source[string, int], ...strategy.Strategy) *Cache[string, int]) {
+			for _, s := range [][]strategy.Strategy{nil, {strategy.TTL(time.Second), strategy.StaleIfError(time.Hour)}} {
+				ctx := t.Context()
+				loads := 0
+				c := build(Source[string, int]{Load: func(context.Context, string) (int, error) {
+					if loads++; !have {
+						return 0, ErrNotFound
+					}
+					return loads, nil
+				}}, s...)
+				if s != nil && have { // a stale value is there
+					_, _ = c.Get(ctx, "k")
+					time.Sleep(2 * time.Second)
+				}
+				before, runs, start := loads, 0, time.Now()
+				v, err := c.Update(ctx, "k", func(old int, ok bool) (int, error) {
+					runs++
+					if v, err := c.Get(ctx, "k"); v != old || ok != (err == nil) || !have && !errors.Is(err, ErrNotFound) {
+						t.Errorf("it reads %d, %v, and was given %d, %v", v, err, old, ok)
+					}
+					return old + 10, nil
+				})
+				if want := before + 11; err != nil || have && v != want || loads != before+1 || runs != 1 || time.Since(start) > time.Second {
+					t.Errorf("%d, %v after %v, %d loads, %d calls", v, err, time.Since(start), loads-before, runs)
+				}
+				if v2, err := c.Get(ctx, "k"); v2 != v || err != nil {
+					t.Errorf("%d, %v", v2, err)
+				}
+				_ = c.Delete(ctx, "k")
+			}
+		})
+	}
+}
