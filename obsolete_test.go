@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -177,13 +178,18 @@ func TestUnrelatedTagsLetALoadComeToItsEnd(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			ctx := t.Context()
 			store := remote.NewMemory()
+			var mu sync.Mutex // guards what follows
 			loads, running, most := 0, 0, 0
 			src := Source[string, string]{Load: func(context.Context, string) (string, error) {
+				mu.Lock()
 				loads++
 				running++
 				most = max(most, running)
+				mu.Unlock()
 				time.Sleep(time.Second)
+				mu.Lock()
 				running--
+				mu.Unlock()
 				return "v", nil
 			}}
 			c := onMemory(t, store, src, transport)
@@ -202,6 +208,8 @@ func TestUnrelatedTagsLetALoadComeToItsEnd(t *testing.T) {
 					t.Error(err)
 				}
 			}
+			mu.Lock()
+			defer mu.Unlock()
 			if loads > 2 || most > 2 {
 				t.Errorf("%d loads, %d at a time", loads, most)
 			}
