@@ -242,14 +242,14 @@ func (c *Cache[K, V]) plan(ctx context.Context, o *callOptions, l *loading[K, V]
 		}
 		r.over = o.hasTTL && o.ttl <= 0 && !l.res.wishes.hasTTL && !l.res.wishes.skip
 		record = func(now int64) ([]byte, error) {
-			return c.encode(l.rk, l.res.val, r.life, now, l.stamp, r.ans.info.Tags, r.etag, l.res.cost())
+			return c.encode(l.rk, l.res.val, r.life, now, l.stamp, r.ans.info.Tags, r.etag, l.res.cost()-l.age())
 		}
 	case absent != nil:
 		r.ans = answer[V]{absent: absent, info: Info{Tier: metrics.Source, Absent: true}}
 		r.life, r.keep = life{fresh: c.policy.Spread(c.policy.NotFoundTTL, c.rand())}, c.policy.NotFoundTTL > 0 && !l.res.wishes.skip
 		r.over = !l.res.wishes.skip
 		record = func(now int64) ([]byte, error) {
-			return c.encodeAbsence(l.rk, absent.reasons, r.life, now, l.stamp, l.res.cost())
+			return c.encodeAbsence(l.rk, absent.reasons, r.life, now, l.stamp, l.res.cost()-l.age())
 		}
 	default:
 		r.err = l.res.err
