@@ -3,7 +3,6 @@ package codec
 import (
 	"math/big"
 	"reflect"
-	"slices"
 	"sync"
 )
 
@@ -343,25 +342,6 @@ func zeroPointer(v reflect.Value, _ int) error {
 		return errorf("a pointer to a zero %v would be left out by the tag of its field, and come back nil", v.Type().Elem())
 	}
 	return nil
-}
-
-// all returns a guard that asks several.
-func all(looks ...guard) guard {
-	looks = slices.DeleteFunc(looks, func(g guard) bool { return g == nil })
-	switch len(looks) {
-	case 0:
-		return nil
-	case 1:
-		return looks[0]
-	}
-	return func(v reflect.Value, depth int) error {
-		for _, look := range looks {
-			if err := look(v, depth); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
 }
 
 // distinct returns the guard of a map whose keys must have different texts.

@@ -24,7 +24,7 @@ func (jsonFormat) isNil(v reflect.Value) bool {
 	return !encodesItself(v.Type(), jsonPairs) && v.Kind() != reflect.Interface && v.IsNil()
 }
 
-func (f jsonFormat) special(g *guards, t reflect.Type, untyped bool) guard {
+func (r jsonFormat) special(g *guards, t reflect.Type, untyped bool) guard {
 	if t == reflect.TypeFor[time.Time]() {
 		return wholeMinutes
 	}
@@ -40,10 +40,10 @@ func wholeMinutes(v reflect.Value, _ int) error {
 }
 
 // number: what is in an any is read as a float64.
-func (f jsonFormat) number(t reflect.Type) guard {
+func (r jsonFormat) number(t reflect.Type) guard {
 	err := errorf("a number in an any would come back as another one, since it is read as a float64: see codec.UseNumber")
 	switch k := t.Kind(); {
-	case f.useNumber:
+	case r.useNumber:
 	case t == reflect.TypeFor[json.Number]():
 		return func(v reflect.Value, _ int) error {
 			n, whole := new(big.Int).SetString(v.String(), 10)
@@ -75,7 +75,7 @@ func (f jsonFormat) number(t reflect.Type) guard {
 
 // keys: a string is written as it is, also where it has a MarshalText, and what has an
 // UnmarshalJSON is read by that, if it has an UnmarshalText, too.
-func (f jsonFormat) keys(t reflect.Type, untyped bool) guard {
+func (r jsonFormat) keys(t reflect.Type, untyped bool) guard {
 	k := t.Key()
 	writes := k.Kind() != reflect.String && k.Implements(textPair[0])
 	reads := !untyped && k != reflect.TypeFor[time.Time]() && reflect.PointerTo(k).Implements(textPair[1]) &&
@@ -85,7 +85,7 @@ func (f jsonFormat) keys(t reflect.Type, untyped bool) guard {
 	}
 	var look guard
 	if writes {
-		look = f.special(&guards{format: f}, k, untyped)
+		look = r.special(&guards{format: r}, k, untyped)
 	}
 	return distinct(func(k reflect.Value) (string, error) {
 		if look != nil {

@@ -64,13 +64,15 @@ type (
 		E bool    `json:"e,string,omitempty"`
 	}
 	AsArray struct {
-		_msgpack struct{} `msgpack:",as_array"` //nolint:unused // read by reflection
+		//lint:ignore U1000 read by reflection
+		_msgpack struct{} `msgpack:",as_array"`
 		A        int
 		B        string
 		C        []int
 	}
 	OmitAll struct {
-		_msgpack struct{} `msgpack:",omitempty"` //nolint:unused // read by reflection
+		//lint:ignore U1000 read by reflection
+		_msgpack struct{} `msgpack:",omitempty"`
 		A        int
 		F        float64
 		V        any
@@ -224,10 +226,13 @@ func (v *TextPtr) UnmarshalText(b []byte) error     { v.S = string(b); return ni
 func (v *TextPtr) MarshalBinary() ([]byte, error)   { return []byte(v.S), nil }
 func (v *TextPtr) UnmarshalBinary(b []byte) error   { v.S = "b" + string(b); return nil }
 func (v ValueDecoder) MarshalText() ([]byte, error) { return []byte("x"), nil }
-func (v ValueDecoder) UnmarshalText([]byte) error   { v.N = 1; return nil } //nolint:staticcheck // the mistake that is meant
-func (v Folded) MarshalText() ([]byte, error)       { return []byte(strings.ToLower(v.S)), nil }
-func (v *Folded) UnmarshalText(b []byte) error      { v.S = string(b); return nil }
-func (v JSONSlice) MarshalJSON() ([]byte, error)    { return json.Marshal(struct{ L []string }{v}) }
+
+//lint:ignore SA4005 the mistake that is meant
+func (v ValueDecoder) UnmarshalText([]byte) error { v.N = 1; return nil }
+
+func (v Folded) MarshalText() ([]byte, error)    { return []byte(strings.ToLower(v.S)), nil }
+func (v *Folded) UnmarshalText(b []byte) error   { v.S = string(b); return nil }
+func (v JSONSlice) MarshalJSON() ([]byte, error) { return json.Marshal(struct{ L []string }{v}) }
 func (v *JSONSlice) UnmarshalJSON(b []byte) error {
 	var s struct{ L []string }
 	err := json.Unmarshal(b, &s)
