@@ -200,6 +200,11 @@ func (c *Client) mark(ctx context.Context, what string, tags []string) error {
 	marks, open, err := c.revoker.Mark(ctx, tags)
 	if err != nil {
 		c.open(open)
+		if errors.Is(err, remote.ErrNoClock) {
+			c.mu.Lock()
+			c.known = remote.Known{} // the answer to that was nonsense
+			c.mu.Unlock()
+		}
 		return c.failed(ctx, what, err)
 	}
 	c.mu.Lock()

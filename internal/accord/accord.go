@@ -125,6 +125,7 @@ type Accord struct {
 
 	trusted atomic.Int64 // local time
 	learned atomic.Int64 // local time when the last look at the logical clock began
+	latest  atomic.Int64 // remote.Latest of the last that was seen of Redis's clock; 0: nothing was
 
 	pending   pendingMarks
 	delivered atomic.Uint64         // how much was told later

@@ -38,10 +38,9 @@ func (a *Accord) EndLook(ctx context.Context, l Look, reply remote.Reply) error 
 		}
 		return reply.Err
 	}
-	e, ok := remote.ParseEpoch(reply.Record.Raw)
+	e, ok := a.parseEpoch(ctx, reply.Record.Raw)
 	if l.known.Era != 0 && (!ok || e.Tick < l.known.Tick) {
-		a.evidence.raise() // it is not what it was, or has gone back in time
-		a.Suspect()
+		a.wentBack() // it is not what it was, or has gone back in time
 		return ErrSuspect
 	}
 	if ok {
@@ -57,6 +56,42 @@ func (a *Accord) EndLook(ctx context.Context, l Look, reply remote.Reply) error 
 	return a.AskMarks(ctx, nil)
 }
 
+// wentBack is called when it shows that Redis is not what it was.
+func (a *Accord) wentBack() {
+	a.evidence.raise()
+	a.Suspect()
+}
+
+// parseEpoch reads an epoch. One whose times are too far ahead of Redis's clock is none:
+// what this process remembered of it, it could not be told to forget. Redis's clock is
+// estimated only if that may be so; see [Accord.measured].
+func (a *Accord) parseEpoch(ctx context.Context, raw []byte) (e remote.Epoch, ok bool) {
+	if e, ok = remote.ParseEpoch(raw); !ok || e.By(a.latest.Load()) {
+		return e, ok
+	}
+	redisNow, err := a.cfg.Guard.Now(ctx, a.cfg.Names.Epoch)
+	if err != nil || !e.By(remote.Latest(redisNow)) {
+		return remote.Epoch{}, false
+	}
+	a.measured(redisNow)
+	return e, true
+}
+
+// measured notes what Redis's clock was: what it believes by then, it believes at any later
+// time, until the clock is set back.
+func (a *Accord) measured(redisNow int64) { a.latest.Store(remote.Latest(redisNow)) }
+
+// unreadable is called with the error of a script that was given what this process knows of
+// the logical clock. If it has answered nonsense, that may be the reason, and is forgotten.
+func (a *Accord) unreadable(err error) bool {
+	if !errors.Is(err, remote.ErrNoClock) {
+		return false
+	}
+	a.Ages.Reset()
+	a.wentBack()
+	return true
+}
+
 // EndLookBeside takes the answer to a look that went with a write, and returns the logical
 // time from before that write. It is not counted as a look of [Accord.EndLook], which spares
 // the next one: whoever writes is to move the clock on from time to time; see
@@ -65,7 +100,7 @@ func (a *Accord) EndLookBeside(ctx context.Context, l Look, reply remote.Reply) 
 	if reply.Err != nil {
 		return 0, 0, false
 	}
-	e, ok := remote.ParseEpoch(reply.Record.Raw)
+	e, ok := a.parseEpoch(ctx, reply.Record.Raw)
 	if ok && e.Era == l.known.Era && e.Tick >= l.known.Tick {
 		var redisNow int64
 		if e.All.Next != 0 && !e.All.Dated() {
@@ -123,10 +158,13 @@ func (a *Accord) AskMarks(ctx context.Context, tags []string) error {
 		l := a.BeginLook()
 		before := a.Ages.Known()
 		m, err := a.cfg.Guard.Marks(ctx, a.cfg.Names, before, tags)
+		if a.unreadable(err) && before != (remote.Known{}) {
+			continue
+		}
 		if err != nil {
 			return err
 		}
-		if a.Ages.LearnMarks(tags, &m, l.asked, l.at) {
+		if a.learnMarks(tags, &m, l) {
 			a.learnedAt(before.Era, l.at)
 			return nil
 		}
@@ -134,11 +172,22 @@ func (a *Accord) AskMarks(ctx context.Context, tags []string) error {
 	return errOvertaken
 }
 
+// learnMarks learns what a script has answered.
+func (a *Accord) learnMarks(tags []string, m *remote.Marks, l Look) bool {
+	a.measured(m.Now)
+	ok := a.Ages.LearnMarks(tags, m, l.asked, l.at)
+	if !ok && l.known.Era != 0 && a.Ages.Known().Era == 0 {
+		a.wentBack() // it was forgotten
+	}
+	return ok
+}
+
 // JudgeNow judges one record by an answer of Redis that is asked for now.
 func (a *Accord) JudgeNow(ctx context.Context, era uint64, stamp, began int64, tags []string) (ages.Verdict, int64, error) {
 	at := now()
 	m, err := a.cfg.Guard.Marks(ctx, a.cfg.Names, a.Ages.Known(), tags)
 	if err != nil {
+		a.unreadable(err)
 		return ages.Unknown, 0, err
 	}
 	v, until := ages.JudgeBy(&m, era, stamp, began, at, now())
@@ -194,7 +243,7 @@ func (a *Accord) ownMarks(ctx context.Context, tags []string, pasts []untold.Pas
 	s := subjects(aTag, tags)
 	a.recent.NoteMarks(s, answered(&m), pasts, l.at, now())
 	before := a.Ages.Known().Era
-	if a.Ages.LearnMarks(tags, &m, l.asked, l.at) {
+	if a.learnMarks(tags, &m, l) {
 		a.learnedAt(before, l.at)
 	} else if err := a.AskMarks(ctx, tags); err != nil {
 		// What it has done there is not known here, nor what else has been done: tell
@@ -210,6 +259,10 @@ func (a *Accord) ownMarks(ctx context.Context, tags []string, pasts []untold.Pas
 
 // heardMarks takes another process's mark.
 func (a *Accord) heardMarks(tags []string, m remote.Marks) {
+	if latest := a.latest.Load(); latest != 0 && !m.Epoch.By(latest) {
+		a.missed() // Redis does not believe it
+		return
+	}
 	if !a.Ages.Heard(tags, &m, now()) {
 		// Another era, or one that is not known yet: what there is may be of no use.
 		a.flushed()

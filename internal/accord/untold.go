@@ -369,6 +369,7 @@ func (a *Accord) tellMarks(ctx context.Context, b *untold.Batch) (rest []string,
 		l := a.BeginLook()
 		marks, n, failed := a.revoke.MarkLate(ctx, tags, before)
 		if failed != nil {
+			a.unreadable(failed)
 			open = append(open, n)
 		} else {
 			failed = a.ownMarks(ctx, tags, of, marks, l)

@@ -157,7 +157,9 @@ func (m *mark) greatest() int64 { return max(m.hard, m.soft, m.next, m.dated) }
 // keep marking may never happen.
 func JudgeBy(m *remote.Marks, era uint64, stamp, began, asked, now int64) (v Verdict, until int64) {
 	e := &m.Epoch
-	if era != e.Era || len(m.Tags) > 0 && stamp < e.Floor {
+	// A stamp that is later than the clock is none that it has given: no mark would ever
+	// hit it.
+	if era != e.Era || stamp > e.Clock || len(m.Tags) > 0 && stamp < e.Floor {
 		return Gone, 0
 	}
 	l := localMark(e.All, m.Now, asked)

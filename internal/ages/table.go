@@ -104,6 +104,20 @@ func (t *Table) forgetLocked() {
 	t.gen.Add(1)
 }
 
+// Reset forgets everything, and what is else never forgotten as well: what was known can't
+// be used any more. Whether marks are heard stays as it is.
+func (t *Table) Reset() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.resetLocked()
+}
+
+func (t *Table) resetLocked() {
+	t.epoch, t.all, t.base, t.lost = remote.Epoch{}, mark{}, 0, 0
+	clear(t.tags)
+	t.forgetLocked()
+}
+
 // Learn learns an epoch. redisNow is Redis's clock in µs when it answered or a little
 // earlier, 0 if nobody knows: then what is pending is taken for due. The rest is as
 // with LearnMarks.
@@ -130,12 +144,18 @@ func (t *Table) covers(e *remote.Epoch) bool {
 //
 // If ok is false nothing was learned: the answer is of another era than the known
 // one, or nothing is known, and it may be older than what was adopted or forgotten since
-// it was asked for. Then ask again. An invalidation is not over until its own
+// it was asked for; or nothing is known any more, as after Reset. Then ask again. An invalidation is not over until its own
 // answer, or a later one, was learned.
 func (t *Table) LearnMarks(tags []string, m *remote.Marks, asked Token, at int64) (ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if m.Epoch.Era == 0 || len(tags) != len(m.Tags) {
+		return false
+	}
+	if m.Now > 0 && !t.epoch.By(remote.Latest(m.Now)) {
+		// Redis's clock was set back, by more than Redis believes to be ahead of it: it
+		// would take what is known here for nothing, for as long.
+		t.resetLocked()
 		return false
 	}
 	if !t.known || t.epoch.Era != m.Epoch.Era {
@@ -255,6 +275,9 @@ func (t *Table) Judge(era uint64, stamp, began int64, tags []string, now int64) 
 			return Unknown, 0
 		}
 		return Gone, 0
+	case stamp > t.epoch.Clock:
+		// The clock has moved on, or this is no stamp of it.
+		return Unknown, 0
 	case len(tags) > 0 && stamp < t.epoch.Floor:
 		return Gone, 0
 	}

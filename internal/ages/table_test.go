@@ -63,7 +63,15 @@ func TestTheEpochJudgesEveryEntry(t *testing.T) {
 	want(t, tab, Unknown, 30, "t")
 	want(t, tab, Unknown, 49, "t")
 	want(t, tab, Good, 50, "t")
-	want(t, tab, Good, 99, "t")
+	// What is later than the clock is a stamp of a later clock, or none: Redis is asked, and
+	// by its answer no entry is good that no mark would ever hit.
+	want(t, tab, Unknown, 51)
+	want(t, tab, Unknown, 1<<53-1, "t")
+	for stamp, want := range map[int64]Verdict{50: Good, 51: Gone, 1<<53 - 1: Gone} {
+		if v, _ := JudgeBy(m, era, stamp, 0, 0, 0); v != want {
+			t.Errorf("stamp %d: verdict %d by one answer", stamp, v)
+		}
+	}
 	if e, s, ok := tab.Stamp(); e != era || s != 50 || !ok {
 		t.Errorf("stamp: %d %d %v", e, s, ok)
 	}
@@ -424,5 +432,48 @@ func TestALateNoticeBringsNoOldEraBack(t *testing.T) {
 		if v, _ := tab.Judge(1, 50, 0, nil, 0); v == Good {
 			t.Error("an entry of the old era is good again")
 		}
+	}
+}
+
+// What can't be used any more is forgotten altogether, and any era may follow.
+func TestAResetForgetsWhatIsElseNeverForgotten(t *testing.T) {
+	tab := NewTable()
+	tab.Armed()
+	m := at(50, hard(45))
+	m.Epoch.All = hard(40)
+	learn(t, tab, m, "a")
+	late, gen := tab.Asked(), tab.Generation()
+	tab.Reset()
+	if k := tab.Known(); k != (remote.Known{}) || tab.Generation() == gen {
+		t.Errorf("known after it: %+v", k)
+	}
+	want(t, tab, Unknown, 50)
+	if tab.LearnMarks(nil, m, late, 0) {
+		t.Error("an answer from before it is learned")
+	}
+	learn(t, tab, at(10))
+	want(t, tab, Good, 10, "a")
+}
+
+// A clock of Redis that is set back leaves what is known far ahead of it: Redis would take
+// that for nothing, and is not asked with it again.
+func TestWhatIsFarAheadOfRedisIsForgotten(t *testing.T) {
+	const now, day = 1_000_000, 24 * 3600 * 1_000_000
+	tab := NewTable()
+	ahead := at(now + 3*day)
+	ahead.Now = now + 3*day
+	learn(t, tab, ahead)
+	if tab.LearnMarks(nil, at(50), tab.Asked(), 0) {
+		t.Error("an answer is merged with what it can't agree with")
+	}
+	if k := tab.Known(); k != (remote.Known{}) {
+		t.Errorf("known after it: %+v", k)
+	}
+	learn(t, tab, at(50))
+	hour := at(now + day/24)
+	learn(t, tab, hour)
+	learn(t, tab, at(50))
+	if k := tab.Known(); k.Clock != now+day/24 {
+		t.Errorf("known, an hour ahead: %+v", k)
 	}
 }

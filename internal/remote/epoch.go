@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Epoch is the logical clock of a cache, and what it says of all entries. It tells
@@ -18,6 +19,11 @@ import (
 // truth: without its Epoch a cache begins another Era, to which no entry of the old
 // one belongs; without its tags the Floor rises, below which no entry with tags is
 // good.
+//
+// An epoch that says what can't be is none, as if it were lost: no time of a mark, nor
+// the floor, is later than the clock, and neither the tick nor the clock is more than a
+// day later than Redis's clock (maxAhead). What is believed can therefore be outlived by
+// Redis's own clock: no bytes in the place of an epoch keep a cache from going on.
 type Epoch struct {
 	Era   uint64 // of 53 bits; not 0
 	Tick  int64  // the last time that anybody touched the epoch
@@ -121,7 +127,42 @@ const (
 	// a new era. What was lost in less time is told again by those who wrote it; more
 	// means that Redis came back with an old data set.
 	lostFor = 10_000_000
+
+	// maxAhead is how far, in µs, the tick and the clock of an epoch may be ahead of
+	// Redis's clock. Marks move them on by at least 1 each, and a clock of Redis that
+	// was set back leaves them behind: by hours, if it kept the wrong zone. More is
+	// not believed. A clock that is set back by more than a day therefore costs all
+	// entries, once.
+	maxAhead = 24 * 3600 * 1_000_000
+
+	// aheadSlack is how much further ahead they may be where they are compared with an
+	// estimate of Redis's clock, which may be behind: what the scripts have accepted
+	// must be accepted everywhere.
+	aheadSlack = 600 * 1_000_000
+
+	// ClockLife is how long the keys of a logical clock live that is not in use.
+	// Processes renew it; see [Redis.Marks] and [Names.Renewal].
+	ClockLife = 100 * 24 * time.Hour
 )
+
+// Latest is the latest tick or clock that is believed when Redis's clock is about now.
+func Latest(now int64) int64 { return now + maxAhead + aheadSlack }
+
+// sound reports whether no time is later than the clock.
+func (e *Epoch) sound() bool {
+	return e.Era != 0 && max(e.Floor, e.All.last()) <= e.Clock
+}
+
+// By reports whether neither the tick nor the clock is later than latest.
+func (e *Epoch) By(latest int64) bool { return max(e.Tick, e.Clock) <= latest }
+
+// by is k, if it is not later than latest, or else nothing.
+func (k Known) by(latest int64) Known {
+	if max(k.Tick, k.Clock) > latest {
+		return Known{}
+	}
+	return k
+}
 
 // maxTags is how many tags are remembered. Beyond it, old ones are forgotten and the
 // floor rises. A variable for tests.
@@ -133,9 +174,10 @@ const tagSample = 16
 // stored is what a call of Marks or Mark finds in Redis.
 type stored struct {
 	Epoch
-	ok   bool // false: there is none, or something foreign in its place
-	tags bool // the epoch says that there is a hash of tags
-	hash bool // there is one, and it is of this era
+	ok    bool // false: there is none, or something foreign in its place
+	tags  bool // the epoch says that there is a hash of tags
+	asked bool // the call is about tags; if not, the hash is not looked at
+	hash  bool // there is one, and it is of this era
 }
 
 // resume returns the epoch that a call goes on with, and whether the hash of tags is
@@ -149,16 +191,19 @@ type stored struct {
 //
 // If the hash of tags is gone alone, nothing is known of any tag: the floor rises to
 // a new time, below which there are all stamps that were given out before.
+//
+// A call that is about no tag touches one key only; see marksScript. It leaves the hash as
+// it is, and what the epoch says of it.
 func (s *stored) resume(known Known, now int64, era uint64) (e Epoch, tags bool) {
-	e = s.Epoch
-	if !s.ok || known.Tick-e.Tick > lostFor {
+	e, known = s.Epoch, known.by(now+maxAhead)
+	if !s.ok || !e.sound() || !e.By(now+maxAhead) || known.Tick-e.Tick > lostFor {
 		clock := max(now, known.Clock+1)
 		e = Epoch{Era: era, Clock: clock, Floor: clock}
 	} else {
 		if e.Era == known.Era {
 			e.Clock = max(e.Clock, known.Clock)
 		}
-		if tags = s.tags && s.hash; s.tags && !tags {
+		if tags = s.tags && (s.hash || !s.asked); s.tags && !tags {
 			e.Clock = max(e.Clock+1, now)
 			e.Floor = e.Clock
 		}
@@ -212,10 +257,11 @@ func (m Mark) add(n *NewMark, before, t, now int64) Mark {
 // are not below the floor, a mark with no later time says nothing.
 func (m Mark) last() int64 { return max(m.Hard, m.Soft, m.Next) }
 
-// ParseEpoch reads what is stored under Names.Epoch. ok is false for anything else.
+// ParseEpoch reads what is stored under Names.Epoch. ok is false for anything else, but for
+// what only Redis's clock tells: see [Epoch.By].
 func ParseEpoch(raw []byte) (e Epoch, ok bool) {
 	e, _, ok = parseEpoch(raw)
-	return e, ok
+	return e, ok && e.sound()
 }
 
 // An epoch is stored as text: "e1" and nine decimal numbers, the last of which is 1
@@ -296,7 +342,8 @@ func (m *Marks) AppendText(dst []byte) []byte {
 	return dst
 }
 
-// ParseMarks reads what [Marks.AppendText] has written, for that many tags.
+// ParseMarks reads what [Marks.AppendText] has written, for that many tags. It refuses what
+// can't be, as measured by the clock in it.
 func ParseMarks(s string, tags int) (m Marks, ok bool) {
 	lines := strings.Split(s, "\n")
 	if len(lines) != 2+tags {
@@ -308,13 +355,13 @@ func ParseMarks(s string, tags int) (m Marks, ok bool) {
 	}
 	m.Now = now[0]
 	e, hash, ok := parseEpoch(lines[1])
-	if !ok || hash {
+	if !ok || hash || !e.sound() || !e.By(Latest(m.Now)) {
 		return Marks{}, false
 	}
 	m.Epoch = e
 	for _, line := range lines[2:] {
 		t, ok := parseMark(line)
-		if !ok {
+		if !ok || t.last() > e.Clock {
 			return Marks{}, false
 		}
 		m.Tags = append(m.Tags, t)

@@ -8,11 +8,13 @@ import (
 
 // There is one way to write an epoch and marks: what is read is what would be written.
 func FuzzParseMarks(f *testing.F) {
-	m := Marks{Now: 5, Epoch: Epoch{Era: 1<<53 - 1, Tick: 2, Clock: 3, Floor: 4, All: Mark{5, 6, 7, 8}}, Tags: []Mark{{1, 2, 3, 4}, {}}}
+	m := Marks{Now: 5, Epoch: Epoch{Era: 1<<53 - 1, Tick: 2, Clock: 9, Floor: 4, All: Mark{5, 6, 7, 8}}, Tags: []Mark{{1, 2, 3, 4}, {}}}
 	f.Add(string(m.AppendText(nil)))
 	f.Add("0\ne1 1 0 0 0 0 0 0 0 0")
 	f.Add("01\ne1 1 0 0 0 0 0 0 0 0")
 	f.Add("0\ne1 1 0 0 0 0 0 0 0 1\nm1 0 0 0 0")
+	f.Add("0\ne1 1 0 3 3 3 3 3 0 0\nm1 3 3 3 0")
+	f.Add("0\ne1 1 0 9007199254740991 0 0 0 0 0 0")
 	f.Fuzz(func(t *testing.T, s string) {
 		tags := max(0, strings.Count(s, "\n")-1)
 		m, ok := ParseMarks(s, tags)
@@ -24,6 +26,15 @@ func FuzzParseMarks(f *testing.F) {
 		}
 		if _, ok := ParseMarks(s, tags+1); ok {
 			t.Errorf("%q has %d tags and one more", s, tags)
+		}
+		e := m.Epoch
+		if max(e.Floor, e.All.Hard, e.All.Soft, e.All.Next) > e.Clock || max(e.Tick, e.Clock) > Latest(m.Now) {
+			t.Errorf("%q is believed", s)
+		}
+		for _, k := range m.Tags {
+			if max(k.Hard, k.Soft, k.Next) > e.Clock {
+				t.Errorf("%q is believed", s)
+			}
 		}
 		line := strings.Split(s, "\n")[1]
 		if e, ok := ParseEpoch([]byte(line)); !ok || !reflect.DeepEqual(e, m.Epoch) {
@@ -46,17 +57,25 @@ func TestAnEpochGoesOnOrBeginsAnew(t *testing.T) {
 	}{
 		"nothing":                            {stored{}, Known{}, begun(now, now), false},
 		"nothing, but the caller knows more": {stored{}, Known{Era: 1, Tick: 5000, Clock: 7000}, begun(5001, 7001), false},
-		"as it was":                          {stored{Epoch: old, ok: true}, Known{Era: 1, Tick: 500, Clock: 400}, with(func(*Epoch) {}), false},
-		"with tags":                          {stored{Epoch: old, ok: true, tags: true, hash: true}, Known{}, with(func(*Epoch) {}), true},
-		"a hash that is not a part of it":    {stored{Epoch: old, ok: true, hash: true}, Known{}, with(func(*Epoch) {}), false},
-		"tags lost":                          {stored{Epoch: old, ok: true, tags: true}, Known{}, with(func(e *Epoch) { e.Clock, e.Floor = now, now }), false},
-		"tags lost, and the clock is ahead": {stored{Epoch: old, ok: true, tags: true}, Known{Era: 1, Clock: 2000},
+		"as it was":                          {stored{Epoch: old, ok: true, asked: true}, Known{Era: 1, Tick: 500, Clock: 400}, with(func(*Epoch) {}), false},
+		"with tags":                          {stored{Epoch: old, ok: true, asked: true, tags: true, hash: true}, Known{}, with(func(*Epoch) {}), true},
+		"a hash that is not a part of it":    {stored{Epoch: old, ok: true, asked: true, hash: true}, Known{}, with(func(*Epoch) {}), false},
+		"tags lost":                          {stored{Epoch: old, ok: true, asked: true, tags: true}, Known{}, with(func(e *Epoch) { e.Clock, e.Floor = now, now }), false},
+		"tags lost, and the clock is ahead": {stored{Epoch: old, ok: true, asked: true, tags: true}, Known{Era: 1, Clock: 2000},
 			with(func(e *Epoch) { e.Clock, e.Floor = 2001, 2001 }), false},
-		"a little back": {stored{Epoch: old, ok: true}, Known{Era: 1, Tick: 500 + lostFor, Clock: 450},
+		"a little back": {stored{Epoch: old, ok: true, asked: true}, Known{Era: 1, Tick: 500 + lostFor, Clock: 450},
 			with(func(e *Epoch) { e.Tick, e.Clock = 501+lostFor, 450 }), false},
-		"far back":              {stored{Epoch: old, ok: true, tags: true, hash: true}, Known{Era: 1, Tick: 501 + lostFor, Clock: 450}, begun(502+lostFor, now), false},
-		"back to an older era":  {stored{Epoch: old, ok: true}, Known{Era: 2, Tick: 501 + lostFor}, begun(502+lostFor, now), false},
-		"another era, as young": {stored{Epoch: old, ok: true}, Known{Era: 2, Tick: 400, Clock: 9000}, with(func(*Epoch) {}), false},
+		"far back":                    {stored{Epoch: old, ok: true, asked: true, tags: true, hash: true}, Known{Era: 1, Tick: 501 + lostFor, Clock: 450}, begun(502+lostFor, now), false},
+		"back to an older era":        {stored{Epoch: old, ok: true, asked: true}, Known{Era: 2, Tick: 501 + lostFor}, begun(502+lostFor, now), false},
+		"tags, but none is asked for": {stored{Epoch: old, ok: true, tags: true}, Known{}, with(func(*Epoch) {}), true},
+		"a floor after the clock":     {stored{Epoch: Epoch{Era: 1, Tick: 500, Clock: 400, Floor: 401}, ok: true}, Known{}, begun(now, now), false},
+		"a mark after the clock":      {stored{Epoch: Epoch{Era: 1, Tick: 500, Clock: 400, All: Mark{Soft: 401}}, ok: true}, Known{}, begun(now, now), false},
+		"a clock of tomorrow":         {stored{Epoch: Epoch{Era: 1, Clock: now + maxAhead}, ok: true}, Known{}, Epoch{Era: 1, Tick: now, Clock: now + maxAhead}, false},
+		"and later":                   {stored{Epoch: Epoch{Era: 1, Clock: now + maxAhead + 1}, ok: true}, Known{}, begun(now, now), false},
+		"a tick of later than that":   {stored{Epoch: Epoch{Era: 1, Tick: now + maxAhead + 1}, ok: true}, Known{}, begun(now, now), false},
+		"a caller who knows that":     {stored{Epoch: old, ok: true}, Known{Era: 1, Tick: now + maxAhead + 1, Clock: 450}, with(func(*Epoch) {}), false},
+		"or such a clock":             {stored{}, Known{Era: 1, Tick: 500, Clock: now + maxAhead + 1}, begun(now, now), false},
+		"another era, as young":       {stored{Epoch: old, ok: true, asked: true}, Known{Era: 2, Tick: 400, Clock: 9000}, with(func(*Epoch) {}), false},
 	} {
 		if got, tags := tt.s.resume(tt.known, now, era); got != tt.want || tags != tt.tags {
 			t.Errorf("%s: %+v, %v instead of %+v", name, got, tags, tt.want)

@@ -23,16 +23,20 @@ func (m *Memory) Marks(ctx context.Context, names Names, known Known, tags []str
 }
 
 func (m *Memory) marksLocked(names Names, known Known, now int64, era uint64, tags []string) Marks {
-	e, hash := m.resumeLocked(names, known, now, era)
+	e, has, hash := m.resumeLocked(names, known, now, era, len(tags) > 0)
 	out := Marks{Epoch: e, Now: now}
 	for _, tag := range tags {
 		var mark Mark
 		if hash != nil {
-			mark = hash.marks[tag]
+			mark = hash.mark(tag, &e, now)
 		}
 		out.Tags = append(out.Tags, mark)
 	}
-	m.putLocked(names.Epoch, item{raw: []byte(e.text(hash != nil))})
+	out.Epoch = e
+	m.putEpochLocked(names, &e, has)
+	if hash != nil {
+		m.renewTagsLocked(names)
+	}
 	return out
 }
 
@@ -47,7 +51,13 @@ func (m *Memory) Mark(ctx context.Context, names Names, known Known, n NewMark) 
 }
 
 func (m *Memory) markLocked(names Names, known Known, now int64, era uint64, n *NewMark) Marks {
-	e, hash := m.resumeLocked(names, known, now, era)
+	e, has, hash := m.resumeLocked(names, known, now, era, len(n.Tags) > 0)
+	if len(n.Tags) > 0 && hash == nil {
+		hash = &tagMarks{era: e.Era, marks: map[string]Mark{}}
+	}
+	for _, tag := range n.Tags {
+		hash.mark(tag, &e, now)
+	}
 	t := max(e.Clock+1, now)
 	e.Clock = t
 	out := Marks{Now: now}
@@ -59,25 +69,39 @@ func (m *Memory) markLocked(names Names, known Known, now int64, era uint64, n *
 	}
 	if len(n.Tags) == 0 {
 		e.All = e.All.add(n, before(0), t, now)
-	} else if hash == nil {
-		hash = &tagMarks{era: e.Era, marks: map[string]Mark{}}
 	}
 	for i, tag := range n.Tags {
 		hash.marks[tag] = hash.marks[tag].add(n, before(i), t, now)
+	}
+	for _, tag := range n.Tags {
 		out.Tags = append(out.Tags, hash.marks[tag])
 	}
 	for rounds := min(len(n.Tags), forgetRounds); rounds > 0 && len(hash.marks) > maxTags; rounds-- {
 		e.Floor = hash.forget(e.Floor, t)
 	}
 	if len(n.Tags) > 0 {
-		m.putLocked(names.Tags, item{other: true, tags: hash})
+		it, _ := m.lookLocked(names.Tags)
+		m.putLocked(names.Tags, item{other: true, tags: hash, until: it.until})
+		m.renewTagsLocked(names)
 	}
-	m.putLocked(names.Epoch, item{raw: []byte(e.text(hash != nil))})
+	m.putEpochLocked(names, &e, has || len(n.Tags) > 0)
 	out.Epoch = e
 	if n.Tell.Channel != "" {
 		m.publishLocked(Tell{n.Tell.Channel, string(out.AppendText([]byte(n.Tell.Message)))})
 	}
 	return out
+}
+
+// mark returns the mark of a tag. One that can't be is replaced, and the clock moves on to one
+// that is later.
+func (h *tagMarks) mark(tag string, e *Epoch, now int64) Mark {
+	m, ok := h.marks[tag]
+	if ok && m.last() > now+maxAhead {
+		m = Mark{Hard: e.Clock}
+		h.marks[tag] = m
+	}
+	e.Clock = max(e.Clock, m.last())
+	return m
 }
 
 // forgetRounds bounds what one Mark forgets, which holds up the server meanwhile. What is
@@ -107,18 +131,34 @@ func (h *tagMarks) forget(floor, t int64) int64 {
 	return floor
 }
 
-// resumeLocked returns the epoch to go on with, and its tags if it has any.
-func (m *Memory) resumeLocked(names Names, known Known, now int64, era uint64) (Epoch, *tagMarks) {
-	var s stored
+// resumeLocked returns the epoch to go on with, whether it has tags, and these if they are
+// asked for.
+func (m *Memory) resumeLocked(names Names, known Known, now int64, era uint64, asked bool) (e Epoch, has bool, hash *tagMarks) {
+	s := stored{asked: asked}
 	s.Epoch, s.tags, s.ok = parseEpoch(string(m.recordLocked(names.Epoch).Raw))
 	it, _ := m.lookLocked(names.Tags)
 	s.hash = it.tags != nil && it.tags.era == s.Era
-	e, tags := s.resume(known, now, era)
-	if !tags {
+	e, has = s.resume(known, now, era)
+	switch {
+	case !asked:
+		return e, has, nil
+	case !has:
 		m.deleteLocked(names.Tags)
-		return e, nil
+		return e, false, nil
 	}
-	return e, it.tags
+	return e, true, it.tags
+}
+
+func (m *Memory) putEpochLocked(names Names, e *Epoch, tags bool) {
+	m.putLocked(names.Epoch, item{raw: []byte(e.text(tags)), until: time.Now().Add(ClockLife)})
+}
+
+// renewTagsLocked renews the life of the tags, once an hour.
+func (m *Memory) renewTagsLocked(names Names) {
+	if it := m.data[names.Tags]; time.Until(it.until) < ClockLife-time.Hour {
+		it.until = time.Now().Add(ClockLife)
+		m.data[names.Tags] = it
+	}
 }
 
 func (m *Memory) putLocked(key string, it item) {
