@@ -26,7 +26,7 @@ func inLua(script string) string {
 // KEYS[1] is the epoch and KEYS[2] the hash of tags: in the field "" the era that it
 // belongs to, and in "t:" and a tag the mark of that tag. Where no tag is named there is
 // one key only, since a script of one key runs also while a cluster moves it to another
-// node. ARGV[1] to ARGV[3] are the
+// node; for scripts of two keys then see [Redis.markInSteps]. ARGV[1] to ARGV[3] are the
 // era, tick and clock that the caller knows, ARGV[4] is a new era. Numbers are doubles and
 // exact up to 2^53.
 //
@@ -98,8 +98,8 @@ local stale = KEYS[2] and e[9] == 0 -- what may be there is not a part of it
 local renew = KEYS[2] and (stale or redis.call('PTTL', KEYS[2]) < RENEWED)
 
 -- What is not a mark, or can't be one, has taken the place of one: then all before is gone,
--- and it is replaced. One that is later than the clock comes from before Redis went back: the clock
--- moves on to it.
+-- and it is replaced. One that is later than the clock is in the making (markInSteps), or
+-- was left so: the clock moves on to it.
 local fields = {}
 local function mark(tag)
   local s = e[9] == 1 and redis.call('HGET', KEYS[2], 't:' .. tag)
@@ -245,7 +245,11 @@ return answer
 // Marks implements Store. It renews the life of the epoch, and of the hash of tags if it is
 // about tags.
 func (s *Redis) Marks(ctx context.Context, names Names, known Known, tags []string) (Marks, error) {
-	return s.marks(ctx, marksScript, names, known, tags)
+	m, err := s.marks(ctx, marksScript, names, known, tags)
+	if len(tags) > 0 && isUnstable(err) {
+		return s.marksInSteps(ctx, names, known, tags)
+	}
+	return m, err
 }
 
 // Mark implements Store. An attempt that is made again marks again, at a later time:
@@ -254,7 +258,11 @@ func (s *Redis) Mark(ctx context.Context, names Names, known Known, n NewMark) (
 	if err := n.check(); err != nil {
 		return Marks{}, err
 	}
-	return s.marks(ctx, markScript, names, known, n.Tags, uint8(n.Mode), n.when(), maxTags, tagSample, n.Tell.Channel, n.Tell.Message)
+	m, err := s.marks(ctx, markScript, names, known, n.Tags, uint8(n.Mode), n.when(), maxTags, tagSample, n.Tell.Channel, n.Tell.Message)
+	if len(n.Tags) > 0 && isUnstable(err) {
+		return s.markInSteps(ctx, names, known, &n)
+	}
+	return m, err
 }
 
 // when is what ARGV[6] of markScript is.
@@ -316,7 +324,10 @@ func (s *Redis) runTextOf(ctx context.Context, sc script, words []any) (string, 
 	run := func(ref reference) (string, error) {
 		cmd := onceString{redis.NewStringCmd(ctx, append(sc.words(ref, 2+len(words)), words...)...)}
 		cmd.SetFirstKeyPos(3)
-		s.send(ctx, cmd)
+		s.sendOnce(ctx, []redis.Cmder{cmd})
+		if !isUnstable(cmd.Err()) { // for that there is another way
+			s.sendAgain(ctx, []redis.Cmder{cmd})
+		}
 		return cmd.Result()
 	}
 	text, err := run(byHash)
