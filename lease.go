@@ -87,9 +87,7 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*loading
 		default:
 			switch c.takeSeen(ctx, o, l, reply.Record, at) {
 			case replaceIt:
-				swap := c.leaseCommand(remote.Swap, l.rk, s, l.second, l.life)
-				swap.Seen = reply.Record.Seen()
-				more, then = append(more, l), append(then, swap)
+				more, then = append(more, l), append(then, c.leaseOver(l.rk, reply.Record.Seen(), s, l.second, l.life))
 			case lockIt:
 				more, then = append(more, l), append(then, c.leaseCommand(remote.Add, c.lockKey(l.rk), s, false, l.life))
 			}
@@ -273,9 +271,13 @@ func (c *Cache[K, V]) carryOut(ctx context.Context, cmds []remote.Command) []rem
 // recognise it. It says at which logical time the load begins, and whether it takes the
 // place of an obsolete one.
 func (c *Cache[K, V]) leaseCommand(op remote.Op, rk string, s stamp, second bool, life time.Duration) remote.Command {
-	frm := frame.AppendLease(nil, frame.NewID())
+	return c.leaseOf(frame.NewID(), op, rk, s, second, life)
+}
+
+func (c *Cache[K, V]) leaseOf(id frame.ID, op remote.Op, rk string, s stamp, second bool, life time.Duration) remote.Command {
+	frm := frame.AppendLease(nil, id)
 	if s.time > 0 {
-		frm = frame.AppendLeaseSince(frm[:0], frame.NewID(), s.time, second)
+		frm = frame.AppendLeaseSince(frm[:0], id, s.time, second)
 	}
 	return remote.Command{Op: op, Key: rk, Frame: c.signed(rk, frm), TTL: life}
 }
@@ -297,6 +299,23 @@ func (c *Cache[K, V]) obsolete(h *frame.Header) bool {
 	}
 	v, _ := c.ages.Judge(known.Era, began, 0, nil, local.Now())
 	return v == ages.Stale || v == ages.Gone
+}
+
+// leaseOver is leaseCommand for a lease in the place of what was seen, which the lease's id
+// tells by its second half.
+func (c *Cache[K, V]) leaseOver(rk string, seen remote.Seen, s stamp, second bool, life time.Duration) remote.Command {
+	id := frame.NewID()
+	if len(seen.Token) == frame.TokenLen {
+		copy(id[len(id)/2:], seen.Token[frame.TokenLen-len(id)/2:])
+	}
+	swap := c.leaseOf(id, remote.Swap, rk, s, second, life)
+	swap.Seen = seen
+	return swap
+}
+
+// tookOver reports whether the lease of that id was put in the place of what was seen.
+func tookOver(id frame.ID, seen remote.Seen) bool {
+	return len(seen.Token) == frame.TokenLen && string(id[len(id)/2:]) == seen.Token[frame.TokenLen-len(id)/2:]
 }
 
 // granted takes a lease or lock that was granted. Where it is a lease, Redis had no value of

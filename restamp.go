@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"math"
+	"slices"
 
 	"github.com/delqhi/cache/internal/accord"
 	"github.com/delqhi/cache/internal/ages"
@@ -21,9 +22,18 @@ import (
 //	2. a value is written, with the clock from before 1
 //	3. readers take it for older than the mark
 //
-// So the clock is read in the same round trip, before the write is carried out. If there
-// was a mark that this process did not know, the record is exchanged for one that has the
-// time that was read; by compare-and-set, so that it does not undo a later write.
+// So the clock is read before the write is carried out. If there was a mark that this process
+// did not know, the record has the time that was read.
+//
+// Where there is one node, the look goes in the same round trip, before the write, and the
+// record is then exchanged; by compare-and-set, so that it does not undo a later write. Where
+// there are several, what is sent to two of them has no order, and the look takes a round
+// trip of its own. It must not go beside the write:
+//
+//  1. a value is written
+//  2. another process marks everything: the value is gone
+//  3. the look is answered. It tells of the mark of 2 as if it were from before 1, and the
+//     value comes back
 //
 // The time is one from before the write: a mark that comes between the two hits it. A load
 // is as old as its beginning, and so is what was made of an older value: they keep the
@@ -35,42 +45,60 @@ type clockLook struct {
 	reply remote.Reply
 }
 
-// lookBeside returns the look that goes with changes, nil if none of them needs one.
-func (c *Cache[K, V]) lookBeside(changes []*change[K, V]) *clockLook {
-	for _, ch := range changes {
-		if ch.stampsItself() {
-			return &clockLook{Look: c.accord.BeginLook()}
+// look returns the look that is to go with changes, nil if none of them needs one. Where there
+// are several nodes it looks at once, and gives the time to cmds, which are not sent yet.
+func (c *Cache[K, V]) look(ctx context.Context, changes []*change[K, V], cmds []remote.Command) *clockLook {
+	if !slices.ContainsFunc(changes, (*change[K, V]).stampsItself) {
+		return nil
+	}
+	look := &clockLook{Look: c.accord.BeginLook()}
+	if c.remote.OneNode() {
+		return look
+	}
+	look.reply = c.remote.Do(ctx, []remote.Command{c.lookCommand()})[0]
+	var s stamp
+	var ok bool
+	if s.era, s.time, ok = c.accord.EndLookBeside(ctx, look.Look, look.reply); !ok {
+		return nil // the clock that is known is good for a record that goes sooner
+	}
+	for i, ch := range changes {
+		if !ch.stampsItself() || len(cmds[i].Frame) == 0 || !c.outdated(ch, s) {
+			continue
+		}
+		if frm, err := c.encode(ch.rk, ch.val, ch.life, ch.now, s, ch.tags, "", ch.cost); err == nil {
+			cmds[i].Frame = frm
+			c.stamped(ch, frm, s)
 		}
 	}
 	return nil
 }
 
+func (c *Cache[K, V]) lookCommand() remote.Command {
+	return remote.Command{Op: remote.Get, Key: c.names.Epoch, Shared: true}
+}
+
+// stamped gives a change the record that has the time s.
+func (c *Cache[K, V]) stamped(ch *change[K, V], frm []byte, s stamp) {
+	ch.frame, ch.stamp = frm, s
+	if ch.entry != nil {
+		ch.entry = c.changeEntry(ch, ch.at)
+	}
+}
+
 // stampsItself reports whether the change stores a value that is as new as the change.
 func (ch *change[K, V]) stampsItself() bool { return ch.keep && !ch.dated && ch.stamp.era != 0 }
 
-// carryOutLooking is carryOut with a look, unless it is nil. Where there are several nodes,
-// the one that has the clock holds nothing up but the look.
+// carryOutLooking is carryOut with a look, unless it is nil.
 func (c *Cache[K, V]) carryOutLooking(ctx context.Context, look *clockLook, cmds []remote.Command) []remote.Reply {
 	if look == nil {
 		return c.carryOut(ctx, cmds)
 	}
-	get := remote.Command{Op: remote.Get, Key: c.names.Epoch, Shared: true}
-	if c.remote.OneNode() {
-		replies := c.carryOut(ctx, append(append(make([]remote.Command, 0, 1+len(cmds)), get), cmds...))
-		look.reply = replies[0]
-		return replies[1:]
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		look.reply = c.remote.Do(ctx, []remote.Command{get})[0]
-	}()
-	replies := c.carryOut(ctx, cmds)
-	<-done
-	return replies
+	replies := c.carryOut(ctx, append(append(make([]remote.Command, 0, 1+len(cmds)), c.lookCommand()), cmds...))
+	look.reply = replies[0]
+	return replies[1:]
 }
 
-// restampAgain is how often a record is exchanged that others write over.
+// restampAgain is how often a record is exchanged in whose place loads put something.
 const restampAgain = 4
 
 // restamp gives the records of changes that took effect the time of the look, if they would
@@ -110,9 +138,14 @@ func (c *Cache[K, V]) outdated(ch *change[K, V], s stamp) bool {
 	return v != ages.Good || until != math.MaxInt64
 }
 
-// exchangeStamps exchanges the records of the open changes for ones with the time s. It
-// returns those to be tried once more, since a load took the record for outdated and put
-// its lease in the place. Whatever else has taken it is newer.
+// exchangeStamps exchanges the records of the open changes for ones with the time s. seen is
+// what it replaces: the record itself, or what a load has put in its place that took it for
+// outdated; then tell is true. It returns those to be tried once more, of which that has come
+// to light. Whatever else is there is newer:
+//
+//  1. a value is written, and deleted, by whomever
+//  2. a load begins: its lease is in the place of nothing
+//  3. the value would come back in the place of that lease
 func (c *Cache[K, V]) exchangeStamps(ctx context.Context, s stamp, changes []*change[K, V], cmds []remote.Command, open []int, seen []remote.Seen, tell bool) (again []int, then []remote.Seen) {
 	var swaps []remote.Command
 	var of []int
@@ -130,34 +163,51 @@ func (c *Cache[K, V]) exchangeStamps(ctx context.Context, s stamp, changes []*ch
 		}
 		swaps, of, told = append(swaps, swap), append(of, i), append(told, n)
 	}
-	var heads []remote.Command
+	var gets []remote.Command
 	for j, reply := range c.carryOut(ctx, swaps) {
 		i := of[j]
 		switch {
 		case reply.Err == nil && reply.OK:
-			ch := changes[i]
-			cmds[i].Frame, ch.frame, ch.stamp = swaps[j].Frame, swaps[j].Frame, s
-			if ch.entry != nil {
-				ch.entry = c.changeEntry(ch, ch.at)
-			}
+			cmds[i].Frame = swaps[j].Frame
+			c.stamped(changes[i], swaps[j].Frame, s)
 			c.accord.Outbox.Done(told[j])
 			continue
 		case reply.Err == nil:
 			c.accord.Outbox.GiveUp(told[j])
 			again = append(again, i)
-			heads = append(heads, remote.Command{Op: remote.Head, Key: changes[i].rk})
+			gets = append(gets, remote.Command{Op: remote.Get, Key: changes[i].rk, Most: mostOfLoads})
 		default:
 			c.accord.Outbox.GiveUp(told[j]) // a lease is no news
 		}
 	}
 	open, again = again, nil
-	for j, reply := range c.remote.Do(ctx, heads) {
-		if reply.Err != nil || reply.Record.State != remote.Found {
-			continue
-		}
-		if h, err := frame.ReadHead(reply.Record.Raw); err == nil && (h.Kind == frame.Lease || h.Kind == frame.Failure) {
+	for j, reply := range c.remote.Do(ctx, gets) {
+		own := remote.SeenToken(cmds[open[j]].Frame)
+		if reply.Err == nil && c.leftByLoadOver(ctx, gets[j].Key, reply.Record, own) {
 			again, then = append(again, open[j]), append(then, reply.Record.Seen())
 		}
 	}
 	return again, then
+}
+
+// mostOfLoads is more than what a load puts in the place of a record.
+const mostOfLoads = 4096
+
+// leftByLoadOver reports whether a record is the lease of a load that has replaced what was
+// seen, or what that load has left of its failure.
+func (c *Cache[K, V]) leftByLoadOver(ctx context.Context, rk string, rec remote.Record, seen remote.Seen) bool {
+	if rec.State != remote.Found {
+		return false
+	}
+	h, err := frame.ReadHead(rec.Raw)
+	if err != nil || h.Kind != frame.Lease && h.Kind != frame.Failure {
+		return false
+	}
+	switch f := c.decode(ctx, rk, rec); f.outcome {
+	case leased:
+		return tookOver(f.raw.ID, seen)
+	case failed:
+		return tookOver(f.lease, seen)
+	}
+	return false
 }

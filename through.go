@@ -183,7 +183,7 @@ func (c *Cache[K, V]) conclude(ctx context.Context, changes []*change[K, V]) {
 				ch.entry = nil
 			}
 		}
-		look := c.lookBeside(changes)
+		look := c.look(ctx, changes, cmds)
 		replies := c.carryOutAndTell(ctx, look, changes, cmds)
 		c.restamp(ctx, look, changes, cmds, replies)
 		var lost []*change[K, V]

@@ -381,11 +381,12 @@ func (c *Cache[K, V]) setIfAbsent(ctx context.Context, key K, val V, o *callOpti
 		if final {
 			c.tell(&ch, &cmd)
 		}
+		cmds := []remote.Command{cmd}
 		var look *clockLook
 		if final {
-			look = c.lookBeside([]*change[K, V]{&ch})
+			look = c.look(ctx, []*change[K, V]{&ch}, cmds)
+			cmd = cmds[0]
 		}
-		cmds := []remote.Command{cmd}
 		replies := c.carryOutLooking(ctx, look, cmds)
 		reply := replies[0]
 		if final {

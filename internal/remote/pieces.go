@@ -101,8 +101,10 @@ func (g *Guard) pieces(ctx context.Context, cmds []Command) []Reply {
 	underway, bytes, failures := 0, 0, 0
 	var failedAt time.Time
 	var failure error
+	look := cmds[0].Shared // whose answer is to be from before what goes with it: no piece beside the first
 	end := func() {
 		p := <-done
+		look = false
 		g.window.adapt(&p, g.timeout)
 		underway--
 		bytes -= p.bytes
@@ -116,7 +118,7 @@ func (g *Guard) pieces(ctx context.Context, cmds []Command) []Reply {
 	}
 	for from := 0; from < len(cmds); {
 		to, size, full := g.cut(cmds, from)
-		for underway > 0 && (underway == piecesAtOnce || failures > 0 || bytes+size > g.window.bytes()) {
+		for underway > 0 && (look || underway == piecesAtOnce || failures > 0 || bytes+size > g.window.bytes()) {
 			end()
 			to, size, full = g.cut(cmds, from)
 		}
