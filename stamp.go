@@ -30,6 +30,15 @@ func (c *Cache[K, V]) stamp(ctx context.Context) (s stamp, err error) {
 	return s, err
 }
 
+// stampWrite is stamp for a write.
+func (c *Cache[K, V]) stampWrite(ctx context.Context) (s stamp, err error) {
+	if c.accord == nil {
+		return c.stamp(ctx)
+	}
+	s.era, s.time, err = c.accord.StampWrite(ctx)
+	return s, err
+}
+
 // judge takes out of use what was revoked by tag or by Clear. Records are judged
 // together, so that what has to be asked is asked at once.
 func (c *Cache[K, V]) judge(ctx context.Context, fs []*found[V]) {

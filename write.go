@@ -253,7 +253,7 @@ func (c *Cache[K, V]) timestamp(ctx context.Context, ch *change[K, V]) {
 	}
 	var err error
 	if ch.now, err = c.remote.Now(ctx, ch.rk); err == nil && ch.keep && !ch.dated {
-		ch.stamp, err = c.stamp(ctx)
+		ch.stamp, err = c.stampWrite(ctx)
 	}
 	switch {
 	case err == nil:

@@ -3,6 +3,7 @@ package accord
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/delqhi/cache/internal/ages"
 	"github.com/delqhi/cache/internal/remote"
@@ -230,6 +231,37 @@ func (a *Accord) Stamp(ctx context.Context) (era uint64, stamp int64, err error)
 		}
 	}
 	return 0, 0, errOvertaken
+}
+
+// StampWrite is Stamp for a write. Where there are several nodes, the one of the clock may be
+// away while the one of the key answers: then the time that was known last will do. It is one
+// from before the write, and an old one only makes a record go sooner than it had to.
+func (a *Accord) StampWrite(ctx context.Context) (era uint64, stamp int64, err error) {
+	era, stamp, err = a.Stamp(ctx)
+	if err == nil || ctx.Err() != nil || a.cfg.Guard.OneNode() {
+		return era, stamp, err
+	}
+	if k := a.Ages.Known(); k.Era != 0 {
+		return k.Era, k.Clock, nil
+	}
+	return 0, 0, err
+}
+
+// The keys of the logical clock have lives; see [remote.ClockLife]. What renews them is mostly
+// what is done anyway, but not in a process that only hears, or asks for no tags.
+const (
+	renewLifeFirst = time.Minute // after the start, and after an attempt that has failed
+	renewLifeEvery = time.Hour
+)
+
+// renewLives renews the lives of the keys of the logical clock, and returns when to do so
+// again.
+func (a *Accord) renewLives(ctx context.Context) time.Duration {
+	extend := remote.Command{Op: remote.Extend, Key: a.cfg.Names.Tags, Seen: remote.Seen{State: remote.WrongType}, TTL: remote.ClockLife}
+	if a.AskMarks(ctx, nil) != nil || a.cfg.Guard.Do(ctx, []remote.Command{extend})[0].Err != nil {
+		return renewLifeFirst
+	}
+	return renewLifeEvery
 }
 
 // OwnMarks takes the answer of this process's own mark, before it returns to its

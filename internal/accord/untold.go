@@ -154,11 +154,15 @@ func (a *Accord) housekeeping() {
 	retry.Stop()
 	defer retry.Stop()
 	touch := false
+	lives := time.Now().Add(renewLifeFirst)
 	for {
 		select {
 		case <-a.ctx.Done():
 			return
 		case <-t.C:
+			if !time.Now().Before(lives) {
+				lives = time.Now().Add(a.renewLives(a.ctx))
+			}
 			a.tally(false)
 			if a.cfg.Transport != None && a.inbox.Tick(now()) {
 				a.missed()
