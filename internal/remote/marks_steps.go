@@ -13,8 +13,10 @@ import (
 // moving their slot to another node, and has moved some of them. A script that writes
 // where such a key was is refused in the middle, in other words.
 func isUnstable(err error) bool {
-	return err != nil && (redis.HasErrorPrefix(err, "TRYAGAIN ") || strings.Contains(err.Error(), "access a non local key"))
+	return isTryAgain(err) || err != nil && strings.Contains(err.Error(), "access a non local key")
 }
+
+func isTryAgain(err error) bool { return err != nil && redis.HasErrorPrefix(err, "TRYAGAIN ") }
 
 // errSteps: others have changed the clock each time.
 var errSteps = errors.New("remote: the logical clock changes faster than it can be marked while its slot moves")

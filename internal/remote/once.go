@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -81,11 +82,11 @@ func Refused(err error) bool {
 }
 
 // refused returns what is to be sent again of commands that are sent once: those that were
-// refused for now, in their order.
+// refused for now, in their order. Of others, those that go-redis gives up too soon.
 func refused(cmds []redis.Cmder) []redis.Cmder {
 	var again []redis.Cmder
 	for _, cmd := range cmds {
-		if cmd.NoRetry() && refusedForNow(cmd.Err()) {
+		if cmd.NoRetry() && refusedForNow(cmd.Err()) || isTryAgain(cmd.Err()) {
 			again = append(again, cmd)
 		}
 	}
@@ -96,14 +97,22 @@ func refused(cmds []redis.Cmder) []redis.Cmder {
 const (
 	againFirst = 8 * time.Millisecond
 	againMost  = 64 * time.Millisecond
+
+	// movesMost is how often what a cluster refuses because it moves a slot is sent again:
+	// for a second, if ctx lets it.
+	movesMost = 18
 )
 
 // sendAgain repeats what was refused, as often as the client is configured to, as long as
 // ctx lets it.
 func (s *Redis) sendAgain(ctx context.Context, cmds []redis.Cmder) {
 	pause := againFirst
-	for range s.attempts {
+	for n := 0; ; n++ {
 		if cmds = refused(cmds); len(cmds) == 0 {
+			return
+		}
+		// A slot of which some keys have been moved is soon moved entirely.
+		if moves := slices.ContainsFunc(cmds, func(cmd redis.Cmder) bool { return isTryAgain(cmd.Err()) }); n >= s.attempts && (s.attempts <= 0 || !moves || n >= movesMost) {
 			return
 		}
 		t := time.NewTimer(pause)

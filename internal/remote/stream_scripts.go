@@ -24,10 +24,34 @@ local function rest(stream)
   end
 end
 local function number(n) return string.format('%.0f', n) end
+-- What other types than ours stand in the place of is refused here: a script that fails has
+-- written nothing. For the same reason, what is no id of a stream is no place and no grave.
+local function usable()
+  redis.call('XLEN', log)
+  redis.call('HLEN', pending)
+  redis.call('GET', owner)
+  redis.call('XLEN', dead)
+  redis.call('HLEN', graves)
+end
+local function id(s)
+  local function fits(n) return #n < 20 or #n == 20 and n <= '18446744073709551615' end
+  local ms, n = string.match(s, '^(%d+)%-(%d+)$')
+  return ms and fits(ms) and fits(n)
+end
 local function place(key)
   local p = redis.call('HGET', pending, key)
   if not p then return nil end
-  return string.match(p, '^(%d+%-%d+) (%d+%-%d+) (%d+)$')
+  local first, last, attempts = string.match(p, '^(%S+) (%S+) (%d+)$')
+  if first and id(first) and id(last) and #attempts < 16 then return first, last, attempts end
+  return nil
+end
+local function graveOf(key)
+  local grave = redis.call('HGET', graves, key)
+  if grave and not id(grave) then
+    redis.call('HDEL', graves, key)
+    return false
+  end
+  return grave
 end
 local function setPlace(key, first, newest, attempts)
   redis.call('HSET', pending, key, first .. ' ' .. newest .. ' ' .. attempts)
@@ -58,7 +82,7 @@ local function append(key, op, value, meta, most)
   local id = redis.call('XADD', log, '*', 'k', key, 'o', op, 'v', value, 'm', meta)
   if replaces then redis.call('XDEL', log, last) end
   setPlace(key, first or id, id, '0')
-  local grave = redis.call('HGET', graves, key)
+  local grave = graveOf(key)
   if grave then
     redis.call('XDEL', dead, grave)
     redis.call('HDEL', graves, key)
@@ -93,6 +117,7 @@ if known then
   if count == tonumber(ARGV[2]) then return answer end
   if count > tonumber(ARGV[2]) then return redis.error_reply('OVERTAKEN') end
 end
+usable()
 local ids = {}
 for i = 9, #ARGV, 4 do
   ids[#ids + 1] = append(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], tonumber(ARGV[3]))
@@ -143,6 +168,7 @@ return 0
 // It answers how many entries there are, how long to wait, how many it has looked at, the
 // last id, and the entries. What is not ours is removed: nobody else would.
 var fetchScript = newUrgentScript(queueCommon + `
+usable()
 if holder() ~= ARGV[1] then return false end
 hold(ARGV[1], ARGV[2])
 local out = {redis.call('XLEN', log), 0, 0, ARGV[3]}
@@ -193,6 +219,10 @@ return out
 // settleScript: ARGV[1] the owner, ARGV[2] the lease in ms, ARGV[3] how many dead
 // letters there may be; then for each outcome the verdict, key, id, attempts and error.
 var settleScript = newUrgentScript(queueCommon + `
+usable()
+for i = 4, #ARGV, 5 do
+  if not id(ARGV[i + 2]) then return redis.error_reply('ERR invalid id') end
+end
 if holder() ~= ARGV[1] then return false end
 hold(ARGV[1], ARGV[2])
 local function settle(verdict, key, id, attempts, err)
@@ -243,6 +273,8 @@ return {redis.call('XLEN', log), redis.call('XLEN', dead), first and first[1] or
 // reviveScript: ARGV[1] "1" to discard, ARGV[2] how many entries there may be, ARGV[3]
 // and on are ids.
 var reviveScript = newUrgentScript(queueCommon + `
+usable()
+for i = 3, #ARGV do redis.call('XRANGE', dead, ARGV[i], ARGV[i]) end -- refuses what is no id
 local function revive(id)
   local f = entry(dead, id)
   if not f then return 0 end
