@@ -135,11 +135,13 @@ func TestAWriteTakesNoPlaceThatIsNotItsOwn(t *testing.T) {
 				own.Prefix += what + ":"
 				own.Client = b.NewClient(t)
 				writer, other := on(t, &own, "c", cache.Source[string, int]{}, quiet), process(t, &own, "c", cache.Source[string, int]{}, quiet)
+				// Another process than the one that reads, which would tell it again after a new connection.
+				remover := process(t, &own, "c", cache.Source[string, int]{}, quiet)
 				key, began, goOn, loaded := "k", make(chan struct{}), make(chan struct{}), make(chan error, 1)
 				late := &lateLook{
 					written: writer.RedisKey(key), armed: make(chan struct{}), happened: make(chan struct{}),
 					happen: func() {
-						if err := other.Delete(ctx, key); err != nil {
+						if err := remover.Delete(ctx, key); err != nil {
 							t.Error(err)
 						}
 						go func() {
@@ -160,7 +162,7 @@ func TestAWriteTakesNoPlaceThatIsNotItsOwn(t *testing.T) {
 				if err := writer.Set(ctx, "before", 1); err != nil { // it knows the time
 					t.Fatal(err)
 				}
-				if err := mark(other); err != nil {
+				if err := mark(remover); err != nil {
 					t.Fatal(err)
 				}
 				close(late.armed)
