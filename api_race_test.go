@@ -139,7 +139,7 @@ var cacheCalls = map[string]func(ctx context.Context, c *faceCache, rnd *rand.Ra
 		return err
 	},
 	"DiscardDeadLetters": func(ctx context.Context, c *faceCache, _ *rand.Rand) error {
-		_, err := c.DiscardDeadLetters(ctx, "1-1")
+		_, err := c.DiscardDeadLetters(ctx, "1/1-1")
 		return err
 	},
 	"Metrics":      func(_ context.Context, c *faceCache, _ *rand.Rand) error { _ = c.Metrics().HitRate(); return nil },

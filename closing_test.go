@@ -35,11 +35,6 @@ func TestCloseEndsAnOperationWithErrClosed(t *testing.T) {
 			switch name {
 			case "Sync": // without the end that the table gives it
 				call = func(ctx context.Context, c *faceCache, _ *rand.Rand) error { return c.Sync(ctx) }
-			case "DiscardDeadLetters": // with an ID that could be one
-				call = func(ctx context.Context, c *faceCache, _ *rand.Rand) error {
-					_, err := c.DiscardDeadLetters(ctx, "1/1-1")
-					return err
-				}
 			}
 			for _, used := range []bool{false, true} {
 				closeDuring(t, name, kinds[kind], used, call)

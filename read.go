@@ -333,6 +333,7 @@ const askAgain = 4
 // may still be under way if Redis has not answered them.
 func (c *Cache[K, V]) ask(ctx context.Context, cmds []remote.Command) (_ []remote.Reply, again bool, _ error) {
 	n := len(cmds)
+	fewest := n // keys of which an answer was not to be believed
 	for try := 1; ; try++ {
 		again = try > 1
 		if err := c.accord.Reconcile(ctx); err != nil {
@@ -374,7 +375,9 @@ func (c *Cache[K, V]) ask(ctx context.Context, cmds []remote.Command) (_ []remot
 		}
 		if len(unsure) > 0 {
 			if n, _ := c.accord.Pendings(); n != told {
-				if try < askAgain {
+				// Each key is told once, so that there mostly are fewer of them each time.
+				if try < askAgain || len(unsure) < fewest {
+					fewest = len(unsure)
 					continue
 				}
 				for _, i := range unsure {

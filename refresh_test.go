@@ -62,7 +62,7 @@ func TestManyStaleHitsStartOneRefresh(t *testing.T) {
 		caches := []*Cache[string, string]{onMemory(t, store, src.Source(), s), onMemory(t, store, src.Source(), s)}
 		src.give("v")
 		read(t, caches[0], "v", false, nil)
-		src.will(func(context.Context) (string, error) { time.Sleep(5 * time.Second); return "new", nil })
+		src.will(func(ctx context.Context) (string, error) { return "new", wait(ctx, 5*time.Second) })
 		time.Sleep(10 * time.Second)
 		before := runtime.NumGoroutine()
 		most := 0
