@@ -341,12 +341,12 @@ func TestTheCommandsOfAUserOfACluster(t *testing.T) {
 }
 
 // What the tests above try is what the documentation says.
-func TestThePermissionsInTheReadme(t *testing.T) {
-	text, err := os.ReadFile("README.md")
+func TestThePermissionsInTheDocumentation(t *testing.T) {
+	text, err := os.ReadFile("docs/deployment.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, _ := strings.Cut(string(text), "### Permissions")
+	_, rest, _ := strings.Cut(string(text), "## Permissions")
 	_, rest, _ = strings.Cut(rest, "```\n")
 	list, _, ok := strings.Cut(rest, "```")
 	var said []string

@@ -80,14 +80,14 @@ func logged(t *testing.T) map[string]string {
 	return found
 }
 
-// Every message is in the README with its level, and nothing else is.
-func TestTheREADMEListsWhatIsLogged(t *testing.T) {
-	readme, err := os.ReadFile("README.md")
+// Every message is in docs/observability.md with its level, and nothing else is.
+func TestTheDocumentationListsWhatIsLogged(t *testing.T) {
+	page, err := os.ReadFile("docs/observability.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	listed := map[string]string{}
-	for _, row := range regexp.MustCompile(`(?m)^\| (DEBUG|INFO|WARN|ERROR) \| (.+?) \|`).FindAllStringSubmatch(string(readme), -1) {
+	for _, row := range regexp.MustCompile(`(?m)^\| (DEBUG|INFO|WARN|ERROR) \| (.+?) \|`).FindAllStringSubmatch(string(page), -1) {
 		listed[row[2]] = row[1]
 	}
 	found := logged(t)
@@ -97,12 +97,12 @@ func TestTheREADMEListsWhatIsLogged(t *testing.T) {
 	if !maps.Equal(found, listed) {
 		for message, level := range found {
 			if listed[message] != level {
-				t.Errorf("logged, and not in the README: %s %s", level, message)
+				t.Errorf("logged, and not documented: %s %s", level, message)
 			}
 		}
 		for message, level := range listed {
 			if found[message] != level {
-				t.Errorf("in the README, and not logged: %s %s", level, message)
+				t.Errorf("documented, and not logged: %s %s", level, message)
 			}
 		}
 	}

@@ -72,8 +72,8 @@ func WithRecorder(r metrics.Recorder) Option {
 }
 
 // WithLogger sets where changes of state are logged, and nothing else: no line is
-// written for a request, and what comes and goes is reported once a minute at most. The
-// README lists the messages. Info is for what is well again, Warn for what the cache
+// written for a request, and what comes and goes is reported once a minute at most:
+// docs/observability.md lists the messages. Info is for what is well again, Warn for what the cache
 // copes with and somebody should know of, Error for what needs a person: writes that
 // the source has refused for good. Every line has the attribute "cache" with the name;
 // none contains a key or a value, unless in an error of the source. The default is

@@ -30,7 +30,7 @@ const (
 var misfitTexts = [Misfits]struct{ problem, remedy string }{
 	Forbidden: {
 		"the user of Redis may not run a command, or not on keys or channels of the cache",
-		"grant what the README lists under Permissions",
+		"grant what docs/deployment.md lists under Permissions",
 	},
 	Unauthenticated: {
 		"Redis does not accept the user or the password",
@@ -38,7 +38,7 @@ var misfitTexts = [Misfits]struct{ problem, remedy string }{
 	},
 	UnknownCommand: {
 		"the server, or a proxy in front of it, does not know a command or does not allow it",
-		"connect to Redis 7.0 or later itself, with the commands that the README lists under Permissions",
+		"connect to Redis 7.0 or later itself, with the commands that docs/deployment.md lists under Permissions",
 	},
 	OneOfACluster: {
 		"the server is a node of a cluster, and the client one for a single server",
