@@ -213,6 +213,23 @@ func (r *trial) run(do func() error, goexit bool) {
 			}
 			return err
 		},
+		"GetOrLoadMany": func() error {
+			vals, err := c.GetOrLoadMany(ctx, two, func(_ context.Context, keys []string) (map[string]string, error) {
+				vals := map[string]string{}
+				for _, k := range keys {
+					if err := r.s.call("GetOrLoad", k); err != nil {
+						return vals, err
+					}
+					vals[k] = k
+				}
+				return vals, nil
+			})
+			if vals["good"] != "good" && r.at != "GetOrLoad" && r.at != "StartLoad" { // those are for all of them
+				t.Errorf("GetOrLoadMany: %v, %v", vals, err)
+			}
+			return err
+		},
+		"Sync": func() error { return c.Sync(ctx) },
 		"SetMany": func() error {
 			err := c.SetMany(ctx, map[string]string{"bad": "bad", "good": "good"})
 			if be, _ := errors.AsType[*BatchError[string]](err); be.For("good") != nil && r.at != "StoreMany" {

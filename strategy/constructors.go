@@ -115,7 +115,9 @@ func WriteThrough() Strategy { return setting{kind: writeThrough} }
 func WriteAround() Strategy { return setting{kind: writeAround} }
 
 // WriteBehind writes to the cache and to a durable queue in Redis, from which
-// batches reach the source. Of several opts of a kind the last holds.
+// batches reach the source. Of several opts of a kind the last holds. A function of
+// the source that does not return although its context has ended holds up the writes
+// of an eighth of the keys, until it returns.
 func WriteBehind(opts ...WriteBehindOption) Strategy {
 	s := setting{kind: writeBehind}
 	for _, o := range opts {

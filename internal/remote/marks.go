@@ -15,7 +15,7 @@ import (
 func inLua(script string) string {
 	ms := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 	return strings.NewReplacer(
-		"LOSTFOR", strconv.Itoa(lostFor), "MAXAHEAD", strconv.Itoa(maxAhead), "LIFE", ms(ClockLife), "RENEWED", ms(ClockLife-time.Hour),
+		"LOSTFOR", strconv.Itoa(lostFor), "MAXAHEAD", strconv.FormatInt(maxAhead, 10), "LIFE", ms(ClockLife), "RENEWED", ms(ClockLife-time.Hour),
 	).Replace(script)
 }
 

@@ -144,7 +144,7 @@ func untyped(both, none, onlyJSON, onlyMsgpack adder) {
 	for range 20_000 {
 		deep = []any{deep}
 	}
-	for _, v := range []any{nil, true, 0, -1, 1 << 53, uint8(3), 0.5, float32(0.1), "s", "", []any{}, []any{nil, 1, "a", []any{map[string]any{}}}, map[string]any{"a": nil, "b": map[string]any{"c": []any{1.5}}},
+	for _, v := range []any{nil, true, 0, -1, int64(1 << 53), uint8(3), 0.5, float32(0.1), "s", "", []any{}, []any{nil, 1, "a", []any{map[string]any{}}}, map[string]any{"a": nil, "b": map[string]any{"c": []any{1.5}}},
 		map[string]int{"a": 1}, map[int]string{1: "a"}, map[int64]any{-1: []any{}}, []int{1}, []string{"a"}, [2]int{1, 2}, []byte("abc"), Point{1, 2}, []Point{{}}, &Point{1, 2}, map[string]*Point{"nil": nil},
 		at, []time.Time{at}, map[string]any{"at": at}, Dict{"at": at}, map[string]Dict{"in": {"at": at, "in": Dict{"at": at}}}, []Dict{{"at": at}}, Pair[Dict, *Dict]{Dict{"at": at}, &Dict{"at": at}},
 		Words{"a": "b"}, Flags{}, String("x"), Bytes{1}, (*int)(nil), TextString("x"), json.Number("12"), Any(1), Node{V: 1}} {
