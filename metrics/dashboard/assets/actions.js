@@ -67,7 +67,16 @@ export class Actions {
     const d = $("sure");
     d.returnValue = "no";
     d.showModal();
-    return new Promise((done) => d.addEventListener("close", () => done(d.returnValue === "yes"), { once: true }));
+    // A close event comes later than the end: that of one question may come when the next is open.
+    const asked = (this.asked = {});
+    return new Promise((done) => {
+      const closed = () => {
+        if (this.asked === asked && d.open) return;
+        d.removeEventListener("close", closed);
+        done(this.asked === asked && d.returnValue === "yes");
+      };
+      d.addEventListener("close", closed);
+    });
   }
 
   tell(answer) {
