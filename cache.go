@@ -81,11 +81,11 @@ type Cache[K comparable, V any] struct {
 	local   *local.Tier[K, V] // nil: no local tier
 	remote  *remote.Guard     // nil: LocalOnly
 	fences  *fence.Table
-	accord  *accord.Accord  // nil: LocalOnly
-	revoker *revoke.Revoker // nil: LocalOnly
-	invalid revoke.Policy   // what an invalidated entry becomes
-	ages    *ages.Table     // the logical clock, for tags and Clear
-	solo    *remote.Memory  // keeps that clock where there is no Redis
+	accord  *accord.Accord     // nil: LocalOnly
+	revoker *revoke.Revoker    // nil: LocalOnly
+	invalid revoke.Policy      // what an invalidated entry becomes
+	ages    *ages.Table        // the logical clock, for tags and Clear
+	solo    *remote.LocalClock // keeps that clock where there is no Redis
 	flights *flight.Group[K, beginning, answer[V]]
 	scratch scratches[K, V]
 	limit   *loadLimit

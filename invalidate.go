@@ -203,7 +203,7 @@ func (c *Cache[K, V]) mark(ctx context.Context, tags []string) error {
 		switch {
 		case c.isClosed():
 		case c.remote == nil: // see told
-			return cmp.Or(c.markLocal(ctx, tags), err)
+			return cmp.Or(c.markLocal(tags), err)
 		default:
 			c.failures.forgetAll()
 			c.accord.UntoldMarks(tags, 0, local.Now())
@@ -211,7 +211,7 @@ func (c *Cache[K, V]) mark(ctx context.Context, tags []string) error {
 		return err
 	}
 	if c.remote == nil {
-		return c.markLocal(ctx, tags)
+		return c.markLocal(tags)
 	}
 	c.fences.MoveAll()
 	c.failures.forgetAll()

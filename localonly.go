@@ -218,7 +218,7 @@ func (c *Cache[K, V]) revokeAllLocal() {
 // markLocal marks tags, or everything: the logical clock is this process's own. Loads under
 // way go on to fill, since what they store is judged by its tags: readers that come later do
 // not take them for theirs.
-func (c *Cache[K, V]) markLocal(ctx context.Context, tags []string) error {
+func (c *Cache[K, V]) markLocal(tags []string) error {
 	if len(tags) == 0 {
 		c.fences.MoveAll()
 	} else {
@@ -226,7 +226,7 @@ func (c *Cache[K, V]) markLocal(ctx context.Context, tags []string) error {
 	}
 	c.failures.forgetAll()
 	asked, at := c.ages.Asked(), local.Now()
-	marks, err := c.solo.Mark(context.WithoutCancel(ctx), c.names, c.ages.Known(), c.invalid.NewMark(tags))
+	marks, err := c.solo.Mark(c.ages.Known(), c.invalid.NewMark(tags))
 	if err != nil {
 		return err
 	}

@@ -121,7 +121,7 @@ func build[K comparable, V any](name string, src Source[K, V], opts []Option, op
 	c.invalid = cfg.revokePolicy()
 	c.slidesLocally = store == nil && c.policy.Sliding > 0
 	if store == nil {
-		c.ages, c.solo = ages.NewTable(), remote.NewMemory()
+		c.ages, c.solo = ages.NewTable(), &remote.LocalClock{}
 		c.fences.WithClaims()
 	} else {
 		c.remote = remote.NewGuard(store, cfg.timeout)

@@ -60,7 +60,8 @@ func (c *Cache[K, V]) verdictOf(m *local.Meta, now int64) ages.Verdict {
 		return ages.Good
 	}
 	v, _ := c.ages.Judge(m.Era, m.Stamp, m.Began, m.Tags, now)
-	if v == ages.Unknown && c.solo != nil && c.learnSolo(context.Background(), m.Tags) == nil {
+	if v == ages.Unknown && c.solo != nil {
+		c.learnSolo(m.Tags)
 		v, _ = c.ages.Judge(m.Era, m.Stamp, m.Began, m.Tags, now)
 	}
 	return v

@@ -23,9 +23,8 @@ func (c *Cache[K, V]) stamp(ctx context.Context) (s stamp, err error) {
 	}
 	var ok bool
 	if s.era, s.time, ok = c.ages.Stamp(); !ok {
-		if err = c.learnSolo(ctx, nil); err == nil {
-			s.era, s.time, _ = c.ages.Stamp()
-		}
+		c.learnSolo(nil)
+		s.era, s.time, _ = c.ages.Stamp()
 	}
 	return s, err
 }
@@ -124,11 +123,8 @@ func (c *Cache[K, V]) judged(f *found[V], v ages.Verdict, until int64) {
 	}
 }
 
-func (c *Cache[K, V]) learnSolo(ctx context.Context, tags []string) error {
+func (c *Cache[K, V]) learnSolo(tags []string) {
 	asked, at := c.ages.Asked(), local.Now()
-	m, err := c.solo.Marks(ctx, c.names, c.ages.Known(), tags)
-	if err == nil {
-		c.ages.LearnMarks(tags, &m, asked, at)
-	}
-	return err
+	m := c.solo.Marks(c.ages.Known(), tags)
+	c.ages.LearnMarks(tags, &m, asked, at)
 }

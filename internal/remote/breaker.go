@@ -48,7 +48,7 @@ func (g *Guard) Break(cfg circuit.Config) {
 // endpointsOf returns what names the node that a key's commands go to, nil if there is but
 // one.
 func endpointsOf(store Store) func(key string) string {
-	if s, ok := store.(*Redis); ok && s.single != nil {
+	if s, ok := store.(interface{ Single() bool }); ok && s.Single() {
 		return nil
 	}
 	if s, ok := store.(interface{ Endpoint(key string) string }); ok {

@@ -83,12 +83,3 @@ func (s *Redis) noteDemotion(cmds []redis.Cmder) {
 		}
 	}
 }
-
-// Demotions counts how often a server was found to be no master any more, as far as the
-// store can tell.
-func (g *Guard) Demotions() uint64 {
-	if s, ok := g.store.(interface{ Demotions() uint64 }); ok {
-		return s.Demotions()
-	}
-	return 0
-}

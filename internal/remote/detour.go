@@ -105,3 +105,7 @@ func byScript(cmds []Command) []Command {
 	}
 	return cmds
 }
+
+// OnDetour has f called once for each misfit that is made up for. It is to be called before
+// first use.
+func (s *Redis) OnDetour(f func(Misfit)) { s.found = f }

@@ -22,3 +22,6 @@ func (s *Redis) Endpoint(key string) string {
 	}
 	return addr
 }
+
+// Single reports whether the client is one of a single server: Endpoint is always "".
+func (s *Redis) Single() bool { return s.single != nil }

@@ -2,6 +2,7 @@ package remote
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"strconv"
 	"strings"
 	"time"
@@ -84,9 +85,9 @@ type NewMark struct {
 	// of the one of everything, if the mark is made later: what began after it is to stay. 0
 	// is not known. Nil: now.
 	Before []int64
-	// Tell is published when it is done: the message, followed by the text of the
-	// new marks as [Marks.AppendText] writes it.
-	Tell Tell
+	// Message is published on Channel, if that is not "", when it is done, followed by the
+	// text of the new marks as [Marks.AppendText] writes it.
+	Channel, Message string
 }
 
 func (n *NewMark) check() error {
@@ -367,4 +368,13 @@ func ParseMarks(s string, tags int) (m Marks, ok bool) {
 		m.Tags = append(m.Tags, t)
 	}
 	return m, true
+}
+
+// newEra returns a number that no other era has had: of 53 bits, and not 0.
+func newEra() uint64 {
+	for {
+		if era := rand.Uint64() >> 11; era != 0 {
+			return era
+		}
+	}
 }

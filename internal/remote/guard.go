@@ -207,30 +207,6 @@ func ask[T any](g *Guard, ctx context.Context, op, key string, keys int, f func(
 	return val, err
 }
 
-// OneNode reports whether there is one node, so that commands may have a message in common;
-// see [Command].With.
-func (g *Guard) OneNode() bool {
-	s, ok := g.store.(interface{ OneNode() bool })
-	return ok && s.OneNode()
-}
-
-// Connections counts the connections that were made, those for operations that have ended
-// included; see [Redis.Connections]. It is 0 for a store that has none. Many callers whose
-// operations ended together cost one look at the client's statistics.
-func (g *Guard) Connections() uint32 {
-	c, ok := g.store.(interface{ Connections() uint32 })
-	if !ok {
-		return 0
-	}
-	ended := g.ended.Load() // first: what has ended by now is counted
-	if last := g.counted.Load(); uint32(last>>32) == ended {
-		return uint32(last)
-	}
-	n := c.Connections()
-	g.counted.Store(uint64(ended)<<32 | uint64(n))
-	return n
-}
-
 // Masters names the nodes to scan; see Store.
 func (g *Guard) Masters(ctx context.Context) ([]string, error) {
 	return ask(g, ctx, "masters", "", 0, g.store.Masters)

@@ -141,11 +141,3 @@ func (s *Redis) Unknown() error {
 	}
 	return fmt.Errorf("%w: it is a %T: give that a method Unwrap() redis.UniversalClient, which returns the client that it decorates", ErrUnknownClient, s.rdb)
 }
-
-// Unknown is [Redis.Unknown] of the Guard's store, nil for others.
-func (g *Guard) Unknown() error {
-	if s, ok := g.store.(interface{ Unknown() error }); ok {
-		return s.Unknown()
-	}
-	return nil
-}

@@ -1,10 +1,8 @@
 package remote
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -81,32 +79,4 @@ func ancestry(info string, err error) (string, error) {
 		return "", nil
 	}
 	return run + " " + history, nil
-}
-
-// Lineage implements Store.
-func (m *Memory) Lineage(ctx context.Context) (string, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if err := cmp.Or(ctx.Err(), m.fail); err != nil {
-		return "", err
-	}
-	return fmt.Sprint("memory ", m.successions), nil
-}
-
-// Succeed makes m another server from now on, as when it was restarted, or a replica
-// took over: its lineage changes, and nothing else.
-func (m *Memory) Succeed() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.successions++
-}
-
-// Lineage says who the servers are; see Store. Nobody is told of it as of an operation,
-// nor does the breaker look at it: that it fails says nothing about others, which need
-// other permissions.
-func (g *Guard) Lineage(ctx context.Context) (string, error) {
-	if err := g.begin(ctx); err != nil {
-		return "", err
-	}
-	return run(g, ctx, nil, g.timeout, g.store.Lineage)
 }

@@ -3,7 +3,6 @@ package remote
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"strconv"
 	"strings"
 	"time"
@@ -258,7 +257,7 @@ func (s *Redis) Mark(ctx context.Context, names Names, known Known, n NewMark) (
 	if err := n.check(); err != nil {
 		return Marks{}, err
 	}
-	m, err := s.marks(ctx, markScript, names, known, n.Tags, uint8(n.Mode), n.when(), maxTags, tagSample, n.Tell.Channel, n.Tell.Message)
+	m, err := s.marks(ctx, markScript, names, known, n.Tags, uint8(n.Mode), n.when(), maxTags, tagSample, n.Channel, n.Message)
 	if len(n.Tags) > 0 && isUnstable(err) {
 		return s.markInSteps(ctx, names, known, &n)
 	}
@@ -335,13 +334,4 @@ func (s *Redis) runTextOf(ctx context.Context, sc script, words []any) (string, 
 		text, err = run(byText)
 	}
 	return text, err
-}
-
-// newEra returns a number that no other era has had: of 53 bits, and not 0.
-func newEra() uint64 {
-	for {
-		if era := rand.Uint64() >> 11; era != 0 {
-			return era
-		}
-	}
 }

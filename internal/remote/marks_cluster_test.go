@@ -164,7 +164,7 @@ func TestMarksWorkWhileTheirSlotMoves(t *testing.T) {
 					return got, err
 				}
 				learn(agreed())
-				cleared := learn(s.Mark(ctx, names, known, remote.NewMark{Tell: remote.Tell{Channel: names.Channel, Message: "m\n"}}))
+				cleared := learn(s.Mark(ctx, names, known, remote.NewMark{Channel: names.Channel, Message: "m\n"}))
 				if cleared.Epoch.All.Hard != cleared.Epoch.Clock {
 					t.Errorf("after everything is marked: %+v", cleared)
 				}
@@ -172,7 +172,7 @@ func TestMarksWorkWhileTheirSlotMoves(t *testing.T) {
 					t.Errorf("heard %q of %+v", got, cleared)
 				}
 				learn(s.Marks(ctx, names, known, []string{"a", "old"}))
-				marked := learn(s.Mark(ctx, names, known, remote.NewMark{Tags: []string{"a", "b"}, Tell: remote.Tell{Channel: names.Channel, Message: "m\n"}}))
+				marked := learn(s.Mark(ctx, names, known, remote.NewMark{Tags: []string{"a", "b"}, Channel: names.Channel, Message: "m\n"}))
 				if marked.Epoch.Clock <= cleared.Epoch.Clock || marked.Tags[0].Hard <= cleared.Epoch.Clock || marked.Tags[1].Hard <= cleared.Epoch.Clock {
 					t.Errorf("after tags are marked: %+v, after %+v", marked, cleared)
 				}

@@ -275,7 +275,7 @@ func (s *Redis) markInSteps(ctx context.Context, names Names, known Known, n *Ne
 		for i := range marks {
 			t = max(t, marks[i].last()) // another process's, which is not done yet
 		}
-		args := []any{st.e.Era, t, n.Tell.Channel, n.Tell.Message}
+		args := []any{st.e.Era, t, n.Channel, n.Message}
 		for i := range marks {
 			args = append(args, marks[i].text())
 		}

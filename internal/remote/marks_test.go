@@ -107,7 +107,7 @@ func TestMarksAreAlike(t *testing.T) {
 						}
 					}
 					if r.IntN(2) == 0 {
-						n.Tell = remote.Tell{Channel: names.Channel, Message: fmt.Sprint(step, ":\n")}
+						n.Channel, n.Message = names.Channel, fmt.Sprint(step, ":\n")
 					}
 					var want, got remote.Marks
 					var err error
@@ -116,7 +116,7 @@ func TestMarksAreAlike(t *testing.T) {
 						got, err = s.Mark(t.Context(), names, known, n)
 						want = model.MarkAt(names, known, got.Now, got.Epoch.Era, n)
 					} else {
-						op, n.Tell = "marks", remote.Tell{}
+						op, n.Channel, n.Message = "marks", "", ""
 						got, err = s.Marks(t.Context(), names, known, asked)
 						want = model.MarksAt(names, known, got.Now, got.Epoch.Era, asked)
 					}
@@ -136,8 +136,8 @@ func TestMarksAreAlike(t *testing.T) {
 						}
 					}
 					var told []string
-					if n.Tell.Channel != "" {
-						told = []string{string(got.AppendText([]byte(n.Tell.Message)))}
+					if n.Channel != "" {
+						told = []string{string(got.AppendText([]byte(n.Message)))}
 					}
 					if x, y := posts[0].heard(t), posts[1].heard(t); !slices.Equal(x, told) || !slices.Equal(y, told) {
 						t.Fatalf("step %d: published was\n%q and\n%q instead of\n%q", step, x, y, told)
@@ -291,7 +291,7 @@ func TestAUserWhoMayNotPublishGetsAnErrorAndTheMark(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m, err := s.Mark(t.Context(), names, remote.Known{}, remote.NewMark{Tags: []string{"a"}, Tell: remote.Tell{Channel: "c"}}); err == nil {
+	if m, err := s.Mark(t.Context(), names, remote.Known{}, remote.NewMark{Tags: []string{"a"}, Channel: "c"}); err == nil {
 		t.Errorf("%+v", m)
 	}
 	if after, err := s.Marks(t.Context(), names, remote.Known{}, []string{"a"}); err != nil || after.Tags[0].Hard <= before.Epoch.Clock {

@@ -74,13 +74,6 @@ func refusedForNow(err error) bool {
 	return false
 }
 
-// Refused reports whether err says that a command which changes something was not carried
-// out: the server has refused it, or it was not sent.
-func Refused(err error) bool {
-	var reply redis.Error
-	return errors.As(err, &reply) || errors.Is(err, ErrOpen) || errors.Is(err, ErrNoPlace) || errors.Is(err, ErrGuardClosed)
-}
-
 // refused returns what is to be sent again of commands that are sent once: those that were
 // refused for now, in their order. Of others, those that go-redis gives up too soon.
 func refused(cmds []redis.Cmder) []redis.Cmder {

@@ -32,7 +32,7 @@ type Redis struct {
 	renewing  atomic.Bool   // a Renew is under way
 
 	known    knownMasters // for Scan
-	reloaded atomic.Int64 // when the state of a cluster was last asked for, since started
+	reloaded atomic.Int64 // when the state of a cluster was last asked for, since startup
 
 	// Goroutines that renew clocks.
 	ctx  context.Context
@@ -354,15 +354,15 @@ func (s *Redis) lookAroundFor(ctx context.Context, err error) bool {
 	if !ok || err == nil || !errors.As(err, &network) && !errors.Is(err, io.EOF) {
 		return false
 	}
-	last, now := s.reloaded.Load(), time.Since(started).Nanoseconds()
+	last, now := s.reloaded.Load(), time.Since(startup).Nanoseconds()
 	if (last == 0 || now-last >= int64(reloadEvery)) && s.reloaded.CompareAndSwap(last, now) {
 		reloader.ReloadState(context.WithoutCancel(ctx))
 	}
 	return true
 }
 
-// started is what times are told from where only differences count.
-var started = time.Now()
+// startup is what times are told from where only differences count.
+var startup = time.Now()
 
 // Connections counts the connections that were made because none was there to be used:
 // one more means that a server may have been replaced or restarted meanwhile. Pipelines

@@ -5,18 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 )
 
-const (
-	// renewTime bounds a Renew. Reads wait for it.
-	renewTime = 500 * time.Millisecond
-
-	// renewRounds is how often a Renew asks again after it has met a replica.
-	renewRounds = 3
-)
+// renewRounds is how often a Renew asks again after it has met a replica.
+const renewRounds = 3
 
 // errRenewing: a Renew whose connections do not answer is still under way.
 var errRenewing = errors.New("remote: connections to Redis that are being looked at do not answer")
@@ -50,7 +44,7 @@ func (s *Redis) Renew(ctx context.Context) error {
 		return errRenewing
 	}
 	defer s.renewing.Store(false)
-	ctx, cancel := context.WithTimeout(ctx, renewTime)
+	ctx, cancel := context.WithTimeout(ctx, RenewTime)
 	defer cancel()
 	if s.ring != nil {
 		return s.ring.ForEachShard(ctx, func(ctx context.Context, c *redis.Client) error { return renew(ctx, c) })
@@ -184,27 +178,4 @@ func (q *questions) ask(ctx context.Context, n int, one func(answer func(error))
 		}
 	}
 	return failure
-}
-
-// Renew has the store leave connections to what is no master; see [Redis.Renew]. It
-// returns soon, whether the store does or not.
-func (g *Guard) Renew(ctx context.Context) error {
-	s, ok := g.store.(interface{ Renew(context.Context) error })
-	if !ok {
-		return nil
-	}
-	if err := g.begin(ctx); err != nil {
-		return err
-	}
-	start := time.Now()
-	soon, cancel := context.WithTimeout(ctx, renewTime)
-	defer cancel()
-	_, err := run(g, soon, nil, g.timeout, func(ctx context.Context) (struct{}, error) { return struct{}{}, s.Renew(ctx) })
-	if err != nil {
-		err = g.explain(ctx, start, err)
-	}
-	if g.Observe != nil {
-		g.Observe(ctx, "renew", 0, time.Since(start), err)
-	}
-	return err
 }

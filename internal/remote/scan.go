@@ -1,15 +1,12 @@
 package remote
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"hash/fnv"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/delqhi/cache/internal/glob"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -123,53 +120,3 @@ func (s *Redis) master(ctx context.Context, addr string) (*redis.Client, error) 
 }
 
 func noMaster(addr string) error { return fmt.Errorf("remote: there is no master %q", addr) }
-
-// Masters implements Store.
-func (m *Memory) Masters(ctx context.Context) ([]string, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if err := cmp.Or(ctx.Err(), m.fail); err != nil {
-		return nil, err
-	}
-	return []string{""}, nil
-}
-
-// Scan implements Store. Its order is that of the keys' hashes, and a cursor says
-// where to go on in it: what comes and goes elsewhere does not move that place.
-func (m *Memory) Scan(ctx context.Context, master, pattern string, cursor uint64) ([]string, uint64, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if err := cmp.Or(ctx.Err(), m.fail); err != nil {
-		return nil, 0, err
-	}
-	if master != "" {
-		return nil, 0, noMaster(master)
-	}
-	type place struct {
-		hash uint64
-		key  string
-	}
-	var places []place
-	p := glob.Compile(pattern)
-	for key := range m.data {
-		if !p.Match(key) {
-			continue
-		}
-		h := fnv.New64a()
-		_, _ = h.Write([]byte(key))
-		if at := h.Sum64(); at >= cursor {
-			if _, ok := m.lookLocked(key); ok {
-				places = append(places, place{at, key})
-			}
-		}
-	}
-	slices.SortFunc(places, func(a, b place) int { return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(a.key, b.key)) })
-	var keys []string
-	for i, p := range places {
-		if i >= scanCount && p.hash != places[i-1].hash {
-			return keys, p.hash, nil // not 0: another hash is less
-		}
-		keys = append(keys, p.key)
-	}
-	return keys, 0, nil
-}

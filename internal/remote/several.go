@@ -2,7 +2,6 @@ package remote
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/redis/go-redis/v9"
@@ -20,16 +19,6 @@ const (
 	severalMost  = 64
 	severalBytes = 64 << 10
 )
-
-var (
-	// Mistakes of the caller.
-	errManyNodes = errors.New("remote: one message for commands that go to several nodes")
-	errAlone     = errors.New("remote: one message for commands that are not there")
-	errNotWrites = errors.New("remote: one message for commands that are not all Sets, or Deletes, without their own")
-)
-
-// unit is how many commands the command is with those that go with it.
-func (c *Command) unit() int { return 1 + max(c.With, 0) }
 
 // asOne counts the leading commands that go as one script, or one by one: 1.
 func (s *Redis) asOne(cmds []Command) int {
@@ -53,32 +42,6 @@ func (s *Redis) asOne(cmds []Command) int {
 // joins reports whether a command may go as one script with others.
 func (s *Redis) joins(c *Command) bool {
 	return (c.Op == Set || c.Op == Delete) && c.tells() && c.With == 0 && !c.apart && !s.split() && !s.noMget.Load() && c.check() == nil
-}
-
-// checkAll checks commands that go together.
-func checkAll(cmds []Command, split bool) error {
-	for i := range cmds {
-		if err := cmds[i].check(); err != nil {
-			return err
-		}
-	}
-	c := &cmds[0]
-	switch {
-	case c.With == 0:
-		return nil
-	case c.With < 0:
-		return errAlone
-	case split:
-		return errManyNodes
-	case c.With >= len(cmds):
-		return errAlone
-	}
-	for i := range cmds {
-		if o := &cmds[i]; o.Op != c.Op || o.Op != Set && o.Op != Delete || o.tells() != (i == 0) {
-			return errNotWrites
-		}
-	}
-	return nil
 }
 
 // references decides for the commands of a batch. What goes as one script is in its order.

@@ -16,6 +16,9 @@ type sizes struct {
 	large atomic.Pointer[largeKeys]
 }
 
+// started is what times are told from where only differences count.
+var started = time.Now()
+
 const (
 	// largeRecord is how large a record is that does not share a round trip with others.
 	largeRecord = 32 << 10

@@ -17,7 +17,6 @@ package remote
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"time"
 )
 
@@ -175,29 +174,6 @@ type Tell struct {
 	Message string
 }
 
-// check refuses what no store can carry out.
-func (c *Command) check() error {
-	switch c.Op {
-	case Get, Delete, Release, Head:
-	case Reseal:
-		if len(c.Frame) != SealLen {
-			return fmt.Errorf("remote: %v with %d bytes", c.Op, len(c.Frame))
-		}
-		fallthrough
-	case Set, Add, Extend:
-		if c.TTL < 0 {
-			return fmt.Errorf("remote: %v with a lifetime of %v", c.Op, c.TTL)
-		}
-	case Swap:
-		if c.TTL < 0 && c.TTL != KeepTTL {
-			return fmt.Errorf("remote: %v with a lifetime of %v", c.Op, c.TTL)
-		}
-	default:
-		return fmt.Errorf("remote: unknown operation %d", c.Op)
-	}
-	return nil
-}
-
 // millis is a lifetime as Redis takes it. One of less than a millisecond must not
 // become 0, which stands for no end.
 func (c *Command) millis() int64 {
@@ -230,6 +206,9 @@ func (r *Reply) hideType() {
 		r.Record = Record{}
 	}
 }
+
+// RenewTime bounds a Renew; see [Redis.Renew]. Reads wait for it.
+const RenewTime = 500 * time.Millisecond
 
 // Store carries out commands.
 //
@@ -277,8 +256,3 @@ type Store interface {
 	Lineage(ctx context.Context) (string, error)
 	Close()
 }
-
-var (
-	_ Store = (*Redis)(nil)
-	_ Store = (*Memory)(nil)
-)

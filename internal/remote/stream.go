@@ -226,12 +226,6 @@ type Queue interface {
 	Attend(ctx context.Context, members, member string, d time.Duration) (int, error)
 }
 
-var (
-	_ Queue = (*Redis)(nil)
-	_ Queue = (*Memory)(nil)
-	_ Queue = (*Guard)(nil)
-)
-
 // A sender is forgotten some time after its last Append, when there are many. By then
 // no client library sends an Append again.
 const (
@@ -265,4 +259,14 @@ func splitID(id string) (ms, seq uint64) {
 	}
 	ms, _ = strconv.ParseUint(id, 10, 64)
 	return ms, 0
+}
+
+func ageOf(id string, now int64) time.Duration {
+	ms, _ := splitID(id)
+	return time.Duration(max(now-int64(ms), 0)) * time.Millisecond
+}
+
+func timeOf(id string) time.Time {
+	ms, _ := splitID(id)
+	return time.UnixMilli(int64(ms))
 }

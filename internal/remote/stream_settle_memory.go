@@ -77,10 +77,6 @@ func (m *Memory) Depths(ctx context.Context, qs []QueueNames) ([]Depth, error) {
 }
 
 // ageOf is how long ago an id was given; now is in ms.
-func ageOf(id string, now int64) time.Duration {
-	ms, _ := splitID(id)
-	return time.Duration(max(now-int64(ms), 0)) * time.Millisecond
-}
 
 // Letters implements Queue.
 func (m *Memory) Letters(ctx context.Context, q QueueNames, after string, n int) ([]Letter, error) {
@@ -93,11 +89,6 @@ func (m *Memory) Letters(ctx context.Context, q QueueNames, after string, n int)
 		}
 		return out, nil
 	})
-}
-
-func timeOf(id string) time.Time {
-	ms, _ := splitID(id)
-	return time.UnixMilli(int64(ms))
 }
 
 // Revive implements Queue.

@@ -476,7 +476,7 @@ func (r *Revoker) MarkLate(ctx context.Context, tags []string, before []int64) (
 func (r *Revoker) mark(ctx context.Context, m remote.NewMark) (remote.Marks, uint64, error) {
 	note := r.Outbox.Next(notice.Marked)
 	note.Tags = m.Tags
-	m.Tell = remote.Tell{Channel: r.Names.Channel, Message: string(note.Append(nil))}
+	m.Channel, m.Message = r.Names.Channel, string(note.Append(nil))
 	marks, err := r.Store.Mark(ctx, r.Names, r.Known(), m)
 	if err != nil {
 		r.Outbox.Failed(note.Number)
