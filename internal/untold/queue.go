@@ -163,9 +163,7 @@ func (q *Queue) addAllLocked(numbers []uint64, past *Past) {
 		add(s.item.past())
 		q.absorbLocked(m, s, s.item.Numbers)
 	}
-	if m.all, m.tags = true, nil; all != nil {
-		m.past = *all
-	}
+	m.all, m.tags, m.past = true, nil, *all // where past is nil, something waits
 	clear(q.waiting.keys)
 	q.order = nil
 }
@@ -283,7 +281,6 @@ func (q *Queue) Len() int { return int(q.size.Load()) }
 func (q *Queue) Take(n int) Batch {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	defer q.finishLocked()
 	var b Batch
 	for range len(q.order) {
 		if len(b.Items) >= n {
@@ -390,9 +387,7 @@ func (q *Queue) untakeMarkLocked(b *Batch) *slot {
 func (q *Queue) Wait(ctx context.Context) error {
 	q.mu.Lock()
 	until := q.period
-	if len(q.live) > 0 {
-		q.period++
-	}
+	q.period++
 	for {
 		if !q.openUntilLocked(until) {
 			q.mu.Unlock()

@@ -62,7 +62,7 @@ func (s *slot) size() int {
 	return len(s.tags)
 }
 
-// finishLocked ends every change.
+// finishLocked ends every change of how much there is.
 func (q *Queue) finishLocked() {
 	q.size.Store(int64(q.sizeLocked()))
 	if q.numbers <= 2*keepNumbers {
