@@ -168,11 +168,10 @@ func (p *peer) count(n uint64) {
 	}
 }
 
-// claimed notes a claim. Only the first one and the latest are kept: when the first
+// claimed notes a claim, of which [peer.advance] drops what is met. Only the first one and the latest are kept: when the first
 // is settled one way or the other, the latest speaks for all in between.
 func (p *peer) claimed(c claim) {
 	switch {
-	case c.number <= p.mark:
 	case p.claim.number == 0:
 		p.claim = c
 	case c.number > max(p.claim.number, p.next.number):

@@ -165,7 +165,7 @@ func Parse(s string) (Notice, error) {
 		return Notice{}, ErrForeign
 	}
 	n := Notice{Kind: Kind(s[4]), Sender: be64(s[5:13]), Number: be64(s[13:21])}
-	if n.Sender == 0 || n.Kind == 0 || n.Number == 0 && n.Kind != Tally {
+	if n.Sender == 0 || n.Kind == 0 {
 		return Notice{}, ErrForeign
 	}
 	below, s, ok := cutUvarint(s[headLen:])

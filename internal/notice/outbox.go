@@ -205,6 +205,10 @@ func (o *Outbox) Tally(closing bool) (n Notice, due bool) {
 	if number > o.said {
 		o.said, o.left = number, repeat
 	}
+	if o.left == 0 {
+		return Notice{}, false
+	}
+	o.left--
 	o.skipped = slices.DeleteFunc(o.skipped, func(s skip) bool { return s.left == 0 })
 	var list []uint64
 	for i := range o.skipped {
@@ -213,10 +217,6 @@ func (o *Outbox) Tally(closing bool) (n Notice, due bool) {
 			list = append(list, s.number)
 		}
 	}
-	if o.left == 0 && list == nil {
-		return Notice{}, false
-	}
-	o.left = max(o.left-1, 0)
 	n = Notice{Sender: o.sender, Number: number, Kind: Tally, Skipped: list, Last: closing}
 	if len(o.inFlight) == 0 {
 		o.base, o.baseAt = o.last, o.settled
