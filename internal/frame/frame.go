@@ -215,7 +215,7 @@ func appendExtra(dst []byte, typ byte, s string) []byte {
 // fills in the payload's length and appends the hash. The error is [ErrTooLarge].
 func Finish(buf []byte, start int, redisKey string) ([]byte, error) {
 	size := len(buf) - start - headLen
-	if size < 0 || uint64(size) > math.MaxUint32 {
+	if uint64(size) > math.MaxUint32 { // negative ones are
 		return buf, ErrTooLarge
 	}
 	payload := size - int(be.Uint32(buf[start+extrasAt:]))
