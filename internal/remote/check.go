@@ -63,3 +63,8 @@ func checkAll(cmds []Command, split bool) error {
 	}
 	return nil
 }
+
+// tells reports whether the command has something to publish.
+func (c *Command) tells() bool {
+	return c.Tell.Channel != "" && c.Op != Get && c.Op != Head
+}

@@ -84,7 +84,7 @@ func (c *clockState) mark(known Known, now int64, era uint64, n *NewMark) Marks 
 	for _, tag := range n.Tags {
 		out.Tags = append(out.Tags, c.tags.marks[tag])
 	}
-	for rounds := min(len(n.Tags), forgetRounds); rounds > 0 && len(c.tags.marks) > maxTags; rounds-- {
+	for rounds := min(len(n.Tags), forgetRounds); rounds > 0 && len(c.tags.marks) > MaxTags; rounds-- {
 		e.Floor = c.tags.forget(e.Floor, t)
 	}
 	out.Epoch = e

@@ -99,11 +99,6 @@ func newReferences(cmds []Command) references {
 	return refs
 }
 
-// tells reports whether the command has something to publish.
-func (c *Command) tells() bool {
-	return c.Tell.Channel != "" && c.Op != Get && c.Op != Head
-}
-
 // scripted reports whether the command runs a script. All that must compare do, and those
 // that publish, which is only what took effect. A PUBLISH behind a SET in the pipeline would
 // go out in any case:

@@ -42,12 +42,12 @@ func TestAnErrorLosesWhatItRepeats(t *testing.T) {
 		if want == "" {
 			want = text
 		}
-		err := withoutEcho(replyError(text), args...)
+		err := withoutEcho(reply(text), args...)
 		var is redis.Error
 		if err.Error() != want || !errors.As(err, &is) || is.Error() != want {
 			t.Errorf("%q\nis  %q\nnot %q", text, err, want)
 		}
-		if (want == text) != (err == replyError(text)) {
+		if (want == text) != (err == reply(text)) {
 			t.Errorf("%q is another error", text)
 		}
 	}
@@ -75,16 +75,16 @@ func TestAnErrorThatLosesSomethingStaysWhatItIs(t *testing.T) {
 		if strings.Contains(err.Error(), "alice") || !errors.Is(err, inner) || errors.As(err, &op) != (inner == error(dial)) {
 			t.Errorf("%v of %v", err, inner)
 		}
-		if isTimeout(err) != isTimeout(inner) {
-			t.Errorf("%v is a timeout: %v", inner, isTimeout(err))
+		if timeouts(err) != timeouts(inner) {
+			t.Errorf("%v is a timeout: %v", inner, timeouts(err))
 		}
 	}
-	err := withoutEcho(fmt.Errorf("hook: GET users:alice: %w", replyError("READONLY You can't")), "get", "users:alice")
+	err := withoutEcho(fmt.Errorf("hook: GET users:alice: %w", reply("READONLY You can't")), "get", "users:alice")
 	if err.Error() != "READONLY You can't" || !redis.HasErrorPrefix(err, "READONLY") {
 		t.Error(err)
 	}
 	for _, tag := range []string{"NOSCRIPT", "SCRIPT", "No matching"} {
-		if err := withoutEcho(replyError("NOSCRIPT No matching script."), "evalsha", tag); !redis.HasErrorPrefix(err, "NOSCRIPT") || !isNoScript(err) {
+		if err := withoutEcho(reply("NOSCRIPT No matching script."), "evalsha", tag); !redis.HasErrorPrefix(err, "NOSCRIPT") || !isNoScript(err) {
 			t.Errorf("of a script whose argument is %q: %v", tag, err)
 		}
 	}
@@ -101,7 +101,7 @@ func FuzzWithoutEcho(f *testing.F) {
 		if len(key) < argLen || isWord(key) || errorCodes[before+key] || strings.Contains(before, key) || strings.Contains(omitted, key) {
 			t.Skip()
 		}
-		for _, err := range []error{replyError(before + key + " or so"), replyError(before + quote + key + quote), fmt.Errorf("%s: %s: %w", before, key, io.EOF)} {
+		for _, err := range []error{reply(before + key + " or so"), reply(before + quote + key + quote), fmt.Errorf("%s: %s: %w", before, key, io.EOF)} {
 			cut := withoutEcho(err, "get", key)
 			// Short keys may be made of what is left.
 			if strings.Contains(cut.Error(), key) && !strings.Contains(strings.ReplaceAll(err.Error(), key, ""), key) && !strings.Contains(cut.Error(), omitted) {
@@ -109,4 +109,16 @@ func FuzzWithoutEcho(f *testing.F) {
 			}
 		}
 	})
+}
+
+// reply is an error that a server answers.
+type reply string
+
+func (e reply) Error() string { return string(e) }
+func (reply) RedisError()     {}
+
+// timeouts reports whether err says that time ran out.
+func timeouts(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &t) && t.Timeout()
 }

@@ -124,10 +124,10 @@ const (
 	// maxDelay is 142 years: a time from now that is still less than numberLimit.
 	maxDelay = 1 << 52
 
-	// lostFor is how far an epoch may go back, in µs of its Tick, without beginning
+	// LostFor is how far an epoch may go back, in µs of its Tick, without beginning
 	// a new era. What was lost in less time is told again by those who wrote it; more
 	// means that Redis came back with an old data set.
-	lostFor = 10_000_000
+	LostFor = 10_000_000
 
 	// maxAhead is how far, in µs, the tick and the clock of an epoch may be ahead of
 	// Redis's clock. Marks move them on by at least 1 each, and a clock of Redis that
@@ -165,9 +165,16 @@ func (k Known) by(latest int64) Known {
 	return k
 }
 
-// maxTags is how many tags are remembered. Beyond it, old ones are forgotten and the
-// floor rises. A variable for tests.
-var maxTags = 20_000
+// MaxTags is how many tags are remembered. Beyond it, old ones are forgotten and the
+// floor rises. It is a variable for tests.
+var MaxTags = 20_000
+
+// SetMaxTags sets MaxTags, and returns what undoes it.
+func SetMaxTags(n int) (restore func()) {
+	old := MaxTags
+	MaxTags = n
+	return func() { MaxTags = old }
+}
 
 // tagSample is how many tags are looked at for one that is to be forgotten.
 const tagSample = 16
@@ -197,7 +204,7 @@ type stored struct {
 // it is, and what the epoch says of it.
 func (s *stored) resume(known Known, now int64, era uint64) (e Epoch, tags bool) {
 	e, known = s.Epoch, known.by(now+maxAhead)
-	if !s.ok || !e.sound() || !e.By(now+maxAhead) || known.Tick-e.Tick > lostFor {
+	if !s.ok || !e.sound() || !e.By(now+maxAhead) || known.Tick-e.Tick > LostFor {
 		clock := max(now, known.Clock+1)
 		e = Epoch{Era: era, Clock: clock, Floor: clock}
 	} else {

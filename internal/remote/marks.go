@@ -14,7 +14,7 @@ import (
 func inLua(script string) string {
 	ms := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 	return strings.NewReplacer(
-		"LOSTFOR", strconv.Itoa(lostFor), "MAXAHEAD", strconv.FormatInt(maxAhead, 10), "LIFE", ms(ClockLife), "RENEWED", ms(ClockLife-time.Hour),
+		"LOSTFOR", strconv.Itoa(LostFor), "MAXAHEAD", strconv.FormatInt(maxAhead, 10), "LIFE", ms(ClockLife), "RENEWED", ms(ClockLife-time.Hour),
 	).Replace(script)
 }
 
@@ -182,7 +182,7 @@ for i = 5, #ARGV do marks[i - 4] = mark(ARGV[i]) end
 return save(marks)
 `)
 
-// markScript: ARGV[5] is the mode, ARGV[6] as in addText, ARGV[7] maxTags, ARGV[8]
+// markScript: ARGV[5] is the mode, ARGV[6] as in addText, ARGV[7] MaxTags, ARGV[8]
 // tagSample, ARGV[9] a channel or "", ARGV[10] the message, ARGV[11] and on are tags.
 //
 // Those that are forgotten are the oldest of a sample, and all in it that say no more
@@ -257,7 +257,7 @@ func (s *Redis) Mark(ctx context.Context, names Names, known Known, n NewMark) (
 	if err := n.check(); err != nil {
 		return Marks{}, err
 	}
-	m, err := s.marks(ctx, markScript, names, known, n.Tags, uint8(n.Mode), n.when(), maxTags, tagSample, n.Channel, n.Message)
+	m, err := s.marks(ctx, markScript, names, known, n.Tags, uint8(n.Mode), n.when(), MaxTags, tagSample, n.Channel, n.Message)
 	if len(n.Tags) > 0 && isUnstable(err) {
 		return s.markInSteps(ctx, names, known, &n)
 	}

@@ -6,6 +6,20 @@ import (
 	"time"
 )
 
+// MarksAt is Marks at a given time; era is that of a new epoch.
+func (m *Memory) MarksAt(names Names, known Known, now int64, era uint64, tags []string) Marks {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.marksLocked(names, known, now, era, tags)
+}
+
+// MarkAt is Mark at a given time; era is that of a new epoch.
+func (m *Memory) MarkAt(names Names, known Known, now int64, era uint64, n NewMark) Marks {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.markLocked(names, known, now, era, &n)
+}
+
 // Marks implements Store.
 func (m *Memory) Marks(ctx context.Context, names Names, known Known, tags []string) (Marks, error) {
 	m.mu.Lock()

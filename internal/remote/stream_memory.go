@@ -205,11 +205,11 @@ func (m *Memory) Hold(ctx context.Context, q QueueNames, owner string, lease tim
 
 // Leave implements Queue.
 func (m *Memory) Leave(ctx context.Context, q QueueNames, owner string) error {
-	_, err := onPartition(m, ctx, q, func(p *memoryQueue, _ int64) (nothing, error) {
+	_, err := onPartition(m, ctx, q, func(p *memoryQueue, _ int64) (struct{}, error) {
 		if p.owner == owner {
 			p.owner, p.until = "", 0
 		}
-		return nothing{}, nil
+		return struct{}{}, nil
 	})
 	return err
 }
