@@ -86,6 +86,7 @@ type loading[K comparable, V any] struct {
 	saw    []frame.ID    // other processes' leases that this load has waited for
 	old    *found[V]     // the value that is to be replaced; nil: none
 	stays  frame.ID      // of the record that stays in place until the fill; zero: none
+	gone   bool          // that record is of no use to any reader
 	ends   int64         // local time when the key of that record ends, if nothing prolongs it
 	idle   time.Duration // for how long it is to be prolonged, beyond that of the lease
 	life   time.Duration // of the lease or lock

@@ -128,9 +128,16 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*loading
 				c.granted(l, cmds[i])
 				locked = append(locked, l)
 			case cmds[i].Op == remote.Add && cmds[i].Key != l.rk && c.lockedOut(ctx, o, l, reply.Record):
+				more = append(more, l)
+				if l.gone { // no load under way that is to replace it is of use, either
+					then = append(then, c.leaseOver(l.rk, l.seen, s, l.second, l.life))
+					break
+				}
 				swap := c.leaseCommand(remote.Swap, cmds[i].Key, s, l.second, l.life)
 				swap.Seen = reply.Record.Seen()
-				more, then = append(more, l), append(then, swap)
+				then = append(then, swap)
+			case l.state == waiting && cmds[i].Key != l.rk && o.hasMaxAge && o.maxAge == 0:
+				l.state = fillBoth // the lock is another one's by now: it does not wait for that, either
 			case l.state == waiting:
 				l.old = nil // somebody was faster: look again
 			}
@@ -156,13 +163,12 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*loading
 
 // stay notes the record that stays in place until the fill, and when its key ends.
 func (c *Cache[K, V]) stay(ctx context.Context, l *loading[K, V], f *found[V], seen remote.Seen) {
-	l.seen, l.stays, l.ends, l.idle = seen, f.raw.ID, math.MaxInt64, 0
+	l.seen, l.stays, l.gone, l.ends, l.idle = seen, f.raw.ID, f.gone, math.MaxInt64, 0
 	if f.outcome == other {
 		c.date(ctx, l.rk, f)
 	}
 	switch {
 	case !f.timed:
-	case f.raw.Limit > 0 && f.raw.Limit != math.MaxInt64: // it was invalidated: it ends as that says
 	case c.policy.Sliding > 0: // when it was last read is not known
 		l.ends, l.idle = math.MinInt64, min(c.policy.Sliding, f.keep)
 	case f.keep != forever:
@@ -220,7 +226,7 @@ func (c *Cache[K, V]) lockedOut(ctx context.Context, o *callOptions, l *loading[
 	anew := o.hasMaxAge && o.maxAge == 0
 	switch {
 	case f.outcome == leased && anew:
-		l.state = fillBoth // it does not wait for a load that began earlier
+		return true // it does not wait for a load that began earlier, and who comes later waits for this one
 	case f.outcome == failed && (anew || f.raw.ETag != string(l.stays[:])):
 		return true // of what was there before
 	case f.outcome == failed && (f.hold > 0 && (l.old != nil || !f.covers) || slices.Contains(l.saw, f.lease)):
@@ -374,17 +380,17 @@ func (c *Cache[K, V]) takeSeen(ctx context.Context, o *callOptions, l *loading[K
 			return nothingMore
 		}
 		// Too old for this caller, and good for others: it stays until the fill.
-		if l.old = &f; f.ans.absent == nil {
-			c.stay(ctx, l, &f, rec.Seen())
-			return lockIt
+		if f.ans.absent == nil {
+			l.old = &f
 		}
+		c.stay(ctx, l, &f, rec.Seen())
+		return lockIt
 	case stale:
 		l.old = &f
 		c.stay(ctx, l, &f, rec.Seen())
 		return lockIt
 	case expired, other:
-		// Of no use here, and others may rely on it: it stays until the fill.
-		if l.old = nil; !f.ofUse() {
+		if l.old = nil; !c.stays(&f) {
 			return replaceIt
 		}
 		c.stay(ctx, l, &f, rec.Seen())

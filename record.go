@@ -251,14 +251,15 @@ type found[V any] struct {
 // intended reports whether somebody is writing the key to the source.
 func (f *found[V]) intended() bool { return f.outcome == leased && f.raw.Kind == frame.Intent }
 
-// ofUse reports whether what is not usable here may be of use to others, whose strategies or
-// versions are not the same: it stays until something takes its place.
-func (f *found[V]) ofUse() bool {
+// stays reports whether what is not usable here stays until something takes its place: it may
+// be of use to others, whose strategies or versions are not the same, or a load may be under
+// way that is to replace it, and that began before its end was over.
+func (c *Cache[K, V]) stays(f *found[V]) bool {
 	switch f.outcome {
 	case stale:
 		return true
 	case expired:
-		return !f.gone && f.raw.Kind == frame.Value
+		return !f.gone || c.ages.AnyDelayed()
 	case other:
 		return !f.gone
 	}
@@ -338,8 +339,9 @@ func (c *Cache[K, V]) parse(f *found[V], ctx context.Context, rk string, rec rem
 	}
 	f.raw, f.until, f.size = fr.Header, math.MaxInt64, len(rec.Raw)
 	c.date(ctx, rk, f)
-	// What was revoked lazily is over, whatever the time is.
-	over := f.timed && f.left <= 0 || fr.Limit <= 0
+	// What was revoked lazily is over, whatever the time is. Where the time is not known, what
+	// was revoked with a delay is: its key may outlast it; see stay.
+	over := f.timed && f.left <= 0 || fr.Limit <= 0 || !f.timed && fr.Limit != math.MaxInt64
 	if over && (!f.timed || f.keep <= 0 || fr.Kind == frame.Absence || c.policy.StaleFor() == 0) {
 		f.outcome = expired
 		return
@@ -414,7 +416,8 @@ func (c *Cache[K, V]) date(ctx context.Context, rk string, f *found[V]) {
 	case h.Limit <= 0:
 		f.left = min(f.left, 0)
 	case h.Limit != math.MaxInt64:
-		f.left = min(f.left, time.Duration(h.Limit-now)*time.Microsecond)
+		left := time.Duration(min(h.Limit-now, math.MaxInt64/1000)) * time.Microsecond
+		f.left, f.keep = min(f.left, left), min(f.keep, left)
 	}
 }
 

@@ -119,7 +119,7 @@ func (c *Cache[K, V]) updateOnce(ctx context.Context, ch *change[K, V], f func(V
 // fails: there the lock of the key says who loads, and what stays itself whether what was
 // loaded still counts.
 func (c *Cache[K, V]) updateLoadedRemote(ctx context.Context, ch *change[K, V], f func(V, bool) (V, error), o *callOptions, seen remote.Seen, cur *found[V], s stamp) (bool, error) {
-	lock := cur.ofUse()
+	lock := c.stays(cur)
 	l := &loading[K, V]{want: want{rk: ch.rk}, lock: lock, life: leaseLife}
 	c.stay(ctx, l, cur, seen)
 	src, err := c.loadForUpdate(ctx, ch.key, ch.rk, func(ctx context.Context) (func(taken bool), error) {

@@ -65,6 +65,9 @@ type mark struct {
 // that was made a moment ago is then in the future; its clock has not gone back.
 const estimate = 1_000_000
 
+// delayed reports whether m strikes, or struck, some time after it was made.
+func delayed(m remote.Mark) bool { return m.Next > m.Hard && !m.Dated() }
+
 // localMark translates m, which Redis told when its own clock was now, to somebody who
 // asked at the local time asked. The answer was given later than that, so the
 // deadline comes too early by no more than the answer took, and never too late.

@@ -21,6 +21,7 @@ type Token uint64
 type Table struct {
 	gen   atomic.Uint64 // written under mu
 	dated atomic.Bool   // there was a mark that was made late
+	later atomic.Bool   // there was a mark that strikes later
 
 	mu      sync.RWMutex // guards what follows
 	turn    Token        // moved when an era is adopted, and when everything is forgotten
@@ -75,6 +76,10 @@ func (t *Table) Generation() uint64 { return t.gen.Load() }
 // AnyDated reports whether a mark was learned that was made late, so that it matters when
 // values began.
 func (t *Table) AnyDated() bool { return t.dated.Load() }
+
+// AnyDelayed reports whether a mark was learned that strikes some time after it was made, so
+// that a load may have begun in between.
+func (t *Table) AnyDelayed() bool { return t.later.Load() }
 
 // Asked returns the token for an answer that is asked for after this call.
 func (t *Table) Asked() Token {
@@ -217,6 +222,9 @@ func (t *Table) adoptLocked(e *remote.Epoch) {
 func (t *Table) mergeLocked(tags []string, m *remote.Marks, at int64) {
 	if m.Epoch.All.Dated() || slices.ContainsFunc(m.Tags, func(m remote.Mark) bool { return m.Dated() }) {
 		t.dated.Store(true)
+	}
+	if delayed(m.Epoch.All) || slices.ContainsFunc(m.Tags, delayed) {
+		t.later.Store(true)
 	}
 	e, k := &m.Epoch, &t.epoch
 	more := e.Clock > k.Clock || e.Floor > k.Floor
