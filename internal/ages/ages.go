@@ -92,20 +92,16 @@ func localMark(m remote.Mark, now, asked int64) mark {
 }
 
 // strike turns a pending mark that is due into one that holds.
-func (m *mark) strike(now int64) (struck bool) {
-	if m.next == 0 || m.due > now {
-		return false
+func (m *mark) strike(now int64) {
+	if m.due <= now {
+		m.hard = max(m.hard, m.next)
+		m.next, m.due = 0, 0
 	}
-	m.hard = max(m.hard, m.next)
-	m.next, m.due = 0, 0
-	return true
 }
 
-// merge makes m say what either says, and reports whether it says more than before.
-// Of two that are pending, all that either hits goes when the first strikes: no entry
+// merge makes m say what either says. Of two that are pending, all that either hits goes when the first strikes: no entry
 // lives longer than either says.
-func (m *mark) merge(o mark, now int64) (more bool) {
-	before := *m
+func (m *mark) merge(o mark, now int64) {
 	m.strike(now)
 	o.strike(now)
 	m.hard, m.soft = max(m.hard, o.hard), max(m.soft, o.soft)
@@ -126,11 +122,9 @@ func (m *mark) merge(o mark, now int64) (more bool) {
 		// What either hits: two are one, the later with the later time.
 		m.dated, m.before = max(m.dated, o.dated), max(m.before, o.before)
 	}
-	if m.next != 0 && m.next <= min(m.dated, m.before) {
+	if m.next <= m.before {
 		m.next, m.due = 0, 0 // what it would hit, and is not hit now, began after it
 	}
-	// A deadline that only came nearer says nothing new yet.
-	return m.hard != before.hard || m.soft != before.soft || m.next != before.next || m.dated != before.dated || m.before != before.before
 }
 
 // judge judges an entry that has the stamp, and whose value began at a time by Redis's

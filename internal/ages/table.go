@@ -19,9 +19,8 @@ type Token uint64
 // Table is what is known. All methods are safe for concurrent use. Local times are
 // nanoseconds of one monotonic clock.
 type Table struct {
-	gen   atomic.Uint64 // written under mu
-	dated atomic.Bool   // there was a mark that was made late
-	later atomic.Bool   // there was a mark that strikes later
+	dated atomic.Bool // there was a mark that was made late
+	later atomic.Bool // there was a mark that strikes later
 
 	mu      sync.RWMutex // guards what follows
 	turn    Token        // moved when an era is adopted, and when everything is forgotten
@@ -67,12 +66,6 @@ func (t *Table) Stamp() (era uint64, stamp int64, ok bool) {
 	return t.epoch.Era, t.epoch.Clock, true
 }
 
-// Generation moves whenever Judge may have come to answer otherwise, because something
-// was learned or forgotten. An entry that was judged after Generation returned g is, as
-// long as it returns g, what it was, up to the time that Judge gave. It costs one atomic
-// load.
-func (t *Table) Generation() uint64 { return t.gen.Load() }
-
 // AnyDated reports whether a mark was learned that was made late, so that it matters when
 // values began.
 func (t *Table) AnyDated() bool { return t.dated.Load() }
@@ -106,7 +99,6 @@ func (t *Table) forget(hearing bool) {
 func (t *Table) forgetLocked() {
 	t.known = false
 	t.turn++
-	t.gen.Add(1)
 }
 
 // Reset forgets everything, and what is else never forgotten as well: what was known can't
@@ -118,8 +110,7 @@ func (t *Table) Reset() {
 }
 
 func (t *Table) resetLocked() {
-	t.epoch, t.all, t.base, t.lost = remote.Epoch{}, mark{}, 0, 0
-	clear(t.tags)
+	t.epoch = remote.Epoch{} // the rest goes when an era is adopted
 	t.forgetLocked()
 }
 
@@ -215,7 +206,6 @@ func (t *Table) adoptLocked(e *remote.Epoch) {
 	t.known = true
 	t.base = max(t.epoch.Clock, e.Clock)
 	t.turn++
-	t.gen.Add(1)
 }
 
 // mergeLocked learns m, of the known era.
@@ -227,29 +217,23 @@ func (t *Table) mergeLocked(tags []string, m *remote.Marks, at int64) {
 		t.later.Store(true)
 	}
 	e, k := &m.Epoch, &t.epoch
-	more := e.Clock > k.Clock || e.Floor > k.Floor
 	k.Tick, k.Clock, k.Floor = max(k.Tick, e.Tick), max(k.Clock, e.Clock), max(k.Floor, e.Floor)
-	more = t.all.merge(localMark(e.All, m.Now, at), at) || more
+	t.all.merge(localMark(e.All, m.Now, at), at)
 	for i, name := range tags {
-		more = t.mergeTagLocked(name, tagMark{localMark(m.Tags[i], m.Now, at), e.Clock}, at) || more
-	}
-	if more {
-		t.gen.Add(1)
+		t.mergeTagLocked(name, tagMark{localMark(m.Tags[i], m.Now, at), e.Clock}, at)
 	}
 }
 
-func (t *Table) mergeTagLocked(name string, l tagMark, at int64) (more bool) {
+func (t *Table) mergeTagLocked(name string, l tagMark, at int64) {
 	old, ok := t.tags[name]
 	switch {
 	case ok:
-		more = old.merge(l.mark, at)
+		old.merge(l.mark, at)
 		old.asOf = max(old.asOf, l.asOf)
 		t.tags[name] = old
-		return more
-	case l.asOf < t.lost || t.hearing && l.asOf < t.base:
-		// It may lack a mark that was heard and forgotten, or one from before
-		// the session.
-		return false
+		return
+	case l.asOf < t.lost:
+		return // it may lack a mark that was heard and forgotten
 	}
 	if len(t.tags) >= maxTags {
 		for victim, m := range t.tags { // any
@@ -260,9 +244,6 @@ func (t *Table) mergeTagLocked(name string, l tagMark, at int64) (more bool) {
 	}
 	// A name that came with a notice is part of it.
 	t.tags[strings.Clone(name)] = l
-	// The tag may have been known, and forgotten, before an entry was judged; a
-	// mark of nothing changes nothing even then.
-	return l.mark != mark{}
 }
 
 // Judge judges an entry by its era, stamp and tags, and by when its value began, by Redis's

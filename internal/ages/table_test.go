@@ -133,12 +133,8 @@ func TestOwnMarksHoldThoughOthersAreOnTheirWay(t *testing.T) {
 	learn(t, tab, at(52, hard(52)), "a") // own; 51 has hit b
 	want(t, tab, Gone, 50, "a")
 	want(t, tab, Good, 50, "b")
-	g := tab.Generation()
 	hear(t, tab, at(51, hard(51)), "b")
 	want(t, tab, Gone, 50, "b")
-	if tab.Generation() == g {
-		t.Error("a mark that came late did not move the generation")
-	}
 }
 
 // A question that was asked before a mark was heard must not bring back a table
@@ -344,40 +340,6 @@ func TestNonsenseIsRefused(t *testing.T) {
 	want(t, tab, Unknown, 60)
 }
 
-func TestTheGenerationMovesWithWhatIsKnown(t *testing.T) {
-	tab := NewTable()
-	g := tab.Generation()
-	step := func(what string, moves bool, f func()) {
-		t.Helper()
-		f()
-		if now := tab.Generation(); (now != g) != moves {
-			t.Errorf("%s: moved %v, want %v", what, now != g, moves)
-		} else {
-			g = now
-		}
-	}
-	soft := at(51)
-	soft.Epoch.All.Soft = 51
-	floor := at(51)
-	floor.Epoch.Floor = 20
-	step("the first epoch", true, func() { learn(t, tab, at(50)) })
-	step("the same", false, func() { learn(t, tab, at(50)) })
-	step("a tick", false, func() { tab.Learn(remote.Epoch{Era: era, Tick: 99, Clock: 50}, 1, tab.Asked(), 0) })
-	step("a tag without a mark", false, func() { learn(t, tab, at(50, hard(0)), "a") })
-	step("a tag with one", true, func() { learn(t, tab, at(50, hard(9)), "b") })
-	step("the same tag", false, func() { learn(t, tab, at(50, hard(9)), "b") })
-	step("a mark of the tag", true, func() { learn(t, tab, at(50, hard(10)), "b") })
-	step("the clock", true, func() { learn(t, tab, at(51)) })
-	step("a mark of all", true, func() { learn(t, tab, soft) })
-	step("the floor", true, func() { learn(t, tab, floor) })
-	step("an old epoch", false, func() { learn(t, tab, at(50)) })
-	step("arming", true, tab.Armed)
-	step("forgetting", true, tab.Forget)
-	if k := tab.Known(); k.Tick != 99 {
-		t.Errorf("the tick is %d", k.Tick)
-	}
-}
-
 func TestTheNumberOfTagsIsBounded(t *testing.T) {
 	tab := NewTable()
 	for i := range maxTags + 100 {
@@ -397,7 +359,6 @@ func TestJudgeAllocatesNothing(t *testing.T) {
 	e := at(50).Epoch
 	tags := []string{"a", "b"}
 	if n := testing.AllocsPerRun(100, func() {
-		tab.Generation()
 		tab.Judge(era, 45, 0, tags, 0)
 		tab.Learn(e, 1, tab.Asked(), 0)
 	}); n != 0 {
@@ -442,13 +403,16 @@ func TestAResetForgetsWhatIsElseNeverForgotten(t *testing.T) {
 	m := at(50, hard(45))
 	m.Epoch.All = hard(40)
 	learn(t, tab, m, "a")
-	late, gen := tab.Asked(), tab.Generation()
+	late := tab.Asked()
 	tab.Reset()
-	if k := tab.Known(); k != (remote.Known{}) || tab.Generation() == gen {
+	if k := tab.Known(); k != (remote.Known{}) {
 		t.Errorf("known after it: %+v", k)
 	}
 	want(t, tab, Unknown, 50)
-	if tab.LearnMarks(nil, m, late, 0) {
+	if _, _, ok := tab.Stamp(); ok {
+		t.Error("there is a stamp")
+	}
+	if tab.LearnMarks([]string{"a"}, m, late, 0) {
 		t.Error("an answer from before it is learned")
 	}
 	learn(t, tab, at(10))
