@@ -16,9 +16,9 @@ import (
 // and is left alone for a while. Nothing was sent.
 var ErrOpen = circuit.ErrOpen
 
-// breaker refuses operations of a [Guard] on endpoints that do not answer. A nil one
+// endpointBreaker refuses operations of a [Guard] on endpoints that do not answer. A nil one
 // refuses nothing.
-type breaker struct {
+type endpointBreaker struct {
 	guard *Guard
 	set   *circuit.Set
 	// endpoint names the node that a key's commands go to; nil: there is but one.
@@ -41,7 +41,7 @@ type breaker struct {
 // small, and that counts, once for all that fail meanwhile.
 func (g *Guard) Break(cfg circuit.Config) {
 	cfg.Probe = g.probe
-	g.breaker = &breaker{guard: g, set: circuit.New(cfg), timeout: g.timeout, verifying: map[string][]func(error){}}
+	g.breaker = &endpointBreaker{guard: g, set: circuit.New(cfg), timeout: g.timeout, verifying: map[string][]func(error){}}
 	g.breaker.endpoint = endpointsOf(g.store)
 }
 
@@ -67,7 +67,7 @@ func (g *Guard) probe(_, key string) error {
 	return cmp.Or(err, blame(reply.Err))
 }
 
-func (b *breaker) close() {
+func (b *endpointBreaker) close() {
 	if b != nil {
 		b.set.Close()
 	}
@@ -96,13 +96,13 @@ type entry struct {
 	settled atomic.Bool
 
 	// large: much is on its way; endpoint and key are for the question that counts then.
-	large         *breaker
+	large         *endpointBreaker
 	endpoint, key string
 }
 
 // enter lets an operation on a key through, or refuses it. What has no key, and goes to
 // whatever node of several, is let through always.
-func (b *breaker) enter(key string) (*entry, error) {
+func (b *endpointBreaker) enter(key string) (*entry, error) {
 	if b == nil {
 		return nil, nil
 	}
@@ -137,7 +137,7 @@ func (e *entry) settle(err error) {
 
 // verify asks an endpoint for something small about key, and counts the outcome, once for
 // all that come meanwhile. done is that of one of them.
-func (b *breaker) verify(endpoint, key string, done func(error)) {
+func (b *endpointBreaker) verify(endpoint, key string, done func(error)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	waiting, asked := b.verifying[endpoint]
@@ -151,7 +151,7 @@ func (b *breaker) verify(endpoint, key string, done func(error)) {
 	}
 }
 
-func (b *breaker) verified(endpoint string, failure error) {
+func (b *endpointBreaker) verified(endpoint string, failure error) {
 	b.mu.Lock()
 	waiting := b.verifying[endpoint]
 	delete(b.verifying, endpoint)
@@ -176,7 +176,7 @@ type admission struct {
 }
 
 // admit lets commands through. The error is that all are refused.
-func (b *breaker) admit(cmds []Command, large bool) (a admission, err error) {
+func (b *endpointBreaker) admit(cmds []Command, large bool) (a admission, err error) {
 	if b == nil || b.endpoint == nil || len(cmds) == 1 {
 		a.all, err = b.enter(cmds[0].Key)
 		if a.all != nil && large {

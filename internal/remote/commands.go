@@ -86,7 +86,7 @@ func (r references) of(i, n int) reference {
 //  3. the Release is sent again with its text, and removes it: the Add was for
 //     nothing, and its answer is not true
 func newReferences(cmds []Command) references {
-	if !slices.ContainsFunc(cmds, func(c Command) bool { return c.scripted() }) {
+	if !slices.ContainsFunc(cmds, func(c Command) bool { return scripted(&c) }) {
 		return nil
 	}
 	refs := make(references, len(cmds))
@@ -108,7 +108,7 @@ func newReferences(cmds []Command) references {
 //  2. and carries out the PUBLISH, which any server can
 //  3. a reader drops k from its local tier for nothing, or, where the SET is sent again,
 //     reads what was there before, and is not told any more
-func (c *Command) scripted() bool {
+func scripted(c *Command) bool {
 	switch c.Op {
 	case Set, Delete:
 		return c.tells()
@@ -127,8 +127,8 @@ func (c *Command) scripted() bool {
 func build(ctx context.Context, c *Command, ref reference) redis.Cmder {
 	switch c.Op {
 	case Set:
-		if c.scripted() {
-			return c.run(ctx, setScript, ref, c.Frame, c.millis())
+		if scripted(c) {
+			return runFor(ctx, c, setScript, ref, c.Frame, c.millis())
 		}
 		if c.TTL > 0 {
 			return onceStatus{redis.NewStatusCmd(ctx, "set", c.Key, c.Frame, "px", c.millis())}
@@ -139,21 +139,21 @@ func build(ctx context.Context, c *Command, ref reference) redis.Cmder {
 	case Head:
 		return redis.NewStringCmd(ctx, "getrange", c.Key, 0, HeadLen-1)
 	case Delete:
-		if c.scripted() {
-			return c.run(ctx, deleteScript, ref)
+		if scripted(c) {
+			return runFor(ctx, c, deleteScript, ref)
 		}
 		return onceInt{redis.NewIntCmd(ctx, "unlink", c.Key)}
 	case Swap:
 		if c.Seen.State == Missing {
 			return add(ctx, c, ref)
 		}
-		return c.compare(ctx, swapScript, ref, c.Frame, c.millis())
+		return compareBy(ctx, c, swapScript, ref, c.Frame, c.millis())
 	case Release:
-		return c.compare(ctx, releaseScript, ref)
+		return compareBy(ctx, c, releaseScript, ref)
 	case Extend:
-		return c.compare(ctx, extendScript, ref, c.millis())
+		return compareBy(ctx, c, extendScript, ref, c.millis())
 	case Reseal:
-		return c.compare(ctx, resealScript, ref, c.Frame, c.millis())
+		return compareBy(ctx, c, resealScript, ref, c.Frame, c.millis())
 	}
 	if c.Most > 0 {
 		return redis.NewStringCmd(ctx, "getrange", c.Key, 0, c.Most)
@@ -166,7 +166,7 @@ func build(ctx context.Context, c *Command, ref reference) redis.Cmder {
 func add(ctx context.Context, c *Command, ref reference) redis.Cmder {
 	if c.tells() || c.byScript {
 		life := max(c.millis(), 0) // there is none to keep
-		cmd := redis.NewStringCmd(ctx, c.eval(addScript, ref, c.Frame, life)...)
+		cmd := redis.NewStringCmd(ctx, evalFor(c, addScript, ref, c.Frame, life)...)
 		cmd.SetFirstKeyPos(3)
 		return onceString{cmd}
 	}
@@ -179,19 +179,19 @@ func add(ctx context.Context, c *Command, ref reference) redis.Cmder {
 var seenNames = [...]string{Missing: "m", Found: "s", WrongType: "w"}
 
 // compare is the command of a script that compares first.
-func (c *Command) compare(ctx context.Context, s script, ref reference, args ...any) redis.Cmder {
-	return c.run(ctx, s, ref, append([]any{c.Seen.Token, seenNames[c.Seen.State]}, args...)...)
+func compareBy(ctx context.Context, c *Command, s script, ref reference, args ...any) redis.Cmder {
+	return runFor(ctx, c, s, ref, append([]any{c.Seen.Token, seenNames[c.Seen.State]}, args...)...)
 }
 
 // run is the command of a script that answers 1 or 0.
-func (c *Command) run(ctx context.Context, s script, ref reference, args ...any) redis.Cmder {
-	cmd := redis.NewCmd(ctx, c.eval(s, ref, args...)...)
+func runFor(ctx context.Context, c *Command, s script, ref reference, args ...any) redis.Cmder {
+	cmd := redis.NewCmd(ctx, evalFor(c, s, ref, args...)...)
 	cmd.SetFirstKeyPos(3)
 	return onceCmd{cmd}
 }
 
 // eval are the words of a script's command. What is to be told comes last.
-func (c *Command) eval(s script, ref reference, args ...any) []any {
+func evalFor(c *Command, s script, ref reference, args ...any) []any {
 	words := append(s.words(ref, 6+len(args)), 1, c.Key)
 	words = append(words, args...)
 	if c.tells() {

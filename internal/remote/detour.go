@@ -31,7 +31,7 @@ func (s *Redis) detour(ctx context.Context, cmds []Command, replies []Reply) {
 	for i := range replies {
 		switch err := replies[i].Err; {
 		case err == nil:
-		case cmds[i].adds() && !cmds[i].byScript && !cmds[i].tells() && redis.HasErrorPrefix(err, "syntax error"):
+		case adds(&cmds[i]) && !cmds[i].byScript && !cmds[i].tells() && redis.HasErrorPrefix(err, "syntax error"):
 			if !s.noAddGet.Swap(true) {
 				s.tell(Outdated)
 			}
@@ -95,13 +95,13 @@ func (s *Redis) apart(ctx context.Context, cmds []Command, replies []Reply) {
 }
 
 // adds reports whether the command is SET with NX and GET, unless it is a script.
-func (c *Command) adds() bool { return c.Op == Add || c.Op == Swap && c.Seen.State == Missing }
+func adds(c *Command) bool { return c.Op == Add || c.Op == Swap && c.Seen.State == Missing }
 
 // byScript returns cmds with a script in the place of SET with NX and GET.
 func byScript(cmds []Command) []Command {
 	cmds = slices.Clone(cmds)
 	for i := range cmds {
-		cmds[i].byScript = cmds[i].adds()
+		cmds[i].byScript = adds(&cmds[i])
 	}
 	return cmds
 }

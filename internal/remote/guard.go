@@ -55,8 +55,8 @@ type Guard struct {
 
 	sizes   sizes
 	window  window
-	wide    chan struct{} // has a place for each large operation that may be under way
-	breaker *breaker      // nil: none
+	wide    chan struct{}    // has a place for each large operation that may be under way
+	breaker *endpointBreaker // nil: none
 	reads   together
 	others  together // what is no read
 

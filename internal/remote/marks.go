@@ -257,7 +257,7 @@ func (s *Redis) Mark(ctx context.Context, names Names, known Known, n NewMark) (
 	if err := n.check(); err != nil {
 		return Marks{}, err
 	}
-	m, err := s.marks(ctx, markScript, names, known, n.Tags, uint8(n.Mode), n.when(), MaxTags, tagSample, n.Channel, n.Message)
+	m, err := s.marks(ctx, markScript, names, known, n.Tags, uint8(n.Mode), whenOf(&n), MaxTags, tagSample, n.Channel, n.Message)
 	if len(n.Tags) > 0 && isUnstable(err) {
 		return s.markInSteps(ctx, names, known, &n)
 	}
@@ -265,7 +265,7 @@ func (s *Redis) Mark(ctx context.Context, names Names, known Known, n NewMark) (
 }
 
 // when is what ARGV[6] of markScript is.
-func (n *NewMark) when() any {
+func whenOf(n *NewMark) any {
 	if n.Mode == Hard {
 		return decimals(n.Before...)
 	}

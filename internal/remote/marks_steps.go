@@ -261,7 +261,7 @@ func (s *Redis) markInSteps(ctx context.Context, names Names, known Known, n *Ne
 			return Marks{}, err
 		}
 		t := max(st.e.Clock+1, st.now)
-		when := n.when()
+		when := whenOf(n)
 		if n.Mode == Hard && st.e.Tick-st.now > goneBack {
 			when = ""
 		}

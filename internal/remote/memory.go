@@ -158,7 +158,7 @@ func (m *Memory) doLocked(c *Command) Reply {
 			return Reply{}
 		}
 		it := m.data[c.Key]
-		it.until = c.until()
+		it.until = until(c)
 		m.data[c.Key] = it
 		m.changedLocked(c.Key)
 	case Head:
@@ -195,8 +195,8 @@ func (m *Memory) resealLocked(c *Command, rec Record) bool {
 	}
 	it := m.data[c.Key]
 	it.raw = append(bytes.Clone(c.Frame), it.raw[SealLen:]...) // Records share the old one
-	if until := c.until(); !until.IsZero() && (it.until.IsZero() || until.Before(it.until)) {
-		it.until = until
+	if end := until(c); !end.IsZero() && (it.until.IsZero() || end.Before(it.until)) {
+		it.until = end
 	}
 	m.data[c.Key] = it
 	m.changedLocked(c.Key)
@@ -204,7 +204,7 @@ func (m *Memory) resealLocked(c *Command, rec Record) bool {
 }
 
 // until is when the lifetime that c gives ends; zero: never.
-func (c *Command) until() time.Time {
+func until(c *Command) time.Time {
 	if c.TTL <= 0 {
 		return time.Time{}
 	}
@@ -212,7 +212,7 @@ func (c *Command) until() time.Time {
 }
 
 func (m *Memory) storeLocked(c *Command) {
-	it := item{raw: bytes.Clone(c.Frame), until: c.until()}
+	it := item{raw: bytes.Clone(c.Frame), until: until(c)}
 	if it.raw == nil {
 		it.raw = []byte{}
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-func (q *QueueNames) keys() []string {
+func queueKeys(q *QueueNames) []string {
 	return []string{q.Log, q.Pending, q.Owner, q.Dead, q.Graves, q.From}
 }
 
@@ -86,7 +86,7 @@ func (s *Redis) Append(ctx context.Context, q QueueNames, a Append) ([]string, e
 		args = append(args, w.Key, opOf(w), w.Value, w.Meta)
 	}
 	// The sender's count tells a second execution.
-	text, err := s.run(ctx, invocation{script: appendScript, keys: q.keys(), args: args, again: true})[0].Text()
+	text, err := s.run(ctx, invocation{script: appendScript, keys: queueKeys(&q), args: args, again: true})[0].Text()
 	switch {
 	case err != nil && strings.Contains(err.Error(), "OVERTAKEN"):
 		return nil, ErrOvertaken
@@ -115,7 +115,7 @@ func (s *Redis) Newest(ctx context.Context, asks []Ask) ([][]Entry, error) {
 		for j, k := range asks[i].Keys {
 			args[j] = k
 		}
-		calls[i] = invocation{script: newestScript, keys: asks[i].Queue.keys(), args: args, again: true}
+		calls[i] = invocation{script: newestScript, keys: queueKeys(&asks[i].Queue), args: args, again: true}
 	}
 	out := make([][]Entry, len(asks))
 	for i, cmd := range s.run(ctx, calls...) {
@@ -177,13 +177,13 @@ func (s *Redis) Hold(ctx context.Context, q QueueNames, owner string, lease time
 	if renew {
 		only = 1
 	}
-	n, err := s.runUrgent(ctx, holdScript, q.keys(), owner, lease.Milliseconds(), only).Int64()
+	n, err := s.runUrgent(ctx, holdScript, queueKeys(&q), owner, lease.Milliseconds(), only).Int64()
 	return n == 1, err
 }
 
 // Leave implements Queue.
 func (s *Redis) Leave(ctx context.Context, q QueueNames, owner string) error {
-	return s.runUrgent(ctx, leaveScript, q.keys(), owner).Err()
+	return s.runUrgent(ctx, leaveScript, queueKeys(&q), owner).Err()
 }
 
 // Fetch implements Queue.
@@ -193,7 +193,7 @@ func (s *Redis) Fetch(ctx context.Context, q QueueNames, f Fetch) (Fetched, erro
 	for _, k := range f.Keys {
 		args = append(args, k)
 	}
-	list, err := s.runUrgent(ctx, fetchScript, q.keys(), args...).Slice()
+	list, err := s.runUrgent(ctx, fetchScript, queueKeys(&q), args...).Slice()
 	if err != nil {
 		return Fetched{}, ownerError(err)
 	}
@@ -242,7 +242,7 @@ func (s *Redis) Settle(ctx context.Context, q QueueNames, r Settle) ([]Settled, 
 		o := &r.Outcomes[i]
 		args = append(args, uint8(o.Verdict), o.Key, o.ID, o.Attempts, o.Error)
 	}
-	return codes[Settled](s.runUrgent(ctx, settleScript, q.keys(), args...), len(r.Outcomes), DeadFull)
+	return codes[Settled](s.runUrgent(ctx, settleScript, queueKeys(&q), args...), len(r.Outcomes), DeadFull)
 }
 
 // codes reads a list of n numbers up to last.
@@ -269,7 +269,7 @@ func codes[C Settled | Revived](cmd *redis.Cmd, n int, last C) ([]C, error) {
 func (s *Redis) Depths(ctx context.Context, qs []QueueNames) ([]Depth, error) {
 	calls := make([]invocation, len(qs))
 	for i := range qs {
-		calls[i] = invocation{script: depthScript, keys: qs[i].keys(), again: true}
+		calls[i] = invocation{script: depthScript, keys: queueKeys(&qs[i]), again: true}
 	}
 	out := make([]Depth, len(qs))
 	for i, cmd := range s.run(ctx, calls...) {
@@ -326,7 +326,7 @@ func (s *Redis) Revive(ctx context.Context, q QueueNames, r Revive) ([]Revived, 
 	for _, id := range r.IDs {
 		args = append(args, id)
 	}
-	return codes[Revived](s.runUrgent(ctx, reviveScript, q.keys(), args...), len(r.IDs), lastOfRevive)
+	return codes[Revived](s.runUrgent(ctx, reviveScript, queueKeys(&q), args...), len(r.IDs), lastOfRevive)
 }
 
 // Attend implements Queue.
