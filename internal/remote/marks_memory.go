@@ -64,7 +64,7 @@ func (m *Memory) markLocked(names Names, known Known, now int64, era uint64, n *
 	}
 	m.putEpochLocked(names, c.epoch)
 	if n.Channel != "" {
-		m.publishLocked(Tell{n.Channel, string(out.AppendText([]byte(n.Message)))})
+		m.publishLocked(Tell{Channel: n.Channel, Message: string(out.AppendText([]byte(n.Message)))})
 	}
 	return out
 }

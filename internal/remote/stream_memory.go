@@ -126,7 +126,7 @@ func (m *Memory) Append(ctx context.Context, q QueueNames, a Append) ([]string, 
 }
 
 func cloneWrite(w *Write) Write {
-	return Write{w.Key, w.Delete, bytes.Clone(w.Value), bytes.Clone(w.Meta)}
+	return Write{Key: w.Key, Delete: w.Delete, Value: bytes.Clone(w.Value), Meta: bytes.Clone(w.Meta)}
 }
 
 func (p *memoryQueue) append(now int64, most int, w Write) string {

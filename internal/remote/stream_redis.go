@@ -152,7 +152,7 @@ func readEntry(v any) (Entry, error) {
 	if !ok || err != nil {
 		return Entry{}, answered(v)
 	}
-	return Entry{texts[0], int(attempts), newWrite(texts[1:])}, nil
+	return Entry{ID: texts[0], Attempts: int(attempts), Write: newWrite(texts[1:])}, nil
 }
 
 // newWrite makes a write of its key, operation, value and metadata.
@@ -311,7 +311,7 @@ func (s *Redis) Letters(ctx context.Context, q QueueNames, after string, n int) 
 		f := func(name string) string { v, _ := m.Values[name].(string); return v }
 		attempts, _ := strconv.Atoi(f("n"))
 		w := newWrite([]string{f("k"), f("o"), f("v"), f("m")})
-		out = append(out, Letter{ID: m.ID, Error: f("e"), At: timeOf(m.ID), Entry: Entry{f("i"), attempts, w}})
+		out = append(out, Letter{ID: m.ID, Error: f("e"), At: timeOf(m.ID), Entry: Entry{ID: f("i"), Attempts: attempts, Write: w}})
 	}
 	return out, nil
 }
