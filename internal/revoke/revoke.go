@@ -100,9 +100,6 @@ func (r *Revoker) settle(n uint64, published bool, err error) {
 // Keys revokes keys, given by their encodings.
 func (r *Revoker) Keys(ctx context.Context, encoded []string) []Outcome {
 	out := make([]Outcome, len(encoded))
-	if len(encoded) == 0 {
-		return out
-	}
 	for i, enc := range encoded {
 		// Where the clock is not known, the key counts as revoked at an unknown time.
 		out[i].At, _ = r.Store.Now(ctx, r.Names.Data+enc)
@@ -189,19 +186,12 @@ func (r *Revoker) rewrite(ctx context.Context, open []int, encoded []string, out
 		}
 		for j, reply := range r.Store.Do(ctx, cmds) {
 			i := changed[j]
-			if tell {
-				r.settle(numbers[j], reply.OK, reply.Err)
-			}
+			r.settle(numbers[j], reply.OK, reply.Err) // 0 is no number
 			switch {
 			case reply.Err != nil:
-				out[i].Err = reply.Err
-				if tell {
-					out[i].Open = numbers[j]
-				}
+				out[i].Err, out[i].Open = reply.Err, numbers[j]
 			case reply.OK:
-				if out[i].Found = true; cmds[j].Op == remote.Reseal {
-					out[i].Token = string(frame.Token(cmds[j].Frame))
-				}
+				out[i].Found, out[i].Token = true, string(frame.Token(cmds[j].Frame))
 			default:
 				again = append(again, i)
 			}
@@ -272,12 +262,9 @@ func (r *Revoker) change(ctx context.Context, key string, rec remote.Record) (cm
 		return cmd, nil
 	}
 	release := remote.Command{Op: remote.Release, Key: key, Seen: rec.Seen()}
-	if rec.State == remote.WrongType {
-		return release, nil
-	}
 	h, err := frame.ReadHead(rec.Raw)
 	if err != nil || h.Kind != frame.Value && h.Kind != frame.Absence {
-		return release, nil // a lease, or nothing that anybody could use
+		return release, nil // a lease, another type, or nothing that could be used
 	}
 	now, err := r.Store.Now(ctx, key)
 	if err != nil {
@@ -355,9 +342,7 @@ func (r *Revoker) pattern(ctx context.Context, pattern string, quote func(string
 	// Last, and also if no key was found: local tiers have keys that Redis has no more.
 	note := r.Outbox.Next(notice.Pattern)
 	note.Pattern = pattern
-	if err := r.publish(ctx, note.Number, string(note.Append(nil)), &m); err != nil {
-		errs = append(errs, err)
-	}
+	errs = append(errs, r.publish(ctx, note.Number, string(note.Append(nil)), &m))
 	return m, errors.Join(errs...)
 }
 
