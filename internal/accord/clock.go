@@ -281,7 +281,9 @@ func (a *Accord) ownMarks(ctx context.Context, tags []string, pasts []untold.Pas
 		// What it has done there is not known here, nor what else has been done: tell
 		// it again, and know nothing until then.
 		a.Ages.Forget()
-		a.UntoldMarks(tags, 0, l.at)
+		if pasts == nil {
+			a.UntoldMarks(tags, 0, l.at)
+		} // else it is returned to the queue, with its time
 		return err
 	}
 	a.acknowledgedMarks(s, l.at)

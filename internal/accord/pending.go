@@ -77,7 +77,7 @@ func (a *Accord) addMarks(subjects []string, numbers []uint64, past untold.Past)
 	defer p.mu.Unlock()
 	at := past.Since
 	if len(subjects) == 0 {
-		a.queue.AddAll(numbers, past)
+		full = a.queue.AddAll(numbers, past)
 	} else {
 		full = a.queue.AddTags(subjects, numbers, past)
 	}
@@ -104,13 +104,15 @@ func (a *Accord) addMarks(subjects []string, numbers []uint64, past untold.Past)
 	return full
 }
 
-// addItem adds a key to what is to be told.
+// addItem adds a key to what is to be told: as of now, if it does not say since when.
 func (a *Accord) addItem(it untold.Item) (full bool) {
-	it.Since = now()
 	a.pending.mu.Lock()
 	defer a.pending.mu.Unlock()
+	if it.Since == 0 {
+		it.Since = now()
+	}
 	if full = a.queue.Add(it); full {
-		a.pending.all = it.Since
+		a.pending.all = now()
 		a.pending.countLocked()
 	}
 	return full

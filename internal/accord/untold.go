@@ -125,18 +125,20 @@ func (a *Accord) tellRecentAgain(ctx context.Context, safe int64) {
 	told := a.recent.Since(now(), safe)
 	a.withoutMarked(ctx, &told)
 	another := a.lineage.changed(now())
-	switch {
-	case told.All:
+	covered := int64(never) // what was sent by then was of no use from then on
+	if told.All {
+		covered = told.Pasts[""].Since
 		a.addMarks(nil, nil, told.Pasts[""])
-	default:
-		for _, it := range told.Items {
-			// What is to be told already is about something later.
-			if !a.queue.Has(it.Key) {
-				it.Acked = !another
-				a.addItem(it)
-			}
+	}
+	for _, it := range told.Items {
+		// What is to be told already is about something later.
+		if _, ok := a.queue.Find(it.Key); !ok && it.Since > covered {
+			it.Acked = !another
+			a.addItem(it)
 		}
-		for _, t := range told.Tags {
+	}
+	for _, t := range told.Tags {
+		if told.Pasts[t].Since > covered {
 			a.addMarks([]string{t}, nil, told.Pasts[t])
 		}
 	}
@@ -257,14 +259,16 @@ func (a *Accord) failedToTell(err error) {
 func (a *Accord) tellBatch(ctx context.Context, b *untold.Batch, told *int) (failed untold.Batch) {
 	done := untold.Batch{}
 	if b.All || len(b.Tags) > 0 {
-		if rest, open, err := a.tellMarks(ctx, b); err != nil {
+		rest, err := a.tellMarks(ctx, b)
+		if err != nil {
 			a.failedToTell(err)
-			failed.All, failed.Tags, failed.Numbers = b.All, rest, append(b.Numbers, open...)
-			*told += len(b.Tags) - len(rest)
+			failed.All, failed.Tags, failed.Numbers = rest.All, rest.Tags, append(b.Numbers, rest.Numbers...)
 		} else {
 			done.All, done.Tags = b.All, b.Tags
 			a.Outbox.GiveUp(b.Numbers...)
-			*told += max(len(b.Tags), 1)
+		}
+		if *told += len(b.Tags) - len(rest.Tags); b.All && !rest.All {
+			*told++
 		}
 	}
 	heads := make([]remote.Command, len(b.Items))
@@ -348,47 +352,44 @@ func (a *Accord) tellQuietly(ctx context.Context, items []untold.Item, done, fai
 
 func (a *Accord) encoded(redisKey string) string { return redisKey[len(a.cfg.Names.Data):] }
 
-// tellMarks tells the tags, patterns, or everything, of a batch. rest are those that could
-// not be told, and open the numbers of notices that may or may not have been published. A
+// tellMarks tells the tags, patterns, and everything, of a batch. rest are those that could
+// not be told, and the numbers of notices that may or may not have been published. A
 // pattern that can't be gone through, for which SCAN may be refused for good, keeps nothing
 // else from being told, and is not told as often as it is tried.
-func (a *Accord) tellMarks(ctx context.Context, b *untold.Batch) (rest []string, open []uint64, err error) {
+func (a *Accord) tellMarks(ctx context.Context, b *untold.Batch) (rest untold.Batch, err error) {
 	tags, patterns := tagsAndPatterns(b.Tags)
 	pasts := make(map[string]untold.Past, len(b.Tags))
 	for i, t := range b.Tags {
 		pasts[t] = b.Pasts[i]
 	}
-	mark := func(tags []string) {
-		of := b.Pasts
-		if !b.All {
-			of = make([]untold.Past, len(tags))
-			for i, t := range tags {
-				of[i] = pasts[aTag+t]
-			}
-		}
-		before := make([]int64, len(of))
-		for i, p := range of {
+	mark := func(tags []string, pasts []untold.Past) bool {
+		before := make([]int64, len(pasts))
+		for i, p := range pasts {
 			before[i] = a.date(ctx, a.cfg.Names.Epoch, p)
 		}
 		l := a.BeginLook()
 		marks, n, failed := a.revoke.MarkLate(ctx, tags, before)
 		if failed != nil {
 			a.unreadable(failed)
-			open = append(open, n)
+			rest.Numbers = append(rest.Numbers, n)
 		} else {
-			failed = a.ownMarks(ctx, tags, of, marks, l)
+			failed = a.ownMarks(ctx, tags, pasts, marks, l)
 		}
-		if failed != nil {
-			err = cmp.Or(err, failed)
-			rest = append(rest, subjects(aTag, tags)...)
-		}
+		err = cmp.Or(err, failed)
+		return failed == nil
 	}
 	if b.All {
-		mark(nil)
+		rest.All = !mark(nil, []untold.Past{b.Past})
 	}
 	// In steps, each of which is short for Redis and has a time of its own.
 	for some := range slices.Chunk(tags, askedAtOnce) {
-		mark(some)
+		of := make([]untold.Past, len(some))
+		for i, t := range some {
+			of[i] = pasts[aTag+t]
+		}
+		if !mark(some, of) {
+			rest.Tags = append(rest.Tags, subjects(aTag, some)...)
+		}
 	}
 	for _, p := range patterns {
 		past := pasts[aPattern+p]
@@ -398,12 +399,12 @@ func (a *Accord) tellMarks(ctx context.Context, b *untold.Batch) (rest []string,
 		})
 		if failed != nil {
 			err = cmp.Or(err, failed)
-			rest, open = append(rest, aPattern+p), append(open, m.Open...)
+			rest.Tags, rest.Numbers = append(rest.Tags, aPattern+p), append(rest.Numbers, m.Open...)
 			continue
 		}
 		a.dropMatching(p)
 	}
-	return rest, open, err
+	return rest, err
 }
 
 // told is called when Redis and the others know of a key. What this process has of it
@@ -418,8 +419,7 @@ func (a *Accord) told(it untold.Item, done *untold.Batch) {
 // Redis's clock, so that an invalidation from then does not concern it. If that clock has
 // gone back since, records may be from the future: then nobody knows.
 func (a *Accord) newer(ctx context.Context, it *untold.Item, rec remote.Record) bool {
-	at := it.At
-	if rec.State != remote.Found || at == 0 {
+	if rec.State != remote.Found {
 		return false
 	}
 	h, err := frame.ReadHead(rec.Raw)
@@ -432,6 +432,10 @@ func (a *Accord) newer(ctx context.Context, it *untold.Item, rec remote.Record) 
 	case it.Acked:
 		cost = 0
 	default:
+		return false
+	}
+	at := it.At
+	if at == 0 {
 		return false
 	}
 	if it.Acked {

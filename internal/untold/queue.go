@@ -15,7 +15,7 @@ import (
 // reach Redis before the new write does.
 //
 // Once there are more keys and tags than fit, those that wait are replaced by one
-// invalidation of everything. It comes later than they were added, so it covers them.
+// invalidation of everything. It is of the latest of their times, so it covers them.
 //
 // All methods are safe for concurrent use.
 type Queue struct {
@@ -45,8 +45,8 @@ type part struct {
 type slot struct {
 	item   Item            // of a mark only the Numbers
 	all    bool            // a mark of everything
-	past   Past            // likewise
-	tags   map[string]Past // a mark of tags
+	past   Past            // of that
+	tags   map[string]Past // of a mark: those that everything does not cover
 	period uint64
 }
 
@@ -72,8 +72,7 @@ func (q *Queue) Add(it Item) (full bool) {
 }
 
 func (q *Queue) addLocked(it Item) (full bool) {
-	if m := q.waiting.mark; m != nil && m.all {
-		m.past = m.past.and(it.past())
+	if m := q.waiting.mark; m.covers(it.past()) {
 		q.openLocked(m, it.Numbers)
 		return false
 	}
@@ -107,51 +106,94 @@ func (q *Queue) AddTags(tags []string, numbers []uint64, past Past) (full bool) 
 }
 
 func (q *Queue) addTagsLocked(tags map[string]Past, numbers []uint64) (full bool) {
-	m := q.waiting.mark
-	if m == nil {
-		m = q.newSlotLocked()
-		m.tags = map[string]Past{}
-		q.waiting.mark = m
-	}
+	m := q.markLocked()
 	q.openLocked(m, numbers)
 	for tag, past := range tags {
-		switch before, ok := m.tags[tag]; {
-		case m.all:
+		if before, ok := m.tags[tag]; ok {
+			past = before.and(past)
+		} else if m.covers(past) {
 			m.past = m.past.and(past)
-		case ok:
-			m.tags[tag] = before.and(past)
-		default:
-			m.tags[tag] = past
+			continue
 		}
+		m.tags[tag] = past
 	}
-	return !m.all && q.overflowLocked()
+	return q.overflowLocked()
 }
 
-// AddAll has everything invalidated, as of the time past, in place of all that waits.
-func (q *Queue) AddAll(numbers []uint64, past Past) {
+// markLocked returns the mark that waits.
+func (q *Queue) markLocked() *slot {
+	if q.waiting.mark == nil {
+		q.waiting.mark = q.newSlotLocked()
+		q.waiting.mark.tags = map[string]Past{}
+	}
+	return q.waiting.mark
+}
+
+// AddAll has everything invalidated, as of the time past. What waits and was called for by
+// then is covered by that. What was called for later goes on waiting by itself, or else all
+// that was stored in between would go for the sake of one key:
+//
+//  1. a process invalidates everything; Redis does not acknowledge
+//  2. another process stores a value
+//  3. the first one invalidates another key; Redis does not acknowledge
+//  4. it sends both: the value of 2 is to stay
+func (q *Queue) AddAll(numbers []uint64, past Past) (full bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	defer q.finishLocked()
-	q.addAllLocked(numbers, &past)
+	q.addAllLocked(numbers, past)
+	return q.overflowLocked()
 }
 
-// addAllLocked takes nil for the latest time of what waits.
-func (q *Queue) addAllLocked(numbers []uint64, past *Past) {
-	m := q.waiting.mark
-	if m == nil {
-		m = q.newSlotLocked()
-		q.waiting.mark = m
-	}
+func (q *Queue) addAllLocked(numbers []uint64, past Past) {
+	m := q.markLocked()
 	q.openLocked(m, numbers)
+	if m.all {
+		past = m.past.and(past)
+	}
+	m.all, m.past = true, past
+	for tag, p := range m.tags {
+		if m.covers(p) {
+			m.past = m.past.and(p)
+			delete(m.tags, tag)
+		}
+	}
+	if past.Acked {
+		return
+	}
+	order := q.order[:0]
+	for _, key := range q.order {
+		if s := q.waiting.keys[key]; m.covers(s.item.past()) {
+			q.absorbLocked(m, s, s.item.Numbers)
+			delete(q.waiting.keys, key)
+		} else {
+			order = append(order, key)
+		}
+	}
+	q.order = order
+}
+
+// covers reports whether what was called for at the time p need not be told besides s: that
+// is of everything, and of no earlier time. What Redis has acknowledged once covers nothing,
+// since what it holds is believed meanwhile.
+func (s *slot) covers(p Past) bool {
+	return s != nil && s.all && !s.past.Acked && s.past.Since >= p.Since
+}
+
+// overflowLocked replaces all that waits by one invalidation of everything, of the latest of
+// its times, if there is too much of it.
+func (q *Queue) overflowLocked() (full bool) {
+	m := q.waiting.mark
+	if q.sizeLocked() <= q.max || len(q.waiting.keys) == 0 && (m == nil || len(m.tags) == 0) {
+		return false
+	}
+	m = q.markLocked()
 	var all *Past
 	add := func(p Past) {
 		if all != nil {
 			p = p.and(*all)
 		}
 		all = &p
-	}
-	if past != nil {
-		add(*past)
 	}
 	if m.all {
 		add(m.past)
@@ -163,16 +205,10 @@ func (q *Queue) addAllLocked(numbers []uint64, past *Past) {
 		add(s.item.past())
 		q.absorbLocked(m, s, s.item.Numbers)
 	}
-	m.all, m.tags, m.past = true, nil, *all // where past is nil, something waits
+	m.all, m.past = true, *all // something waits
+	clear(m.tags)
 	clear(q.waiting.keys)
 	q.order = nil
-}
-
-func (q *Queue) overflowLocked() (full bool) {
-	if q.sizeLocked() <= q.max {
-		return false
-	}
-	q.addAllLocked(nil, nil)
 	return true
 }
 
@@ -257,13 +293,13 @@ func (q *Queue) Dismiss(tags []string) (numbers []uint64) {
 	defer q.mu.Unlock()
 	defer q.finishLocked()
 	m := q.waiting.mark
-	if m == nil || m.all {
+	if m == nil {
 		return nil
 	}
 	for _, tag := range tags {
 		delete(m.tags, tag)
 	}
-	if len(m.tags) > 0 {
+	if m.all || len(m.tags) > 0 {
 		return nil
 	}
 	q.waiting.mark = nil
@@ -299,16 +335,13 @@ func (q *Queue) Take(n int) Batch {
 	}
 	if m := q.waiting.mark; m != nil && q.taken.mark == nil {
 		q.waiting.mark, q.taken.mark = nil, m
-		b.All, b.Numbers = m.all, m.item.Numbers
+		b.All, b.Past, b.Numbers = m.all, m.past, m.item.Numbers
 		for tag := range m.tags {
 			b.Tags = append(b.Tags, tag)
 		}
 		slices.Sort(b.Tags)
 		for _, tag := range b.Tags {
 			b.Pasts = append(b.Pasts, m.tags[tag])
-		}
-		if m.all {
-			b.Pasts = []Past{m.past}
 		}
 	}
 	return b
@@ -341,11 +374,10 @@ func (q *Queue) Return(b Batch) {
 			continue
 		}
 		switch m, newer := q.waiting.mark, q.waiting.keys[it.Key]; {
-		case m != nil && m.all:
-			m.past = m.past.and(s.item.past())
-			q.absorbLocked(m, s, it.Numbers)
 		case newer != nil:
 			q.absorbLocked(newer, s, it.Numbers)
+		case m.covers(s.item.past()):
+			q.absorbLocked(m, s, it.Numbers)
 		default:
 			s.item.Numbers = nil // but for what was acknowledged meanwhile, the rest is as it was
 			q.openLocked(s, it.Numbers)
@@ -354,15 +386,14 @@ func (q *Queue) Return(b Batch) {
 		}
 	}
 	if s := q.untakeMarkLocked(&b); s != nil {
-		if s.all {
-			q.addAllLocked(nil, &s.past)
-		} else {
-			rest := make(map[string]Past, len(b.Tags))
-			for _, tag := range b.Tags {
-				rest[tag] = s.tags[tag]
-			}
-			q.addTagsLocked(rest, nil)
+		if b.All {
+			q.addAllLocked(nil, s.past)
 		}
+		rest := make(map[string]Past, len(b.Tags))
+		for _, tag := range b.Tags {
+			rest[tag] = s.tags[tag]
+		}
+		q.addTagsLocked(rest, nil)
 		q.absorbLocked(q.waiting.mark, s, b.Numbers)
 	}
 }

@@ -23,21 +23,22 @@ func TestTheQueueAgainstAModel(t *testing.T) {
 				before uint64 // operations that it may tell
 			}
 			var out []attempt
+			since := func() int64 { return int64(next) * int64(seed%2) } // or all of them at once
 			for range 500 {
 				key := string(rune('a' + r.IntN(max+2)))
 				switch n := r.IntN(20); {
 				case n < 8:
 					next++
 					open[next] = key
-					q.Add(Item{Key: key, At: int64(next), Numbers: []uint64{next}})
+					q.Add(Item{Key: key, At: int64(next), Since: since(), Numbers: []uint64{next}})
 				case n < 10:
 					next++
 					open[next] = "#" + key
-					q.AddTags([]string{key}, []uint64{next}, Past{})
+					q.AddTags([]string{key}, []uint64{next}, Past{Since: since()})
 				case n < 11 && r.IntN(5) == 0:
 					next++
 					open[next] = ""
-					q.AddAll([]uint64{next}, Past{})
+					q.AddAll([]uint64{next}, Past{Since: since()})
 				case n < 15:
 					if b := q.Take(r.IntN(5)); !b.Empty() {
 						out = append(out, attempt{b, next})

@@ -78,7 +78,7 @@ func NewRecent() *Recent {
 // Note notes a key that was sent to Redis after the time sent. Its Numbers are left out:
 // nothing is open.
 func (r *Recent) Note(it Item, sent, now int64) {
-	it.Numbers, it.Acked = nil, true
+	it.Numbers, it.Acked, it.Since = nil, true, sent
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.noteLocked(note{subject: subject{aKey, it.Key}, item: it, sent: sent, at: now})

@@ -28,7 +28,7 @@ func TestRecentRemembersTheLastOfEachKeyForAWhile(t *testing.T) {
 	r.Note(Item{Key: "a", At: 3, Token: "u"}, -3*sec, -3*sec)
 	r.NoteMarks([]string{"a", "t"}, nil, nil, -2*sec, -2*sec)
 	r.NoteMarks([]string{"a"}, nil, nil, -1*sec, -1*sec)
-	both := []Item{{Key: "b", At: 2, Acked: true}, {Key: "a", At: 3, Token: "u", Acked: true}}
+	both := []Item{{Key: "b", At: 2, Acked: true, Since: -4 * sec}, {Key: "a", At: 3, Token: "u", Acked: true, Since: -3 * sec}}
 	told(t, r, 0, Told{Items: both, Tags: []string{"t", "a"}})
 	told(t, r, 6*sec-1, Told{Items: both, Tags: []string{"t", "a"}})
 	told(t, r, 6*sec, Told{Items: both[1:], Tags: []string{"t", "a"}})
@@ -67,7 +67,7 @@ func TestNotingAgainNeedsNoRoom(t *testing.T) {
 	for i := range int64(3 * maxRecent) {
 		r.Note(Item{Key: "a", At: i}, i, i)
 	}
-	told(t, r, 3*maxRecent, Told{Items: []Item{{Key: "a", At: 3*maxRecent - 1, Acked: true}}})
+	told(t, r, 3*maxRecent, Told{Items: []Item{{Key: "a", At: 3*maxRecent - 1, Acked: true, Since: 3*maxRecent - 1}}})
 }
 
 func TestWhatIsTooOldMakesRoomWithoutALoss(t *testing.T) {
@@ -79,7 +79,7 @@ func TestWhatIsTooOldMakesRoomWithoutALoss(t *testing.T) {
 	if n := len(r.notes); n != 1 {
 		t.Errorf("%d notes are kept", n)
 	}
-	told(t, r, recentFor, Told{Items: []Item{{Key: "a", Acked: true}}})
+	told(t, r, recentFor, Told{Items: []Item{{Key: "a", Acked: true, Since: recentFor}}})
 }
 
 // What was sent after that time can't have been lost: the rest is told.
@@ -89,12 +89,12 @@ func TestRecentLeavesOutWhatIsSafe(t *testing.T) {
 	r.NoteMarks([]string{"t"}, nil, nil, 2, 6)
 	r.NoteMarks(nil, nil, nil, 3, 7)
 	r.Note(Item{Key: "b"}, 1, 8) // took long
-	b := []Item{{Key: "b", Acked: true}}
+	b := []Item{{Key: "b", Acked: true, Since: 1}}
 	for safe, want := range map[int64]Told{
 		0: {},
-		1: {Items: []Item{{Key: "a", Acked: true}, b[0]}},
-		2: {Items: []Item{{Key: "a", Acked: true}, b[0]}, Tags: []string{"t"}},
-		3: {Items: []Item{{Key: "a", Acked: true}, b[0]}, Tags: []string{"t"}, All: true},
+		1: {Items: []Item{{Key: "a", Acked: true, Since: 1}, b[0]}},
+		2: {Items: []Item{{Key: "a", Acked: true, Since: 1}, b[0]}, Tags: []string{"t"}},
+		3: {Items: []Item{{Key: "a", Acked: true, Since: 1}, b[0]}, Tags: []string{"t"}, All: true},
 	} {
 		got := r.Since(10, safe)
 		if got.Marks, got.Pasts = nil, nil; !reflect.DeepEqual(got, want) {

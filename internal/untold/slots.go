@@ -53,13 +53,14 @@ func (q *Queue) sizeLocked() int {
 }
 
 func (s *slot) size() int {
-	switch {
-	case s == nil:
+	if s == nil {
 		return 0
-	case s.all:
-		return 1
 	}
-	return len(s.tags)
+	n := len(s.tags)
+	if s.all {
+		n++
+	}
+	return n
 }
 
 // finishLocked ends every change of how much there is.

@@ -20,7 +20,7 @@ type Item struct {
 	Token   string   // head of the record that the write has stored, if it was; "": none
 	Numbers []uint64 // of the notices that are open because of it
 	Acked   bool     // Redis had acknowledged it, and most likely knows: it is told again in case it does not
-	Since   int64    // local time when it was added
+	Since   int64    // local time: it was called for by then
 }
 
 // Past is when tags, or everything, were invalidated that Redis is to be told of later: what
@@ -46,13 +46,14 @@ func (p Past) and(q Past) Past {
 func (it *Item) past() Past { return Past{Since: it.Since, Acked: it.Acked} }
 
 // Batch is a part of a [Queue] that is being told. Its Items may go back in several
-// batches, those that were told in one and those that failed in another. The rest is
-// one invalidation, and goes back as a whole.
+// batches, those that were told in one and those that failed in another. The rest goes back
+// at once: what is not in the batch that goes back has been told.
 type Batch struct {
 	Items   []Item
 	Tags    []string // to be invalidated
-	All     bool     // everything is to be invalidated; there are no Tags then
-	Pasts   []Past   // of each of the Tags, or of All
+	Pasts   []Past   // of each of the Tags
+	All     bool     // everything is to be invalidated
+	Past    Past     // of All
 	Numbers []uint64 // of the notices that are open because of Tags or All
 }
 

@@ -1,0 +1,169 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/invalidate"
+)
+
+// What is sent later is as of its own time, whatever else is sent with it.
+func TestWhatIsSentLaterHasADateOfItsOwn(t *testing.T) {
+	ways := map[string]func(context.Context, *Cache[string, string]) error{
+		"a key":       func(ctx context.Context, c *Cache[string, string]) error { return c.Invalidate(ctx, "another") },
+		"a write":     func(ctx context.Context, c *Cache[string, string]) error { return c.Set(ctx, "another", "v") },
+		"many keys":   func(ctx context.Context, c *Cache[string, string]) error { return c.Delete(ctx, "another", "one more") },
+		"another tag": func(ctx context.Context, c *Cache[string, string]) error { return c.InvalidateTags(ctx, "unrelated") },
+		"another pattern": func(ctx context.Context, c *Cache[string, string]) error {
+			_, err := c.InvalidatePattern(ctx, "an*")
+			return err
+		},
+		"an ended context": func(ctx context.Context, c *Cache[string, string]) error { return invalidateEnded(ctx, c, "another") },
+	}
+	for first, early := range wide {
+		for second, later := range ways {
+			t.Run(first+", "+second, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					ctx := t.Context()
+					store := remote.NewMemory()
+					a, net := onWire(t, store, Source[string, string]{})
+					b := onMemory(t, store, Source[string, string]{})
+					if err := errors.Join(a.Set(ctx, "another", "v"), b.Set(ctx, "old", "v", Tags("t", "u"))); err != nil {
+						t.Fatal(err)
+					}
+					time.Sleep(time.Second)
+					net.lose()
+					if err := early(ctx, a); !errors.Is(err, ErrUnavailable) {
+						t.Fatal(err)
+					}
+					time.Sleep(time.Second)
+					if err := b.Set(ctx, "old or new", "v", Tags("t", "u")); err != nil {
+						t.Fatal(err)
+					}
+					time.Sleep(time.Second)
+					if err := later(ctx, a); !errors.Is(err, ErrUnavailable) {
+						t.Fatal(err)
+					}
+					time.Sleep(time.Second)
+					net.heal()
+					if err := a.Sync(ctx); err != nil {
+						t.Fatal(err)
+					}
+					time.Sleep(5 * time.Second)
+					for name, c := range map[string]*Cache[string, string]{"the one": a, "the other": b} {
+						if v, err := c.Get(ctx, "old or new"); v != "v" || err != nil {
+							t.Errorf("%s: %q, %v", name, v, err)
+						}
+						for _, k := range []string{"old", "another"} {
+							if v, err := c.Get(ctx, k); k == "another" && second == "another tag" && first != "Clear" {
+								break
+							} else if !errors.Is(err, ErrMiss) || errors.Is(err, ErrUnavailable) {
+								t.Errorf("%s: %s is %q, %v", name, k, v, err)
+							}
+						}
+					}
+				})
+			})
+		}
+	}
+}
+
+func invalidateEnded(ctx context.Context, c *Cache[string, string], key string) error {
+	ctx, cancel := context.WithCancel(ctx)
+	cancel()
+	if err := c.Invalidate(ctx, key); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return ErrUnavailable
+}
+
+// An invalidation that was acknowledged is made sure of as of its own time, too, when a session
+// ends while other things are to be told.
+func TestWhatIsMadeSureOfHasADateOfItsOwn(t *testing.T) {
+	for way, change := range wide {
+		if way == "with a context that has ended" {
+			continue
+		}
+		t.Run(way, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx := t.Context()
+				store := remote.NewMemory()
+				a, net := onWire(t, store, Source[string, string]{}, WithInvalidator(invalidate.Lazy()))
+				b := onMemory(t, store, Source[string, string]{})
+				if err := errors.Join(change(ctx, a), a.Set(ctx, "another", "v")); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Second)
+				if err := b.Set(ctx, "old or new", "v", Tags("t", "u")); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Second)
+				net.lose()
+				if err := a.Set(ctx, "another", "lost"); !errors.Is(err, ErrUnavailable) {
+					t.Fatal(err)
+				}
+				net.lose("head", "release", "publish", "mark")
+				store.CutListeners(errDown)
+				time.Sleep(5 * time.Second)
+				// What is to be told of another value is not forgotten for it.
+				if v, err := a.Get(ctx, "another", SkipLocal()); !errors.Is(err, ErrMiss) {
+					t.Errorf("%q, %v", v, err)
+				}
+				net.heal()
+				time.Sleep(5 * time.Second)
+				if err := a.Sync(ctx); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(5 * time.Second)
+				for name, c := range map[string]*Cache[string, string]{"the one": a, "the other": b} {
+					if v, err := c.Get(ctx, "old or new"); v != "v" || err != nil {
+						t.Errorf("%s: %q, %v", name, v, err)
+					}
+				}
+			})
+		})
+	}
+}
+
+// A failover loses a Clear, and a write after it that has replaced another process's: the write
+// is made sure of as well.
+func TestAWriteAfterALostClearIsMadeSureOf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		store := remote.NewMemory()
+		a, net := onWire(t, store, Source[string, string]{}, WithTransport(invalidate.NoTransport()))
+		b := onMemory(t, store, Source[string, string]{})
+		if err := errors.Join(a.Set(ctx, "other", "v"), b.Set(ctx, "other", "v")); err != nil {
+			t.Fatal(err)
+		}
+		clock := remote.NewNames("", "test").Epoch
+		raw := func(key string) []byte {
+			return store.Do(ctx, []remote.Command{{Op: remote.Get, Key: key}})[0].Record.Raw
+		}
+		before := raw(clock)
+		if err := a.Clear(ctx); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if err := b.Set(ctx, "k", "v1"); err != nil {
+			t.Fatal(err)
+		}
+		v1 := raw(a.RedisKey("k"))
+		time.Sleep(time.Second)
+		if err := a.Set(ctx, "k", "v2"); err != nil {
+			t.Fatal(err)
+		}
+		store.Do(ctx, []remote.Command{{Op: remote.Set, Key: clock, Frame: before}, {Op: remote.Set, Key: a.RedisKey("k"), Frame: v1}})
+		store.Succeed()
+		net.redial()
+		for range 2 {
+			if v, err := a.Get(ctx, "k", SkipLocal()); !errors.Is(err, ErrMiss) {
+				t.Errorf("%q, %v", v, err)
+			}
+		}
+	})
+}
