@@ -129,6 +129,55 @@ func TestWhatIsMadeSureOfHasADateOfItsOwn(t *testing.T) {
 	}
 }
 
+// A process that has never reached Redis does not know Redis's time; it does know its own.
+func TestAWriteOfBeforeTheFirstAnswerRemovesNothingNewer(t *testing.T) {
+	for name, change := range map[string]func(context.Context, *Cache[string, string]) error{
+		"set":        func(ctx context.Context, c *Cache[string, string]) error { return c.Set(ctx, "k", "lost") },
+		"delete":     func(ctx context.Context, c *Cache[string, string]) error { return c.Delete(ctx, "k", "another") },
+		"invalidate": func(ctx context.Context, c *Cache[string, string]) error { return c.Invalidate(ctx, "k") },
+		"ended":      func(ctx context.Context, c *Cache[string, string]) error { return invalidateEnded(ctx, c, "k") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx := t.Context()
+				store := remote.NewMemory()
+				b := onMemory(t, store, Source[string, string]{})
+				net := &timeless{wire: wire{Memory: store}}
+				net.lose()
+				a := onStore(t, net, Source[string, string]{})
+				if err := change(ctx, a); !errors.Is(err, ErrUnavailable) {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Second)
+				if err := b.Set(ctx, "k", "newer"); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Second)
+				net.heal()
+				if err := a.Sync(ctx); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(5 * time.Second)
+				for name, c := range map[string]*Cache[string, string]{"the one": a, "the other": b} {
+					if v, err := c.Get(ctx, "k"); v != "newer" || err != nil {
+						t.Errorf("%s: %q, %v", name, v, err)
+					}
+				}
+			})
+		})
+	}
+}
+
+// timeless is a wire over which Redis's time is asked for, too.
+type timeless struct{ wire }
+
+func (w *timeless) Now(ctx context.Context, key string) (at int64, err error) {
+	if lost := w.through("time", func() { at, err = w.Memory.Now(ctx, key) }); lost != nil {
+		return 0, lost
+	}
+	return at, err
+}
+
 // A failover loses a Clear, and a write after it that has replaced another process's: the write
 // is made sure of as well.
 func TestAWriteAfterALostClearIsMadeSureOf(t *testing.T) {

@@ -436,7 +436,10 @@ func (a *Accord) newer(ctx context.Context, it *untold.Item, rec remote.Record) 
 	}
 	at := it.At
 	if at == 0 {
-		return false
+		// Redis could not be asked for the time. By now it can, it seems.
+		if at = a.date(ctx, it.Key, untold.Past{Since: it.Since}); at == 0 {
+			return false
+		}
 	}
 	if it.Acked {
 		// What was acknowledged is there in all likelihood: a record of about that time
