@@ -195,7 +195,10 @@ func (n *simNet) Marks(ctx context.Context, names remote.Names, known remote.Kno
 
 func (n *simNet) Mark(ctx context.Context, names remote.Names, known remote.Known, nm remote.NewMark) (m remote.Marks, err error) {
 	d := n.draw("mark")
-	if lost := n.pass(ctx, d, func(ctx context.Context, _ bool) { m, err = n.Memory.Mark(ctx, names, known, nm) }); lost != nil {
+	if lost := n.pass(ctx, d, func(ctx context.Context, _ bool) {
+		m, err = n.Memory.Mark(ctx, names, known, nm)
+		n.w.wire("node %d: > mark %v, mode %v, before %v: %+v, %v", n.id, nm.Tags, nm.Mode, nm.Before, m, err)
+	}); lost != nil {
 		return remote.Marks{}, lost
 	}
 	return m, err

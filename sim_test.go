@@ -28,7 +28,6 @@ var (
 	simFaults = flag.Int("sim.faults", -1, "bits of the faults that may happen; -1: as the seed says")
 	simEvents = flag.Int("sim.events", 40, "how many of the last events to print of a world that breaks a promise")
 	simWire   = flag.Bool("sim.wire", false, "include in them what goes over the network")
-	simKept   = flag.Bool("sim.kept", false, "check as well that what was stored last is found until something happens to it, which fails in some worlds of a thousand")
 	simLog    = flag.Bool("sim.log", false, "print what happens in worlds that break no promise, too")
 )
 

@@ -156,7 +156,7 @@ func (n *simWorker) read(ctx context.Context, key string) {
 
 // checkKept judges the answer of a read that began when a version was to be found.
 func (n *simNode) checkKept(how string, r *register, kept int, err error) {
-	if *simKept && errors.Is(err, ErrMiss) && !errors.Is(err, ErrUnavailable) && kept != 0 && r.missing(kept) == kept {
+	if errors.Is(err, ErrMiss) && !errors.Is(err, ErrUnavailable) && kept != 0 && r.missing(kept) == kept {
 		n.w.violated("node %d: %s of %s found nothing, and version %d was stored, and nothing has happened to it since", n.id, how, r.key, kept)
 	}
 }
