@@ -64,6 +64,7 @@ type Cache[K comparable, V any] struct {
 	keys        *keys.Encoding[K]
 	codec       codec.Codec
 	codecName   string
+	held        holder       // the codec if V is an interface, else nil
 	sealer      codec.Sealer // the codec if it seals, else nil; see sealed.go
 	fingerprint uint64       // of the codec and V; see frame.Header.Type
 	version     uint32

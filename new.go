@@ -249,8 +249,9 @@ func (c *Cache[K, V]) chooseCodec(cfg *config) {
 			c.codec = codec.Raw()
 		}
 	}
+	c.held = holds(c.codec, typ)
 	if cfg.localOnly {
-		return // values are never encoded
+		return // values are never encoded, but for copies
 	}
 	if isNil(c.codec) {
 		return // reported by WithCodec

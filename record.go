@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"strings"
 	"time"
 
@@ -177,6 +178,25 @@ func (c *Cache[K, V]) header(kind frame.Kind, l life, now int64, s stamp) frame.
 	}
 }
 
+// A holder is a codec that can say whether what an interface holds comes back.
+type holder interface{ CheckHeld(v any) error }
+
+// holds returns the codec if the values of a type are held by an interface. A codec sees such
+// a value without it, and can't tell.
+func holds(cd codec.Codec, t reflect.Type) holder {
+	if h, ok := cd.(holder); ok && t.Kind() == reflect.Interface {
+		return h
+	}
+	return nil
+}
+
+func (c *Cache[K, V]) checkHeld(val V) error {
+	if c.held == nil {
+		return nil
+	}
+	return c.held.CheckHeld(val)
+}
+
 // marshal encodes a value. What the codec or a method of the value does wrong is an error.
 func (c *Cache[K, V]) marshal(rk string, dst []byte, val V) (out []byte, err error) {
 	defer func() {
@@ -185,6 +205,9 @@ func (c *Cache[K, V]) marshal(rk string, dst []byte, val V) (out []byte, err err
 		}
 		err = usercode.Checked(err)
 	}()
+	if err := c.checkHeld(val); err != nil {
+		return dst, err
+	}
 	if kb, ok := c.codec.(codec.KeyBound); ok {
 		return kb.MarshalFor(rk, dst, val)
 	}

@@ -68,6 +68,9 @@ func (c *Cache[K, V]) marshalRecord(rk string, buf []byte, val V) (out []byte, e
 	}
 	context := sealContext(buf)
 	err = usercode.Call(func() (err error) {
+		if err = c.checkHeld(val); err != nil {
+			return err
+		}
 		out, err = c.sealer.MarshalIn(rk, context, buf, val)
 		return err
 	})
@@ -122,6 +125,9 @@ func (c *Cache[K, V]) sealQueued(ch *change[K, V], meta []byte) ([]byte, error) 
 		return c.marshal(ch.rk, nil, ch.val)
 	case ch.remove:
 		return c.sealer.SealIn(ch.rk, queued("delete", meta), nil, nil), nil
+	}
+	if err := c.checkHeld(ch.val); err != nil {
+		return nil, err
 	}
 	return c.sealer.MarshalIn(ch.rk, queued("set", meta), nil, ch.val)
 }

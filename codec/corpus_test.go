@@ -56,8 +56,25 @@ func TestEveryValueComesBackOrIsRefused(t *testing.T) {
 			case !keeps && err == nil && !(strings.Contains(name, "strict") && tt.Msgpack):
 				t.Errorf("%s keeps %T %+v", name, tt.Value, tt.Value)
 			}
+			if back, err := held(c, tt.Value); err == nil && !valuetest.SameHeld(tt.Value, back) {
+				t.Errorf("%s: %T %+v in an interface reads as %T %+v", name, tt.Value, tt.Value, back, back)
+			}
 		}
 	}
+}
+
+// held is trip of a value for which there is no type but that of an interface.
+func held(c codec.Codec, v any) (back any, err error) {
+	if err := c.(interface{ CheckHeld(any) error }).CheckHeld(v); err != nil {
+		return nil, err
+	}
+	data, err := c.Marshal(nil, v)
+	if err == nil {
+		if err := c.Unmarshal(data, &back); err != nil {
+			return unreadable{err}, nil
+		}
+	}
+	return back, err
 }
 
 func FuzzValues(f *testing.F) {
@@ -78,6 +95,9 @@ func FuzzValues(f *testing.F) {
 				t.Errorf("%s encodes %T %+v and does not read it: %v", name, v, v, err)
 			} else if err == nil && !valuetest.Same(v, back) {
 				t.Errorf("%s: %T %#v reads as %#v", name, v, v, back)
+			}
+			if back, err := held(all[name], v); err == nil && !valuetest.SameHeld(v, back) {
+				t.Errorf("%s: %T %#v in an interface reads as %T %#v", name, v, v, back, back)
 			}
 		}
 	})

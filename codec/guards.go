@@ -17,30 +17,28 @@ type guards struct {
 	maxDepth int
 	lossy    bool // only what could not be read again is looked for
 
-	typed, untyped sync.Map // of reflect.Type: to guard, and to dynamic
+	typed, held sync.Map // of reflect.Type: to guard, and to held
 }
 
 // format is what the guards of a format differ in.
 type format interface {
 	rules
 	// special returns the guard of a type that encodes itself.
-	special(g *guards, t reflect.Type, untyped bool) guard
-	// number returns the guard of a number in an any.
+	special(g *guards, t reflect.Type) guard
+	// decodes reports whether the decoder puts values of a type into an interface as they are.
+	decodes(t reflect.Type) bool
+	// heldKey reports whether a map with such keys comes back from an interface.
+	heldKey(t reflect.Type) bool
+	// number returns the guard of a number in an interface.
 	number(t reflect.Type) guard
 	// isNil reports whether a value that is not a nil pointer is encoded as nil.
 	isNil(v reflect.Value) bool
 	// keys returns the guard of a map for its keys.
-	keys(t reflect.Type, untyped bool) guard
+	keys(t reflect.Type) guard
 	// structField returns the guard of a field for its tag.
 	structField(t reflect.Type, f reflect.StructField) guard
 	// met is told of each type before one of its values is encoded.
 	met(t reflect.Type)
-}
-
-// dynamic is what is known of a type whose values are in an any.
-type dynamic struct {
-	err   error
-	guard guard
 }
 
 // check returns an error for a value that would not come back.
@@ -65,53 +63,16 @@ func (g *guards) of(t reflect.Type) guard {
 	return look
 }
 
-// dynamicOf judges a type when a value of it is met in an any.
-func (g *guards) dynamicOf(t reflect.Type) dynamic {
-	if known, ok := g.untyped.Load(t); ok {
-		return known.(dynamic)
-	}
-	var d dynamic
-	if !g.lossy {
-		w := newTypeWalk(g.format)
-		w.untyped = true
-		d.err = w.check(t)
-	}
-	if d.err == nil {
-		b := &building{g: g, untyped: true, done: map[reflect.Type]guard{}, around: map[reflect.Type]bool{}}
-		d.guard = b.of(t)
-	}
-	g.untyped.Store(t, d)
-	return d
-}
-
-// inInterface is the guard of an any.
-func (g *guards) inInterface(v reflect.Value, depth int) error {
-	if v.IsNil() {
-		return nil
-	}
-	if depth == 0 {
-		return g.tooDeep()
-	}
-	v = v.Elem()
-	switch d := g.dynamicOf(v.Type()); {
-	case d.err != nil:
-		return d.err
-	case d.guard != nil:
-		return d.guard(v, depth-1)
-	}
-	return nil
-}
-
 func (g *guards) tooDeep() error {
 	return errorf("the value contains itself, or nests deeper than %d", g.maxDepth)
 }
 
 // building builds the guards of a type and its parts.
 type building struct {
-	g       *guards
-	untyped bool
-	done    map[reflect.Type]guard
-	around  map[reflect.Type]bool // the types that are being built
+	g      *guards
+	held   bool // the type is that of what an interface holds
+	done   map[reflect.Type]guard
+	around map[reflect.Type]bool // the types that are being built
 }
 
 func (b *building) of(t reflect.Type) guard {
@@ -135,11 +96,16 @@ func (b *building) of(t reflect.Type) guard {
 
 func (b *building) build(t reflect.Type) guard {
 	b.g.met(t)
-	if is, _ := b.g.marshaler(t); is || b.untyped && t.Kind() != reflect.Interface && encodesItself(t, b.g.pairs()) {
+	if is, _ := b.g.marshaler(t); is || b.g.lossy && t.Kind() != reflect.Interface && encodesItself(t, b.g.pairs()) {
 		if b.g.lossy {
 			return nil
 		}
-		return b.g.special(b.g, t, b.untyped)
+		return b.g.special(b.g, t)
+	}
+	for _, quick := range [...]reflect.Type{reflect.TypeFor[map[string]any](), reflect.TypeFor[[]any]()} {
+		if t.Kind() == quick.Kind() && t.ConvertibleTo(quick) {
+			return func(v reflect.Value, depth int) error { return b.g.hold(v.Convert(quick).Interface(), depth) }
+		}
 	}
 	switch t.Kind() {
 	case reflect.Interface:
@@ -153,7 +119,7 @@ func (b *building) build(t reflect.Type) guard {
 	case reflect.Struct:
 		return b.structure(t)
 	}
-	if b.untyped && !b.g.lossy {
+	if b.held && !b.g.lossy {
 		return b.g.number(t)
 	}
 	return nil
@@ -161,7 +127,7 @@ func (b *building) build(t reflect.Type) guard {
 
 func (b *building) pointer(t reflect.Type) guard {
 	elem := b.of(t.Elem())
-	mayBeNil := !b.untyped && !b.g.lossy && nilable(t.Elem())
+	mayBeNil := !b.g.lossy && nilable(t.Elem())
 	if elem == nil && !mayBeNil {
 		return nil
 	}
@@ -217,7 +183,7 @@ func (b *building) list(t reflect.Type) guard {
 func (b *building) mapping(t reflect.Type) guard {
 	var keys guard
 	if !b.g.lossy {
-		keys = b.g.keys(t, b.untyped)
+		keys = b.g.keys(t)
 	}
 	elem := b.of(t.Elem())
 	if elem == nil {
@@ -253,7 +219,7 @@ func (b *building) structure(t reflect.Type) guard {
 		if f.Name == "_" || !f.IsExported() && !embedded || b.g.name(f) == "" {
 			continue
 		}
-		if !b.untyped && !b.g.lossy {
+		if !b.g.lossy {
 			if look := b.g.structField(t, f); look != nil {
 				parts = append(parts, part{i, look})
 			}
@@ -289,13 +255,13 @@ func embedsOne(t reflect.Type) (reflect.Type, bool) {
 
 // special is that of both formats: a big.Float is text that is read with another precision, a
 // pointer is looked behind, a struct may have the methods of its only field.
-func special(g *guards, t reflect.Type, untyped bool) guard {
+func special(g *guards, t reflect.Type) guard {
 	if t == reflect.TypeFor[*big.Float]() {
 		return wholeFloat
 	}
 	if t.Kind() == reflect.Pointer {
-		elem := g.special(g, t.Elem(), untyped)
-		mayBeNil := nilable(t.Elem()) && !untyped
+		elem := g.special(g, t.Elem())
+		mayBeNil := nilable(t.Elem())
 		if elem == nil && !mayBeNil {
 			return nil
 		}
@@ -312,7 +278,7 @@ func special(g *guards, t reflect.Type, untyped bool) guard {
 		}
 	}
 	if only, ok := embedsOne(t); ok {
-		if look := g.special(g, only, untyped); look != nil {
+		if look := g.special(g, only); look != nil {
 			return func(v reflect.Value, depth int) error { return look(v.Field(0), depth) }
 		}
 	}

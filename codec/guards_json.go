@@ -3,8 +3,8 @@ package codec
 import (
 	"encoding"
 	"encoding/json"
-	"math/big"
 	"reflect"
+	"strconv"
 	"time"
 	"unicode/utf8"
 )
@@ -24,11 +24,11 @@ func (jsonFormat) isNil(v reflect.Value) bool {
 	return !encodesItself(v.Type(), jsonPairs) && v.Kind() != reflect.Interface && v.IsNil()
 }
 
-func (r jsonFormat) special(g *guards, t reflect.Type, untyped bool) guard {
+func (r jsonFormat) special(g *guards, t reflect.Type) guard {
 	if t == reflect.TypeFor[time.Time]() {
 		return wholeMinutes
 	}
-	return special(g, t, untyped)
+	return special(g, t)
 }
 
 // wholeMinutes: the text of a time has no seconds of its offset.
@@ -39,22 +39,25 @@ func wholeMinutes(v reflect.Value, _ int) error {
 	return nil
 }
 
-// number: what is in an any is read as a float64.
+func (r jsonFormat) decodes(t reflect.Type) bool {
+	return r.useNumber && t == reflect.TypeFor[json.Number]()
+}
+
+// heldKey: all keys are text, and a number would come back as one.
+func (jsonFormat) heldKey(t reflect.Type) bool { return t == reflect.TypeFor[string]() }
+
+// number: what is in an interface is read as a float64, or as the text that was written.
 func (r jsonFormat) number(t reflect.Type) guard {
-	err := errorf("a number in an any would come back as another one, since it is read as a float64: see codec.UseNumber")
+	err := errorf("a number in an interface would come back as another one, since it is read as a float64: see codec.UseNumber")
 	switch k := t.Kind(); {
-	case r.useNumber:
-	case t == reflect.TypeFor[json.Number]():
+	case k == reflect.Float32:
 		return func(v reflect.Value, _ int) error {
-			n, whole := new(big.Int).SetString(v.String(), 10)
-			if !whole {
-				return nil // comes back as the nearest float64, or is no number
-			}
-			if _, accuracy := new(big.Float).SetInt(n).Float64(); accuracy != big.Exact {
-				return err
+			if x, _ := strconv.ParseFloat(strconv.FormatFloat(v.Float(), 'g', -1, 32), 64); x != v.Float() {
+				return errorf("a float32 in an interface is written with the digits of a float32, and would come back as another float64: store a float64")
 			}
 			return nil
 		}
+	case r.useNumber:
 	case reflect.Int <= k && k <= reflect.Int64:
 		return func(v reflect.Value, _ int) error {
 			if x := float64(v.Int()); x >= 1<<63 || int64(x) != v.Int() {
@@ -75,17 +78,17 @@ func (r jsonFormat) number(t reflect.Type) guard {
 
 // keys: a string is written as it is, also where it has a MarshalText, and what has an
 // UnmarshalJSON is read by that, if it has an UnmarshalText, too.
-func (r jsonFormat) keys(t reflect.Type, untyped bool) guard {
+func (r jsonFormat) keys(t reflect.Type) guard {
 	k := t.Key()
 	writes := k.Kind() != reflect.String && k.Implements(textPair[0])
-	reads := !untyped && k != reflect.TypeFor[time.Time]() && reflect.PointerTo(k).Implements(textPair[1]) &&
+	reads := k != reflect.TypeFor[time.Time]() && reflect.PointerTo(k).Implements(textPair[1]) &&
 		(k.Kind() == reflect.String || reflect.PointerTo(k).Implements(jsonPair[1]))
 	if !writes && !reads {
 		return nil
 	}
 	var look guard
 	if writes {
-		look = r.special(&guards{format: r}, k, untyped)
+		look = r.special(&guards{format: r}, k)
 	}
 	return distinct(func(k reflect.Value) (string, error) {
 		if look != nil {

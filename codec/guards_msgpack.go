@@ -1,9 +1,11 @@
 package codec
 
 import (
+	"fmt"
 	"math"
 	"reflect"
 	"sync"
+	"time"
 
 	"github.com/vmihailenco/msgpack/v5"
 )
@@ -34,17 +36,23 @@ func (r msgpackFormat) met(t reflect.Type) {
 
 func (msgpackFormat) isNil(v reflect.Value) bool { return v.Kind() != reflect.Interface && v.IsNil() }
 
-func (msgpackFormat) special(g *guards, t reflect.Type, untyped bool) guard {
-	return special(g, t, untyped)
+func (msgpackFormat) special(g *guards, t reflect.Type) guard { return special(g, t) }
+
+func (msgpackFormat) decodes(t reflect.Type) bool {
+	return t == reflect.TypeFor[time.Time]() || t == reflect.TypeFor[[]byte]()
+}
+
+func (msgpackFormat) heldKey(t reflect.Type) bool {
+	k := t.Kind()
+	return t.PkgPath() == "" && (k == reflect.String || reflect.Bool <= k && k <= reflect.Float64 && k != reflect.Uintptr || k == reflect.Interface && t.NumMethod() == 0)
 }
 
 func (msgpackFormat) number(reflect.Type) guard { return nil }
 
-func (r msgpackFormat) keys(t reflect.Type, untyped bool) guard {
-	k := t.Key()
-	switch {
+func (r msgpackFormat) keys(t reflect.Type) guard {
+	switch k := t.Key(); {
 	case k.Kind() == reflect.Interface:
-		return oneKind
+		return heldKeys
 	case encodesItself(k, msgpackPairs):
 		plain := &msgpackCodec{guards: guards{format: r, lossy: true, maxDepth: maxValueDepth}}
 		return distinct(func(k reflect.Value) (string, error) {
@@ -55,22 +63,23 @@ func (r msgpackFormat) keys(t reflect.Type, untyped bool) guard {
 	return nil
 }
 
-// oneKind: numbers of several types may be read as one, and lists are no keys.
-func oneKind(v reflect.Value, _ int) error {
-	var first reflect.Type
+// heldKeys: integers of several types are read as one, and lists are no keys.
+func heldKeys(v reflect.Value, _ int) error {
+	integers := make(map[string]bool)
 	for it := v.MapRange(); it.Next(); {
 		k := it.Key().Elem()
 		if !k.IsValid() {
 			return errorf("a %v with a nil key would not come back", v.Type())
 		}
-		if first == nil {
-			first = k.Type()
-		}
-		switch kind := k.Kind(); {
-		case first != k.Type():
-			return errorf("a %v with keys of several types would come back as another map", v.Type())
-		case encodesItself(k.Type(), msgpackPairs), kind == reflect.Uintptr, kind != reflect.String && (kind < reflect.Bool || kind > reflect.Float64):
+		if k.Kind() == reflect.Interface || !(msgpackFormat{}).heldKey(k.Type()) {
 			return errorf("a %v with a key of type %v would not come back", v.Type(), k.Type())
+		}
+		if k.CanInt() || k.CanUint() {
+			amount := fmt.Sprint(k)
+			if integers[amount] {
+				return errorf("a %v with one number of two types as keys would come back without one of them", v.Type())
+			}
+			integers[amount] = true
 		}
 	}
 	return nil

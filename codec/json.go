@@ -11,9 +11,13 @@ import (
 // JSON encodes with encoding/json, without escaping HTML. A value comes back as it was, or
 // its type is refused by CheckType, or it is by Marshal. It is the same but for:
 //
-//   - a field of type any, which comes back as JSON has it: a number as float64
-//     (json.Number with [UseNumber]), a struct as a map. An integer that float64 can't
-//     hold is refused;
+//   - what an interface of type any holds, in whatever place. The type of it is not in the
+//     record, so that only plain data is accepted: nil, booleans, numbers, strings, and slices,
+//     arrays, and maps with strings as keys, of plain data, all of types without names. It comes
+//     back as JSON has it: a number as float64 (json.Number with [UseNumber], which is itself
+//     accepted then), a list as []any, a map as map[string]any, a nil one as nil. All else is
+//     refused by Marshal: structs, pointers, types with names (a time.Duration, say), []byte,
+//     what encodes itself (a time.Time, say), and a number that float64 can't hold;
 //   - a time, which keeps its moment and its offset from UTC, without the name of the zone
 //     and the monotonic clock;
 //   - an empty slice or map in a field with omitempty, and a value that is zero by its

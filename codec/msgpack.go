@@ -12,9 +12,14 @@ import (
 // back as it was, or its type is refused by CheckType, or it is by Marshal. It is the same but
 // for:
 //
-//   - a field of type any, in which a number comes back as the narrowest type that holds
-//     it, a struct as a map, a list as []any, and a map without string keys as a
-//     map[any]any;
+//   - what an interface of type any holds, in whatever place. The type of it is not in the
+//     record, so that only plain data is accepted: nil, booleans, numbers, strings, []byte,
+//     time.Time, and slices, arrays, and maps with strings, numbers or booleans as keys, of plain
+//     data, all but time.Time of types without names. It comes back as msgpack has it: an integer
+//     as the narrowest type that holds it, a list as []any (of bytes: as []byte), a map as
+//     map[string]any if all keys are strings, else as map[any]any, a nil one as nil. All else is
+//     refused by Marshal: structs, pointers, types with other names (a time.Duration, say), and
+//     what else encodes itself;
 //   - a time, which keeps its moment and its offset from UTC, without the name of the zone
 //     and the monotonic clock. Standard timestamps lack the offset: other readers know
 //     times that are not in UTC only if they know this form;

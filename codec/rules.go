@@ -91,14 +91,14 @@ func structOrPointer(t reflect.Type) bool {
 }
 
 // key: strings are written without their MarshalText, and read by UnmarshalText: see guards.
-func (jsonRules) key(t reflect.Type, untyped bool) error {
+func (jsonRules) key(t reflect.Type) error {
 	switch {
-	case t.Kind() == reflect.String, untyped && t.Implements(textPair[0]):
+	case t.Kind() == reflect.String:
 		return nil
 	case t.Kind() == reflect.Pointer || t.Kind() == reflect.Interface:
 		return errorf("JSON can't have %v as a map's key: %s", t, remedy)
 	}
-	if is, err := paired(t, [][2]reflect.Type{textPair}); is || err != nil && !untyped {
+	if is, err := paired(t, [][2]reflect.Type{textPair}); is || err != nil {
 		return err
 	}
 	if reflect.Int <= t.Kind() && t.Kind() <= reflect.Uintptr {
@@ -162,15 +162,12 @@ func (r msgpackRules) inlines(f reflect.StructField) bool {
 	return option(f, "msgpack", "inline") || inner != reflect.TypeFor[time.Time]() && !touchesItself(inner, msgpackPairs)
 }
 
-func (r msgpackRules) key(t reflect.Type, untyped bool) error {
-	if _, err := r.marshaler(t); err != nil && !untyped {
+func (r msgpackRules) key(t reflect.Type) error {
+	if _, err := r.marshaler(t); err != nil {
 		return err
 	}
 	k := t.Kind()
-	if untyped && encodesItself(t, msgpackPairs) {
-		return errorf("msgpack can't read %v as a map's key in an any: %s", t, remedy)
-	}
-	if k == reflect.String || k == reflect.Bool || reflect.Int <= k && k < reflect.Uintptr || untyped && (k == reflect.Interface || k == reflect.Float32 || k == reflect.Float64) {
+	if k == reflect.String || k == reflect.Bool || reflect.Int <= k && k < reflect.Uintptr {
 		return nil
 	}
 	return errorf("msgpack can't have %v as a map's key: %s", t, remedy)

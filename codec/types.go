@@ -19,8 +19,8 @@ type rules interface {
 	names(f reflect.StructField, inlined bool) []string
 	// field returns an error if the tag of a field keeps its type from coming back.
 	field(f reflect.StructField) error
-	// key returns an error if t can't be a map's key; untyped if it need not come back as t.
-	key(t reflect.Type, untyped bool) error
+	// key returns an error if t can't be a map's key.
+	key(t reflect.Type) error
 	// inlines reports whether the fields of an embedded struct take part in the
 	// names of the struct around it.
 	inlines(f reflect.StructField) bool
@@ -34,7 +34,6 @@ type rules interface {
 // typeWalk looks for parts of a type that a format loses in silence.
 type typeWalk struct {
 	rules
-	untyped bool // the type is that of a value in an any: it need not be decoded
 	seen    map[reflect.Type]bool
 	inlined map[reflect.Type]bool // the structs whose fields are being looked at
 }
@@ -57,13 +56,10 @@ func (w *typeWalk) visit(t reflect.Type, path string) error {
 		return nil
 	}
 	w.seen[t] = true
-	if t.Kind() == reflect.Interface && t.NumMethod() > 0 && !w.untyped {
+	if t.Kind() == reflect.Interface && t.NumMethod() > 0 {
 		return errorf("%s is the interface %v, which can't be decoded: %s", path, t, remedy)
 	}
 	is, err := w.marshaler(t)
-	if w.untyped && t.Kind() != reflect.Interface && encodesItself(t, w.pairs()) {
-		is, err = true, nil
-	}
 	if err != nil {
 		return errorf("%s: %w", path, err)
 	}
@@ -80,7 +76,7 @@ func (w *typeWalk) visit(t reflect.Type, path string) error {
 		}
 		return w.visit(t.Elem(), path)
 	case reflect.Map:
-		if err := w.key(t.Key(), w.untyped); err != nil {
+		if err := w.key(t.Key()); err != nil {
 			return errorf("%s: %w", path, err)
 		}
 		if err := w.promoted(t.Key(), path+" (the key)"); err != nil {
@@ -129,7 +125,7 @@ func (w *typeWalk) fields(t reflect.Type, path string, names map[string]string) 
 			if inner.Kind() == reflect.Pointer {
 				inner = inner.Elem()
 			}
-			if err := w.inline(f); err != nil && !w.untyped {
+			if err := w.inline(f); err != nil {
 				return errorf("%s: %w", at, err)
 			}
 			if err := w.fields(inner, at, names); err != nil {

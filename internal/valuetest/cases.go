@@ -3,6 +3,8 @@ package valuetest
 import (
 	"database/sql"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"log/slog"
 	"math"
 	"math/big"
@@ -136,30 +138,44 @@ func methods(both, none, onlyJSON, onlyMsgpack adder) {
 	onlyMsgpack(RawAnd{N: 1}, Ambiguous{A{at}, B{at}}, &Ambiguous{})
 }
 
+// untyped are values that interfaces hold: plain data comes back, all else is refused.
 func untyped(both, none, onlyJSON, onlyMsgpack adder) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 6, time.FixedZone("", 7200))
 	self := map[string]any{}
 	self["self"] = self
+	ring := []any{nil}
+	ring[0] = ring
 	var deep any
 	for range 20_000 {
 		deep = []any{deep}
 	}
-	for _, v := range []any{nil, true, 0, -1, int64(1 << 53), uint8(3), 0.5, float32(0.1), "s", "", []any{}, []any{nil, 1, "a", []any{map[string]any{}}}, map[string]any{"a": nil, "b": map[string]any{"c": []any{1.5}}},
-		map[string]int{"a": 1}, map[int]string{1: "a"}, map[int64]any{-1: []any{}}, []int{1}, []string{"a"}, [2]int{1, 2}, []byte("abc"), Point{1, 2}, []Point{{}}, &Point{1, 2}, map[string]*Point{"nil": nil},
-		at, []time.Time{at}, map[string]any{"at": at}, Dict{"at": at}, map[string]Dict{"in": {"at": at, "in": Dict{"at": at}}}, []Dict{{"at": at}}, Pair[Dict, *Dict]{Dict{"at": at}, &Dict{"at": at}},
-		Words{"a": "b"}, Flags{}, String("x"), Bytes{1}, (*int)(nil), TextString("x"), json.Number("12"), Any(1), Node{V: 1}} {
-		both(Opt[any]{V: v}, map[string]any{"v": v}, []any{v}, Dict{"v": v}, []Dict{{"v": v}}, Pair[Any, *Dict]{v, &Dict{"v": v}})
+	hold := func(add adder, vals ...any) {
+		for _, v := range vals {
+			add(Opt[any]{V: v}, map[string]any{"v": v}, []any{v}, Dict{"v": v}, []Dict{{"v": v}}, Pair[Any, *Dict]{v, &Dict{"v": v}}, []Any{v}, map[string][]Any{"v": {v}}, [1]any{v}, []any{[]any{v}}, []any{map[string]any{"v": v}}, [][]any{{v}}, struct{ P *Opt[Any] }{&Opt[Any]{V: v}})
+		}
 	}
-	onlyJSON(Opt[any]{V: map[TextEnum]int{0: 1}}, Dict{"v": map[netip.Addr]int{netip.MustParseAddr("::1"): 1}}, []any{map[TextString]int{"a": 1}})
-	both(Dict(nil), Dict{}, map[string]Dict{"nil": nil, "empty": {}}, []Dict{nil, {}}, []any(nil), map[string]any(nil))
-	for _, v := range []any{math.NaN(), math.Inf(-1), "\xff", map[string]any{"\xff": 1}, []any{"\xff"}, map[bool]int{true: 1}, map[any]any{1: 2}, map[any]string{"a": "b"}, map[float64]any{0.5: 1},
-		int64(1<<53 + 1), uint64(math.MaxUint64), int64(math.MaxInt64), []int64{1<<62 + 1}, struct{ N *uint64 }{to(uint64(1<<63 + 1))}, json.Number("9007199254740993"), time.Date(1850, 1, 1, 0, 0, 0, 0, time.FixedZone("", 61))} {
-		onlyMsgpack(Opt[any]{V: v}, map[string]any{"v": v}, []any{v}, Dict{"v": v})
-	}
-	for _, v := range []any{1i, make(chan int), struct{ a int }{1}, &struct{ a int }{1}, []struct{ a int }{{1}}, map[any]any{1: 1, int8(1): 2, "a": 3}, map[any]int{[1]int{1}: 1}, map[any]int{nil: 1}, map[[2]int]int{{}: 1},
-		big.Int{}, EventOf{at, "n"}, self, deep, Folds{{"A"}: 1, {"a"}: 2}} {
-		none(Opt[any]{V: v}, map[string]any{"v": v}, []any{v})
-	}
+	hold(both, nil, true, 0, -1, int8(-3), int16(300), int32(-1<<31), int64(1<<53), uint(5), uint8(3), uint16(9), uint32(1<<31), uint64(1<<60), 0.5, math.Copysign(0, -1), math.MaxFloat64, math.SmallestNonzeroFloat64, 0.1, float32(0.5), 'x', "s", "", "\ufffd",
+		[]any{}, []any{nil, 1, "a", []any{map[string]any{}}}, map[string]any{}, map[string]any{"a": nil, "b": map[string]any{"c": []any{1.5}}},
+		[]any(nil), map[string]any(nil), []string(nil), map[string]int(nil), [][]int{nil, {}, {1}}, map[string][]string{"nil": nil, "empty": {}, "a": {"b"}},
+		map[string]int{"a": 1}, map[string]string{}, map[string]map[string]bool{"a": {"b": true}}, []int{1}, []int64{}, []string{"a"}, []float64{0.1}, []bool{true}, []map[string]any{{"a": []int{1}}, nil},
+		[2]int{1, 2}, [0]string{}, [2][]string{{"a"}, nil}, []any{[]any{[]string{"x"}}})
+	both(Dict(nil), Dict{}, map[string]Dict{"nil": nil, "empty": {}}, []Dict{nil, {}}, []any(nil), map[string]any(nil), []Any(nil), map[string]Any{"nil": nil}, Nils{A: "a"}, to[Any]("a"))
+	hold(onlyMsgpack, math.NaN(), math.Inf(-1), float32(0.1), "\xff", map[string]any{"\xff": 1}, []any{"\xff"}, map[string]string{"a": "\xff"},
+		int64(1<<53+1), uint64(math.MaxUint64), int64(math.MaxInt64), []int64{1<<62 + 1}, []float32{0.1},
+		map[int]string{1: "a"}, map[int64]any{-1: []any{}}, map[uint8]int{200: 1}, map[uint64]int{math.MaxUint64: 1, 1: 2}, map[bool]int{true: 1}, map[float64]any{0.5: 1}, map[float32]int{0.1: 1}, map[int]map[bool][]int{1: {true: {1}}},
+		map[any]any{}, map[any]any{1: 2, int16(300): 3, "a": 4, true: 5, 0.5: 6}, map[any]string{"a": "b"}, []map[any]any{nil, {1: map[any]any{2: nil}}},
+		[]byte("abc"), []byte(nil), []byte{}, [][]byte{{1}, {}, nil}, map[string][]byte{"a": {}}, at, []time.Time{at, {}}, map[string]time.Time{"at": at}, [1]time.Time{at}, time.Date(1850, 1, 1, 0, 0, 0, 0, time.FixedZone("", 61)))
+	onlyMsgpack(map[string]Dict{"in": {"at": at, "in": []time.Time{at}}}, Pair[Dict, *Dict]{Dict{"at": at}, &Dict{"at": at}})
+	hold(onlyJSON, uintptr(1))
+	one, text := 1, "a"
+	hold(none, 1i, make(chan int), func() {}, self, ring, deep,
+		struct{ a int }{1}, &struct{ a int }{1}, struct{}{}, struct{ A int }{1}, Point{1, 2}, []Point{{}}, [1]Point{}, map[string]Point{"a": {}}, &Point{1, 2}, map[string]*Point{"nil": nil}, map[string]struct{}{"a": {}}, Node{V: 1}, Opt[int]{V: 1}, List[int]{Head: 1},
+		&one, &text, (*int)(nil), to(&one), []*int{&one}, map[string]*int{"a": nil}, to([]int{1}), to(map[string]any{}), to[any](1), &at,
+		Words{"a": "b"}, Flags{}, Dict{}, Dict(nil), []Dict{{}}, map[string]Dict{}, String("x"), Int(1), Uint8(1), Bool(true), Float(1), Bytes{1}, Octets{1}, Ints{}, Strings(nil), Array{1}, []String{"a"}, [2]Uint8{1}, map[String]int{"a": 1}, map[Int]int{1: 1}, [][]Uint8{{1}}, []Any{1}, time.Duration(1), time.Month(1), slog.LevelWarn,
+		TextString("x"), TextEnum(1), TextValue{"s"}, &TextValue{"s"}, TextPtr{"s"}, JSONValue{1}, &JSONPointer{1}, JSONSlice{"a"}, Upper("a"), BinaryValue{1}, &MsgpackValue{1}, CustomValue{1}, Mixed{"s"}, TextOnly(1), map[TextEnum]int{0: 1}, map[TextString]int{"a": 1}, Folds{{"A"}: 1, {"a"}: 2},
+		json.RawMessage(`1`), json.RawMessage(nil), []json.RawMessage{}, big.Int{}, big.NewInt(1), big.NewRat(1, 3), big.NewFloat(1), []*big.Rat{big.NewRat(1, 2)}, netip.MustParseAddr("::1"), map[netip.Addr]int{}, net.ParseIP("1.2.3.4"), &url.URL{Path: "/a"}, sql.NullString{}, sql.Null[int]{}, EventOf{at, "n"}, &at, map[time.Time]int{at: 1},
+		errors.New("e"), []error{nil}, []error{errors.New("e")}, []fmt.Stringer{nil}, []fmt.Stringer{at}, map[string]error{}, &json.SyntaxError{Offset: 1},
+		map[any]any{1: 1, int8(1): 2}, map[any]any{nil: 1}, map[any]int{[1]int{1}: 1}, map[any]int{Int(1): 1}, map[any]any{at: 1}, map[[2]int]int{{}: 1}, map[any]any{uintptr(1): 1}, map[*int]int{})
 }
 
 // Folds is a map whose keys may be encoded alike.

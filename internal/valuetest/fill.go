@@ -138,7 +138,7 @@ func (m *maker) fill(v reflect.Value, depth int) {
 		}
 	case reflect.Interface:
 		if n >= 0 {
-			in := reflect.New(m.typ(min(depth-1, 1))).Elem()
+			in := reflect.New(m.typ(min(depth-1, 2))).Elem()
 			m.fill(in, depth-1)
 			if in.Type().Implements(v.Type()) {
 				v.Set(in)
