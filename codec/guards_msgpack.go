@@ -94,8 +94,7 @@ func (r msgpackFormat) structField(in reflect.Type, f reflect.StructField) guard
 			return nil
 		}
 	}
-	whole, ok := in.FieldByName("_msgpack")
-	if !option(f, "msgpack", "omitempty") && !(ok && option(whole, "msgpack", "omitempty")) {
+	if !omitted(in, f) {
 		return nil
 	}
 	switch t := f.Type; {

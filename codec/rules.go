@@ -61,7 +61,7 @@ func (r jsonRules) names(f reflect.StructField, inlined bool) []string {
 	return []string{r.name(f)}
 }
 
-func (jsonRules) field(f reflect.StructField) error {
+func (jsonRules) field(_ reflect.Type, f reflect.StructField) error {
 	if quoted(f) && touchesItself(f.Type, jsonPairs) {
 		return errorf("the option string of its tag keeps a %v, which encodes itself, from being decoded: leave it away", f.Type)
 	}
@@ -149,7 +149,33 @@ func (r msgpackRules) names(f reflect.StructField, inlined bool) []string {
 	return names
 }
 
-func (msgpackRules) field(reflect.StructField) error { return nil }
+func (msgpackRules) field(in reflect.Type, f reflect.StructField) error {
+	if t := f.Type; omitted(in, f) && touchesItself(t, msgpackPairs) && !t.Implements(zeroer) && omittable(t) {
+		return errorf("the option omitempty of its tag would leave out every %v, which msgpack takes for empty: leave the option away", t)
+	}
+	return nil
+}
+
+// omitted reports whether msgpack leaves out a field of a struct that is empty.
+func omitted(in reflect.Type, f reflect.StructField) bool {
+	whole, ok := in.FieldByName("_msgpack")
+	return option(f, "msgpack", "omitempty") || ok && option(whole, "msgpack", "omitempty")
+}
+
+// omittable reports whether msgpack takes a struct for empty that has none of the fields that
+// it may be without.
+func omittable(t reflect.Type) bool {
+	if t.Kind() != reflect.Struct {
+		return false
+	}
+	for i := range t.NumField() {
+		f := t.Field(i)
+		if (f.IsExported() || f.Anonymous) && f.Tag.Get("msgpack") != "-" && !omitted(t, f) {
+			return false
+		}
+	}
+	return true
+}
 
 func (r msgpackRules) inlines(f reflect.StructField) bool {
 	if !f.Anonymous || !structOrPointer(f.Type) || option(f, "msgpack", "noinline") {

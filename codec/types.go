@@ -17,8 +17,8 @@ type rules interface {
 	name(f reflect.StructField) string
 	// names returns all the names that a field is found by.
 	names(f reflect.StructField, inlined bool) []string
-	// field returns an error if the tag of a field keeps its type from coming back.
-	field(f reflect.StructField) error
+	// field returns an error if the tag of a field of a struct keeps its type from coming back.
+	field(in reflect.Type, f reflect.StructField) error
 	// key returns an error if t can't be a map's key.
 	key(t reflect.Type) error
 	// inlines reports whether the fields of an embedded struct take part in the
@@ -133,7 +133,7 @@ func (w *typeWalk) fields(t reflect.Type, path string, names map[string]string) 
 			}
 			continue
 		}
-		if err := w.field(f); err != nil {
+		if err := w.field(t, f); err != nil {
 			return errorf("%s: %w", at, err)
 		}
 		if err := w.visit(f.Type, at); err != nil {

@@ -87,6 +87,9 @@ type (
 		At *time.Time `json:",omitzero" msgpack:",omitempty"`
 		V  any        `json:",omitempty" msgpack:",omitempty"`
 	}
+	OmitOwn struct {
+		A netip.Addr `json:",omitzero" msgpack:",omitempty"`
+	}
 	Node struct {
 		V     int
 		Next  *Node
