@@ -3,6 +3,7 @@ package cache
 import (
 	"cmp"
 	"context"
+	"encoding"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,8 +34,11 @@ func (c *Cache[K, V]) chooseQueue(cfg *config) {
 		cfg.mistake("strategy.WriteBehind() keeps writes in Redis, which a LocalOnly cache has not: write strategy.WriteThrough()")
 	}
 	if c.keys != nil && !c.keys.Reversible() {
-		if err := codec.JSON().(interface{ CheckType(reflect.Type) error }).CheckType(reflect.TypeFor[K]()); err != nil {
+		typ := reflect.TypeFor[K]()
+		if err := checkType(queuedKeys, typ); err != nil {
 			cfg.mistake("strategy.WriteBehind() keeps keys in its queue as JSON: %w", err)
+		} else if hasInterface(typ, map[reflect.Type]bool{}) {
+			cfg.mistake("strategy.WriteBehind() keeps keys in its queue as JSON, from which what an interface in a %v holds would come back as another type: give its field a type", typ)
 		}
 	}
 }
@@ -111,7 +115,7 @@ func (c *Cache[K, V]) queuedKey(encoded string, key K) ([]byte, error) {
 	if c.keys.Reversible() {
 		return nil, nil
 	}
-	meta, err := json.Marshal(key)
+	meta, err := queuedKeys.Marshal(nil, key)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errUnqueuableKey, err)
 	}
@@ -136,6 +140,36 @@ func (c *Cache[K, V]) dequeuedKey(encoded string, meta []byte) (key K, err error
 		return key, errUndecodableKey
 	}
 	return key, nil
+}
+
+// queuedKeys is the codec of keys whose encoding does not tell what they were. It refuses
+// what would come back as another one.
+var queuedKeys = codec.JSON()
+
+// hasInterface reports whether a part of a key is an interface.
+func hasInterface(t reflect.Type, seen map[reflect.Type]bool) bool {
+	if seen[t] {
+		return false
+	}
+	seen[t] = true
+	if t.Kind() == reflect.Interface {
+		return true
+	}
+	switch reflect.New(t).Interface().(type) {
+	case json.Marshaler, encoding.TextMarshaler:
+		return false
+	}
+	switch t.Kind() {
+	case reflect.Pointer, reflect.Array:
+		return hasInterface(t.Elem(), seen)
+	case reflect.Struct:
+		for i := range t.NumField() {
+			if hasInterface(t.Field(i).Type, seen) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // dequeued is the key of a queued write, and its value unless it is a Delete. A decoder that
