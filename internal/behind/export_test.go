@@ -1,5 +1,7 @@
 package behind
 
+import "fmt"
+
 // Backoff is how long a write that has failed so often is left alone.
 var Backoff = backoff
 
@@ -15,6 +17,14 @@ func (q *Queue) Held() []int {
 		}
 	}
 	return held
+}
+
+// Shares says what the queue holds, how many partitions it may hold, and how many of those
+// places are taken.
+func (q *Queue) Shares() string {
+	q.shares.mu.Lock()
+	defer q.shares.mu.Unlock()
+	return fmt.Sprintf("held %v: %d of %d places taken, %d wait for one", q.Held(), q.shares.held, q.shares.share, len(q.shares.waiting))
 }
 
 // PartitionBacklog is how many writes fit in a partition.

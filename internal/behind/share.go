@@ -2,6 +2,7 @@ package behind
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,17 +19,30 @@ type shares struct {
 	mu    sync.Mutex
 	share int // what this process may hold
 	held  int // what it holds, or is about to take
+
+	// Those that would have asked for their partitions, in their order. Without it, one that
+	// is free may be asked for late, or never:
+	//
+	//  1. a process may hold one more; others hold all partitions but one
+	//  2. the consumer of one that is held reserves, and asks for it
+	//  3. meanwhile the consumer of the free one finds no place, and pauses
+	//  4. the partition asked for is held; another consumer reserves, as in 2
+	waiting []*worker
 }
 
-// reserve counts a partition in, if there may be one more.
-func (s *shares) reserve() bool {
+// reserve counts a partition in, if there may be one more. If not, its consumer is woken when
+// there may be.
+func (s *shares) reserve(w *worker) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.held >= s.share {
-		return false
+	if s.held < s.share {
+		s.held++
+		return true
 	}
-	s.held++
-	return true
+	if !slices.Contains(s.waiting, w) {
+		s.waiting = append(s.waiting, w)
+	}
+	return false
 }
 
 // giveBack counts a partition out.
@@ -36,6 +50,24 @@ func (s *shares) giveBack() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.held--
+	s.wakeLocked()
+}
+
+// allow says how many this process may hold.
+func (s *shares) allow(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.share = n
+	s.wakeLocked()
+}
+
+// wakeLocked wakes as many as there are places.
+func (s *shares) wakeLocked() {
+	n := min(max(s.share-s.held, 0), len(s.waiting))
+	for _, w := range s.waiting[:n] {
+		w.hurry()
+	}
+	s.waiting = slices.Delete(s.waiting, 0, n)
 }
 
 // exceeded counts a partition out, if there is one too many.
@@ -56,7 +88,5 @@ func (q *Queue) attend(ctx context.Context, d time.Duration) {
 	if err != nil || n <= 0 {
 		return
 	}
-	q.shares.mu.Lock()
-	defer q.shares.mu.Unlock()
-	q.shares.share = (Partitions + n - 1) / n
+	q.shares.allow((Partitions + n - 1) / n)
 }

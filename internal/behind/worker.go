@@ -26,6 +26,7 @@ type worker struct {
 	// holding the partition.
 	term    int // counts them
 	owner   string
+	unsure  bool      // Redis may have given the owner the lease, and the answer was lost
 	until   time.Time // the lease's end
 	cursor  string    // what comes after it has not been looked at
 	lap     time.Time // when the cursor was at the beginning
@@ -190,14 +191,18 @@ func (w *worker) atOnce(attempts int) int {
 
 // take tries to begin a term.
 func (w *worker) take() bool {
-	if !w.q.shares.reserve() {
+	if !w.q.shares.reserve(w) {
 		return false
 	}
-	w.term++
-	w.owner = fmt.Sprintf("%s:%d", w.q.sender, w.term)
+	// A lease that was given, and of which nothing was heard, is taken by the next attempt:
+	// it would keep all others out, this process included, until it ends.
+	if !w.unsure {
+		w.term++
+		w.owner = fmt.Sprintf("%s:%d", w.q.sender, w.term)
+	}
 	began := time.Now()
 	ok, err := w.q.store.Hold(w.q.ctx, w.names, w.owner, lease, false)
-	if err != nil || !ok {
+	if w.unsure = err != nil; err != nil || !ok {
 		w.q.shares.giveBack()
 		return false
 	}
