@@ -27,8 +27,11 @@ func (a *Accord) BeginLook() Look {
 	if !a.used.Load() {
 		a.used.Store(true)
 	}
-	return Look{a.Ages.Asked(), now(), a.Ages.Known()}
+	return a.beginLook()
 }
+
+// beginLook is BeginLook for what does not show that the cache is in use.
+func (a *Accord) beginLook() Look { return Look{a.Ages.Asked(), now(), a.Ages.Known()} }
 
 // EndLook takes the answer. If there is no epoch, or it can't be used, it is asked for
 // once more, in the way that makes one. The error says why it is not known.
@@ -118,7 +121,7 @@ func (a *Accord) EndLookBeside(ctx context.Context, l Look, reply remote.Reply) 
 // lookNow asks for the logical clock alone. [Accord.AskMarks] would not do where it may
 // have gone back in time: that sets it right, and nobody else would see that it had.
 func (a *Accord) lookNow(ctx context.Context) error {
-	l := a.BeginLook()
+	l := a.beginLook()
 	if l.known.Era == 0 {
 		return nil // nothing that it could have gone back from
 	}
@@ -156,7 +159,7 @@ const askAgain = 5
 // AskMarks asks for the logical clock and for the marks of tags.
 func (a *Accord) AskMarks(ctx context.Context, tags []string) error {
 	for range askAgain {
-		l := a.BeginLook()
+		l := a.beginLook()
 		before := a.Ages.Known()
 		m, err := a.cfg.Guard.Marks(ctx, a.cfg.Names, before, tags)
 		if a.unreadable(err) && before != (remote.Known{}) {

@@ -50,7 +50,7 @@ type lineage struct {
 	another uint64     // how often there was another answer than before
 }
 
-func (l *lineage) init() { l.resume = never }
+func (l *lineage) init() { l.resume, l.since = never, never }
 
 // look asks who the servers are. What was sent to Redis after the time that it returns, and
 // acknowledged before the call, Redis has not lost.

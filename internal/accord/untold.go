@@ -238,6 +238,9 @@ func (a *Accord) tell(ctx context.Context) bool {
 	for _, f := range failed {
 		a.queue.Return(f)
 	}
+	if len(failed) > 0 {
+		a.settleMarks() // of what was told beside it
+	}
 	if told > 0 {
 		a.cfg.Events.Redone(told)
 	}
@@ -367,7 +370,7 @@ func (a *Accord) tellMarks(ctx context.Context, b *untold.Batch) (rest untold.Ba
 		for i, p := range pasts {
 			before[i] = a.date(ctx, a.cfg.Names.Epoch, p)
 		}
-		l := a.BeginLook()
+		l := a.beginLook()
 		marks, n, failed := a.revoke.MarkLate(ctx, tags, before)
 		if failed != nil {
 			a.unreadable(failed)

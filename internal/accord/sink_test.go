@@ -1,0 +1,388 @@
+package accord
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/delqhi/cache/internal/fence"
+	"github.com/delqhi/cache/internal/notice"
+	"github.com/delqhi/cache/internal/remote"
+)
+
+// tier is a local tier that records what is done to it, and what an operator is told.
+type tier struct {
+	removed  []string
+	matching func(string) bool
+	flushes  int
+
+	received, flushed, changedAny int
+	heard                         []bool
+	changed                       []string
+	downgraded                    int
+	overflowed                    int
+}
+
+func (l *tier) Remove(encoded string) bool             { l.removed = append(l.removed, encoded); return true }
+func (l *tier) RemoveMatching(match func(string) bool) { l.matching = match }
+func (l *tier) Flush()                                 { l.flushes++ }
+func (l *tier) Received(n int)                         { l.received += n }
+func (l *tier) Flushed()                               { l.flushed++ }
+func (l *tier) Heard(is bool, _ error)                 { l.heard = append(l.heard, is) }
+func (l *tier) Downgraded(error)                       { l.downgraded++ }
+func (l *tier) Overflowed()                            { l.overflowed++ }
+func (l *tier) Redone(int)                             {}
+
+// onTier makes an accord, which runs nothing in the background until it is asked to.
+func onTier(t *testing.T, transport Transport, local bool, store remote.Store) (*Accord, *tier) {
+	t.Helper()
+	l := &tier{}
+	guard := remote.NewGuard(store, time.Second)
+	t.Cleanup(guard.Close)
+	cfg := Config{
+		Guard: guard, Names: remote.Names{Data: "n:", Channel: ":{c:n}:news", Epoch: ":{c:n}:epoch", Tags: ":{c:n}:tags"},
+		Fences: fence.NewTable(), Events: l, Transport: transport, Patience: time.Second,
+		Quote:   func(s string) string { return s },
+		Changed: func(encoded string) { l.changed = append(l.changed, encoded) }, ChangedAny: func() { l.changedAny++ },
+	}
+	if local {
+		cfg.Local = l
+	}
+	a := New(cfg)
+	t.Cleanup(a.Close)
+	return a, l
+}
+
+func woken(w *Waiter) bool {
+	select {
+	case <-w.C:
+		return true
+	default:
+		return false
+	}
+}
+
+// moved reports whether a key's fence was moved while f ran.
+func (a *Accord) moved(key string, f func()) bool {
+	fence := a.cfg.Fences.Token(key)
+	f()
+	return !a.cfg.Fences.Valid(key, fence)
+}
+
+// What is dropped is out of the local tier, or else its fence is moved, and whoever waits
+// for it looks again.
+func TestWhatIsDroppedMovesItsFence(t *testing.T) {
+	for _, local := range []bool{true, false} {
+		a, l := onTier(t, Broadcast, local, remote.NewMemory())
+		s := &session{a: a, armed: make(chan struct{})}
+		w, other := a.Wait("k"), a.Wait("other")
+		told := notice.Notice{Sender: 7, Number: 1, Kind: notice.Dropped, Keys: []string{"k", "l"}}
+		moved := a.moved("k", func() { s.Message(string(told.Append(nil))) })
+		if moved == local || local != slices.Equal(l.removed, []string{"k", "l"}) || !woken(w) || woken(other) || l.received != 2 || l.flushes != 0 {
+			t.Errorf("with a local tier: %v: fence moved %v, %+v", local, moved, l)
+		}
+		if !slices.Equal(l.changed, []string{"k", "l"}) {
+			t.Errorf("changed: %q", l.changed)
+		}
+		told = notice.Notice{Sender: 7, Number: 2, Kind: notice.Filled, Keys: []string{"k"}}
+		s.Message(string(told.Append(nil)))
+		if !woken(w) || len(l.removed) > 2 || l.received != 2 {
+			t.Errorf("a load's end: %+v", l)
+		}
+		told = notice.Notice{Sender: 7, Number: 3, Kind: notice.Pattern, Pattern: "k*"}
+		moved = a.moved("other", func() { s.Message(string(told.Append(nil))) })
+		if moved == local || local && (l.matching == nil || !l.matching("kx") || l.matching("x")) || !woken(w) || !woken(other) || l.received != 3 || l.changedAny != 1 {
+			t.Errorf("a pattern: fence moved %v, %+v", moved, l)
+		}
+		moved = a.moved("other", a.flush)
+		if moved == local || local != (l.flushes == 1) || !woken(w) || l.changedAny != 2 {
+			t.Errorf("a flush: fence moved %v, %+v", moved, l)
+		}
+		w.Close()
+		other.Close()
+	}
+}
+
+// What this process has told itself is skipped while its outcome decides, and not if its
+// number has failed, or is none of its own.
+func TestOwnNoticesAreSkippedUnlessTheyFailed(t *testing.T) {
+	a, l := onTier(t, Broadcast, true, remote.NewMemory())
+	s := &session{a: a, armed: make(chan struct{})}
+	hear := func(number uint64) bool {
+		n := notice.Notice{Sender: a.Outbox.Sender(), Number: number, Kind: notice.Dropped, Keys: []string{"k"}}
+		l.removed = nil
+		s.Message(string(n.Append(nil)))
+		return len(l.removed) > 0
+	}
+	flying, done, failed := a.Outbox.Begin(), a.Outbox.Begin(), a.Outbox.Begin()
+	a.Outbox.Done(done)
+	a.Outbox.Failed(failed)
+	for number, want := range map[uint64]bool{flying: false, done: false, failed: true, failed + 1: true} {
+		if got := hear(number); got != want {
+			t.Errorf("%d is acted on: %v", number, got)
+		}
+	}
+	tally := notice.Notice{Sender: a.Outbox.Sender(), Number: 100, Kind: notice.Tally}
+	s.Message(string(tally.Append(nil)))
+	if l.received = 0; a.inbox.Tick(now() + int64(time.Hour)) {
+		t.Error("this process misses its own")
+	}
+}
+
+// A gap, a newer version and marks that can't be read may concern everything.
+func TestWhatMayConcernEverythingFlushes(t *testing.T) {
+	head := func(sender byte) string {
+		return "\xC5dn\x01\x09" + "\x00\x00\x00\x00\x00\x00\x00" + string([]byte{sender}) + "\x00\x00\x00\x00\x00\x00\x00\x01" + "\x01\x00"
+	}
+	marked := notice.Notice{Sender: 7, Number: 1, Kind: notice.Marked, Tags: []string{"t"}}
+	for name, c := range map[string]struct {
+		text  string
+		flush bool
+	}{
+		"a newer version":       {"\xC5dn\x02", true},
+		"a newer kind":          {head(7), true},
+		"foreign bytes":         {"hello", false},
+		"marks without a text":  {string(marked.Append(nil)), true},
+		"marks of another form": {string(marked.Append(nil)) + "nonsense", true},
+	} {
+		a, l := onTier(t, Broadcast, true, remote.NewMemory())
+		s := &session{a: a, armed: make(chan struct{})}
+		if err := a.AskMarks(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		s.Message(c.text)
+		_, _, known := a.Ages.Stamp()
+		if (l.flushes > 0) != c.flush || (l.flushed > 0) != c.flush || known == c.flush && name != "foreign bytes" && c.flush {
+			t.Errorf("%s: %+v, the clock is known: %v", name, l, known)
+		}
+	}
+	// The number of a newer kind counts: what comes after it is not taken for a gap.
+	a, l := onTier(t, Broadcast, true, remote.NewMemory())
+	s := &session{a: a, armed: make(chan struct{})}
+	s.Armed()
+	s.Message(head(7))
+	next := notice.Notice{Sender: 7, Number: 2, Kind: notice.Dropped}
+	s.Message(string(next.Append(nil)))
+	tally := notice.Notice{Sender: 7, Number: 2, Kind: notice.Tally}
+	s.Message(string(tally.Append(nil)))
+	if a.inbox.Tick(now() + int64(time.Hour)) {
+		t.Error("the number of a newer kind is missing")
+	}
+	// A number that is missing is a gap.
+	l.flushes = 0
+	lost := notice.Notice{Sender: 7, Number: 2 + 5000, Kind: notice.Dropped}
+	for n := range uint64(1100) {
+		lost.Number = 5 + n
+		s.Message(string(lost.Append(nil)))
+	}
+	if l.flushes == 0 {
+		t.Error("a gap flushes nothing")
+	}
+}
+
+// Marks of another process count from then on.
+func TestMarksOfOthersAreHeard(t *testing.T) {
+	store := remote.NewMemory()
+	a, l := onTier(t, Broadcast, true, store)
+	s := &session{a: a, armed: make(chan struct{})}
+	if err := a.AskMarks(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	_, before, _ := a.Ages.Stamp()
+	for _, tags := range [][]string{{"t"}, nil} {
+		l.flushes, l.received = 0, 0
+		m, err := store.Mark(t.Context(), a.cfg.Names, remote.Known{}, remote.NewMark{Tags: tags})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := notice.Notice{Sender: 7, Number: 1, Kind: notice.Marked, Tags: tags}
+		moved := a.moved("k", func() { s.Message(string(m.AppendText(n.Append(nil)))) })
+		_, after, ok := a.Ages.Stamp()
+		if !ok || after <= before || l.received != 1 {
+			t.Errorf("%q: the clock goes from %d to %d, %v; %+v", tags, before, after, ok, l)
+		}
+		if before = after; tags == nil && l.flushes != 1 || tags != nil && (l.flushes != 0 || !moved) {
+			t.Errorf("%q: %d flushes, fence moved %v", tags, l.flushes, moved)
+		}
+	}
+	// A time that Redis does not believe is none.
+	m, err := store.Marks(t.Context(), a.cfg.Names, remote.Known{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Epoch.Clock += 1 << 50
+	m.Epoch.Tick = m.Epoch.Clock
+	n := notice.Notice{Sender: 7, Number: 2, Kind: notice.Marked}
+	s.Message(string(m.AppendText(n.Append(nil))))
+	if _, after, ok := a.Ages.Stamp(); ok && after != before {
+		t.Errorf("the clock goes to %d", after)
+	}
+}
+
+// What the server tells of by Tracking.
+func TestChangesThatTheServerTells(t *testing.T) {
+	a, l := onTier(t, Tracking, true, remote.NewMemory())
+	s := &session{a: a, armed: make(chan struct{})}
+	set := &remote.Command{Op: remote.Set, Key: "n:own", Frame: make([]byte, 40)}
+	a.OwnBegin(set)
+	s.Changed([]string{"n:own", "n:other", "n", "n:"})
+	if !slices.Equal(l.removed, []string{"other", ""}) || l.flushes != 0 {
+		t.Errorf("%+v", l)
+	}
+	a.OwnEnd(set, &remote.Reply{OK: true})
+	if keys, _ := a.own.take(); !slices.Equal(keys, []string{"n:own"}) || len(l.removed) != 2 {
+		t.Errorf("%q are looked into, removed %q", keys, l.removed)
+	}
+	s.Changed(nil)
+	if l.flushes != 1 || l.flushed != 1 {
+		t.Errorf("a flush: %+v", l)
+	}
+	// A change during a command that has not taken effect is of somebody else.
+	for name, reply := range map[string]remote.Reply{"refused": {}, "lost": {OK: true, Err: errors.New("no answer")}} {
+		l.removed = nil
+		swap := &remote.Command{Op: remote.Swap, Key: "n:" + name, Frame: make([]byte, 40)}
+		a.OwnBegin(swap)
+		s.Changed([]string{swap.Key})
+		a.OwnEnd(swap, &reply)
+		if !slices.Equal(l.removed, []string{name}) {
+			t.Errorf("%s: removed %q", name, l.removed)
+		}
+	}
+	// What was removed is forgotten.
+	l.removed = nil
+	a.OwnBegin(set)
+	a.OwnEnd(set, &remote.Reply{OK: true})
+	del := &remote.Command{Op: remote.Delete, Key: set.Key}
+	a.OwnBegin(del)
+	a.OwnEnd(del, &remote.Reply{OK: true})
+	if s.Changed([]string{set.Key}); !slices.Equal(l.removed, []string{"own"}) {
+		t.Errorf("after a Delete: removed %q", l.removed)
+	}
+	// Other keys, and other transports, are no concern of it.
+	b, _ := onTier(t, Broadcast, true, remote.NewMemory())
+	for _, c := range []struct {
+		a   *Accord
+		key string
+	}{{b, "n:k"}, {a, "m:k"}} {
+		cmd := &remote.Command{Op: remote.Set, Key: c.key, Frame: make([]byte, 40)}
+		c.a.OwnBegin(cmd)
+		c.a.OwnEnd(cmd, &remote.Reply{OK: true})
+		if len(c.a.own.flying) != 0 || c.a.own.mayBe(c.key) {
+			t.Errorf("%s is remembered", c.key)
+		}
+	}
+}
+
+// What may be of somebody else is looked at: it stays if it is what this process stored.
+func TestDoubtfulChangesAreLookedInto(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := remote.NewMemory()
+		a, l := onTier(t, Tracking, true, store)
+		a.wg.Go(a.verify)
+		frame := func(b byte) []byte { return append(make([]byte, 40), b) }
+		frames := map[string][]byte{}
+		for i, k := range []string{"mine", "theirs", "extended"} {
+			f := frame(0)
+			f[8] = byte(i + 1)
+			frames[k] = f
+			c := &remote.Command{Op: remote.Set, Key: "n:" + k, Frame: f}
+			a.OwnBegin(c)
+			r := a.cfg.Guard.Do(t.Context(), []remote.Command{*c})
+			a.OwnEnd(c, &r[0])
+		}
+		theirs := frame(0)
+		theirs[8] = 77
+		store.Do(t.Context(), []remote.Command{{Op: remote.Set, Key: "n:theirs", Frame: theirs}})
+		extend := &remote.Command{Op: remote.Extend, Key: "n:extended", Seen: remote.SeenToken(frames["extended"]), TTL: time.Hour}
+		a.OwnBegin(extend)
+		r := a.cfg.Guard.Do(t.Context(), []remote.Command{*extend})
+		a.OwnEnd(extend, &r[0])
+		s := &session{a: a, armed: make(chan struct{})}
+		s.Changed([]string{"n:mine", "n:theirs", "n:extended"})
+		synctest.Wait()
+		if !slices.Equal(l.removed, []string{"theirs"}) {
+			t.Errorf("removed %q", l.removed)
+		}
+		store.Fail(errors.New("no answer"))
+		s.Changed([]string{"n:mine"})
+		synctest.Wait()
+		if !slices.Equal(l.removed, []string{"theirs", "mine"}) {
+			t.Errorf("without an answer: removed %q", l.removed)
+		}
+	})
+}
+
+// Generations of own changes are bounded by time and by number, and a new one forgets only
+// those of the one before the last.
+func TestGenerationsOfOwnChanges(t *testing.T) {
+	at := int64(0)
+	o := newOwn()
+	store := func(k string) {
+		o.begin(k)
+		o.end(k, record(k).Seen(), true, at)
+	}
+	store("a")
+	if at += ownLife; len(o.past) != 0 {
+		t.Fatal("there are two generations")
+	}
+	store("b")
+	if len(o.past) != 0 {
+		t.Error("a generation ends before its time is over")
+	}
+	at++
+	store("c")
+	if !o.mayBe("a") || !o.mayBe("b") || !o.mayBe("c") || len(o.current) != 1 {
+		t.Errorf("%d in the generation, %d in the one before", len(o.current), len(o.past))
+	}
+	o.begin("a")
+	if o.end("a", remote.Seen{}, false, at); o.mayBe("a") {
+		t.Error("what was removed is remembered from the generation before")
+	}
+	for i := range maxOwn {
+		store(fmt.Sprint(i))
+	}
+	if len(o.current) > maxOwn || len(o.current)+len(o.past) > 2*maxOwn || o.mayBe("b") {
+		t.Errorf("%d in the generation, %d in the one before", len(o.current), len(o.past))
+	}
+	for i := range 2 * doubtsAtOnce {
+		o.mayBe(fmt.Sprint(i))
+	}
+	seen := map[string]bool{}
+	for range 4 {
+		keys, _ := o.take()
+		if len(keys) > doubtsAtOnce {
+			t.Errorf("%d looks at once", len(keys))
+		}
+		for _, k := range keys {
+			if seen[k] {
+				t.Errorf("%s is looked at twice", k)
+			}
+			seen[k] = true
+		}
+	}
+	if len(seen) < 2*doubtsAtOnce {
+		t.Errorf("%d are looked at", len(seen))
+	}
+}
+
+// A look during another command is put off.
+func TestALookDuringACommandIsPutOff(t *testing.T) {
+	o := newOwn()
+	o.stored("k", record("first"))
+	o.mayBe("k")
+	_, versions := o.take()
+	o.begin("k")
+	if !o.answer("k", versions[0], record("theirs")) {
+		t.Error("dropped, though a command is under way")
+	}
+	if o.end("k", record("second").Seen(), true, 0); len(o.doubts) != 1 {
+		t.Error("it is not looked at again")
+	}
+	o.forget()
+	if o.answer("k", versions[0], record("first")) {
+		t.Error("what was forgotten is taken for own")
+	}
+}

@@ -1,0 +1,490 @@
+package accord
+
+import (
+	"context"
+	"errors"
+	"math"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/delqhi/cache/internal/notice"
+	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/untold"
+)
+
+// The local tier is used from the first call on if it can be, and not for longer than
+// without a sign of life.
+func TestTrustBeginsAndEnds(t *testing.T) {
+	for name, transport := range map[string]Transport{"broadcast": Broadcast, "tracking": Tracking} {
+		synctest.Test(t, func(t *testing.T) {
+			store := remote.NewMemory()
+			a, l := onTier(t, transport, true, store)
+			if a.Trusted(now()) || !a.Listens() {
+				t.Errorf("%s: trusted before a session", name)
+			}
+			a.Ready(t.Context())
+			if !a.Trusted(now()) || !a.Hearing(now()) || !slices.Contains(l.heard, true) || l.flushes == 0 || a.Since(now()) != never {
+				t.Errorf("%s: not trusted after the first call: %+v", name, l)
+			}
+			if _, _, ok := a.Ages.Stamp(); !ok {
+				t.Errorf("%s: the logical clock is not known", name)
+			}
+			until := a.trusted.Load()
+			if a.Trusted(until) || !a.Trusted(until-1) {
+				t.Errorf("%s: trust does not end at its time", name)
+			}
+			time.Sleep(10 * time.Second)
+			if !a.Trusted(now()) {
+				t.Errorf("%s: not trusted after 10 s", name)
+			}
+			// Without heartbeats.
+			var mute atomic.Bool
+			mute.Store(true)
+			store.Intercept(func(remote.Delivery) (int, time.Duration) { return map[bool]int{false: 1}[mute.Load()], 0 })
+			w := a.Wait("k")
+			defer w.Close()
+			time.Sleep(Dead + Pulse)
+			if a.Trusted(now()) || a.Since(now()) != now()-int64(Dead) {
+				t.Errorf("%s: trusted without a sign of life", name)
+			}
+			time.Sleep(Dead)
+			if !woken(w) || !slices.Contains(l.heard, false) {
+				t.Errorf("%s: the end of the session wakes nobody", name)
+			}
+			mute.Store(false)
+			time.Sleep(2*retryMost + Dead)
+			if !a.Trusted(now()) {
+				t.Errorf("%s: not trusted again", name)
+			}
+			a.Close()
+			if a.Trusted(now()) {
+				t.Errorf("%s: trusted after Close", name)
+			}
+		})
+	}
+}
+
+func TestWithoutATransportAllIsTrusted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, _ := onTier(t, None, true, remote.NewMemory())
+		begin := time.Now()
+		a.Ready(t.Context())
+		if !a.Trusted(math.MaxInt64-1) || a.Listens() || a.Hearing(now()) || a.Since(now()) != now()-int64(Dead) || time.Since(begin) != 0 {
+			t.Error("it is not as without a transport")
+		}
+		a.Close()
+		if a.Trusted(now()) {
+			t.Error("trusted after Close")
+		}
+	})
+}
+
+// deaf is a store that is never heard.
+type deaf struct {
+	*remote.Memory
+	err   error
+	tries []time.Time
+	modes []bool
+}
+
+func (d *deaf) Listen(ctx context.Context, l remote.Listening, s remote.Sink) error {
+	d.tries, d.modes = append(d.tries, time.Now()), append(d.modes, l.Tracking)
+	if d.err == nil || !l.Tracking && errors.Is(d.err, remote.ErrNoTracking) {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return d.err
+}
+
+// The first call waits for its patience, for its context, or for the first failure.
+func TestTheFirstCallWaits(t *testing.T) {
+	for name, c := range map[string]struct {
+		err    error
+		within time.Duration
+		waited time.Duration
+		second time.Duration
+	}{
+		"its patience":      {nil, time.Hour, time.Second, 0},
+		"its context":       {nil, 100 * time.Millisecond, 100 * time.Millisecond, 100 * time.Millisecond},
+		"the first failure": {errLost, time.Hour, 0, 0},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			a, _ := onTier(t, Broadcast, true, &deaf{Memory: remote.NewMemory(), err: c.err})
+			for i, want := range []time.Duration{c.waited, c.second} {
+				ctx, cancel := context.WithTimeout(t.Context(), c.within)
+				begin := time.Now()
+				a.Ready(ctx)
+				if d := time.Since(begin); d != want {
+					t.Errorf("%s: call %d waited for %v, want %v", name, i, d, want)
+				}
+				cancel()
+			}
+			a.Close()
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		a, _ := onTier(t, Broadcast, true, &deaf{Memory: remote.NewMemory()})
+		go func() {
+			time.Sleep(time.Millisecond)
+			a.Close()
+		}()
+		begin := time.Now()
+		if a.Ready(t.Context()); time.Since(begin) != time.Millisecond {
+			t.Errorf("Close ends a first call after %v", time.Since(begin))
+		}
+		if a.Ready(t.Context()); time.Since(begin) != time.Millisecond {
+			t.Error("a call after Close waits")
+		}
+	})
+}
+
+// A session that fails is tried again later and later, and at once where Tracking is not to
+// be had.
+func TestSessionsAreTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &deaf{Memory: remote.NewMemory(), err: errLost}
+		a, l := onTier(t, Broadcast, true, store)
+		a.Ready(t.Context())
+		time.Sleep(time.Minute)
+		a.stop()
+		synctest.Wait()
+		pause := retryFirst
+		for i := 1; i < len(store.tries); i++ {
+			if d := store.tries[i].Sub(store.tries[i-1]); d < pause/2 || d > pause/2+pause {
+				t.Errorf("try %d after %v, want %v to %v", i, d, pause/2, pause/2+pause)
+			}
+			pause = min(2*pause, retryMost)
+		}
+		if len(store.tries) < 20 || len(l.heard) < len(store.tries)-1 || slices.Contains(l.heard, true) {
+			t.Errorf("%d tries, heard %v", len(store.tries), l.heard)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		store := &deaf{Memory: remote.NewMemory(), err: remote.ErrNoTracking}
+		a, l := onTier(t, Tracking, true, store)
+		a.Ready(t.Context())
+		time.Sleep(time.Minute)
+		a.stop()
+		synctest.Wait()
+		if !slices.Equal(store.modes, []bool{true, false}) || store.tries[1] != store.tries[0] || l.downgraded != 1 || len(l.heard) != 0 {
+			t.Errorf("sessions by Tracking: %v, %+v", store.modes, l)
+		}
+	})
+	// One that was good begins anew.
+	synctest.Test(t, func(t *testing.T) {
+		store := remote.NewMemory()
+		a, _ := onTier(t, Broadcast, true, store)
+		a.Ready(t.Context())
+		for range 12 {
+			time.Sleep(time.Second)
+			store.CutListeners(errLost)
+			time.Sleep(2 * retryFirst)
+			if !a.Trusted(now()) {
+				t.Fatal("a session is not tried again at once after a good one")
+			}
+		}
+		a.Close()
+	})
+}
+
+// Only a pulse that was sent later moves trust on, and only if the clock was learned.
+func TestTrustIsThatOfTheLatestPulse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, l := onTier(t, Broadcast, true, remote.NewMemory())
+		s := &session{a: a, armed: make(chan struct{})}
+		time.Sleep(time.Minute)
+		sent := time.Now()
+		at := now()
+		time.Sleep(100 * time.Millisecond)
+		s.Alive(sent)
+		if a.Trusted(now()) || len(l.heard) != 0 {
+			t.Error("trusted before the clock was learned")
+		}
+		s.mu.Lock()
+		s.known.Store(true)
+		s.trustLocked()
+		s.mu.Unlock()
+		if want := at + int64(Dead); a.trusted.Load() != want || len(l.heard) != 1 {
+			t.Errorf("trusted until %d, want %d", a.trusted.Load(), want)
+		}
+		s.Alive(sent.Add(-time.Second))
+		if want := at + int64(Dead); a.trusted.Load() != want {
+			t.Errorf("trusted until %d by an older pulse, want %d", a.trusted.Load(), want)
+		}
+		s.Alive(sent.Add(50 * time.Millisecond))
+		if want := at + int64(Dead+50*time.Millisecond); a.trusted.Load() != want {
+			t.Errorf("trusted until %d, want %d", a.trusted.Load(), want)
+		}
+		// One that comes too late makes nothing valid.
+		time.Sleep(time.Hour)
+		l.heard = nil
+		if s.Alive(sent.Add(time.Second)); a.Trusted(now()) || len(l.heard) != 0 {
+			t.Error("trusted by a pulse from an hour ago")
+		}
+	})
+}
+
+// What is armed begins with nothing: the local tier, own changes, what was heard.
+func TestASessionBeginsWithNothing(t *testing.T) {
+	a, l := onTier(t, Tracking, true, remote.NewMemory())
+	if err := a.AskMarks(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	set := &remote.Command{Op: remote.Set, Key: "n:k", Frame: make([]byte, 40)}
+	a.OwnBegin(set)
+	a.OwnEnd(set, &remote.Reply{OK: true})
+	gap := notice.Notice{Sender: 7, Number: 9, Kind: notice.Dropped}
+	a.inbox.Hear(&gap, now())
+	s := &session{a: a, armed: make(chan struct{})}
+	s.Armed()
+	select {
+	case <-s.armed:
+	default:
+		t.Error("nothing is prepared")
+	}
+	if _, _, ok := a.Ages.Stamp(); ok || l.flushes != 1 || a.own.mayBe("n:k") || a.inbox.Tick(now()+int64(time.Hour)) {
+		t.Errorf("the clock is known: %v, %+v", ok, l)
+	}
+}
+
+// Close tells what is untold, says its last word, and wakes who waits.
+func TestCloseTellsAndWakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &wire{Memory: remote.NewMemory()}
+		a, _ := onTier(t, None, true, store)
+		a.Ready(t.Context())
+		synctest.Wait()
+		a.Outbox.Done(a.Outbox.Begin())
+		a.addItem(untold.Item{Key: "n:k"})
+		w := a.Wait("other")
+		a.Close()
+		if a.AnyDistrusted() || !woken(w) {
+			t.Error("something is untold, or nobody was woken")
+		}
+		if n := len(store.told); n != 2 || store.told[0].Kind != notice.Dropped || store.told[1].Kind != notice.Tally || !store.told[1].Last {
+			t.Errorf("%+v", store.told)
+		}
+		a.Close()
+		if a.start(); len(store.told) != 2 {
+			t.Error("a second Close tells again, or it starts again")
+		}
+		if err := func() error { a.Suspect(); return a.Reconcile(t.Context()) }(); !errors.Is(err, remote.ErrGuardClosed) {
+			t.Errorf("a reconciliation after Close: %v", err)
+		}
+	})
+}
+
+// What can't be told is tried again later and later; something new, and an answer, earlier.
+func TestWhenWhatIsUntoldIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &wire{Memory: remote.NewMemory()}
+		a, _ := onTier(t, None, true, store)
+		a.Ready(t.Context())
+		time.Sleep(time.Minute)
+		var tries []time.Duration
+		begin := time.Now()
+		store.fail = func(op remote.Op, key string) error {
+			if key != "n:k" {
+				return nil
+			}
+			tries = append(tries, time.Since(begin))
+			return errLost
+		}
+		a.Untold(untold.Item{Key: "n:k"})
+		time.Sleep(30 * time.Second)
+		if tries[0] != 0 {
+			t.Errorf("the first try after %v", tries[0])
+		}
+		pause := tellFirst
+		for i := 1; i < len(tries); i++ {
+			// The beat may come a moment before the pause is over.
+			if d := tries[i] - tries[i-1]; d < pause || d > pause+beat {
+				t.Errorf("try %d after %v, want %v", i, d, pause)
+			}
+			pause = min(2*pause, tellMost)
+		}
+		if len(tries) < 8 {
+			t.Errorf("%d tries in 30 s", len(tries))
+		}
+		time.Sleep(tellMost)
+		synctest.Wait()
+		n := len(tries)
+		last := tries[n-1]
+		a.Untold(untold.Item{Key: "n:other"})
+		time.Sleep(tellSoon)
+		if a.Distrusted("n:other") || len(tries) == n || tries[n]-last < tellSoon {
+			t.Errorf("something new waits for what is older: tries at %v", tries[n-1:])
+		}
+		time.Sleep(tellMost)
+		synctest.Wait()
+		n = len(tries)
+		a.Answers()
+		synctest.Wait()
+		if len(tries) == n {
+			t.Error("an answer of Redis is not taken for a reason to try")
+		}
+		store.fail = nil
+		a.Answers()
+		synctest.Wait()
+		if a.AnyDistrusted() {
+			t.Error("it is not told")
+		}
+		a.Close()
+	})
+}
+
+// Each beat says what is out, notices gaps, and has the clock looked at.
+func TestEachBeat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &wire{Memory: remote.NewMemory()}
+		a, l := onTier(t, Broadcast, true, store)
+		a.Ready(t.Context())
+		time.Sleep(time.Minute)
+		store.told = nil
+		a.Outbox.Done(a.Outbox.Begin())
+		store.post = errLost
+		time.Sleep(4 * beat)
+		store.post = nil
+		store.told = nil
+		time.Sleep(10 * beat)
+		if n := len(store.told); n != 3 || store.told[0].Kind != notice.Tally || store.told[0].Number != 1 {
+			t.Errorf("tallies: %+v", store.told)
+		}
+		first := notice.Notice{Sender: 7, Number: 1, Kind: notice.Dropped}
+		a.inbox.Hear(&first, now())
+		tally := notice.Notice{Sender: 7, Number: 2, Kind: notice.Tally}
+		a.inbox.Hear(&tally, now())
+		l.flushes = 0
+		time.Sleep(2 * beat)
+		if l.flushes != 1 {
+			t.Errorf("%d flushes for a gap", l.flushes)
+		}
+		store.asked = 0
+		time.Sleep(10 * beat)
+		if store.asked != 5 {
+			t.Errorf("%d looks in ten beats", store.asked)
+		}
+		a.Close()
+	})
+	// A process that does not hear looks only if something was read.
+	synctest.Test(t, func(t *testing.T) {
+		store := &wire{Memory: remote.NewMemory()}
+		a, _ := onTier(t, None, true, store)
+		a.Ready(t.Context())
+		if err := a.AskMarks(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			a.BeginLook()
+			time.Sleep(2 * beat)
+			store.asked = 0
+			if time.Sleep(10 * beat); store.asked != 0 {
+				t.Errorf("%d looks without a read", store.asked)
+			}
+			a.BeginLook()
+			if time.Sleep(2 * beat); store.asked != 1 {
+				t.Errorf("%d looks after a read", store.asked)
+			}
+		}
+		a.Close()
+	})
+}
+
+// asOther is what a lineage knows after an answer.
+func TestWhatALineageConcludes(t *testing.T) {
+	const start = int64(time.Hour)
+	l := lineage{}
+	l.init()
+	if !l.asks(start, true) || !l.asks(-start, false) || l.known() || l.changed(-start) {
+		t.Error("at the beginning")
+	}
+	if safe := l.learn("", errLost, start); safe != nothing || l.known() || l.refused {
+		t.Error("no answer")
+	}
+	until := start + int64(lookPause)
+	if l.asks(until-1, false) || l.asks(until-1, true) || !l.asks(until, false) || !l.asks(until, true) {
+		t.Error("it is asked again at once after no answer")
+	}
+	if safe := l.learn("", nil, until); safe != nothing || l.known() || !l.refused {
+		t.Error("an answer that says nothing")
+	}
+	later := until + int64(lookPause)
+	if l.asks(later-1, false) || !l.asks(later, false) || l.asks(later, true) {
+		t.Error("it is asked at once after an answer that said nothing")
+	}
+	if safe := l.learn("S", nil, later); safe != later || !l.known() || l.changes() != 0 || l.changed(later) || l.asks(later, true) {
+		t.Errorf("the first answer: safe %d", safe)
+	}
+	if safe := l.learn("S", nil, later+5); safe != later || l.changes() != 0 {
+		t.Errorf("the same answer: safe %d", safe)
+	}
+	if safe := l.learn("T", nil, later+10); safe != later+10+int64(settling) || l.changes() != 1 || !l.changed(later+10) || !l.changed(safe-1) || l.changed(safe) {
+		t.Errorf("another answer: safe %d", safe)
+	}
+	l.learn("", nil, later+20)
+	if l.known() {
+		t.Error("known after an answer that says nothing")
+	}
+	if safe := l.learn("T", nil, later+30); safe != later+10+int64(settling) || !l.known() {
+		t.Errorf("the same answer once more: safe %d", safe)
+	}
+}
+
+// dialing is a store that counts connections.
+type dialing struct {
+	*remote.Memory
+	n       uint32
+	unknown bool
+}
+
+func (d *dialing) Connections() uint32 { return d.n }
+
+func (d *dialing) Lineage(ctx context.Context) (string, error) {
+	if d.unknown {
+		return "", nil
+	}
+	return d.Memory.Lineage(ctx)
+}
+
+// New connections raise a suspicion where there is something to lose.
+func TestConnectionsRaiseASuspicion(t *testing.T) {
+	for name, unknown := range map[string]bool{"known": false, "unknown": true} {
+		store := &dialing{Memory: remote.NewMemory(), n: 1, unknown: unknown}
+		a, _ := onTier(t, Broadcast, true, store)
+		a.started = true
+		a.look(t.Context())
+		redialed := func(before uint32) bool {
+			a.cfg.Guard.Get(t.Context(), "n:x") // ends an operation: connections are counted anew
+			raised, _ := a.suspicion.open()
+			is := a.Redialed(before, now())
+			if after, _ := a.suspicion.open(); (after > raised) != is {
+				t.Errorf("%s: suspicion: %v, want %v", name, after > raised, is)
+			}
+			return is
+		}
+		if store.n = 2; redialed(1) || a.Connections(now()) != 0 {
+			t.Errorf("%s: nothing was written", name)
+		}
+		a.Noted(untold.Item{Key: "n:k", At: 1}, now())
+		a.cfg.Guard.Get(t.Context(), "n:x")
+		if got, want := a.Connections(now()), map[bool]uint32{true: 2}[unknown]; got != want {
+			t.Errorf("%s: %d connections, want %d", name, got, want)
+		}
+		if !redialed(1) {
+			t.Errorf("%s: a new connection since the read began raises none", name)
+		}
+		if redialed(0) || redialed(2) {
+			t.Errorf("%s: the same connection raises another", name)
+		}
+		store.n = 3
+		if got := redialed(0); got == unknown {
+			t.Errorf("%s: a new connection raises one: %v", name, got)
+		}
+		if got := redialed(3); got {
+			t.Errorf("%s: the same connection raises another", name)
+		}
+	}
+}
