@@ -216,7 +216,7 @@ func coverable(err error) bool {
 	return !no
 }
 
-// unsupported is the error of what this version does not do.
+// unsupported is the error of what this cache was not built for.
 func unsupported(what string) error {
 	return fmt.Errorf("cache: %s: %w", what, errors.ErrUnsupported)
 }

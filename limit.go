@@ -26,7 +26,7 @@ func newLoadLimit(n int) *loadLimit {
 }
 
 // errNoPlaceBehind is for what would not queue.
-var errNoPlaceBehind = fmt.Errorf("%w: as many loads run as may", ErrOverload)
+var errNoPlaceBehind = fmt.Errorf("%w: load limit reached", ErrOverload)
 
 // enter takes a place; leave gives it back. What nobody waits for does not queue. The
 // error matches ErrOverload if there was no place, in the queue or before the load's time

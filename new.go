@@ -171,10 +171,6 @@ func (c *config) mistake(format string, args ...any) {
 	c.errs = append(c.errs, fmt.Errorf("%w: "+format, append([]any{ErrInvalidOption}, args...)...))
 }
 
-func (c *config) unsupported(what string) {
-	c.errs = append(c.errs, fmt.Errorf("%w: %w", ErrInvalidOption, unsupported(what)))
-}
-
 func (c *config) err() error {
 	if len(c.errs) == 0 {
 		return nil
@@ -213,10 +209,6 @@ func (c *config) compile() {
 	var err error
 	if c.policy, err = strategy.Compile(c.strategies...); err != nil {
 		c.errs = append(c.errs, err)
-	}
-	for _, s := range c.policy.Except("LRU", "TTL", "Forever", "Jitter", "LocalTTL", "NotFoundTTL", "HardTimeout", "ErrorTTL",
-		"StaleWhileRevalidate", "StaleIfError", "RetryAfter", "SoftTimeout", "RefreshAhead", "EarlyExpiration", "WriteThrough", "WriteAround", "WriteBehind", "Sliding", "LocalBytes") {
-		c.unsupported(s.String())
 	}
 	if err := c.invalidator.Validate(); err != nil {
 		c.errs = append(c.errs, err)

@@ -71,7 +71,7 @@ func (r *reports) succeeded(op string) {
 		r.log.Info("cache: Redis is available again", r.args(0)...)
 	}
 	if r.refusals.end(op) {
-		r.log.Info("cache: Redis carries out again what it refused", r.args(0)...)
+		r.log.Info("cache: Redis accepts again what it refused", r.args(0)...)
 	}
 	r.misfits.succeeded(op)
 }
@@ -88,7 +88,7 @@ func (r *reports) misfit(op string, m remote.Misfit, err error) {
 	if err != nil {
 		more = append(more, "error", err)
 	}
-	r.log.Error("cache: Redis can't be used as it is, and that will not pass", r.args(0, more...)...)
+	r.log.Error("cache: Redis can't be used as it is: a permanent misconfiguration", r.args(0, more...)...)
 }
 
 // circuit is told of the circuits to the endpoints of Redis: that one is open now, or that
@@ -100,10 +100,10 @@ func (r *reports) circuit(endpoint string, open bool) {
 	}
 	if open {
 		if n, log := r.opened.Enter(); log {
-			r.log.Warn("cache: Redis does not answer and is left alone, but for a probe from time to time", r.args(n, more...)...)
+			r.log.Warn("cache: circuit breaker opened", r.args(n, more...)...)
 		}
 	} else if r.opened.Leave() {
-		r.log.Info("cache: Redis answers again", r.args(0, more...)...)
+		r.log.Info("cache: circuit breaker closed", r.args(0, more...)...)
 	}
 }
 
@@ -111,27 +111,27 @@ func (r *reports) circuit(endpoint string, open bool) {
 func (r *reports) heard(hearing bool, err error) {
 	if hearing {
 		if r.deaf.Leave() {
-			r.log.Info("cache: notifications are heard again", r.args(0)...)
+			r.log.Info("cache: notifications restored", r.args(0)...)
 		}
 	} else if n, log := r.deaf.Enter(); log {
-		r.log.Warn("cache: notifications can't be heard: the local tier is not used meanwhile", r.args(n, "error", err)...)
+		r.log.Warn("cache: notifications lost, local tier bypassed", r.args(n, "error", err)...)
 	}
 }
 
 // downgraded is told once at most.
 func (r *reports) downgraded(err error) {
-	r.log.Warn("cache: the server can't track keys for this user: notifications are heard by Broadcast instead, without changes by other programs", r.args(0, "error", err)...)
+	r.log.Warn("cache: the server can't track keys for this user: Broadcast is used instead, without changes by other programs", r.args(0, "error", err)...)
 }
 
 func (r *reports) overflow() {
 	if n, log := r.overflowed.Add(1); log {
-		r.log.Warn("cache: too many writes could not be told to Redis: all entries will be invalidated instead", r.args(n-1)...)
+		r.log.Warn("cache: too many pending invalidations: all entries will be invalidated instead", r.args(n-1)...)
 	}
 }
 
 func (r *reports) toldLater(keys int) {
 	if n, log := r.redone.Add(keys); log {
-		r.log.Info("cache: Redis was told what it could not be told at the time", r.args(0, "keys", n)...)
+		r.log.Info("cache: pending invalidations delivered", r.args(0, "keys", n)...)
 	}
 }
 
@@ -146,7 +146,7 @@ func (r *reports) applied(dead int, failed bool, err error) {
 	switch {
 	case dead > 0:
 		if n, log := r.buried.Add(dead); log {
-			r.log.Error("cache: the source has refused writes for good: they are dead letters now", r.args(0, "writes", n, "error", err)...)
+			r.log.Error("cache: the source has rejected writes: they are dead letters now", r.args(0, "writes", n, "error", err)...)
 		}
 	case failed:
 		if n, log := r.unapplied.Enter(); log {

@@ -81,22 +81,22 @@ func TestNothingFloodsTheLog(t *testing.T) {
 			} else {
 				c.observe(t.Context(), "get", 1, 0, nil)
 			}
-		}, "refuses a kind of operation", "carries out again"},
+		}, "refuses a kind of operation", "accepts again"},
 		"a server that can't always save": {func(c *Cache[string, string], i int) {
 			c.observe(t.Context(), "set", 1, 0, []error{serverError("MISCONF Redis is configured to save"), nil}[i%2])
-		}, "refuses a kind of operation", "carries out again"},
+		}, "refuses a kind of operation", "accepts again"},
 		"a circuit": {func(c *Cache[string, string], i int) {
 			state := []circuit.State{circuit.Open, circuit.HalfOpen, circuit.Closed}[i%3]
 			c.circuitChanged(circuit.Change{Endpoint: fmt.Sprint("node", i%2), State: state, Worst: state})
-		}, "left alone", "answers again"},
+		}, "breaker opened", "breaker closed"},
 		"sessions": {func(c *Cache[string, string], i int) {
 			(&events{c.stats, c.reports, c.remote.Misfit}).Heard(i%2 == 1, errFlaky)
-		}, "can't be heard", "heard again"},
+		}, "notifications lost", "notifications restored"},
 		"what is told later": {func(c *Cache[string, string], i int) {
 			e := &events{c.stats, c.reports, c.remote.Misfit}
 			e.Overflowed()
 			e.Redone(3)
-		}, "too many writes", ""},
+		}, "too many pending", ""},
 		"loads that can't be kept": {func(c *Cache[string, string], i int) { c.notKept(ErrTooLarge) }, "can't be kept", ""},
 		"a source that comes and goes": {func(c *Cache[string, string], i int) {
 			c.reports.applied(0, i%2 == 0, errFlaky)
@@ -168,7 +168,7 @@ func TestAFullRedisDoesNotFloodTheLog(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if log.count("refuses a kind") != 1 || log.count("carries out again") != 1 || log.count("unavailable") != 0 || log.count("was told") != 1 {
+		if log.count("refuses a kind") != 1 || log.count("accepts again") != 1 || log.count("unavailable") != 0 || log.count("was told") != 1 {
 			t.Errorf("%v", log.lines)
 		}
 	})

@@ -2,7 +2,6 @@ package strategy
 
 import (
 	"errors"
-	"slices"
 	"time"
 )
 
@@ -202,17 +201,4 @@ func (p *Policy) write(s setting) {
 			p.MaxAttempts = s.attempts
 		}
 	}
-}
-
-// Except returns those of p.Strategies whose names are not among the supported
-// ones: what an engine that knows only those has to refuse. A default is never
-// among them.
-func (p *Policy) Except(supported ...string) []Strategy {
-	var rest []Strategy
-	for _, s := range p.Strategies {
-		if !slices.Contains(supported, s.Name()) {
-			rest = append(rest, s)
-		}
-	}
-	return rest
 }

@@ -133,16 +133,6 @@ func TestMergedListStandsForTheWhole(t *testing.T) {
 	}
 }
 
-func TestExceptNamesWhatAnEngineLacks(t *testing.T) {
-	p := compile(t, LRU(1), WriteThrough(), Sliding(time.Minute), WriteBehind())
-	if got, want := p.Except("LRU", "TTL", "WriteThrough"), []Strategy{WriteBehind(), Sliding(time.Minute)}; !slices.Equal(got, want) {
-		t.Errorf("Except = %v, want %v", got, want)
-	}
-	if got := p.Except(names[:]...); got != nil {
-		t.Errorf("Except of all = %v", got)
-	}
-}
-
 func TestWriteModesHaveNames(t *testing.T) {
 	for m, want := range map[WriteMode]string{ModeCache: "cache", ModeThrough: "through", ModeAround: "around", ModeBehind: "behind", 99: "unknown"} {
 		if got := m.String(); got != want {

@@ -16,7 +16,7 @@ func TestTheLivesOfTheLogicalClockAreRenewed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				store := remote.NewMemory()
-				names := remote.Names{Data: "n:", Epoch: ":{c:n}:epoch", Tags: ":{c:n}:tags", Channel: ":{c:n}:news"}
+				names := remote.Names{Data: "n:", Epoch: ":{c:n}:epoch", Tags: ":{c:n}:tags", Channel: ":{c:n}:events"}
 				guard := remote.NewGuard(store, time.Second)
 				defer guard.Close()
 				a := New(Config{Guard: guard, Names: names, Fences: fence.NewTable(), Events: quiet{}, Transport: transport, Patience: time.Second})
@@ -45,7 +45,7 @@ func TestTheLivesOfTheLogicalClockAreRenewed(t *testing.T) {
 func TestALogicalClockOutOfUseEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := remote.NewMemory()
-		names := remote.Names{Data: "n:", Epoch: ":{c:n}:epoch", Tags: ":{c:n}:tags", Channel: ":{c:n}:news"}
+		names := remote.Names{Data: "n:", Epoch: ":{c:n}:epoch", Tags: ":{c:n}:tags", Channel: ":{c:n}:events"}
 		m, err := store.Mark(t.Context(), names, remote.Known{}, remote.NewMark{Tags: []string{"a"}})
 		if err != nil {
 			t.Fatal(err)

@@ -36,7 +36,7 @@ func TestKeysThatAreMissingAreToldInCommon(t *testing.T) {
 	guard := remote.NewGuard(store, time.Minute)
 	t.Cleanup(guard.Close)
 	a := New(Config{
-		Guard: guard, Names: remote.Names{Data: "n:", Channel: ":{c:n}:news", Epoch: ":{c:n}:epoch", Tags: ":{c:n}:tags"},
+		Guard: guard, Names: remote.Names{Data: "n:", Channel: ":{c:n}:events", Epoch: ":{c:n}:epoch", Tags: ":{c:n}:tags"},
 		Fences: fence.NewTable(), Events: quiet{}, Local: flushHook(func() {}),
 	})
 	t.Cleanup(a.Close)

@@ -46,7 +46,7 @@ func onRenewing(t *testing.T, timeout time.Duration) (*Accord, *renewing) {
 	guard := remote.NewGuard(store, timeout)
 	t.Cleanup(guard.Close)
 	a := New(Config{
-		Guard: guard, Names: remote.Names{Data: "n:", Channel: ":{c:n}:news", Epoch: ":{c:n}:epoch", Tags: ":{c:n}:tags"},
+		Guard: guard, Names: remote.Names{Data: "n:", Channel: ":{c:n}:events", Epoch: ":{c:n}:epoch", Tags: ":{c:n}:tags"},
 		Fences: fence.NewTable(), Events: quiet{}, Transport: Broadcast, Local: flushHook(func() { store.flushes.Add(1) }),
 	})
 	t.Cleanup(a.Close)

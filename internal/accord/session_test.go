@@ -19,7 +19,7 @@ func onStore(t *testing.T) (*Accord, *remote.Memory) {
 	guard := remote.NewGuard(store, time.Second)
 	t.Cleanup(guard.Close)
 	a := New(Config{
-		Guard: guard, Names: remote.Names{Data: "n:", Channel: ":{c:n}:news", Epoch: ":{c:n}:epoch", Tags: ":{c:n}:tags"},
+		Guard: guard, Names: remote.Names{Data: "n:", Channel: ":{c:n}:events", Epoch: ":{c:n}:epoch", Tags: ":{c:n}:tags"},
 		Fences: fence.NewTable(), Events: quiet{}, Transport: Broadcast, Local: flushHook(func() {}),
 	})
 	t.Cleanup(a.Close)

@@ -21,7 +21,7 @@ import (
 
 // ErrOpen says that an operation was refused, and nothing was sent. What is returned
 // wraps it, with the text of the last failure.
-var ErrOpen = errors.New("left alone for a moment, since it did not answer")
+var ErrOpen = errors.New("circuit breaker is open")
 
 // ErrUnknown is the outcome of an operation that says nothing of its endpoint.
 var ErrUnknown = errors.New("not known")

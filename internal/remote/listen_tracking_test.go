@@ -232,11 +232,11 @@ func TestWhoCannotTrackIsTold(t *testing.T) {
 	refused := func(t *testing.T, c redis.UniversalClient) {
 		t.Helper()
 		s := newReal(t, c)
-		h := start(t, s, tracking(steady("app:news"), "app:"))
+		h := start(t, s, tracking(steady("app:events"), "app:"))
 		if err := h.end(t); !errors.Is(err, remote.ErrNoTracking) || len(h.all("armed")) > 0 {
 			t.Error(err)
 		}
-		listen(t, s, steady("app:news")).expectKind(t, "alive")
+		listen(t, s, steady("app:events")).expectKind(t, "alive")
 	}
 	t.Run("miniredis", func(t *testing.T) {
 		redistest.Each(t, func(t *testing.T, b *redistest.Backend) {
@@ -262,7 +262,7 @@ func TestWhoCannotTrackIsTold(t *testing.T) {
 	})
 	t.Run("tracker", func(t *testing.T) {
 		c := as("tracker")
-		h := listen(t, newReal(t, c), tracking(steady("app:news"), "app:"))
+		h := listen(t, newReal(t, c), tracking(steady("app:events"), "app:"))
 		if err := set(t.Context(), c, "app:k"); err != nil {
 			t.Fatal(err)
 		}

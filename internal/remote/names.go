@@ -31,5 +31,5 @@ func (n Names) In(database int) Names {
 // keep Redis from finding the hash tag of Epoch and Tags.
 func NewNames(prefix, name string) Names {
 	own := prefix + ":{c:" + name + "}:"
-	return Names{Lock: prefix + ":" + name + ":lock:", Data: prefix + name + ":", Epoch: own + "epoch", Tags: own + "tags", Channel: own + "news"}
+	return Names{Lock: prefix + ":" + name + ":lock:", Data: prefix + name + ":", Epoch: own + "epoch", Tags: own + "tags", Channel: own + "events"}
 }
