@@ -242,7 +242,7 @@ func (c *Cache[K, V]) plan(ctx context.Context, o *callOptions, l *loading[K, V]
 		}
 		r.over = o.hasTTL && o.ttl <= 0 && !l.res.wishes.hasTTL && !l.res.wishes.skip
 		record = func(now int64) ([]byte, error) {
-			return c.encode(l.rk, l.res.val, r.life, now, l.stamp, r.ans.info.Tags, r.etag, l.res.cost()-l.age())
+			return c.encode(l.rk, l.res.val, r.life, now, l.stamp, r.ans.info.Tags, r.etag, frame.CostOf((l.res.cost() - l.age()).Microseconds()))
 		}
 	case absent != nil:
 		r.ans = answer[V]{absent: absent, info: Info{Tier: metrics.Source, Absent: true}}

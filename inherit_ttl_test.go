@@ -6,7 +6,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/delqhi/cache/internal/frame"
 	"github.com/delqhi/cache/internal/remote"
 	"github.com/delqhi/cache/strategy"
 )
@@ -43,8 +42,9 @@ func TestWhatUpdateMakesIsAsOldWhateverItsOptions(t *testing.T) {
 					if after.Stamp != before.Stamp || after.Era != before.Era {
 						t.Errorf("the record is of %d, the value that it was made of is of %d", after.Stamp, before.Stamp)
 					}
-					if after.Cost != frame.OfOlder {
-						t.Errorf("the record has the cost %d, which says that it was made of nothing older", after.Cost)
+					began, _ := before.Began()
+					if at, ok := after.Began(); !after.Older() || !ok || at != began {
+						t.Errorf("the record began at %d, %v, and what it was made of at %d", at, ok, began)
 					}
 					if len(after.Tags) == 0 || after.Tags[0] != "t" {
 						t.Errorf("the record has the tags %q", after.Tags)

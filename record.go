@@ -81,18 +81,21 @@ func (c *Cache[K, V]) lifetime(key K, val V, o *callOptions, w wishes) (l life, 
 }
 
 // encode makes the record of a value. now is the time of the key's node in µs.
-func (c *Cache[K, V]) encode(rk string, val V, l life, now int64, s stamp, tags []string, etag string, cost time.Duration) ([]byte, error) {
+func (c *Cache[K, V]) encode(rk string, val V, l life, now int64, s stamp, tags []string, etag string, cost uint32) ([]byte, error) {
 	h := c.header(frame.Value, l, now, s)
 	h.Tags, h.ETag = tags, etag
-	h.Cost = costOf(cost)
+	h.Cost = cost
 	return c.seal(rk, val, &h)
 }
 
-func costOf(d time.Duration) uint32 {
-	if d == ofOlder {
+// costOfOlder is the cost of a value that is stored now, by the clock of the key's node, and was
+// made of an older one: it began when that did.
+func costOfOlder(old *frame.Header, now int64) uint32 {
+	began, ok := old.Began()
+	if !ok || old.Stored > now+accord.ClocksApart {
 		return frame.OfOlder
 	}
-	return uint32(min(max(d.Microseconds(), 0), frame.OfOlder-1))
+	return frame.CostOfOlder(now - began)
 }
 
 func (c *Cache[K, V]) seal(rk string, val V, h *frame.Header) ([]byte, error) {
@@ -121,7 +124,7 @@ const maxRecordSpace = 16 << 10
 
 // encodeKept makes the record of a value that takes the place of another and
 // inherits its deadline, its tags unless it has its own, and its logical time: it was
-// made of that value, and is as old. With a stamp of its own it would outlive an
+// made of that value, and began when that did. With a stamp of its own it would outlive an
 // invalidation that the other has not survived:
 //
 //  1. a value is read, with tag t
@@ -133,7 +136,7 @@ func (c *Cache[K, V]) encodeKept(rk string, val V, old *frame.Header, tags []str
 		end := h.Stored + int64(min(h.Fresh, math.MaxInt64/2))
 		h.Fresh = uint64(max(end-now, 1))
 	}
-	h.Stored, h.Cost = now, frame.OfOlder
+	h.Stored, h.Cost = now, costOfOlder(old, now)
 	h.ID, h.ETag = frame.NewID(), "" // it is not what the tag was of any more
 	if len(tags) > 0 {
 		h.Tags = tags
@@ -146,7 +149,7 @@ func (c *Cache[K, V]) encodeKept(rk string, val V, old *frame.Header, tags []str
 // texts: places in the list may change from one program to the next.
 func (c *Cache[K, V]) encodeAbsence(rk string, reasons []error, l life, now int64, s stamp, cost time.Duration) ([]byte, error) {
 	h := c.header(frame.Absence, l, now, s)
-	h.Cost = costOf(cost)
+	h.Cost = frame.CostOf(cost.Microseconds())
 	buf := c.signed(rk, frame.AppendHeader(make([]byte, 0, 192), &h))
 	return frame.Finish(c.appendSealed(rk, buf, appendReasons(nil, reasons)), 0, rk)
 }
@@ -425,8 +428,8 @@ func (c *Cache[K, V]) date(ctx context.Context, rk string, f *found[V]) {
 	// A record from before a failover may be dated by another clock: it can't be
 	// younger than nothing, and can't have more than its whole life before it.
 	f.age = max(time.Duration(now-h.Stored)*time.Microsecond, 0)
-	if h.Cost != frame.OfOlder && h.Stored <= now+accord.ClocksApart {
-		if f.began = max(h.Stored-int64(h.Cost), 0); !c.remote.OneNode() {
+	if began, ok := h.Began(); ok && h.Stored <= now+accord.ClocksApart {
+		if f.began = max(began, 0); !c.remote.OneNode() {
 			f.began, f.before = 0, now-f.began
 		}
 	}
@@ -458,7 +461,7 @@ type aging struct {
 // aging is that of a record that is timed.
 func (f *found[V]) aging() aging {
 	cost := f.raw.Cost
-	if cost == frame.OfOlder {
+	if f.raw.Older() { // of nothing that a load would cost
 		cost = 0
 	}
 	return aging{f.age, f.left, microseconds(f.raw.Fresh), time.Duration(cost) * time.Microsecond, f.raw.ETag, f.size, f.began}

@@ -65,7 +65,7 @@ func (c *Cache[K, V]) look(ctx context.Context, changes []*change[K, V], cmds []
 		if !ch.stampsItself() || len(cmds[i].Frame) == 0 || !c.outdated(ch, s) {
 			continue
 		}
-		if frm, err := c.encode(ch.rk, ch.val, ch.life, ch.now, s, ch.tags, "", ch.cost); err == nil {
+		if frm, err := c.encode(ch.rk, ch.val, ch.life, ch.now, s, ch.tags, "", ch.recordCost()); err == nil {
 			cmds[i].Frame = frm
 			c.stamped(ch, frm, s)
 		}
@@ -152,7 +152,7 @@ func (c *Cache[K, V]) exchangeStamps(ctx context.Context, s stamp, changes []*ch
 	var told []uint64
 	for j, i := range open {
 		ch := changes[i]
-		frm, err := c.encode(ch.rk, ch.val, ch.life, ch.now, s, ch.tags, "", ch.cost)
+		frm, err := c.encode(ch.rk, ch.val, ch.life, ch.now, s, ch.tags, "", ch.recordCost())
 		if err != nil {
 			continue // as it was encoded before, it can be again
 		}

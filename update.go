@@ -195,10 +195,10 @@ func (c *Cache[K, V]) claim(ctx context.Context, key string, seen remote.Seen, l
 // value, which was asked for at the local time asked, it keeps that value's deadline unless
 // the call sets another.
 func (c *Cache[K, V]) exchange(ctx context.Context, ch *change[K, V], o *callOptions, seen remote.Seen, cur *found[V], kept bool, asked int64, s stamp) (bool, error) {
-	ch.done, ch.err, ch.entry, ch.older = false, nil, nil, nil
+	ch.done, ch.err, ch.entry, ch.older, ch.from = false, nil, nil, nil, nil
 	// What f made of an older value is as old, and of its tags.
 	if ch.stamp, ch.dated = s, true; kept {
-		ch.stamp, ch.cost, ch.older = stamp{cur.raw.Era, cur.raw.Stamp}, ofOlder, cur.raw.Tags
+		ch.stamp, ch.older, ch.from = stamp{cur.raw.Era, cur.raw.Stamp}, cur.raw.Tags, &cur.raw
 	}
 	c.stage(ctx, ch, o)
 	if ch.done {
@@ -220,7 +220,7 @@ func (c *Cache[K, V]) exchange(ctx context.Context, ch *change[K, V], o *callOpt
 			return false, err
 		}
 		cmd.Frame, cmd.TTL = frm, remote.KeepTTL
-		g = aging{left: cur.leftAfter(since(asked)), size: len(frm)}
+		g = aging{left: cur.leftAfter(since(asked)), size: len(frm), began: cur.began}
 		if g.fresh = g.left; g.left == forever {
 			g.fresh = 0
 		}
@@ -253,7 +253,7 @@ func (c *Cache[K, V]) exchangeThrough(ctx context.Context, ch *change[K, V], o *
 			ch.life.fresh = max(cur.leftAfter(since(asked)).Truncate(time.Millisecond), time.Millisecond)
 		}
 		var err error
-		if ch.frame, err = c.encode(ch.rk, ch.val, ch.life, ch.now, ch.stamp, ch.tags, "", ch.cost); err != nil {
+		if ch.frame, err = c.encode(ch.rk, ch.val, ch.life, ch.now, ch.stamp, ch.tags, "", ch.recordCost()); err != nil {
 			return false, err
 		}
 	}

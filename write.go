@@ -6,6 +6,7 @@ import (
 
 	"github.com/delqhi/cache/internal/accord"
 	"github.com/delqhi/cache/internal/fence"
+	"github.com/delqhi/cache/internal/frame"
 	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/notice"
 	"github.com/delqhi/cache/internal/remote"
@@ -37,13 +38,14 @@ type change[K comparable, V any] struct {
 	life  life
 	stamp stamp
 	dated bool          // stamp is that of what the value was made of
-	cost  time.Duration // how long it took to make, from when the source was asked; or ofOlder
+	cost  time.Duration // how long it took to make, from when the source was asked
 	now   int64         // the time of the key's node before it was sent, µs; 0: not known
 	told  uint64
 	claim *fence.Claim // where there is no Redis, under a write strategy: its intent
 	frame []byte
 	tags  []string
 	older []string        // tags of the value that it was made of, for one that has none of its own
+	from  *frame.Header   // of the record of that value, nil if there was none: it began when that did
 	entry *local.Entry[V] // for the local tier, if the change takes effect; nil: none
 	again bool            // of an Update: somebody was faster before, or seemed to be
 
@@ -57,9 +59,14 @@ type change[K comparable, V any] struct {
 	err  error
 }
 
-// ofOlder is the cost of a value that was made of the one that was there: it began nobody
-// knows when. An invalidation that Redis is told of later concerns it in any case.
-const ofOlder = time.Duration(-1)
+// recordCost is what the record says of when the value began. One that was made of an older
+// value began when that did: an invalidation that is sent later concerns both, or neither.
+func (ch *change[K, V]) recordCost() uint32 {
+	if ch.from != nil {
+		return costOfOlder(ch.from, ch.now)
+	}
+	return frame.CostOf(ch.cost.Microseconds())
+}
 
 // write carries out every change; the outcome is in each err.
 func (c *Cache[K, V]) write(ctx context.Context, changes []change[K, V]) {
@@ -239,7 +246,7 @@ func (c *Cache[K, V]) stage(ctx context.Context, ch *change[K, V], o *callOption
 	if !ch.keep || ch.done {
 		return
 	}
-	if ch.frame, err = c.encode(ch.rk, ch.val, ch.life, ch.now, ch.stamp, ch.tags, "", ch.cost); err != nil {
+	if ch.frame, err = c.encode(ch.rk, ch.val, ch.life, ch.now, ch.stamp, ch.tags, "", ch.recordCost()); err != nil {
 		ch.refuse(err)
 	}
 }

@@ -429,12 +429,11 @@ func (a *Accord) newer(ctx context.Context, it *untold.Item, rec remote.Record) 
 	if err != nil || h.Kind != frame.Value && h.Kind != frame.Absence {
 		return false
 	}
-	cost := int64(h.Cost)
+	began, ok := h.Began()
 	switch {
-	case h.Cost != frame.OfOlder:
-	case it.Acked:
-		cost = 0
-	default:
+	case it.Acked && h.Older():
+		began = h.Stored
+	case !ok:
 		return false
 	}
 	at := it.At
@@ -449,7 +448,7 @@ func (a *Accord) newer(ctx context.Context, it *untold.Item, rec remote.Record) 
 		// is rather one that came after it than one that a failover brought back.
 		at -= aboutThen
 	}
-	if h.Stored-cost <= at {
+	if began <= at {
 		return false
 	}
 	now, err := a.cfg.Guard.Now(ctx, it.Key)

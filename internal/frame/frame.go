@@ -24,7 +24,8 @@
 //	64  8  stale window after fresh, µs
 //	72  8  stamp: logical time known before the load began; 0 for unknown
 //	80  8  era; 0 for unknown
-//	88  4  cost: µs that the load took
+//	88  4  cost: µs that the load took, or by how much earlier began what the value was made
+//	       of; see [CostOfOlder]
 //	92  4  length of the extras
 //	96  4  length of the payload
 //	100    extras, payload
@@ -82,14 +83,58 @@ type Header struct {
 	Stale   uint64 // µs
 	Stamp   int64  // logical time; 0 for unknown
 	Era     uint64 // 0 for unknown
-	Cost    uint32 // µs; see OfOlder
+	Cost    uint32 // see CostOf, CostOfOlder
 	Tags    []string
 	ETag    string
 }
 
-// OfOlder is the Cost of a value that was made of the one that was there before: it is not
-// known when that began.
+// OfOlder is the Cost of a value that was made of the one that was there before, of which it is
+// not known when it began.
 const OfOlder = math.MaxUint32
+
+const (
+	madeOfOlder = 1 << 31 // a bit of a Cost: the value was made of the one before
+	inMillis    = 1 << 30 // likewise: what is left counts milliseconds
+)
+
+// CostOf returns the Cost of a value that began so many µs before it is stored.
+func CostOf(micros int64) uint32 {
+	if micros = max(micros, 0); micros >= madeOfOlder {
+		return CostOfOlder(micros)
+	}
+	return uint32(micros)
+}
+
+// CostOfOlder returns the Cost of a value that was made of the one that was there before, which
+// began so many µs before this one is stored. From 18 minutes on that is rounded up to
+// milliseconds, and more than 12 days are [OfOlder]: what is not known exactly is earlier.
+func CostOfOlder(micros int64) uint32 {
+	if micros = max(micros, 0); micros < inMillis {
+		return madeOfOlder | uint32(micros)
+	}
+	if millis := micros/1000 + 1; millis < inMillis-1 {
+		return madeOfOlder | inMillis | uint32(millis)
+	}
+	return OfOlder
+}
+
+// Older reports whether a value was made of the one that was there before.
+func (h *Header) Older() bool { return h.Cost >= madeOfOlder }
+
+// Began returns when a value began: its load, or what it was made of. ok is false if that is
+// not known.
+func (h *Header) Began() (at int64, ok bool) {
+	cost := int64(h.Cost &^ (madeOfOlder | inMillis))
+	switch {
+	case h.Cost == OfOlder:
+		return 0, false
+	case !h.Older():
+		cost = int64(h.Cost)
+	case h.Cost&inMillis != 0:
+		cost *= 1000
+	}
+	return h.Stored - cost, true
+}
 
 // Frame is a frame that was read. Payload is part of what was parsed; the strings
 // are copies.
