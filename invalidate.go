@@ -49,8 +49,8 @@ func (c *Cache[K, V]) revoke(ctx context.Context, changes []change[K, V]) {
 	}
 	if c.remote == nil {
 		for _, ch := range sent {
-			c.failures.forget(ch.rk)
 			c.revokeLocal(ch.key, c.encoded(ch.rk), false)
+			c.failures.forget(ch.rk) // behind the move; see remember
 		}
 		return
 	}
@@ -121,6 +121,7 @@ func (c *Cache[K, V]) InvalidatePattern(ctx context.Context, pattern string) (in
 	at := local.Now()
 	m, err := c.revoker.Pattern(ctx, pattern, keys.QuotePattern)
 	c.dropMatching(pattern)
+	c.failures.forgetAll() // behind the move; see remember
 	if err != nil {
 		c.accord.UntoldPattern(pattern, m.Open, at)
 		return m.Keys, c.explain("invalidate pattern", c.writeFailed(ctx, err))

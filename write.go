@@ -174,7 +174,7 @@ func (c *Cache[K, V]) untold(ch *change[K, V], rk string) {
 
 // settleLocal brings the local tier in line with the outcome of a change.
 func (c *Cache[K, V]) settleLocal(ch *change[K, V]) {
-	c.failures.forget(ch.rk)
+	defer c.failures.forget(ch.rk) // behind the move; see remember
 	enc := c.encoded(ch.rk)
 	if c.local == nil {
 		c.fences.Move(enc)
