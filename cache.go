@@ -285,6 +285,10 @@ func (c *Cache[K, V]) SetIfAbsent(ctx context.Context, key K, val V, opts ...Wri
 // can be copied neither by [Source].Clone nor along its exported fields nor by the codec. The
 // new value keeps the deadline and tags of the old one unless an option says
 // otherwise. An error of f is returned as it is and changes nothing.
+//
+// f has no context that would tell its own changes from those of others: one of the same key,
+// by Update or another write, makes f run again, or waits for it, until ctx ends. It may
+// read the key.
 func (c *Cache[K, V]) Update(ctx context.Context, key K, f func(old V, ok bool) (V, error), opts ...WriteOption) (V, error) {
 	var zero V
 	o, err := collect(opts)
