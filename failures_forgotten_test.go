@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,36 +25,38 @@ func TestAnInvalidationForgetsAFailureThatRedisHasNoRecordOf(t *testing.T) {
 			"two tiers, with tracking": {WithStrategy(strategy.LRU(10)), WithTransport(invalidate.Tracking())},
 			"two tiers, lazy":          {WithStrategy(strategy.LRU(10), strategy.StaleIfError(time.Hour)), WithInvalidator(invalidate.Lazy())},
 		} {
-			t.Run(way+"/"+tiers, func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					ctx := t.Context()
-					store := &refusing{Memory: remote.NewMemory()}
-					failing := errors.New("the source fails")
-					loads := 0
-					src := Source[string, int]{Load: func(context.Context, string) (int, error) { loads++; return 0, failing }}
-					opts := append([]Option{quietLog, WithStrategy(strategy.Jitter(0), strategy.TTL(time.Hour), strategy.ErrorTTL(time.Minute))}, opts...)
-					c, err := build("test", src, opts, func(*config) remote.Store { return store })
-					if err != nil {
-						t.Fatal(err)
-					}
-					t.Cleanup(func() { c.Close() })
-					_, _ = c.Peek(ctx, "other")
-					time.Sleep(5 * time.Second)
-					store.refuse("add")
-					for range 2 {
-						if _, err := c.Get(ctx, "k"); !errors.Is(err, failing) || loads != 1 {
-							t.Fatalf("%v, %d loads", err, loads)
+			for _, refused := range [][]string{{"add"}, {"get", "add"}} { // of the second load no logical time is known
+				t.Run(way+"/"+tiers+"/"+strings.Join(refused, " and "), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						ctx := t.Context()
+						store := &refusing{Memory: remote.NewMemory()}
+						failing := errors.New("the source fails")
+						loads := 0
+						src := Source[string, int]{Load: func(context.Context, string) (int, error) { loads++; return 0, failing }}
+						opts := append([]Option{quietLog, WithStrategy(strategy.Jitter(0), strategy.TTL(time.Hour), strategy.ErrorTTL(time.Minute))}, opts...)
+						c, err := build("test", src, opts, func(*config) remote.Store { return store })
+						if err != nil {
+							t.Fatal(err)
 						}
-					}
-					store.refuse()
-					if err := change(ctx, c); err != nil {
-						t.Fatal(err)
-					}
-					if _, err := c.Get(ctx, "k"); err != nil && loads != 2 {
-						t.Errorf("%v, %d loads: the source is not asked", err, loads)
-					}
+						t.Cleanup(func() { c.Close() })
+						_, _ = c.Peek(ctx, "other")
+						time.Sleep(5 * time.Second)
+						store.refuse(refused...)
+						for range 2 {
+							if _, err := c.Get(ctx, "k"); !errors.Is(err, failing) || loads != 1 {
+								t.Fatalf("%v, %d loads", err, loads)
+							}
+						}
+						store.refuse()
+						if err := change(ctx, c); err != nil {
+							t.Fatal(err)
+						}
+						if _, err := c.Get(ctx, "k"); err != nil && loads != 2 {
+							t.Errorf("%v, %d loads: the source is not asked", err, loads)
+						}
+					})
 				})
-			})
+			}
 		}
 	}
 }
