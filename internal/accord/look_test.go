@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -17,6 +18,7 @@ import (
 // clocked is a store whose logical clock fails, and is moved, as a test has it.
 type clocked struct {
 	*remote.Memory
+	mu          sync.Mutex
 	nodes, away bool
 	onMarks     func(known remote.Known) error // before Marks
 	asked, nows int
@@ -42,9 +44,12 @@ func (c *clocked) Now(ctx context.Context, key string) (int64, error) {
 }
 
 func (c *clocked) Marks(ctx context.Context, names remote.Names, known remote.Known, tags []string) (remote.Marks, error) {
+	c.mu.Lock()
 	c.asked++
-	if c.onMarks != nil {
-		if err := c.onMarks(known); err != nil {
+	f := c.onMarks
+	c.mu.Unlock()
+	if f != nil {
+		if err := f(known); err != nil {
 			return remote.Marks{}, err
 		}
 	}
@@ -555,7 +560,8 @@ func TestAReconciliationIsShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, store, _ := onClock(t, None)
 		hold := make(chan struct{})
-		store.onMarks = func(remote.Known) error { <-hold; return nil }
+		first := hold
+		store.onMarks = func(remote.Known) error { <-first; return nil }
 		a.Suspect()
 		var done, left atomic.Int32
 		for range 5 {
@@ -582,8 +588,13 @@ func TestAReconciliationIsShared(t *testing.T) {
 		if done.Load() != 5 || store.asked != 1 {
 			t.Errorf("%d are done, asked %d times", done.Load(), store.asked)
 		}
+		synctest.Wait()
 		// One that Close ends says so, and one that takes too long.
 		hold = make(chan struct{})
+		second := hold
+		store.mu.Lock()
+		store.onMarks = func(remote.Known) error { <-second; return nil }
+		store.mu.Unlock()
 		a.Suspect()
 		begin := time.Now()
 		var late *remote.TimeoutError

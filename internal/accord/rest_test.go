@@ -64,12 +64,12 @@ func TestDemotionsRaiseASuspicion(t *testing.T) {
 			t.Fatal(err)
 		}
 		a.Ready(t.Context())
-		time.Sleep(time.Minute)
-		if is(func() { time.Sleep(2 * beat) }) {
+		pass(time.Minute)
+		if is(func() { pass(2 * beat) }) {
 			t.Error("a beat without a demotion raises one")
 		}
 		store.demotions.Add(1)
-		if !is(func() { time.Sleep(2 * beat) }) {
+		if !is(func() { pass(2 * beat) }) {
 			t.Error("a beat raises none")
 		}
 		a.Close()
@@ -167,7 +167,7 @@ func TestLooksArePaused(t *testing.T) {
 		if safe := a.look(t.Context()); safe != nothing || store.looks != n {
 			t.Errorf("safe %d, %d looks after a failure", safe, store.looks-n)
 		}
-		time.Sleep(lookPause)
+		pass(lookPause)
 		if safe := a.look(t.Context()); safe == nothing || store.looks != n+1 {
 			t.Errorf("safe %d, %d looks after a pause", safe, store.looks-n)
 		}
@@ -266,7 +266,7 @@ func TestWhatRunsInTheBackground(t *testing.T) {
 		a.OwnBegin(&set)
 		a.OwnEnd(&set, &a.cfg.Guard.Do(t.Context(), []remote.Command{set})[0])
 		store.Do(t.Context(), []remote.Command{{Op: remote.Set, Key: "n:k", Frame: storedAt(2).Raw}})
-		time.Sleep(beat)
+		pass(beat)
 		if !slices.Contains(l.removed, "k") {
 			t.Errorf("removed %q", l.removed)
 		}

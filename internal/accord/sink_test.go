@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,6 +16,7 @@ import (
 
 // tier is a local tier that records what is done to it, and what an operator is told.
 type tier struct {
+	mu       sync.Mutex
 	removed  []string
 	matching func(string) bool
 	flushes  int
@@ -26,15 +28,41 @@ type tier struct {
 	overflowed                    int
 }
 
-func (l *tier) Remove(encoded string) bool             { l.removed = append(l.removed, encoded); return true }
+func (l *tier) Remove(encoded string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.removed = append(l.removed, encoded)
+	return true
+}
+
 func (l *tier) RemoveMatching(match func(string) bool) { l.matching = match }
-func (l *tier) Flush()                                 { l.flushes++ }
-func (l *tier) Received(n int)                         { l.received += n }
-func (l *tier) Flushed()                               { l.flushed++ }
-func (l *tier) Heard(is bool, _ error)                 { l.heard = append(l.heard, is) }
-func (l *tier) Downgraded(error)                       { l.downgraded++ }
-func (l *tier) Overflowed()                            { l.overflowed++ }
-func (l *tier) Redone(int)                             {}
+func (l *tier) Flush() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.flushes++
+}
+
+func (l *tier) Received(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.received += n
+}
+
+func (l *tier) Flushed() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.flushed++
+}
+
+func (l *tier) Heard(is bool, _ error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.heard = append(l.heard, is)
+}
+
+func (l *tier) Downgraded(error) { l.downgraded++ }
+func (l *tier) Overflowed()      { l.overflowed++ }
+func (l *tier) Redone(int)       {}
 
 // onTier makes an accord, which runs nothing in the background until it is asked to.
 func onTier(t *testing.T, transport Transport, local bool, store remote.Store) (*Accord, *tier) {
@@ -385,4 +413,18 @@ func TestALookDuringACommandIsPutOff(t *testing.T) {
 	if o.answer("k", versions[0], record("first")) {
 		t.Error("what was forgotten is taken for own")
 	}
+}
+
+// pass lets time pass, and all that is under way come to rest before and after it.
+func pass(d time.Duration) {
+	synctest.Wait()
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// heardOnce reports whether a session was heard, or was not, and whether there was a flush.
+func (l *tier) heardOnce(is bool) (heard, flushed bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Contains(l.heard, is), l.flushes > 0
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,6 +22,7 @@ var errLost = errors.New("no answer")
 // wire is a store that records what is told, and fails as a test has it.
 type wire struct {
 	*remote.Memory
+	mu     sync.Mutex // pieces of a call go at the same time
 	fail   func(op remote.Op, key string) error
 	before func(cmds []remote.Command)
 	mark   func(n remote.NewMark) error
@@ -40,6 +42,8 @@ func (w *wire) hear(message string) {
 }
 
 func (w *wire) Do(ctx context.Context, cmds []remote.Command) []remote.Reply {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.before != nil {
 		w.before(cmds)
 	}
@@ -58,6 +62,8 @@ func (w *wire) Do(ctx context.Context, cmds []remote.Command) []remote.Reply {
 }
 
 func (w *wire) Publish(ctx context.Context, t remote.Tell) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.hear(t.Message)
 	if w.post != nil {
 		return w.post
@@ -66,6 +72,8 @@ func (w *wire) Publish(ctx context.Context, t remote.Tell) error {
 }
 
 func (w *wire) Scan(ctx context.Context, master, pattern string, cursor uint64) ([]string, uint64, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.scan != nil {
 		return nil, 0, w.scan
 	}
@@ -73,11 +81,15 @@ func (w *wire) Scan(ctx context.Context, master, pattern string, cursor uint64) 
 }
 
 func (w *wire) Marks(ctx context.Context, names remote.Names, known remote.Known, tags []string) (remote.Marks, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.asked++
 	return w.Memory.Marks(ctx, names, known, tags)
 }
 
 func (w *wire) Mark(ctx context.Context, names remote.Names, known remote.Known, n remote.NewMark) (remote.Marks, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.marks = append(w.marks, n)
 	if w.mark != nil {
 		if err := w.mark(n); err != nil {
@@ -360,4 +372,11 @@ func TestALaterAcknowledgementCounts(t *testing.T) {
 			t.Errorf("recent: %+v", told)
 		}
 	})
+}
+
+// set changes what a test has it do.
+func (w *wire) set(f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f()
 }

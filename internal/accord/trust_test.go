@@ -26,8 +26,9 @@ func TestTrustBeginsAndEnds(t *testing.T) {
 				t.Errorf("%s: trusted before a session", name)
 			}
 			a.Ready(t.Context())
-			if !a.Trusted(now()) || !a.Hearing(now()) || !slices.Contains(l.heard, true) || l.flushes == 0 || a.Since(now()) != never {
-				t.Errorf("%s: not trusted after the first call: %+v", name, l)
+			heard, flushed := l.heardOnce(true)
+			if !a.Trusted(now()) || !a.Hearing(now()) || !heard || !flushed || a.Since(now()) != never {
+				t.Errorf("%s: not trusted after the first call: heard %v, flushed %v", name, heard, flushed)
 			}
 			if _, _, ok := a.Ages.Stamp(); !ok {
 				t.Errorf("%s: the logical clock is not known", name)
@@ -36,7 +37,7 @@ func TestTrustBeginsAndEnds(t *testing.T) {
 			if a.Trusted(until) || !a.Trusted(until-1) {
 				t.Errorf("%s: trust does not end at its time", name)
 			}
-			time.Sleep(10 * time.Second)
+			pass(10 * time.Second)
 			if !a.Trusted(now()) {
 				t.Errorf("%s: not trusted after 10 s", name)
 			}
@@ -46,16 +47,16 @@ func TestTrustBeginsAndEnds(t *testing.T) {
 			store.Intercept(func(remote.Delivery) (int, time.Duration) { return map[bool]int{false: 1}[mute.Load()], 0 })
 			w := a.Wait("k")
 			defer w.Close()
-			time.Sleep(Dead + Pulse)
+			pass(Dead + Pulse)
 			if a.Trusted(now()) || a.Since(now()) != now()-int64(Dead) {
 				t.Errorf("%s: trusted without a sign of life", name)
 			}
-			time.Sleep(Dead)
-			if !woken(w) || !slices.Contains(l.heard, false) {
+			pass(Dead)
+			if ended, _ := l.heardOnce(false); !woken(w) || !ended {
 				t.Errorf("%s: the end of the session wakes nobody", name)
 			}
 			mute.Store(false)
-			time.Sleep(2*retryMost + Dead)
+			pass(2*retryMost + Dead)
 			if !a.Trusted(now()) {
 				t.Errorf("%s: not trusted again", name)
 			}
@@ -148,7 +149,7 @@ func TestSessionsAreTriedAgain(t *testing.T) {
 		store := &deaf{Memory: remote.NewMemory(), err: errLost}
 		a, l := onTier(t, Broadcast, true, store)
 		a.Ready(t.Context())
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		a.stop()
 		synctest.Wait()
 		pause := retryFirst
@@ -166,7 +167,7 @@ func TestSessionsAreTriedAgain(t *testing.T) {
 		store := &deaf{Memory: remote.NewMemory(), err: remote.ErrNoTracking}
 		a, l := onTier(t, Tracking, true, store)
 		a.Ready(t.Context())
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		a.stop()
 		synctest.Wait()
 		if !slices.Equal(store.modes, []bool{true, false}) || store.tries[1] != store.tries[0] || l.downgraded != 1 || len(l.heard) != 0 {
@@ -179,9 +180,9 @@ func TestSessionsAreTriedAgain(t *testing.T) {
 		a, _ := onTier(t, Broadcast, true, store)
 		a.Ready(t.Context())
 		for range 12 {
-			time.Sleep(time.Second)
+			pass(time.Second)
 			store.CutListeners(errLost)
-			time.Sleep(2 * retryFirst)
+			pass(2 * retryFirst)
 			if !a.Trusted(now()) {
 				t.Fatal("a session is not tried again at once after a good one")
 			}
@@ -195,10 +196,10 @@ func TestTrustIsThatOfTheLatestPulse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, l := onTier(t, Broadcast, true, remote.NewMemory())
 		s := &session{a: a, armed: make(chan struct{})}
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		sent := time.Now()
 		at := now()
-		time.Sleep(100 * time.Millisecond)
+		pass(100 * time.Millisecond)
 		s.Alive(sent)
 		if a.Trusted(now()) || len(l.heard) != 0 {
 			t.Error("trusted before the clock was learned")
@@ -219,7 +220,7 @@ func TestTrustIsThatOfTheLatestPulse(t *testing.T) {
 			t.Errorf("trusted until %d, want %d", a.trusted.Load(), want)
 		}
 		// One that comes too late makes nothing valid.
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		l.heard = nil
 		if s.Alive(sent.Add(time.Second)); a.Trusted(now()) || len(l.heard) != 0 {
 			t.Error("trusted by a pulse from an hour ago")
@@ -283,18 +284,25 @@ func TestWhenWhatIsUntoldIsTriedAgain(t *testing.T) {
 		store := &wire{Memory: remote.NewMemory()}
 		a, _ := onTier(t, None, true, store)
 		a.Ready(t.Context())
-		time.Sleep(time.Minute)
-		var tries []time.Duration
+		pass(time.Minute)
+		var all []time.Duration
 		begin := time.Now()
-		store.fail = func(op remote.Op, key string) error {
-			if key != "n:k" {
-				return nil
+		store.set(func() {
+			store.fail = func(op remote.Op, key string) error {
+				if key != "n:k" {
+					return nil
+				}
+				all = append(all, time.Since(begin))
+				return errLost
 			}
-			tries = append(tries, time.Since(begin))
-			return errLost
+		})
+		soFar := func() (tries []time.Duration) {
+			store.set(func() { tries = slices.Clone(all) })
+			return tries
 		}
 		a.Untold(untold.Item{Key: "n:k"})
-		time.Sleep(30 * time.Second)
+		pass(30 * time.Second)
+		tries := soFar()
 		if tries[0] != 0 {
 			t.Errorf("the first try after %v", tries[0])
 		}
@@ -309,24 +317,27 @@ func TestWhenWhatIsUntoldIsTriedAgain(t *testing.T) {
 		if len(tries) < 8 {
 			t.Errorf("%d tries in 30 s", len(tries))
 		}
-		time.Sleep(tellMost)
+		pass(tellMost)
 		synctest.Wait()
+		tries = soFar()
 		n := len(tries)
 		last := tries[n-1]
 		a.Untold(untold.Item{Key: "n:other"})
-		time.Sleep(tellSoon)
+		pass(tellSoon)
+		tries = soFar()
 		if a.Distrusted("n:other") || len(tries) == n || tries[n]-last < tellSoon {
 			t.Errorf("something new waits for what is older: tries at %v", tries[n-1:])
 		}
-		time.Sleep(tellMost)
+		pass(tellMost)
 		synctest.Wait()
+		tries = soFar()
 		n = len(tries)
 		a.Answers()
 		synctest.Wait()
-		if len(tries) == n {
+		if len(soFar()) == n {
 			t.Error("an answer of Redis is not taken for a reason to try")
 		}
-		store.fail = nil
+		store.set(func() { store.fail = nil })
 		a.Answers()
 		synctest.Wait()
 		if a.AnyDistrusted() {
@@ -342,14 +353,14 @@ func TestEachBeat(t *testing.T) {
 		store := &wire{Memory: remote.NewMemory()}
 		a, l := onTier(t, Broadcast, true, store)
 		a.Ready(t.Context())
-		time.Sleep(time.Minute)
-		store.told = nil
+		pass(time.Minute)
+		store.set(func() { store.told = nil })
 		a.Outbox.Done(a.Outbox.Begin())
-		store.post = errLost
-		time.Sleep(4 * beat)
-		store.post = nil
-		store.told = nil
-		time.Sleep(10 * beat)
+		store.set(func() { store.post = errLost })
+		pass(4 * beat)
+		store.set(func() { store.post = nil })
+		store.set(func() { store.told = nil })
+		pass(10 * beat)
 		if n := len(store.told); n != 3 || store.told[0].Kind != notice.Tally || store.told[0].Number != 1 {
 			t.Errorf("tallies: %+v", store.told)
 		}
@@ -357,13 +368,15 @@ func TestEachBeat(t *testing.T) {
 		a.inbox.Hear(&first, now())
 		tally := notice.Notice{Sender: 7, Number: 2, Kind: notice.Tally}
 		a.inbox.Hear(&tally, now())
+		l.mu.Lock()
 		l.flushes = 0
-		time.Sleep(2 * beat)
+		l.mu.Unlock()
+		pass(2 * beat)
 		if l.flushes != 1 {
 			t.Errorf("%d flushes for a gap", l.flushes)
 		}
-		store.asked = 0
-		time.Sleep(10 * beat)
+		store.set(func() { store.asked = 0 })
+		pass(10 * beat)
 		if store.asked != 5 {
 			t.Errorf("%d looks in ten beats", store.asked)
 		}
@@ -379,13 +392,13 @@ func TestEachBeat(t *testing.T) {
 		}
 		for range 3 {
 			a.BeginLook()
-			time.Sleep(2 * beat)
-			store.asked = 0
-			if time.Sleep(10 * beat); store.asked != 0 {
+			pass(2 * beat)
+			store.set(func() { store.asked = 0 })
+			if pass(10 * beat); store.asked != 0 {
 				t.Errorf("%d looks without a read", store.asked)
 			}
 			a.BeginLook()
-			if time.Sleep(2 * beat); store.asked != 1 {
+			if pass(2 * beat); store.asked != 1 {
 				t.Errorf("%d looks after a read", store.asked)
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,6 +22,7 @@ var (
 // scripted is a store in memory that a test has fail, or others write to in between.
 type scripted struct {
 	*remote.Memory
+	mu     sync.Mutex                        // pieces of a call go at the same time
 	nodes  bool                              // there are several
 	before func(cmds []remote.Command)       // called before commands are carried out
 	lose   func(c *remote.Command) error     // the error of a command instead of its reply
@@ -36,6 +38,8 @@ type scripted struct {
 func (s *scripted) OneNode() bool { return !s.nodes }
 
 func (s *scripted) Do(ctx context.Context, cmds []remote.Command) []remote.Reply {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.before != nil {
 		s.before(cmds)
 	}
