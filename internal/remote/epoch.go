@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strconv"
@@ -115,6 +116,9 @@ func (n *NewMark) before(i int) int64 {
 	}
 	return n.Before[i]
 }
+
+// ErrNoClock says that a script that has run answered what can't be said of a logical clock.
+var ErrNoClock = errors.New("remote: a script answered what is no logical clock")
 
 const (
 	// numberLimit is 1 more than the greatest number that is exact in Lua, like all

@@ -2,7 +2,6 @@ package remote
 
 import (
 	"context"
-	"errors"
 	"strconv"
 	"strings"
 	"time"
@@ -288,9 +287,6 @@ func (s *Redis) marks(ctx context.Context, both urgentScript, names Names, known
 	}
 	return readMarks(text, len(tags))
 }
-
-// ErrNoClock says that a script that has run answered what can't be said of a logical clock.
-var ErrNoClock = errors.New("remote: a script answered what is no logical clock")
 
 func readMarks(text string, tags int) (Marks, error) {
 	m, ok := ParseMarks(text, tags)
