@@ -8,7 +8,7 @@ import (
 )
 
 // readMany reads several keys: each tier is asked once for all that are open.
-func (c *Cache[K, V]) readMany(ctx context.Context, op string, keys []K, j *job[K, V], o *callOptions) (map[K]V, error) {
+func (c *Cache[K, V]) readMany(ctx context.Context, op string, keys []K, j *loader[K, V], o *callOptions) (map[K]V, error) {
 	vals := make(map[K]V, len(keys))
 	if o.report != nil {
 		return vals, fmt.Errorf("%w: Report holds for one key, and this is a batch", ErrInvalidOption)
@@ -20,7 +20,7 @@ func (c *Cache[K, V]) readMany(ctx context.Context, op string, keys []K, j *job[
 		if _, again := vals[k]; again {
 			continue
 		}
-		s.items = append(s.items, item[K, V]{key: k})
+		s.items = append(s.items, lookup[K, V]{key: k})
 		if k == k { // no NaN, which could not be taken out again
 			vals[k] = zero
 		}

@@ -42,14 +42,15 @@ import (
 	"time"
 
 	"github.com/delqhi/cache/codec"
-	"github.com/delqhi/cache/internal/accord"
-	"github.com/delqhi/cache/internal/ages"
+	"github.com/delqhi/cache/internal/client"
+	"github.com/delqhi/cache/internal/coherence"
 	"github.com/delqhi/cache/internal/fence"
 	"github.com/delqhi/cache/internal/flight"
+	"github.com/delqhi/cache/internal/invalidation"
 	"github.com/delqhi/cache/internal/keys"
 	"github.com/delqhi/cache/internal/local"
-	"github.com/delqhi/cache/internal/remote"
-	"github.com/delqhi/cache/internal/revoke"
+	"github.com/delqhi/cache/internal/logicalclock"
+	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/topk"
 	"github.com/delqhi/cache/strategy"
 )
@@ -58,17 +59,17 @@ import (
 // for concurrent use.
 type Cache[K comparable, V any] struct {
 	name   string
-	prefix string       // of every key of data: the prefix option, the name, ':'
-	names  remote.Names // of everything in Redis that belongs to the cache
+	prefix string      // of every key of data: the prefix option, the name, ':'
+	names  store.Names // of everything in Redis that belongs to the cache
 
-	keys        *keys.Encoding[K]
-	codec       codec.Codec
-	codecName   string
-	held        holder       // the codec if V is an interface, else nil
-	sealer      codec.Sealer // the codec if it seals, else nil; see sealed.go
-	fingerprint uint64       // of the codec and V; see frame.Header.Type
-	version     uint32
-	maxValue    int
+	keys         *keys.Encoding[K]
+	codec        codec.Codec
+	codecName    string
+	held         holder       // the codec if V is an interface, else nil
+	sealer       codec.Sealer // the codec if it seals, else nil; see sealed.go
+	fingerprint  uint64       // of the codec and V; see frame.Header.Type
+	valueVersion uint32
+	maxValue     int
 
 	policy   strategy.Policy
 	localTTL time.Duration // bound of a local entry's life; 0: none
@@ -77,27 +78,27 @@ type Cache[K comparable, V any] struct {
 	clone         cloner[V]
 	own           cloner[V] // what Update copies with where there is no Redis; nil: it can't
 	src           Source[K, V]
-	job           *job[K, V] // how src loads; nil if it doesn't
+	loader        *loader[K, V] // how src loads; nil if it doesn't
 
-	local   *local.Tier[K, V] // nil: no local tier
-	remote  *remote.Guard     // nil: LocalOnly
-	fences  *fence.Table
-	accord  *accord.Accord     // nil: LocalOnly
-	revoker *revoke.Revoker    // nil: LocalOnly
-	invalid revoke.Policy      // what an invalidated entry becomes
-	ages    *ages.Table        // the logical clock, for tags and Clear
-	solo    *remote.LocalClock // keeps that clock where there is no Redis
-	flights *flight.Group[K, beginning, answer[V]]
-	scratch scratches[K, V]
-	limit   *loadLimit
-	hunch   hunch
+	local         *local.Tier[K, V] // nil: no local tier
+	client        *client.Client    // nil: LocalOnly
+	fences        *fence.Table
+	coherence     *coherence.Coordinator    // nil: LocalOnly
+	invalidator   *invalidation.Invalidator // nil: LocalOnly
+	invalidation  invalidation.Policy       // what an invalidated entry becomes
+	clock         *logicalclock.Table       // the logical clock, for tags and Clear
+	localClock    *logicalclock.LocalClock  // keeps that clock where there is no Redis
+	flights       *flight.Group[K, beginning, result[V]]
+	scratch       scratches[K, V]
+	limit         *loadLimit
+	missPredictor missPredictor
 
 	recordSize atomic.Int64 // of the last one that was made, in bytes
 
-	behind   *behindHand[K, V]
-	given    given[V]
-	queue    *queue[K, V] // nil: not WriteBehind
-	failures failures
+	refresher *refresher[K, V]
+	given     given[V]
+	queue     *queue[K, V] // nil: not WriteBehind
+	failures  failures
 
 	stats   *stats
 	tagged  *topk.Table // the tags that were invalidated most
@@ -118,8 +119,8 @@ type Cache[K comparable, V any] struct {
 func (c *Cache[K, V]) Get(ctx context.Context, key K, opts ...ReadOption) (V, error) {
 	if len(opts) == 0 {
 		if v, due, ok := c.hit(key); ok {
-			if due != notDue && c.job != nil {
-				c.refreshHit(ctx, key, due, c.job)
+			if due != notDue && c.loader != nil {
+				c.refreshHit(ctx, key, due, c.loader)
 			}
 			return v, nil
 		}
@@ -129,14 +130,14 @@ func (c *Cache[K, V]) Get(ctx context.Context, key K, opts ...ReadOption) (V, er
 
 func (c *Cache[K, V]) get(ctx context.Context, key K, opts []ReadOption) (V, error) {
 	if len(opts) == 0 {
-		return c.readOne(ctx, "get", key, c.job, &noOptions)
+		return c.readOne(ctx, "get", key, c.loader, &noOptions)
 	}
 	o, err := collect(opts)
 	if err != nil {
 		var zero V
 		return zero, err
 	}
-	return c.readOne(ctx, "get", key, c.job, &o)
+	return c.readOne(ctx, "get", key, c.loader, &o)
 }
 
 // Peek returns the value of key if a tier has it, else an error that matches
@@ -179,11 +180,11 @@ func (c *Cache[K, V]) getOrLoad(ctx context.Context, key K, load LoadFunc[K, V],
 		var zero V
 		return zero, err
 	}
-	return c.readOne(ctx, "get", key, c.newestFirst(&job[K, V]{one: load}), &o)
+	return c.readOne(ctx, "get", key, c.queueFirst(&loader[K, V]{one: load}), &o)
 }
 
 func (c *Cache[K, V]) refreshHitBy(ctx context.Context, key K, age time.Duration, load LoadFunc[K, V]) {
-	c.refreshHit(ctx, key, age, c.newestFirst(&job[K, V]{one: load}))
+	c.refreshHit(ctx, key, age, c.queueFirst(&loader[K, V]{one: load}))
 }
 
 // GetMany is Get for several keys: one look into the local tier, one round trip
@@ -196,7 +197,7 @@ func (c *Cache[K, V]) GetMany(ctx context.Context, keys []K, opts ...ReadOption)
 	if err != nil {
 		return map[K]V{}, err
 	}
-	return c.readMany(ctx, "get", keys, c.job, &o)
+	return c.readMany(ctx, "get", keys, c.loader, &o)
 }
 
 // GetOrLoadMany is GetMany with the way to load given by the call. A nil load is
@@ -210,7 +211,7 @@ func (c *Cache[K, V]) GetOrLoadMany(ctx context.Context, keys []K, load BatchFun
 	if err != nil {
 		return map[K]V{}, err
 	}
-	return c.readMany(ctx, "get", keys, c.newestFirst(&job[K, V]{many: load}), &o)
+	return c.readMany(ctx, "get", keys, c.queueFirst(&loader[K, V]{many: load}), &o)
 }
 
 // Inspect returns what the nearest tier knows of key, without loading, filling
@@ -218,7 +219,7 @@ func (c *Cache[K, V]) GetOrLoadMany(ctx context.Context, keys []K, load BatchFun
 // error; the error matches [ErrMiss] if no tier knows the key.
 func (c *Cache[K, V]) Inspect(ctx context.Context, key K) (Entry[V], error) {
 	s := c.scratch.get(1)
-	s.items = append(s.items, item[K, V]{key: key})
+	s.items = append(s.items, lookup[K, V]{key: key})
 	c.read(ctx, s, nil, &callOptions{peek: true, uncounted: true, allowStale: true})
 	it := &s.items[0]
 	if it.err == nil && it.ans.absent != nil {
@@ -332,18 +333,18 @@ func (c *Cache[K, V]) Close() error {
 	c.closed.Store(true)
 	c.closeOnce.Do(func() {
 		close(c.closing)
-		c.behind.seal()
+		c.refresher.seal()
 		c.flights.Cancel(ErrClosed)
 		waitClosing(c.flights)
-		c.behind.close()
+		c.refresher.close()
 		if c.queue != nil {
 			c.queue.Close()
 		}
-		if c.accord != nil {
-			c.accord.Close()
+		if c.coherence != nil {
+			c.coherence.Close()
 		}
-		if c.remote != nil {
-			c.remote.Close()
+		if c.client != nil {
+			c.client.Close()
 		}
 		if c.local != nil {
 			c.local.Close()

@@ -27,28 +27,28 @@ type LoadOption interface {
 
 // callOptions is what the options of one call amount to.
 type callOptions struct {
-	skipLocal  bool
-	allowStale bool
-	maxAge     time.Duration
-	hasMaxAge  bool
-	report     *Info
-	peek       bool // fill nothing
-	uncounted  bool // no request for the metrics
-	unseen     bool // nobody has looked at Redis: load only what is not there
-	refresh    bool // loads for nobody who waits
-	behind     bool // and only if nobody else does
-	behindAge  time.Duration
-	ttl        time.Duration
-	hasTTL     bool
-	tags       []string
-	errs       []error
+	skipLocal     bool
+	allowStale    bool
+	maxAge        time.Duration
+	hasMaxAge     bool
+	report        *Info
+	peek          bool // fill nothing
+	uncounted     bool // no request for the metrics
+	speculative   bool // nobody has looked at Redis: load only what is not there
+	refresh       bool // loads for nobody who waits
+	background    bool // and only if nobody else does
+	backgroundAge time.Duration
+	ttl           time.Duration
+	hasTTL        bool
+	tags          []string
+	errs          []error
 }
 
 // noOptions are those of a call without any. Nothing changes options once they are
 // collected.
 var noOptions callOptions
 
-// invalid is every mistake among the options.
+// invalidation is every mistake among the options.
 func (o *callOptions) invalid() error { return errors.Join(o.errs...) }
 
 func (o *callOptions) mistake(format string, args ...any) {

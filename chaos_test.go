@@ -11,7 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// behind makes a node that reaches its server through a proxy.
+// background makes a node that reaches its server through a proxy.
 func (w *world) behind(t *testing.T, s *redistest.Server, transport string, opts ...cache.Option) (*cache.Cache[string, int64], *redistest.Proxy) {
 	t.Helper()
 	p := redistest.NewProxy(t, s.Addr())

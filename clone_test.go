@@ -13,7 +13,8 @@ import (
 	"time"
 
 	"github.com/delqhi/cache/codec"
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/strategy"
 )
 
@@ -60,9 +61,9 @@ func TestNobodyChangesWhatOthersRead(t *testing.T) {
 						return fresh(), nil
 					}}
 					opts := append([]Option{quietLog, WithStrategy(strategy.LRU(100), strategy.TTL(time.Minute), strategy.StaleIfError(time.Hour))}, tt.opts...)
-					open := func(*config) remote.Store { return remote.NewMemory() }
+					open := func(*config) store.Store { return storetest.NewMemory() }
 					if kind == "local only" {
-						opts, open = append(opts, LocalOnly()), func(*config) remote.Store { return nil }
+						opts, open = append(opts, LocalOnly()), func(*config) store.Store { return nil }
 					}
 					c, err := build("test", src, opts, open)
 					if err != nil {

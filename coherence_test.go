@@ -184,7 +184,7 @@ func TestOwnWritesAndLoadsStayInTheLocalTier(t *testing.T) {
 						kept++
 					}
 				}
-				// On a cluster, notices of the witness's first writes may still be on their
+				// On a cluster, messages of the witness's first writes may still be on their
 				// way from node to node, and anywhere a machine that is busy may be late: one
 				// that takes its own echo for a foreign write keeps none.
 				if least := map[bool]int{true: 60, false: 90}[b.Name == "cluster"]; kept < least {

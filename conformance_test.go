@@ -14,8 +14,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/delqhi/cache/internal/remote"
-	"github.com/delqhi/cache/internal/revoke"
+	"github.com/delqhi/cache/internal/invalidation"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/invalidate"
 	"github.com/delqhi/cache/strategy"
 )
@@ -296,7 +297,7 @@ var conformance = map[string]func(f *conformer, rnd *rand.Rand){
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
 		k, n := conformKey(rnd), rnd.IntN(6)
-		if f.c.invalid.Mode != revoke.Immediate && n < 3 {
+		if f.c.invalidation.Mode != invalidation.Immediate && n < 3 {
 			return // what is told later takes effect at once, whatever the policy is
 		}
 		switch n {
@@ -352,17 +353,17 @@ func conform(t *testing.T, kind string, writes bool, opts []Option, script func(
 	synctest.Test(t, func(t *testing.T) {
 		f := &conformer{kind: kind, rows: map[string][]int{"a": {1}, "b": {2}}, fails: map[string]bool{}}
 		opts := append([]Option{quietLog, WithCloning(), WithStrategy(strategy.TTL(10*time.Second), strategy.Jitter(0))}, opts...)
-		var store remote.Store
+		var st store.Store
 		switch kind {
 		case "local only":
 			opts = append(opts, LocalOnly())
 		case "two tiers":
-			opts, store = append(opts, WithStrategy(strategy.LRU(100))), remote.NewMemory()
+			opts, st = append(opts, WithStrategy(strategy.LRU(100))), storetest.NewMemory()
 		default:
-			store = remote.NewMemory()
+			st = storetest.NewMemory()
 		}
 		var err error
-		if f.c, err = build("n", f.source(writes), opts, func(*config) remote.Store { return store }); err != nil {
+		if f.c, err = build("n", f.source(writes), opts, func(*config) store.Store { return st }); err != nil {
 			t.Fatal(err)
 		}
 		script(f)

@@ -11,7 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/metrics"
 	"github.com/delqhi/cache/metrics/metricstest"
 )
@@ -43,7 +44,7 @@ type counted struct {
 
 func (r counted) RemoteOperation(context.Context, metrics.RemoteEvent) { r.p.done.remote.Add(1) }
 
-func newProcess(t *testing.T, store *remote.Memory) *process {
+func newProcess(t *testing.T, store *storetest.Memory) *process {
 	p := &process{t: t, gate: make(chan struct{})}
 	p.Cache = onMemory(t, store, Source[string, string]{
 		Load: func(_ context.Context, key string) (string, error) {
@@ -83,7 +84,7 @@ func (p *process) want(what string, err error, target error) {
 }
 
 // work does everything once, with keys of its own.
-func (p *process) work(other *process, store *remote.Memory, id string) {
+func (p *process) work(other *process, st *storetest.Memory, id string) {
 	ctx := context.Background()
 	add := func(counters ...*atomic.Uint64) {
 		for _, c := range counters {
@@ -178,7 +179,7 @@ func (p *process) work(other *process, store *remote.Memory, id string) {
 	get(p, "tagged "+id, nil)
 	add(&p.done.missExpired)
 
-	reply := store.Do(ctx, []remote.Command{{Op: remote.Set, Key: p.RedisKey("foreign " + id), Frame: []byte("text"), TTL: time.Minute}})
+	reply := st.Do(ctx, []store.Command{{Op: store.Set, Key: p.RedisKey("foreign " + id), Frame: []byte("text"), TTL: time.Minute}})
 	p.want("a foreign value", reply[0].Err, nil)
 	get(p, "foreign "+id, nil)
 	add(&p.done.missForeign)
@@ -237,10 +238,10 @@ func TestCountersAreExactlyWhatHappened(t *testing.T) {
 func countersAreExact(t *testing.T, hunches bool) {
 	const workers, waiters = 24, 8
 	synctest.Test(t, func(t *testing.T) {
-		store := remote.NewMemory()
+		store := storetest.NewMemory()
 		a, b := newProcess(t, store), newProcess(t, store)
 		if hunches {
-			a.hunch.after, b.hunch.after = 0, 0
+			a.missPredictor.streak, b.missPredictor.streak = 0, 0
 		}
 		for _, p := range []*process{a, b} { // both hear before anything happens
 			_, err := p.Peek(t.Context(), "nothing")

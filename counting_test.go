@@ -15,7 +15,7 @@ func (c *Cache[K, V]) hitUncounted(key K) (v V, ok bool) {
 		return v, false
 	}
 	start := local.Now()
-	if c.accord != nil && (!c.accord.Trusted(start) || c.accord.AnyDistrusted()) {
+	if c.coherence != nil && (!c.coherence.LocalValid(start) || c.coherence.AnyPending()) {
 		return v, false
 	}
 	e, ok := c.local.Get(key, start)
@@ -85,7 +85,7 @@ func TestRecordingAllocatesNothing(t *testing.T) {
 	c := hitCache(t)
 	for name, f := range map[string]func(){
 		"a local hit": func() { c.stats.localHit(local.Now()) },
-		"a miss":      func() { c.stats.miss(nothing) },
+		"a miss":      func() { c.stats.miss(notFound) },
 		"a write":     func() { c.stats.wrote(&c.stats.sets, nil) },
 		"a duration":  func() { c.stats.getHist.Record(time.Millisecond) },
 		"a remote operation": func() {

@@ -8,7 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/strategy"
 )
 
@@ -35,7 +35,7 @@ func TestWhatUpdateMakesGoesWithWhatItWasMadeOf(t *testing.T) {
 
 func derivedGo(t *testing.T, change func(context.Context, *Cache[string, string]) error, src Source[string, string], opts []WriteOption) {
 	ctx := t.Context()
-	store := remote.NewMemory()
+	store := storetest.NewMemory()
 	a, net := onWire(t, store, Source[string, string]{})
 	b := onMemory(t, store, src, WithStrategy(strategy.LRU(100), strategy.TTL(time.Hour)))
 	set := func(key string) {

@@ -7,7 +7,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/invalidate"
 	"github.com/delqhi/cache/strategy"
 )
@@ -33,24 +34,24 @@ func TestWhatIsToStayForAWhileIsNotRemovedToMakeSure(t *testing.T) {
 			for _, lost := range []bool{false, true} {
 				synctest.Test(t, func(t *testing.T) {
 					ctx := t.Context()
-					store := remote.NewMemory()
-					c, net := onWireWith(t, store, Source[string, string]{}, WithInvalidator(p), WithTransport(invalidate.NoTransport()),
+					st := storetest.NewMemory()
+					c, net := onWireWith(t, st, Source[string, string]{}, WithInvalidator(p), WithTransport(invalidate.NoTransport()),
 						WithStrategy(strategy.TTL(time.Hour), strategy.StaleIfError(time.Hour)))
 					net.lose("lineage")
 					if err := c.Set(ctx, "k", "v", Tags("t")); err != nil {
 						t.Fatal(err)
 					}
 					time.Sleep(20 * time.Second)
-					get := remote.Command{Op: remote.Get, Key: c.RedisKey("k")}
-					before := store.Do(ctx, []remote.Command{get})[0].Record
+					get := store.Command{Op: store.Get, Key: c.RedisKey("k")}
+					before := st.Do(ctx, []store.Command{get})[0].Record
 					if err := change(ctx, c); err != nil {
 						t.Fatal(err)
 					}
 					key := way == "Invalidate" || way == "Invalidate of many" || way == "InvalidatePattern"
 					if lost && key { // the record is what it was before
-						store.Do(ctx, []remote.Command{{Op: remote.Set, Key: get.Key, Frame: before.Raw}})
+						st.Do(ctx, []store.Command{{Op: store.Set, Key: get.Key, Frame: before.Raw}})
 					}
-					c.accord.Suspect()
+					c.coherence.Suspect()
 					_, err := c.Get(ctx, "else")
 					if !errors.Is(err, ErrMiss) || errors.Is(err, ErrUnavailable) {
 						t.Fatal(err)
@@ -58,7 +59,7 @@ func TestWhatIsToStayForAWhileIsNotRemovedToMakeSure(t *testing.T) {
 					if err := c.Sync(ctx); err != nil {
 						t.Fatal(err)
 					}
-					there := store.Do(ctx, []remote.Command{get})[0].Record.State == remote.Found
+					there := st.Do(ctx, []store.Command{get})[0].Record.State == store.Found
 					if want := !(lost && key); there != want {
 						t.Errorf("%s, %s, lost: %v: the record is there: %v", way, policy, lost, there)
 					}

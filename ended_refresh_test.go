@@ -9,7 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/invalidate"
 	"github.com/delqhi/cache/strategy"
 )
@@ -59,7 +60,7 @@ func TestWhatEndsDuringItsRefreshIsLoadedOnce(t *testing.T) {
 	}
 	world := func(t *testing.T, tiers, end, begin, need, policy string) {
 		ctx := t.Context()
-		store := remote.NewMemory()
+		st := storetest.NewMemory()
 		var loads atomic.Int32
 		src := Source[string, int]{Load: func(context.Context, string) (int, error) {
 			n := loads.Add(1)
@@ -74,14 +75,14 @@ func TestWhatEndsDuringItsRefreshIsLoadedOnce(t *testing.T) {
 		open := func() {
 			opts := []Option{quietLog, WithInvalidator(invalidate.Delayed(delay)), WithStrategy(policies[policy]...),
 				WithStrategy(strategy.Jitter(0), strategy.TTL(life), strategy.NotFoundTTL(life))}
-			var use remote.Store = store
+			var use store.Store = st
 			switch tiers {
 			case "two tiers":
 				opts = append(opts, WithStrategy(strategy.LRU(1000)))
 			case "local only":
 				opts, use = append(opts, LocalOnly()), nil
 			}
-			c, err := build("test", src, opts, func(*config) remote.Store { return use })
+			c, err := build("test", src, opts, func(*config) store.Store { return use })
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -178,7 +179,7 @@ func TestWhatHasEndedWaitsForALaterLoadOnly(t *testing.T) {
 				t.Run(fmt.Sprintf("%s, %v, %d", name, later, len(tiers)+1), func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
 						ctx := t.Context()
-						store := remote.NewMemory()
+						st := storetest.NewMemory()
 						var loads atomic.Int32
 						src := Source[string, int]{Load: func(context.Context, string) (int, error) {
 							n := loads.Add(1)
@@ -189,7 +190,7 @@ func TestWhatHasEndedWaitsForALaterLoadOnly(t *testing.T) {
 						}, Tags: func(string, int) []string { return []string{"t"} }}
 						opts := []Option{WithInvalidator(invalidate.Delayed(delay)), WithStrategy(strategy.TTL(life), strategy.StaleIfError(life))}
 						open := func() *Cache[string, int] {
-							c, err := build("test", src, append(opts, quietLog, WithStrategy(strategy.Jitter(0)), WithStrategy(tiers...)), func(*config) remote.Store { return store })
+							c, err := build("test", src, append(opts, quietLog, WithStrategy(strategy.Jitter(0)), WithStrategy(tiers...)), func(*config) store.Store { return st })
 							if err != nil {
 								t.Fatal(err)
 							}
@@ -234,7 +235,7 @@ func TestWhatHasEndedWaitsForALaterLoadOnly(t *testing.T) {
 func TestWhatADelayedInvalidationEndsIsOverDuringItsRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
-		store := remote.NewMemory()
+		st := storetest.NewMemory()
 		var loads atomic.Int32
 		src := Source[string, string]{Load: func(context.Context, string) (string, error) {
 			if loads.Add(1) == 1 {
@@ -244,7 +245,7 @@ func TestWhatADelayedInvalidationEndsIsOverDuringItsRefresh(t *testing.T) {
 			return "", errFlaky
 		}}
 		policy := []Option{WithInvalidator(invalidate.Delayed(time.Second)), WithStrategy(strategy.TTL(time.Minute), strategy.StaleIfError(time.Hour), strategy.StaleWhileRevalidate(time.Hour))}
-		a, b := onMemory(t, store, src, policy...), onMemory(t, store, src, policy...)
+		a, b := onMemory(t, st, src, policy...), onMemory(t, st, src, policy...)
 		if _, err := a.Get(ctx, "k"); err != nil {
 			t.Fatal(err)
 		}
@@ -269,7 +270,7 @@ func TestWhatADelayedInvalidationEndsIsOverDuringItsRefresh(t *testing.T) {
 			t.Error(err)
 		}
 		time.Sleep(10 * time.Second)
-		if rec := store.Do(ctx, []remote.Command{{Op: remote.Get, Key: a.RedisKey("k")}})[0].Record; rec.State != remote.Missing {
+		if rec := st.Do(ctx, []store.Command{{Op: store.Get, Key: a.RedisKey("k")}})[0].Record; rec.State != store.Missing {
 			t.Error("what was prolonged is still there")
 		}
 	})

@@ -9,7 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/strategy"
 )
 
@@ -19,9 +20,9 @@ func TestNothingBeginsOnceClosed(t *testing.T) {
 	for _, kind := range []string{"local only", "two tiers"} {
 		for range 40 {
 			opts := []Option{quietLog, WithStrategy(strategy.LRU(100), strategy.TTL(time.Hour), strategy.Jitter(0), strategy.RefreshAhead(1e-12), strategy.Sliding(time.Second))}
-			var store remote.Store = remote.NewMemory()
+			var st store.Store = storetest.NewMemory()
 			if kind == "local only" {
-				opts, store = append(opts, LocalOnly()), nil
+				opts, st = append(opts, LocalOnly()), nil
 			}
 			var closed, late atomic.Bool
 			src := SourceFunc(func(context.Context, int) (int, error) {
@@ -30,7 +31,7 @@ func TestNothingBeginsOnceClosed(t *testing.T) {
 				}
 				return 1, nil
 			})
-			c, err := build("test", src, opts, func(*config) remote.Store { return store })
+			c, err := build("test", src, opts, func(*config) store.Store { return st })
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -58,9 +59,9 @@ func TestNothingBeginsOnceClosed(t *testing.T) {
 			}
 			c.Close() // panicked: WaitGroup is reused before previous Wait has returned
 			closed.Store(true)
-			c.behind.mu.Lock()
-			running := len(c.behind.running)
-			c.behind.mu.Unlock()
+			c.refresher.mu.Lock()
+			running := len(c.refresher.running)
+			c.refresher.mu.Unlock()
 			close(stop)
 			readers.Wait()
 			if running > 0 || late.Load() {

@@ -178,11 +178,11 @@ func (e *absentError) Unwrap() []error {
 	return out
 }
 
-// elsewhereError is the failure of a load that another process did while this one
+// peerLoadError is the failure of a load that another process did while this one
 // waited for it. That process has the error itself; only its text is passed on.
-type elsewhereError struct{ cache, text string }
+type peerLoadError struct{ cache, text string }
 
-func (e *elsewhereError) Error() string {
+func (e *peerLoadError) Error() string {
 	if e.text == "" {
 		return fmt.Sprintf("cache %q: the load failed in another process", e.cache)
 	}
@@ -205,14 +205,14 @@ func theirs(err error) error {
 	return err
 }
 
-// uncoverableError marks a failure that no stale value may cover: see Load.NoStale.
-type uncoverableError struct{ err error }
+// noStaleError marks a failure that no stale value may cover: see Load.NoStale.
+type noStaleError struct{ err error }
 
-func (e *uncoverableError) Error() string { return e.err.Error() }
-func (e *uncoverableError) Unwrap() error { return e.err }
+func (e *noStaleError) Error() string { return e.err.Error() }
+func (e *noStaleError) Unwrap() error { return e.err }
 
-func coverable(err error) bool {
-	_, no := err.(*uncoverableError)
+func allowsStaleValue(err error) bool {
+	_, no := err.(*noStaleError)
 	return !no
 }
 

@@ -1,11 +1,11 @@
 package cache
 
 import (
-	"github.com/delqhi/cache/internal/accord"
+	"github.com/delqhi/cache/internal/coherence"
 	"github.com/delqhi/cache/internal/fence"
 	"github.com/delqhi/cache/internal/keys"
 	"github.com/delqhi/cache/internal/local"
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/metrics"
 )
 
@@ -13,22 +13,22 @@ import (
 type events struct {
 	stats   *stats
 	reports *reports
-	misfit  func(error) remote.Misfit
+	misfit  func(error) store.Misfit
 }
 
-var _ accord.Events = (*events)(nil)
+var _ coherence.Events = (*events)(nil)
 
 func (e *events) Received(n int) { e.stats.received.Add(uint64(n)) }
 
 func (e *events) Flushed() { e.stats.flushes.Add(1) }
 
-// Heard is called by one session after the other, also each time that one proves again
+// ConnectionChanged is called by one session after the other, also each time that one proves again
 // that it hears.
 //
 // WARNING: the recorder and the logger are called under the session's lock, or a late
 // "up" could come after the "down" of the session's end. The recorder's contract is not
 // to block.
-func (e *events) Heard(hearing bool, err error) {
+func (e *events) ConnectionChanged(hearing bool, err error) {
 	if e.stats.hearing.Swap(hearing) != hearing {
 		state := metrics.Down
 		if hearing {
@@ -37,7 +37,7 @@ func (e *events) Heard(hearing bool, err error) {
 		e.stats.recorder.StateChange(metrics.StateEvent{Cache: e.reports.cache, Part: metrics.Listener, State: state})
 	}
 	e.reports.heard(hearing, err)
-	if m := e.misfit(err); m != remote.Fits && m != remote.Replica {
+	if m := e.misfit(err); m != store.Fits && m != store.Replica {
 		e.stats.misfits.Add(1)
 		e.reports.misfit("listen", m, err)
 	}
@@ -47,20 +47,20 @@ func (e *events) Downgraded(err error) { e.reports.downgraded(err) }
 
 func (e *events) Overflowed() { e.reports.overflow() }
 
-func (e *events) Redone(n int) { e.reports.toldLater(n) }
+func (e *events) Retried(n int) { e.reports.deliveredLater(n) }
 
-// dropper is the local tier as an accord sees it.
-type dropper[K comparable, V any] struct {
+// localInvalidator is the local tier as a coordinator sees it.
+type localInvalidator[K comparable, V any] struct {
 	*local.Tier[K, V]
 	keys   *keys.Encoding[K]
 	fences *fence.Table
 }
 
-var _ accord.Local = (*dropper[string, int])(nil)
+var _ coherence.Local = (*localInvalidator[string, int])(nil)
 
-// RemoveMatching implements accord.Local. It moves the fences first, for the same
+// RemoveMatching implements coherence.Local. It moves the fences first, for the same
 // reason as Tier.Remove does.
-func (d *dropper[K, V]) RemoveMatching(match func(encoded string) bool) {
+func (d *localInvalidator[K, V]) RemoveMatching(match func(encoded string) bool) {
 	d.fences.MoveAll()
 	buf := make([]byte, 0, 128)
 	d.Range(func(k K, _ *local.Entry[V]) bool {

@@ -11,7 +11,8 @@ import (
 	"time"
 
 	"github.com/delqhi/cache/codec"
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/internal/valuetest"
 	"github.com/delqhi/cache/strategy"
 )
@@ -87,8 +88,8 @@ func onlyMiss[V any](v V, err error) (V, error) {
 
 // throughRedis has one process write what another one reads.
 func throughRedis(ctx context.Context, cd codec.Codec, v any) (any, error) {
-	store := remote.NewMemory()
-	open := func(*config) remote.Store { return store }
+	st := storetest.NewMemory()
+	open := func(*config) store.Store { return st }
 	a, err := build("x", Source[string, any]{}, []Option{quietLog, WithCodec(cd)}, open)
 	if err != nil {
 		return nil, err
@@ -109,7 +110,7 @@ func throughRedis(ctx context.Context, cd codec.Codec, v any) (any, error) {
 func throughQueue(ctx context.Context, cd codec.Codec, v any) (any, error) {
 	stored := make(chan any, 10)
 	c, err := build("x", Source[string, any]{Store: func(_ context.Context, _ string, v any) error { stored <- v; return nil }},
-		[]Option{quietLog, WithCodec(cd), WithStrategy(strategy.WriteBehind())}, func(*config) remote.Store { return remote.NewMemory() })
+		[]Option{quietLog, WithCodec(cd), WithStrategy(strategy.WriteBehind())}, func(*config) store.Store { return storetest.NewMemory() })
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +131,7 @@ func throughQueue(ctx context.Context, cd codec.Codec, v any) (any, error) {
 
 // throughCopy reads from the local tier, with WithCloning.
 func throughCopy(ctx context.Context, cd codec.Codec, v any) (any, error) {
-	c, err := build("x", Source[string, any]{}, []Option{quietLog, WithCodec(cd), LocalOnly(), WithCloning()}, func(*config) remote.Store { return nil })
+	c, err := build("x", Source[string, any]{}, []Option{quietLog, WithCodec(cd), LocalOnly(), WithCloning()}, func(*config) store.Store { return nil })
 	if err != nil {
 		return nil, err
 	}
@@ -160,11 +161,11 @@ func copies[V any](t *testing.T, vals ...V) {
 				opts = append(opts, WithCodec(cd))
 			}
 			for _, local := range []bool{true, false} {
-				store, opts := remote.Store(remote.NewMemory()), opts
+				st, opts := store.Store(storetest.NewMemory()), opts
 				if local {
-					store, opts = nil, append(opts[:len(opts):len(opts)], LocalOnly())
+					st, opts = nil, append(opts[:len(opts):len(opts)], LocalOnly())
 				}
-				c, err := build("x", Source[string, V]{}, opts, func(*config) remote.Store { return store })
+				c, err := build("x", Source[string, V]{}, opts, func(*config) store.Store { return st })
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -9,7 +9,8 @@ import (
 	"time"
 
 	"github.com/delqhi/cache/internal/frame"
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/invalidate"
 )
 
@@ -25,8 +26,8 @@ func TestAFailedLoadFreesTheLeaseAtOnce(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				store := remote.NewMemory()
-				c := onMemory(t, store, Source[string, string]{})
+				st := storetest.NewMemory()
+				c := onMemory(t, st, Source[string, string]{})
 				v, err := c.GetOrLoad(t.Context(), "k", fail)
 				if name == "no store" {
 					if v != "v" || err != nil {
@@ -41,13 +42,13 @@ func TestAFailedLoadFreesTheLeaseAtOnce(t *testing.T) {
 				}
 				// A failure leaves word of itself for those who wait in other processes;
 				// a newcomer loads at once.
-				rec := store.Do(t.Context(), []remote.Command{{Op: remote.Get, Key: c.RedisKey("k")}})[0].Record
-				if f, _ := frame.Parse(c.RedisKey("k"), rec.Raw); f.Kind == frame.Lease || name == "no store" && rec.State != remote.Missing {
+				rec := st.Do(t.Context(), []store.Command{{Op: store.Get, Key: c.RedisKey("k")}})[0].Record
+				if f, _ := frame.Parse(c.RedisKey("k"), rec.Raw); f.Kind == frame.Lease || name == "no store" && rec.State != store.Missing {
 					t.Errorf("the key holds a frame of kind %v", f.Kind)
 				}
 				start := time.Now()
 				for range 2 {
-					v, err := onMemory(t, store, Source[string, string]{}).GetOrLoad(t.Context(), "k", func(context.Context, string) (string, error) { return "new", nil })
+					v, err := onMemory(t, st, Source[string, string]{}).GetOrLoad(t.Context(), "k", func(context.Context, string) (string, error) { return "new", nil })
 					if v != "new" || err != nil || time.Since(start) != 0 {
 						t.Errorf("the next load: %q, %v after %v", v, err, time.Since(start))
 					}
@@ -61,7 +62,7 @@ func TestAFailureGoesOnceToEveryoneWhoWaits(t *testing.T) {
 	for _, transport := range []invalidate.Transport{invalidate.Broadcast(), invalidate.Tracking(), invalidate.NoTransport()} {
 		t.Run(transport.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				store := remote.NewMemory()
+				store := storetest.NewMemory()
 				g := newGate()
 				fail := func(ctx context.Context, k string) (string, error) {
 					_, _ = g.load(ctx, k)
@@ -101,7 +102,7 @@ func TestAFailureGoesOnceToEveryoneWhoWaits(t *testing.T) {
 
 func TestWhoWaitsIsWokenByTheFill(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := remote.NewMemory()
+		store := storetest.NewMemory()
 		a, b := onMemory(t, store, Source[string, string]{}), onMemory(t, store, Source[string, string]{})
 		g := newGate()
 		first := get(a, "k", g.load)
@@ -109,7 +110,7 @@ func TestWhoWaitsIsWokenByTheFill(t *testing.T) {
 		second := get(b, "k", g.load)
 		synctest.Wait()
 		before := b.Metrics().Remote.Count
-		time.Sleep(lookAgain - 2*time.Millisecond)
+		time.Sleep(leasePoll - 2*time.Millisecond)
 		start := time.Now()
 		g.end <- "v"
 		if v := <-first; v != "v" {

@@ -7,7 +7,7 @@ import (
 	"github.com/delqhi/cache/internal/fence"
 	"github.com/delqhi/cache/internal/frame"
 	"github.com/delqhi/cache/internal/local"
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/logicalclock"
 )
 
 // failures remembers for which keys the source is not to be asked, and why: for
@@ -84,7 +84,7 @@ func (f *failures) none() bool {
 
 // look returns the failure of a key that still holds. covered says that the caller has a
 // stale value, clock what is known of the logical clock.
-func (f *failures) look(rk string, now int64, covered bool, clock func() remote.Known) error {
+func (f *failures) look(rk string, now int64, covered bool, clock func() logicalclock.Known) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	e, ok := f.byKey[rk]
@@ -126,7 +126,7 @@ func (f *failures) forgetAll() {
 
 // before reports whether the logical clock has moved since the stamp. What is not known is
 // not taken for that.
-func (s stamp) before(clock remote.Known) bool {
+func (s stamp) before(clock logicalclock.Known) bool {
 	return s.era != 0 && clock.Era != 0 && (s.era != clock.Era || s.time < clock.Clock)
 }
 
@@ -147,9 +147,9 @@ func (c *Cache[K, V]) moved(rk string, f fence.Token) func() bool {
 	return func() bool { return !c.fences.Valid(c.encoded(rk), f) }
 }
 
-// heard notes what another process left word of, unless this one knows it itself. f is
+// loadedElsewhere notes what another process left word of, unless this one knows it itself. f is
 // from before Redis was asked, about what Redis holds for as long as it counts.
-func (c *Cache[K, V]) heard(rk string, f fence.Token, fd *found[V], about frame.ID, cover bool) {
+func (c *Cache[K, V]) loadedElsewhere(rk string, f fence.Token, fd *decoded[V], about frame.ID, cover bool) {
 	if now := local.Now(); !c.failures.knows(rk, now) {
 		c.remember(rk, failure{
 			err: fd.err, until: later(now, fd.hold), cover: cover, about: about, stamp: stamp{fd.raw.Era, fd.raw.Stamp},
@@ -159,8 +159,8 @@ func (c *Cache[K, V]) heard(rk string, f fence.Token, fd *found[V], about frame.
 
 // recall forgets the failure of a key if Redis says that it is over: that another process
 // has written or invalidated it is not heard everywhere.
-func (c *Cache[K, V]) recall(it *item[K, V], f *found[V]) {
-	if f.outcome != unasked && !c.failures.none() {
+func (c *Cache[K, V]) recall(it *lookup[K, V], f *decoded[V]) {
+	if f.status != unavailable && !c.failures.none() {
 		c.failures.seen(it.rk, f.raw.ID)
 	}
 }

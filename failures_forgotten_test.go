@@ -8,7 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/invalidate"
 	"github.com/delqhi/cache/strategy"
 )
@@ -29,25 +30,25 @@ func TestAnInvalidationForgetsAFailureThatRedisHasNoRecordOf(t *testing.T) {
 				t.Run(way+"/"+tiers+"/"+strings.Join(refused, " and "), func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
 						ctx := t.Context()
-						store := &refusing{Memory: remote.NewMemory()}
+						st := &refusing{Memory: storetest.NewMemory()}
 						failing := errors.New("the source fails")
 						loads := 0
 						src := Source[string, int]{Load: func(context.Context, string) (int, error) { loads++; return 0, failing }}
 						opts := append([]Option{quietLog, WithStrategy(strategy.Jitter(0), strategy.TTL(time.Hour), strategy.ErrorTTL(time.Minute))}, opts...)
-						c, err := build("test", src, opts, func(*config) remote.Store { return store })
+						c, err := build("test", src, opts, func(*config) store.Store { return st })
 						if err != nil {
 							t.Fatal(err)
 						}
 						t.Cleanup(func() { c.Close() })
 						_, _ = c.Peek(ctx, "other")
 						time.Sleep(5 * time.Second)
-						store.refuse(refused...)
+						st.refuse(refused...)
 						for range 2 {
 							if _, err := c.Get(ctx, "k"); !errors.Is(err, failing) || loads != 1 {
 								t.Fatalf("%v, %d loads", err, loads)
 							}
 						}
-						store.refuse()
+						st.refuse()
 						if err := change(ctx, c); err != nil {
 							t.Fatal(err)
 						}
@@ -70,11 +71,11 @@ func TestAKeyIsMovedBeforeItsFailureIsForgotten(t *testing.T) {
 				continue // the logical clock tells what began before the former; many keys are settled one by one
 			}
 			t.Run(name+"/"+way, func(t *testing.T) {
-				c, err := build("test", Source[string, int]{}, append(opts, quietLog), func(cfg *config) remote.Store {
+				c, err := build("test", Source[string, int]{}, append(opts, quietLog), func(cfg *config) store.Store {
 					if cfg.localOnly {
 						return nil
 					}
-					return remote.NewMemory()
+					return storetest.NewMemory()
 				})
 				if err != nil {
 					t.Fatal(err)

@@ -8,7 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/strategy"
 )
 
@@ -37,7 +38,7 @@ func TestAFailureEndsWithItsKey(t *testing.T) {
 				tiers(t, src, []strategy.Strategy{strategy.ErrorTTL(time.Minute)}, func(t *testing.T, c *Cache[string, string], again func() *Cache[string, string]) {
 					by := c
 					if when == "by another process" {
-						if c.remote == nil {
+						if c.client == nil {
 							return
 						}
 						by = again()
@@ -102,7 +103,7 @@ func TestARefreshIsNotHeldBackForAnotherValue(t *testing.T) {
 		time.Sleep(time.Minute)
 		read(t, c, "v", true, errFlaky) // RetryAfter
 		by := c
-		if c.remote != nil {
+		if c.client != nil {
 			by = again()
 		}
 		if err := by.Set(t.Context(), "k", "w", TTL(time.Second)); err != nil {
@@ -118,7 +119,7 @@ func TestRefreshReachesOthersAlsoWhereRedisHasEvicted(t *testing.T) {
 		for _, evicted := range []bool{false, true} {
 			t.Run(fmt.Sprint(outcome, ", evicted ", evicted), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					ctx, store, changed := t.Context(), remote.NewMemory(), false
+					ctx, st, changed := t.Context(), storetest.NewMemory(), false
 					src := SourceFunc(func(ctx context.Context, _ string) (string, error) {
 						switch {
 						case !changed:
@@ -128,7 +129,7 @@ func TestRefreshReachesOthersAlsoWhereRedisHasEvicted(t *testing.T) {
 						}
 						return "new", nil
 					})
-					a, b := onMemory(t, store, src, WithStrategy(strategy.TTL(time.Hour))), onMemory(t, store, src, WithStrategy(strategy.TTL(time.Hour)))
+					a, b := onMemory(t, st, src, WithStrategy(strategy.TTL(time.Hour))), onMemory(t, st, src, WithStrategy(strategy.TTL(time.Hour)))
 					for _, c := range []*Cache[string, string]{a, b} {
 						_, _ = c.Peek(ctx, "k")
 					}
@@ -140,7 +141,7 @@ func TestRefreshReachesOthersAlsoWhereRedisHasEvicted(t *testing.T) {
 					}
 					time.Sleep(time.Second)
 					if evicted {
-						store.Do(ctx, []remote.Command{{Op: remote.Delete, Key: a.RedisKey("k")}})
+						st.Do(ctx, []store.Command{{Op: store.Delete, Key: a.RedisKey("k")}})
 					}
 					changed = true
 					var err error
@@ -167,13 +168,13 @@ func TestRefreshReachesOthersAlsoWhereRedisHasEvicted(t *testing.T) {
 // A failure that is over, or of another key, does not keep reads from being loaded at once.
 func TestOneFailureDoesNotEndThePrediction(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx, store := t.Context(), &ops{Memory: remote.NewMemory()}
+		ctx, st := t.Context(), &ops{Memory: storetest.NewMemory()}
 		c, err := build("test", SourceFunc(func(_ context.Context, k int) (int, error) {
 			if k < 0 {
 				return 0, errFlaky
 			}
 			return k, nil
-		}), []Option{quietLog, WithStrategy(strategy.ErrorTTL(time.Minute))}, func(*config) remote.Store { return store })
+		}), []Option{quietLog, WithStrategy(strategy.ErrorTTL(time.Minute))}, func(*config) store.Store { return st })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -182,9 +183,9 @@ func TestOneFailureDoesNotEndThePrediction(t *testing.T) {
 		for i := range 50 {
 			c.Get(ctx, i)
 		}
-		store.take()
+		st.take()
 		c.Get(ctx, 1000)
-		if did := store.take(); did != "[add swap]" {
+		if did := st.take(); did != "[add swap]" {
 			t.Errorf("a miss while another key's failure is remembered: %s", did)
 		}
 		time.Sleep(2 * time.Minute)

@@ -9,7 +9,8 @@ import (
 	"time"
 
 	"github.com/delqhi/cache/internal/local"
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/strategy"
 )
 
@@ -36,10 +37,10 @@ func (s *versions) load(context.Context, string) (string, error) {
 
 // onlyOnce returns a hook for [wire.watch] that closes seen at the first command for which
 // is reports true, and waits there for goOn.
-func onlyOnce(is func(remote.Command) bool) (hook func([]remote.Command), seen, goOn chan struct{}) {
+func onlyOnce(is func(store.Command) bool) (hook func([]store.Command), seen, goOn chan struct{}) {
 	seen, goOn = make(chan struct{}), make(chan struct{})
 	var n atomic.Int32
-	return func(cmds []remote.Command) {
+	return func(cmds []store.Command) {
 		if is(cmds[0]) && n.Add(1) == 1 {
 			close(seen)
 			<-goOn
@@ -62,9 +63,9 @@ func TestALoadFromBeforeAnAcknowledgementIsNotJoined(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ctx := t.Context()
 				src := newVersions("v1")
-				c, net := onWireWith(t, remote.NewMemory(), Source[string, string]{Load: src.load})
+				c, net := onWireWith(t, storetest.NewMemory(), Source[string, string]{Load: src.load})
 				_, _ = c.Peek(ctx, "other")
-				hook, sent, goOn := onlyOnce(func(cmd remote.Command) bool { return cmd.Op == remote.Delete })
+				hook, sent, goOn := onlyOnce(func(cmd store.Command) bool { return cmd.Op == store.Delete })
 				net.watch(hook, nil)
 				done := make(chan error, 1)
 				go func() { done <- change(ctx, c) }()
@@ -100,16 +101,16 @@ func TestALoadFromBeforeAnAcknowledgementIsNotJoined(t *testing.T) {
 func TestWhatTheLeaseFindsIsFencedFromBeforeItsRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
-		store := remote.NewMemory()
-		a, net := onWire(t, store, Source[string, string]{Load: func(context.Context, string) (string, error) { return "", errors.New("not this way") }})
-		b := onMemory(t, store, Source[string, string]{})
+		st := storetest.NewMemory()
+		a, net := onWire(t, st, Source[string, string]{Load: func(context.Context, string) (string, error) { return "", errors.New("not this way") }})
+		b := onMemory(t, st, Source[string, string]{})
 		_, _ = a.Peek(ctx, "other")
 		_, _ = b.Peek(ctx, "other")
 		time.Sleep(5 * time.Second)
 		key := a.RedisKey("k")
-		getting, got, goOn := onlyOnce(func(cmd remote.Command) bool { return cmd.Op == remote.Get && cmd.Key == key })
-		adding, added, end := onlyOnce(func(cmd remote.Command) bool { return cmd.Op == remote.Add && cmd.Key == key })
-		net.watch(nil, func(cmds []remote.Command) { getting(cmds); adding(cmds) })
+		getting, got, goOn := onlyOnce(func(cmd store.Command) bool { return cmd.Op == store.Get && cmd.Key == key })
+		adding, added, end := onlyOnce(func(cmd store.Command) bool { return cmd.Op == store.SetNX && cmd.Key == key })
+		net.watch(nil, func(cmds []store.Command) { getting(cmds); adding(cmds) })
 		read := make(chan struct{})
 		go func() { defer close(read); _, _ = a.Get(ctx, "k") }()
 		<-got
@@ -151,7 +152,7 @@ func TestNoLoadFromBeforeAnInvalidationByTagIsJoined(t *testing.T) {
 					source := Source[string, string]{Load: src.load, Tags: func(string, string) []string { return []string{"t"} }}
 					var c *Cache[string, string]
 					if opts == nil {
-						c, _ = onWire(t, remote.NewMemory(), source)
+						c, _ = onWire(t, storetest.NewMemory(), source)
 					} else {
 						var err error
 						if c, err = NewFrom(nil, "test", source, opts...); err != nil {
@@ -186,11 +187,11 @@ func TestNoLoadFromBeforeAnInvalidationByTagIsJoined(t *testing.T) {
 func TestARefreshOfUnknownOutcomeReachesOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
-		store := remote.NewMemory()
+		st := storetest.NewMemory()
 		src := newVersions("v1")
 		close(src.first)
-		a, net := onWire(t, store, Source[string, string]{Load: src.load})
-		b := onMemory(t, store, Source[string, string]{}, WithStrategy(strategy.TTL(time.Hour), strategy.LocalTTL(time.Hour)))
+		a, net := onWire(t, st, Source[string, string]{Load: src.load})
+		b := onMemory(t, st, Source[string, string]{}, WithStrategy(strategy.TTL(time.Hour), strategy.LocalTTL(time.Hour)))
 		for _, c := range []*Cache[string, string]{a, b} {
 			if v, err := c.Get(ctx, "k"); v != "v1" || err != nil {
 				t.Fatal(v, err)
@@ -201,13 +202,13 @@ func TestARefreshOfUnknownOutcomeReachesOthers(t *testing.T) {
 		if v, err := b.Get(ctx, "k"); v != "v1" || err != nil {
 			t.Fatal(v, err)
 		}
-		if _, ok := b.local.Any("k"); !ok {
+		if _, ok := b.local.Peek("k"); !ok {
 			t.Fatal("b does not have it")
 		}
 		src.now.Store("v2")
 		var lost atomic.Bool
-		store.Intercept(func(d remote.Delivery) (int, time.Duration) {
-			if lost.Load() && d.Kind == remote.DeliverMessage {
+		st.Intercept(func(d storetest.Delivery) (int, time.Duration) {
+			if lost.Load() && d.Kind == storetest.DeliverMessage {
 				return 0, 0
 			}
 			return 1, 0
@@ -218,7 +219,7 @@ func TestARefreshOfUnknownOutcomeReachesOthers(t *testing.T) {
 			}
 			return nil
 		})
-		net.watch(func(cmds []remote.Command) { lost.Store(cmds[0].Op == remote.Swap) }, func([]remote.Command) { lost.Store(false) })
+		net.watch(func(cmds []store.Command) { lost.Store(cmds[0].Op == store.CompareAndSet) }, func([]store.Command) { lost.Store(false) })
 		_ = a.Refresh(ctx, "k")
 		net.heal()
 		if err := a.Sync(ctx); err != nil {
@@ -236,7 +237,7 @@ func TestARefreshOfUnknownOutcomeReachesOthers(t *testing.T) {
 func TestTheLocalTierHasNoPartInWhatIsPending(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
-		store := remote.NewMemory()
+		store := storetest.NewMemory()
 		c, net := onWire(t, store, Source[string, string]{})
 		if err := c.Set(ctx, "k", "v1"); err != nil {
 			t.Fatal(err)
@@ -247,8 +248,8 @@ func TestTheLocalTierHasNoPartInWhatIsPending(t *testing.T) {
 		}
 		at := local.Now()
 		put := func() {
-			ans := answer[string]{val: "v0"}
-			c.local.Put("k", "k", c.localEntry(&ans, at, aging{left: time.Hour, fresh: time.Hour}, stamp{}), c.fences.Token("k"))
+			ans := result[string]{val: "v0"}
+			c.local.Put("k", "k", c.localEntry(&ans, at, freshness{remaining: time.Hour, fresh: time.Hour}, stamp{}), c.fences.Token("k"))
 		}
 		put()
 		if v, _ := c.Get(ctx, "k"); v == "v0" {
@@ -256,7 +257,7 @@ func TestTheLocalTierHasNoPartInWhatIsPending(t *testing.T) {
 		}
 		c.local.Remove("k")
 		_, _ = c.Get(ctx, "k")
-		if e, ok := c.local.Any("k"); ok {
+		if e, ok := c.local.Peek("k"); ok {
 			t.Errorf("%q was kept in the local tier", e.Value)
 		}
 		put()
@@ -264,7 +265,7 @@ func TestTheLocalTierHasNoPartInWhatIsPending(t *testing.T) {
 		if err := c.Sync(ctx); err != nil {
 			t.Fatal(err)
 		}
-		if e, ok := c.local.Any("k"); ok {
+		if e, ok := c.local.Peek("k"); ok {
 			t.Errorf("%q is in the local tier when the invalidation has been delivered", e.Value)
 		}
 	})
@@ -275,19 +276,19 @@ func TestTheLocalTierHasNoPartInWhatIsPending(t *testing.T) {
 func TestADeliveredPatternLeavesNothingInTheLocalTier(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
-		c, net := onWire(t, remote.NewMemory(), Source[string, string]{})
+		c, net := onWire(t, storetest.NewMemory(), Source[string, string]{})
 		_, _ = c.Peek(ctx, "other")
 		net.lose("publish")
 		if _, err := c.InvalidatePattern(ctx, "k*"); err == nil {
 			t.Fatal("it was acknowledged")
 		}
-		ans := answer[string]{val: "v0"}
-		c.local.Put("k1", "k1", c.localEntry(&ans, local.Now(), aging{left: time.Hour, fresh: time.Hour}, stamp{}), c.fences.Token("k1"))
+		ans := result[string]{val: "v0"}
+		c.local.Put("k1", "k1", c.localEntry(&ans, local.Now(), freshness{remaining: time.Hour, fresh: time.Hour}, stamp{}), c.fences.Token("k1"))
 		net.heal()
 		if err := c.Sync(ctx); err != nil {
 			t.Fatal(err)
 		}
-		if e, ok := c.local.Any("k1"); ok {
+		if e, ok := c.local.Peek("k1"); ok {
 			t.Errorf("%q is in the local tier", e.Value)
 		}
 	})

@@ -7,18 +7,18 @@ import (
 
 	"github.com/delqhi/cache/internal/flight"
 	"github.com/delqhi/cache/internal/frame"
+	"github.com/delqhi/cache/internal/invalidation"
 	"github.com/delqhi/cache/internal/local"
-	"github.com/delqhi/cache/internal/notice"
-	"github.com/delqhi/cache/internal/remote"
-	"github.com/delqhi/cache/internal/revoke"
-	"github.com/delqhi/cache/internal/untold"
+	"github.com/delqhi/cache/internal/message"
+	"github.com/delqhi/cache/internal/retryqueue"
+	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/usercode"
 	"github.com/delqhi/cache/metrics"
 )
 
-// result is what becomes of one loaded key.
-type result[V any] struct {
-	ans  answer[V]
+// fillResult is what becomes of one loaded key.
+type fillResult[V any] struct {
+	ans  result[V]
 	err  error   // of the load
 	life life    // of the answer
 	etag string  // of the answer
@@ -34,40 +34,40 @@ type result[V any] struct {
 
 // command is one of those of a fill; none if its Key is "".
 type command struct {
-	remote.Command
-	told  uint64 // the number of its notice
-	reply remote.Reply
+	store.Command
+	notified uint64 // the number of its notice
+	reply    store.Reply
 }
 
 // fill stores what was loaded and answers the calls. It runs to its end even if
 // everyone has left: the load was done, and a lease must not be left behind.
-func (c *Cache[K, V]) fill(ctx context.Context, o *callOptions, ls []*loading[K, V]) {
+func (c *Cache[K, V]) fill(ctx context.Context, o *callOptions, ls []*inflightLoad[K, V]) {
 	cause := context.Cause(ctx)
 	ctx = context.WithoutCancel(ctx)
 	at := local.Now()
-	results := make([]result[V], len(ls))
-	var cmds []remote.Command
+	results := make([]fillResult[V], len(ls))
+	var cmds []store.Command
 	var owners []*command
-	add := func(l *loading[K, V], cmd *command, kind notice.Kind) {
+	add := func(l *inflightLoad[K, V], cmd *command, kind message.Kind) {
 		if cmd.Key == "" {
 			return
 		}
-		cmd.Tell, cmd.told = revoke.Tell(c.accord.Outbox, c.names, kind, c.encoded(l.rk))
+		cmd.Notify, cmd.notified = invalidation.NotifyOf(c.coherence.Outbox, c.names, kind, c.encoded(l.rk))
 		cmds, owners = append(cmds, cmd.Command), append(owners, cmd)
 	}
 	plan := func(i int) { c.plan(ctx, o, ls[i], &results[i]) }
 	// Whatever the program's code does with one value, it does to that alone.
-	apart := c.remote != nil || c.src.TTL != nil || c.src.Tags != nil || slices.ContainsFunc(ls, (*loading[K, V]).failed)
+	apart := c.client != nil || c.src.TTL != nil || c.src.Tags != nil || slices.ContainsFunc(ls, (*inflightLoad[K, V]).failed)
 	usercode.EachIf(apart, len(ls), plan, func(i int, err error) { c.planless(ls[i], &results[i], err) })
 	for i, l := range ls {
 		r := &results[i]
 		c.unlock(ctx, l, r, shared(cause) && !l.res.refused)
 		add(l, &r.cmd, kindOf(o, l, r))
-		add(l, &r.lock, notice.Filled)
+		add(l, &r.lock, message.Loaded)
 		l.settled = true
 	}
 	if len(cmds) > 0 {
-		for i, reply := range c.carryOut(ctx, cmds) {
+		for i, reply := range c.exec(ctx, cmds) {
 			owners[i].reply = reply
 		}
 	}
@@ -97,14 +97,14 @@ func (c *Cache[K, V]) fill(ctx context.Context, o *callOptions, ls []*loading[K,
 	}
 }
 
-func (l *loading[K, V]) failed() bool { return l.res.err != nil }
+func (l *inflightLoad[K, V]) failed() bool { return l.res.err != nil }
 
 // planless takes a key whose plan the program's code has ended: its value can't be kept, and
 // an error can't be looked at.
-func (c *Cache[K, V]) planless(l *loading[K, V], r *result[V], err error) {
-	*r = result[V]{ans: answer[V]{val: l.res.val, info: Info{Tier: metrics.Source}}}
+func (c *Cache[K, V]) planless(l *inflightLoad[K, V], r *fillResult[V], err error) {
+	*r = fillResult[V]{ans: result[V]{val: l.res.val, info: Info{Tier: metrics.Source}}}
 	if l.res.err != nil {
-		r.ans, r.err = answer[V]{}, err
+		r.ans, r.err = result[V]{}, err
 	}
 	c.notKept(err)
 	c.release(l, r)
@@ -113,18 +113,18 @@ func (c *Cache[K, V]) planless(l *loading[K, V], r *result[V], err error) {
 // kindOf is what others are told of a fill. One over a lease is news only to those who
 // wait. One over a value is a newer value, and so is one that was asked for although there
 // was a value: Redis may have evicted what others still have.
-func kindOf[K comparable, V any](o *callOptions, l *loading[K, V], r *result[V]) notice.Kind {
+func kindOf[K comparable, V any](o *callOptions, l *inflightLoad[K, V], r *fillResult[V]) message.Kind {
 	if l.lease && (r.err != nil || !o.refresh && !o.hasMaxAge) {
-		return notice.Filled
+		return message.Loaded
 	}
-	return notice.Dropped
+	return message.Invalidated
 }
 
 // fillTier brings the local tier in line with a fill.
-func (c *Cache[K, V]) fillTier(l *loading[K, V], r *result[V], at int64) {
+func (c *Cache[K, V]) fillTier(l *inflightLoad[K, V], r *fillResult[V], at int64) {
 	enc := c.encoded(l.rk)
 	switch {
-	case c.remote == nil:
+	case c.client == nil:
 		c.fillLocalOnly(l, r, at)
 	case r.keep:
 		g := l.aging(r)
@@ -135,18 +135,18 @@ func (c *Cache[K, V]) fillTier(l *loading[K, V], r *result[V], at int64) {
 	}
 }
 
-// aging is that of what was loaded.
-func (l *loading[K, V]) aging(r *result[V]) aging {
-	g := aging{age: l.age(), left: r.life.left(), fresh: r.life.fresh, cost: l.res.cost(), etag: r.etag}
-	if g.left != forever {
-		g.left -= g.age
+// freshness is that of what was loaded.
+func (l *inflightLoad[K, V]) aging(r *fillResult[V]) freshness {
+	g := freshness{age: l.age(), remaining: r.life.timeLeft(), fresh: r.life.fresh, cost: l.res.cost(), etag: r.etag}
+	if g.remaining != forever {
+		g.remaining -= g.age
 	}
 	return g
 }
 
 // giveBack frees the leases and locks of loads that have come to no end, as by a panic.
-func (c *Cache[K, V]) giveBack(ls []*loading[K, V]) {
-	var cmds []remote.Command
+func (c *Cache[K, V]) giveBack(ls []*inflightLoad[K, V]) {
+	var cmds []store.Command
 	for _, l := range ls {
 		if l.left != nil && l.left.release(nil, nil) {
 			l.claim.End(nil)
@@ -154,19 +154,19 @@ func (c *Cache[K, V]) giveBack(ls []*loading[K, V]) {
 		switch {
 		case l.settled:
 		case l.lease:
-			cmds = append(cmds, remote.Command{Op: remote.Release, Key: l.rk, Seen: l.token})
+			cmds = append(cmds, store.Command{Op: store.CompareAndDelete, Key: l.rk, Seen: l.token})
 		case l.lock:
-			cmds = append(cmds, remote.Command{Op: remote.Release, Key: c.lockKey(l.rk), Seen: l.token})
+			cmds = append(cmds, store.Command{Op: store.CompareAndDelete, Key: c.lockKey(l.rk), Seen: l.token})
 		}
 		l.settled = true
 	}
 	if len(cmds) > 0 {
-		c.carryOut(context.Background(), cmds)
+		c.exec(context.Background(), cmds)
 	}
 }
 
 // filled takes the outcome of a key's commands.
-func (c *Cache[K, V]) filled(l *loading[K, V], r *result[V]) {
+func (c *Cache[K, V]) filled(l *inflightLoad[K, V], r *fillResult[V]) {
 	c.failed(l, r)
 	c.settleNotice(&r.lock, true, 0)
 	if r.cmd.Key == "" {
@@ -181,7 +181,7 @@ func (c *Cache[K, V]) filled(l *loading[K, V], r *result[V]) {
 	}
 	r.keep = false
 	switch {
-	case r.cmd.Op != remote.Swap || r.err != nil:
+	case r.cmd.Op != store.CompareAndSet || r.err != nil:
 	case r.cmd.reply.Err != nil:
 		c.stats.notKept.Add(1)
 		r.ans.unkept = r.cmd.reply.Err
@@ -192,7 +192,7 @@ func (c *Cache[K, V]) filled(l *loading[K, V], r *result[V]) {
 
 // failed remembers that a load has failed, unless its key has been written or invalidated
 // meanwhile: then Redis has something else in the place of the lease, or the fence has moved.
-func (c *Cache[K, V]) failed(l *loading[K, V], r *result[V]) {
+func (c *Cache[K, V]) failed(l *inflightLoad[K, V], r *fillResult[V]) {
 	if r.failure.until == 0 {
 		return
 	}
@@ -214,29 +214,29 @@ func (c *Cache[K, V]) failed(l *loading[K, V], r *result[V]) {
 	}
 }
 
-// settleNotice settles the notice of a command. Where it is not known whether the
+// settleNotice settles the message of a command. Where it is not known whether the
 // command took effect, that matters only if it replaced a value, which others may
 // have: a lease or a lock is no news.
 func (c *Cache[K, V]) settleNotice(cmd *command, harmless bool, now int64) {
 	switch {
 	case cmd.Key == "":
 	case cmd.reply.Err == nil && cmd.reply.OK:
-		c.accord.Outbox.Done(cmd.told)
+		c.coherence.Outbox.Done(cmd.notified)
 	case cmd.reply.Err == nil || harmless:
-		c.accord.Outbox.GiveUp(cmd.told)
+		c.coherence.Outbox.Skip(cmd.notified)
 	default:
-		c.accord.Outbox.Failed(cmd.told)
-		c.accord.Untold(untold.Item{Key: cmd.Key, At: now, Numbers: []uint64{cmd.told}})
+		c.coherence.Outbox.Failed(cmd.notified)
+		c.coherence.ScheduleRetry(retryqueue.Item{Key: cmd.Key, At: now, Numbers: []uint64{cmd.notified}})
 	}
 }
 
 // plan decides what becomes of one key.
-func (c *Cache[K, V]) plan(ctx context.Context, o *callOptions, l *loading[K, V], r *result[V]) {
+func (c *Cache[K, V]) plan(ctx context.Context, o *callOptions, l *inflightLoad[K, V], r *fillResult[V]) {
 	var record func(now int64) ([]byte, error)
 	var err error // why the answer can't be kept
 	switch absent := c.absence(l.res.err); {
 	case l.res.err == nil:
-		r.ans, r.etag = answer[V]{val: l.res.val, info: Info{Tier: metrics.Source}}, l.res.wishes.etag
+		r.ans, r.etag = result[V]{val: l.res.val, info: Info{Tier: metrics.Source}}, l.res.wishes.etag
 		if r.life, r.keep, err = c.lifetime(l.call.Key, l.res.val, o, l.res.wishes); err == nil {
 			r.ans.info.Tags, err = c.tagsOf(l.call.Key, l.res.val, o, l.res.wishes)
 		}
@@ -245,7 +245,7 @@ func (c *Cache[K, V]) plan(ctx context.Context, o *callOptions, l *loading[K, V]
 			return c.encode(l.rk, l.res.val, r.life, now, l.stamp, r.ans.info.Tags, r.etag, frame.CostOf((l.res.cost() - l.age()).Microseconds()))
 		}
 	case absent != nil:
-		r.ans = answer[V]{absent: absent, info: Info{Tier: metrics.Source, Absent: true}}
+		r.ans = result[V]{absent: absent, info: Info{Tier: metrics.Source, Absent: true}}
 		r.life, r.keep = life{fresh: c.policy.Spread(c.policy.NotFoundTTL, c.rand())}, c.policy.NotFoundTTL > 0 && !l.res.wishes.skip
 		r.over = !l.res.wishes.skip
 		record = func(now int64) ([]byte, error) {
@@ -254,7 +254,7 @@ func (c *Cache[K, V]) plan(ctx context.Context, o *callOptions, l *loading[K, V]
 	default:
 		r.err = l.res.err
 		if l.res.wishes.noStale {
-			r.err = &uncoverableError{r.err}
+			r.err = &noStaleError{r.err}
 		}
 	}
 	r.keep = r.keep && err == nil
@@ -275,7 +275,7 @@ func (c *Cache[K, V]) plan(ctx context.Context, o *callOptions, l *loading[K, V]
 			if r.life.fresh > 0 {
 				life = min(life, (r.life.fresh + r.life.stale - age).Truncate(time.Millisecond))
 			}
-			r.cmd.Command = remote.Command{Op: remote.Swap, Key: l.rk, Frame: frm, TTL: life, Seen: l.seen}
+			r.cmd.Command = store.Command{Op: store.CompareAndSet, Key: l.rk, Frame: frm, TTL: life, Seen: l.seen}
 		}
 		r.keep = err == nil
 	}
@@ -296,16 +296,16 @@ func (c *Cache[K, V]) plan(ctx context.Context, o *callOptions, l *loading[K, V]
 // release leaves nothing in the place of a lease, where nothing is stored. What was there
 // stays: others rely on it, by a stale window of their own, say. It goes if the source says
 // that it is over.
-func (c *Cache[K, V]) release(l *loading[K, V], r *result[V]) {
+func (c *Cache[K, V]) release(l *inflightLoad[K, V], r *fillResult[V]) {
 	if l.state == fillBoth && (l.lease || r.over) {
-		r.cmd.Command = remote.Command{Op: remote.Release, Key: l.rk, Seen: l.seen}
+		r.cmd.Command = store.Command{Op: store.CompareAndDelete, Key: l.rk, Seen: l.seen}
 	}
 }
 
 // unlock decides what becomes of a load's lease or lock, if the load has failed, or of
 // its lock: where others may wait for it, word of the failure is left in its place, in
 // this process and in Redis for as long as the source is not to be asked again.
-func (c *Cache[K, V]) unlock(ctx context.Context, l *loading[K, V], r *result[V], shared bool) {
+func (c *Cache[K, V]) unlock(ctx context.Context, l *inflightLoad[K, V], r *fillResult[V], shared bool) {
 	failed := r.err != nil && shared
 	hold := c.hold(l)
 	r.failure = failure{err: r.err, cover: c.policy.ErrorTTL == 0 && !l.res.wishes.hasRetry, stamp: l.stamp}
@@ -317,19 +317,19 @@ func (c *Cache[K, V]) unlock(ctx context.Context, l *loading[K, V], r *result[V]
 	case l.lock:
 		key, release, replaces = c.lockKey(l.rk), &r.lock, string(l.stays[:])
 		r.failure.about = l.stays
-		release.Command = remote.Command{Op: remote.Release, Key: key, Seen: l.token}
+		release.Command = store.Command{Op: store.CompareAndDelete, Key: key, Seen: l.token}
 	case !l.lease:
 		return
 	}
 	if !failed {
 		return
 	}
-	now, err := c.remote.Now(ctx, key)
+	now, err := c.client.Now(ctx, key)
 	if err != nil {
 		return
 	}
 	if frm, err := c.encodeFailure(key, l.id, r.failure, hold, replaces, now); err == nil {
-		release.Command = remote.Command{Op: remote.Swap, Key: key, Frame: frm, TTL: max(hold, failureLife), Seen: l.token}
+		release.Command = store.Command{Op: store.CompareAndSet, Key: key, Frame: frm, TTL: max(hold, failureLife), Seen: l.token}
 		if r.tell = release; l.lease {
 			h, _ := frame.ReadHead(frm)
 			r.failure.about = h.ID
@@ -339,7 +339,7 @@ func (c *Cache[K, V]) unlock(ctx context.Context, l *loading[K, V], r *result[V]
 
 // hold is how long the source is not to be asked again after a failed load: as the load
 // says, or ErrorTTL, or where there is a value to cover it with, RetryAfter.
-func (c *Cache[K, V]) hold(l *loading[K, V]) time.Duration {
+func (c *Cache[K, V]) hold(l *inflightLoad[K, V]) time.Duration {
 	switch {
 	case l.res.wishes.hasRetry:
 		return l.res.wishes.retry
@@ -358,7 +358,7 @@ func shared(cause error) bool { return cause != ErrClosed && cause != flight.Err
 
 // now makes a record that is dated by the clock of its key's node.
 func (c *Cache[K, V]) now(ctx context.Context, rk string, record func(now int64) ([]byte, error)) ([]byte, int64, error) {
-	now, err := c.remote.Now(ctx, rk)
+	now, err := c.client.Now(ctx, rk)
 	if err != nil {
 		return nil, 0, c.unavailable(err)
 	}

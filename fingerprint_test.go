@@ -8,7 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
 )
 
 type generic[T any] struct{ X T }
@@ -118,8 +119,8 @@ func TestFingerprintsStay(t *testing.T) {
 
 // A record of another type of the same name is a miss.
 func TestARecordOfAnotherTypeOfTheNameIsAMiss(t *testing.T) {
-	store := remote.NewMemory()
-	over := func(*config) remote.Store { return store }
+	st := storetest.NewMemory()
+	over := func(*config) store.Store { return st }
 	ctx := t.Context()
 	func() {
 		type T struct{ Cents int }

@@ -13,14 +13,14 @@ func footprint(v any) int64 {
 		return 0
 	}
 	rv := reflect.ValueOf(v)
-	return int64(rv.Type().Size()) + beyond(rv, 6)
+	return int64(rv.Type().Size()) + indirectSize(rv, 6)
 }
 
 // sampled is how many elements of a list or map are looked at.
 const sampled = 16
 
-// beyond is what v refers to.
-func beyond(v reflect.Value, depth int) int64 {
+// indirectSize is what v refers to.
+func indirectSize(v reflect.Value, depth int) int64 {
 	if depth == 0 {
 		return 0
 	}
@@ -32,7 +32,7 @@ func beyond(v reflect.Value, depth int) int64 {
 			return 0
 		}
 		e := v.Elem()
-		return int64(e.Type().Size()) + beyond(e, depth-1)
+		return int64(e.Type().Size()) + indirectSize(e, depth-1)
 	case reflect.Slice:
 		return int64(v.Cap())*int64(v.Type().Elem().Size()) + elements(v, depth)
 	case reflect.Array:
@@ -40,7 +40,7 @@ func beyond(v reflect.Value, depth int) int64 {
 	case reflect.Map:
 		n, sum := 0, int64(0)
 		for it := v.MapRange(); n < sampled && it.Next(); n++ {
-			sum += beyond(it.Key(), depth-1) + beyond(it.Value(), depth-1)
+			sum += indirectSize(it.Key(), depth-1) + indirectSize(it.Value(), depth-1)
 		}
 		if n == 0 {
 			return 0
@@ -50,7 +50,7 @@ func beyond(v reflect.Value, depth int) int64 {
 	case reflect.Struct:
 		sum := int64(0)
 		for i := range v.NumField() {
-			sum += beyond(v.Field(i), depth)
+			sum += indirectSize(v.Field(i), depth)
 		}
 		return sum
 	}
@@ -66,7 +66,7 @@ func elements(v reflect.Value, depth int) int64 {
 	n := min(v.Len(), sampled)
 	sum := int64(0)
 	for i := range n {
-		sum += beyond(v.Index(i), depth-1)
+		sum += indirectSize(v.Index(i), depth-1)
 	}
 	if n == 0 {
 		return 0

@@ -8,7 +8,8 @@ import (
 
 	"github.com/delqhi/cache/codec"
 	"github.com/delqhi/cache/internal/frame"
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
 )
 
 // Whatever bytes stand at a key, and whatever payload a valid frame of this cache
@@ -19,11 +20,11 @@ func FuzzAnyBytesInRedis(f *testing.F) {
 		Tags []string
 		Any  any
 	}
-	store := remote.NewMemory()
+	st := storetest.NewMemory()
 	var caches []*Cache[string, value]
 	for _, cd := range []codec.Codec{codec.JSON(), codec.Msgpack(), codec.Encrypted(codec.Compressed(codec.JSON(), codec.Threshold(0)), make([]byte, 32))} {
 		c, err := build("fuzz", SourceFunc(func(context.Context, string) (value, error) { return value{ID: 42}, nil }),
-			[]Option{WithCodec(cd), WithMaxValueSize(1 << 20)}, func(*config) remote.Store { return store })
+			[]Option{WithCodec(cd), WithMaxValueSize(1 << 20)}, func(*config) store.Store { return st })
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -51,7 +52,7 @@ func FuzzAnyBytesInRedis(f *testing.F) {
 			if len(raw) == 36 && raw[0] == 0xC5 {
 				raw = raw[:35] // a lease: the read would wait for its holder
 			}
-			store.Do(ctx, []remote.Command{{Op: remote.Set, Key: rk, Frame: raw}})
+			st.Do(ctx, []store.Command{{Op: store.Set, Key: rk, Frame: raw}})
 			_, err := c.Peek(ctx, "k")
 			if err != nil && !errors.Is(err, ErrMiss) && !errors.Is(err, ErrNotFound) {
 				t.Fatalf("%s: Peek: %v", c.codec.Name(), err)

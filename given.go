@@ -4,7 +4,7 @@ import (
 	"sync"
 
 	"github.com/delqhi/cache/internal/frame"
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/metrics"
 )
 
@@ -15,10 +15,10 @@ import (
 // long as the lease is there.
 type given[V any] struct {
 	mu   sync.Mutex
-	byID map[any]func() (answer[V], error) // by the lease, or the claim
+	byID map[any]func() (result[V], error) // by the lease, or the claim
 }
 
-func (g *given[V]) by(id any) func() (answer[V], error) {
+func (g *given[V]) by(id any) func() (result[V], error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.byID[id]
@@ -27,10 +27,10 @@ func (g *given[V]) by(id any) func() (answer[V], error) {
 // give gives readers what l is, until stop is called. The function of the Update may change
 // l.val: so it is copied before.
 func (c *Cache[K, V]) give(rk string, id any, l *loadedFor[V]) (stop func()) {
-	ask := func() (answer[V], error) { return answer[V]{absent: c.absence(ErrNotFound)}, nil }
+	ask := func() (result[V], error) { return result[V]{absent: c.absence(ErrNotFound)}, nil }
 	switch {
 	case !l.have:
-	case c.remote == nil:
+	case c.client == nil:
 		if c.own == nil {
 			return func() {}
 		}
@@ -38,7 +38,7 @@ func (c *Cache[K, V]) give(rk string, id any, l *loadedFor[V]) (stop func()) {
 		if err != nil {
 			return func() {}
 		}
-		ask = func() (ans answer[V], err error) {
+		ask = func() (ans result[V], err error) {
 			ans.val, err = c.own(val)
 			return ans, err
 		}
@@ -47,7 +47,7 @@ func (c *Cache[K, V]) give(rk string, id any, l *loadedFor[V]) (stop func()) {
 		if err != nil {
 			return func() {}
 		}
-		ask = func() (ans answer[V], err error) {
+		ask = func() (ans result[V], err error) {
 			ans.val, err = c.unmarshal(rk, append([]byte(nil), data...))
 			return ans, err
 		}
@@ -55,7 +55,7 @@ func (c *Cache[K, V]) give(rk string, id any, l *loadedFor[V]) (stop func()) {
 	c.given.mu.Lock()
 	defer c.given.mu.Unlock()
 	if c.given.byID == nil {
-		c.given.byID = map[any]func() (answer[V], error){}
+		c.given.byID = map[any]func() (result[V], error){}
 	}
 	c.given.byID[id] = ask
 	return func() {
@@ -66,7 +66,7 @@ func (c *Cache[K, V]) give(rk string, id any, l *loadedFor[V]) (stop func()) {
 }
 
 // taken answers a load with what an Update that holds the lease or claim id was given.
-func (c *Cache[K, V]) taken(o *callOptions, l *loading[K, V], id any) bool {
+func (c *Cache[K, V]) taken(o *callOptions, l *inflightLoad[K, V], id any) bool {
 	ask := c.given.by(id)
 	if ask == nil {
 		return false
@@ -82,7 +82,7 @@ func (c *Cache[K, V]) taken(o *callOptions, l *loading[K, V], id any) bool {
 }
 
 // leaseID is the id of a lease that was granted.
-func leaseID(seen remote.Seen) (id frame.ID) {
+func leaseID(seen store.CASToken) (id frame.ID) {
 	copy(id[:], seen.Token[8:])
 	return id
 }

@@ -11,7 +11,8 @@ import (
 	"time"
 
 	"github.com/delqhi/cache/codec"
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/internal/valuetest"
 	"github.com/delqhi/cache/strategy"
 )
@@ -72,8 +73,8 @@ func loadAndGet[V any](ctx context.Context, cd codec.Codec, v V) (back V, err er
 }
 
 func between[V any](ctx context.Context, cd codec.Codec, src Source[string, V], do func(c *Cache[string, V]) error) (back V, err error) {
-	store := remote.NewMemory()
-	open := func(*config) remote.Store { return store }
+	st := storetest.NewMemory()
+	open := func(*config) store.Store { return st }
 	a, err := build("x", src, []Option{quietLog, WithCodec(cd)}, open)
 	if err != nil {
 		return back, err
@@ -93,7 +94,7 @@ func between[V any](ctx context.Context, cd codec.Codec, src Source[string, V], 
 func setAndStore[V any](ctx context.Context, cd codec.Codec, v V) (back V, err error) {
 	stored := make(chan V, 10)
 	c, err := build("x", Source[string, V]{Store: func(_ context.Context, _ string, v V) error { stored <- v; return nil }},
-		[]Option{quietLog, WithCodec(cd), WithStrategy(strategy.WriteBehind())}, func(*config) remote.Store { return remote.NewMemory() })
+		[]Option{quietLog, WithCodec(cd), WithStrategy(strategy.WriteBehind())}, func(*config) store.Store { return storetest.NewMemory() })
 	if err != nil {
 		return back, err
 	}
@@ -105,7 +106,7 @@ func setAndStore[V any](ctx context.Context, cd codec.Codec, v V) (back V, err e
 }
 
 func setAndCopy[V any](ctx context.Context, cd codec.Codec, v V) (back V, err error) {
-	c, err := build("x", Source[string, V]{}, []Option{quietLog, WithCodec(cd), LocalOnly(), WithCloning()}, func(*config) remote.Store { return nil })
+	c, err := build("x", Source[string, V]{}, []Option{quietLog, WithCodec(cd), LocalOnly(), WithCloning()}, func(*config) store.Store { return nil })
 	if err != nil {
 		return back, err
 	}

@@ -7,16 +7,17 @@ import (
 	"time"
 
 	"github.com/delqhi/cache/internal/frame"
-	"github.com/delqhi/cache/internal/notice"
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/message"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/invalidate"
 	"github.com/delqhi/cache/strategy"
 )
 
 // headerOf returns the header of the record of a key.
-func headerOf(t *testing.T, store *remote.Memory, key string) frame.Header {
+func headerOf(t *testing.T, st *storetest.Memory, key string) frame.Header {
 	t.Helper()
-	reply := store.Do(t.Context(), []remote.Command{{Op: remote.Get, Key: key}})[0]
+	reply := st.Do(t.Context(), []store.Command{{Op: store.Get, Key: key}})[0]
 	f, err := frame.Parse(key, reply.Record.Raw)
 	if err != nil {
 		t.Fatal(err)
@@ -29,7 +30,7 @@ func headerOf(t *testing.T, store *remote.Memory, key string) frame.Header {
 func TestTheEndThatAnInvalidationSetsStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
-		store := remote.NewMemory()
+		store := storetest.NewMemory()
 		soon := onMemory(t, store, Source[string, string]{}, WithInvalidator(invalidate.Delayed(2*time.Second)))
 		late := onMemory(t, store, Source[string, string]{}, WithInvalidator(invalidate.Delayed(time.Hour)))
 		if err := soon.Set(ctx, "k", "v1"); err != nil {
@@ -76,7 +77,7 @@ func TestUpdateKeepsTheEndOfTheFreshLife(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					ctx := t.Context()
 					opts := append([]Option{WithStrategy(strategy.TTL(time.Minute), strategy.StaleIfError(time.Hour))}, more...)
-					c, _ := onWireWith(t, remote.NewMemory(), Source[string, string]{
+					c, _ := onWireWith(t, storetest.NewMemory(), Source[string, string]{
 						Load:  func(context.Context, string) (string, error) { return "loaded", nil },
 						Store: store,
 					}, opts...)
@@ -115,15 +116,15 @@ func TestWhatUpdateMakesIsNotYoungerThanWhatItWasMadeOf(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ctx := t.Context()
-				store := remote.NewMemory()
+				store := storetest.NewMemory()
 				a, b := onMemory(t, store, src), onMemory(t, store, Source[string, string]{})
 				if err := a.Set(ctx, "k", "v1", Tags("t")); err != nil {
 					t.Fatal(err)
 				}
 				_, _ = b.Peek(ctx, "other")
 				time.Sleep(5 * time.Second)
-				store.Intercept(func(d remote.Delivery) (int, time.Duration) {
-					if n, err := notice.Parse(d.Text); err == nil && n.Kind == notice.Marked && len(n.Tags) == 1 && n.Tags[0] == "t" && d.Listener == 0 {
+				store.Intercept(func(d storetest.Delivery) (int, time.Duration) {
+					if n, err := message.Parse(d.Text); err == nil && n.Kind == message.TagsInvalidated && len(n.Tags) == 1 && n.Tags[0] == "t" && d.Listener == 0 {
 						return 1, time.Second
 					}
 					return 1, 0

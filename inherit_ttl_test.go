@@ -6,7 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/strategy"
 )
 
@@ -22,7 +22,7 @@ func TestWhatUpdateMakesIsAsOldWhateverItsOptions(t *testing.T) {
 			t.Run(name+", "+how, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					ctx := t.Context()
-					store := remote.NewMemory()
+					store := storetest.NewMemory()
 					c := onMemory(t, store, src, WithStrategy(strategy.LRU(10)))
 					if err := c.Set(ctx, "k", "v1", Tags("t")); err != nil {
 						t.Fatal(err)
@@ -49,7 +49,7 @@ func TestWhatUpdateMakesIsAsOldWhateverItsOptions(t *testing.T) {
 					if len(after.Tags) == 0 || after.Tags[0] != "t" {
 						t.Errorf("the record has the tags %q", after.Tags)
 					}
-					if e, ok := c.local.Any("k"); len(opts) == 2 || how == "Tags" { // u may have been invalidated in between
+					if e, ok := c.local.Peek("k"); len(opts) == 2 || how == "Tags" { // u may have been invalidated in between
 						if ok && e.Meta.Stamp != before.Stamp {
 							t.Errorf("the local tier has %+v, %v", e, ok)
 						}

@@ -9,7 +9,7 @@ import (
 	"github.com/delqhi/cache/internal/glob"
 	"github.com/delqhi/cache/internal/keys"
 	"github.com/delqhi/cache/internal/local"
-	"github.com/delqhi/cache/internal/untold"
+	"github.com/delqhi/cache/internal/retryqueue"
 	"github.com/delqhi/cache/metrics"
 )
 
@@ -27,7 +27,7 @@ func (c *Cache[K, V]) Invalidate(ctx context.Context, keys ...K) error {
 	for i, k := range keys {
 		changes[i].key = k
 	}
-	c.admitAll(ctx, pointers(changes))
+	c.validateAll(ctx, pointers(changes))
 	c.revoke(ctx, changes)
 	c.stats.deleteHist.Record(since(start))
 	if len(changes) == 1 {
@@ -42,12 +42,12 @@ func (c *Cache[K, V]) revoke(ctx context.Context, changes []change[K, V]) {
 	for i := range changes {
 		ch := &changes[i]
 		if ch.done {
-			c.told(ctx, ch)
+			c.dropKey(ctx, ch)
 			continue
 		}
 		sent, encoded = append(sent, ch), append(encoded, c.encoded(ch.rk))
 	}
-	if c.remote == nil {
+	if c.client == nil {
 		for _, ch := range sent {
 			c.revokeLocal(ch.key, c.encoded(ch.rk), false)
 			c.failures.forget(ch.rk) // behind the move; see remember
@@ -55,24 +55,24 @@ func (c *Cache[K, V]) revoke(ctx context.Context, changes []change[K, V]) {
 		return
 	}
 	at := local.Now()
-	for i, out := range c.revoker.Keys(ctx, encoded) {
+	for i, out := range c.invalidator.Keys(ctx, encoded) {
 		ch := sent[i]
-		ch.now, ch.told = out.At, out.Open
+		ch.now, ch.notified = out.At, out.Open
 		if out.Err != nil {
 			ch.err = c.writeFailed(ctx, out.Err)
-			c.untold(ch, ch.rk)
+			c.scheduleRetry(ch, ch.rk)
 		} else {
 			c.stats.sent.Add(1)
-			c.accord.Noted(untold.Item{Key: ch.rk, At: out.At, Token: out.Token}, at)
+			c.coherence.Noted(retryqueue.Item{Key: ch.rk, At: out.At, Token: out.Token}, at)
 		}
-		c.settleLocal(ch) // has no entry: drops the local one
+		c.completeLocal(ch) // has no entry: drops the local one
 	}
 }
 
-// told takes a key whose invalidation was not begun because its caller's context had
+// notified takes a key whose invalidation was not begun because its caller's context had
 // ended, as that of a request does whose client has left: what was written to the source
 // before is true all the same. It is told as one that failed.
-func (c *Cache[K, V]) told(ctx context.Context, ch *change[K, V]) {
+func (c *Cache[K, V]) dropKey(ctx context.Context, ch *change[K, V]) {
 	if ctx.Err() == nil || c.isClosed() {
 		return
 	}
@@ -80,13 +80,13 @@ func (c *Cache[K, V]) told(ctx context.Context, ch *change[K, V]) {
 	if err != nil {
 		return
 	}
-	if ch.rk = rk; c.remote == nil {
+	if ch.rk = rk; c.client == nil {
 		c.revokeLocal(ch.key, c.encoded(rk), false)
 		c.failures.forget(rk)
 		return
 	}
-	c.untold(ch, rk)
-	c.settleLocal(ch)
+	c.scheduleRetry(ch, rk)
+	c.completeLocal(ch)
 }
 
 // InvalidatePattern makes the keys of this cache that match a Redis glob invalid, as
@@ -104,43 +104,43 @@ func (c *Cache[K, V]) told(ctx context.Context, ch *change[K, V]) {
 func (c *Cache[K, V]) InvalidatePattern(ctx context.Context, pattern string) (int64, error) {
 	if err := c.usable(ctx); err != nil {
 		if !c.isClosed() {
-			c.toldPattern(pattern)
+			c.dropPattern(pattern)
 		}
 		return 0, c.explain("invalidate pattern", err)
 	}
-	if c.remote != nil {
-		if err := c.remote.Unknown(); err != nil {
+	if c.client != nil {
+		if err := c.client.Unknown(); err != nil {
 			return 0, &opError{cache: c.name, op: "invalidate pattern", err: err}
 		}
 	}
-	if c.remote == nil {
+	if c.client == nil {
 		n := c.revokeMatching(pattern)
 		c.failures.forgetAll()
 		return n, nil
 	}
 	at := local.Now()
-	m, err := c.revoker.Pattern(ctx, pattern, keys.QuotePattern)
+	m, err := c.invalidator.Pattern(ctx, pattern, keys.QuotePattern)
 	c.dropMatching(pattern)
 	c.failures.forgetAll() // behind the move; see remember
 	if err != nil {
-		c.accord.UntoldPattern(pattern, m.Open, at)
+		c.coherence.SchedulePattern(pattern, m.Open, at)
 		return m.Keys, c.explain("invalidate pattern", c.writeFailed(ctx, err))
 	}
-	c.accord.NotedPattern(pattern, at)
+	c.coherence.NotedPattern(pattern, at)
 	c.stats.sent.Add(1)
 	return m.Keys, nil
 }
 
-// toldPattern is told for a pattern.
-func (c *Cache[K, V]) toldPattern(pattern string) {
-	if c.remote == nil {
+// dropPattern is told for a pattern.
+func (c *Cache[K, V]) dropPattern(pattern string) {
+	if c.client == nil {
 		c.revokeMatching(pattern)
 		c.failures.forgetAll()
 		return
 	}
 	c.fences.MoveAll()
 	c.failures.forgetAll()
-	c.accord.UntoldPattern(pattern, nil, local.Now())
+	c.coherence.SchedulePattern(pattern, nil, local.Now())
 	c.dropMatching(pattern)
 }
 
@@ -149,7 +149,7 @@ func (c *Cache[K, V]) dropMatching(pattern string) {
 		c.fences.MoveAll()
 		return
 	}
-	(&dropper[K, V]{c.local, c.keys, c.fences}).RemoveMatching(glob.Compile(pattern).Match)
+	(&localInvalidator[K, V]{c.local, c.keys, c.fences}).RemoveMatching(glob.Compile(pattern).Match)
 }
 
 // InvalidateTags makes all values invalid that were stored as members of one of these
@@ -203,26 +203,26 @@ func (c *Cache[K, V]) mark(ctx context.Context, tags []string) error {
 	if err := c.usable(ctx); err != nil {
 		switch {
 		case c.isClosed():
-		case c.remote == nil: // see told
+		case c.client == nil: // see told
 			return cmp.Or(c.markLocal(tags), err)
 		default:
 			c.failures.forgetAll()
-			c.accord.UntoldMarks(tags, 0, local.Now())
+			c.coherence.ScheduleTombstones(tags, 0, local.Now())
 		}
 		return err
 	}
-	if c.remote == nil {
+	if c.client == nil {
 		return c.markLocal(tags)
 	}
 	c.fences.MoveAll()
 	c.failures.forgetAll()
-	look, at := c.accord.BeginLook(), local.Now()
-	marks, open, err := c.revoker.Mark(ctx, tags)
+	look, at := c.coherence.BeginEpochRead(), local.Now()
+	marks, open, err := c.invalidator.Mark(ctx, tags)
 	if err != nil {
-		c.accord.UntoldMarks(tags, open, at)
+		c.coherence.ScheduleTombstones(tags, open, at)
 		return c.writeFailed(ctx, err)
 	}
-	if err := c.accord.OwnMarks(ctx, tags, marks, look); err != nil {
+	if err := c.coherence.ApplyOwnTombstones(ctx, tags, marks, look); err != nil {
 		return c.writeFailed(ctx, err)
 	}
 	c.stats.sent.Add(uint64(max(len(tags), 1)))
@@ -237,22 +237,22 @@ func (c *Cache[K, V]) mark(ctx context.Context, tags []string) error {
 // keys is in a *[BatchError], or for one key is its own error. A key that the source
 // does not have is no failure: its absence is remembered.
 func (c *Cache[K, V]) Refresh(ctx context.Context, keys ...K) error {
-	if c.job == nil {
+	if c.loader == nil {
 		return unsupported("Refresh of a cache without Source.Load or LoadMany")
 	}
-	items := make([]item[K, V], 0, len(keys))
+	items := make([]lookup[K, V], 0, len(keys))
 	seen := make(map[K]bool, len(keys))
 	for _, k := range keys {
 		if !seen[k] {
 			seen[k] = true
-			items = append(items, item[K, V]{key: k})
+			items = append(items, lookup[K, V]{key: k})
 		}
 	}
 	if len(items) == 0 {
 		return nil
 	}
 	c.prepare(ctx, items, new([]byte))
-	c.readSource(ctx, items, c.job, &callOptions{hasMaxAge: true, refresh: true, uncounted: true})
+	c.readSource(ctx, items, c.loader, &callOptions{hasMaxAge: true, refresh: true, uncounted: true})
 	failed := map[K]error{}
 	for i := range items {
 		switch it := &items[i]; {
@@ -277,14 +277,14 @@ func (c *Cache[K, V]) Refresh(ctx context.Context, keys ...K) error {
 func (c *Cache[K, V]) Sync(ctx context.Context) error {
 	err := c.usable(ctx)
 	if err == nil && !c.withinAny(ctx) { // a refresh that calls it would wait for itself
-		err = c.behind.sync(ctx) // first: a refresh may have something to tell
+		err = c.refresher.sync(ctx) // first: a refresh may have something to tell
 	}
 	if err == nil && c.isClosed() {
 		err = ErrClosed // which has ended what was waited for
 	}
 	var why error
-	if err == nil && c.accord != nil {
-		why, err = c.accord.Sync(ctx)
+	if err == nil && c.coherence != nil {
+		why, err = c.coherence.Sync(ctx)
 	}
 	if err == nil && c.queue != nil {
 		err = c.queue.Sync(ctx)
@@ -306,8 +306,8 @@ func (c *Cache[K, V]) usable(ctx context.Context) error {
 	if c.isClosed() {
 		return ErrClosed
 	}
-	if c.accord != nil {
-		c.accord.Ready(ctx)
+	if c.coherence != nil {
+		c.coherence.Ready(ctx)
 	}
 	return nil
 }

@@ -7,7 +7,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/strategy"
 )
 
@@ -34,13 +35,13 @@ func TestACallForManyKeysOutlastsItsLeases(t *testing.T) {
 				if name != "plain" && name != "two tiers" {
 					src.StoreMany = func(context.Context, map[int]string) error { return nil }
 				}
-				c, w := onWireWith(t, remote.NewMemory(), src, WithStrategy(s...))
+				c, w := onWireWith(t, storetest.NewMemory(), src, WithStrategy(s...))
 				keys, vals := make([]int, n), make(map[int]string, n)
 				for i := range keys {
 					keys[i], vals[i] = i, strconv.Itoa(i)
 				}
 				// Four pieces of 256 commands are under way at a time.
-				w.watch(func([]remote.Command) { time.Sleep(leaseLife / 5) }, nil)
+				w.watch(func([]store.Command) { time.Sleep(leaseLife / 5) }, nil)
 				begin := time.Now()
 				if got, err := c.GetMany(ctx, keys); len(got) != n || err != nil {
 					t.Fatalf("%d keys, %v", len(got), err)

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/delqhi/cache/internal/local"
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/usercode"
 )
 
@@ -98,8 +98,8 @@ func leftAlone(ctx context.Context) error {
 type leftover[K comparable, V any] struct {
 	ready chan struct{} // closed when those who waited are released
 	once  sync.Once
-	l     *loading[K, V] // what its value may replace; nil: nothing
-	stop  func()         // of what keeps that in place
+	l     *inflightLoad[K, V] // what its value may replace; nil: nothing
+	stop  func()              // of what keeps that in place
 }
 
 func newLeftover[K comparable, V any]() *leftover[K, V] {
@@ -107,7 +107,7 @@ func newLeftover[K comparable, V any]() *leftover[K, V] {
 }
 
 // release says that those who waited are released. Only the first call counts.
-func (lo *leftover[K, V]) release(l *loading[K, V], stop func()) (first bool) {
+func (lo *leftover[K, V]) release(l *inflightLoad[K, V], stop func()) (first bool) {
 	lo.once.Do(func() {
 		first = true
 		if lo.l = l; stop != nil {
@@ -119,16 +119,16 @@ func (lo *leftover[K, V]) release(l *loading[K, V], stop func()) (first bool) {
 }
 
 // leave releases a load that goes on: what it may replace is what its lease has become.
-func (c *Cache[K, V]) leave(l *loading[K, V], r *result[V]) {
-	rest := &loading[K, V]{want: l.want, call: l.call, state: l.state, fence: l.fence, stamp: l.stamp, seen: l.seen, claim: l.claim, late: true}
+func (c *Cache[K, V]) leave(l *inflightLoad[K, V], r *fillResult[V]) {
+	rest := &inflightLoad[K, V]{loadKey: l.loadKey, call: l.call, state: l.state, fence: l.fence, stamp: l.stamp, seen: l.seen, claim: l.claim, late: true}
 	var stop func()
 	if l.lease && l.state == fillBoth {
 		rest.state = fillNone
 		if t := r.tell; t != nil && t.reply.OK && t.reply.Err == nil {
-			rest.state, rest.seen = fillBoth, remote.SeenToken(t.Frame)
+			rest.state, rest.seen = fillBoth, store.TokenOf(t.Frame)
 			// For as long again as the load was to take: one that takes longer is too late.
-			ctx, cancel := context.WithTimeout(c.behind.ctx, c.policy.HardTimeout)
-			stays := &loading[K, V]{want: l.want, lock: true, life: leaseLife, seen: rest.seen, ends: later(local.Now(), t.TTL)}
+			ctx, cancel := context.WithTimeout(c.refresher.ctx, c.policy.HardTimeout)
+			stays := &inflightLoad[K, V]{loadKey: l.loadKey, lock: true, life: leaseLife, seen: rest.seen, ends: later(local.Now(), t.TTL)}
 			stopped := c.extend(ctx, leaseLife, nil, stays)
 			stop = func() { stopped(); cancel() }
 			context.AfterFunc(ctx, cancel)
@@ -146,16 +146,16 @@ func (c *Cache[K, V]) fillLate(o *callOptions, lo *leftover[K, V], res loaded[V]
 		return
 	}
 	defer l.claim.End(nil)
-	if res.err != nil && c.absence(res.err) == nil || !c.behind.beginLate() {
+	if res.err != nil && c.absence(res.err) == nil || !c.refresher.beginLate() {
 		return
 	}
-	defer c.behind.wg.Done()
+	defer c.refresher.wg.Done()
 	l.res = res
-	c.fill(context.Background(), o, []*loading[K, V]{l})
+	c.fill(context.Background(), o, []*inflightLoad[K, V]{l})
 }
 
 // age is how old what was loaded is when it is stored: a late value is as old as its load.
-func (l *loading[K, V]) age() time.Duration {
+func (l *inflightLoad[K, V]) age() time.Duration {
 	if !l.late {
 		return 0
 	}

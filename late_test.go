@@ -9,7 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/invalidate"
 	"github.com/delqhi/cache/metrics"
 	"github.com/delqhi/cache/strategy"
@@ -65,7 +66,7 @@ func TestWhatIsSentLaterOfAnInvalidationLeavesLaterWritesAlone(t *testing.T) {
 
 func laterWritesStay(t *testing.T, change func(context.Context, *Cache[string, string]) error, policy Option, carriedOut bool) {
 	ctx := t.Context()
-	store := remote.NewMemory()
+	store := storetest.NewMemory()
 	a, net := onWire(t, store, Source[string, string]{}, policy)
 	others := map[string]*Cache[string, string]{
 		"two tiers":  onMemory(t, store, Source[string, string]{}),
@@ -139,9 +140,9 @@ func laterWritesStay(t *testing.T, change func(context.Context, *Cache[string, s
 	}
 }
 
-func onWireless(t *testing.T, store *remote.Memory, opts ...Option) *Cache[string, string] {
+func onWireless(t *testing.T, st *storetest.Memory, opts ...Option) *Cache[string, string] {
 	t.Helper()
-	c, err := build("test", Source[string, string]{}, append([]Option{WithStrategy(strategy.Jitter(0))}, opts...), func(*config) remote.Store { return store })
+	c, err := build("test", Source[string, string]{}, append([]Option{WithStrategy(strategy.Jitter(0))}, opts...), func(*config) store.Store { return st })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/invalidate"
 )
 
@@ -29,7 +30,7 @@ func TestWhatIsSentLaterHasADateOfItsOwn(t *testing.T) {
 			t.Run(first+", "+second, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					ctx := t.Context()
-					store := remote.NewMemory()
+					store := storetest.NewMemory()
 					a, net := onWire(t, store, Source[string, string]{})
 					b := onMemory(t, store, Source[string, string]{})
 					if err := errors.Join(a.Set(ctx, "another", "v"), b.Set(ctx, "old", "v", Tags("t", "u"))); err != nil {
@@ -91,7 +92,7 @@ func TestWhatIsMadeSureOfHasADateOfItsOwn(t *testing.T) {
 		t.Run(way, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ctx := t.Context()
-				store := remote.NewMemory()
+				store := storetest.NewMemory()
 				a, net := onWire(t, store, Source[string, string]{}, WithInvalidator(invalidate.Lazy()))
 				b := onMemory(t, store, Source[string, string]{})
 				if err := errors.Join(change(ctx, a), a.Set(ctx, "another", "v")); err != nil {
@@ -140,7 +141,7 @@ func TestAWriteOfBeforeTheFirstAnswerRemovesNothingNewer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ctx := t.Context()
-				store := remote.NewMemory()
+				store := storetest.NewMemory()
 				b := onMemory(t, store, Source[string, string]{})
 				net := &timeless{wire: wire{Memory: store}}
 				net.lose()
@@ -183,15 +184,15 @@ func (w *timeless) Now(ctx context.Context, key string) (at int64, err error) {
 func TestAWriteAfterALostClearIsMadeSureOf(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
-		store := remote.NewMemory()
-		a, net := onWire(t, store, Source[string, string]{}, WithTransport(invalidate.NoTransport()))
-		b := onMemory(t, store, Source[string, string]{})
+		st := storetest.NewMemory()
+		a, net := onWire(t, st, Source[string, string]{}, WithTransport(invalidate.NoTransport()))
+		b := onMemory(t, st, Source[string, string]{})
 		if err := errors.Join(a.Set(ctx, "other", "v"), b.Set(ctx, "other", "v")); err != nil {
 			t.Fatal(err)
 		}
-		clock := remote.NewNames("", "test").Epoch
+		clock := store.NewNames("", "test").Epoch
 		raw := func(key string) []byte {
-			return store.Do(ctx, []remote.Command{{Op: remote.Get, Key: key}})[0].Record.Raw
+			return st.Do(ctx, []store.Command{{Op: store.Get, Key: key}})[0].Record.Raw
 		}
 		before := raw(clock)
 		if err := a.Clear(ctx); err != nil {
@@ -206,8 +207,8 @@ func TestAWriteAfterALostClearIsMadeSureOf(t *testing.T) {
 		if err := a.Set(ctx, "k", "v2"); err != nil {
 			t.Fatal(err)
 		}
-		store.Do(ctx, []remote.Command{{Op: remote.Set, Key: clock, Frame: before}, {Op: remote.Set, Key: a.RedisKey("k"), Frame: v1}})
-		store.Succeed()
+		st.Do(ctx, []store.Command{{Op: store.Set, Key: clock, Frame: before}, {Op: store.Set, Key: a.RedisKey("k"), Frame: v1}})
+		st.Succeed()
 		net.redial()
 		for range 2 {
 			if v, err := a.Get(ctx, "k", SkipLocal()); !errors.Is(err, ErrMiss) {

@@ -10,7 +10,7 @@ import (
 	"github.com/delqhi/cache/internal/flight"
 	"github.com/delqhi/cache/internal/frame"
 	"github.com/delqhi/cache/internal/local"
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/usercode"
 )
 
@@ -43,9 +43,9 @@ const (
 	// failureLife is how long those who wait have to see that a load has failed.
 	failureLife = time.Second
 
-	// Another process's lease is looked at again after lookAgain even if nothing was
+	// Another process's lease is looked at again after leasePoll even if nothing was
 	// heard: a process that dies, a lease that ends and a DEL by hand send no notice.
-	lookAgain = 250 * time.Millisecond
+	leasePoll = 250 * time.Millisecond
 
 	// Where nothing can be heard, it is looked at again after these.
 	pollFirst = 5 * time.Millisecond
@@ -63,36 +63,36 @@ var (
 	errEndedGoroutine = errors.New("cache: the load ended its goroutine")
 )
 
-// job is how to load.
-type job[K comparable, V any] struct {
+// loader is how to load.
+type loader[K comparable, V any] struct {
 	one  LoadFunc[K, V]
 	many BatchFunc[K, V] // nil: one by one
 }
 
-// loading is one key of a load.
-type loading[K comparable, V any] struct {
-	want
-	call   *flight.Call[K, beginning, answer[V]]
-	state  fillState
-	why    error         // with fillNone: why Redis gave no lease
-	fence  fence.Token   // taken before Redis was asked for the lease
-	stamp  stamp         // likewise
-	seen   remote.Seen   // what the fill must still find
-	lease  bool          // that is a lease of this load
-	lock   bool          // this load holds the lock of the key instead: a value is there
-	id     frame.ID      // of this load's lease or lock
-	token  remote.Seen   // likewise
-	second bool          // it takes the place of an obsolete lease or lock
-	saw    []frame.ID    // other processes' leases that this load has waited for
-	old    *found[V]     // the value that is to be replaced; nil: none
-	stays  frame.ID      // of the record that stays in place until the fill; zero: none
-	gone   bool          // that record is of no use to any reader
-	ends   int64         // local time when the key of that record ends, if nothing prolongs it
-	idle   time.Duration // for how long it is to be prolonged, beyond that of the lease
-	life   time.Duration // of the lease or lock
-	res    loaded[V]
-	left   *leftover[K, V] // the load goes on alone; nil: it does not
-	late   bool            // this is what has become of such a one
+// inflightLoad is one key of a load.
+type inflightLoad[K comparable, V any] struct {
+	loadKey
+	call       *flight.Call[K, beginning, result[V]]
+	state      fillState
+	why        error          // with fillNone: why Redis gave no lease
+	fence      fence.Token    // taken before Redis was asked for the lease
+	stamp      stamp          // likewise
+	seen       store.CASToken // what the fill must still find
+	lease      bool           // that is a lease of this load
+	lock       bool           // this load holds the lock of the key instead: a value is there
+	id         frame.ID       // of this load's lease or lock
+	token      store.CASToken // likewise
+	second     bool           // it takes the place of an obsolete lease or lock
+	seenLeases []frame.ID     // other processes' leases that this load has waited for
+	old        *decoded[V]    // the value that is to be replaced; nil: none
+	stays      frame.ID       // of the record that stays in place until the fill; zero: none
+	gone       bool           // that record is of no use to any reader
+	ends       int64          // local time when the key of that record ends, if nothing prolongs it
+	idle       time.Duration  // for how long it is to be prolonged, beyond that of the lease
+	life       time.Duration  // of the lease or lock
+	res        loaded[V]
+	left       *leftover[K, V] // the load goes on alone; nil: it does not
+	late       bool            // this is what has become of such a one
 
 	settled bool // the lease or lock was given back, or is about to be
 
@@ -117,7 +117,7 @@ type beginning struct {
 }
 
 func (c *Cache[K, V]) beginning(f fence.Token) beginning {
-	known := c.ages.Known()
+	known := c.clock.Known()
 	return beginning{f, known.Era, known.Clock}
 }
 
@@ -139,7 +139,7 @@ const (
 type loaded[V any] struct {
 	val    V
 	err    error
-	wishes wishes
+	wishes loadDirectives
 	began  int64 // local time
 
 	refused bool // the source was not asked: err is the load limit's
@@ -151,7 +151,7 @@ func (r *loaded[V]) cost() time.Duration { return since(r.began) }
 
 // lead answers the calls of ls. What others load is awaited while the rest is loaded: who
 // joins one key of a batch does not wait for another.
-func (c *Cache[K, V]) lead(ctx context.Context, j *job[K, V], o *callOptions, ls []*loading[K, V]) {
+func (c *Cache[K, V]) lead(ctx context.Context, j *loader[K, V], o *callOptions, ls []*inflightLoad[K, V]) {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.policy.HardTimeout, errHardTimeout)
 	defer cancel()
 	all := ls
@@ -163,7 +163,7 @@ func (c *Cache[K, V]) lead(ctx context.Context, j *job[K, V], o *callOptions, ls
 	defer loads.Wait()
 	for pause := pollFirst; ; pause = min(2*pause, pollMost) {
 		again := c.acquire(ctx, o, ls)
-		var ready, others []*loading[K, V]
+		var ready, others []*inflightLoad[K, V]
 		for _, l := range ls {
 			switch {
 			case l.call.Resolved():
@@ -188,7 +188,7 @@ func (c *Cache[K, V]) lead(ctx context.Context, j *job[K, V], o *callOptions, ls
 				if !o.refresh {
 					c.stats.unloaded.Add(1)
 				}
-				c.resolve(l, answer[V]{}, err)
+				c.resolve(l, result[V]{}, err)
 			}
 			return
 		}
@@ -196,35 +196,35 @@ func (c *Cache[K, V]) lead(ctx context.Context, j *job[K, V], o *callOptions, ls
 }
 
 // loadApart is loadAndFill on a goroutine of its own.
-func (c *Cache[K, V]) loadApart(ctx context.Context, j *job[K, V], o *callOptions, ls []*loading[K, V]) {
+func (c *Cache[K, V]) loadApart(ctx context.Context, j *loader[K, V], o *callOptions, ls []*inflightLoad[K, V]) {
 	err := errEndedGoroutine
 	defer func() {
 		for _, l := range ls {
-			c.resolve(l, answer[V]{}, err) // of no effect on those that have an answer
+			c.resolve(l, result[V]{}, err) // of no effect on those that have an answer
 		}
 	}()
 	defer usercode.Recover(&err)
 	c.loadAndFill(ctx, j, o, ls)
 }
 
-// watch is made before the first look at Redis, or at what is claimed; see accord.Waiter.
-func (c *Cache[K, V]) watch(ls []*loading[K, V]) (wake <-chan struct{}, stop func()) {
+// watch is made before the first look at Redis, or at what is claimed; see coherence.Waiter.
+func (c *Cache[K, V]) watch(ls []*inflightLoad[K, V]) (wake <-chan struct{}, stop func()) {
 	encoded := make([]string, len(ls))
 	for i, l := range ls {
 		encoded[i] = c.encoded(l.rk)
 	}
-	if c.accord == nil {
+	if c.coherence == nil {
 		w := c.fences.Wait(encoded...)
 		return w.C, w.Close
 	}
-	w := c.accord.Wait(encoded...)
+	w := c.coherence.Wait(encoded...)
 	return w.C, w.Close
 }
 
 // await waits until it is worth to look again.
 func (c *Cache[K, V]) await(ctx context.Context, wake <-chan struct{}, pause time.Duration) error {
-	if c.accord == nil || c.accord.Hearing(local.Now()) {
-		pause = lookAgain
+	if c.coherence == nil || c.coherence.Connected(local.Now()) {
+		pause = leasePoll
 	}
 	t := time.NewTimer(pause)
 	defer t.Stop()
@@ -249,6 +249,6 @@ func wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-func (c *Cache[K, V]) resolve(l *loading[K, V], ans answer[V], err error) {
+func (c *Cache[K, V]) resolve(l *inflightLoad[K, V], ans result[V], err error) {
 	c.flights.Resolve(l.call, ans, err)
 }

@@ -13,17 +13,18 @@ import (
 
 	"github.com/delqhi/cache/internal/flight"
 	"github.com/delqhi/cache/internal/local"
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/metrics"
 	"github.com/delqhi/cache/strategy"
 )
 
 // onMemory makes a cache on a store that several caches may share, as processes
 // share a Redis.
-func onMemory[K comparable, V any](t *testing.T, store *remote.Memory, src Source[K, V], opts ...Option) *Cache[K, V] {
+func onMemory[K comparable, V any](t *testing.T, st *storetest.Memory, src Source[K, V], opts ...Option) *Cache[K, V] {
 	t.Helper()
 	opts = append([]Option{WithLogger(slog.New(slog.DiscardHandler)), WithStrategy(strategy.LRU(100), strategy.Jitter(0))}, opts...)
-	c, err := build("test", src, opts, func(*config) remote.Store { return store })
+	c, err := build("test", src, opts, func(*config) store.Store { return st })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +99,7 @@ func TestALoadNeverOverwritesANewerWriteOfAnotherProcess(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/same process %v", name, same), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					ctx := context.Background()
-					store := remote.NewMemory()
+					store := storetest.NewMemory()
 					a := onMemory(t, store, Source[string, string]{})
 					b := a
 					if !same {
@@ -135,7 +136,7 @@ func TestALoadNeverOverwritesANewerWriteOfAnotherProcess(t *testing.T) {
 func TestAReadAfterAWriteDoesNotJoinAnOlderLoad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
-		c := onMemory(t, remote.NewMemory(), Source[string, string]{})
+		c := onMemory(t, storetest.NewMemory(), Source[string, string]{})
 		g := newGate()
 		first := get(c, "k", g.load)
 		<-g.began
@@ -156,7 +157,7 @@ func TestAReadAfterAWriteDoesNotJoinAnOlderLoad(t *testing.T) {
 
 func TestOneLoadForAllCallersOfTwoProcesses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := remote.NewMemory()
+		store := storetest.NewMemory()
 		var loads atomic.Int32
 		load := func(ctx context.Context, _ string) (string, error) {
 			loads.Add(1)
@@ -183,11 +184,11 @@ func TestOneLoadForAllCallersOfTwoProcesses(t *testing.T) {
 
 func TestTheLeaseOfADeadProcessIsTakenOverInASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := remote.NewMemory()
+		store := storetest.NewMemory()
 		dead := onMemory(t, store, Source[string, string]{})
 		// What a process leaves behind that dies right after it took the lease.
-		dead.acquire(t.Context(), &callOptions{}, []*loading[string, string]{{
-			call: &flight.Call[string, beginning, answer[string]]{Key: "k"}, want: want{rk: dead.RedisKey("k")},
+		dead.acquire(t.Context(), &callOptions{}, []*inflightLoad[string, string]{{
+			call: &flight.Call[string, beginning, result[string]]{Key: "k"}, loadKey: loadKey{rk: dead.RedisKey("k")},
 		}})
 
 		c := onMemory(t, store, Source[string, string]{})
@@ -204,7 +205,7 @@ func TestTheLeaseOfADeadProcessIsTakenOverInASecond(t *testing.T) {
 
 func TestALoadIsAbandonedOnlyWhenAllHaveLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := remote.NewMemory()
+		store := storetest.NewMemory()
 		c := onMemory(t, store, Source[string, string]{})
 		g := newGate()
 		leaderCtx, leave := context.WithCancel(t.Context())
@@ -245,7 +246,7 @@ func TestALoadIsAbandonedOnlyWhenAllHaveLeft(t *testing.T) {
 
 func TestTheHardTimeoutEndsALoad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := onMemory(t, remote.NewMemory(), Source[string, string]{}, WithStrategy(strategy.HardTimeout(3*time.Second)))
+		c := onMemory(t, storetest.NewMemory(), Source[string, string]{}, WithStrategy(strategy.HardTimeout(3*time.Second)))
 		start := time.Now()
 		_, err := c.GetOrLoad(t.Context(), "k", newGate().load)
 		if !errors.Is(err, errHardTimeout) || time.Since(start) != 3*time.Second {
@@ -256,7 +257,7 @@ func TestTheHardTimeoutEndsALoad(t *testing.T) {
 
 func TestWithoutALeaseNothingIsFilled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := remote.NewMemory()
+		store := storetest.NewMemory()
 		c := onMemory(t, store, Source[string, string]{})
 		store.Fail(errors.New("OOM command not allowed"))
 		loads := 0
@@ -279,7 +280,7 @@ func TestWithoutALeaseNothingIsFilled(t *testing.T) {
 func TestAnOlderProgramLeavesANewerOnesRecord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
-		store := remote.NewMemory()
+		store := storetest.NewMemory()
 		loads := 0
 		old := onMemory(t, store, SourceFunc(func(context.Context, string) (string, error) { loads++; return "v1", nil }), WithVersion(1))
 		young := onMemory(t, store, SourceFunc(func(context.Context, string) (string, error) { return "v2", nil }), WithVersion(2))
@@ -309,7 +310,7 @@ func TestWallClocksDoNotMatter(t *testing.T) {
 		t.Run(skew.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ctx := t.Context()
-				store := remote.NewMemory()
+				store := storetest.NewMemory()
 				store.SetSkew(skew)
 				a := onMemory(t, store, Source[string, string]{}, WithStrategy(strategy.TTL(10*time.Second), strategy.LocalTTL(time.Hour)))
 				b := onMemory(t, store, Source[string, string]{}, WithStrategy(strategy.TTL(10*time.Second), strategy.LocalTTL(time.Hour)))
@@ -343,7 +344,7 @@ func TestWallClocksDoNotMatter(t *testing.T) {
 
 func TestCloseCancelsLoadsAndLeavesNoLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := remote.NewMemory()
+		store := storetest.NewMemory()
 		c := onMemory(t, store, Source[string, string]{})
 		g := newGate()
 		errc := make(chan error, 1)
@@ -371,23 +372,23 @@ func TestCloseCancelsLoadsAndLeavesNoLease(t *testing.T) {
 
 func TestWhatIsOfNoUseIsLoadedOnceOverAllProcesses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := remote.NewMemory()
+		st := storetest.NewMemory()
 		var loads atomic.Int32
 		load := func(ctx context.Context, _ string) (string, error) {
 			loads.Add(1)
 			time.Sleep(3 * time.Second)
 			return "v", nil
 		}
-		old := onMemory(t, store, Source[string, int]{})
+		old := onMemory(t, st, Source[string, int]{})
 		if err := old.Set(t.Context(), "another type", 1); err != nil {
 			t.Fatal(err)
 		}
-		store.Do(t.Context(), []remote.Command{{Op: remote.Set, Key: old.RedisKey("foreign"), Frame: []byte("OK")}})
-		store.PutOther(old.RedisKey("a list"))
+		st.Do(t.Context(), []store.Command{{Op: store.Set, Key: old.RedisKey("foreign"), Frame: []byte("OK")}})
+		st.PutOther(old.RedisKey("a list"))
 		keys := []string{"another type", "foreign", "a list", "nothing"}
 		var wg sync.WaitGroup
 		for range 3 {
-			c := onMemory(t, store, Source[string, string]{})
+			c := onMemory(t, st, Source[string, string]{})
 			for _, k := range keys {
 				wg.Go(func() {
 					if v, err := c.GetOrLoad(t.Context(), k, load); v != "v" || err != nil {
@@ -406,7 +407,7 @@ func TestWhatIsOfNoUseIsLoadedOnceOverAllProcesses(t *testing.T) {
 func TestAFailedRefreshTakesNoValueAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
-		c := onMemory(t, remote.NewMemory(), Source[string, string]{})
+		c := onMemory(t, storetest.NewMemory(), Source[string, string]{})
 		if err := c.Set(ctx, "k", "v"); err != nil {
 			t.Fatal(err)
 		}
@@ -430,7 +431,7 @@ func TestAFailedRefreshTakesNoValueAway(t *testing.T) {
 func TestMaxAgeTakesOnlyWhatIsYoung(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
-		store := remote.NewMemory()
+		store := storetest.NewMemory()
 		for _, opts := range [][]Option{nil, {WithStrategy(strategy.LocalTTL(time.Millisecond))}} { // from the local tier, and from Redis
 			c := onMemory(t, store, Source[string, string]{}, opts...)
 			if err := c.Set(ctx, "k", "v"); err != nil {
@@ -450,9 +451,9 @@ func TestMaxAgeTakesOnlyWhatIsYoung(t *testing.T) {
 // heldStore holds operations back on their way to the store or from it, as a slow
 // network does.
 type heldStore struct {
-	*remote.Memory
+	*storetest.Memory
 	mu   sync.Mutex
-	hold map[remote.Op]*held
+	hold map[store.Op]*held
 }
 
 type held struct {
@@ -461,9 +462,9 @@ type held struct {
 	release chan struct{}
 }
 
-func (s *heldStore) Do(ctx context.Context, cmds []remote.Command) []remote.Reply {
+func (s *heldStore) Do(ctx context.Context, cmds []store.Command) []store.Reply {
 	op := cmds[0].Op
-	if op == remote.Get && len(cmds) > 1 {
+	if op == store.Get && len(cmds) > 1 {
 		op = cmds[1].Op // beside it is a look at the clock
 	}
 	s.mu.Lock()
@@ -485,7 +486,7 @@ func (s *heldStore) Do(ctx context.Context, cmds []remote.Command) []remote.Repl
 }
 
 // next holds the next operation of a kind.
-func (s *heldStore) next(op remote.Op, going bool) *held {
+func (s *heldStore) next(op store.Op, going bool) *held {
 	h := &held{going: going, reached: make(chan struct{}), release: make(chan struct{})}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -498,9 +499,9 @@ func (s *heldStore) next(op remote.Op, going bool) *held {
 func TestALateReplyDoesNotBringTheOldValueBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
-		store := &heldStore{Memory: remote.NewMemory(), hold: map[remote.Op]*held{}}
+		st := &heldStore{Memory: storetest.NewMemory(), hold: map[store.Op]*held{}}
 		c, err := build("test", Source[string, string]{}, []Option{WithStrategy(strategy.LRU(10)), WithLogger(slog.New(slog.DiscardHandler)), WithTimeout(time.Hour)},
-			func(*config) remote.Store { return store })
+			func(*config) store.Store { return st })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -512,7 +513,7 @@ func TestALateReplyDoesNotBringTheOldValueBack(t *testing.T) {
 			}
 		}
 
-		other := onMemory(t, store.Memory, Source[string, string]{})
+		other := onMemory(t, st.Memory, Source[string, string]{})
 		for _, write := range []func() error{
 			func() error { return c.Set(ctx, "k", "new") },
 			func() error { return c.Delete(ctx, "k") },
@@ -526,7 +527,7 @@ func TestALateReplyDoesNotBringTheOldValueBack(t *testing.T) {
 				t.Fatal(err)
 			}
 			c.local.Remove("k")
-			h := store.next(remote.Get, false)
+			h := st.next(store.Get, false)
 			got := make(chan string)
 			go func() {
 				v, _ := c.Get(ctx, "k")
@@ -549,10 +550,10 @@ func TestALateReplyDoesNotBringTheOldValueBack(t *testing.T) {
 		}
 		c.local.Remove("k")
 		wrote, done := make(chan error), make(chan error)
-		going := store.next(remote.Set, true)
+		going := st.next(store.Set, true)
 		go func() { wrote <- c.Set(ctx, "k", "new") }()
 		<-going.reached
-		read := store.next(remote.Get, false)
+		read := st.next(store.Get, false)
 		go func() {
 			_, err := c.Get(ctx, "k")
 			done <- err
@@ -570,7 +571,7 @@ func TestALateReplyDoesNotBringTheOldValueBack(t *testing.T) {
 
 		// A write is carried out; before its acknowledgement arrives, someone else
 		// writes and this process hears of it.
-		write := store.next(remote.Set, false)
+		write := st.next(store.Set, false)
 		go func() { done <- c.Set(ctx, "k", "mine") }()
 		<-write.reached
 		if err := other.Set(ctx, "k", "theirs"); err != nil {

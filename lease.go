@@ -7,41 +7,41 @@ import (
 	"sync"
 	"time"
 
-	"github.com/delqhi/cache/internal/accord"
-	"github.com/delqhi/cache/internal/ages"
+	"github.com/delqhi/cache/internal/coherence"
 	"github.com/delqhi/cache/internal/frame"
 	"github.com/delqhi/cache/internal/local"
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/logicalclock"
+	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/usercode"
 )
 
 // acquire tries to get a lease for each key, and answers those that have a value
 // by now. It reports whether to try again at once, for those that still wait.
-func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*loading[K, V]) (again bool) {
-	if c.remote == nil {
+func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*inflightLoad[K, V]) (again bool) {
+	if c.client == nil {
 		c.acquireLocal(ctx, o, ls)
 		return false
 	}
-	cmds := make([]remote.Command, 0, len(ls))
-	asked := make([]*loading[K, V], 0, len(ls))
+	cmds := make([]store.Command, 0, len(ls))
+	asked := make([]*inflightLoad[K, V], 0, len(ls))
 	at := local.Now()
 	for _, l := range ls {
 		if l.down {
-			l.state, l.why = fillNone, accord.ErrPending
+			l.state, l.why = fillNone, coherence.ErrPending
 			continue
 		}
 		asked = append(asked, l)
 	}
 	if len(asked) == 0 {
-		c.unheld(o, ls)
+		c.dropSpeculative(o, ls)
 		return false
 	}
 	// What Redis has is believed for no other reason than in a read.
-	if err := c.accord.Reconcile(ctx); err != nil {
+	if err := c.coherence.Reconcile(ctx); err != nil {
 		for _, l := range asked {
 			l.state, l.why = fillNone, err
 		}
-		c.unheld(o, ls)
+		c.dropSpeculative(o, ls)
 		return false
 	}
 	// The logical time and the fences are those from before the lease, and so from
@@ -54,27 +54,27 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*loading
 		}
 		l.stamp, l.fence, l.second = s, c.fences.Token(c.encoded(l.rk)), false
 		l.life = leaseFor(len(asked))
-		cmds = append(cmds, c.leaseCommand(remote.Add, l.rk, s, false, l.life))
+		cmds = append(cmds, c.leaseCommand(store.SetNX, l.rk, s, false, l.life))
 	}
 	// More is asked for a key that holds something: the lease in the place of what is
 	// of no use, or the lock of what stays.
-	var more []*loading[K, V]
-	var then []remote.Command
+	var more []*inflightLoad[K, V]
+	var then []store.Command
 	// Whoever still waits: a lease that was granted, and that nobody knows of, would hold
 	// up others until its end.
 	whole := context.WithoutCancel(ctx)
 	asking := local.Now()
-	before := c.accord.Connections(asking)
-	told, pending := c.accord.Pendings()
-	replies := c.carryOut(whole, cmds)
-	redialed := c.accord.Redialed(before, asking)
-	if n, _ := c.accord.Pendings(); pending && n != told {
+	before := c.coherence.Connections(asking)
+	told, pending := c.coherence.PendingCount()
+	replies := c.exec(whole, cmds)
+	redialed := c.coherence.Reconnected(before, asking)
+	if n, _ := c.coherence.PendingCount(); pending && n != told {
 		redialed = true // what is there may have been read before that
 	}
 	seen := func(i int) {
 		l, reply := asked[i], &replies[i]
 		switch {
-		case o.unseen && !reply.OK:
+		case o.speculative && !reply.OK:
 			l.state = fillNone
 		case reply.Err != nil:
 			// Redis can't give a lease (down, full, read-only): the load goes
@@ -85,20 +85,20 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*loading
 		case redialed:
 			again = true
 		default:
-			switch c.takeSeen(ctx, o, l, reply.Record, at) {
+			switch c.handleExisting(ctx, o, l, reply.Record, at) {
 			case replaceIt:
 				more, then = append(more, l), append(then, c.leaseOver(l.rk, reply.Record.Seen(), s, l.second, l.life))
 			case lockIt:
-				more, then = append(more, l), append(then, c.leaseCommand(remote.Add, c.lockKey(l.rk), s, false, l.life))
+				more, then = append(more, l), append(then, c.leaseCommand(store.SetNX, c.lockKey(l.rk), s, false, l.life))
 			}
 		}
 	}
 	// Where a key holds something, the codec decodes it.
-	holds := func(r remote.Reply) bool { return len(r.Record.Raw) > 0 }
+	holds := func(r store.Reply) bool { return len(r.Record.Raw) > 0 }
 	usercode.EachIf(slices.ContainsFunc(replies, holds), len(replies), seen, func(i int, err error) {
 		asked[i].state, asked[i].why = fillNone, err
 	})
-	c.unheld(o, ls)
+	c.dropSpeculative(o, ls)
 	for len(then) > 0 {
 		ls, cmds := more, then
 		more, then = nil, nil
@@ -110,30 +110,30 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*loading
 		for i, l := range ls {
 			if cmds[i].Key != l.rk {
 				looks[i] = len(cmds)
-				cmds = append(cmds, remote.Command{Op: remote.Head, Key: l.rk})
+				cmds = append(cmds, store.Command{Op: store.GetHeader, Key: l.rk})
 			}
 		}
-		var late []remote.Command
-		var locked []*loading[K, V]
-		replies := c.carryOut(whole, cmds)
+		var late []store.Command
+		var locked []*inflightLoad[K, V]
+		replies := c.exec(whole, cmds)
 		for i, l := range ls {
 			reply := replies[i]
 			switch {
 			case reply.Err != nil:
 				l.state, l.why = fillNone, reply.Err
 			case reply.OK && looks[i] != 0 && replies[looks[i]].Err == nil && replies[looks[i]].Record.Seen() != l.seen:
-				late = append(late, remote.Command{Op: remote.Release, Key: cmds[i].Key, Seen: remote.SeenToken(cmds[i].Frame)})
+				late = append(late, store.Command{Op: store.CompareAndDelete, Key: cmds[i].Key, Seen: store.TokenOf(cmds[i].Frame)})
 				l.old, again = nil, true
 			case reply.OK:
 				c.granted(l, cmds[i])
 				locked = append(locked, l)
-			case cmds[i].Op == remote.Add && cmds[i].Key != l.rk && c.lockedOut(ctx, o, l, reply.Record):
+			case cmds[i].Op == store.SetNX && cmds[i].Key != l.rk && c.handleLockHeld(ctx, o, l, reply.Record):
 				more = append(more, l)
 				if l.gone { // no load under way that is to replace it is of use, either
 					then = append(then, c.leaseOver(l.rk, l.seen, s, l.second, l.life))
 					break
 				}
-				swap := c.leaseCommand(remote.Swap, cmds[i].Key, s, l.second, l.life)
+				swap := c.leaseCommand(store.CompareAndSet, cmds[i].Key, s, l.second, l.life)
 				swap.Seen = reply.Record.Seen()
 				then = append(then, swap)
 			case l.state == waiting && cmds[i].Key != l.rk && o.hasMaxAge && o.maxAge == 0:
@@ -145,7 +145,7 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*loading
 		gone := c.prolong(whole, locked)
 		again = again || len(gone) > 0
 		if late = append(late, gone...); len(late) > 0 {
-			c.carryOut(whole, late)
+			c.exec(whole, late)
 		}
 	}
 	return again
@@ -162,37 +162,37 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*loading
 // stays the same: it is over when it was to be over.
 
 // stay notes the record that stays in place until the fill, and when its key ends.
-func (c *Cache[K, V]) stay(ctx context.Context, l *loading[K, V], f *found[V], seen remote.Seen) {
+func (c *Cache[K, V]) stay(ctx context.Context, l *inflightLoad[K, V], f *decoded[V], seen store.CASToken) {
 	l.seen, l.stays, l.gone, l.ends, l.idle = seen, f.raw.ID, f.gone, math.MaxInt64, 0
-	if f.outcome == other {
+	if f.status == typeMismatch {
 		c.date(ctx, l.rk, f)
 	}
 	switch {
 	case !f.timed:
 	case c.policy.Sliding > 0: // when it was last read is not known
-		l.ends, l.idle = math.MinInt64, min(c.policy.Sliding, f.keep)
-	case f.keep != forever:
-		l.ends = later(local.Now(), max(f.keep, 0))
+		l.ends, l.idle = math.MinInt64, min(c.policy.Sliding, f.retention)
+	case f.retention != forever:
+		l.ends = later(local.Now(), max(f.retention, 0))
 	}
 }
 
 // prolongation is the command that has the key of what stays outlast the next life of the lock,
 // if it would not.
-func (l *loading[K, V]) prolongation() (cmd remote.Command, ok bool) {
+func (l *inflightLoad[K, V]) prolongation() (cmd store.Command, ok bool) {
 	now := local.Now()
 	if !l.lock || l.ends >= later(now, l.life) {
 		return cmd, false
 	}
 	life := max(l.life, l.idle.Truncate(time.Millisecond))
 	l.ends = later(now, life)
-	return remote.Command{Op: remote.Extend, Key: l.rk, Seen: l.seen, TTL: life}, true
+	return store.Command{Op: store.Extend, Key: l.rk, Seen: l.seen, TTL: life}, true
 }
 
 // prolong prolongs what stays in place for those that have got its lock. Where it has ended
 // already, or was replaced, they wait on, and what gives their locks back is returned.
-func (c *Cache[K, V]) prolong(ctx context.Context, ls []*loading[K, V]) (gone []remote.Command) {
-	var cmds []remote.Command
-	var asked []*loading[K, V]
+func (c *Cache[K, V]) prolong(ctx context.Context, ls []*inflightLoad[K, V]) (gone []store.Command) {
+	var cmds []store.Command
+	var asked []*inflightLoad[K, V]
 	for _, l := range ls {
 		if cmd, ok := l.prolongation(); ok {
 			cmds, asked = append(cmds, cmd), append(asked, l)
@@ -201,44 +201,44 @@ func (c *Cache[K, V]) prolong(ctx context.Context, ls []*loading[K, V]) (gone []
 	if len(cmds) == 0 {
 		return nil
 	}
-	for i, reply := range c.carryOut(ctx, cmds) {
+	for i, reply := range c.exec(ctx, cmds) {
 		if l := asked[i]; reply.Err == nil && !reply.OK {
-			gone = append(gone, remote.Command{Op: remote.Release, Key: c.lockKey(l.rk), Seen: l.token})
+			gone = append(gone, store.Command{Op: store.CompareAndDelete, Key: c.lockKey(l.rk), Seen: l.token})
 			l.state, l.lock, l.old = waiting, false, nil
 		}
 	}
 	return gone
 }
 
-// unheld gives up loads that were asked for by a hunch, unless they have got a lease.
-func (c *Cache[K, V]) unheld(o *callOptions, ls []*loading[K, V]) {
+// dropSpeculative gives up loads that were asked for by a prediction, unless they have got a lease.
+func (c *Cache[K, V]) dropSpeculative(o *callOptions, ls []*inflightLoad[K, V]) {
 	for _, l := range ls {
-		if o.unseen && !l.lease {
-			c.resolve(l, answer[V]{}, errHeld)
+		if o.speculative && !l.lease {
+			c.resolve(l, result[V]{}, errNotAcquired)
 		}
 	}
 }
 
-// lockedOut deals with a key whose value somebody else is replacing, or has failed to.
+// handleLockHeld deals with a key whose value somebody else is replacing, or has failed to.
 // It reports whether what is in the place of the lock is of no use.
-func (c *Cache[K, V]) lockedOut(ctx context.Context, o *callOptions, l *loading[K, V], rec remote.Record) (useless bool) {
+func (c *Cache[K, V]) handleLockHeld(ctx context.Context, o *callOptions, l *inflightLoad[K, V], rec store.Record) (useless bool) {
 	f := c.decode(ctx, c.lockKey(l.rk), rec)
 	anew := o.hasMaxAge && o.maxAge == 0
 	switch {
-	case f.outcome == leased && anew:
+	case f.status == leased && anew:
 		return true // it does not wait for a load that began earlier, and who comes later waits for this one
-	case f.outcome == failed && (anew || f.raw.ETag != string(l.stays[:])):
+	case f.status == failed && (anew || f.raw.ETag != string(l.stays[:])):
 		return true // of what was there before
-	case f.outcome == failed && (f.hold > 0 && (l.old != nil || !f.covers) || slices.Contains(l.saw, f.lease)):
+	case f.status == failed && (f.hold > 0 && (l.old != nil || !f.covers) || slices.Contains(l.seenLeases, f.lease)):
 		if f.hold > 0 {
-			c.heard(l.rk, l.fence, &f, l.stays, true)
+			c.loadedElsewhere(l.rk, l.fence, &f, l.stays, true)
 		}
 		c.countAwaited(o)
-		c.resolve(l, answer[V]{}, f.err)
-	case f.outcome != leased:
+		c.resolve(l, result[V]{}, f.err)
+	case f.status != leased:
 		return true
-	case o.behind:
-		c.resolve(l, answer[V]{}, errBusy)
+	case o.background:
+		c.resolve(l, result[V]{}, errBusy)
 	case c.obsolete(&f.raw):
 		l.second = true
 		return true
@@ -250,24 +250,24 @@ func (c *Cache[K, V]) lockedOut(ctx context.Context, o *callOptions, l *loading[
 }
 
 // note remembers a lease of another process that this load waits for.
-func (l *loading[K, V]) note(id frame.ID) {
-	if !slices.Contains(l.saw, id) {
-		l.saw = append(l.saw, id)
+func (l *inflightLoad[K, V]) note(id frame.ID) {
+	if !slices.Contains(l.seenLeases, id) {
+		l.seenLeases = append(l.seenLeases, id)
 	}
 }
 
-// carryOut carries out commands that change keys. What this process hears of them is not
+// exec carries out commands that change keys. What this process hears of them is not
 // taken for somebody else's doing.
-func (c *Cache[K, V]) carryOut(ctx context.Context, cmds []remote.Command) []remote.Reply {
+func (c *Cache[K, V]) exec(ctx context.Context, cmds []store.Command) []store.Reply {
 	for i := range cmds {
-		if cmds[i].Op != remote.Head {
-			c.accord.OwnBegin(&cmds[i])
+		if cmds[i].Op != store.GetHeader {
+			c.coherence.OwnBegin(&cmds[i])
 		}
 	}
-	replies := c.remote.Do(ctx, cmds)
+	replies := c.client.Do(ctx, cmds)
 	for i := range replies {
-		if cmds[i].Op != remote.Head {
-			c.accord.OwnEnd(&cmds[i], &replies[i])
+		if cmds[i].Op != store.GetHeader {
+			c.coherence.OwnEnd(&cmds[i], &replies[i])
 		}
 	}
 	return replies
@@ -276,16 +276,16 @@ func (c *Cache[K, V]) carryOut(ctx context.Context, cmds []remote.Command) []rem
 // leaseCommand asks for a lease, each time for another: only its own attempt may
 // recognise it. It says at which logical time the load begins, and whether it takes the
 // place of an obsolete one.
-func (c *Cache[K, V]) leaseCommand(op remote.Op, rk string, s stamp, second bool, life time.Duration) remote.Command {
+func (c *Cache[K, V]) leaseCommand(op store.Op, rk string, s stamp, second bool, life time.Duration) store.Command {
 	return c.leaseOf(frame.NewID(), op, rk, s, second, life)
 }
 
-func (c *Cache[K, V]) leaseOf(id frame.ID, op remote.Op, rk string, s stamp, second bool, life time.Duration) remote.Command {
+func (c *Cache[K, V]) leaseOf(id frame.ID, op store.Op, rk string, s stamp, second bool, life time.Duration) store.Command {
 	frm := frame.AppendLease(nil, id)
 	if s.time > 0 {
 		frm = frame.AppendLeaseSince(frm[:0], id, s.time, second)
 	}
-	return remote.Command{Op: op, Key: rk, Frame: c.signed(rk, frm), TTL: life}
+	return store.Command{Op: op, Key: rk, Frame: c.signed(rk, frm), TTL: life}
 }
 
 // obsolete reports whether a load, by what its lease says, began before an invalidation that
@@ -296,31 +296,31 @@ func (c *Cache[K, V]) leaseOf(id frame.ID, op remote.Op, rk string, s stamp, sec
 // invalidated.
 func (c *Cache[K, V]) obsolete(h *frame.Header) bool {
 	began, second, ok := h.Since()
-	known := c.ages.Known()
+	known := c.clock.Known()
 	if !ok || began >= known.Clock {
 		return false
 	}
 	if !second {
 		return true
 	}
-	v, _ := c.ages.Judge(known.Era, began, 0, nil, local.Now())
-	return v == ages.Stale || v == ages.Gone
+	v, _ := c.clock.Judge(known.Era, began, 0, nil, local.Now())
+	return v == logicalclock.Stale || v == logicalclock.Invalid
 }
 
 // leaseOver is leaseCommand for a lease in the place of what was seen, which the lease's id
 // tells by its second half.
-func (c *Cache[K, V]) leaseOver(rk string, seen remote.Seen, s stamp, second bool, life time.Duration) remote.Command {
+func (c *Cache[K, V]) leaseOver(rk string, seen store.CASToken, s stamp, second bool, life time.Duration) store.Command {
 	id := frame.NewID()
 	if len(seen.Token) == frame.TokenLen {
 		copy(id[len(id)/2:], seen.Token[frame.TokenLen-len(id)/2:])
 	}
-	swap := c.leaseOf(id, remote.Swap, rk, s, second, life)
+	swap := c.leaseOf(id, store.CompareAndSet, rk, s, second, life)
 	swap.Seen = seen
 	return swap
 }
 
 // tookOver reports whether the lease of that id was put in the place of what was seen.
-func tookOver(id frame.ID, seen remote.Seen) bool {
+func tookOver(id frame.ID, seen store.CASToken) bool {
 	return len(seen.Token) == frame.TokenLen && string(id[len(id)/2:]) == seen.Token[frame.TokenLen-len(id)/2:]
 }
 
@@ -332,7 +332,7 @@ func tookOver(id frame.ID, seen remote.Seen) bool {
 //  2. this process puts its lease there
 //  3. it hears of a change, and finds that Redis holds its own lease: the key stays
 //  4. the load fails, and leaves word of it in the lease's place: that is its own, too
-func (c *Cache[K, V]) granted(l *loading[K, V], cmd remote.Command) {
+func (c *Cache[K, V]) granted(l *inflightLoad[K, V], cmd store.Command) {
 	l.hold(cmd)
 	if !l.lease || c.local == nil {
 		return
@@ -343,9 +343,9 @@ func (c *Cache[K, V]) granted(l *loading[K, V], cmd remote.Command) {
 }
 
 // hold notes that the lease or lock that cmd asked for was granted.
-func (l *loading[K, V]) hold(cmd remote.Command) {
+func (l *inflightLoad[K, V]) hold(cmd store.Command) {
 	h, _ := frame.ReadHead(cmd.Frame)
-	l.state, l.id, l.token = fillBoth, h.ID, remote.SeenToken(cmd.Frame)
+	l.state, l.id, l.token = fillBoth, h.ID, store.TokenOf(cmd.Frame)
 	if cmd.Key == l.rk {
 		l.lease, l.seen, l.old, l.stays = true, l.token, nil, frame.ID{}
 	} else {
@@ -362,13 +362,13 @@ const (
 	lockIt           // it stays until the fill: a lock says who loads
 )
 
-// takeSeen deals with a key that is not empty.
-func (c *Cache[K, V]) takeSeen(ctx context.Context, o *callOptions, l *loading[K, V], rec remote.Record, at int64) step {
+// handleExisting deals with a key that is not empty.
+func (c *Cache[K, V]) handleExisting(ctx context.Context, o *callOptions, l *inflightLoad[K, V], rec store.Record, at int64) step {
 	f := c.decode(ctx, l.rk, rec)
-	c.judge(ctx, []*found[V]{&f})
-	switch f.outcome {
+	c.judge(ctx, []*decoded[V]{&f})
+	switch f.status {
 	case usable:
-		if o.behind && f.age >= o.behindAge {
+		if o.background && f.age >= o.backgroundAge {
 			l.old = &f
 			c.stay(ctx, l, &f, rec.Seen())
 			return lockIt
@@ -389,23 +389,23 @@ func (c *Cache[K, V]) takeSeen(ctx context.Context, o *callOptions, l *loading[K
 		l.old = &f
 		c.stay(ctx, l, &f, rec.Seen())
 		return lockIt
-	case expired, other:
+	case expired, typeMismatch:
 		if l.old = nil; !c.stays(&f) {
 			return replaceIt
 		}
 		c.stay(ctx, l, &f, rec.Seen())
 		return lockIt
-	case unasked:
+	case unavailable:
 		l.state, l.why = fillNone, f.err
 		return nothingMore
 	case failed:
 		if f.hold > 0 && !(o.hasMaxAge && o.maxAge == 0) {
-			c.heard(l.rk, l.fence, &f, f.raw.ID, false)
-		} else if !slices.Contains(l.saw, f.lease) {
+			c.loadedElsewhere(l.rk, l.fence, &f, f.raw.ID, false)
+		} else if !slices.Contains(l.seenLeases, f.lease) {
 			return replaceIt // of no concern to those who did not wait for it
 		}
 		c.countAwaited(o)
-		c.resolve(l, answer[V]{}, f.err)
+		c.resolve(l, result[V]{}, f.err)
 		return nothingMore
 	case leased:
 		if c.obsolete(&f.raw) {
@@ -438,15 +438,15 @@ func (c *Cache[K, V]) countAwaited(o *callOptions) {
 
 // keepAlive renews the leases of ls, and what stays in place under their locks, until stop is
 // called, which waits.
-func (c *Cache[K, V]) keepAlive(ctx context.Context, ls []*loading[K, V]) (stop func()) {
-	var cmds []remote.Command
-	var locked []*loading[K, V]
+func (c *Cache[K, V]) keepAlive(ctx context.Context, ls []*inflightLoad[K, V]) (stop func()) {
+	var cmds []store.Command
+	var locked []*inflightLoad[K, V]
 	for _, l := range ls {
 		switch {
 		case l.lease:
-			cmds = append(cmds, remote.Command{Op: remote.Extend, Key: l.rk, Seen: l.token, TTL: l.life})
+			cmds = append(cmds, store.Command{Op: store.Extend, Key: l.rk, Seen: l.token, TTL: l.life})
 		case l.lock:
-			cmds = append(cmds, remote.Command{Op: remote.Extend, Key: c.lockKey(l.rk), Seen: l.token, TTL: l.life})
+			cmds = append(cmds, store.Command{Op: store.Extend, Key: c.lockKey(l.rk), Seen: l.token, TTL: l.life})
 			locked = append(locked, l)
 		}
 	}
@@ -456,7 +456,7 @@ func (c *Cache[K, V]) keepAlive(ctx context.Context, ls []*loading[K, V]) (stop 
 // extend repeats commands that extend leases of such a life, and prolongs what stays under
 // locks, until stop is called, which waits. Most loads are over before a lease has to be extended, and
 // cost no more than a timer.
-func (c *Cache[K, V]) extend(ctx context.Context, life time.Duration, cmds []remote.Command, locked ...*loading[K, V]) (stop func()) {
+func (c *Cache[K, V]) extend(ctx context.Context, life time.Duration, cmds []store.Command, locked ...*inflightLoad[K, V]) (stop func()) {
 	if len(cmds)+len(locked) == 0 {
 		return func() {}
 	}
@@ -474,7 +474,7 @@ func (c *Cache[K, V]) extend(ctx context.Context, life time.Duration, cmds []rem
 				}
 			}
 			if len(all) > 0 {
-				c.carryOut(ctx, all)
+				c.exec(ctx, all)
 			}
 		}
 	})

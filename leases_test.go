@@ -8,7 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/strategy"
 )
 
@@ -21,14 +22,14 @@ import (
 func TestALeaseGrantedAfterItsCallersHaveLeftIsReleased(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
-		store := remote.NewMemory()
+		st := storetest.NewMemory()
 		load := func(ctx context.Context, _ string) (string, error) { return "v", ctx.Err() }
-		a, net := onWire(t, store, Source[string, string]{Load: load})
-		b := onMemory(t, store, Source[string, string]{Load: load})
+		a, net := onWire(t, st, Source[string, string]{Load: load})
+		b := onMemory(t, st, Source[string, string]{Load: load})
 		_, _ = a.Peek(ctx, "other")
 		_, _ = b.Peek(ctx, "other")
 		key := a.RedisKey("k")
-		hook, granted, goOn := onlyOnce(func(cmd remote.Command) bool { return cmd.Op == remote.Add && cmd.Key == key })
+		hook, granted, goOn := onlyOnce(func(cmd store.Command) bool { return cmd.Op == store.SetNX && cmd.Key == key })
 		net.watch(nil, hook)
 		leaving, leave := context.WithCancel(ctx)
 		left := make(chan struct{})
@@ -54,7 +55,7 @@ func TestALeaseGrantedAfterItsCallersHaveLeftIsReleased(t *testing.T) {
 func TestALongRefreshHappensOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
-		store := remote.NewMemory()
+		store := storetest.NewMemory()
 		var loads atomic.Int32
 		src := Source[string, string]{Load: func(context.Context, string) (string, error) {
 			if loads.Add(1) > 1 {
@@ -91,17 +92,17 @@ func TestALongRefreshHappensOnce(t *testing.T) {
 func TestAFillBetweenTheLookAndTheWaitWakes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
-		store := remote.NewMemory()
-		a, net := onWire(t, store, Source[string, string]{Load: func(context.Context, string) (string, error) { return "", errors.New("not this way") }})
+		st := storetest.NewMemory()
+		a, net := onWire(t, st, Source[string, string]{Load: func(context.Context, string) (string, error) { return "", errors.New("not this way") }})
 		g := newGate()
-		b := onMemory(t, store, Source[string, string]{})
+		b := onMemory(t, st, Source[string, string]{})
 		_, _ = a.Peek(ctx, "other")
 		_, _ = b.Peek(ctx, "other")
 		time.Sleep(5 * time.Second)
 		loading := get(b, "k", g.load)
 		<-g.began
 		key := a.RedisKey("k")
-		hook, looked, goOn := onlyOnce(func(cmd remote.Command) bool { return cmd.Op == remote.Add && cmd.Key == key })
+		hook, looked, goOn := onlyOnce(func(cmd store.Command) bool { return cmd.Op == store.SetNX && cmd.Key == key })
 		net.watch(nil, hook)
 		got := make(chan time.Time, 1)
 		go func() {
@@ -116,7 +117,7 @@ func TestAFillBetweenTheLookAndTheWaitWakes(t *testing.T) {
 		synctest.Wait()
 		start := time.Now()
 		close(goOn)
-		if d := (<-got).Sub(start); d >= lookAgain {
+		if d := (<-got).Sub(start); d >= leasePoll {
 			t.Errorf("it waited %v for what was there", d)
 		}
 	})

@@ -7,7 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/strategy"
 )
 
@@ -74,7 +74,7 @@ func TestNotStoringLeavesWhatIsThere(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				ctx, store := t.Context(), remote.NewMemory()
+				ctx, store := t.Context(), storetest.NewMemory()
 				others := onMemory(t, store, Source[string, string]{}, WithStrategy(strategy.TTL(time.Minute), strategy.StaleIfError(time.Hour)))
 				src := Source[string, string]{}
 				if tt.load != nil {

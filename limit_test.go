@@ -10,7 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/strategy"
 )
 
@@ -39,10 +40,10 @@ func TestLoadsQueueAndThenOverflow(t *testing.T) {
 				const limit = 3
 				b := new(busy)
 				opts := []Option{WithLoadLimit(limit), quietLog, WithStrategy(strategy.LRU(1000))}
-				store := remote.NewMemory()
-				open := func(*config) remote.Store { return store }
+				st := storetest.NewMemory()
+				open := func(*config) store.Store { return st }
 				if kind == "local only" {
-					opts, open = append(opts, LocalOnly()), func(*config) remote.Store { return nil }
+					opts, open = append(opts, LocalOnly()), func(*config) store.Store { return nil }
 				}
 				c, err := build("test", b.source(), opts, open)
 				if err != nil {
@@ -97,7 +98,7 @@ func TestWaitingForAPlaceEnds(t *testing.T) {
 			}
 			return "of " + k, b.work(ctx)
 		})
-		c := onMemory(t, remote.NewMemory(), src, WithLoadLimit(1), WithStrategy(strategy.HardTimeout(10*time.Second)))
+		c := onMemory(t, storetest.NewMemory(), src, WithLoadLimit(1), WithStrategy(strategy.HardTimeout(10*time.Second)))
 		var all sync.WaitGroup
 		all.Go(func() {
 			if _, err := c.Get(t.Context(), "slow"); !errors.Is(err, errHardTimeout) && err != nil {
@@ -139,7 +140,7 @@ func TestOverloadIsCoveredByAStaleValue(t *testing.T) {
 			}
 			return "of " + k, nil
 		})
-		store := remote.NewMemory()
+		store := storetest.NewMemory()
 		s := WithStrategy(strategy.TTL(time.Second), strategy.StaleIfError(time.Hour), strategy.RetryAfter(time.Hour))
 		c, other := onMemory(t, store, src, WithLoadLimit(1), s), onMemory(t, store, SourceFunc(func(context.Context, string) (string, error) { return "other", nil }), s)
 		if _, err := c.Get(t.Context(), "k"); err != nil {
@@ -175,7 +176,7 @@ func TestBatchesTakePlaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := new(busy)
 		src := b.source()
-		c := onMemory(t, remote.NewMemory(), src, WithLoadLimit(2))
+		c := onMemory(t, storetest.NewMemory(), src, WithLoadLimit(2))
 		keys := make([]string, 20)
 		for i := range keys {
 			keys[i] = fmt.Sprint(i)
@@ -191,7 +192,7 @@ func TestBatchesTakePlaces(t *testing.T) {
 			}
 			return vals, many.work(ctx)
 		}
-		d := onMemory(t, remote.NewMemory(), src, WithLoadLimit(2))
+		d := onMemory(t, storetest.NewMemory(), src, WithLoadLimit(2))
 		var all sync.WaitGroup
 		for g := range 5 {
 			all.Go(func() {

@@ -12,7 +12,7 @@ import (
 // loadAndFill asks the source, as soon as the load limit lets it, and fills what it said.
 // Leases are kept alive meanwhile: others wait for this load, wherever it waits. Where the
 // source loads one by one, each key is filled when its own load has ended.
-func (c *Cache[K, V]) loadAndFill(ctx context.Context, j *job[K, V], o *callOptions, ls []*loading[K, V]) {
+func (c *Cache[K, V]) loadAndFill(ctx context.Context, j *loader[K, V], o *callOptions, ls []*inflightLoad[K, V]) {
 	if len(ls) == 0 {
 		return
 	}
@@ -29,8 +29,8 @@ func (c *Cache[K, V]) loadAndFill(ctx context.Context, j *job[K, V], o *callOpti
 			one = oneOf(j.many)
 		}
 		// Keys that can't be found in what a load of many returns are loaded one by one.
-		findable := func(l *loading[K, V]) bool { return findable(l.call.Key) }
-		batch := slices.DeleteFunc(slices.Clone(ls), func(l *loading[K, V]) bool { return !findable(l) })
+		findable := func(l *inflightLoad[K, V]) bool { return findable(l.call.Key) }
+		batch := slices.DeleteFunc(slices.Clone(ls), func(l *inflightLoad[K, V]) bool { return !findable(l) })
 		if len(batch) > 0 {
 			c.limited(ctx, o, batch, func(leave func()) bool {
 				return c.loadMany(c.entering(ctx, redisKeys(batch)...), j, o, batch, leave)
@@ -47,8 +47,8 @@ func (c *Cache[K, V]) loadAndFill(ctx context.Context, j *job[K, V], o *callOpti
 }
 
 // loadEach loads one by one, and fills each key when its own load has ended.
-func (c *Cache[K, V]) loadEach(ctx context.Context, one LoadFunc[K, V], o *callOptions, ls []*loading[K, V]) {
-	ended := make(chan *loading[K, V], len(ls))
+func (c *Cache[K, V]) loadEach(ctx context.Context, one LoadFunc[K, V], o *callOptions, ls []*inflightLoad[K, V]) {
+	ended := make(chan *inflightLoad[K, V], len(ls))
 	go func() {
 		slots := make(chan struct{}, loadsAtOnce)
 		for _, l := range ls {
@@ -62,7 +62,7 @@ func (c *Cache[K, V]) loadEach(ctx context.Context, one LoadFunc[K, V], o *callO
 		}
 	}()
 	for left := len(ls); left > 0; {
-		some := []*loading[K, V]{<-ended}
+		some := []*inflightLoad[K, V]{<-ended}
 		for more := true; more; {
 			select {
 			case l := <-ended:
@@ -76,8 +76,8 @@ func (c *Cache[K, V]) loadEach(ctx context.Context, one LoadFunc[K, V], o *callO
 	}
 }
 
-func (c *Cache[K, V]) loadSingle(ctx context.Context, one LoadFunc[K, V], o *callOptions, l *loading[K, V]) {
-	c.limited(ctx, o, []*loading[K, V]{l}, func(leave func()) bool {
+func (c *Cache[K, V]) loadSingle(ctx context.Context, one LoadFunc[K, V], o *callOptions, l *inflightLoad[K, V]) {
+	c.limited(ctx, o, []*inflightLoad[K, V]{l}, func(leave func()) bool {
 		lo := newLeftover[K, V]()
 		l.res = c.loadOne(c.entering(ctx, l.rk), one, l.call.Key, l.old, o.refresh, func(res loaded[V]) {
 			leave()
@@ -90,7 +90,7 @@ func (c *Cache[K, V]) loadSingle(ctx context.Context, one LoadFunc[K, V], o *cal
 	})
 }
 
-func redisKeys[K comparable, V any](ls []*loading[K, V]) []string {
+func redisKeys[K comparable, V any](ls []*inflightLoad[K, V]) []string {
 	rks := make([]string, len(ls))
 	for i, l := range ls {
 		rks[i] = l.rk
@@ -100,8 +100,8 @@ func redisKeys[K comparable, V any](ls []*loading[K, V]) []string {
 
 // limited runs a call of a loader for ls, if the load limit has a place for it. A load that
 // goes on alone, as its result says, leaves its place itself.
-func (c *Cache[K, V]) limited(ctx context.Context, o *callOptions, ls []*loading[K, V], load func(leave func()) (left bool)) {
-	if err := c.limit.enter(ctx, o.behind); err != nil {
+func (c *Cache[K, V]) limited(ctx context.Context, o *callOptions, ls []*inflightLoad[K, V], load func(leave func()) (left bool)) {
+	if err := c.limit.enter(ctx, o.background); err != nil {
 		for _, l := range ls {
 			l.res = loaded[V]{err: err, refused: true}
 		}
@@ -122,7 +122,7 @@ func (c *Cache[K, V]) limited(ctx context.Context, o *callOptions, ls []*loading
 // loadOne calls a loader. old is what is to be replaced, nil if there is nothing.
 // refresh is for the metrics: no read waits for it. late is called if the loader goes on
 // alone, when it has returned.
-func (c *Cache[K, V]) loadOne(ctx context.Context, one LoadFunc[K, V], key K, old *found[V], refresh bool, late func(loaded[V])) (res loaded[V]) {
+func (c *Cache[K, V]) loadOne(ctx context.Context, one LoadFunc[K, V], key K, old *decoded[V], refresh bool, late func(loaded[V])) (res loaded[V]) {
 	if old != nil && old.ans.absent != nil {
 		old = nil // that there is no such thing is nothing to keep
 	}
@@ -157,7 +157,7 @@ func (c *Cache[K, V]) loadOne(ctx context.Context, one LoadFunc[K, V], key K, ol
 	return res
 }
 
-func (c *Cache[K, V]) loadMany(ctx context.Context, j *job[K, V], o *callOptions, ls []*loading[K, V], leave func()) (left bool) {
+func (c *Cache[K, V]) loadMany(ctx context.Context, j *loader[K, V], o *callOptions, ls []*inflightLoad[K, V], leave func()) (left bool) {
 	ctx, h := withHandle[V](ctx, nil, nil)
 	call := c.stats.newLoad(len(ls), o.refresh)
 	keys := make([]K, len(ls))
@@ -232,8 +232,8 @@ func resultOf[K comparable, V any](vals map[K]V, err error, single *BatchError[K
 	return res
 }
 
-// settle takes what the load asked for, beside what it returned.
-func (r *loaded[V]) settle(w wishes, old *found[V], clone cloner[V]) {
+// complete takes what the load asked for, beside what it returned.
+func (r *loaded[V]) settle(w loadDirectives, old *decoded[V], clone cloner[V]) {
 	r.wishes = w
 	if r.err == errNotModified && old != nil {
 		// The old value begins a new life, with what is known of it.

@@ -11,7 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/strategy"
 )
 
@@ -21,17 +22,17 @@ func anyTiers(t *testing.T, f func(t *testing.T, build func(src Source[string, i
 	for _, kind := range []string{"redis", "two tiers", "local only"} {
 		t.Run(kind, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				store := remote.NewMemory()
+				st := storetest.NewMemory()
 				f(t, func(src Source[string, int], s ...strategy.Strategy) *Cache[string, int] {
 					opts := []Option{quietLog, WithStrategy(strategy.Jitter(0))}
-					var use remote.Store = store
+					var use store.Store = st
 					switch kind {
 					case "two tiers":
 						opts = append(opts, WithStrategy(strategy.LRU(1000)))
 					case "local only":
 						opts, use = append(opts, LocalOnly()), nil
 					}
-					c, err := build("test", src, append(opts, WithStrategy(s...)), func(*config) remote.Store { return use })
+					c, err := build("test", src, append(opts, WithStrategy(s...)), func(*config) store.Store { return use })
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -180,7 +181,7 @@ func TestAKeyOfABatchWaitsForNoOther(t *testing.T) {
 				all.Go(func() {
 					v, err := a.Get(ctx, k)
 					took := time.Since(start)
-					if v != len(k) || err != nil || took > time.Duration(1<<i)*time.Millisecond+lookAgain {
+					if v != len(k) || err != nil || took > time.Duration(1<<i)*time.Millisecond+leasePoll {
 						t.Errorf("round %d: what takes %d ms: %d, %v, after %v", round, 1<<i, v, err, took)
 					}
 				})
@@ -194,7 +195,7 @@ func TestAKeyOfABatchWaitsForNoOther(t *testing.T) {
 func TestAPanicAfterTheLoadCostsItsOwnKeyOnly(t *testing.T) {
 	for _, callback := range []string{"Tags", "TTL"} {
 		synctest.Test(t, func(t *testing.T) {
-			ctx, store := t.Context(), remote.NewMemory()
+			ctx, store := t.Context(), storetest.NewMemory()
 			misbehave := func(k string) {
 				if k == "bad" {
 					panic(callback)
@@ -230,7 +231,7 @@ func TestAPanicAfterTheLoadCostsItsOwnKeyOnly(t *testing.T) {
 // what is remembered of failures.
 func TestJitterSpreadsAllLives(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx, store := t.Context(), remote.NewMemory()
+		ctx, store := t.Context(), storetest.NewMemory()
 		c := onMemory(t, store, Source[string, int]{LoadMany: func(_ context.Context, keys []string) (map[string]int, error) {
 			vals := map[string]int{}
 			for _, k := range keys {
@@ -254,7 +255,7 @@ func TestJitterSpreadsAllLives(t *testing.T) {
 				if absences[left] = true; left > 100*time.Second || left < 49*time.Second {
 					t.Errorf("an absence lives %v", left)
 				}
-			} else if e, ok := c.local.Any(k); ok {
+			} else if e, ok := c.local.Peek(k); ok {
 				locals[e.Deadline] = true
 			}
 		}
@@ -344,12 +345,12 @@ func TestALocalHitAllocatesNothingAllocAnyStrategy(t *testing.T) {
 	} {
 		for _, local := range []bool{false, true} {
 			opts := []Option{quietLog, WithStrategy(strategy.LRU(100), strategy.TTL(time.Hour), s)}
-			var store remote.Store = remote.NewMemory()
+			var st store.Store = storetest.NewMemory()
 			if local {
-				opts, store = append(opts, LocalOnly()), nil
+				opts, st = append(opts, LocalOnly()), nil
 			}
 			load := func(context.Context, string) (int, error) { return 1, nil }
-			c, err := build("test", SourceFunc(load), opts, func(*config) remote.Store { return store })
+			c, err := build("test", SourceFunc(load), opts, func(*config) store.Store { return st })
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -3,10 +3,10 @@ package cache
 import (
 	"context"
 
-	"github.com/delqhi/cache/internal/ages"
 	"github.com/delqhi/cache/internal/glob"
+	"github.com/delqhi/cache/internal/invalidation"
 	"github.com/delqhi/cache/internal/local"
-	"github.com/delqhi/cache/internal/revoke"
+	"github.com/delqhi/cache/internal/logicalclock"
 )
 
 // A LocalOnly cache has no record in Redis: what the local tier holds is all that there is.
@@ -16,21 +16,21 @@ import (
 //	compare-and-set of a record                       of the tier's entry, under its shard's lock
 //	SET                                               Tier.Set: the last one is the newer one
 //	lease, lock, intent                               fence.Claim: exact for its key
-//	waiting for the notice of a fill                  fence.Waiter
+//	waiting for the message of a fill                  fence.Waiter
 //	marks of tags and of Clear                        the same, in memory
 
 // lookLocal returns what the tier holds of a key, nil for nothing, and what that is to this
 // cache: of use, stale, over, or nothing.
-func (c *Cache[K, V]) lookLocal(key K, at int64) (e *local.Entry[V], is outcome) {
-	e, ok := c.local.Any(key)
+func (c *Cache[K, V]) lookLocal(key K, at int64) (e *local.Entry[V], is status) {
+	e, ok := c.local.Peek(key)
 	if !ok {
-		return nil, nothing
+		return nil, notFound
 	}
 	v := c.verdictOf(e.Meta, at)
 	switch {
-	case v == ages.Good && at < e.Deadline:
+	case v == logicalclock.Valid && at < e.Deadline:
 		return e, usable
-	case v != ages.Gone && e.Meta != nil && !e.Meta.Absent && at < e.Meta.Stale && c.policy.StaleFor() > 0:
+	case v != logicalclock.Invalid && e.Meta != nil && !e.Meta.Absent && at < e.Meta.Stale && c.policy.StaleFor() > 0:
 		return e, stale
 	}
 	return e, expired
@@ -39,7 +39,7 @@ func (c *Cache[K, V]) lookLocal(key K, at int64) (e *local.Entry[V], is outcome)
 // acquireLocal claims the keys of ls, as acquire does on Redis: it answers those that have a
 // value by now, and those whose load, for which they have waited, has failed. What somebody
 // else loads or writes to the source stays waiting.
-func (c *Cache[K, V]) acquireLocal(ctx context.Context, o *callOptions, ls []*loading[K, V]) {
+func (c *Cache[K, V]) acquireLocal(ctx context.Context, o *callOptions, ls []*inflightLoad[K, V]) {
 	s, _ := c.stamp(ctx) // can't fail: there is nobody to ask
 	for _, l := range ls {
 		if c.answerLocal(o, l) {
@@ -47,13 +47,13 @@ func (c *Cache[K, V]) acquireLocal(ctx context.Context, o *callOptions, ls []*lo
 		}
 		if err := l.failedMeanwhile(); err != nil {
 			c.coalesced(o)
-			c.resolve(l, answer[V]{}, err)
+			c.resolve(l, result[V]{}, err)
 			continue
 		}
 		force := o.skipLocal || o.hasMaxAge && o.maxAge == 0
 		if l.claim, l.awaits = c.fences.ClaimLoad(c.encoded(l.rk), s.time, force); l.claim == nil {
-			if o.behind {
-				c.resolve(l, answer[V]{}, errBusy)
+			if o.background {
+				c.resolve(l, result[V]{}, errBusy)
 			}
 			for _, other := range l.awaits {
 				if c.taken(o, l, other) {
@@ -70,7 +70,7 @@ func (c *Cache[K, V]) acquireLocal(ctx context.Context, o *callOptions, ls []*lo
 }
 
 // failedMeanwhile is the failure of a load that l has waited for.
-func (l *loading[K, V]) failedMeanwhile() error {
+func (l *inflightLoad[K, V]) failedMeanwhile() error {
 	for _, other := range l.awaits {
 		if err := other.Failed(); err != nil {
 			return err
@@ -81,7 +81,7 @@ func (l *loading[K, V]) failedMeanwhile() error {
 
 // answerLocal answers a load with what the tier holds, if that will do, and otherwise notes
 // what is to be replaced.
-func (c *Cache[K, V]) answerLocal(o *callOptions, l *loading[K, V]) bool {
+func (c *Cache[K, V]) answerLocal(o *callOptions, l *inflightLoad[K, V]) bool {
 	l.old, l.entry = nil, nil
 	if o.skipLocal {
 		return false
@@ -93,13 +93,13 @@ func (c *Cache[K, V]) answerLocal(o *callOptions, l *loading[K, V]) bool {
 		return false
 	}
 	ans := c.fromLocal(e, at)
-	if is == usable && !o.tooOld(ans.info) && !(o.behind && ans.info.Age >= o.behindAge) {
+	if is == usable && !o.tooOld(ans.info) && !(o.background && ans.info.Age >= o.backgroundAge) {
 		c.coalesced(o)
 		c.resolve(l, ans, nil)
 		return true
 	}
 	if ans.absent == nil {
-		l.old = &found[V]{ans: ans}
+		l.old = &decoded[V]{ans: ans}
 		if e.Meta != nil {
 			l.old.raw.ETag = e.Meta.ETag
 		}
@@ -116,7 +116,7 @@ func (c *Cache[K, V]) coalesced(o *callOptions) {
 // fillLocalOnly stores what was loaded, unless the key was written or invalidated since it
 // was claimed. What is not to be stored leaves what is there, unless the source says that it
 // is over.
-func (c *Cache[K, V]) fillLocalOnly(l *loading[K, V], r *result[V], at int64) {
+func (c *Cache[K, V]) fillLocalOnly(l *inflightLoad[K, V], r *fillResult[V], at int64) {
 	enc := c.encoded(l.rk)
 	switch {
 	case r.keep:
@@ -132,7 +132,7 @@ func (c *Cache[K, V]) fillLocalOnly(l *loading[K, V], r *result[V], at int64) {
 
 // endClaims ends what ls have claimed, whatever has become of them, but for loads that go on
 // alone: see fillLate.
-func endClaims[K comparable, V any](ls []*loading[K, V]) {
+func endClaims[K comparable, V any](ls []*inflightLoad[K, V]) {
 	for _, l := range ls {
 		if l.left == nil {
 			l.claim.End(nil)
@@ -143,15 +143,15 @@ func endClaims[K comparable, V any](ls []*loading[K, V]) {
 // revokeLocal makes one key invalid by the invalidator's policy. marked: all of them are, by
 // a mark, of which an entry's own dates say nothing.
 func (c *Cache[K, V]) revokeLocal(key K, enc string, marked bool) {
-	lazy := c.invalid.Mode == revoke.Lazy && c.policy.StaleFor() > 0
-	if rk, err := c.redisKey(key); c.invalid.Mode != revoke.Delayed && !lazy || err != nil || c.encoded(rk) != enc {
+	lazy := c.invalidation.Mode == invalidation.Lazy && c.policy.StaleFor() > 0
+	if rk, err := c.redisKey(key); c.invalidation.Mode != invalidation.Delayed && !lazy || err != nil || c.encoded(rk) != enc {
 		c.local.Remove(enc)
 		return
 	}
 	if lazy {
 		c.shorten(key, enc, local.Now(), true, true)
 	} else {
-		c.shorten(key, enc, later(local.Now(), c.invalid.Delay), marked, false)
+		c.shorten(key, enc, later(local.Now(), c.invalidation.Delay), marked, false)
 	}
 }
 
@@ -161,7 +161,7 @@ func (c *Cache[K, V]) revokeLocal(key K, enc string, marked bool) {
 func (c *Cache[K, V]) shorten(key K, enc string, end int64, keepLife, keepStale bool) {
 	for {
 		f := c.fences.Move(enc)
-		e, ok := c.local.Any(key)
+		e, ok := c.local.Peek(key)
 		if !ok {
 			// What a load stores at this moment was let pass before the fence was moved.
 			c.local.Remove(enc)
@@ -203,7 +203,7 @@ func (c *Cache[K, V]) revokeMatching(pattern string) (n int64) {
 
 // revokeAllLocal makes everything invalid.
 func (c *Cache[K, V]) revokeAllLocal() {
-	if c.invalid.Mode == revoke.Immediate {
+	if c.invalidation.Mode == invalidation.Immediate {
 		c.local.Flush()
 		return
 	}
@@ -225,12 +225,12 @@ func (c *Cache[K, V]) markLocal(tags []string) error {
 		c.fences.Turn()
 	}
 	c.failures.forgetAll()
-	asked, at := c.ages.Asked(), local.Now()
-	marks, err := c.solo.Mark(c.ages.Known(), c.invalid.NewMark(tags))
+	asked, at := c.clock.ReadVersion(), local.Now()
+	marks, err := c.localClock.Mark(c.clock.Known(), c.invalidation.NewMark(tags))
 	if err != nil {
 		return err
 	}
-	c.ages.LearnMarks(tags, &marks, asked, at)
+	c.clock.LearnMarks(tags, &marks, asked, at)
 	if len(tags) == 0 {
 		c.revokeAllLocal()
 	}

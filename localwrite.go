@@ -82,7 +82,7 @@ func (c *Cache[K, V]) awaitClaims(ctx context.Context, w *fence.Waiter) error {
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-c.behind.ctx.Done():
+	case <-c.refresher.ctx.Done():
 		return ErrClosed
 	}
 }
@@ -142,7 +142,7 @@ func (c *Cache[K, V]) updateLocal(ctx context.Context, ch *change[K, V], f func(
 	at := local.Now()
 	s, _ := c.stamp(ctx) // before the load; can't fail: there is nobody to ask
 	e, is := c.lookLocal(ch.key, at)
-	if is != usable && c.job != nil {
+	if is != usable && c.loader != nil {
 		return c.updateLoaded(ctx, ch, f, o, e, s)
 	}
 	var old V
@@ -169,7 +169,7 @@ func (c *Cache[K, V]) updateLocal(ctx context.Context, ch *change[K, V], f func(
 		return false, err
 	}
 	defer claim.End(nil)
-	if now, _ := c.local.Any(ch.key); now != e {
+	if now, _ := c.local.Peek(ch.key); now != e {
 		return false, nil
 	}
 	ch.claim = claim
@@ -188,7 +188,7 @@ func (c *Cache[K, V]) updateLoaded(ctx context.Context, ch *change[K, V], f func
 		return false, c.awaitClaims(ctx, w)
 	}
 	defer claim.End(nil)
-	if now, _ := c.local.Any(ch.key); now != e {
+	if now, _ := c.local.Peek(ch.key); now != e {
 		return false, nil
 	}
 	src, err := c.loadForUpdate(ctx, ch.key, ch.rk, func(context.Context) (func(bool), error) { return nil, nil })
@@ -240,7 +240,7 @@ func (c *Cache[K, V]) stageLocal(ctx context.Context, ch *change[K, V], o *callO
 	if kept && e.Meta != nil {
 		ch.stamp, ch.older = stamp{e.Meta.Era, e.Meta.Stamp}, e.Meta.Tags
 	}
-	if c.stage(ctx, ch, o); ch.done {
+	if c.encodeChange(ctx, ch, o); ch.done {
 		return ch.err
 	}
 	if !ch.keep {
@@ -255,8 +255,8 @@ func (c *Cache[K, V]) stageLocal(ctx context.Context, ch *change[K, V], o *callO
 	if e.Expires != math.MaxInt64 {
 		left = max(time.Duration(e.Expires-ch.at), 1)
 	}
-	ans := answer[V]{val: ch.val, info: Info{Tags: ch.tags}}
-	ch.entry = c.localEntry(&ans, ch.at, aging{left: left, fresh: left}, ch.stamp)
+	ans := result[V]{val: ch.val, info: Info{Tags: ch.tags}}
+	ch.entry = c.localEntry(&ans, ch.at, freshness{remaining: left, fresh: left}, ch.stamp)
 	ch.entry.Deadline = min(ch.entry.Deadline, e.Deadline)
 	if ch.entry.Meta != nil && e.Meta != nil {
 		ch.entry.Meta.Stale = min(ch.entry.Meta.Stale, e.Meta.Stale)
@@ -266,6 +266,6 @@ func (c *Cache[K, V]) stageLocal(ctx context.Context, ch *change[K, V], o *callO
 
 // changeEntry is the local entry of a written value.
 func (c *Cache[K, V]) changeEntry(ch *change[K, V], at int64) *local.Entry[V] {
-	ans := answer[V]{val: ch.val, info: Info{Tags: ch.tags}}
-	return c.localEntry(&ans, at, aging{left: ch.life.left(), fresh: ch.life.fresh, size: len(ch.frame)}, ch.stamp)
+	ans := result[V]{val: ch.val, info: Info{Tags: ch.tags}}
+	return c.localEntry(&ans, at, freshness{remaining: ch.life.timeLeft(), fresh: ch.life.fresh, size: len(ch.frame)}, ch.stamp)
 }

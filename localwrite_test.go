@@ -10,13 +10,13 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/strategy"
 )
 
-func made[K comparable, V any](t *testing.T, store remote.Store, src Source[K, V], opts ...Option) *Cache[K, V] {
+func made[K comparable, V any](t *testing.T, st store.Store, src Source[K, V], opts ...Option) *Cache[K, V] {
 	t.Helper()
-	c, err := build("n", src, append([]Option{quietLog}, opts...), func(*config) remote.Store { return store })
+	c, err := build("n", src, append([]Option{quietLog}, opts...), func(*config) store.Store { return st })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,8 +16,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/delqhi/cache/internal/behind"
 	"github.com/delqhi/cache/internal/logonce"
+	"github.com/delqhi/cache/internal/writebehind"
 )
 
 var levels = map[string]string{"Debug": "DEBUG", "Info": "INFO", "Warn": "WARN", "Error": "ERROR"}
@@ -117,7 +117,7 @@ func TestDeadLettersAreLoggedOnceInAWhile(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		bury := func() { c.reportWrites(behind.Report{Dead: 2, Err: errFlaky}) }
+		bury := func() { c.reportWrites(writebehind.Report{Dead: 2, Err: errFlaky}) }
 		for range 5 {
 			bury()
 		}

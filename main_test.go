@@ -10,7 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// quiet drops what the client library prints of connections that fail: tests
+// backedOff drops what the client library prints of connections that fail: tests
 // break many.
 type quiet struct{}
 

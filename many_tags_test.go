@@ -9,7 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/storetest"
 )
 
 // An invalidation of many tags goes out in several steps. Whichever of them fails, the
@@ -23,7 +23,7 @@ func TestEveryTagOfManyIsInvalidatedInTheEnd(t *testing.T) {
 		for _, ended := range []bool{false, true} {
 			t.Run(fmt.Sprint("step ", failing, ", context ended: ", ended), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					store := remote.NewMemory()
+					store := storetest.NewMemory()
 					c, net := onWire(t, store, Source[int, string]{})
 					other := onMemory(t, store, Source[int, string]{})
 					for _, i := range []int{5, 1005, 2005, 3005, 3499} {
@@ -79,7 +79,7 @@ func TestEveryTagOfManyIsInvalidatedInTheEnd(t *testing.T) {
 func TestAPatternWhoseContextHasEndedIsInvalidatedLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
-		store := remote.NewMemory()
+		store := storetest.NewMemory()
 		a, b := onMemory(t, store, Source[string, string]{}), onMemory(t, store, Source[string, string]{})
 		if err := a.Set(ctx, "k", "old"); err != nil {
 			t.Fatal(err)

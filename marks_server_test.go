@@ -165,7 +165,7 @@ func TestATagIsInvalidatedDuringALoad(t *testing.T) {
 				if err := sees(by, key, 1); err != nil {
 					t.Errorf("%s: %v", key, err)
 				}
-				for _, c := range []*cache.Cache[string, int64]{a, b} { // to one a notice is under way
+				for _, c := range []*cache.Cache[string, int64]{a, b} { // to one a message is under way
 					awaits(t, "both to see it", func() error { return sees(c, key, 1) })
 				}
 				var info cache.Info

@@ -11,18 +11,19 @@ import (
 	"time"
 
 	"github.com/delqhi/cache/codec"
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/invalidate"
 	"github.com/delqhi/cache/strategy"
 )
 
 // slow is a store every operation of which takes a while.
 type slow struct {
-	*remote.Memory
+	*storetest.Memory
 	by time.Duration
 }
 
-func (s *slow) Do(ctx context.Context, cmds []remote.Command) []remote.Reply {
+func (s *slow) Do(ctx context.Context, cmds []store.Command) []store.Reply {
 	time.Sleep(s.by)
 	defer time.Sleep(s.by)
 	return s.Memory.Do(ctx, cmds)
@@ -132,19 +133,19 @@ type matrixRun struct {
 
 func (m *matrixRun) run(t *testing.T) {
 	ctx := t.Context()
-	memory := remote.NewMemory()
-	var store remote.Store = memory
+	memory := storetest.NewMemory()
+	var st store.Store = memory
 	if m.state == "slow" {
-		store = &slow{memory, 5 * time.Millisecond}
+		st = &slow{memory, 5 * time.Millisecond}
 	}
 	w := &truth{versions: map[string]int{}}
 	var caches []*Cache[string, row]
 	for range 2 {
-		c, err := build("test", w.source(m.writes), m.opts, func(*config) remote.Store {
+		c, err := build("test", w.source(m.writes), m.opts, func(*config) store.Store {
 			if m.state == "slow" && m.behind {
 				return memory // the queue needs more of a store than slow has
 			}
-			return store
+			return st
 		})
 		if err != nil {
 			t.Fatal(m.what, err)

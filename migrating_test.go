@@ -81,7 +81,7 @@ func TestACacheWorksWhileItsClockMoves(t *testing.T) {
 				is := func(key string, want int) {
 					t.Helper()
 					for _, c := range []*cache.Cache[string, int]{a, b} {
-						eventually(t, fmt.Sprintf("%s: %s is %d", when, key, want), func() bool { // to one a notice is under way
+						eventually(t, fmt.Sprintf("%s: %s is %d", when, key, want), func() bool { // to one a message is under way
 							v, err := c.GetOrLoad(ctx, key, load, cache.SkipLocal())
 							if want > 0 && v != want || err != nil {
 								t.Fatalf("%s: %s is %d instead of %d, %v", when, key, v, want, err)

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/storetest"
 )
 
 type coordinate struct{ X, Y float64 }
@@ -33,7 +33,7 @@ func unequal[K comparable](t *testing.T, name string, odd, even K) {
 	}
 	for how, src := range map[string]Source[K, string]{"Load": {Key: key, Load: load}, "LoadMany": {Key: key, LoadMany: many}, "both": {Key: key, Load: load, LoadMany: many}} {
 		synctest.Test(t, func(t *testing.T) {
-			c := onMemory(t, remote.NewMemory(), src)
+			c := onMemory(t, storetest.NewMemory(), src)
 			for range 2 {
 				if v, err := c.Get(t.Context(), odd); v != key(odd) || err != nil {
 					t.Errorf("%s, %s: Get: %q, %v", name, how, v, err)
@@ -71,7 +71,7 @@ func unequal[K comparable](t *testing.T, name string, odd, even K) {
 			}
 			return nil
 		}}
-		c := onMemory(t, remote.NewMemory(), src)
+		c := onMemory(t, storetest.NewMemory(), src)
 		if err := c.SetMany(t.Context(), map[K]string{odd: "v", even: "v"}); err == nil {
 			t.Errorf("%s: the key's failure is a success", name)
 		}

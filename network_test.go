@@ -6,15 +6,16 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/logicalclock"
+	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/strategy"
 )
 
 // onStore is onMemory for any store.
-func onStore[K comparable, V any](t *testing.T, store remote.Store, src Source[K, V], opts ...Option) *Cache[K, V] {
+func onStore[K comparable, V any](t *testing.T, st store.Store, src Source[K, V], opts ...Option) *Cache[K, V] {
 	t.Helper()
 	opts = append([]Option{WithLogger(slog.New(slog.DiscardHandler)), WithStrategy(strategy.LRU(100), strategy.Jitter(0))}, opts...)
-	c, err := build("test", src, opts, func(*config) remote.Store { return store })
+	c, err := build("test", src, opts, func(*config) store.Store { return st })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -22,10 +23,10 @@ func onStore[K comparable, V any](t *testing.T, store remote.Store, src Source[K
 	return c
 }
 
-// deaf is one process's way to a store, which may be cut for it alone. What listens
+// disconnected is one process's way to a store, which may be cut for it alone. What listens
 // goes on.
 type deaf struct {
-	remote.Store
+	store.Store
 
 	mu   sync.Mutex
 	err  error // of every operation that is begun
@@ -44,11 +45,11 @@ func (d *deaf) loseReplies(lose bool) {
 	d.lose = lose
 }
 
-func (d *deaf) Do(ctx context.Context, cmds []remote.Command) []remote.Reply {
+func (d *deaf) Do(ctx context.Context, cmds []store.Command) []store.Reply {
 	d.mu.Lock()
 	err, lose := d.err, d.lose
 	d.mu.Unlock()
-	replies := make([]remote.Reply, len(cmds))
+	replies := make([]store.Reply, len(cmds))
 	if err == nil {
 		replies = d.Store.Do(ctx, cmds)
 		if lose {
@@ -57,13 +58,13 @@ func (d *deaf) Do(ctx context.Context, cmds []remote.Command) []remote.Reply {
 	}
 	if err != nil {
 		for i := range replies {
-			replies[i] = remote.Reply{Err: err}
+			replies[i] = store.Reply{Err: err}
 		}
 	}
 	return replies
 }
 
-func (d *deaf) Publish(ctx context.Context, t remote.Tell) error {
+func (d *deaf) Publish(ctx context.Context, t store.Notify) error {
 	d.mu.Lock()
 	err := d.err
 	d.mu.Unlock()
@@ -73,12 +74,12 @@ func (d *deaf) Publish(ctx context.Context, t remote.Tell) error {
 	return d.Store.Publish(ctx, t)
 }
 
-func (d *deaf) Mark(ctx context.Context, names remote.Names, known remote.Known, m remote.NewMark) (remote.Marks, error) {
+func (d *deaf) Mark(ctx context.Context, names store.Names, known logicalclock.Known, m logicalclock.NewMark) (logicalclock.Marks, error) {
 	d.mu.Lock()
 	err := d.err
 	d.mu.Unlock()
 	if err != nil {
-		return remote.Marks{}, err
+		return logicalclock.Marks{}, err
 	}
 	return d.Store.Mark(ctx, names, known, m)
 }

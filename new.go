@@ -13,16 +13,18 @@ import (
 	"unicode/utf8"
 
 	"github.com/delqhi/cache/codec"
-	"github.com/delqhi/cache/internal/accord"
-	"github.com/delqhi/cache/internal/ages"
-	"github.com/delqhi/cache/internal/circuit"
+	"github.com/delqhi/cache/internal/breaker"
+	"github.com/delqhi/cache/internal/client"
+	"github.com/delqhi/cache/internal/coherence"
 	"github.com/delqhi/cache/internal/fence"
 	"github.com/delqhi/cache/internal/flight"
+	"github.com/delqhi/cache/internal/invalidation"
 	"github.com/delqhi/cache/internal/keys"
 	"github.com/delqhi/cache/internal/local"
+	"github.com/delqhi/cache/internal/logicalclock"
+	"github.com/delqhi/cache/internal/redisstore"
 	"github.com/delqhi/cache/internal/redisurl"
-	"github.com/delqhi/cache/internal/remote"
-	"github.com/delqhi/cache/internal/revoke"
+	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/topk"
 	"github.com/delqhi/cache/internal/usercode"
 	"github.com/delqhi/cache/invalidate"
@@ -80,23 +82,23 @@ func New[K comparable, V any](rdb redis.UniversalClient, name string, opts ...Op
 // NewFrom is [New] for a cache in front of src: Get, GetMany and Update load from
 // it what the tiers do not have.
 func NewFrom[K comparable, V any](rdb redis.UniversalClient, name string, src Source[K, V], opts ...Option) (*Cache[K, V], error) {
-	return build(name, src, opts, func(cfg *config) remote.Store { return cfg.chooseStore(rdb) })
+	return build(name, src, opts, func(cfg *config) store.Store { return cfg.chooseStore(rdb) })
 }
 
 // build makes a cache on the store that open returns, nil for none.
-func build[K comparable, V any](name string, src Source[K, V], opts []Option, open func(*config) remote.Store) (*Cache[K, V], error) {
+func build[K comparable, V any](name string, src Source[K, V], opts []Option, open func(*config) store.Store) (*Cache[K, V], error) {
 	cfg := config{timeout: defaultTimeout, maxValue: defaultMaxValue, breaker: defaultBreaker, loadLimit: defaultLoadLimit}
 	cfg.applyAll(opts)
 	cfg.checkName(name)
 	cfg.compile()
 
-	names := remote.NewNames(cfg.prefix, name)
+	names := store.NewNames(cfg.prefix, name)
 	c := &Cache[K, V]{
-		name: name, prefix: names.Data, names: names, version: cfg.version, maxValue: cfg.maxValue,
-		policy: cfg.policy, src: src, hunch: hunch{after: hunchAfter}, reports: newReports(name, cfg.log), rand: rand.Float64, fences: fence.NewTable(), closing: make(chan struct{}),
+		name: name, prefix: names.Data, names: names, valueVersion: cfg.version, maxValue: cfg.maxValue,
+		policy: cfg.policy, src: src, missPredictor: missPredictor{streak: missStreak}, reports: newReports(name, cfg.log), rand: rand.Float64, fences: fence.NewTable(), closing: make(chan struct{}),
 	}
 	if load := src.loader(); load != nil {
-		c.job = &job[K, V]{one: load, many: src.LoadMany}
+		c.loader = &loader[K, V]{one: load, many: src.LoadMany}
 	}
 	c.chooseWriting(&cfg)
 	c.chooseKeys(&cfg)
@@ -118,25 +120,25 @@ func build[K comparable, V any](name string, src Source[K, V], opts []Option, op
 	if err := c.chooseLocal(&cfg); err != nil {
 		return nil, err
 	}
-	c.invalid = cfg.revokePolicy()
+	c.invalidation = cfg.revokePolicy()
 	c.slidesLocally = store == nil && c.policy.Sliding > 0
 	if store == nil {
-		c.ages, c.solo = ages.NewTable(), &remote.LocalClock{}
+		c.clock, c.localClock = logicalclock.NewTable(), &logicalclock.LocalClock{}
 		c.fences.WithClaims()
 	} else {
-		c.remote = remote.NewGuard(store, cfg.timeout)
-		c.remote.Observe = c.observe
-		c.remote.Detours(c.detoured)
-		c.remote.Break(circuit.Config{Failures: cfg.breaker.failures, Open: cfg.breaker.open, Changed: c.circuitChanged})
+		c.client = client.New(store, cfg.timeout)
+		c.client.Observe = c.observe
+		c.client.Detours(c.detoured)
+		c.client.Break(breaker.Config{Failures: cfg.breaker.failures, Open: cfg.breaker.open, Changed: c.circuitChanged})
 		c.chooseTransport(&cfg)
 		if err := c.startQueue(cfg.prefix); err != nil {
 			return nil, err
 		}
-		c.job = c.newestFirst(c.job)
+		c.loader = c.queueFirst(c.loader)
 	}
 	c.limit = newLoadLimit(cfg.loadLimit)
-	c.behind = newBehindHand(c)
-	c.flights = flight.New[K, beginning, answer[V]](func(v any, stack []byte) error {
+	c.refresher = newRefresher(c)
+	c.flights = flight.New[K, beginning, result[V]](func(v any, stack []byte) error {
 		return &PanicError{Value: v, Stack: stack} // of this package: the program's are caught where they are
 	})
 	return c, nil
@@ -267,7 +269,7 @@ func checkType(cd codec.Codec, t reflect.Type) error {
 	return usercode.Call(func() error { return ch.CheckType(t) })
 }
 
-func (c *config) chooseStore(rdb redis.UniversalClient) remote.Store {
+func (c *config) chooseStore(rdb redis.UniversalClient) store.Store {
 	none := isNil(rdb)
 	switch {
 	case c.localOnly && !none:
@@ -275,7 +277,7 @@ func (c *config) chooseStore(rdb redis.UniversalClient) remote.Store {
 	case !c.localOnly && none:
 		c.mistake("the Redis client is nil: give one, see NewClient, or the option LocalOnly")
 	case !none:
-		store, err := remote.NewRedis(rdb)
+		store, err := redisstore.NewRedis(rdb)
 		if err != nil {
 			c.mistake("%w", err)
 			return nil
@@ -319,39 +321,39 @@ func (c *Cache[K, V]) chooseLocal(cfg *config) error {
 
 // chooseTransport connects the cache with Redis's other users.
 func (c *Cache[K, V]) chooseTransport(cfg *config) {
-	transport := accord.None
+	transport := coherence.None
 	switch {
 	case cfg.transport == nil && c.local != nil:
-		transport = accord.Broadcast
+		transport = coherence.Broadcast
 	case cfg.transport == nil:
 	case cfg.transport.Kind() == invalidate.KindBroadcast:
-		transport = accord.Broadcast
+		transport = coherence.Broadcast
 	case cfg.transport.Kind() == invalidate.KindTracking:
-		transport = accord.Tracking
+		transport = coherence.Tracking
 	}
-	ac := accord.Config{
-		Guard: c.remote, Names: c.names, Fences: c.fences, Quote: keys.QuotePattern, Transport: transport, Patience: cfg.timeout, Policy: c.invalid, Events: &events{c.stats, c.reports, c.remote.Misfit},
+	ac := coherence.Config{
+		Client: c.client, Names: c.names, Fences: c.fences, Quote: keys.QuotePattern, Transport: transport, StartTimeout: cfg.timeout, Policy: c.invalidation, Events: &events{c.stats, c.reports, c.client.Misfit},
 		Changed: func(encoded string) { c.failures.forget(c.prefix + encoded) }, ChangedAny: c.failures.forgetAll,
 	}
 	if c.local != nil {
-		ac.Local = &dropper[K, V]{c.local, c.keys, c.fences}
+		ac.Local = &localInvalidator[K, V]{c.local, c.keys, c.fences}
 	}
-	c.accord = accord.New(ac)
-	c.ages = c.accord.Ages
-	c.revoker = &revoke.Revoker{Store: c.remote, Names: c.names, Policy: c.invalid, Outbox: c.accord.Outbox, Known: c.ages.Known}
+	c.coherence = coherence.New(ac)
+	c.clock = c.coherence.Ages
+	c.invalidator = &invalidation.Invalidator{Store: c.client, Names: c.names, Policy: c.invalidation, Outbox: c.coherence.Outbox, Known: c.clock.Known}
 	if c.sealer != nil {
-		c.revoker.Sign = c.resign
+		c.invalidator.Sign = c.resign
 	}
 }
 
-func (c *config) revokePolicy() revoke.Policy {
+func (c *config) revokePolicy() invalidation.Policy {
 	switch c.invalidator.Mode() {
 	case invalidate.ModeDelayed:
-		return revoke.Policy{Mode: revoke.Delayed, Delay: c.invalidator.Delay()}
+		return invalidation.Policy{Mode: invalidation.Delayed, Delay: c.invalidator.Delay()}
 	case invalidate.ModeLazy:
-		return revoke.Policy{Mode: revoke.Lazy}
+		return invalidation.Policy{Mode: invalidation.Lazy}
 	}
-	return revoke.Policy{}
+	return invalidation.Policy{}
 }
 
 // isNil also sees a nil pointer inside an interface.

@@ -5,30 +5,31 @@ import (
 	"errors"
 	"time"
 
-	"github.com/delqhi/cache/internal/circuit"
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/breaker"
+	"github.com/delqhi/cache/internal/client"
+	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/metrics"
 	"github.com/redis/go-redis/v9"
 )
 
 // observe is told of every remote operation.
 func (c *Cache[K, V]) observe(ctx context.Context, op string, keys int, d time.Duration, err error) {
-	if remote.IsAnswer(err) {
+	if client.IsAnswer(err) {
 		err = nil
 	}
-	if !remote.IsBackground(ctx) {
+	if !store.IsBackground(ctx) {
 		c.stats.remoteOp(ctx, c.name, op, keys, d, err)
-	} else if err != nil && !errors.Is(err, remote.ErrGuardClosed) && !errors.Is(err, remote.ErrOpen) && !endedByCaller(ctx) {
+	} else if err != nil && !errors.Is(err, client.ErrClosed) && !errors.Is(err, client.ErrOpen) && !endedByCaller(ctx) {
 		c.stats.remoteErrors.Add(1)
 	}
 	switch {
-	case errors.Is(err, remote.ErrGuardClosed):
-	case errors.Is(err, remote.ErrOpen), errors.Is(err, remote.ErrNoPlace): // Redis is not the reason
+	case errors.Is(err, client.ErrClosed):
+	case errors.Is(err, client.ErrOpen), errors.Is(err, client.ErrNoPlace): // Redis is not the reason
 	case err != nil:
-		if c.accord != nil && !isReply(err) {
-			c.accord.Suspect()
+		if c.coherence != nil && !isReply(err) {
+			c.coherence.Suspect()
 		}
-		if c.reports.failed(op, c.remote.Misfit(err), err) {
+		if c.reports.failed(op, c.client.Misfit(err), err) {
 			c.stats.misfits.Add(1)
 		}
 	case ctx.Err() == nil: // else nothing is known of it
@@ -38,27 +39,27 @@ func (c *Cache[K, V]) observe(ctx context.Context, op string, keys int, d time.D
 
 // detoured is told once of each thing that the server does not take, and for which there
 // is another way.
-func (c *Cache[K, V]) detoured(m remote.Misfit) {
+func (c *Cache[K, V]) detoured(m store.Misfit) {
 	c.stats.misfits.Add(1)
 	c.reports.misfit("", m, nil)
 }
 
 // circuitChanged is told when the circuit to an endpoint of Redis changes.
-func (c *Cache[K, V]) circuitChanged(ch circuit.Change) {
+func (c *Cache[K, V]) circuitChanged(ch breaker.Change) {
 	state := breakerStates[ch.Worst]
 	if c.stats.breaker.Swap(uint32(state)) != uint32(state) {
 		c.stats.recorder.StateChange(metrics.StateEvent{Cache: c.name, Part: metrics.Breaker, State: state})
 	}
 	switch {
-	case ch.State == circuit.Open:
+	case ch.State == breaker.Open:
 		c.reports.circuit(ch.Endpoint, true)
-	case ch.Worst == circuit.Closed:
+	case ch.Worst == breaker.Closed:
 		c.reports.circuit(ch.Endpoint, false)
-		c.accord.Answers()
+		c.coherence.RedisUp()
 	}
 }
 
-var breakerStates = [...]metrics.State{circuit.Closed: metrics.Closed, circuit.HalfOpen: metrics.HalfOpen, circuit.Open: metrics.Open}
+var breakerStates = [...]metrics.State{breaker.Closed: metrics.Closed, breaker.HalfOpen: metrics.HalfOpen, breaker.Open: metrics.Open}
 
 // isReply reports whether an error is what a server has answered, which then is the one
 // that it was. While a server that takes over answers so, it is not yet.
@@ -78,7 +79,7 @@ func isReply(err error) bool {
 // unavailable is the error of a remote operation that failed, other than by the
 // end of the caller's context.
 func (c *Cache[K, V]) unavailable(err error) error {
-	if errors.Is(err, remote.ErrGuardClosed) || c.isClosed() && errors.Is(err, context.Canceled) {
+	if errors.Is(err, client.ErrClosed) || c.isClosed() && errors.Is(err, context.Canceled) {
 		return ErrClosed // Close has ended what was under way
 	}
 	return &unavailableError{err}

@@ -8,7 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/invalidate"
 	"github.com/delqhi/cache/strategy"
 )
@@ -85,7 +85,7 @@ func TestALaterReaderDoesNotWaitForAnObsoleteLoad(t *testing.T) {
 							g := newGenerations(3, "t")
 							src := g.source()
 							all := []*Cache[string, int]{build(src)}
-							if all[0].remote != nil {
+							if all[0].client != nil {
 								all = append(all, build(src))
 							} else if loader+changer > 0 {
 								continue // there is one process
@@ -140,7 +140,7 @@ func TestALaterReaderDoesNotWaitForAnObsoleteRefresh(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ctx := t.Context()
-				store := remote.NewMemory()
+				store := storetest.NewMemory()
 				g := newGenerations(3, "t")
 				src := g.source()
 				opts := []Option{WithStrategy(strategy.TTL(10*time.Second), strategy.StaleIfError(time.Hour)), WithInvalidator(invalidate.Lazy())}
@@ -177,7 +177,7 @@ func TestUnrelatedTagsLetALoadComeToItsEnd(t *testing.T) {
 	for _, transport := range []Option{WithTransport(invalidate.NoTransport()), WithTransport(invalidate.Broadcast())} {
 		synctest.Test(t, func(t *testing.T) {
 			ctx := t.Context()
-			store := remote.NewMemory()
+			store := storetest.NewMemory()
 			var mu sync.Mutex // guards what follows
 			loads, running, most := 0, 0, 0
 			src := Source[string, string]{Load: func(context.Context, string) (string, error) {

@@ -7,7 +7,8 @@ import (
 	"time"
 
 	"github.com/delqhi/cache/internal/local"
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/invalidate"
 )
 
@@ -23,8 +24,8 @@ func TestAnAnswerFromBeforeAKeyWasToldIsNotBelieved(t *testing.T) {
 		for last := 1; last <= askAgain; last++ {
 			synctest.Test(t, func(t *testing.T) {
 				ctx := t.Context()
-				store := remote.NewMemory()
-				c, net := onWireWith(t, store, Source[string, string]{}, WithTransport(invalidate.NoTransport()))
+				st := storetest.NewMemory()
+				c, net := onWireWith(t, st, Source[string, string]{}, WithTransport(invalidate.NoTransport()))
 				if err := errors.Join(c.Set(ctx, "k", "old"), c.Set(ctx, "else", "old")); err != nil {
 					t.Fatal(err)
 				}
@@ -39,14 +40,14 @@ func TestAnAnswerFromBeforeAKeyWasToldIsNotBelieved(t *testing.T) {
 					key = c.RedisKey("else")
 				}
 				gets := 0
-				net.watch(nil, func(cmds []remote.Command) {
-					if cmds[0].Op != remote.Get || cmds[0].Key != key {
+				net.watch(nil, func(cmds []store.Command) {
+					if cmds[0].Op != store.Get || cmds[0].Key != key {
 						return
 					}
 					if gets++; gets < last {
 						// Something else is told.
-						c.accord.UntoldPattern("other*", nil, local.Now())
-						c.accord.NotedPattern("other*", local.Now())
+						c.coherence.SchedulePattern("other*", nil, local.Now())
+						c.coherence.NotedPattern("other*", local.Now())
 					} else if gets == last {
 						net.heal()
 						if err := c.Sync(ctx); err != nil {

@@ -9,14 +9,16 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/logicalclock"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/invalidate"
 	"github.com/delqhi/cache/strategy"
 )
 
 // refusing is one process's way to a store that refuses what it is told to.
 type refusing struct {
-	*remote.Memory
+	*storetest.Memory
 	what atomic.Pointer[func(op string) bool]
 }
 
@@ -44,8 +46,8 @@ func (r *refusing) refuses(op string) bool {
 	return f != nil && (*f)(op)
 }
 
-func (r *refusing) Do(ctx context.Context, cmds []remote.Command) []remote.Reply {
-	replies := make([]remote.Reply, len(cmds))
+func (r *refusing) Do(ctx context.Context, cmds []store.Command) []store.Reply {
+	replies := make([]store.Reply, len(cmds))
 	for i, n := 0, 0; i < len(cmds); i += n {
 		if n = 1 + cmds[i].With; r.refuses(cmds[i].Op.String()) {
 			for j := range cmds[i : i+n] {
@@ -58,9 +60,9 @@ func (r *refusing) Do(ctx context.Context, cmds []remote.Command) []remote.Reply
 	return replies
 }
 
-func (r *refusing) Mark(ctx context.Context, names remote.Names, known remote.Known, n remote.NewMark) (remote.Marks, error) {
+func (r *refusing) Mark(ctx context.Context, names store.Names, known logicalclock.Known, n logicalclock.NewMark) (logicalclock.Marks, error) {
 	if r.refuses("mark") {
-		return remote.Marks{}, errRefused
+		return logicalclock.Marks{}, errRefused
 	}
 	return r.Memory.Mark(ctx, names, known, n)
 }
@@ -107,7 +109,7 @@ func TestWhatRedisRefusedIsReadFromTheSource(t *testing.T) {
 				t.Run(way+", "+tiers+", "+refused, func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
 						ctx := t.Context()
-						store := &refusing{Memory: remote.NewMemory()}
+						store := &refusing{Memory: storetest.NewMemory()}
 						source := 1
 						c := onStore(t, store, Source[string, int]{Load: func(context.Context, string) (int, error) { return source, nil }}, opts...)
 						other := onMemory(t, store.Memory, Source[string, int]{})
@@ -179,7 +181,7 @@ func TestWhatRedisRefusedIsReadFromTheSource(t *testing.T) {
 func TestWhatAPatternCouldNotRemoveIsReplacedByTheNextLoad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
-		store := &refusing{Memory: remote.NewMemory()}
+		store := &refusing{Memory: storetest.NewMemory()}
 		loads := 0
 		c := onStore(t, store, Source[string, int]{Load: func(context.Context, string) (int, error) { loads++; return 2, nil }})
 		other := onMemory(t, store.Memory, Source[string, int]{})
@@ -248,7 +250,7 @@ func TestAnAcknowledgedWriteIsReadAlthoughAnEarlierOneIsToBeTold(t *testing.T) {
 		t.Run(way, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ctx := t.Context()
-				store := &refusing{Memory: remote.NewMemory()}
+				store := &refusing{Memory: storetest.NewMemory()}
 				c := onStore(t, store, Source[string, int]{})
 				if err := c.Set(ctx, "k", 1, Tags("t")); err != nil {
 					t.Fatal(err)

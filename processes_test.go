@@ -31,7 +31,7 @@ type child struct {
 
 	mu      sync.Mutex // guards what follows, and writing to in
 	last    int
-	waiting map[int]chan outcome
+	waiting map[int]chan status
 	ended   error
 }
 
@@ -42,7 +42,7 @@ func startProcess(t *testing.T, config workerConfig) (*child, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &child{t: t, cmd: exec.Command(os.Args[0]), waiting: map[int]chan outcome{}}
+	p := &child{t: t, cmd: exec.Command(os.Args[0]), waiting: map[int]chan status{}}
 	p.cmd.Env = append(os.Environ(), workerEnv+"="+string(text))
 	p.cmd.Stderr = os.Stderr
 	if p.in, err = p.cmd.StdinPipe(); err != nil {
@@ -77,7 +77,7 @@ func startProcess(t *testing.T, config workerConfig) (*child, error) {
 
 func (p *child) listen(out io.Reader) {
 	for answers := json.NewDecoder(bufio.NewReader(out)); ; {
-		var o outcome
+		var o status
 		err := answers.Decode(&o)
 		p.mu.Lock()
 		if err != nil {
@@ -99,10 +99,10 @@ var errEnded = errors.New("the process has ended")
 
 // start has the worker do something. The channel gives the outcome, or is closed if the
 // process ends before.
-func (p *child) start(t task) <-chan outcome {
+func (p *child) start(t task) <-chan status {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	c := make(chan outcome, 1)
+	c := make(chan status, 1)
 	if p.ended != nil {
 		close(c)
 		return c
@@ -115,7 +115,7 @@ func (p *child) start(t task) <-chan outcome {
 	return c
 }
 
-func (p *child) do(t task) (outcome, error) {
+func (p *child) do(t task) (status, error) {
 	o, ok := <-p.start(t)
 	if !ok {
 		return o, errEnded
@@ -126,7 +126,7 @@ func (p *child) do(t task) (outcome, error) {
 	return o, nil
 }
 
-func (p *child) mustDo(t task) outcome {
+func (p *child) mustDo(t task) status {
 	p.t.Helper()
 	o, err := p.do(t)
 	if err != nil {
@@ -180,7 +180,7 @@ func onServers(t *testing.T, f func(t *testing.T, config workerConfig, rdb redis
 
 // crowd has each process read a key by so many callers, and waits until all of them
 // wait for one load, which is under way.
-func crowd(t *testing.T, ps []*child, key string, callers int) (reads []<-chan outcome, loading int) {
+func crowd(t *testing.T, ps []*child, key string, callers int) (reads []<-chan status, loading int) {
 	t.Helper()
 	for _, p := range ps {
 		reads = append(reads, p.start(task{Do: "read", Key: key, Callers: callers}))
@@ -304,7 +304,7 @@ func TestALoadingProcessIsKilled(t *testing.T) {
 func TestProcessesAgree(t *testing.T) {
 	onServers(t, func(t *testing.T, config workerConfig, rdb redis.UniversalClient) {
 		ps := fleet(t, 4, config)
-		var runs []<-chan outcome
+		var runs []<-chan status
 		for i, p := range ps {
 			runs = append(runs, p.start(task{Do: "hammer", For: *hammerFor, Me: i, All: len(ps)}))
 		}

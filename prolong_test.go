@@ -8,7 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/strategy"
 )
 
@@ -54,7 +55,7 @@ func TestAnEntryThatEndsDuringItsRefreshIsLoadedOnce(t *testing.T) {
 				}}
 				a := build(src, test.s...)
 				all := []*Cache[string, int]{a}
-				if a.remote != nil {
+				if a.client != nil {
 					all = append(all, build(src, test.s...))
 				}
 				if v, err := a.Get(ctx, "k"); v != 1 || err != nil {
@@ -111,7 +112,7 @@ func TestAnEntryThatEndsDuringItsRefreshIsLoadedOnce(t *testing.T) {
 func TestWhatARefreshProlongsIsOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
-		store := remote.NewMemory()
+		st := storetest.NewMemory()
 		var loads atomic.Int32
 		src := Source[string, string]{Load: func(context.Context, string) (string, error) {
 			if loads.Add(1) == 1 {
@@ -121,7 +122,7 @@ func TestWhatARefreshProlongsIsOver(t *testing.T) {
 			return "", errFlaky
 		}}
 		policy := WithStrategy(strategy.TTL(10*time.Second), strategy.RefreshAhead(0.9))
-		a, b := onMemory(t, store, src, policy), onMemory(t, store, Source[string, string]{}, policy)
+		a, b := onMemory(t, st, src, policy), onMemory(t, st, Source[string, string]{}, policy)
 		if _, err := a.Get(ctx, "k"); err != nil {
 			t.Fatal(err)
 		}
@@ -141,7 +142,7 @@ func TestWhatARefreshProlongsIsOver(t *testing.T) {
 			time.Sleep(100 * time.Millisecond)
 		}
 		time.Sleep(10 * time.Second)
-		if rec := store.Do(ctx, []remote.Command{{Op: remote.Get, Key: a.RedisKey("k")}})[0].Record; rec.State != remote.Missing {
+		if rec := st.Do(ctx, []store.Command{{Op: store.Get, Key: a.RedisKey("k")}})[0].Record; rec.State != store.Missing {
 			t.Error("what was prolonged is still there")
 		}
 	})
@@ -160,7 +161,7 @@ func TestARefreshProlongsWhatItReplacesOnly(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ctx := t.Context()
-				store := remote.NewMemory()
+				store := storetest.NewMemory()
 				var loads atomic.Int32
 				src := Source[string, string]{Load: func(context.Context, string) (string, error) {
 					if loads.Add(1) == 2 {
@@ -203,7 +204,7 @@ func TestAReaderWhoHasJoinedARefreshWaits(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ctx := t.Context()
-				store := remote.NewMemory()
+				st := storetest.NewMemory()
 				free := make(chan struct{})
 				var slow atomic.Bool
 				src := Source[string, string]{Load: func(_ context.Context, k string) (string, error) {
@@ -216,8 +217,8 @@ func TestAReaderWhoHasJoinedARefreshWaits(t *testing.T) {
 					return "v", nil
 				}}
 				policy := WithStrategy(strategy.TTL(10*time.Second), strategy.RefreshAhead(0.5))
-				a, net := onWire(t, store, src, policy, WithLoadLimit(1))
-				b := onMemory(t, store, src, policy)
+				a, net := onWire(t, st, src, policy, WithLoadLimit(1))
+				b := onMemory(t, st, src, policy)
 				if _, err := a.Get(ctx, "k"); err != nil {
 					t.Fatal(err)
 				}
@@ -229,7 +230,7 @@ func TestAReaderWhoHasJoinedARefreshWaits(t *testing.T) {
 					_, _ = b.Get(ctx, "k")
 				}
 				synctest.Wait()
-				hook, asking, goOn := onlyOnce(func(cmd remote.Command) bool { return cmd.Op == remote.Add && cmd.Key == a.lockKey("test:k") })
+				hook, asking, goOn := onlyOnce(func(cmd store.Command) bool { return cmd.Op == store.SetNX && cmd.Key == a.lockKey("test:k") })
 				net.watch(hook, nil)
 				if v, err := a.Get(ctx, "k"); v != "v" || err != nil {
 					t.Fatal(v, err)

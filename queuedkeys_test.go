@@ -8,7 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/strategy"
 )
 
@@ -39,7 +40,7 @@ func TestQueuedKeysComeBackOrAreRefused(t *testing.T) {
 
 func behindKeys[K comparable](text func(K) string, stored chan K) (*Cache[K, int], error) {
 	src := Source[K, int]{Key: text, Store: func(_ context.Context, k K, _ int) error { stored <- k; return nil }}
-	return build("x", src, []Option{quietLog, WithStrategy(strategy.WriteBehind())}, func(*config) remote.Store { return remote.NewMemory() })
+	return build("x", src, []Option{quietLog, WithStrategy(strategy.WriteBehind())}, func(*config) store.Store { return storetest.NewMemory() })
 }
 
 func refused[K comparable](t *testing.T, text func(K) string) {

@@ -6,20 +6,20 @@ import (
 	"math"
 	"time"
 
-	"github.com/delqhi/cache/internal/accord"
+	"github.com/delqhi/cache/internal/coherence"
 	"github.com/delqhi/cache/internal/fence"
 	"github.com/delqhi/cache/internal/flight"
 	"github.com/delqhi/cache/internal/local"
-	"github.com/delqhi/cache/internal/remote"
 	"github.com/delqhi/cache/internal/stat"
+	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/metrics"
 )
 
 // The one way of a read, for one key and for many: prepare, then the local tier,
 // the remote tier and the source, each asked only for what is still open.
 
-// answer is what a tier or a load says of a key: a value, or that there is none.
-type answer[V any] struct {
+// result is what a tier or a load says of a key: a value, or that there is none.
+type result[V any] struct {
 	val    V
 	absent *absentError // not nil: there is no such thing
 	info   Info
@@ -27,28 +27,28 @@ type answer[V any] struct {
 	held   bool  // val is the local tier's own
 }
 
-// item is one key on its way through the tiers.
-type item[K comparable, V any] struct {
+// lookup is one key on its way through the tiers.
+type lookup[K comparable, V any] struct {
 	key   K
 	rk    string      // Redis key
 	at    int64       // local time before anything was asked
 	fence fence.Token // taken before anything was asked
 	done  bool        // answered by ans or err
-	ans   answer[V]
+	ans   result[V]
 	err   error
 
-	due       time.Duration // the age of the local entry that has answered and is to be loaded anew; else notDue
-	remoteErr error         // why the remote tier could not be asked
-	untold    error         // what it has is older than what this process has done, and it does not know yet
-	cover     cover[V]      // a stale value at hand
-	own       bool          // ans.val belongs to this caller alone
+	due        time.Duration // the age of the local entry that has answered and is to be loaded anew; else notDue
+	remoteErr  error         // why the remote tier could not be asked
+	pendingErr error         // what it has is older than what this process has done, and it does not know yet
+	stale      staleValue[V] // a stale value at hand
+	own        bool          // ans.val belongs to this caller alone
 }
 
-func (it *item[K, V]) answered(ans answer[V]) {
+func (it *lookup[K, V]) answered(ans result[V]) {
 	it.done, it.ans = true, ans
 }
 
-func (it *item[K, V]) failed(err error) {
+func (it *lookup[K, V]) failed(err error) {
 	it.done, it.err = true, err
 }
 
@@ -61,7 +61,7 @@ func (c *Cache[K, V]) hit(key K) (v V, due time.Duration, ok bool) {
 		return v, notDue, false
 	}
 	start := local.Now()
-	if c.accord != nil && (!c.accord.Trusted(start) || c.accord.AnyDistrusted()) {
+	if c.coherence != nil && (!c.coherence.LocalValid(start) || c.coherence.AnyPending()) {
 		return v, notDue, false // the long way finds out what may be used
 	}
 	e, ok := c.local.Get(key, start)
@@ -80,17 +80,17 @@ func (c *Cache[K, V]) hit(key K) (v V, due time.Duration, ok bool) {
 }
 
 // refreshHit has a key loaded anew whose local entry has answered and is due.
-func (c *Cache[K, V]) refreshHit(ctx context.Context, key K, age time.Duration, j *job[K, V]) {
+func (c *Cache[K, V]) refreshHit(ctx context.Context, key K, age time.Duration, j *loader[K, V]) {
 	if rk, err := c.redisKey(key); err == nil {
-		c.behind.load(ctx, key, rk, age, j, &noOptions)
+		c.refresher.load(ctx, key, rk, age, j, &noOptions)
 	}
 }
 
 // readOne reads one key; j is nil where nothing may be loaded.
-func (c *Cache[K, V]) readOne(ctx context.Context, op string, key K, j *job[K, V], o *callOptions) (V, error) {
+func (c *Cache[K, V]) readOne(ctx context.Context, op string, key K, j *loader[K, V], o *callOptions) (V, error) {
 	start := local.Now()
 	s := c.scratch.get(1)
-	s.items = append(s.items, item[K, V]{key: key})
+	s.items = append(s.items, lookup[K, V]{key: key})
 	it := &s.items[0]
 	c.read(ctx, s, j, o)
 	if o.report != nil {
@@ -103,7 +103,7 @@ func (c *Cache[K, V]) readOne(ctx context.Context, op string, key K, j *job[K, V
 }
 
 // deliver is what the caller gets.
-func (c *Cache[K, V]) deliver(op string, it *item[K, V]) (v V, err error) {
+func (c *Cache[K, V]) deliver(op string, it *lookup[K, V]) (v V, err error) {
 	switch {
 	case it.err != nil:
 		return v, c.explain(op, it.err)
@@ -136,22 +136,22 @@ func (c *Cache[K, V]) explain(op string, err error) error {
 }
 
 // read answers every item of s.
-func (c *Cache[K, V]) read(ctx context.Context, s *scratch[K, V], j *job[K, V], o *callOptions) {
+func (c *Cache[K, V]) read(ctx context.Context, s *scratch[K, V], j *loader[K, V], o *callOptions) {
 	items := s.items
 	c.prepare(ctx, items, &s.encoded)
 	if c.local != nil && !o.skipLocal {
 		c.readLocal(ctx, items, o)
 		c.refreshDue(ctx, items, j, o)
 	}
-	if c.expectsMiss(items, j, o) && c.loadUnseen(ctx, items, j, o) {
+	if c.predictsMiss(items, j, o) && c.loadSpeculatively(ctx, items, j, o) {
 		return
 	}
-	if c.remote != nil {
+	if c.client != nil {
 		c.readRemote(ctx, s, j, o)
 	} else {
 		c.missLocal(ctx, items, j, o)
 	}
-	c.heldBack(items, j, o)
+	c.applyNegativeCache(items, j, o)
 	if j != nil {
 		c.readSource(ctx, items, j, o)
 	}
@@ -161,7 +161,7 @@ func (c *Cache[K, V]) read(ctx context.Context, s *scratch[K, V], j *job[K, V], 
 			if !o.uncounted {
 				c.stats.unloaded.Add(1)
 			}
-			if err := cmp.Or(it.remoteErr, it.untold); err != nil {
+			if err := cmp.Or(it.remoteErr, it.pendingErr); err != nil {
 				it.err = &missError{err}
 			}
 		}
@@ -170,12 +170,12 @@ func (c *Cache[K, V]) read(ctx context.Context, s *scratch[K, V], j *job[K, V], 
 
 // prepare encodes the keys, in space, and takes the fences: before anything is asked, so
 // that whatever moves a key from here on is noticed.
-func (c *Cache[K, V]) prepare(ctx context.Context, items []item[K, V], space *[]byte) {
+func (c *Cache[K, V]) prepare(ctx context.Context, items []lookup[K, V], space *[]byte) {
 	err := ctx.Err()
 	if c.isClosed() {
 		err = ErrClosed
-	} else if c.accord != nil && err == nil {
-		c.accord.Ready(ctx)
+	} else if c.coherence != nil && err == nil {
+		c.coherence.Ready(ctx)
 	}
 	at := local.Now()
 	buf := append((*space)[:0], c.prefix...)
@@ -197,9 +197,9 @@ func (c *Cache[K, V]) prepare(ctx context.Context, items []item[K, V], space *[]
 	*space = buf
 }
 
-// heldBack answers what the source is not to be asked for, since it has failed lately:
+// applyNegativeCache answers what the source is not to be asked for, since it has failed lately:
 // with a stale value, or with that error.
-func (c *Cache[K, V]) heldBack(items []item[K, V], j *job[K, V], o *callOptions) {
+func (c *Cache[K, V]) applyNegativeCache(items []lookup[K, V], j *loader[K, V], o *callOptions) {
 	if j == nil || o.hasMaxAge && o.maxAge == 0 {
 		return
 	}
@@ -208,26 +208,26 @@ func (c *Cache[K, V]) heldBack(items []item[K, V], j *job[K, V], o *callOptions)
 		if it.done {
 			continue
 		}
-		covered := it.cover.ok && c.policy.AllowsStale(it.cover.past, true)
-		failure := c.failures.look(it.rk, it.at, covered, c.ages.Known)
+		covered := it.stale.ok && c.policy.AllowsStale(it.stale.past, true)
+		failure := c.failures.look(it.rk, it.at, covered, c.clock.Known)
 		if failure == nil {
 			continue
 		}
 		if !o.uncounted {
 			c.stats.unloaded.Add(1)
 		}
-		c.coverOrFail(it, failure)
+		c.staleOrFail(it, failure)
 	}
 }
 
-// coverOrFail ends a read whose load has failed.
-func (c *Cache[K, V]) coverOrFail(it *item[K, V], failure error) {
-	if c.covers(it, failure) {
+// staleOrFail ends a read whose load has failed.
+func (c *Cache[K, V]) staleOrFail(it *lookup[K, V], failure error) {
+	if c.allowsStale(it, failure) {
 		it.answerStale(failure)
 		c.stats.staleCovers.Add(1)
 		return
 	}
-	if u, ok := failure.(*uncoverableError); ok {
+	if u, ok := failure.(*noStaleError); ok {
 		failure = u.err
 	}
 	it.failed(failure)
@@ -239,18 +239,18 @@ func (c *Cache[K, V]) countHit(tier *stat.Counter, info Info, o *callOptions) {
 	}
 }
 
-func (c *Cache[K, V]) countMiss(reason outcome, o *callOptions) {
+func (c *Cache[K, V]) countMiss(reason status, o *callOptions) {
 	if !o.uncounted {
 		c.stats.miss(reason)
 	}
 }
 
-func (c *Cache[K, V]) readRemote(ctx context.Context, s *scratch[K, V], j *job[K, V], o *callOptions) {
+func (c *Cache[K, V]) readRemote(ctx context.Context, s *scratch[K, V], j *loader[K, V], o *callOptions) {
 	items, asked, cmds := s.items, s.asked[:0], s.cmds[:0]
 	for i := range items {
 		if it := &items[i]; !it.done {
 			asked = append(asked, it)
-			cmds = append(cmds, remote.Command{Op: remote.Get, Key: it.rk})
+			cmds = append(cmds, store.Command{Op: store.Get, Key: it.rk})
 		}
 	}
 	if len(asked) == 0 {
@@ -258,7 +258,7 @@ func (c *Cache[K, V]) readRemote(ctx context.Context, s *scratch[K, V], j *job[K
 	}
 	replies, again, err := c.ask(ctx, cmds)
 	if again {
-		s.cmds = make([]remote.Command, 0, cap(s.cmds)) // the first attempt may still be under way
+		s.cmds = make([]store.Command, 0, cap(s.cmds)) // the first attempt may still be under way
 	}
 	founds, pointers := s.founds[:len(asked)], s.pointers[:len(asked)]
 	for i, it := range asked {
@@ -266,9 +266,9 @@ func (c *Cache[K, V]) readRemote(ctx context.Context, s *scratch[K, V], j *job[K
 		pointers[i] = f
 		switch {
 		case replies[i].Err != nil:
-			f.outcome, f.err = unasked, replies[i].Err
+			f.status, f.err = unavailable, replies[i].Err
 		case err != nil:
-			f.outcome, f.err = unasked, err
+			f.status, f.err = unavailable, err
 		default:
 			c.decodeTo(f, ctx, it.rk, replies[i].Record)
 		}
@@ -277,11 +277,11 @@ func (c *Cache[K, V]) readRemote(ctx context.Context, s *scratch[K, V], j *job[K
 	for i, it := range asked {
 		f := &founds[i]
 		if j != nil {
-			c.hunch.noted(f.outcome)
+			c.missPredictor.noted(f.status)
 			c.recall(it, f)
 		}
 		switch {
-		case f.outcome == usable && !o.tooOld(f.ans.info):
+		case f.status == usable && !o.tooOld(f.ans.info):
 			it.answered(f.ans)
 			it.own = true
 			if !o.peek {
@@ -291,10 +291,10 @@ func (c *Cache[K, V]) readRemote(ctx context.Context, s *scratch[K, V], j *job[K
 			if !o.peek {
 				c.touch(it.rk, f, replies[i].Record)
 			}
-			if g := f.aging(); !o.peek && j != nil && f.timed && f.ans.absent == nil && c.policy.ShouldRefresh(g.age, g.fresh, g.cost, c.draw()) {
-				c.behind.load(ctx, it.key, it.rk, g.age, j, o)
+			if g := f.aging(); !o.peek && j != nil && f.timed && f.ans.absent == nil && c.policy.ShouldRefresh(g.age, g.fresh, g.cost, c.random()) {
+				c.refresher.load(ctx, it.key, it.rk, g.age, j, o)
 			}
-		case f.outcome == unasked && f.err == ctx.Err():
+		case f.status == unavailable && f.err == ctx.Err():
 			it.failed(f.err)
 		default:
 			c.notInRemote(ctx, it, f, j, o)
@@ -303,24 +303,24 @@ func (c *Cache[K, V]) readRemote(ctx context.Context, s *scratch[K, V], j *job[K
 }
 
 // notInRemote deals with a key that Redis has no fresh answer for.
-func (c *Cache[K, V]) notInRemote(ctx context.Context, it *item[K, V], f *found[V], j *job[K, V], o *callOptions) {
-	switch f.outcome {
+func (c *Cache[K, V]) notInRemote(ctx context.Context, it *lookup[K, V], f *decoded[V], j *loader[K, V], o *callOptions) {
+	switch f.status {
 	case stale:
-		it.remoteCover(f, o)
-	case unasked:
+		it.remoteStale(f, o)
+	case unavailable:
 		it.remoteErr = c.unavailable(f.err)
-		c.localCover(it, o)
+		c.localStale(it, o)
 	case failed:
 		if f.hold > 0 {
-			c.heard(it.rk, it.fence, f, f.raw.ID, false)
+			c.loadedElsewhere(it.rk, it.fence, f, f.raw.ID, false)
 		}
 	case expired:
 		if f.pending {
-			it.untold = c.unavailable(accord.ErrPending)
+			it.pendingErr = c.unavailable(coherence.ErrPending)
 		}
 	}
 	if !c.serveStale(ctx, it, j, o) {
-		c.countMiss(f.outcome, o)
+		c.countMiss(f.status, o)
 	}
 }
 
@@ -331,57 +331,57 @@ const askAgain = 4
 // revoked, unless this process hears of its changes anyway. The error says why that
 // clock is not known. again is true if it took more than one attempt, of which the others
 // may still be under way if Redis has not answered them.
-func (c *Cache[K, V]) ask(ctx context.Context, cmds []remote.Command) (_ []remote.Reply, again bool, _ error) {
+func (c *Cache[K, V]) ask(ctx context.Context, cmds []store.Command) (_ []store.Reply, again bool, _ error) {
 	n := len(cmds)
 	fewest := n // keys of which an answer was not to be believed
 	for try := 1; ; try++ {
 		again = try > 1
-		if err := c.accord.Reconcile(ctx); err != nil {
-			replies := make([]remote.Reply, n)
+		if err := c.coherence.Reconcile(ctx); err != nil {
+			replies := make([]store.Reply, n)
 			for i := range replies {
 				replies[i].Err = cmp.Or(ctx.Err(), err)
 			}
 			return replies, again, nil
 		}
-		var replies []remote.Reply
+		var replies []store.Reply
 		var err error
 		at := local.Now()
-		told, pending := c.accord.Pendings()
+		told, pending := c.coherence.PendingCount()
 		var unsure []int // what Redis answers may be older than what it is told meanwhile
 		for i := range cmds[:n] {
-			if pending && c.accord.Concerned(cmds[i].Key) {
+			if pending && c.coherence.Concerned(cmds[i].Key) {
 				unsure = append(unsure, i)
 			}
 		}
-		before := c.accord.Connections(at)
-		if c.accord.Hearing(at) {
-			replies = c.remote.Do(ctx, cmds)
+		before := c.coherence.Connections(at)
+		if c.coherence.Connected(at) {
+			replies = c.client.Do(ctx, cmds)
 		} else {
-			look := c.accord.BeginLook()
+			look := c.coherence.BeginEpochRead()
 			if again {
 				cmds = cmds[:n:n] // the last attempt may still be under way
 			}
-			replies = c.remote.Do(ctx, append(cmds[:n], remote.Command{Op: remote.Get, Key: c.names.Epoch, Shared: true}))
-			err = c.accord.EndLook(ctx, look, replies[n])
+			replies = c.client.Do(ctx, append(cmds[:n], store.Command{Op: store.Get, Key: c.names.Epoch, Shared: true}))
+			err = c.coherence.EndEpochRead(ctx, look, replies[n])
 		}
-		if c.accord.Redialed(before, at) {
-			err = accord.ErrSuspect
+		if c.coherence.Reconnected(before, at) {
+			err = coherence.ErrSuspect
 		}
-		if err == accord.ErrSuspect && !again {
+		if err == coherence.ErrSuspect && !again {
 			continue // and read again what may have been too old
 		}
-		if err == accord.ErrSuspect {
+		if err == coherence.ErrSuspect {
 			err = nil // another connection may be made at any time
 		}
 		if len(unsure) > 0 {
-			if n, _ := c.accord.Pendings(); n != told {
+			if n, _ := c.coherence.PendingCount(); n != told {
 				// Each key is told once, so that there mostly are fewer of them each time.
 				if try < askAgain || len(unsure) < fewest {
 					fewest = len(unsure)
 					continue
 				}
 				for _, i := range unsure {
-					replies[i] = remote.Reply{Err: accord.ErrPending}
+					replies[i] = store.Reply{Err: coherence.ErrPending}
 				}
 			}
 		}
@@ -392,7 +392,7 @@ func (c *Cache[K, V]) ask(ctx context.Context, cmds []remote.Command) (_ []remot
 // fillLocal takes what Redis answered into the local tier, unless the key has
 // moved since the read began, Redis's answer can't be dated, or this process has
 // written the key and Redis may not know yet.
-func (c *Cache[K, V]) fillLocal(key K, rk string, f fence.Token, found *found[V], at int64) {
+func (c *Cache[K, V]) fillLocal(key K, rk string, f fence.Token, found *decoded[V], at int64) {
 	if c.local == nil || !found.timed || c.distrusted(rk, found.raw.Tags) {
 		return
 	}
@@ -407,13 +407,13 @@ func (c *Cache[K, V]) fillLocal(key K, rk string, f fence.Token, found *found[V]
 }
 
 // readSource loads what is still open, together with whoever else needs it.
-func (c *Cache[K, V]) readSource(ctx context.Context, items []item[K, V], j *job[K, V], o *callOptions) {
-	var open []*item[K, V]
+func (c *Cache[K, V]) readSource(ctx context.Context, items []lookup[K, V], j *loader[K, V], o *callOptions) {
+	var open []*lookup[K, V]
 	for i := range items {
 		switch it := &items[i]; {
 		case it.done:
 		case c.within(ctx, it.rk):
-			c.coverOrFail(it, errWaitsForItself)
+			c.staleOrFail(it, errWaitsForItself)
 		default:
 			open = append(open, it)
 		}
@@ -426,45 +426,45 @@ func (c *Cache[K, V]) readSource(ctx context.Context, items []item[K, V], j *job
 // loadOpen returns those that have joined a load which did not happen, since there was
 // something, though they had looked, or since it was a refresh that waits for nothing: they
 // are to be loaded after all.
-func (c *Cache[K, V]) loadOpen(ctx context.Context, open []*item[K, V], j *job[K, V], o *callOptions) (again []*item[K, V]) {
+func (c *Cache[K, V]) loadOpen(ctx context.Context, open []*lookup[K, V], j *loader[K, V], o *callOptions) (again []*lookup[K, V]) {
 	// The load may outlive this call: what it needs is copied.
-	wants := make([]want, len(open))
+	wants := make([]loadKey, len(open))
 	reqs := make([]flight.Request[K, beginning], len(open))
 	began := c.beginning(fence.Token{})
 	for i, it := range open {
 		began.fence = it.fence
-		wants[i] = want{rk: it.rk, down: it.remoteErr != nil}
+		wants[i] = loadKey{rk: it.rk, down: it.remoteErr != nil}
 		reqs[i] = flight.Request[K, beginning]{Key: it.key, Fence: began, Alone: o.hasMaxAge && o.maxAge == 0, Now: it.at, NotBefore: math.MinInt64}
-		if c.accord != nil {
-			reqs[i].NotBefore = c.accord.Since(it.at)
+		if c.coherence != nil {
+			reqs[i].NotBefore = c.coherence.Since(it.at)
 		}
 	}
-	if soft, stop := c.softly(open, reqs); soft {
+	if soft, stop := c.applySoftTimeout(open, reqs); soft {
 		defer stop()
 	}
 	opts := *o
 	opts.report = nil
-	results := c.flights.Do(ctx, reqs, func(ctx context.Context, mine []*flight.Call[K, beginning, answer[V]]) {
-		ls := make([]*loading[K, V], len(mine))
+	results := c.flights.Do(ctx, reqs, func(ctx context.Context, mine []*flight.Call[K, beginning, result[V]]) {
+		ls := make([]*inflightLoad[K, V], len(mine))
 		for i, call := range mine {
-			ls[i] = &loading[K, V]{call: call, want: wants[call.Index]}
+			ls[i] = &inflightLoad[K, V]{call: call, loadKey: wants[call.Index]}
 		}
 		c.lead(ctx, j, &opts, ls)
 	})
 	for i, it := range open {
 		r := &results[i]
-		if r.Err == errHeld && o.unseen {
+		if r.Err == errNotAcquired && o.speculative {
 			continue
 		}
-		if r.Err == errHeld || r.Err == errBusy && !o.behind || r.Err == errNoPlaceBehind && !o.behind {
+		if r.Err == errNotAcquired || r.Err == errBusy && !o.background || r.Err == errNoPlaceBehind && !o.background {
 			again = append(again, it)
 			continue
 		}
 		switch {
 		case r.Late:
-			c.coverOrFail(it, errSoftTimeout)
+			c.staleOrFail(it, errSoftTimeout)
 		case r.Err != nil && r.Err != ctx.Err():
-			c.coverOrFail(it, r.Err)
+			c.staleOrFail(it, r.Err)
 		default:
 			it.done, it.ans, it.err, it.own = true, r.Val, r.Err, !r.Shared && !r.Joined && !r.Val.held
 		}
@@ -483,15 +483,15 @@ func (c *Cache[K, V]) loadOpen(ctx context.Context, open []*item[K, V], j *job[K
 	return again
 }
 
-// softly ends the waiting of those who have a stale value after the soft timeout. The
+// applySoftTimeout ends the waiting of those who have a stale value after the soft timeout. The
 // load goes on, and fills.
-func (c *Cache[K, V]) softly(open []*item[K, V], reqs []flight.Request[K, beginning]) (soft bool, stop func()) {
+func (c *Cache[K, V]) applySoftTimeout(open []*lookup[K, V], reqs []flight.Request[K, beginning]) (soft bool, stop func()) {
 	if c.policy.SoftTimeout == 0 {
 		return false, nil
 	}
 	done := make(chan struct{})
 	for i, it := range open {
-		if c.covers(it, errSoftTimeout) {
+		if c.allowsStale(it, errSoftTimeout) {
 			reqs[i].Soft, soft = done, true
 		}
 	}
@@ -502,8 +502,8 @@ func (c *Cache[K, V]) softly(open []*item[K, V], reqs []flight.Request[K, beginn
 	return true, func() { t.Stop() }
 }
 
-// want is what a load must know of a key.
-type want struct {
+// loadKey is what a load must know of a key.
+type loadKey struct {
 	rk   string
 	down bool // the remote tier could not be asked
 }

@@ -10,7 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/invalidate"
 )
 
@@ -27,8 +28,8 @@ func TestAReadIsNotContentWithAnEarlierReconciliation(t *testing.T) {
 			t.Run(step+" "+what, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					ctx := t.Context()
-					store := remote.NewMemory()
-					c, net := onWire(t, store, Source[string, string]{}, WithTransport(invalidate.NoTransport()))
+					st := storetest.NewMemory()
+					c, net := onWire(t, st, Source[string, string]{}, WithTransport(invalidate.NoTransport()))
 					if err := errors.Join(c.Set(ctx, "other", "v"), c.Set(ctx, "k", "v1")); err != nil {
 						t.Fatal(err)
 					}
@@ -37,11 +38,11 @@ func TestAReadIsNotContentWithAnEarlierReconciliation(t *testing.T) {
 						t.Fatal(err)
 					}
 					time.Sleep(time.Second)
-					key := []remote.Command{{Op: remote.Get, Key: c.RedisKey("k")}}
-					old := store.Do(ctx, key)[0].Record.Raw
-					otherKey := []remote.Command{{Op: remote.Set, Key: c.RedisKey("other"), Frame: old}}
-					store.Do(ctx, otherKey) // not what was acknowledged: there is something to tell
-					store.Succeed()
+					key := []store.Command{{Op: store.Get, Key: c.RedisKey("k")}}
+					old := st.Do(ctx, key)[0].Record.Raw
+					otherKey := []store.Command{{Op: store.Set, Key: c.RedisKey("other"), Frame: old}}
+					st.Do(ctx, otherKey) // not what was acknowledged: there is something to tell
+					st.Succeed()
 
 					written := make(chan error, 1)
 					sending, send := make(chan struct{}), make(chan struct{})
@@ -62,16 +63,16 @@ func TestAReadIsNotContentWithAnEarlierReconciliation(t *testing.T) {
 					})
 					go func() { written <- write(ctx, c) }()
 					<-sending
-					c.accord.Suspect()
+					c.coherence.Suspect()
 					go c.Get(ctx, "x")
 					<-telling
 					close(send)
 					if err := <-written; err != nil {
 						t.Fatal(err)
 					}
-					store.Do(ctx, []remote.Command{{Op: remote.Set, Key: c.RedisKey("k"), Frame: old}})
-					store.Succeed()
-					c.accord.Suspect()
+					st.Do(ctx, []store.Command{{Op: store.Set, Key: c.RedisKey("k"), Frame: old}})
+					st.Succeed()
+					c.coherence.Suspect()
 					got := make(chan string, 1)
 					go func() {
 						v, err := c.Get(ctx, "k")
@@ -95,7 +96,7 @@ func TestAReadIsNotContentWithAnEarlierReconciliation(t *testing.T) {
 func TestReadsShareAReconciliation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
-		store := remote.NewMemory()
+		store := storetest.NewMemory()
 		c, net := onWire(t, store, Source[string, string]{}, WithTransport(invalidate.NoTransport()))
 		if err := c.Set(ctx, "k", "v"); err != nil {
 			t.Fatal(err)
@@ -110,7 +111,7 @@ func TestReadsShareAReconciliation(t *testing.T) {
 			}
 			return nil
 		}, nil)
-		c.accord.Suspect()
+		c.coherence.Suspect()
 		got := make(chan error, 50)
 		for range cap(got) {
 			go func() { _, err := c.Get(ctx, "k", SkipLocal()); got <- err }()

@@ -10,10 +10,10 @@ import (
 	"time"
 
 	"github.com/delqhi/cache/codec"
-	"github.com/delqhi/cache/internal/accord"
+	"github.com/delqhi/cache/internal/coherence"
 	"github.com/delqhi/cache/internal/frame"
 	"github.com/delqhi/cache/internal/local"
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/usercode"
 	"github.com/delqhi/cache/metrics"
 )
@@ -36,8 +36,8 @@ func (l life) physical() time.Duration {
 	return l.idle
 }
 
-// left is what lies before a record that begins its life now.
-func (l life) left() time.Duration {
+// remaining is what lies before a record that begins its life now.
+func (l life) timeLeft() time.Duration {
 	if l.fresh == 0 {
 		return forever
 	}
@@ -47,7 +47,7 @@ func (l life) left() time.Duration {
 // lifetime decides how long val is kept, strongest first: what the load asked
 // for, the call, the source, the strategy. Only what the strategy chooses is
 // spread by jitter. keep is false if the value is not to be kept at all.
-func (c *Cache[K, V]) lifetime(key K, val V, o *callOptions, w wishes) (l life, keep bool, err error) {
+func (c *Cache[K, V]) lifetime(key K, val V, o *callOptions, w loadDirectives) (l life, keep bool, err error) {
 	l.stale, l.idle = c.policy.StaleFor(), c.policy.Sliding
 	switch {
 	case w.skip:
@@ -92,7 +92,7 @@ func (c *Cache[K, V]) encode(rk string, val V, l life, now int64, s stamp, tags 
 // made of an older one: it began when that did.
 func costOfOlder(old *frame.Header, now int64) uint32 {
 	began, ok := old.Began()
-	if !ok || old.Stored > now+accord.ClocksApart {
+	if !ok || old.Stored > now+coherence.ClocksApart {
 		return frame.OfOlder
 	}
 	return frame.CostOfOlder(now - began)
@@ -162,7 +162,7 @@ const maxReason = 1024
 // it for theirs. replaces is what a lock's load was to replace. Where values
 // are sealed, what the error says, which may quote them, is not passed on.
 func (c *Cache[K, V]) encodeFailure(key string, lease frame.ID, e failure, hold time.Duration, replaces string, now int64) ([]byte, error) {
-	failed := frame.Failed{Lease: lease, NoStale: !coverable(e.err), Cover: e.cover}
+	failed := frame.Failed{Lease: lease, NoStale: !allowsStaleValue(e.err), Cover: e.cover}
 	if _, sealed := c.codec.(codec.KeyBound); !sealed {
 		text := usercode.Text(e.err)
 		failed.Text = strings.ToValidUTF8(text[:min(len(text), maxReason)], "")
@@ -176,7 +176,7 @@ func (c *Cache[K, V]) encodeFailure(key string, lease frame.ID, e failure, hold 
 func (c *Cache[K, V]) header(kind frame.Kind, l life, now int64, s stamp) frame.Header {
 	return frame.Header{
 		Kind: kind, ID: frame.NewID(), Limit: math.MaxInt64,
-		Version: c.version, Type: c.fingerprint, Era: s.era, Stamp: s.time,
+		Version: c.valueVersion, Type: c.fingerprint, Era: s.era, Stamp: s.time,
 		Stored: now, Fresh: uint64(l.fresh.Microseconds()), Stale: uint64(l.stale.Microseconds()),
 	}
 }
@@ -236,67 +236,67 @@ func (c *Cache[K, V]) unmarshalTo(val *V, rk string, data []byte) (err error) {
 	return c.codec.Unmarshal(data, val)
 }
 
-// outcome says what a key in Redis holds for this cache.
-type outcome uint8
+// status says what a key in Redis holds for this cache.
+type status uint8
 
 const (
-	nothing outcome = iota // no key
-	usable                 // a value or an absence, in its life
-	stale                  // a value past its life, in its stale window
-	expired                // ours, but over
-	leased                 // someone is loading
-	failed                 // someone's load has failed
-	other                  // of another type, codec or older version
-	newer                  // of a newer version: not ours to replace
-	foreign                // not a record of this library
-	unasked                // Redis could not be asked
-	damaged                // a record of this library that is broken or can't be decoded
+	notFound     status = iota // no key
+	usable                     // a value or an absence, in its life
+	stale                      // a value past its life, in its stale window
+	expired                    // ours, but over
+	leased                     // someone is loading
+	failed                     // someone's load has failed
+	typeMismatch               // of another type, codec or older version
+	newer                      // of a newer version: not ours to replace
+	foreign                    // not a record of this library
+	unavailable                // Redis could not be asked
+	corrupt                    // a record of this library that is broken or can't be decoded
 )
 
-// found is a decoded record.
-type found[V any] struct {
-	outcome outcome
-	ans     answer[V]
-	raw     frame.Header
-	err     error         // unasked: why; failed: what the load said
-	lease   frame.ID      // failed: whose load
-	hold    time.Duration // failed: for how long the source is not to be asked
-	covers  bool          // failed: that concerns only those who have a stale value
-	until   int64         // local time at which a tag or Clear ends it
-	began   int64         // when the value began, by the clock of the node that has the logical one, µs; 0: not known
-	before  int64         // how long ago that was, µs, where it is not known by that clock
-	left    time.Duration // of its fresh life, negative after it; forever without end
-	keep    time.Duration // what is left with its stale window
-	age     time.Duration
-	size    int  // of the record
-	timed   bool // left, keep and age are known
-	pending bool // expired: this process has replaced or invalidated it, and Redis does not know yet
-	gone    bool // expired, other: to all who may read it
+// decoded is a decoded record.
+type decoded[V any] struct {
+	status    status
+	ans       result[V]
+	raw       frame.Header
+	err       error         // unasked: why; failed: what the load said
+	lease     frame.ID      // failed: whose load
+	hold      time.Duration // failed: for how long the source is not to be asked
+	covers    bool          // failed: that concerns only those who have a stale value
+	until     int64         // local time at which a tag or Clear ends it
+	began     int64         // when the value began, by the clock of the node that has the logical one, µs; 0: not known
+	before    int64         // how long ago that was, µs, where it is not known by that clock
+	left      time.Duration // of its fresh life, negative after it; forever without end
+	retention time.Duration // what is left with its stale window
+	age       time.Duration
+	size      int  // of the record
+	timed     bool // left, keep and age are known
+	pending   bool // expired: this process has replaced or invalidated it, and Redis does not know yet
+	gone      bool // expired, other: to all who may read it
 }
 
 // intended reports whether somebody is writing the key to the source.
-func (f *found[V]) intended() bool { return f.outcome == leased && f.raw.Kind == frame.Intent }
+func (f *decoded[V]) intended() bool { return f.status == leased && f.raw.Kind == frame.Intent }
 
 // stays reports whether what is not usable here stays until something takes its place: it may
 // be of use to others, whose strategies or versions are not the same, or a load may be under
 // way that is to replace it, and that began before its end was over.
-func (c *Cache[K, V]) stays(f *found[V]) bool {
-	switch f.outcome {
+func (c *Cache[K, V]) stays(f *decoded[V]) bool {
+	switch f.status {
 	case stale:
 		return true
 	case expired:
-		return !f.gone || c.ages.AnyDelayed()
-	case other:
+		return !f.gone || c.clock.AnyDelayed()
+	case typeMismatch:
 		return !f.gone
 	}
 	return false
 }
 
 // past is how long ago the fresh life ended.
-func (f *found[V]) past() time.Duration { return max(-f.left, 0) }
+func (f *decoded[V]) past() time.Duration { return max(-f.left, 0) }
 
 // leftAfter is what is left of the fresh life some time later.
-func (f *found[V]) leftAfter(d time.Duration) time.Duration {
+func (f *decoded[V]) leftAfter(d time.Duration) time.Duration {
 	if f.left == forever {
 		return forever
 	}
@@ -307,56 +307,56 @@ const forever = time.Duration(math.MaxInt64)
 
 // decode reads a record. It never fails: whatever is not a whole, living record
 // of this cache is an outcome other than usable.
-func (c *Cache[K, V]) decode(ctx context.Context, rk string, rec remote.Record) (f found[V]) {
+func (c *Cache[K, V]) decode(ctx context.Context, rk string, rec store.Record) (f decoded[V]) {
 	c.decodeTo(&f, ctx, rk, rec)
 	return f
 }
 
 // decodeTo is decode into f, which is empty.
-func (c *Cache[K, V]) decodeTo(f *found[V], ctx context.Context, rk string, rec remote.Record) {
-	if c.parse(f, ctx, rk, rec); f.outcome == damaged {
+func (c *Cache[K, V]) decodeTo(f *decoded[V], ctx context.Context, rk string, rec store.Record) {
+	if c.parse(f, ctx, rk, rec); f.status == corrupt {
 		c.stats.undecodable.Add(1)
 	}
-	if (f.outcome == usable || f.outcome == stale) && c.accord != nil && c.accord.Outdated(ctx, rk, rec, f.raw.Tags) {
-		f.outcome, f.pending = expired, true
+	if (f.status == usable || f.status == stale) && c.coherence != nil && c.coherence.Outdated(ctx, rk, rec, f.raw.Tags) {
+		f.status, f.pending = expired, true
 	}
 }
 
-func (c *Cache[K, V]) parse(f *found[V], ctx context.Context, rk string, rec remote.Record) {
+func (c *Cache[K, V]) parse(f *decoded[V], ctx context.Context, rk string, rec store.Record) {
 	switch rec.State {
-	case remote.Missing:
+	case store.Missing:
 		return
-	case remote.WrongType:
-		f.outcome = foreign
+	case store.WrongType:
+		f.status = foreign
 		return
 	}
 	fr, err := frame.Parse(rk, rec.Raw)
 	switch {
 	case errors.Is(err, frame.ErrForeign):
-		f.outcome = foreign
+		f.status = foreign
 		return
 	case errors.Is(err, frame.ErrNewer):
-		f.outcome = newer
+		f.status = newer
 		return
 	case err != nil:
-		f.outcome = damaged
+		f.status = corrupt
 		return
 	case fr.Kind == frame.Lease || fr.Kind == frame.Intent:
-		if f.outcome, f.raw = leased, fr.Header; !c.marked(rk, rec.Raw) {
-			f.outcome = damaged
+		if f.status, f.raw = leased, fr.Header; !c.marked(rk, rec.Raw) {
+			f.status = corrupt
 		}
 		return
-	case fr.Version > c.version:
-		if f.outcome = newer; !c.marked(rk, rec.Raw) {
-			f.outcome = damaged
+	case fr.Version > c.valueVersion:
+		if f.status = newer; !c.marked(rk, rec.Raw) {
+			f.status = corrupt
 		}
 		return
-	case fr.Version != c.version || fr.Type != c.fingerprint:
-		f.outcome, f.raw, f.gone = other, fr.Header, fr.Kind != frame.Value && fr.Kind != frame.Absence
+	case fr.Version != c.valueVersion || fr.Type != c.fingerprint:
+		f.status, f.raw, f.gone = typeMismatch, fr.Header, fr.Kind != frame.Value && fr.Kind != frame.Absence
 		return
 	}
 	if !c.authentic(rk, rec.Raw, &fr) {
-		f.outcome = damaged
+		f.status = corrupt
 		return
 	}
 	if fr.Kind == frame.Failure {
@@ -368,8 +368,8 @@ func (c *Cache[K, V]) parse(f *found[V], ctx context.Context, rk string, rec rem
 	// What was revoked lazily is over, whatever the time is. Where the time is not known, what
 	// was revoked with a delay is: its key may outlast it; see stay.
 	over := f.timed && f.left <= 0 || fr.Limit <= 0 || !f.timed && fr.Limit != math.MaxInt64
-	if over && (!f.timed || f.keep <= 0 || fr.Kind == frame.Absence || c.policy.StaleFor() == 0) {
-		f.outcome = expired
+	if over && (!f.timed || f.retention <= 0 || fr.Kind == frame.Absence || c.policy.StaleFor() == 0) {
+		f.status = expired
 		return
 	}
 	f.ans.info = Info{Tier: metrics.Remote, Age: f.age, Tags: fr.Tags, Absent: fr.Kind == frame.Absence}
@@ -379,36 +379,36 @@ func (c *Cache[K, V]) parse(f *found[V], ctx context.Context, rk string, rec rem
 	if fr.Kind == frame.Absence {
 		reasons, ok := c.parseReasons(fr.Payload)
 		if !ok {
-			f.outcome = damaged
+			f.status = corrupt
 			return
 		}
 		f.ans.absent = &absentError{cache: c.name, reasons: reasons}
-		f.outcome = usable
+		f.status = usable
 		return
 	}
 	if err := c.unmarshalRecord(&f.ans.val, rk, rec.Raw, fr.Payload); err != nil {
-		f.outcome = damaged
+		f.status = corrupt
 		return
 	}
-	f.outcome = usable
+	f.status = usable
 	if over {
-		f.outcome = stale
+		f.status = stale
 	}
 }
 
-func (c *Cache[K, V]) parseFailure(ctx context.Context, key string, fr *frame.Frame, f *found[V]) {
+func (c *Cache[K, V]) parseFailure(ctx context.Context, key string, fr *frame.Frame, f *decoded[V]) {
 	says, ok := fr.Failed()
 	if !ok {
-		f.outcome = damaged
+		f.status = corrupt
 		return
 	}
 	f.raw = fr.Header
-	f.outcome, f.lease, f.err, f.covers = failed, says.Lease, &elsewhereError{cache: c.name, text: says.Text}, says.Cover
+	f.status, f.lease, f.err, f.covers = failed, says.Lease, &peerLoadError{cache: c.name, text: says.Text}, says.Cover
 	if says.NoStale {
-		f.err = &uncoverableError{f.err}
+		f.err = &noStaleError{f.err}
 	}
 	// What was invalidated since is not known to be of no concern to it.
-	if fr.Fresh > 0 && !(stamp{fr.Era, fr.Stamp}).before(c.ages.Known()) {
+	if fr.Fresh > 0 && !(stamp{fr.Era, fr.Stamp}).before(c.clock.Known()) {
 		if c.date(ctx, key, f); f.timed {
 			f.hold = max(f.left, 0)
 		}
@@ -418,9 +418,9 @@ func (c *Cache[K, V]) parseFailure(ctx context.Context, key string, fr *frame.Fr
 // date works out how old the record is and what is left of its life, in the time
 // of the node that holds it. Where that can't be had the record still is alive,
 // since Redis kept it; it just is not taken into the local tier.
-func (c *Cache[K, V]) date(ctx context.Context, rk string, f *found[V]) {
+func (c *Cache[K, V]) date(ctx context.Context, rk string, f *decoded[V]) {
 	h := &f.raw
-	now, err := c.remote.Now(ctx, rk)
+	now, err := c.client.Now(ctx, rk)
 	if err != nil {
 		return
 	}
@@ -428,43 +428,43 @@ func (c *Cache[K, V]) date(ctx context.Context, rk string, f *found[V]) {
 	// A record from before a failover may be dated by another clock: it can't be
 	// younger than nothing, and can't have more than its whole life before it.
 	f.age = max(time.Duration(now-h.Stored)*time.Microsecond, 0)
-	if began, ok := h.Began(); ok && h.Stored <= now+accord.ClocksApart {
-		if f.began = max(began, 0); !c.remote.OneNode() {
+	if began, ok := h.Began(); ok && h.Stored <= now+coherence.ClocksApart {
+		if f.began = max(began, 0); !c.client.OneNode() {
 			f.began, f.before = 0, now-f.began
 		}
 	}
-	f.left, f.keep = forever, forever
+	f.left, f.retention = forever, forever
 	if h.Fresh > 0 {
 		f.left = microseconds(h.Fresh) - f.age
-		f.keep = f.left + min(microseconds(h.Stale), math.MaxInt64-max(f.left, 0))
+		f.retention = f.left + min(microseconds(h.Stale), math.MaxInt64-max(f.left, 0))
 	}
 	switch {
 	case h.Limit <= 0:
 		f.left = min(f.left, 0)
 	case h.Limit != math.MaxInt64:
 		left := time.Duration(min(h.Limit-now, math.MaxInt64/1000)) * time.Microsecond
-		f.left, f.keep = min(f.left, left), min(f.keep, left)
+		f.left, f.retention = min(f.left, left), min(f.retention, left)
 	}
 }
 
-// aging is how old something is, and how long it lives.
-type aging struct {
-	age   time.Duration
-	left  time.Duration // of its fresh life; forever without end
-	fresh time.Duration // the whole of it, 0 without end
-	cost  time.Duration // of loading it, 0 if not known
-	etag  string
-	size  int   // of the record, 0 if there is none
-	began int64 // as in found
+// freshness is how old something is, and how long it lives.
+type freshness struct {
+	age       time.Duration
+	remaining time.Duration // of its fresh life; forever without end
+	fresh     time.Duration // the whole of it, 0 without end
+	cost      time.Duration // of loading it, 0 if not known
+	etag      string
+	size      int   // of the record, 0 if there is none
+	began     int64 // as in found
 }
 
-// aging is that of a record that is timed.
-func (f *found[V]) aging() aging {
+// freshness is that of a record that is timed.
+func (f *decoded[V]) aging() freshness {
 	cost := f.raw.Cost
 	if f.raw.Older() { // of nothing that a load would cost
 		cost = 0
 	}
-	return aging{f.age, f.left, microseconds(f.raw.Fresh), time.Duration(cost) * time.Microsecond, f.raw.ETag, f.size, f.began}
+	return freshness{f.age, f.left, microseconds(f.raw.Fresh), time.Duration(cost) * time.Microsecond, f.raw.ETag, f.size, f.began}
 }
 
 func microseconds(n uint64) time.Duration {
@@ -474,16 +474,16 @@ func microseconds(n uint64) time.Duration {
 // localEntry makes the local tier's entry of an answer. at is the local time
 // before the value was asked for or sent, so that the entry ends no later than
 // the record does.
-func (c *Cache[K, V]) localEntry(ans *answer[V], at int64, g aging, s stamp) *local.Entry[V] {
+func (c *Cache[K, V]) localEntry(ans *result[V], at int64, g freshness, s stamp) *local.Entry[V] {
 	e := &local.Entry[V]{Value: ans.val, Stored: at - int64(g.age), Deadline: math.MaxInt64, Expires: math.MaxInt64}
-	if g.left != forever {
-		e.Expires = later(at, g.left)
+	if g.remaining != forever {
+		e.Expires = later(at, g.remaining)
 	}
 	e.Deadline = e.Expires
 	idle := c.policy.Sliding
 	switch {
-	case idle == 0 || c.remote == nil && ans.absent != nil:
-	case c.remote == nil:
+	case idle == 0 || c.client == nil && ans.absent != nil:
+	case c.client == nil:
 		e.Deadline = min(e.Deadline, later(at, idle))
 	default:
 		e.Deadline = min(e.Deadline, later(at, idle/touches)) // see touch
@@ -523,7 +523,7 @@ func (c *Cache[K, V]) localEntry(ans *answer[V], at int64, g aging, s stamp) *lo
 // read at a time: without Redis, its idle time ends it as well.
 func (c *Cache[K, V]) staleUntil(expires, at int64) int64 {
 	until := later(expires, c.policy.StaleFor())
-	if c.remote == nil && c.policy.Sliding > 0 {
+	if c.client == nil && c.policy.Sliding > 0 {
 		until = min(until, later(at, c.policy.Sliding))
 	}
 	return until

@@ -9,12 +9,12 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/metrics"
 	"github.com/delqhi/cache/strategy"
 )
 
-// told is a Recorder that hands on what it is told.
+// notified is a Recorder that hands on what it is told.
 type told struct {
 	metrics.Discard
 	changes   chan metrics.StateEvent
@@ -105,7 +105,7 @@ func TestTheRecorderTiesARefreshToItsReader(t *testing.T) {
 				r := told{changes: make(chan metrics.StateEvent, 10), refreshes: make(chan string, 10)}
 				loads := make(chan any, 10)
 				var fails error
-				c := onMemory(t, remote.NewMemory(), SourceFunc(func(ctx context.Context, _ string) (string, error) {
+				c := onMemory(t, storetest.NewMemory(), SourceFunc(func(ctx context.Context, _ string) (string, error) {
 					if ctx.Value(readersKey{}) != nil && ctx.Value(toldKey{}) != "reader" {
 						t.Error("a loader behind the reader's back has the reader's values")
 					}

@@ -10,7 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/strategy"
 )
 
@@ -57,7 +57,7 @@ func TestStaleWhileRevalidate(t *testing.T) {
 
 func TestManyStaleHitsStartOneRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		src, store := new(source), remote.NewMemory()
+		src, store := new(source), storetest.NewMemory()
 		s := WithStrategy(strategy.TTL(10*time.Second), strategy.StaleWhileRevalidate(time.Hour))
 		caches := []*Cache[string, string]{onMemory(t, store, src.Source(), s), onMemory(t, store, src.Source(), s)}
 		src.give("v")
@@ -130,7 +130,7 @@ func TestRefreshAhead(t *testing.T) {
 func TestEarlyExpirationFollowsItsFormula(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src := new(source)
-		c := onMemory(t, remote.NewMemory(), src.Source(), WithStrategy(strategy.TTL(100*time.Second), strategy.EarlyExpiration(1)))
+		c := onMemory(t, storetest.NewMemory(), src.Source(), WithStrategy(strategy.TTL(100*time.Second), strategy.EarlyExpiration(1)))
 		seed := uint64(1)
 		c.rand = func() float64 { // a fixed sequence
 			seed = seed*6364136223846793005 + 1442695040888963407
@@ -187,7 +187,7 @@ func TestARefreshLosesAgainstWhatComesInBetween(t *testing.T) {
 			tiers(t, src, []strategy.Strategy{strategy.TTL(10 * time.Second), strategy.StaleWhileRevalidate(time.Hour)}, func(t *testing.T, c *Cache[string, string], again func() *Cache[string, string]) {
 				ctx := t.Context()
 				writer := c
-				if c.remote != nil {
+				if c.client != nil {
 					writer = again()
 				}
 				if err := c.Set(ctx, "k", "old", Tags("t")); err != nil {

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/delqhi/cache/internal/notice"
+	"github.com/delqhi/cache/internal/message"
 	"github.com/delqhi/cache/internal/redistest"
 	"github.com/delqhi/cache/invalidate"
 	"github.com/delqhi/cache/strategy"
@@ -59,7 +59,7 @@ func TestARefusedWriteIsNotTold(t *testing.T) {
 	if _, err := sub.Receive(ctx); err != nil {
 		t.Fatal(err)
 	}
-	heard := func() (kinds []notice.Kind) {
+	heard := func() (kinds []message.Kind) {
 		t.Helper()
 		if err := admin.Publish(ctx, c.names.Channel, "end").Err(); err != nil {
 			t.Fatal(err)
@@ -72,7 +72,7 @@ func TestARefusedWriteIsNotTold(t *testing.T) {
 			if m.Payload == "end" {
 				return kinds
 			}
-			if n, err := notice.Parse(m.Payload); err == nil && n.Kind != notice.Tally {
+			if n, err := message.Parse(m.Payload); err == nil && n.Kind != message.Watermark {
 				kinds = append(kinds, n.Kind)
 			}
 		}
@@ -109,7 +109,7 @@ func TestARefusedWriteIsNotTold(t *testing.T) {
 	if err := c.Sync(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if got := heard(); !slices.Contains(got, notice.Marked) { // which says all of it
+	if got := heard(); !slices.Contains(got, message.TagsInvalidated) { // which says all of it
 		t.Errorf("%v was told", got)
 	}
 	for name := range writes {

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/delqhi/cache/internal/logonce"
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/store"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -20,10 +20,10 @@ type reports struct {
 	cache string
 	log   *slog.Logger
 
-	down, deaf, opened, unapplied      logonce.State
-	unkept, buried, overflowed, redone logonce.Event
-	refusals                           refusals
-	misfits                            misfits
+	down, disconnected, opened, unapplied     logonce.State
+	unkept, deadLettering, overflowed, redone logonce.Event
+	refusals                                  refusals
+	misfits                                   misfits
 }
 
 // newReports returns reports of a cache that write to a logger, slog.Default if it is nil.
@@ -45,11 +45,11 @@ func (r *reports) args(leftOut int, more ...any) []any {
 
 // failed is told of each remote operation that failed, other than by its caller's context.
 // It reports whether that is for a reason that does not pass by itself.
-func (r *reports) failed(op string, m remote.Misfit, err error) (misfit bool) {
+func (r *reports) failed(op string, m store.Misfit, err error) (misfit bool) {
 	switch {
 	case r.misfits.found(op, m, err):
-		if m == remote.Fits {
-			m = remote.Hangup
+		if m == store.Fits {
+			m = store.Hangup
 		}
 		r.misfit(op, m, err)
 		return true
@@ -77,7 +77,7 @@ func (r *reports) succeeded(op string) {
 }
 
 // misfit logs what does not pass by itself, once.
-func (r *reports) misfit(op string, m remote.Misfit, err error) {
+func (r *reports) misfit(op string, m store.Misfit, err error) {
 	if r.misfits.said[m].Swap(true) {
 		return
 	}
@@ -107,13 +107,13 @@ func (r *reports) circuit(endpoint string, open bool) {
 	}
 }
 
-// heard is told whether notifications are heard, again and again.
+// loadedElsewhere is told whether notifications are heard, again and again.
 func (r *reports) heard(hearing bool, err error) {
 	if hearing {
-		if r.deaf.Leave() {
+		if r.disconnected.Leave() {
 			r.log.Info("cache: notifications restored", r.args(0)...)
 		}
-	} else if n, log := r.deaf.Enter(); log {
+	} else if n, log := r.disconnected.Enter(); log {
 		r.log.Warn("cache: notifications lost, local tier bypassed", r.args(n, "error", err)...)
 	}
 }
@@ -129,7 +129,7 @@ func (r *reports) overflow() {
 	}
 }
 
-func (r *reports) toldLater(keys int) {
+func (r *reports) deliveredLater(keys int) {
 	if n, log := r.redone.Add(keys); log {
 		r.log.Info("cache: pending invalidations delivered", r.args(0, "keys", n)...)
 	}
@@ -145,7 +145,7 @@ func (r *reports) notKept(err error) {
 func (r *reports) applied(dead int, failed bool, err error) {
 	switch {
 	case dead > 0:
-		if n, log := r.buried.Add(dead); log {
+		if n, log := r.deadLettering.Add(dead); log {
 			r.log.Error("cache: the source has rejected writes: they are dead letters now", r.args(0, "writes", n, "error", err)...)
 		}
 	case failed:
@@ -214,7 +214,7 @@ func (r *refusals) end(op string) (log bool) {
 // misfits finds out which errors are for a reason that does not pass by itself, where one
 // error does not tell, and remembers what is logged.
 type misfits struct {
-	said  [remote.Misfits]atomic.Bool
+	said  [store.Misfits]atomic.Bool
 	wrote atomic.Bool // a change was acknowledged
 
 	open     atomic.Bool // the rest says something
@@ -241,9 +241,9 @@ const (
 	hangupsAfter = 10 * time.Second
 )
 
-func (f *misfits) found(op string, m remote.Misfit, err error) bool {
+func (f *misfits) found(op string, m store.Misfit, err error) bool {
 	switch {
-	case m == remote.Replica:
+	case m == store.Replica:
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		now := time.Now()
@@ -256,7 +256,7 @@ func (f *misfits) found(op string, m remote.Misfit, err error) bool {
 			least = replicaAtFirst
 		}
 		return now.Sub(f.readOnly) >= least
-	case m != remote.Fits:
+	case m != store.Fits:
 		return true
 	case errors.Is(err, io.EOF):
 		f.mu.Lock()

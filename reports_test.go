@@ -12,9 +12,11 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/delqhi/cache/internal/circuit"
+	"github.com/delqhi/cache/internal/breaker"
+	"github.com/delqhi/cache/internal/client"
 	"github.com/delqhi/cache/internal/logonce"
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/strategy"
 )
 
@@ -86,31 +88,31 @@ func TestNothingFloodsTheLog(t *testing.T) {
 			c.observe(t.Context(), "set", 1, 0, []error{serverError("MISCONF Redis is configured to save"), nil}[i%2])
 		}, "refuses a kind of operation", "accepts again"},
 		"a circuit": {func(c *Cache[string, string], i int) {
-			state := []circuit.State{circuit.Open, circuit.HalfOpen, circuit.Closed}[i%3]
-			c.circuitChanged(circuit.Change{Endpoint: fmt.Sprint("node", i%2), State: state, Worst: state})
+			state := []breaker.State{breaker.Open, breaker.HalfOpen, breaker.Closed}[i%3]
+			c.circuitChanged(breaker.Change{Endpoint: fmt.Sprint("node", i%2), State: state, Worst: state})
 		}, "breaker opened", "breaker closed"},
 		"sessions": {func(c *Cache[string, string], i int) {
-			(&events{c.stats, c.reports, c.remote.Misfit}).Heard(i%2 == 1, errFlaky)
+			(&events{c.stats, c.reports, c.client.Misfit}).ConnectionChanged(i%2 == 1, errFlaky)
 		}, "notifications lost", "notifications restored"},
 		"what is told later": {func(c *Cache[string, string], i int) {
-			e := &events{c.stats, c.reports, c.remote.Misfit}
+			e := &events{c.stats, c.reports, c.client.Misfit}
 			e.Overflowed()
-			e.Redone(3)
+			e.Retried(3)
 		}, "too many pending", ""},
 		"loads that can't be kept": {func(c *Cache[string, string], i int) { c.notKept(ErrTooLarge) }, "can't be kept", ""},
 		"a source that comes and goes": {func(c *Cache[string, string], i int) {
 			c.reports.applied(0, i%2 == 0, errFlaky)
 		}, "does not take queued writes", "takes queued writes again"},
 		"dead letters":  {func(c *Cache[string, string], i int) { c.reports.applied(2, true, errFlaky) }, "dead letters", ""},
-		"a queue's own": {func(c *Cache[string, string], i int) { c.observe(t.Context(), "fetch", 1, 0, remote.ErrNotOwner) }, "", ""},
-		"closed":        {func(c *Cache[string, string], i int) { c.observe(t.Context(), "get", 1, 0, remote.ErrGuardClosed) }, "", ""},
+		"a queue's own": {func(c *Cache[string, string], i int) { c.observe(t.Context(), "fetch", 1, 0, store.ErrNotOwner) }, "", ""},
+		"closed":        {func(c *Cache[string, string], i int) { c.observe(t.Context(), "get", 1, 0, client.ErrClosed) }, "", ""},
 		"refused by the circuit": {func(c *Cache[string, string], i int) {
-			c.observe(t.Context(), "get", 1, 0, remote.ErrOpen)
+			c.observe(t.Context(), "get", 1, 0, client.ErrOpen)
 		}, "", ""},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			log := &lineCount{t: t, lines: map[string]int{}, last: map[string]time.Time{}}
-			c := onMemory(t, remote.NewMemory(), Source[string, string]{}, WithLogger(slog.New(log)))
+			c := onMemory(t, storetest.NewMemory(), Source[string, string]{}, WithLogger(slog.New(log)))
 			const minutes = 10
 			for i := range minutes * 600 {
 				tt.event(c, i)
@@ -142,9 +144,9 @@ func TestAFullRedisDoesNotFloodTheLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
 		log := &lineCount{t: t, lines: map[string]int{}, last: map[string]time.Time{}}
-		w := &wire{Memory: remote.NewMemory()}
+		w := &wire{Memory: storetest.NewMemory()}
 		c, err := build("test", Source[string, string]{}, []Option{WithLogger(slog.New(log)), WithStrategy(strategy.LRU(10), strategy.Jitter(0))},
-			func(*config) remote.Store { return w })
+			func(*config) store.Store { return w })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -182,7 +184,7 @@ func TestACommandThatEndsTheConnectionEachTime(t *testing.T) {
 		r := &reports{cache: "n", log: slog.New(log)}
 		misfit := false
 		for range 20 {
-			misfit = r.failed("publish", remote.Fits, io.EOF) || misfit
+			misfit = r.failed("publish", store.Fits, io.EOF) || misfit
 			r.succeeded("get")
 			time.Sleep(time.Second)
 		}
@@ -196,7 +198,7 @@ func TestACommandThatEndsTheConnectionEachTime(t *testing.T) {
 			for _, op := range []string{"get", "set", "publish"} {
 				if i%3 == 0 {
 					r.succeeded(op)
-				} else if r.failed(op, remote.Fits, io.EOF) {
+				} else if r.failed(op, store.Fits, io.EOF) {
 					t.Fatal("a broken network counts as a proxy")
 				}
 			}
@@ -213,7 +215,7 @@ func TestAReplicaIsToldByHowLongItRefuses(t *testing.T) {
 		r.succeeded("set")
 		for i := range 100 { // failovers of 20 s
 			for range 20 {
-				if r.failed("set", remote.Replica, readonly) {
+				if r.failed("set", store.Replica, readonly) {
 					t.Fatalf("failover %d counts as a replica", i)
 				}
 				r.succeeded("get")
@@ -222,7 +224,7 @@ func TestAReplicaIsToldByHowLongItRefuses(t *testing.T) {
 			r.succeeded("set")
 		}
 		found := time.Duration(0)
-		for at := time.Now(); !r.failed("set", remote.Replica, readonly); found = time.Since(at) {
+		for at := time.Now(); !r.failed("set", store.Replica, readonly); found = time.Since(at) {
 			time.Sleep(time.Second)
 		}
 		if found < replicaAfter/2 || found > replicaAfter {

@@ -5,17 +5,17 @@ import (
 	"math"
 	"slices"
 
-	"github.com/delqhi/cache/internal/accord"
-	"github.com/delqhi/cache/internal/ages"
+	"github.com/delqhi/cache/internal/coherence"
 	"github.com/delqhi/cache/internal/frame"
+	"github.com/delqhi/cache/internal/invalidation"
 	"github.com/delqhi/cache/internal/local"
-	"github.com/delqhi/cache/internal/notice"
-	"github.com/delqhi/cache/internal/remote"
-	"github.com/delqhi/cache/internal/revoke"
+	"github.com/delqhi/cache/internal/logicalclock"
+	"github.com/delqhi/cache/internal/message"
+	"github.com/delqhi/cache/internal/store"
 )
 
 // What a caller writes is as new as the write. But what is known of the logical clock
-// before it is sent may be older, by the time that a notice takes, or where nothing is
+// before it is sent may be older, by the time that a message takes, or where nothing is
 // heard by a second:
 //
 //	1. another process marks everything, or a tag
@@ -41,24 +41,24 @@ import (
 
 // clockLook is a look at the logical clock beside a write.
 type clockLook struct {
-	accord.Look
-	reply remote.Reply
+	coherence.EpochRead
+	reply store.Reply
 }
 
 // look returns the look that is to go with changes, nil if none of them needs one. Where there
 // are several nodes it looks at once, and gives the time to cmds, which are not sent yet.
-func (c *Cache[K, V]) look(ctx context.Context, changes []*change[K, V], cmds []remote.Command) *clockLook {
+func (c *Cache[K, V]) look(ctx context.Context, changes []*change[K, V], cmds []store.Command) *clockLook {
 	if !slices.ContainsFunc(changes, (*change[K, V]).stampsItself) {
 		return nil
 	}
-	look := &clockLook{Look: c.accord.BeginLook()}
-	if c.remote.OneNode() {
+	look := &clockLook{EpochRead: c.coherence.BeginEpochRead()}
+	if c.client.OneNode() {
 		return look
 	}
-	look.reply = c.remote.Do(ctx, []remote.Command{c.lookCommand()})[0]
+	look.reply = c.client.Do(ctx, []store.Command{c.lookCommand()})[0]
 	var s stamp
 	var ok bool
-	if s.era, s.time, ok = c.accord.EndLookBeside(ctx, look.Look, look.reply); !ok {
+	if s.era, s.time, ok = c.coherence.EndEpochReadBeside(ctx, look.EpochRead, look.reply); !ok {
 		return nil // the clock that is known is good for a record that goes sooner
 	}
 	for i, ch := range changes {
@@ -73,8 +73,8 @@ func (c *Cache[K, V]) look(ctx context.Context, changes []*change[K, V], cmds []
 	return nil
 }
 
-func (c *Cache[K, V]) lookCommand() remote.Command {
-	return remote.Command{Op: remote.Get, Key: c.names.Epoch, Shared: true}
+func (c *Cache[K, V]) lookCommand() store.Command {
+	return store.Command{Op: store.Get, Key: c.names.Epoch, Shared: true}
 }
 
 // stamped gives a change the record that has the time s.
@@ -88,12 +88,12 @@ func (c *Cache[K, V]) stamped(ch *change[K, V], frm []byte, s stamp) {
 // stampsItself reports whether the change stores a value that is as new as the change.
 func (ch *change[K, V]) stampsItself() bool { return ch.keep && !ch.dated && ch.stamp.era != 0 }
 
-// carryOutLooking is carryOut with a look, unless it is nil.
-func (c *Cache[K, V]) carryOutLooking(ctx context.Context, look *clockLook, cmds []remote.Command) []remote.Reply {
+// execReadingClock is exec with a look, unless it is nil.
+func (c *Cache[K, V]) execReadingClock(ctx context.Context, look *clockLook, cmds []store.Command) []store.Reply {
 	if look == nil {
-		return c.carryOut(ctx, cmds)
+		return c.exec(ctx, cmds)
 	}
-	replies := c.carryOut(ctx, append(append(make([]remote.Command, 0, 1+len(cmds)), c.lookCommand()), cmds...))
+	replies := c.exec(ctx, append(append(make([]store.Command, 0, 1+len(cmds)), c.lookCommand()), cmds...))
 	look.reply = replies[0]
 	return replies[1:]
 }
@@ -103,20 +103,20 @@ const restampAgain = 4
 
 // restamp gives the records of changes that took effect the time of the look, if they would
 // else be taken for older than they are. replies are those to cmds.
-func (c *Cache[K, V]) restamp(ctx context.Context, look *clockLook, changes []*change[K, V], cmds []remote.Command, replies []remote.Reply) {
+func (c *Cache[K, V]) restamp(ctx context.Context, look *clockLook, changes []*change[K, V], cmds []store.Command, replies []store.Reply) {
 	if look == nil {
 		return
 	}
 	var s stamp
 	var ok bool
-	if s.era, s.time, ok = c.accord.EndLookBeside(ctx, look.Look, look.reply); !ok {
+	if s.era, s.time, ok = c.coherence.EndEpochReadBeside(ctx, look.EpochRead, look.reply); !ok {
 		return
 	}
 	var open []int
-	seen := make([]remote.Seen, 0, 1)
+	seen := make([]store.CASToken, 0, 1)
 	for i, ch := range changes {
 		if ch.stampsItself() && replies[i].Err == nil && replies[i].OK && len(cmds[i].Frame) > 0 && c.outdated(ch, s) {
-			open, seen = append(open, i), append(seen, remote.SeenToken(cmds[i].Frame))
+			open, seen = append(open, i), append(seen, store.TokenOf(cmds[i].Frame))
 		}
 	}
 	for try := 0; len(open) > 0 && try < restampAgain; try++ {
@@ -134,8 +134,8 @@ func (c *Cache[K, V]) outdated(ch *change[K, V], s stamp) bool {
 	case len(ch.tags) > 0:
 		return true // of which tags the marks were is not known yet
 	}
-	v, until := c.ages.Judge(ch.stamp.era, ch.stamp.time, 0, nil, local.Now())
-	return v != ages.Good || until != math.MaxInt64
+	v, until := c.clock.Judge(ch.stamp.era, ch.stamp.time, 0, nil, local.Now())
+	return v != logicalclock.Valid || until != math.MaxInt64
 }
 
 // exchangeStamps exchanges the records of the open changes for ones with the time s. seen is
@@ -146,8 +146,8 @@ func (c *Cache[K, V]) outdated(ch *change[K, V], s stamp) bool {
 //  1. a value is written, and deleted, by whomever
 //  2. a load begins: its lease is in the place of nothing
 //  3. the value would come back in the place of that lease
-func (c *Cache[K, V]) exchangeStamps(ctx context.Context, s stamp, changes []*change[K, V], cmds []remote.Command, open []int, seen []remote.Seen, tell bool) (again []int, then []remote.Seen) {
-	var swaps []remote.Command
+func (c *Cache[K, V]) exchangeStamps(ctx context.Context, s stamp, changes []*change[K, V], cmds []store.Command, open []int, seen []store.CASToken, tell bool) (again []int, then []store.CASToken) {
+	var swaps []store.Command
 	var of []int
 	var told []uint64
 	for j, i := range open {
@@ -156,33 +156,33 @@ func (c *Cache[K, V]) exchangeStamps(ctx context.Context, s stamp, changes []*ch
 		if err != nil {
 			continue // as it was encoded before, it can be again
 		}
-		swap := remote.Command{Op: remote.Swap, Key: ch.rk, Frame: frm, TTL: ch.life.physical(), Seen: seen[j]}
+		swap := store.Command{Op: store.CompareAndSet, Key: ch.rk, Frame: frm, TTL: ch.life.physical(), Seen: seen[j]}
 		n := uint64(0)
 		if tell { // those who wait for the lease
-			swap.Tell, n = revoke.Tell(c.accord.Outbox, c.names, notice.Dropped, c.encoded(ch.rk))
+			swap.Notify, n = invalidation.NotifyOf(c.coherence.Outbox, c.names, message.Invalidated, c.encoded(ch.rk))
 		}
 		swaps, of, told = append(swaps, swap), append(of, i), append(told, n)
 	}
-	var gets []remote.Command
-	for j, reply := range c.carryOut(ctx, swaps) {
+	var gets []store.Command
+	for j, reply := range c.exec(ctx, swaps) {
 		i := of[j]
 		switch {
 		case reply.Err == nil && reply.OK:
 			cmds[i].Frame = swaps[j].Frame
 			c.stamped(changes[i], swaps[j].Frame, s)
-			c.accord.Outbox.Done(told[j])
+			c.coherence.Outbox.Done(told[j])
 			continue
 		case reply.Err == nil:
-			c.accord.Outbox.GiveUp(told[j])
+			c.coherence.Outbox.Skip(told[j])
 			again = append(again, i)
-			gets = append(gets, remote.Command{Op: remote.Get, Key: changes[i].rk, Most: mostOfLoads})
+			gets = append(gets, store.Command{Op: store.Get, Key: changes[i].rk, Most: mostOfLoads})
 		default:
-			c.accord.Outbox.GiveUp(told[j]) // a lease is no news
+			c.coherence.Outbox.Skip(told[j]) // a lease is no news
 		}
 	}
 	open, again = again, nil
-	for j, reply := range c.remote.Do(ctx, gets) {
-		own := remote.SeenToken(cmds[open[j]].Frame)
+	for j, reply := range c.client.Do(ctx, gets) {
+		own := store.TokenOf(cmds[open[j]].Frame)
 		if reply.Err == nil && c.leftByLoadOver(ctx, gets[j].Key, reply.Record, own) {
 			again, then = append(again, open[j]), append(then, reply.Record.Seen())
 		}
@@ -195,15 +195,15 @@ const mostOfLoads = 4096
 
 // leftByLoadOver reports whether a record is the lease of a load that has replaced what was
 // seen, or what that load has left of its failure.
-func (c *Cache[K, V]) leftByLoadOver(ctx context.Context, rk string, rec remote.Record, seen remote.Seen) bool {
-	if rec.State != remote.Found {
+func (c *Cache[K, V]) leftByLoadOver(ctx context.Context, rk string, rec store.Record, seen store.CASToken) bool {
+	if rec.State != store.Found {
 		return false
 	}
 	h, err := frame.ReadHead(rec.Raw)
 	if err != nil || h.Kind != frame.Lease && h.Kind != frame.Failure {
 		return false
 	}
-	switch f := c.decode(ctx, rk, rec); f.outcome {
+	switch f := c.decode(ctx, rk, rec); f.status {
 	case leased:
 		return tookOver(f.raw.ID, seen)
 	case failed:

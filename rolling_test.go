@@ -17,7 +17,7 @@ import (
 	"github.com/delqhi/cache/codec"
 	"github.com/delqhi/cache/internal/frame"
 	"github.com/delqhi/cache/internal/redistest"
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/storetest"
 )
 
 // A deployment that rolls from version 1 to 2 and back, pod by pod, over one Redis: no
@@ -33,7 +33,7 @@ func TestARollingDeployment(t *testing.T) {
 
 func roll(t *testing.T, r *rand.Rand) {
 	ctx := t.Context()
-	store := remote.NewMemory()
+	store := storetest.NewMemory()
 	var rows [4]atomic.Int64 // the source
 	var loads atomic.Int64
 	pod := func(version uint32) *Cache[int, string] {
@@ -47,8 +47,8 @@ func roll(t *testing.T, r *rand.Rand) {
 		t.Helper()
 		k := r.IntN(len(rows))
 		v, err := c.Get(ctx, k)
-		if want := fmt.Sprintf("v%d:%d", c.version, rows[k].Load()); v != want || err != nil {
-			t.Fatalf("%s: version %d reads %q, %v, and not %q", when, c.version, v, err, want)
+		if want := fmt.Sprintf("v%d:%d", c.valueVersion, rows[k].Load()); v != want || err != nil {
+			t.Fatalf("%s: version %d reads %q, %v, and not %q", when, c.valueVersion, v, err, want)
 		}
 	}
 	pods := []*Cache[int, string]{pod(1), pod(1), pod(1), pod(1)}
@@ -59,7 +59,7 @@ func roll(t *testing.T, r *rand.Rand) {
 				switch k := r.IntN(len(rows)); r.IntN(6) {
 				case 0:
 					n := rows[k].Add(1)
-					if err := c.Set(ctx, k, fmt.Sprintf("v%d:%d", c.version, n)); err != nil {
+					if err := c.Set(ctx, k, fmt.Sprintf("v%d:%d", c.valueVersion, n)); err != nil {
 						t.Fatal(err)
 					}
 				case 1:
@@ -104,7 +104,7 @@ func TestErrorsAndLogsTellNoSecrets(t *testing.T) {
 	const key, val = "SECRETKEY", "SECRETVALUE"
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
-		store := remote.NewMemory()
+		store := storetest.NewMemory()
 		log := new(logLines)
 		fails := SourceFunc(func(context.Context, string) (string, error) { return "", errFlaky })
 		c := onMemory(t, store, fails, WithLogger(log.logger()), WithMaxValueSize(1000))

@@ -3,7 +3,7 @@ package cache
 import (
 	"sync"
 
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/metrics"
 )
 
@@ -14,11 +14,11 @@ import (
 // What it holds is never a part of an answer: values are copied out, and the bytes that
 // they may be made of are a reply's own.
 type scratch[K comparable, V any] struct {
-	items    []item[K, V]
-	asked    []*item[K, V]
-	cmds     []remote.Command // one more than items: the logical clock is asked for with them
-	founds   []found[V]
-	pointers []*found[V]
+	items    []lookup[K, V]
+	asked    []*lookup[K, V]
+	cmds     []store.Command // one more than items: the logical clock is asked for with them
+	founds   []decoded[V]
+	pointers []*decoded[V]
 	encoded  []byte
 }
 
@@ -36,11 +36,11 @@ func (p *scratches[K, V]) get(n int) *scratch[K, V] {
 		s = &scratch[K, V]{encoded: make([]byte, 0, 128)}
 	}
 	if cap(s.items) < n {
-		s.items = make([]item[K, V], 0, n)
-		s.asked = make([]*item[K, V], 0, n)
-		s.cmds = make([]remote.Command, 0, n+1)
-		s.founds = make([]found[V], n)
-		s.pointers = make([]*found[V], n)
+		s.items = make([]lookup[K, V], 0, n)
+		s.asked = make([]*lookup[K, V], 0, n)
+		s.cmds = make([]store.Command, 0, n+1)
+		s.founds = make([]decoded[V], n)
+		s.pointers = make([]*decoded[V], n)
 	}
 	return s
 }

@@ -44,7 +44,7 @@ func (c *Cache[K, V]) marked(rk string, raw []byte) bool {
 	return c.sealer == nil || c.sealer.Marked(rk, frame.AppendMarked(nil, raw), frame.Mark(raw))
 }
 
-// resign is revoke.Revoker.Sign: the section A that invalidates a record. One that was not
+// resign is invalidation.Invalidator.Sign: the section A that invalidates a record. One that was not
 // good before does not become so.
 func (c *Cache[K, V]) resign(rk string, seen, section []byte) []byte {
 	if len(seen) < frame.HeadLen || !c.marked(rk, seen) {

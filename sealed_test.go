@@ -14,10 +14,10 @@ import (
 	"github.com/cespare/xxhash/v2"
 	"github.com/delqhi/cache"
 	"github.com/delqhi/cache/codec"
-	"github.com/delqhi/cache/internal/behind"
 	"github.com/delqhi/cache/internal/frame"
 	"github.com/delqhi/cache/internal/redistest"
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/writebehind"
 	"github.com/delqhi/cache/invalidate"
 	"github.com/delqhi/cache/strategy"
 )
@@ -281,9 +281,9 @@ func TestNoQueueEntryIsBelievedThatWasNotSealed(t *testing.T) {
 			id := strings.ReplaceAll(name, " ", "-")
 			c, other := open(id), open(id+"-other")
 			stream := func(cacheName, key string) string {
-				return remote.NewQueueNames(b.Prefix, cacheName, partitionOf(key)).Dead
+				return store.NewQueueNames(b.Prefix, cacheName, partitionOf(key)).Dead
 			}
-			log := func(key string) string { return remote.NewQueueNames(b.Prefix, id, partitionOf(key)).Log }
+			log := func(key string) string { return store.NewQueueNames(b.Prefix, id, partitionOf(key)).Log }
 			// What was sealed is seen in dead letters.
 			if err := errors.Join(c.Set(ctx, "a", "1"), c.Delete(ctx, "b"), other.Set(ctx, "a2", "2"), other.Delete(ctx, "b2"), c.Sync(ctx), other.Sync(ctx)); err != nil {
 				t.Fatal(err)
@@ -361,8 +361,8 @@ func TestNoQueueEntryIsBelievedThatWasNotSealed(t *testing.T) {
 	})
 }
 
-// partitionOf is that of a key in the queue; see package behind.
-func partitionOf(key string) int { return int(xxhash.Sum64String(key) % behind.Partitions) }
+// partitionOf is that of a key in the queue; see package writebehind.
+func partitionOf(key string) int { return int(xxhash.Sum64String(key) % writebehind.Partitions) }
 
 // mustRecord writes a value and returns the payload of its record.
 func mustRecord(t *testing.T, b *redistest.Backend, c *cache.Cache[string, string], key string) []byte {

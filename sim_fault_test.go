@@ -7,13 +7,14 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/delqhi/cache/internal/notice"
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/message"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
 )
 
 // delivery is what becomes of notifications.
-func (w *world) delivery() func(remote.Delivery) (int, time.Duration) {
-	return func(dl remote.Delivery) (int, time.Duration) {
+func (w *world) delivery() func(storetest.Delivery) (int, time.Duration) {
+	return func(dl storetest.Delivery) (int, time.Duration) {
 		d := w.draw("delivery", strconv.Itoa(dl.Listener), strconv.Itoa(int(dl.Kind)))
 		copies, delay := 1, d.upTo(mostDelay)
 		if w.may(slowNotices) && d.one(20) {
@@ -22,8 +23,8 @@ func (w *world) delivery() func(remote.Delivery) (int, time.Duration) {
 		if w.may(twice) && d.one(10) {
 			copies = 2
 		}
-		if w.may(drops) && d.one(10) && dl.Kind == remote.DeliverMessage {
-			if n, err := notice.Parse(dl.Text); err == nil && n.Kind != notice.Tally {
+		if w.may(drops) && d.one(10) && dl.Kind == storetest.DeliverMessage {
+			if n, err := message.Parse(dl.Text); err == nil && n.Kind != message.Watermark {
 				copies = 0
 			}
 		}
@@ -79,11 +80,11 @@ func (w *world) strike(ctx context.Context, f fault, alive *[]*simNode, start fu
 func (w *world) stranger() {
 	r := w.register([]string{"s0", "s1", "s2"}[w.n(3)])
 	version := r.next(w.now())
-	cmd := remote.Command{Op: remote.Delete, Key: "sim:" + r.key}
+	cmd := store.Command{Op: store.Delete, Key: "sim:" + r.key}
 	if w.one(2) {
-		cmd = remote.Command{Op: remote.Set, Key: cmd.Key, Frame: []byte("OK")}
+		cmd = store.Command{Op: store.Set, Key: cmd.Key, Frame: []byte("OK")}
 	}
-	w.store.Do(context.Background(), []remote.Command{cmd})
+	w.store.Do(context.Background(), []store.Command{cmd})
 	w.log("a stranger changes %s to version %d: %v", r.key, version, cmd.Op)
 	r.settled(bound{version: version, from: w.now(), node: -2, foreign: true}, w.now())
 	r.over(w.now())
@@ -91,21 +92,21 @@ func (w *world) stranger() {
 
 // wipe loses everything.
 func (w *world) wipe() {
-	names := remote.NewNames("", "sim")
+	names := store.NewNames("", "sim")
 	keys := []string{names.Epoch, names.Tags}
 	for _, k := range simKeys {
 		keys = append(keys, names.Data+k)
 	}
 	for _, k := range keys {
-		w.store.Do(context.Background(), []remote.Command{{Op: remote.Delete, Key: k}})
+		w.store.Do(context.Background(), []store.Command{{Op: store.Delete, Key: k}})
 	}
 }
 
 func (w *world) evict() {
-	names := remote.NewNames("", "sim")
+	names := store.NewNames("", "sim")
 	key := []string{names.Epoch, names.Tags, names.Data + simKeys[w.n(len(simKeys))]}[w.n(3)]
 	w.log("evicted: %s", key)
-	w.store.Do(context.Background(), []remote.Command{{Op: remote.Delete, Key: key}})
+	w.store.Do(context.Background(), []store.Command{{Op: store.Delete, Key: key}})
 }
 
 var errStoreDown = errors.New("sim: the store is down")

@@ -7,8 +7,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/delqhi/cache/internal/notice"
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/message"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/invalidate"
 )
 
@@ -22,7 +23,7 @@ func TestUpdateKeepsNothingThatItLoadedBeforeAnInvalidation(t *testing.T) {
 	for _, same := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			ctx := t.Context()
-			store := remote.NewMemory()
+			store := storetest.NewMemory()
 			g := newGate()
 			a := onMemory(t, store, SourceFunc(g.load))
 			b := a
@@ -66,7 +67,7 @@ func TestUpdateKeepsNothingThatItLoadedBeforeAnInvalidation(t *testing.T) {
 func TestWhatCouldNotBeToldConcernsLoadsUnderWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
-		store := remote.NewMemory()
+		store := storetest.NewMemory()
 		a := onMemory(t, store, Source[string, string]{})
 		b, net := onWire(t, store, Source[string, string]{})
 		_, _ = b.Peek(ctx, "k")
@@ -101,7 +102,7 @@ func TestWhatCouldNotBeToldConcernsWhatUpdateMadeOfIt(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ctx := t.Context()
-				store, g := remote.NewMemory(), newGate()
+				store, g := storetest.NewMemory(), newGate()
 				var source Source[string, string]
 				if src {
 					source.Load = g.load
@@ -165,7 +166,7 @@ func TestACallOfManyKeysBeginsWithAllOfThem(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				store := remote.NewMemory()
+				store := storetest.NewMemory()
 				other := onMemory(t, store, Source[string, string]{})
 				keys := []string{"a", "b", "c"}
 				for _, k := range keys {
@@ -205,7 +206,7 @@ func TestACallOfManyKeysBeginsWithAllOfThem(t *testing.T) {
 func TestTellingAgainDoesNotForgetWhatWasNotTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
-		store := remote.NewMemory()
+		store := storetest.NewMemory()
 		c, net := onWire(t, store, Source[string, string]{})
 		if err := c.Set(ctx, "k", "v1"); err != nil {
 			t.Fatal(err)
@@ -231,7 +232,7 @@ func TestTellingAgainDoesNotForgetWhatWasNotTold(t *testing.T) {
 // the local tier is not enough then: what Redis still has would be judged by marks
 // that lack the lost one.
 //
-//  1. b marks a tag, or everything; the notice is lost on its way to a
+//  1. b marks a tag, or everything; the message is lost on its way to a
 //  2. a: b's tally shows the gap, and everything is dropped
 //  3. a: reads the entry from Redis
 func TestALostMarkIsNoticed(t *testing.T) {
@@ -242,7 +243,7 @@ func TestALostMarkIsNoticed(t *testing.T) {
 		}
 		synctest.Test(t, func(t *testing.T) {
 			ctx := t.Context()
-			store := remote.NewMemory()
+			store := storetest.NewMemory()
 			a := onMemory(t, store, Source[string, string]{})
 			b := onMemory(t, store, Source[string, string]{})
 			_, _ = a.Peek(ctx, "one") // a is the first that listens
@@ -266,8 +267,8 @@ func TestALostMarkIsNoticed(t *testing.T) {
 				t.Fatal(err)
 			}
 			time.Sleep(2*time.Second + wait)
-			store.Intercept(func(d remote.Delivery) (int, time.Duration) {
-				if n, err := notice.Parse(d.Text); d.Listener == 0 && d.Kind == remote.DeliverMessage && err == nil && n.Kind == notice.Marked {
+			store.Intercept(func(d storetest.Delivery) (int, time.Duration) {
+				if n, err := message.Parse(d.Text); d.Listener == 0 && d.Kind == storetest.DeliverMessage && err == nil && n.Kind == message.TagsInvalidated {
 					return 0, 0
 				}
 				return 1, 0
@@ -304,9 +305,9 @@ func TestALostMarkIsNoticed(t *testing.T) {
 func TestADeleteByHandAfterAnOwnOneIsHeard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
-		store := remote.NewMemory()
-		a := onMemory(t, store, Source[string, string]{}, WithTransport(invalidate.Tracking()))
-		b := onMemory(t, store, Source[string, string]{}, WithTransport(invalidate.Tracking()))
+		st := storetest.NewMemory()
+		a := onMemory(t, st, Source[string, string]{}, WithTransport(invalidate.Tracking()))
+		b := onMemory(t, st, Source[string, string]{}, WithTransport(invalidate.Tracking()))
 		if err := a.Delete(ctx, "k"); err != nil {
 			t.Fatal(err)
 		}
@@ -317,7 +318,7 @@ func TestADeleteByHandAfterAnOwnOneIsHeard(t *testing.T) {
 		if v, err := a.Get(ctx, "k"); v != "v" || err != nil {
 			t.Fatal(v, err)
 		}
-		store.Do(ctx, []remote.Command{{Op: remote.Delete, Key: a.RedisKey("k")}})
+		st.Do(ctx, []store.Command{{Op: store.Delete, Key: a.RedisKey("k")}})
 		time.Sleep(100 * time.Millisecond)
 		if v, err := a.Peek(ctx, "k"); err == nil {
 			t.Errorf("%q is served after it was deleted by hand", v)
@@ -332,7 +333,7 @@ func TestALostInvalidationIsToldOfARecordFromTheFuture(t *testing.T) {
 	for _, skew := range []time.Duration{-time.Hour, time.Hour} {
 		synctest.Test(t, func(t *testing.T) {
 			ctx := t.Context()
-			store := remote.NewMemory()
+			store := storetest.NewMemory()
 			c, net := onWire(t, store, Source[string, string]{})
 			if err := c.Set(ctx, "k", "old"); err != nil {
 				t.Fatal(err)
@@ -365,7 +366,7 @@ func TestWhatWasInvalidatedStaysSoWhenRedissClockGoesBack(t *testing.T) {
 			t.Run(name+"/"+what, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					ctx := t.Context()
-					store := remote.NewMemory()
+					store := storetest.NewMemory()
 					a := onMemory(t, store, Source[string, string]{}, WithInvalidator(policy))
 					b := onMemory(t, store, Source[string, string]{}, WithInvalidator(policy))
 					if err := a.Set(ctx, "k", "old", Tags("t")); err != nil {
@@ -395,7 +396,7 @@ func TestWhatWasInvalidatedStaysSoWhenRedissClockGoesBack(t *testing.T) {
 }
 
 // noClock is a store that can't say what time it is: TIME is forbidden by its ACL.
-type noClock struct{ *remote.Memory }
+type noClock struct{ *storetest.Memory }
 
 func (noClock) Now(context.Context, string) (int64, error) {
 	return 0, errors.New("NOPERM this user has no permissions to run the 'time' command")
@@ -406,9 +407,9 @@ func (noClock) Now(context.Context, string) (int64, error) {
 func TestWhatIsRevokedLazilyIsOverWithoutAClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
-		store := remote.NewMemory()
-		a := onMemory(t, store, Source[string, string]{}, WithInvalidator(invalidate.Lazy()))
-		b, err := build("test", Source[string, string]{}, nil, func(*config) remote.Store { return noClock{store} })
+		st := storetest.NewMemory()
+		a := onMemory(t, st, Source[string, string]{}, WithInvalidator(invalidate.Lazy()))
+		b, err := build("test", Source[string, string]{}, nil, func(*config) store.Store { return noClock{st} })
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"github.com/delqhi/cache/internal/frame"
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/logicalclock"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
 )
 
 // fault is something that may go wrong in a simulated world.
@@ -82,7 +84,7 @@ func (d *dice) upTo(most time.Duration) time.Duration { return time.Duration(d.n
 // simNet is the network between one node and the store. Whatever takes effect does so
 // after one random time, and is answered after another.
 type simNet struct {
-	*remote.Memory
+	*storetest.Memory
 	w      *world
 	id     int             // of the node
 	ctx    context.Context // ends when the node crashes
@@ -144,8 +146,8 @@ func (n *simNet) lost(ctx context.Context, d *dice) error {
 
 func (n *simNet) OneNode() bool { return n.w.single }
 
-func (n *simNet) Do(ctx context.Context, cmds []remote.Command) []remote.Reply {
-	replies := make([]remote.Reply, len(cmds))
+func (n *simNet) Do(ctx context.Context, cmds []store.Command) []store.Reply {
+	replies := make([]store.Reply, len(cmds))
 	d := n.draw(cmds[0].Op.String(), cmds[0].Key)
 	together := d.one(2)
 	err := n.pass(ctx, d, func(ctx context.Context, ghost bool) {
@@ -177,7 +179,7 @@ func (n *simNet) Do(ctx context.Context, cmds []remote.Command) []remote.Reply {
 	})
 	if err != nil {
 		for i := range replies {
-			replies[i] = remote.Reply{Err: err}
+			replies[i] = store.Reply{Err: err}
 		}
 	}
 	return replies
@@ -185,26 +187,26 @@ func (n *simNet) Do(ctx context.Context, cmds []remote.Command) []remote.Reply {
 
 func (n *simNet) draw(what ...string) *dice { return n.w.draw(append(what, strconv.Itoa(n.id))...) }
 
-func (n *simNet) Marks(ctx context.Context, names remote.Names, known remote.Known, tags []string) (m remote.Marks, err error) {
+func (n *simNet) Marks(ctx context.Context, names store.Names, known logicalclock.Known, tags []string) (m logicalclock.Marks, err error) {
 	d := n.draw("marks")
 	if lost := n.pass(ctx, d, func(ctx context.Context, _ bool) { m, err = n.Memory.Marks(ctx, names, known, tags) }); lost != nil {
-		return remote.Marks{}, lost
+		return logicalclock.Marks{}, lost
 	}
 	return m, err
 }
 
-func (n *simNet) Mark(ctx context.Context, names remote.Names, known remote.Known, nm remote.NewMark) (m remote.Marks, err error) {
+func (n *simNet) Mark(ctx context.Context, names store.Names, known logicalclock.Known, nm logicalclock.NewMark) (m logicalclock.Marks, err error) {
 	d := n.draw("mark")
 	if lost := n.pass(ctx, d, func(ctx context.Context, _ bool) {
 		m, err = n.Memory.Mark(ctx, names, known, nm)
 		n.w.wire("node %d: > mark %v, mode %v, before %v: %+v, %v", n.id, nm.Tags, nm.Mode, nm.Before, m, err)
 	}); lost != nil {
-		return remote.Marks{}, lost
+		return logicalclock.Marks{}, lost
 	}
 	return m, err
 }
 
-func (n *simNet) Publish(ctx context.Context, t remote.Tell) (err error) {
+func (n *simNet) Publish(ctx context.Context, t store.Notify) (err error) {
 	d := n.draw("publish")
 	if lost := n.pass(ctx, d, func(ctx context.Context, _ bool) { err = n.Memory.Publish(ctx, t) }); lost != nil {
 		return lost
@@ -229,8 +231,8 @@ func (n *simNet) Now(ctx context.Context, key string) (int64, error) {
 	return n.Memory.Now(ctx, key)
 }
 
-func (n *simNet) Lineage(ctx context.Context) (s string, err error) {
-	if lost := n.pass(ctx, n.draw("lineage"), func(ctx context.Context, _ bool) { s, err = n.Memory.Lineage(ctx) }); lost != nil {
+func (n *simNet) ServerID(ctx context.Context) (s string, err error) {
+	if lost := n.pass(ctx, n.draw("lineage"), func(ctx context.Context, _ bool) { s, err = n.Memory.ServerID(ctx) }); lost != nil {
 		return "", lost
 	}
 	return s, err
@@ -238,7 +240,7 @@ func (n *simNet) Lineage(ctx context.Context) (s string, err error) {
 
 // Listen ends with the node, and when its session is cut; then the node is deaf for a
 // while.
-func (n *simNet) Listen(ctx context.Context, l remote.Listening, s remote.Sink) error {
+func (n *simNet) Listen(ctx context.Context, l store.Subscription, s store.Subscriber) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(n.ctx, func() { cancel(errLost) })()
@@ -262,10 +264,10 @@ func (n *simNet) cut(deaf time.Duration) {
 
 // haunt notes what took effect after its caller gave up, and whatever has happened
 // since: of that nothing is promised until the next write.
-func (w *world) haunt(cmds []remote.Command, replies []remote.Reply) {
+func (w *world) haunt(cmds []store.Command, replies []store.Reply) {
 	for i := range cmds {
 		c := &cmds[i]
-		blind := c.Op == remote.Set || c.Op == remote.Add || c.Op == remote.Swap && c.Seen.State == remote.Missing
+		blind := c.Op == store.Set || c.Op == store.SetNX || c.Op == store.CompareAndSet && c.Seen.State == store.Missing
 		if !blind || !replies[i].OK {
 			continue
 		}

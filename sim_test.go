@@ -11,10 +11,11 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/delqhi/cache/internal/accord"
+	"github.com/delqhi/cache/internal/coherence"
 	"github.com/delqhi/cache/internal/frame"
-	"github.com/delqhi/cache/internal/remote"
-	"github.com/delqhi/cache/internal/revoke"
+	"github.com/delqhi/cache/internal/invalidation"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
 )
 
 // The simulation runs a fleet of processes on one store, over a network on which
@@ -79,13 +80,13 @@ func chooseFaults(rng *rand.Rand) (f fault) {
 func simulate(t *testing.T, seed uint64) *world {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	w := &world{
-		t: t, seed: seed, faults: chooseFaults(rng), store: remote.NewMemory(), began: time.Now(),
+		t: t, seed: seed, faults: chooseFaults(rng), store: storetest.NewMemory(), began: time.Now(),
 		dice: newDice(seed, 1), calm: make(chan struct{}), regs: map[string]*register{}, drawn: map[string]uint64{},
 	}
 	if m := rng.IntN(4); m < 3 {
-		w.policy = revoke.Policy{Mode: revoke.Mode(m)}
+		w.policy = invalidation.Policy{Mode: invalidation.Mode(m)}
 	}
-	if w.policy.Mode == revoke.Delayed {
+	if w.policy.Mode == invalidation.Delayed {
 		w.policy.Delay = 100 * time.Millisecond
 	}
 	w.single = rng.IntN(2) == 0
@@ -143,7 +144,7 @@ func simulate(t *testing.T, seed uint64) *world {
 	return w
 }
 
-// settle checks what holds when everything is well again.
+// complete checks what holds when everything is well again.
 func (w *world) settle(alive []*simNode) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -152,7 +153,7 @@ func (w *world) settle(alive []*simNode) {
 		if err := n.c.Sync(ctx); err != nil {
 			w.violated("node %d: Sync: %v", n.id, err)
 		}
-		if l := n.c.accord.AnyDistrusted(); l {
+		if l := n.c.coherence.AnyPending(); l {
 			w.violated("node %d: there is something to be told after Sync", n.id)
 		}
 	}
@@ -163,7 +164,7 @@ func (w *world) settle(alive []*simNode) {
 		}
 	}
 	for range 2 {
-		time.Sleep(2*accord.Dead + time.Second)
+		time.Sleep(2*coherence.HeartbeatTimeout + time.Second)
 		for _, n := range alive {
 			for _, key := range simKeys {
 				r := w.register(key)
@@ -184,8 +185,8 @@ func (w *world) settle(alive []*simNode) {
 		if len(r.loads) > 0 {
 			w.violated("a load of %s has not ended", k)
 		}
-		rec := w.store.Do(ctx, []remote.Command{{Op: remote.Get, Key: "sim:" + k}})[0].Record
-		if rec.State == remote.Missing || string(rec.Raw) == "OK" && w.faults&strangers != 0 {
+		rec := w.store.Do(ctx, []store.Command{{Op: store.Get, Key: "sim:" + k}})[0].Record
+		if rec.State == store.Missing || string(rec.Raw) == "OK" && w.faults&strangers != 0 {
 			continue
 		}
 		if f, err := frame.Parse("sim:"+k, rec.Raw); err != nil || f.Kind == frame.Lease || f.Kind == frame.Failure {

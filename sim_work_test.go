@@ -9,9 +9,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/delqhi/cache/internal/accord"
-	"github.com/delqhi/cache/internal/remote"
-	"github.com/delqhi/cache/internal/revoke"
+	"github.com/delqhi/cache/internal/coherence"
+	"github.com/delqhi/cache/internal/invalidation"
+	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/invalidate"
 	"github.com/delqhi/cache/strategy"
 )
@@ -22,7 +22,7 @@ type simNode struct {
 	id        int
 	c         *Cache[string, string]
 	net       *simNet
-	transport accord.Transport
+	transport coherence.Transport
 	local     bool
 	localTTL  time.Duration // 0: longer than any run
 	crash     context.CancelFunc
@@ -53,10 +53,10 @@ func (w *world) startNode() *simNode {
 	}
 	switch d.n(5) {
 	case 0, 1:
-		n.transport = accord.Broadcast
+		n.transport = coherence.Broadcast
 		opts = append(opts, WithTransport(invalidate.Broadcast()))
 	case 2, 3:
-		n.transport = accord.Tracking
+		n.transport = coherence.Tracking
 		opts = append(opts, WithTransport(invalidate.Tracking()))
 	default:
 		opts = append(opts, WithTransport(invalidate.NoTransport()))
@@ -66,22 +66,22 @@ func (w *world) startNode() *simNode {
 		}
 	}
 	switch w.policy.Mode {
-	case revoke.Delayed:
+	case invalidation.Delayed:
 		opts = append(opts, WithInvalidator(invalidate.Delayed(w.policy.Delay)))
-	case revoke.Lazy:
+	case invalidation.Lazy:
 		opts = append(opts, WithInvalidator(invalidate.Lazy()))
 	}
 	src := Source[string, string]{
 		Load: func(ctx context.Context, key string) (string, error) { return n.load(ctx, key) },
 		Tags: func(key, _ string) []string { return simTags[key] },
 	}
-	c, err := build("sim", src, opts, func(*config) remote.Store { return n.net })
+	c, err := build("sim", src, opts, func(*config) store.Store { return n.net })
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	n.c = c
 	if n.w.draw("hunch", strconv.Itoa(id)).one(2) {
-		c.hunch.after = 0 // it always expects to find nothing
+		c.missPredictor.streak = 0 // it always expects to find nothing
 	}
 	w.log("node %d: transport %d, local tier %v", id, n.transport, n.local)
 	return n
@@ -208,7 +208,7 @@ func (n *simNode) check(how string, r *register, least int, why bound, v string,
 }
 
 func isElsewhere(err error) bool {
-	var e *elsewhereError
+	var e *peerLoadError
 	return errors.As(err, &e)
 }
 
@@ -219,7 +219,7 @@ func (n *simNode) done(what string, keys []string, versions []int, delayed, trie
 	w.log("node %d: %s %v %v: %v", n.id, what, keys, versions, err)
 	now := w.now()
 	from := now
-	if delayed && w.policy.Mode == revoke.Delayed {
+	if delayed && w.policy.Mode == invalidation.Delayed {
 		from += w.policy.Delay + time.Millisecond
 	}
 	for i, k := range keys {

@@ -12,9 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/delqhi/cache/internal/accord"
-	"github.com/delqhi/cache/internal/remote"
-	"github.com/delqhi/cache/internal/revoke"
+	"github.com/delqhi/cache/internal/coherence"
+	"github.com/delqhi/cache/internal/invalidation"
+	"github.com/delqhi/cache/internal/storetest"
 )
 
 // world is what is true: the versions of all keys, what each node may still serve of
@@ -24,9 +24,9 @@ type world struct {
 	t      *testing.T
 	seed   uint64
 	faults fault
-	policy revoke.Policy
+	policy invalidation.Policy
 	calms  int // of so many changes one is made: what is old shows only while nobody changes it again
-	store  *remote.Memory
+	store  *storetest.Memory
 	single bool // of one node, which carries out commands in their order
 	began  time.Time
 	*dice                // of the world itself
@@ -40,7 +40,7 @@ type world struct {
 	drawn  map[string]uint64
 }
 
-// draw returns the random numbers of one thing that happens. They depend on what it is
+// random returns the random numbers of one thing that happens. They depend on what it is
 // and on how many of its kind there were, and not on what else happens meanwhile: a
 // world is to go the same way again.
 func (w *world) draw(what ...string) *dice {
@@ -347,7 +347,7 @@ func (n *simNode) load(ctx context.Context, key string) (string, error) {
 		w.log("node %d: load %d of %s ends", n.id, id, key)
 		r.mu.Lock()
 		delete(r.loads, id)
-		if forced && n.transport == accord.None {
+		if forced && n.transport == coherence.None {
 			// It takes the place of somebody's lease, and may be stamped with a logical
 			// time of up to a second ago: to others that is no value.
 			r.changed = max(r.changed, w.now())
@@ -379,13 +379,13 @@ func (n *simNode) load(ctx context.Context, key string) (string, error) {
 func (n *simNode) lag(foreign bool) (d time.Duration, ok bool) {
 	w := n.w
 	slack := 10 * mostLatency
-	if n.transport == accord.None || foreign || w.faults != 0 {
+	if n.transport == coherence.None || foreign || w.faults != 0 {
 		slack += mostLoad // a load that began before, and is shared
 	}
 	if w.faults&(lostRequests|lostReplies|freezes|outages|ghosts|crashes|cuts|slowNotices) != 0 {
 		slack += 2 * defaultTimeout // … may have to wait for Redis as well
 	}
-	if n.transport == accord.None || foreign && n.transport == accord.Broadcast {
+	if n.transport == coherence.None || foreign && n.transport == coherence.Broadcast {
 		switch {
 		case !n.local:
 			return slack, true
@@ -398,7 +398,7 @@ func (n *simNode) lag(foreign bool) (d time.Duration, ok bool) {
 	case w.faults&drops != 0:
 		return 3500*time.Millisecond + slack, true
 	case w.faults&^(twice|skews|strangers|evictions) != 0:
-		return accord.Dead + slack, true
+		return coherence.HeartbeatTimeout + slack, true
 	}
 	return mostDelay + slack, true
 }

@@ -8,7 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/invalidate"
 	"github.com/delqhi/cache/strategy"
 )
@@ -24,7 +25,7 @@ func TestSlidingKeepsWhatIsRead(t *testing.T) {
 		}
 		set()
 		time.Sleep(8*time.Second - time.Millisecond)
-		if c.local == nil || c.remote == nil { // else the local tier has let it go, and Redis has it for a moment
+		if c.local == nil || c.client == nil { // else the local tier has let it go, and Redis has it for a moment
 			read(t, c, "v", false, nil)
 			synctest.Wait()
 		}
@@ -64,10 +65,10 @@ func TestSlidingKeepsWhatIsRead(t *testing.T) {
 // With Tracking, each change of a life is told to everybody.
 func TestSlidingChangesRedisFewTimes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := remote.NewMemory()
+		store := storetest.NewMemory()
 		changes := 0
-		store.Intercept(func(d remote.Delivery) (int, time.Duration) {
-			if d.Kind == remote.DeliverChange {
+		store.Intercept(func(d storetest.Delivery) (int, time.Duration) {
+			if d.Kind == storetest.DeliverChange {
 				changes++
 			}
 			return 1, 0
@@ -125,13 +126,13 @@ func TestLocalBytesBoundsTheLocalTier(t *testing.T) {
 func onDatabaseless(t *testing.T, kind string, s ...strategy.Strategy) *Cache[string, string] {
 	t.Helper()
 	opts := []Option{WithStrategy(append([]strategy.Strategy{strategy.Jitter(0)}, s...)...), quietLog}
-	var store remote.Store
+	var st store.Store
 	if kind == "local only" {
 		opts = append(opts, LocalOnly())
 	} else {
-		store = remote.NewMemory()
+		st = storetest.NewMemory()
 	}
-	c, err := build("test", Source[string, string]{}, opts, func(*config) remote.Store { return store })
+	c, err := build("test", Source[string, string]{}, opts, func(*config) store.Store { return st })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/invalidate"
 	"github.com/delqhi/cache/metrics"
 	"github.com/delqhi/cache/strategy"
@@ -39,17 +40,17 @@ func tiers(t *testing.T, src *source, s []strategy.Strategy, f func(t *testing.T
 	for _, kind := range []string{"redis", "two tiers", "local only"} {
 		t.Run(kind, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				store := remote.NewMemory()
+				st := storetest.NewMemory()
 				src.calls.Store(0)
 				again := func() *Cache[string, string] {
 					opts := []Option{WithStrategy(append([]strategy.Strategy{strategy.Jitter(0)}, s...)...), quietLog}
-					open := func(*config) remote.Store { return store }
+					open := func(*config) store.Store { return st }
 					switch kind {
 					case "two tiers":
 						opts = append(opts, WithStrategy(strategy.LRU(100)))
 					case "local only":
 						opts = append(opts, LocalOnly())
-						open = func(*config) remote.Store { return nil }
+						open = func(*config) store.Store { return nil }
 					}
 					c, err := build("test", src.Source(), opts, open)
 					if err != nil {
@@ -113,7 +114,7 @@ func TestAStaleValueCoversAFailingSource(t *testing.T) {
 
 func TestTheThrottleHoldsForAllProcesses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		src, store := new(source), remote.NewMemory()
+		src, store := new(source), storetest.NewMemory()
 		s := WithStrategy(strategy.TTL(10*time.Second), strategy.StaleIfError(time.Hour), strategy.RetryAfter(5*time.Second))
 		a, b := onMemory(t, store, src.Source(), s), onMemory(t, store, src.Source(), s)
 		src.give("v")
@@ -236,7 +237,7 @@ func TestLazyKeepsAStaleValue(t *testing.T) {
 			t.Run(what+" "+p.String(), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					src := new(source)
-					store := remote.NewMemory()
+					store := storetest.NewMemory()
 					c := onMemory(t, store, src.Source(), WithInvalidator(p), WithStrategy(strategy.TTL(10*time.Second), strategy.StaleIfError(time.Hour)))
 					if err := c.Set(t.Context(), "k", "v", Tags("t")); err != nil {
 						t.Fatal(err)
@@ -260,7 +261,7 @@ func TestLazyKeepsAStaleValue(t *testing.T) {
 
 func TestAStaleValueOfTheLocalTierCoversAnOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		src, store := new(source), remote.NewMemory()
+		src, store := new(source), storetest.NewMemory()
 		c := onMemory(t, store, src.Source(), WithStrategy(strategy.TTL(10*time.Second), strategy.StaleIfError(time.Minute)))
 		src.give("v")
 		read(t, c, "v", false, nil)

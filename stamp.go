@@ -3,8 +3,8 @@ package cache
 import (
 	"context"
 
-	"github.com/delqhi/cache/internal/ages"
 	"github.com/delqhi/cache/internal/local"
+	"github.com/delqhi/cache/internal/logicalclock"
 )
 
 // stamp is the logical time that a record carries: what was known before the write or
@@ -17,36 +17,36 @@ type stamp struct {
 
 // stamp returns the logical time for what begins now.
 func (c *Cache[K, V]) stamp(ctx context.Context) (s stamp, err error) {
-	if c.accord != nil {
-		s.era, s.time, err = c.accord.Stamp(ctx)
+	if c.coherence != nil {
+		s.era, s.time, err = c.coherence.Stamp(ctx)
 		return s, err
 	}
 	var ok bool
-	if s.era, s.time, ok = c.ages.Stamp(); !ok {
-		c.learnSolo(nil)
-		s.era, s.time, _ = c.ages.Stamp()
+	if s.era, s.time, ok = c.clock.Stamp(); !ok {
+		c.learnLocal(nil)
+		s.era, s.time, _ = c.clock.Stamp()
 	}
 	return s, err
 }
 
 // stampWrite is stamp for a write.
 func (c *Cache[K, V]) stampWrite(ctx context.Context) (s stamp, err error) {
-	if c.accord == nil {
+	if c.coherence == nil {
 		return c.stamp(ctx)
 	}
-	s.era, s.time, err = c.accord.StampWrite(ctx)
+	s.era, s.time, err = c.coherence.StampWrite(ctx)
 	return s, err
 }
 
 // judge takes out of use what was revoked by tag or by Clear. Records are judged
 // together, so that what has to be asked is asked at once.
-func (c *Cache[K, V]) judge(ctx context.Context, fs []*found[V]) {
+func (c *Cache[K, V]) judge(ctx context.Context, fs []*decoded[V]) {
 	var tags []string
-	var unknown []*found[V]
+	var unknown []*decoded[V]
 	var asked map[string]bool
 	now := local.Now()
 	for _, f := range fs {
-		if f.outcome != usable && f.outcome != stale || c.verdict(ctx, f, now) {
+		if f.status != usable && f.status != stale || c.verdict(ctx, f, now) {
 			continue
 		}
 		unknown = append(unknown, f)
@@ -63,15 +63,15 @@ func (c *Cache[K, V]) judge(ctx context.Context, fs []*found[V]) {
 	if len(unknown) == 0 {
 		return
 	}
-	err := c.accord.AskMarks(ctx, tags)
+	err := c.coherence.FetchTombstones(ctx, tags)
 	now = local.Now()
 	for _, f := range unknown {
 		if err != nil {
-			f.outcome, f.err = unasked, err
+			f.status, f.err = unavailable, err
 		} else if !c.verdict(ctx, f, now) {
 			// What was learned was overtaken already.
 			c.findBegan(ctx, f)
-			v, until, err := c.accord.JudgeNow(ctx, f.raw.Era, f.raw.Stamp, f.began, f.raw.Tags)
+			v, until, err := c.coherence.JudgeNow(ctx, f.raw.Era, f.raw.Stamp, f.began, f.raw.Tags)
 			f.err = err
 			c.judged(f, v, until)
 		}
@@ -79,12 +79,12 @@ func (c *Cache[K, V]) judge(ctx context.Context, fs []*found[V]) {
 }
 
 // verdict judges one record, and reports whether it could.
-func (c *Cache[K, V]) verdict(ctx context.Context, f *found[V], now int64) bool {
-	v, until := c.ages.Judge(f.raw.Era, f.raw.Stamp, f.began, f.raw.Tags, now)
-	if v == ages.Gone && c.ages.AnyDated() && c.findBegan(ctx, f) {
-		v, until = c.ages.Judge(f.raw.Era, f.raw.Stamp, f.began, f.raw.Tags, now)
+func (c *Cache[K, V]) verdict(ctx context.Context, f *decoded[V], now int64) bool {
+	v, until := c.clock.Judge(f.raw.Era, f.raw.Stamp, f.began, f.raw.Tags, now)
+	if v == logicalclock.Invalid && c.clock.AnyDated() && c.findBegan(ctx, f) {
+		v, until = c.clock.Judge(f.raw.Era, f.raw.Stamp, f.began, f.raw.Tags, now)
 	}
-	if v == ages.Unknown {
+	if v == logicalclock.Unknown {
 		return false
 	}
 	c.judged(f, v, until)
@@ -93,38 +93,38 @@ func (c *Cache[K, V]) verdict(ctx context.Context, f *found[V], now int64) bool 
 
 // findBegan finds out when a value began, if that is not known yet. Of several nodes, each
 // has a clock of its own; that of the logical one may have to be asked for.
-func (c *Cache[K, V]) findBegan(ctx context.Context, f *found[V]) bool {
+func (c *Cache[K, V]) findBegan(ctx context.Context, f *decoded[V]) bool {
 	if f.began != 0 || f.before <= 0 {
 		return false
 	}
-	now, err := c.remote.Now(ctx, c.names.Epoch)
+	now, err := c.client.Now(ctx, c.names.Epoch)
 	if err == nil {
 		f.began = max(now-f.before, 0)
 	}
 	return f.began != 0
 }
 
-func (c *Cache[K, V]) judged(f *found[V], v ages.Verdict, until int64) {
+func (c *Cache[K, V]) judged(f *decoded[V], v logicalclock.Validity, until int64) {
 	switch v {
-	case ages.Unknown:
-		f.outcome = unasked
-	case ages.Gone:
-		f.outcome, f.gone = expired, true
-	case ages.Stale:
+	case logicalclock.Unknown:
+		f.status = unavailable
+	case logicalclock.Invalid:
+		f.status, f.gone = expired, true
+	case logicalclock.Stale:
 		// A mark says that it is stale, and not since when: as of now.
-		if f.outcome == usable {
-			f.outcome, f.left = stale, min(f.left, 0)
+		if f.status == usable {
+			f.status, f.left = stale, min(f.left, 0)
 		}
-		if f.ans.absent != nil || !f.timed || f.keep <= 0 || c.policy.StaleFor() == 0 {
-			f.outcome = expired
+		if f.ans.absent != nil || !f.timed || f.retention <= 0 || c.policy.StaleFor() == 0 {
+			f.status = expired
 		}
-	case ages.Good:
+	case logicalclock.Valid:
 		f.until = until
 	}
 }
 
-func (c *Cache[K, V]) learnSolo(tags []string) {
-	asked, at := c.ages.Asked(), local.Now()
-	m := c.solo.Marks(c.ages.Known(), tags)
-	c.ages.LearnMarks(tags, &m, asked, at)
+func (c *Cache[K, V]) learnLocal(tags []string) {
+	asked, at := c.clock.ReadVersion(), local.Now()
+	m := c.localClock.Marks(c.clock.Known(), tags)
+	c.clock.LearnMarks(tags, &m, asked, at)
 }

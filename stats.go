@@ -7,8 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/delqhi/cache/internal/client"
 	"github.com/delqhi/cache/internal/local"
-	"github.com/delqhi/cache/internal/remote"
 	"github.com/delqhi/cache/internal/stat"
 	"github.com/delqhi/cache/internal/usercode"
 	"github.com/delqhi/cache/metrics"
@@ -71,19 +71,19 @@ func (s *stats) localHit(start int64) {
 }
 
 // miss counts a request that no tier answered, by the reason that Redis gave.
-func (s *stats) miss(o outcome) {
+func (s *stats) miss(o status) {
 	switch o {
-	case nothing, leased, failed:
+	case notFound, leased, failed:
 		s.missAbsent.Add(1)
 	case usable, stale, expired:
 		s.missExpired.Add(1)
-	case damaged:
+	case corrupt:
 		s.missUndecodable.Add(1)
 	case foreign:
 		s.missForeign.Add(1)
-	case unasked:
+	case unavailable:
 		s.missUnavailable.Add(1)
-	case other, newer:
+	case typeMismatch, newer:
 		s.missIncompatible.Add(1)
 	}
 }
@@ -179,7 +179,7 @@ func (l *loadCall) done(err error, found, notFound int) time.Duration {
 
 func (s *stats) remoteOp(ctx context.Context, cache, op string, keys int, d time.Duration, err error) {
 	switch {
-	case errors.Is(err, remote.ErrOpen):
+	case errors.Is(err, client.ErrOpen):
 		s.remoteRefused.Add(1)
 	case err != nil && !endedByCaller(ctx):
 		s.remoteErrors.Add(1)
@@ -201,7 +201,7 @@ func outcomeOf(err error) metrics.Outcome {
 		return metrics.Succeeded
 	case usercode.Panicked(err):
 		return metrics.Panicked
-	case usercode.Is(err, remote.ErrOpen):
+	case usercode.Is(err, client.ErrOpen):
 		return metrics.Refused
 	case usercode.Is(err, context.DeadlineExceeded), usercode.Is(err, errHardTimeout), isTimeout(err):
 		return metrics.TimedOut
@@ -269,9 +269,9 @@ func (c *Cache[K, V]) Totals() metrics.Snapshot {
 	if c.local != nil {
 		snap.Evictions, snap.LocalEntries, snap.LocalBytes = c.local.Evictions(), uint64(c.local.Len()), uint64(c.local.Bytes())
 	}
-	if c.accord != nil && c.accord.Listens() {
+	if c.coherence != nil && c.coherence.Subscribes() {
 		snap.Listener = metrics.Down
-		if c.accord.Hearing(local.Now()) {
+		if c.coherence.Connected(local.Now()) {
 			snap.Listener = metrics.Up
 		}
 	}

@@ -8,7 +8,7 @@ import (
 
 // tagsOf collects the groups that a value belongs to: what the load, the call and the
 // source say, each once.
-func (c *Cache[K, V]) tagsOf(key K, val V, o *callOptions, w wishes) ([]string, error) {
+func (c *Cache[K, V]) tagsOf(key K, val V, o *callOptions, w loadDirectives) ([]string, error) {
 	var more []string
 	if c.src.Tags != nil {
 		if err := usercode.Do(func() { more = c.src.Tags(key, val) }); err != nil {

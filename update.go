@@ -7,10 +7,10 @@ import (
 	"math"
 	"time"
 
-	"github.com/delqhi/cache/internal/ages"
 	"github.com/delqhi/cache/internal/flight"
 	"github.com/delqhi/cache/internal/local"
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/logicalclock"
+	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/usercode"
 )
 
@@ -19,7 +19,7 @@ import (
 // if somebody was faster.
 func (c *Cache[K, V]) update(ctx context.Context, key K, f func(V, bool) (V, error), o *callOptions) (v V, err error) {
 	ch := change[K, V]{key: key}
-	if c.admit(ctx, &ch); ch.done {
+	if c.validate(ctx, &ch); ch.done {
 		return v, ch.err
 	}
 	if c.within(ctx, ch.rk) {
@@ -33,7 +33,7 @@ func (c *Cache[K, V]) update(ctx context.Context, key K, f func(V, bool) (V, err
 		}
 		ch.again = pause > 0
 		once := c.updateOnce
-		if c.remote == nil {
+		if c.client == nil {
 			once = c.updateLocal
 		}
 		ok, err := once(ctx, &ch, f, o)
@@ -66,40 +66,40 @@ func nextPause(last time.Duration, rnd float64) time.Duration {
 
 func (c *Cache[K, V]) updateOnce(ctx context.Context, ch *change[K, V], f func(V, bool) (V, error), o *callOptions) (bool, error) {
 	asked := local.Now()
-	replies, _, err := c.ask(ctx, []remote.Command{{Op: remote.Get, Key: ch.rk}})
+	replies, _, err := c.ask(ctx, []store.Command{{Op: store.Get, Key: ch.rk}})
 	if err = cmp.Or(replies[0].Err, err); err != nil {
 		return false, c.writeFailed(ctx, err)
 	}
 	rec := replies[0].Record
-	if ch.again && rec.State == remote.Missing {
+	if ch.again && rec.State == store.Missing {
 		// Nothing is what a Get among others finds where there is another type, over
 		// which no value would ever be added.
-		head := c.remote.Do(ctx, []remote.Command{{Op: remote.Head, Key: ch.rk}})[0]
+		head := c.client.Do(ctx, []store.Command{{Op: store.GetHeader, Key: ch.rk}})[0]
 		if head.Err != nil {
 			return false, c.writeFailed(ctx, head.Err)
 		}
-		if head.Record.State == remote.WrongType {
+		if head.Record.State == store.WrongType {
 			rec = head.Record
 		}
 	}
 	cur := c.decode(ctx, ch.rk, rec)
-	c.judge(ctx, []*found[V]{&cur})
-	switch cur.outcome {
-	case unasked:
+	c.judge(ctx, []*decoded[V]{&cur})
+	switch cur.status {
+	case unavailable:
 		return false, c.writeFailed(ctx, cur.err)
 	case leased:
-		if cur.intended() || c.job != nil && !c.obsolete(&cur.raw) {
+		if cur.intended() || c.loader != nil && !c.obsolete(&cur.raw) {
 			return false, nil // somebody is writing it to the source, or loads it: look again in a moment
 		}
 	case newer:
-		return false, fmt.Errorf("cache: Update: the value in Redis is of a newer version than WithVersion(%d)", c.version)
+		return false, fmt.Errorf("cache: Update: the value in Redis is of a newer version than WithVersion(%d)", c.valueVersion)
 	}
-	kept := cur.outcome == usable && cur.ans.absent == nil
+	kept := cur.status == usable && cur.ans.absent == nil
 	s, err := c.stamp(ctx) // before the load
 	if err != nil {
 		return false, c.writeFailed(ctx, err)
 	}
-	if cur.outcome != usable && c.job != nil {
+	if cur.status != usable && c.loader != nil {
 		return c.updateLoadedRemote(ctx, ch, f, o, rec.Seen(), &cur, s)
 	}
 	var old V
@@ -118,36 +118,36 @@ func (c *Cache[K, V]) updateOnce(ctx context.Context, ch *change[K, V], f func(V
 // source is asked. What may be of use to others stays, a stale value for those whose load
 // fails: there the lock of the key says who loads, and what stays itself whether what was
 // loaded still counts.
-func (c *Cache[K, V]) updateLoadedRemote(ctx context.Context, ch *change[K, V], f func(V, bool) (V, error), o *callOptions, seen remote.Seen, cur *found[V], s stamp) (bool, error) {
+func (c *Cache[K, V]) updateLoadedRemote(ctx context.Context, ch *change[K, V], f func(V, bool) (V, error), o *callOptions, seen store.CASToken, cur *decoded[V], s stamp) (bool, error) {
 	lock := c.stays(cur)
-	l := &loading[K, V]{want: want{rk: ch.rk}, lock: lock, life: leaseLife}
+	l := &inflightLoad[K, V]{loadKey: loadKey{rk: ch.rk}, lock: lock, life: leaseLife}
 	c.stay(ctx, l, cur, seen)
 	src, err := c.loadForUpdate(ctx, ch.key, ch.rk, func(ctx context.Context) (func(taken bool), error) {
 		key, at := ch.rk, seen
 		if lock {
-			key, at = c.lockKey(ch.rk), remote.Seen{}
+			key, at = c.lockKey(ch.rk), store.CASToken{}
 		}
 		// Whoever still waits: see acquire.
-		lease, err := c.claim(context.WithoutCancel(ctx), key, at, lock, s, cur.outcome == leased)
-		if err != nil || lease.State == remote.Missing {
-			return nil, cmp.Or(err, errHeld)
+		lease, err := c.claim(context.WithoutCancel(ctx), key, at, lock, s, cur.status == leased)
+		if err != nil || lease.State == store.Missing {
+			return nil, cmp.Or(err, errNotAcquired)
 		}
 		if !lock {
 			seen = lease
 		}
 		l.token = lease
-		if gone := c.prolong(context.WithoutCancel(ctx), []*loading[K, V]{l}); len(gone) > 0 {
-			c.carryOut(context.WithoutCancel(ctx), gone)
-			return nil, errHeld
+		if gone := c.prolong(context.WithoutCancel(ctx), []*inflightLoad[K, V]{l}); len(gone) > 0 {
+			c.exec(context.WithoutCancel(ctx), gone)
+			return nil, errNotAcquired
 		}
-		stop := c.extend(ctx, l.life, []remote.Command{{Op: remote.Extend, Key: key, Seen: lease, TTL: l.life}}, l)
+		stop := c.extend(ctx, l.life, []store.Command{{Op: store.Extend, Key: key, Seen: lease, TTL: l.life}}, l)
 		return func(taken bool) {
 			if stop(); !taken || lock { // nothing has taken its place
-				c.carryOut(context.WithoutCancel(ctx), []remote.Command{{Op: remote.Release, Key: key, Seen: lease}})
+				c.exec(context.WithoutCancel(ctx), []store.Command{{Op: store.CompareAndDelete, Key: key, Seen: lease}})
 			}
 		}, nil
 	})
-	if err == errHeld {
+	if err == errNotAcquired {
 		return false, nil // somebody was faster: look again in a moment
 	}
 	if err != nil {
@@ -168,23 +168,23 @@ func (c *Cache[K, V]) updateLoadedRemote(ctx context.Context, ch *change[K, V], 
 
 // claim puts a lease in the place of what was seen; it is Missing if somebody was faster.
 // What is in the place of a lock and is none is of no use.
-func (c *Cache[K, V]) claim(ctx context.Context, key string, seen remote.Seen, lock bool, s stamp, second bool) (lease remote.Seen, err error) {
+func (c *Cache[K, V]) claim(ctx context.Context, key string, seen store.CASToken, lock bool, s stamp, second bool) (lease store.CASToken, err error) {
 	for {
-		cmd := c.leaseCommand(remote.Swap, key, s, second, leaseLife)
-		if cmd.Seen = seen; seen.State == remote.Missing {
-			cmd.Op = remote.Add
+		cmd := c.leaseCommand(store.CompareAndSet, key, s, second, leaseLife)
+		if cmd.Seen = seen; seen.State == store.Missing {
+			cmd.Op = store.SetNX
 		}
-		reply := c.carryOut(ctx, []remote.Command{cmd})[0]
+		reply := c.exec(ctx, []store.Command{cmd})[0]
 		switch {
 		case reply.Err != nil:
 			return lease, c.writeFailed(ctx, reply.Err)
 		case reply.OK:
-			return remote.SeenToken(cmd.Frame), nil
-		case !lock || cmd.Op != remote.Add:
+			return store.TokenOf(cmd.Frame), nil
+		case !lock || cmd.Op != store.SetNX:
 			return lease, nil
 		}
 		f := c.decode(ctx, key, reply.Record)
-		if second = f.outcome == leased; second && !c.obsolete(&f.raw) {
+		if second = f.status == leased; second && !c.obsolete(&f.raw) {
 			return lease, nil
 		}
 		seen = reply.Record.Seen()
@@ -194,52 +194,52 @@ func (c *Cache[K, V]) claim(ctx context.Context, key string, seen remote.Seen, l
 // exchange stores ch.val over exactly what was seen. Where it replaces a living
 // value, which was asked for at the local time asked, it keeps that value's deadline unless
 // the call sets another.
-func (c *Cache[K, V]) exchange(ctx context.Context, ch *change[K, V], o *callOptions, seen remote.Seen, cur *found[V], kept bool, asked int64, s stamp) (bool, error) {
+func (c *Cache[K, V]) exchange(ctx context.Context, ch *change[K, V], o *callOptions, seen store.CASToken, cur *decoded[V], kept bool, asked int64, s stamp) (bool, error) {
 	ch.done, ch.err, ch.entry, ch.older, ch.from = false, nil, nil, nil, nil
 	// What f made of an older value is as old, and of its tags.
 	if ch.stamp, ch.dated = s, true; kept {
 		ch.stamp, ch.older, ch.from = stamp{cur.raw.Era, cur.raw.Stamp}, cur.raw.Tags, &cur.raw
 	}
-	c.stage(ctx, ch, o)
+	c.encodeChange(ctx, ch, o)
 	if ch.done {
 		return false, ch.err
 	}
 	if c.toSource() {
 		return c.exchangeThrough(ctx, ch, o, seen, cur, kept, asked)
 	}
-	cmd := remote.Command{Op: remote.Swap, Key: ch.rk, Frame: ch.frame, TTL: ch.life.physical(), Seen: seen}
-	g := aging{left: ch.life.left(), fresh: ch.life.fresh, size: len(ch.frame)}
+	cmd := store.Command{Op: store.CompareAndSet, Key: ch.rk, Frame: ch.frame, TTL: ch.life.physical(), Seen: seen}
+	g := freshness{remaining: ch.life.timeLeft(), fresh: ch.life.fresh, size: len(ch.frame)}
 	limited := false
 	switch {
 	case !ch.keep:
-		cmd.Op = remote.Release
+		cmd.Op = store.CompareAndDelete
 	case kept && !o.hasTTL:
 		h := &cur.raw
 		frm, err := c.encodeKept(ch.rk, ch.val, h, ch.tags, ch.now)
 		if err != nil {
 			return false, err
 		}
-		cmd.Frame, cmd.TTL = frm, remote.KeepTTL
-		g = aging{left: cur.leftAfter(since(asked)), size: len(frm), began: cur.began}
-		if g.fresh = g.left; g.left == forever {
+		cmd.Frame, cmd.TTL = frm, store.KeepTTL
+		g = freshness{remaining: cur.leftAfter(since(asked)), size: len(frm), began: cur.began}
+		if g.fresh = g.remaining; g.remaining == forever {
 			g.fresh = 0
 		}
 		limited = h.Limit != math.MaxInt64 // see fillLocal
 	}
 	ch.at = local.Now()
 	ch.fence = c.fences.Token(c.encoded(ch.rk))
-	if ch.keep && (cur.timed && g.left > 0 && !limited || !kept) {
-		ans := answer[V]{val: ch.val, info: Info{Tags: ch.tags}}
-		if v, until := c.ages.Judge(ch.stamp.era, ch.stamp.time, 0, ch.tags, ch.at); v == ages.Good {
+	if ch.keep && (cur.timed && g.remaining > 0 && !limited || !kept) {
+		ans := result[V]{val: ch.val, info: Info{Tags: ch.tags}}
+		if v, until := c.clock.Judge(ch.stamp.era, ch.stamp.time, 0, ch.tags, ch.at); v == logicalclock.Valid {
 			ch.entry = c.localEntry(&ans, ch.at, g, ch.stamp)
 			ch.entry.Deadline = min(ch.entry.Deadline, until)
 		}
 	}
-	c.tell(ch, &cmd)
-	reply := c.carryOut(ctx, []remote.Command{cmd})[0]
-	c.settle(ctx, ch, &cmd, reply.OK, reply.Err)
-	if ch.err == nil && !ch.keep && seen.State == remote.Missing {
-		c.settleLocal(ch) // nothing was there, and nothing was to be
+	c.notify(ch, &cmd)
+	reply := c.exec(ctx, []store.Command{cmd})[0]
+	c.complete(ctx, ch, &cmd, reply.OK, reply.Err)
+	if ch.err == nil && !ch.keep && seen.State == store.Missing {
+		c.completeLocal(ch) // nothing was there, and nothing was to be
 		return true, nil
 	}
 	return reply.OK && ch.err == nil, ch.err
@@ -247,7 +247,7 @@ func (c *Cache[K, V]) exchange(ctx context.Context, ch *change[K, V], o *callOpt
 
 // exchangeThrough is exchange under a write strategy: what was seen gives way to an
 // intent, then the source is written. A value that is kept keeps its deadline.
-func (c *Cache[K, V]) exchangeThrough(ctx context.Context, ch *change[K, V], o *callOptions, seen remote.Seen, cur *found[V], kept bool, asked int64) (bool, error) {
+func (c *Cache[K, V]) exchangeThrough(ctx context.Context, ch *change[K, V], o *callOptions, seen store.CASToken, cur *decoded[V], kept bool, asked int64) (bool, error) {
 	if kept && !o.hasTTL && ch.keep && cur.timed {
 		if ch.life.fresh = 0; cur.left != forever {
 			ch.life.fresh = max(cur.leftAfter(since(asked)).Truncate(time.Millisecond), time.Millisecond)
@@ -259,24 +259,24 @@ func (c *Cache[K, V]) exchangeThrough(ctx context.Context, ch *change[K, V], o *
 	}
 	ch.at = local.Now()
 	ch.fence = c.fences.Token(c.encoded(ch.rk))
-	ch.intent, ch.lost, ch.srcErr = remote.Seen{}, false, nil
-	if ch.keep && c.ages != nil {
+	ch.intent, ch.lost, ch.srcErr = store.CASToken{}, false, nil
+	if ch.keep && c.clock != nil {
 		// Before anything is sent: to copy the value is the program's code.
-		if v, _ := c.ages.Judge(ch.stamp.era, ch.stamp.time, 0, ch.tags, ch.at); v == ages.Good {
+		if v, _ := c.clock.Judge(ch.stamp.era, ch.stamp.time, 0, ch.tags, ch.at); v == logicalclock.Valid {
 			ch.entry = c.changeEntry(ch, ch.at)
 		}
 	}
-	claim := c.intentCommand(remote.Swap, ch.rk, leaseLife)
+	claim := c.intentCommand(store.CompareAndSet, ch.rk, leaseLife)
 	claim.Seen = seen
-	reply := c.carryOut(ctx, []remote.Command{claim})[0]
+	reply := c.exec(ctx, []store.Command{claim})[0]
 	switch {
 	case reply.Err != nil:
 		return false, c.writeFailed(ctx, reply.Err)
 	case !reply.OK:
 		return false, nil
 	}
-	ch.intent = remote.SeenToken(claim.Frame)
-	c.finish(ctx, []*change[K, V]{ch})
+	ch.intent = store.TokenOf(claim.Frame)
+	c.storeChange(ctx, []*change[K, V]{ch})
 	return ch.err == nil, ch.err
 }
 
@@ -288,7 +288,7 @@ type loadedFor[V any] struct {
 	done  chan bool
 }
 
-// finish says that the Update is over. taken: its value has taken the place of the lease.
+// storeChange says that the Update is over. taken: its value has taken the place of the lease.
 func (l *loadedFor[V]) finish(taken bool) { l.done <- taken }
 
 // loadForUpdate asks the source for the value to start from. hold takes the key for as long
@@ -300,7 +300,7 @@ func (c *Cache[K, V]) loadForUpdate(ctx context.Context, key K, rk string, hold 
 	at := local.Now()
 	l := &loadedFor[V]{done: make(chan bool, 1)}
 	req := flight.Request[K, beginning]{Key: key, Fence: c.beginning(c.fences.Token(c.encoded(rk))), Apart: true, Now: at, NotBefore: math.MinInt64}
-	res := c.flights.Do(ctx, []flight.Request[K, beginning]{req}, func(ctx context.Context, mine []*flight.Call[K, beginning, answer[V]]) {
+	res := c.flights.Do(ctx, []flight.Request[K, beginning]{req}, func(ctx context.Context, mine []*flight.Call[K, beginning, result[V]]) {
 		letGo, err := hold(ctx)
 		taken := false
 		if letGo != nil {
@@ -314,10 +314,10 @@ func (c *Cache[K, V]) loadForUpdate(ctx context.Context, key K, rk string, hold 
 				letGo(false)
 				letGo = func(bool) {}
 			}
-			c.flights.Resolve(mine[0], answer[V]{}, err)
+			c.flights.Resolve(mine[0], result[V]{}, err)
 			return
 		}
-		c.flights.Resolve(mine[0], answer[V]{}, nil)
+		c.flights.Resolve(mine[0], result[V]{}, nil)
 		select {
 		case taken = <-l.done:
 		case <-ctx.Done(): // Close, or the caller has left before the source had answered
@@ -341,7 +341,7 @@ func (c *Cache[K, V]) askForUpdate(ctx context.Context, key K, rk string, l *loa
 			c.limit.leave()
 		}
 	}()
-	res = c.loadOne(c.entering(ctx, rk), c.job.one, key, nil, true, func(loaded[V]) { c.limit.leave() })
+	res = c.loadOne(c.entering(ctx, rk), c.loader.one, key, nil, true, func(loaded[V]) { c.limit.leave() })
 	l.began = res.began
 	switch {
 	case res.err == nil:

@@ -11,14 +11,14 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/invalidate"
 	"github.com/delqhi/cache/strategy"
 )
 
 // tiered makes a cache of one of the tierings.
-func tiered[V any](t *testing.T, kind string, src Source[string, V], opts ...Option) (*Cache[string, V], *remote.Memory) {
-	store := remote.NewMemory()
+func tiered[V any](t *testing.T, kind string, src Source[string, V], opts ...Option) (*Cache[string, V], *storetest.Memory) {
+	store := storetest.NewMemory()
 	switch kind {
 	case "local only":
 		return made(t, nil, src, append(opts, LocalOnly())...), nil

@@ -10,7 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/strategy"
 )
 
@@ -56,18 +57,18 @@ func sabotagedKeys(t *testing.T, tiers, at string, do func() error, goexit bool)
 	ctx := t.Context()
 	s := &saboteur{at: at, do: do}
 	defer keySaboteur.Store(nil)
-	store := remote.NewMemory()
+	st := storetest.NewMemory()
 	src := Source[textKey, string]{Load: func(_ context.Context, k textKey) (string, error) { return "loaded", nil }}
 	open := func() *Cache[textKey, string] {
 		opts := []Option{quietLog}
-		var use remote.Store = store
+		var use store.Store = st
 		switch tiers {
 		case "LocalOnly":
 			opts, use = append(opts, LocalOnly()), nil
 		case "two tiers":
 			opts = append(opts, WithStrategy(strategy.LRU(100)))
 		}
-		c, err := build("test", src, opts, func(*config) remote.Store { return use })
+		c, err := build("test", src, opts, func(*config) store.Store { return use })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -155,13 +156,13 @@ func TestBackgroundGoroutinesOutliveTheProgramsCode(t *testing.T) {
 					src := s.source(false, false)
 					load := src.Load
 					src.Load = func(ctx context.Context, k string) (string, error) { loads.Add(1); return load(ctx, k) }
-					var use remote.Store = remote.NewMemory()
+					var use store.Store = storetest.NewMemory()
 					opts := []Option{quietLog, WithCodec(s.codec()), WithRecorder(sabotagedRecorder{s}),
 						WithStrategy(strategy.LRU(10), strategy.TTL(time.Minute), strategy.Jitter(0), strategy.RefreshAhead(0.5))}
 					if tiers == "LocalOnly" {
 						opts, use = append(opts, LocalOnly()), nil
 					}
-					c, err := build("test", src, opts, func(*config) remote.Store { return use })
+					c, err := build("test", src, opts, func(*config) store.Store { return use })
 					if err != nil {
 						t.Fatal(err)
 					}

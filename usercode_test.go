@@ -15,7 +15,8 @@ import (
 
 	"github.com/delqhi/cache/codec"
 	"github.com/delqhi/cache/internal/frame"
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/metrics"
 	"github.com/delqhi/cache/strategy"
 )
@@ -171,7 +172,7 @@ type trial struct {
 	many, writes bool
 
 	s     *saboteur
-	store *remote.Memory
+	store *storetest.Memory
 	c     *Cache[string, string]
 }
 
@@ -180,12 +181,12 @@ func (r *trial) run(do func() error, goexit bool) {
 	r.s = &saboteur{do: do}
 	opts := []Option{WithCodec(r.s.codec()), WithRecorder(sabotagedRecorder{r.s}), WithLogger(slog.New(sabotagedHandler{r.s}))}
 	src := r.s.source(r.many, r.writes)
-	open := func(*config) remote.Store { return nil }
+	open := func(*config) store.Store { return nil }
 	if r.tiers == "LocalOnly" {
 		opts = append(opts, LocalOnly())
 	} else {
-		r.store = remote.NewMemory()
-		open = func(*config) remote.Store { return r.store }
+		r.store = storetest.NewMemory()
+		open = func(*config) store.Store { return r.store }
 	}
 	if r.tiers == "two tiers" {
 		opts = append(opts, WithStrategy(strategy.LRU(100)))
@@ -303,7 +304,7 @@ func (r *trial) attempt(name string, f func() error, goexit bool) {
 	}
 	synctest.Wait() // what is released behind the caller's back
 	for _, key := range []string{"bad", "good"} {
-		rec := r.store.Do(context.Background(), []remote.Command{{Op: remote.Get, Key: r.c.prefix + key}})[0].Record
+		rec := r.store.Do(context.Background(), []store.Command{{Op: store.Get, Key: r.c.prefix + key}})[0].Record
 		if h, err := frame.ReadHead(rec.Raw); err == nil && (h.Kind == frame.Lease || h.Kind == frame.Intent) {
 			t.Errorf("%s, %v: left a lease of %s", name, r, key)
 		}
@@ -315,7 +316,7 @@ func (r *trial) String() string { return fmt.Sprintf("many %v, writes %v", r.man
 func TestAPanicIsNoAbsence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		boom := errors.New("no rows")
-		c := onMemory(t, remote.NewMemory(), Source[string, string]{Load: func(context.Context, string) (string, error) { panic(boom) }}, WithStrategy(strategy.NotFoundTTL(time.Minute, boom)))
+		c := onMemory(t, storetest.NewMemory(), Source[string, string]{Load: func(context.Context, string) (string, error) { panic(boom) }}, WithStrategy(strategy.NotFoundTTL(time.Minute, boom)))
 		for range 2 {
 			if _, err := c.Get(t.Context(), "k"); errors.Is(err, ErrNotFound) || !errors.Is(err, boom) {
 				t.Error(err)
@@ -330,7 +331,7 @@ func TestAPanicIsNoAbsence(t *testing.T) {
 func TestADecoderThatPanicsMakesAMiss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &saboteur{do: func() error { panic("no") }}
-		c := onMemory(t, remote.NewMemory(), Source[string, string]{Load: func(_ context.Context, k string) (string, error) { return "loaded", nil }}, WithCodec(s.codec()))
+		c := onMemory(t, storetest.NewMemory(), Source[string, string]{Load: func(_ context.Context, k string) (string, error) { return "loaded", nil }}, WithCodec(s.codec()))
 		if err := c.Set(t.Context(), "k", "bad"); err != nil {
 			t.Fatal(err)
 		}

@@ -8,7 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/strategy"
 )
 
@@ -92,7 +92,7 @@ func TestAStoreThatWaitsForItselfIsRefused(t *testing.T) {
 		ctx := t.Context()
 		var c *Cache[string, string]
 		var got error
-		c = onMemory(t, remote.NewMemory(), Source[string, string]{
+		c = onMemory(t, storetest.NewMemory(), Source[string, string]{
 			Load:  func(context.Context, string) (string, error) { return "of the source", nil },
 			Store: func(ctx context.Context, k, _ string) error { _, got = c.Get(ctx, k); return nil },
 		})
@@ -107,7 +107,7 @@ func TestAStoreThatWaitsForItselfIsRefused(t *testing.T) {
 func TestAfterALoadItsContextMayWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var kept context.Context
-		c := onMemory(t, remote.NewMemory(), SourceFunc(func(ctx context.Context, _ string) (string, error) {
+		c := onMemory(t, storetest.NewMemory(), SourceFunc(func(ctx context.Context, _ string) (string, error) {
 			kept = context.WithoutCancel(ctx)
 			return "v", nil
 		}))

@@ -6,7 +6,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/invalidate"
 )
 
@@ -18,7 +19,7 @@ func TestASuspicionCostsNothingThatIsThere(t *testing.T) {
 			t.Run(fmt.Sprintf("INFO %v, %v", info, transport), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					ctx := t.Context()
-					store := remote.NewMemory()
+					store := storetest.NewMemory()
 					other := onMemory(t, store, Source[int, string]{})
 					if err := other.Set(ctx, -1, "of another process"); err != nil {
 						t.Fatal(err)
@@ -38,7 +39,7 @@ func TestASuspicionCostsNothingThatIsThere(t *testing.T) {
 					}
 					for range 3 {
 						net.redial()
-						c.accord.Suspect()
+						c.coherence.Suspect()
 						if got, err := c.GetMany(ctx, keys, SkipLocal()); len(got) != n || err != nil {
 							t.Errorf("%d of %d, %v", len(got), n, err)
 						}
@@ -60,8 +61,8 @@ func TestASuspicionCostsNothingThatIsThere(t *testing.T) {
 func TestManyWritesThatAFailoverLostAreNotReadInTheirOlderState(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
-		store := remote.NewMemory()
-		c, net := onWire(t, store, Source[int, string]{}, WithTransport(invalidate.NoTransport()))
+		st := storetest.NewMemory()
+		c, net := onWire(t, st, Source[int, string]{}, WithTransport(invalidate.NoTransport()))
 		const n = 10_000
 		old, vals := map[int]string{}, map[int]string{}
 		for i := range n {
@@ -75,16 +76,16 @@ func TestManyWritesThatAFailoverLostAreNotReadInTheirOlderState(t *testing.T) {
 		for i := range n {
 			if i%7 == 0 {
 				rk := c.RedisKey(i)
-				lost[rk] = store.Do(ctx, []remote.Command{{Op: remote.Get, Key: rk}})[0].Record.Raw
+				lost[rk] = st.Do(ctx, []store.Command{{Op: store.Get, Key: rk}})[0].Record.Raw
 			}
 		}
 		if err := c.SetMany(ctx, vals); err != nil {
 			t.Fatal(err)
 		}
 		for rk, raw := range lost {
-			store.Do(ctx, []remote.Command{{Op: remote.Set, Key: rk, Frame: raw}})
+			st.Do(ctx, []store.Command{{Op: store.Set, Key: rk, Frame: raw}})
 		}
-		store.Succeed()
+		st.Succeed()
 		net.redial()
 		for i := range n {
 			v, err := c.Get(ctx, i, SkipLocal())
@@ -95,7 +96,7 @@ func TestManyWritesThatAFailoverLostAreNotReadInTheirOlderState(t *testing.T) {
 		if err := c.Sync(ctx); err != nil {
 			t.Fatal(err)
 		}
-		other := onMemory(t, store, Source[int, string]{})
+		other := onMemory(t, st, Source[int, string]{})
 		for i := 0; i < n; i += 7 {
 			if v, _ := other.Get(ctx, i); v == "old" {
 				t.Fatalf("another process reads %q", v)

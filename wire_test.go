@@ -10,7 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/logicalclock"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/strategy"
 )
 
@@ -20,12 +22,12 @@ var errRequestLost = errors.New("the request was lost")
 // see every operation, before it takes effect and after; each may block, and an error
 // is what the process gets instead of an answer.
 type wire struct {
-	*remote.Memory
+	*storetest.Memory
 	mu      sync.Mutex
 	request func(op string) error
 	reply   func(op string) error
-	before  func(cmds []remote.Command) // sees the commands of a Do before they take effect
-	after   func(cmds []remote.Command) // sees them after, before the reply
+	before  func(cmds []store.Command) // sees the commands of a Do before they take effect
+	after   func(cmds []store.Command) // sees them after, before the reply
 
 	broken atomic.Bool
 	dialed atomic.Uint32
@@ -45,14 +47,14 @@ func (w *wire) set(request, reply func(op string) error) {
 
 // watch sets what sees the commands of every Do: before they take effect, and after. Either
 // may be nil, and may block.
-func (w *wire) watch(before, after func(cmds []remote.Command)) {
+func (w *wire) watch(before, after func(cmds []store.Command)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.before, w.after = before, after
 }
 
 // show shows commands to one of the functions of watch.
-func (w *wire) show(f func(*wire) func([]remote.Command), cmds []remote.Command) {
+func (w *wire) show(f func(*wire) func([]store.Command), cmds []store.Command) {
 	w.mu.Lock()
 	hook := f(w)
 	w.mu.Unlock()
@@ -102,17 +104,17 @@ func (w *wire) through(op string, do func()) error {
 	return w.at(func(w *wire) func(string) error { return w.reply }, op)
 }
 
-func (w *wire) Do(ctx context.Context, cmds []remote.Command) (replies []remote.Reply) {
+func (w *wire) Do(ctx context.Context, cmds []store.Command) (replies []store.Reply) {
 	op := cmds[0].Op
 	if len(cmds) > 1 && cmds[0].Shared {
 		op = cmds[1].Op // beside it is a look at the clock
 	}
 	if err := w.through(op.String(), func() {
-		w.show(func(w *wire) func([]remote.Command) { return w.before }, cmds)
+		w.show(func(w *wire) func([]store.Command) { return w.before }, cmds)
 		replies = w.Memory.Do(context.WithoutCancel(ctx), cmds)
-		w.show(func(w *wire) func([]remote.Command) { return w.after }, cmds)
+		w.show(func(w *wire) func([]store.Command) { return w.after }, cmds)
 	}); err != nil {
-		replies = make([]remote.Reply, len(cmds))
+		replies = make([]store.Reply, len(cmds))
 		for i := range replies {
 			replies[i].Err = err
 		}
@@ -120,46 +122,46 @@ func (w *wire) Do(ctx context.Context, cmds []remote.Command) (replies []remote.
 	return replies
 }
 
-func (w *wire) Marks(ctx context.Context, names remote.Names, known remote.Known, tags []string) (m remote.Marks, err error) {
+func (w *wire) Marks(ctx context.Context, names store.Names, known logicalclock.Known, tags []string) (m logicalclock.Marks, err error) {
 	if lost := w.through("marks", func() { m, err = w.Memory.Marks(ctx, names, known, tags) }); lost != nil {
-		return remote.Marks{}, lost
+		return logicalclock.Marks{}, lost
 	}
 	return m, err
 }
 
-func (w *wire) Mark(ctx context.Context, names remote.Names, known remote.Known, n remote.NewMark) (m remote.Marks, err error) {
+func (w *wire) Mark(ctx context.Context, names store.Names, known logicalclock.Known, n logicalclock.NewMark) (m logicalclock.Marks, err error) {
 	if lost := w.through("mark", func() { m, err = w.Memory.Mark(ctx, names, known, n) }); lost != nil {
-		return remote.Marks{}, lost
+		return logicalclock.Marks{}, lost
 	}
 	return m, err
 }
 
-func (w *wire) Publish(ctx context.Context, t remote.Tell) (err error) {
+func (w *wire) Publish(ctx context.Context, t store.Notify) (err error) {
 	if lost := w.through("publish", func() { err = w.Memory.Publish(ctx, t) }); lost != nil {
 		return lost
 	}
 	return err
 }
 
-func (w *wire) Lineage(ctx context.Context) (s string, err error) {
-	if lost := w.through("lineage", func() { s, err = w.Memory.Lineage(ctx) }); lost != nil {
+func (w *wire) ServerID(ctx context.Context) (s string, err error) {
+	if lost := w.through("lineage", func() { s, err = w.Memory.ServerID(ctx) }); lost != nil {
 		return "", lost
 	}
 	return s, err
 }
 
 // onWire makes a cache that speaks to the store over a wire of its own.
-func onWire[K comparable, V any](t *testing.T, store *remote.Memory, src Source[K, V], opts ...Option) (*Cache[K, V], *wire) {
+func onWire[K comparable, V any](t *testing.T, store *storetest.Memory, src Source[K, V], opts ...Option) (*Cache[K, V], *wire) {
 	t.Helper()
 	return onWireWith(t, store, src, append([]Option{WithStrategy(strategy.LRU(100))}, opts...)...)
 }
 
 // onWireWith is onWire without a local tier, unless an option asks for one.
-func onWireWith[K comparable, V any](t *testing.T, store *remote.Memory, src Source[K, V], opts ...Option) (*Cache[K, V], *wire) {
+func onWireWith[K comparable, V any](t *testing.T, st *storetest.Memory, src Source[K, V], opts ...Option) (*Cache[K, V], *wire) {
 	t.Helper()
-	w := &wire{Memory: store}
+	w := &wire{Memory: st}
 	opts = append([]Option{WithLogger(slog.New(slog.DiscardHandler)), WithTimeout(time.Hour), WithBreaker(math.MaxInt, time.Hour), WithStrategy(strategy.Jitter(0))}, opts...)
-	c, err := build("test", src, opts, func(*config) remote.Store { return w })
+	c, err := build("test", src, opts, func(*config) store.Store { return w })
 	if err != nil {
 		t.Fatal(err)
 	}

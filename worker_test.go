@@ -57,8 +57,8 @@ type task struct {
 	Me, All int           `json:",omitempty"` // hammer: which of how many workers this is
 }
 
-// outcome is what became of a task. Times are those of the machine's clock.
-type outcome struct {
+// status is what became of a task. Times are those of the machine's clock.
+type status struct {
 	ID       int
 	Values   map[string]int `json:",omitempty"` // read: how many callers got which value
 	Errors   map[string]int `json:",omitempty"` // read: … which error
@@ -130,7 +130,7 @@ func (w *worker) serve() error {
 	return nil
 }
 
-func (w *worker) do(ctx context.Context, t *task) (o outcome) {
+func (w *worker) do(ctx context.Context, t *task) (o status) {
 	switch t.Do {
 	case "ready": // it hears, if it can
 		if _, err := w.cache.Peek(ctx, "nothing"); !errors.Is(err, cache.ErrMiss) || errors.Is(err, cache.ErrUnavailable) {
@@ -158,7 +158,7 @@ func (w *worker) do(ctx context.Context, t *task) (o outcome) {
 }
 
 // read has so many callers read at once.
-func (w *worker) read(ctx context.Context, t *task, o *outcome) {
+func (w *worker) read(ctx context.Context, t *task, o *status) {
 	o.Values, o.Errors = map[string]int{}, map[string]int{}
 	var mu sync.Mutex
 	var callers sync.WaitGroup

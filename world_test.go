@@ -216,7 +216,7 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// settle waits until every cache sees the latest of everything, in its local tier if it
+// complete waits until every cache sees the latest of everything, in its local tier if it
 // has one, and has told what it had to tell.
 func (w *world) settle(caches ...*cache.Cache[string, int64]) {
 	w.t.Helper()

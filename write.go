@@ -4,14 +4,14 @@ import (
 	"context"
 	"time"
 
-	"github.com/delqhi/cache/internal/accord"
+	"github.com/delqhi/cache/internal/coherence"
 	"github.com/delqhi/cache/internal/fence"
 	"github.com/delqhi/cache/internal/frame"
+	"github.com/delqhi/cache/internal/invalidation"
 	"github.com/delqhi/cache/internal/local"
-	"github.com/delqhi/cache/internal/notice"
-	"github.com/delqhi/cache/internal/remote"
-	"github.com/delqhi/cache/internal/revoke"
-	"github.com/delqhi/cache/internal/untold"
+	"github.com/delqhi/cache/internal/message"
+	"github.com/delqhi/cache/internal/retryqueue"
+	"github.com/delqhi/cache/internal/store"
 )
 
 // The one way of a write, for one key and for many:
@@ -29,31 +29,31 @@ import (
 
 // change is one key on its way through a write.
 type change[K comparable, V any] struct {
-	key   K
-	val   V
-	rk    string
-	at    int64
-	fence fence.Token
-	keep  bool // false: the value's life is over already, or it is a Delete
-	life  life
-	stamp stamp
-	dated bool          // stamp is that of what the value was made of
-	cost  time.Duration // how long it took to make, from when the source was asked
-	now   int64         // the time of the key's node before it was sent, µs; 0: not known
-	told  uint64
-	claim *fence.Claim // where there is no Redis, under a write strategy: its intent
-	frame []byte
-	tags  []string
-	older []string        // tags of the value that it was made of, for one that has none of its own
-	from  *frame.Header   // of the record of that value, nil if there was none: it began when that did
-	entry *local.Entry[V] // for the local tier, if the change takes effect; nil: none
-	again bool            // of an Update: somebody was faster before, or seemed to be
+	key      K
+	val      V
+	rk       string
+	at       int64
+	fence    fence.Token
+	keep     bool // false: the value's life is over already, or it is a Delete
+	life     life
+	stamp    stamp
+	dated    bool          // stamp is that of what the value was made of
+	cost     time.Duration // how long it took to make, from when the source was asked
+	now      int64         // the time of the key's node before it was sent, µs; 0: not known
+	notified uint64
+	claim    *fence.Claim // where there is no Redis, under a write strategy: its intent
+	frame    []byte
+	tags     []string
+	older    []string        // tags of the value that it was made of, for one that has none of its own
+	from     *frame.Header   // of the record of that value, nil if there was none: it began when that did
+	entry    *local.Entry[V] // for the local tier, if the change takes effect; nil: none
+	again    bool            // of an Update: somebody was faster before, or seemed to be
 
 	// Under a write strategy:
-	remove bool        // a Delete: the source is to forget the key
-	intent remote.Seen // what was put in the place of the old value; see through.go
-	lost   bool        // somebody has written over that
-	srcErr error       // of the source
+	remove bool           // a Delete: the source is to forget the key
+	intent store.CASToken // what was put in the place of the old value; see through.go
+	lost   bool           // somebody has written over that
+	srcErr error          // of the source
 
 	done bool // refused before anything was sent
 	err  error
@@ -83,97 +83,97 @@ func (c *Cache[K, V]) write(ctx context.Context, changes []change[K, V]) {
 		}
 		sent = append(sent, ch)
 	}
-	if c.remote == nil {
+	if c.client == nil {
 		c.finishLocal(ctx, sent)
 		return
 	}
-	c.finish(ctx, sent)
+	c.storeChange(ctx, sent)
 }
 
-// finish writes changes to the source, under a write strategy, and then everywhere
+// storeChange writes changes to the source, under a write strategy, and then everywhere
 // else.
-func (c *Cache[K, V]) finish(ctx context.Context, changes []*change[K, V]) {
+func (c *Cache[K, V]) storeChange(ctx context.Context, changes []*change[K, V]) {
 	if c.toSource() {
 		c.writeSource(ctx, changes)
 		// What the source has, Redis is told, whether or not the caller still waits.
 		ctx = context.WithoutCancel(ctx)
 	}
-	c.conclude(ctx, changes)
+	c.commit(ctx, changes)
 }
 
-// tell adds to a command that others are to drop the key.
-func (c *Cache[K, V]) tell(ch *change[K, V], cmd *remote.Command) {
-	if c.accord == nil {
+// notify adds to a command that others are to drop the key.
+func (c *Cache[K, V]) notify(ch *change[K, V], cmd *store.Command) {
+	if c.coherence == nil {
 		return
 	}
-	cmd.Tell, ch.told = revoke.Tell(c.accord.Outbox, c.names, notice.Dropped, c.encoded(ch.rk))
+	cmd.Notify, ch.notified = invalidation.NotifyOf(c.coherence.Outbox, c.names, message.Invalidated, c.encoded(ch.rk))
 }
 
-// carryOutAndTell carries out the commands of changes and tells others of them: where it
+// execAndNotify carries out the commands of changes and tells others of them: where it
 // can be, of many in common. A look, if it is not nil, goes with them.
-func (c *Cache[K, V]) carryOutAndTell(ctx context.Context, look *clockLook, changes []*change[K, V], cmds []remote.Command) []remote.Reply {
-	if c.accord == nil || len(cmds) == 1 || !c.remote.OneNode() {
+func (c *Cache[K, V]) execAndNotify(ctx context.Context, look *clockLook, changes []*change[K, V], cmds []store.Command) []store.Reply {
+	if c.coherence == nil || len(cmds) == 1 || !c.client.OneNode() {
 		for i, ch := range changes {
-			c.tell(ch, &cmds[i])
+			c.notify(ch, &cmds[i])
 		}
-		return c.carryOutLooking(ctx, look, cmds)
+		return c.execReadingClock(ctx, look, cmds)
 	}
 	encoded := make([]string, len(changes))
 	for i, ch := range changes {
 		encoded[i] = c.encoded(ch.rk)
-		if ch.told = 0; cmds[i].Op == remote.Swap { // which may not take effect: then there is nothing to tell
-			c.tell(ch, &cmds[i])
+		if ch.notified = 0; cmds[i].Op == store.CompareAndSet { // which may not take effect: then there is nothing to tell
+			c.notify(ch, &cmds[i])
 		}
 	}
-	do := func(cmds []remote.Command) []remote.Reply {
+	do := func(cmds []store.Command) []store.Reply {
 		once := look
 		look = nil
-		return c.carryOutLooking(ctx, once, cmds)
+		return c.execReadingClock(ctx, once, cmds)
 	}
-	replies, open := revoke.InCommon(c.accord.Outbox, c.names, encoded, cmds, do)
+	replies, open := invalidation.InCommon(c.coherence.Outbox, c.names, encoded, cmds, do)
 	for i, ch := range changes {
-		if ch.told == 0 {
-			ch.told = open[i]
+		if ch.notified == 0 {
+			ch.notified = open[i]
 		}
 	}
 	return replies
 }
 
-// settle brings everything in line with the outcome of a change: took, if there was no
+// complete brings everything in line with the outcome of a change: took, if there was no
 // error.
-func (c *Cache[K, V]) settle(ctx context.Context, ch *change[K, V], cmd *remote.Command, took bool, err error) {
+func (c *Cache[K, V]) complete(ctx context.Context, ch *change[K, V], cmd *store.Command, took bool, err error) {
 	switch {
 	case err != nil:
 		ch.err = c.writeFailed(ctx, err)
-		c.accord.Outbox.Failed(ch.told)
-		c.untold(ch, cmd.Key)
-		c.settleLocal(ch)
+		c.coherence.Outbox.Failed(ch.notified)
+		c.scheduleRetry(ch, cmd.Key)
+		c.completeLocal(ch)
 	case took:
-		c.settleLocal(ch)
-		c.accord.Outbox.Done(ch.told)
+		c.completeLocal(ch)
+		c.coherence.Outbox.Done(ch.notified)
 		c.stats.sent.Add(1)
 		token := ""
 		if ch.keep {
-			token = remote.SeenToken(cmd.Frame).Token
+			token = store.TokenOf(cmd.Frame).Token
 		}
-		c.accord.Noted(untold.Item{Key: cmd.Key, At: ch.now, Token: token}, ch.at)
+		c.coherence.Noted(retryqueue.Item{Key: cmd.Key, At: ch.now, Token: token}, ch.at)
 	default:
-		c.accord.Outbox.GiveUp(ch.told)
+		c.coherence.Outbox.Skip(ch.notified)
 	}
 }
 
-// untold has Redis and the others told later of a change that Redis did not
+// pendingErr has Redis and the others told later of a change that Redis did not
 // acknowledge: as an invalidation, since by then there may be something newer.
-func (c *Cache[K, V]) untold(ch *change[K, V], rk string) {
-	item := untold.Item{Key: rk, At: ch.now}
-	if ch.told != 0 {
-		item.Numbers = []uint64{ch.told}
+func (c *Cache[K, V]) scheduleRetry(ch *change[K, V], rk string) {
+	item := retryqueue.Item{Key: rk, At: ch.now}
+	if ch.notified != 0 {
+		item.Numbers = []uint64{ch.notified}
 	}
-	c.accord.Untold(item)
+	c.coherence.ScheduleRetry(item)
 }
 
-// settleLocal brings the local tier in line with the outcome of a change.
-func (c *Cache[K, V]) settleLocal(ch *change[K, V]) {
+// completeLocal brings the local tier in line with the outcome of a change.
+func (c *Cache[K, V]) completeLocal(ch *change[K, V]) {
 	defer c.failures.forget(ch.rk) // behind the move; see remember
 	enc := c.encoded(ch.rk)
 	if c.local == nil {
@@ -184,17 +184,17 @@ func (c *Cache[K, V]) settleLocal(ch *change[K, V]) {
 		c.local.Remove(enc)
 		return
 	}
-	c.local.PutMoved(ch.key, enc, ch.entry, ch.fence)
+	c.local.PutAndBump(ch.key, enc, ch.entry, ch.fence)
 }
 
-// admit checks what holds for every write and encodes the key.
-func (c *Cache[K, V]) admit(ctx context.Context, ch *change[K, V]) {
-	c.admitAll(ctx, []*change[K, V]{ch})
+// validate checks what holds for every write and encodes the key.
+func (c *Cache[K, V]) validate(ctx context.Context, ch *change[K, V]) {
+	c.validateAll(ctx, []*change[K, V]{ch})
 }
 
-// admitAll is admit for the changes of one call. If ctx ends while they are prepared, it
+// validateAll is admit for the changes of one call. If ctx ends while they are prepared, it
 // has ended for none of them before the call: what Redis can't be told is told later.
-func (c *Cache[K, V]) admitAll(ctx context.Context, changes []*change[K, V]) {
+func (c *Cache[K, V]) validateAll(ctx context.Context, changes []*change[K, V]) {
 	ended, open := ctx.Err(), false
 	for _, ch := range changes {
 		if ended != nil {
@@ -207,8 +207,8 @@ func (c *Cache[K, V]) admitAll(ctx context.Context, changes []*change[K, V]) {
 			ch.rk, open = rk, true
 		}
 	}
-	if open && c.accord != nil {
-		c.accord.Ready(ctx)
+	if open && c.coherence != nil {
+		c.coherence.Ready(ctx)
 	}
 }
 
@@ -221,14 +221,14 @@ func pointers[K comparable, V any](changes []change[K, V]) []*change[K, V] {
 	return out
 }
 
-// stage decides how long a value is kept and encodes it.
-func (c *Cache[K, V]) stage(ctx context.Context, ch *change[K, V], o *callOptions) {
+// encodeChange decides how long a value is kept and encodes it.
+func (c *Cache[K, V]) encodeChange(ctx context.Context, ch *change[K, V], o *callOptions) {
 	if ch.done {
 		return
 	}
 	var err error
-	if ch.life, ch.keep, err = c.lifetime(ch.key, ch.val, o, wishes{}); err == nil {
-		if ch.tags, err = c.tagsOf(ch.key, ch.val, o, wishes{}); len(ch.tags) == 0 {
+	if ch.life, ch.keep, err = c.lifetime(ch.key, ch.val, o, loadDirectives{}); err == nil {
+		if ch.tags, err = c.tagsOf(ch.key, ch.val, o, loadDirectives{}); len(ch.tags) == 0 {
 			ch.tags = ch.older
 		}
 	}
@@ -236,7 +236,7 @@ func (c *Cache[K, V]) stage(ctx context.Context, ch *change[K, V], o *callOption
 		ch.refuse(err)
 		return
 	}
-	if c.remote == nil {
+	if c.client == nil {
 		if !ch.dated {
 			ch.stamp, _ = c.stamp(ctx) // can't fail: there is nobody to ask
 		}
@@ -259,7 +259,7 @@ func (c *Cache[K, V]) timestamp(ctx context.Context, ch *change[K, V]) {
 		return
 	}
 	var err error
-	if ch.now, err = c.remote.Now(ctx, ch.rk); err == nil && ch.keep && !ch.dated {
+	if ch.now, err = c.client.Now(ctx, ch.rk); err == nil && ch.keep && !ch.dated {
 		ch.stamp, err = c.stampWrite(ctx)
 	}
 	switch {
@@ -270,8 +270,8 @@ func (c *Cache[K, V]) timestamp(ctx context.Context, ch *change[K, V]) {
 		ch.keep = false
 	default:
 		ch.refuse(c.writeFailed(ctx, err))
-		c.untold(ch, ch.rk)
-		c.settleLocal(ch)
+		c.scheduleRetry(ch, ch.rk)
+		c.completeLocal(ch)
 	}
 }
 
@@ -290,8 +290,8 @@ func (c *Cache[K, V]) writeFailed(ctx context.Context, err error) error {
 func (c *Cache[K, V]) set(ctx context.Context, key K, val V, o *callOptions) error {
 	changes := []change[K, V]{{key: key, val: val}}
 	ch := &changes[0]
-	c.admit(ctx, ch)
-	c.stage(ctx, ch, o)
+	c.validate(ctx, ch)
+	c.encodeChange(ctx, ch, o)
 	c.write(ctx, changes)
 	c.stats.wrote(&c.stats.sets, ch.err)
 	return c.explain("set", ch.err)
@@ -303,9 +303,9 @@ func (c *Cache[K, V]) setMany(ctx context.Context, vals map[K]V, o *callOptions)
 		changes = append(changes, change[K, V]{key: k, val: v})
 	}
 	all := pointers(changes)
-	c.admitAll(ctx, all)
+	c.validateAll(ctx, all)
 	for _, ch := range all {
-		c.stage(ctx, ch, o)
+		c.encodeChange(ctx, ch, o)
 	}
 	c.write(ctx, changes)
 	for i := range changes {
@@ -320,12 +320,12 @@ func (c *Cache[K, V]) delete(ctx context.Context, keys []K) error {
 		changes[i].key, changes[i].remove = k, true
 	}
 	all := pointers(changes)
-	c.admitAll(ctx, all)
+	c.validateAll(ctx, all)
 	for _, ch := range all {
 		if c.toSource() && c.src.Delete == nil && !ch.done {
 			ch.refuse(errNoSourceDelete)
 		}
-		if c.remote != nil {
+		if c.client != nil {
 			c.timestamp(ctx, ch)
 		}
 	}
@@ -357,44 +357,44 @@ func (c *Cache[K, V]) batch(op string, changes []change[K, V]) error {
 // program's bytes and a lease count as none.
 func (c *Cache[K, V]) setIfAbsent(ctx context.Context, key K, val V, o *callOptions) (bool, error) {
 	ch := change[K, V]{key: key, val: val}
-	c.admit(ctx, &ch)
-	c.stage(ctx, &ch, o)
+	c.validate(ctx, &ch)
+	c.encodeChange(ctx, &ch, o)
 	if ch.done {
 		return false, ch.err
 	}
 	if c.toSource() && c.within(ctx, ch.rk) {
 		return false, errWaitsForItself
 	}
-	if c.remote == nil {
+	if c.client == nil {
 		return c.setIfAbsentLocal(ctx, &ch)
 	}
-	claim := func(op remote.Op) remote.Command {
+	claim := func(op store.Op) store.Command {
 		if c.toSource() {
 			return c.intentCommand(op, ch.rk, leaseLife)
 		}
-		return remote.Command{Op: op, Key: ch.rk, Frame: ch.frame, TTL: ch.life.physical()}
+		return store.Command{Op: op, Key: ch.rk, Frame: ch.frame, TTL: ch.life.physical()}
 	}
-	cmd := claim(remote.Add)
+	cmd := claim(store.SetNX)
 	if ch.keep {
 		ch.entry = c.changeEntry(&ch, local.Now())
 	} else if !c.toSource() {
 		// A life that is over already: say whether it would have been stored.
-		cmd.Op = remote.Get
+		cmd.Op = store.Get
 	}
 	for pause := time.Duration(0); ; {
 		ch.at = local.Now()
 		ch.fence = c.fences.Token(c.encoded(ch.rk))
-		final := cmd.Op != remote.Get && !c.toSource()
+		final := cmd.Op != store.Get && !c.toSource()
 		if final {
-			c.tell(&ch, &cmd)
+			c.notify(&ch, &cmd)
 		}
-		cmds := []remote.Command{cmd}
+		cmds := []store.Command{cmd}
 		var look *clockLook
 		if final {
 			look = c.look(ctx, []*change[K, V]{&ch}, cmds)
 			cmd = cmds[0]
 		}
-		replies := c.carryOutLooking(ctx, look, cmds)
+		replies := c.execReadingClock(ctx, look, cmds)
 		reply := replies[0]
 		if final {
 			c.restamp(ctx, look, []*change[K, V]{&ch}, cmds, replies)
@@ -402,31 +402,31 @@ func (c *Cache[K, V]) setIfAbsent(ctx context.Context, key K, val V, o *callOpti
 		}
 		switch {
 		case final:
-			c.settle(ctx, &ch, &cmd, reply.OK, reply.Err)
+			c.complete(ctx, &ch, &cmd, reply.OK, reply.Err)
 		case reply.Err != nil:
 			ch.err = c.writeFailed(ctx, reply.Err)
 		case reply.OK:
-			ch.intent = remote.SeenToken(cmd.Frame)
-			c.finish(ctx, []*change[K, V]{&ch})
+			ch.intent = store.TokenOf(cmd.Frame)
+			c.storeChange(ctx, []*change[K, V]{&ch})
 		}
 		switch {
 		case ch.err != nil:
 			return reply.OK && ch.srcErr == nil && !final, ch.err
 		case reply.OK:
 			return true, nil
-		case cmd.Op == remote.Swap: // somebody was faster: look again
-			cmd = claim(remote.Add)
+		case cmd.Op == store.CompareAndSet: // somebody was faster: look again
+			cmd = claim(store.SetNX)
 			continue
 		}
 		f := c.decode(ctx, ch.rk, reply.Record)
-		c.judge(ctx, []*found[V]{&f})
+		c.judge(ctx, []*decoded[V]{&f})
 		switch {
-		case f.outcome == usable && f.ans.absent == nil || f.outcome == newer:
+		case f.status == usable && f.ans.absent == nil || f.status == newer:
 			return false, nil
-		case f.outcome == unasked:
+		case f.status == unavailable:
 			return false, c.writeFailed(ctx, f.err)
 		case f.pending:
-			return false, c.writeFailed(ctx, accord.ErrPending)
+			return false, c.writeFailed(ctx, coherence.ErrPending)
 		case f.intended():
 			// Somebody is writing it to the source: see what comes of it.
 			pause = nextPause(pause, c.rand())
@@ -439,7 +439,7 @@ func (c *Cache[K, V]) setIfAbsent(ctx context.Context, key K, val V, o *callOpti
 		if !ch.keep && !c.toSource() {
 			return true, nil
 		}
-		cmd = claim(remote.Swap)
+		cmd = claim(store.CompareAndSet)
 		cmd.Seen = reply.Record.Seen()
 	}
 }

@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/delqhi/cache/codec"
-	"github.com/delqhi/cache/internal/behind"
 	"github.com/delqhi/cache/internal/usercode"
+	"github.com/delqhi/cache/internal/writebehind"
 	"github.com/delqhi/cache/strategy"
 )
 
@@ -22,7 +22,7 @@ import (
 
 // queue is a cache's write-behind queue.
 type queue[K comparable, V any] struct {
-	*behind.Queue
+	*writebehind.Queue
 	c *Cache[K, V]
 }
 
@@ -47,15 +47,15 @@ func (c *Cache[K, V]) startQueue(prefix string) error {
 	if c.policy.Write != strategy.ModeBehind {
 		return nil
 	}
-	cfg := behind.Config{
-		Queue: c.remote, Prefix: prefix, Name: c.name, Apply: c.applyWrites,
+	cfg := writebehind.Config{
+		Queue: c.client, Prefix: prefix, Name: c.name, Apply: c.applyWrites,
 		BatchSize: c.policy.BatchSize, BatchDelay: c.policy.BatchDelay, MaxAttempts: c.policy.MaxAttempts,
 		Timeout: c.policy.HardTimeout, Report: c.reportWrites,
 	}
 	if c.sealer != nil {
 		cfg.Hide = c.sealReason
 	}
-	q, err := behind.New(cfg)
+	q, err := writebehind.New(cfg)
 	if err != nil {
 		return fmt.Errorf("cache: New: %w", err)
 	}
@@ -65,10 +65,10 @@ func (c *Cache[K, V]) startQueue(prefix string) error {
 
 // enqueue queues changes: for a write-behind cache, that is to write the source.
 func (c *Cache[K, V]) enqueue(ctx context.Context, changes []*change[K, V]) {
-	writes := make([]behind.Write, 0, len(changes))
+	writes := make([]writebehind.Write, 0, len(changes))
 	queued := make([]*change[K, V], 0, len(changes))
 	for _, ch := range changes {
-		var w behind.Write
+		var w writebehind.Write
 		ch.srcErr = usercode.Call(func() (err error) {
 			w, err = c.queuedWrite(ch)
 			return err
@@ -87,21 +87,21 @@ func (c *Cache[K, V]) enqueue(ctx context.Context, changes []*change[K, V]) {
 // queueFailed is the error of an operation on the queue that failed.
 func (c *Cache[K, V]) queueFailed(ctx context.Context, err error) error {
 	switch {
-	case errors.Is(err, behind.ErrFull):
+	case errors.Is(err, writebehind.ErrFull):
 		return fmt.Errorf("%w: the write-behind queue is full", ErrOverload)
-	case errors.Is(err, behind.ErrClosed):
+	case errors.Is(err, writebehind.ErrClosed):
 		return ErrClosed
-	case errors.Is(err, behind.ErrBadID):
+	case errors.Is(err, writebehind.ErrBadID):
 		return fmt.Errorf("%w: %w", ErrInvalidOption, err)
-	case errors.Is(err, behind.ErrDiscardOnly):
+	case errors.Is(err, writebehind.ErrDiscardOnly):
 		return err
 	}
 	return c.writeFailed(ctx, err)
 }
 
 // queuedWrite is what is queued of a change.
-func (c *Cache[K, V]) queuedWrite(ch *change[K, V]) (w behind.Write, err error) {
-	w = behind.Write{Key: c.encoded(ch.rk), Delete: ch.remove}
+func (c *Cache[K, V]) queuedWrite(ch *change[K, V]) (w writebehind.Write, err error) {
+	w = writebehind.Write{Key: c.encoded(ch.rk), Delete: ch.remove}
 	if w.Meta, err = c.queuedKey(w.Key, ch.key); err == nil {
 		w.Value, err = c.sealQueued(ch, w.Meta)
 	}
@@ -174,7 +174,7 @@ func hasInterface(t reflect.Type, seen map[reflect.Type]bool) bool {
 
 // dequeued is the key of a queued write, and its value unless it is a Delete. A decoder that
 // panics has an error.
-func (c *Cache[K, V]) dequeued(w *behind.Write) (key K, val V, err error) {
+func (c *Cache[K, V]) dequeued(w *writebehind.Write) (key K, val V, err error) {
 	err = usercode.Call(func() (err error) {
 		if key, err = c.dequeuedKey(w.Key, w.Meta); err == nil {
 			val, err = c.openQueued(c.prefix+w.Key, w.Delete, w.Value, w.Meta)
@@ -190,7 +190,7 @@ var (
 )
 
 // applyWrites brings a batch of the queue to the source.
-func (c *Cache[K, V]) applyWrites(ctx context.Context, batch []behind.Entry) []error {
+func (c *Cache[K, V]) applyWrites(ctx context.Context, batch []writebehind.Entry) []error {
 	errs := make([]error, len(batch))
 	vals := make(map[K]V, len(batch))
 	var many []int // in batch, those in vals
@@ -200,7 +200,7 @@ func (c *Cache[K, V]) applyWrites(ctx context.Context, batch []behind.Entry) []e
 		ch := change[K, V]{rk: c.prefix + e.Key, remove: e.Delete}
 		var err error
 		if ch.key, ch.val, err = c.dequeued(&e.Write); err != nil {
-			errs[i] = fmt.Errorf("%w: %w", behind.ErrPermanent, err)
+			errs[i] = fmt.Errorf("%w: %w", writebehind.ErrPermanent, err)
 			return
 		}
 		if !e.Delete && c.src.StoreMany != nil {
@@ -211,7 +211,7 @@ func (c *Cache[K, V]) applyWrites(ctx context.Context, batch []behind.Entry) []e
 		if errs[i] = ctx.Err(); errs[i] == nil {
 			errs[i] = c.storeOne(ctx, &ch)
 		}
-	}, func(i int, err error) { errs[i] = fmt.Errorf("%w: %w", behind.ErrPermanent, err) })
+	}, func(i int, err error) { errs[i] = fmt.Errorf("%w: %w", writebehind.ErrPermanent, err) })
 	if len(vals) == 0 {
 		return errs
 	}
@@ -231,7 +231,7 @@ func (c *Cache[K, V]) applyWrites(ctx context.Context, batch []behind.Entry) []e
 // statsEvery is how old the backlog in the metrics may be.
 const statsEvery = time.Second
 
-func (c *Cache[K, V]) reportWrites(r behind.Report) {
+func (c *Cache[K, V]) reportWrites(r writebehind.Report) {
 	c.stats.applied.Add(uint64(r.Applied))
 	c.stats.applyErrors.Add(uint64(r.Failed))
 	c.stats.deadLetters.Add(uint64(r.Dead))
@@ -242,11 +242,11 @@ func (c *Cache[K, V]) reportWrites(r behind.Report) {
 
 // lookAtQueue refreshes what the metrics say of the backlog, behind the caller's back.
 func (c *Cache[K, V]) lookAtQueue() {
-	if c.queue == nil || !c.behind.once("", statsEvery) {
+	if c.queue == nil || !c.refresher.throttle("", statsEvery) {
 		return
 	}
-	c.behind.run(func() {
-		if s, err := c.queue.Stats(c.behind.ctx); err == nil {
+	c.refresher.run(func() {
+		if s, err := c.queue.Stats(c.refresher.ctx); err == nil {
 			c.stats.backlog.Store(int64(s.Depth))
 			c.stats.backlogAge.Store(int64(s.Lag))
 			c.stats.dead.Store(int64(s.Dead))
@@ -254,15 +254,15 @@ func (c *Cache[K, V]) lookAtQueue() {
 	})
 }
 
-// newestFirst has a loader look into the queue first.
-func (c *Cache[K, V]) newestFirst(j *job[K, V]) *job[K, V] {
+// queueFirst has a loader look into the queue first.
+func (c *Cache[K, V]) queueFirst(j *loader[K, V]) *loader[K, V] {
 	if c.queue == nil || j == nil {
 		return j
 	}
-	out := &job[K, V]{}
+	out := &loader[K, V]{}
 	if one := j.one; one != nil {
 		out.one = func(ctx context.Context, key K) (v V, err error) {
-			vals, gone := c.onTheirWay(ctx, []K{key})
+			vals, gone := c.pendingWrites(ctx, []K{key})
 			if v, ok := vals[key]; ok {
 				return v, nil
 			}
@@ -274,7 +274,7 @@ func (c *Cache[K, V]) newestFirst(j *job[K, V]) *job[K, V] {
 	}
 	if many := j.many; many != nil {
 		out.many = func(ctx context.Context, keys []K) (map[K]V, error) {
-			vals, gone := c.onTheirWay(ctx, keys)
+			vals, gone := c.pendingWrites(ctx, keys)
 			var rest []K
 			for _, k := range keys {
 				if _, ok := vals[k]; !ok && !gone[k] {
@@ -296,10 +296,10 @@ func (c *Cache[K, V]) newestFirst(j *job[K, V]) *job[K, V] {
 	return out
 }
 
-// onTheirWay returns the newest values that are on their way to the source, and the
+// pendingWrites returns the newest values that are on their way to the source, and the
 // keys that are about to be deleted there. If Redis can't say, the source is asked,
 // which may not have them yet.
-func (c *Cache[K, V]) onTheirWay(ctx context.Context, keys []K) (vals map[K]V, gone map[K]bool) {
+func (c *Cache[K, V]) pendingWrites(ctx context.Context, keys []K) (vals map[K]V, gone map[K]bool) {
 	vals, gone = map[K]V{}, map[K]bool{}
 	encoded := make([]string, 0, len(keys))
 	byEncoded := make(map[string]K, len(keys))
@@ -350,7 +350,7 @@ func (c *Cache[K, V]) DeadLetters(ctx context.Context, limit int) ([]DeadLetter[
 		d := DeadLetter[K, V]{ID: l.ID, Deleted: l.Delete, Attempts: l.Attempts, At: l.At}
 		var err error
 		d.Reason, err = c.openReason(l.Key, l.Error)
-		d.Key, d.Value, d.Err = c.dequeued(&behind.Write{Key: l.Key, Delete: l.Delete, Value: l.Value, Meta: l.Meta})
+		d.Key, d.Value, d.Err = c.dequeued(&writebehind.Write{Key: l.Key, Delete: l.Delete, Value: l.Value, Meta: l.Meta})
 		d.Err = cmp.Or(d.Err, err)
 		out = append(out, d)
 	}
@@ -366,16 +366,16 @@ func (c *Cache[K, V]) DeadLetters(ctx context.Context, limit int) ([]DeadLetter[
 // letter of which it is not known whether a later write has been applied can only be
 // discarded. The rest is as with [Cache.DeadLetters].
 func (c *Cache[K, V]) ReplayDeadLetters(ctx context.Context, ids ...string) (int, error) {
-	return c.revive(ctx, "replay dead letters", func(q *queue[K, V]) (int, error) { return q.Replay(ctx, ids...) })
+	return c.replay(ctx, "replay dead letters", func(q *queue[K, V]) (int, error) { return q.Replay(ctx, ids...) })
 }
 
 // DiscardDeadLetters forgets dead letters and returns how many there were. The rest is
 // as with [Cache.DeadLetters].
 func (c *Cache[K, V]) DiscardDeadLetters(ctx context.Context, ids ...string) (int, error) {
-	return c.revive(ctx, "discard dead letters", func(q *queue[K, V]) (int, error) { return q.Discard(ctx, ids...) })
+	return c.replay(ctx, "discard dead letters", func(q *queue[K, V]) (int, error) { return q.Discard(ctx, ids...) })
 }
 
-func (c *Cache[K, V]) revive(ctx context.Context, what string, f func(*queue[K, V]) (int, error)) (int, error) {
+func (c *Cache[K, V]) replay(ctx context.Context, what string, f func(*queue[K, V]) (int, error)) (int, error) {
 	if err := c.queueUsable(ctx); err != nil {
 		return 0, c.explain(what, err)
 	}

@@ -8,15 +8,16 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/delqhi/cache/internal/remote"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/strategy"
 )
 
-func behindIt(t *testing.T, f func(t *testing.T, db *database, c *Cache[string, string], store *remote.Memory)) {
+func behindIt(t *testing.T, f func(t *testing.T, db *database, c *Cache[string, string], store *storetest.Memory)) {
 	for _, kind := range []string{"redis", "two tiers"} {
 		t.Run(kind, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				db, store := newDatabase(), remote.NewMemory()
+				db, store := newDatabase(), storetest.NewMemory()
 				f(t, db, onDatabase(t, db, store, kind, strategy.WriteBehind(strategy.MaxAttempts(3))), store)
 			})
 		})
@@ -24,7 +25,7 @@ func behindIt(t *testing.T, f func(t *testing.T, db *database, c *Cache[string, 
 }
 
 func TestWriteBehindReachesTheSourceInTheEnd(t *testing.T) {
-	behindIt(t, func(t *testing.T, db *database, c *Cache[string, string], store *remote.Memory) {
+	behindIt(t, func(t *testing.T, db *database, c *Cache[string, string], store *storetest.Memory) {
 		ctx := t.Context()
 		db.fail = errFlaky // nothing gets through yet
 		if err := errors.Join(c.Set(ctx, "k", "v1"), c.Set(ctx, "k", "v2"), c.SetMany(ctx, map[string]string{"a": "1", "b": "2"})); err != nil {
@@ -76,7 +77,7 @@ func TestWriteBehindReachesTheSourceInTheEnd(t *testing.T) {
 }
 
 func TestWhatTheSourceRefusesIsADeadLetter(t *testing.T) {
-	behindIt(t, func(t *testing.T, db *database, c *Cache[string, string], store *remote.Memory) {
+	behindIt(t, func(t *testing.T, db *database, c *Cache[string, string], store *storetest.Memory) {
 		ctx := t.Context()
 		db.fail = errFlaky
 		if err := c.Set(ctx, "k", "v"); err != nil {
@@ -121,7 +122,7 @@ func TestWriteBehindOfKeysThatTheirEncodingDoesNotTell(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stored := map[key]string{}
 		c, err := build("test", Source[key, string]{Store: func(_ context.Context, k key, v string) error { stored[k] = v; return nil }},
-			[]Option{quietLog, WithStrategy(strategy.WriteBehind())}, func(*config) remote.Store { return remote.NewMemory() })
+			[]Option{quietLog, WithStrategy(strategy.WriteBehind())}, func(*config) store.Store { return storetest.NewMemory() })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -136,7 +137,7 @@ func TestWriteBehindOfKeysThatTheirEncodingDoesNotTell(t *testing.T) {
 	type hidden struct{ name string }
 	_ = hidden{name: "a field that JSON does not write"}
 	_, err := build("test", Source[hidden, string]{Store: func(context.Context, hidden, string) error { return nil }},
-		[]Option{WithStrategy(strategy.WriteBehind())}, func(*config) remote.Store { return remote.NewMemory() })
+		[]Option{WithStrategy(strategy.WriteBehind())}, func(*config) store.Store { return storetest.NewMemory() })
 	if !errors.Is(err, ErrInvalidOption) {
 		t.Errorf("keys that can't be kept: %v", err)
 	}
@@ -147,7 +148,7 @@ func TestWriteBehindOfKeysThatTheirEncodingDoesNotTell(t *testing.T) {
 }
 
 func TestCloseBringsWritesToTheSource(t *testing.T) {
-	behindIt(t, func(t *testing.T, db *database, c *Cache[string, string], store *remote.Memory) {
+	behindIt(t, func(t *testing.T, db *database, c *Cache[string, string], store *storetest.Memory) {
 		if err := c.Set(t.Context(), "k", "v"); err != nil {
 			t.Fatal(err)
 		}

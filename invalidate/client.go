@@ -13,11 +13,14 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/delqhi/cache/internal/client"
 	"github.com/delqhi/cache/internal/errs"
+	"github.com/delqhi/cache/internal/invalidation"
 	"github.com/delqhi/cache/internal/keys"
-	"github.com/delqhi/cache/internal/notice"
-	"github.com/delqhi/cache/internal/remote"
-	"github.com/delqhi/cache/internal/revoke"
+	"github.com/delqhi/cache/internal/logicalclock"
+	"github.com/delqhi/cache/internal/message"
+	"github.com/delqhi/cache/internal/redisstore"
+	"github.com/delqhi/cache/internal/store"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -30,11 +33,11 @@ type Client struct {
 	prefix string
 	policy Policy
 
-	store   *remote.Guard
-	revoker *revoke.Revoker
+	store   *client.Client
+	revoker *invalidation.Invalidator
 
 	mu    sync.Mutex // guards known
-	known remote.Known
+	known logicalclock.Known
 }
 
 // clientTimeout bounds each operation on Redis. Nobody's request waits for it.
@@ -82,32 +85,32 @@ func NewClient(rdb redis.UniversalClient, name string, opts ...ClientOption) (*C
 	if len(mistakes) > 0 {
 		return nil, errors.Join(mistakes...)
 	}
-	store, err := remote.NewRedis(rdb)
+	st, err := redisstore.NewRedis(rdb)
 	if err != nil {
 		return nil, fmt.Errorf("%w: invalidate.NewClient: %w", errs.ErrInvalidOption, err)
 	}
-	c.store = remote.NewGuard(store, clientTimeout)
-	c.revoker = &revoke.Revoker{
-		Store: c.store, Names: remote.NewNames(c.prefix, name).In(store.Database()), Policy: c.policy.revoke(),
-		Outbox: notice.NewOutbox(notice.NewSender()), Known: c.lastKnown,
+	c.store = client.New(st, clientTimeout)
+	c.revoker = &invalidation.Invalidator{
+		Store: c.store, Names: store.NewNames(c.prefix, name).In(st.Database()), Policy: c.policy.revoke(),
+		Outbox: message.NewOutbox(message.NewSender()), Known: c.lastKnown,
 	}
 	return c, nil
 }
 
-func (c *Client) lastKnown() remote.Known {
+func (c *Client) lastKnown() logicalclock.Known {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.known
 }
 
-func (p Policy) revoke() revoke.Policy {
+func (p Policy) revoke() invalidation.Policy {
 	switch p.mode {
 	case ModeDelayed:
-		return revoke.Policy{Mode: revoke.Delayed, Delay: p.delay}
+		return invalidation.Policy{Mode: invalidation.Delayed, Delay: p.delay}
 	case ModeLazy:
-		return revoke.Policy{Mode: revoke.Lazy}
+		return invalidation.Policy{Mode: invalidation.Lazy}
 	}
-	return revoke.Policy{}
+	return invalidation.Policy{}
 }
 
 // validName reports what cache.New accepts as a name.
@@ -200,9 +203,9 @@ func (c *Client) mark(ctx context.Context, what string, tags []string) error {
 	marks, open, err := c.revoker.Mark(ctx, tags)
 	if err != nil {
 		c.open(open)
-		if errors.Is(err, remote.ErrNoClock) {
+		if errors.Is(err, logicalclock.ErrNoClock) {
 			c.mu.Lock()
-			c.known = remote.Known{} // the answer to that was nonsense
+			c.known = logicalclock.Known{} // the answer to that was nonsense
 			c.mu.Unlock()
 		}
 		return c.failed(ctx, what, err)
@@ -210,7 +213,7 @@ func (c *Client) mark(ctx context.Context, what string, tags []string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if e := marks.Epoch; e.Era != c.known.Era || e.Tick > c.known.Tick {
-		c.known = remote.Known{Era: e.Era, Tick: e.Tick, Clock: e.Clock}
+		c.known = logicalclock.Known{Era: e.Era, Tick: e.Tick, Clock: e.Clock}
 	}
 	return nil
 }
@@ -222,7 +225,7 @@ func (c *Client) Close() error {
 	return nil
 }
 
-// open takes numbers of notices that may not have been published. Nobody will tell
+// open takes numbers of messages that may not have been published. Nobody will tell
 // them again: they count as published, so that whoever has not heard them drops all
 // that he has.
 func (c *Client) open(numbers ...uint64) {
@@ -235,9 +238,9 @@ func (c *Client) open(numbers ...uint64) {
 
 // tally tells the listeners up to where they should have heard.
 func (c *Client) tally(ctx context.Context) {
-	if n, due := c.revoker.Outbox.Tally(false); due {
+	if n, due := c.revoker.Outbox.Watermark(false); due {
 		// If it fails, the next one says the same and more.
-		_ = c.store.Publish(ctx, remote.Tell{Channel: c.revoker.Names.Channel, Message: string(n.Append(nil))})
+		_ = c.store.Publish(ctx, store.Notify{Channel: c.revoker.Names.Channel, Message: string(n.Append(nil))})
 	}
 }
 
@@ -245,7 +248,7 @@ func (c *Client) failed(ctx context.Context, what string, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case errors.Is(err, remote.ErrGuardClosed):
+	case errors.Is(err, client.ErrClosed):
 		return errs.ErrClosed
 	}
 	return fmt.Errorf("invalidate: %s of %q: %w: %w", what, c.name, errs.ErrUnavailable, err)

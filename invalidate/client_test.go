@@ -110,7 +110,7 @@ func TestAClientReachesEveryProcess(t *testing.T) {
 				if err := f(); err != nil {
 					t.Errorf("%s %s: %v", name, what, err)
 				}
-				// The notice is on its way.
+				// the message is on its way.
 				for deadline := time.Now().Add(10 * time.Second); ; {
 					b.Advance(time.Millisecond)
 					if _, err := users.Peek(ctx, "k"); errors.Is(err, cache.ErrMiss) {

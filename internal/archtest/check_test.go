@@ -160,7 +160,7 @@ func (t table) refusesModule(src source, r rule, pkg string) string {
 	}
 	_, target, _ := t.rule(pkg)
 	switch {
-	case src.test && target.helper:
+	case src.test && (target.helper || slices.Contains(r.tests, pkg)):
 		return ""
 	case src.external && (pkg == src.pkg || slices.Contains(t.public, pkg)):
 		return ""

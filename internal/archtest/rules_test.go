@@ -6,6 +6,7 @@ package archtest
 type rule struct {
 	module []string // packages of the module, by their path below it; "." is the root
 	others []string // third-party modules
+	tests  []string // packages of the module that its tests may import besides
 	helper bool     // made for tests: every test may import it, nothing else may
 }
 
@@ -45,22 +46,23 @@ const (
 	xxhash    = "github.com/cespare/xxhash/v2"
 	semaphore = "golang.org/x/sync"
 	goleak    = "go.uber.org/goleak"
-	breaker   = "github.com/sony/gobreaker/v2"
+	gobreaker = "github.com/sony/gobreaker/v2"
 )
 
 // architecture is the table of this module. Imports point one way, from the
 // root down; siblings do not know each other; a third-party module has one
 // owner, so that it can be replaced in one place. What is in every Redis
-// command is in internal/remote; go-redis stands elsewhere only for the type
-// of a client that a user hands in, or to make one.
+// command is in internal/redisstore; go-redis stands elsewhere only for the type
+// of a client that a user hands in, or to make one, and of its errors.
 var architecture = table{
 	packages: map[string]rule{
 		".": {
 			module: []string{
 				"codec", "strategy", "invalidate", "metrics",
-				"internal/accord", "internal/ages", "internal/behind", "internal/circuit", "internal/errs", "internal/fence", "internal/flight", "internal/frame",
-				"internal/glob", "internal/keys", "internal/local", "internal/logonce", "internal/notice", "internal/redisurl",
-				"internal/remote", "internal/revoke", "internal/stat", "internal/stripe", "internal/topk", "internal/untold", "internal/usercode",
+				"internal/breaker", "internal/client", "internal/coherence", "internal/errs", "internal/fence", "internal/flight", "internal/frame",
+				"internal/glob", "internal/invalidation", "internal/keys", "internal/local", "internal/logicalclock", "internal/logonce",
+				"internal/message", "internal/percpu", "internal/redisstore", "internal/redisurl", "internal/retryqueue", "internal/stat",
+				"internal/store", "internal/topk", "internal/usercode", "internal/writebehind",
 			},
 			others: []string{goRedis, semaphore, xxhash},
 		},
@@ -68,7 +70,7 @@ var architecture = table{
 		// What users configure a cache with.
 		"codec":      {others: []string{msgpack, compress, crypto}},
 		"strategy":   {module: []string{"internal/errs", "internal/usercode"}},
-		"invalidate": {module: []string{"internal/errs", "internal/usercode", "internal/keys", "internal/notice", "internal/remote", "internal/revoke"}, others: []string{goRedis}},
+		"invalidate": {module: []string{"internal/errs", "internal/usercode", "internal/client", "internal/invalidation", "internal/keys", "internal/logicalclock", "internal/message", "internal/redisstore", "internal/store"}, others: []string{goRedis}},
 		"metrics":    {},
 
 		// A page to look at.
@@ -77,36 +79,43 @@ var architecture = table{
 		"metrics/expvar": {module: []string{"metrics"}},
 
 		// The mechanism.
-		"internal/accord": {module: []string{
-			"internal/ages", "internal/fence", "internal/frame", "internal/glob", "internal/local",
-			"internal/notice", "internal/remote", "internal/revoke", "internal/untold",
+		"internal/coherence": {module: []string{
+			"internal/client", "internal/fence", "internal/frame", "internal/glob", "internal/invalidation", "internal/local",
+			"internal/logicalclock", "internal/message", "internal/retryqueue", "internal/store",
 		}},
-		"internal/ages":     {module: []string{"internal/remote"}},
-		"internal/behind":   {module: []string{"internal/remote", "internal/usercode"}, others: []string{xxhash}},
-		"internal/errs":     {},
-		"internal/usercode": {},
-		"internal/fence":    {},
-		"internal/flight":   {module: []string{"internal/roomy"}},
-		"internal/frame":    {others: []string{xxhash}},
-		"internal/glob":     {},
-		"internal/keys":     {module: []string{"internal/errs", "internal/usercode"}},
-		"internal/local":    {module: []string{"internal/fence", "internal/stripe"}, others: []string{golangLRU}},
-		"internal/logonce":  {},
-		"internal/notice":   {},
-		"internal/redisurl": {module: []string{"internal/errs"}, others: []string{goRedis}},
-		"internal/circuit":  {others: []string{breaker}},
-		"internal/remote":   {module: []string{"internal/circuit", "internal/frame", "internal/glob", "internal/roomy"}, others: []string{goRedis}},
-		"internal/revoke":   {module: []string{"internal/frame", "internal/notice", "internal/remote"}},
-		"internal/stat":     {module: []string{"internal/stripe", "metrics"}},
-		"internal/roomy":    {},
-		"internal/stripe":   {},
-		"internal/topk":     {},
-		"internal/untold":   {},
+		"internal/invalidation": {module: []string{"internal/client", "internal/frame", "internal/logicalclock", "internal/message", "internal/store"}, tests: []string{"internal/keys"}},
+		"internal/retryqueue":   {},
+		"internal/message":      {},
+		"internal/writebehind":  {module: []string{"internal/store", "internal/usercode"}, others: []string{xxhash}, tests: []string{"internal/client", "internal/redisstore"}},
+
+		// What speaks to Redis.
+		"internal/client":       {module: []string{"internal/breaker", "internal/logicalclock", "internal/stackgrow", "internal/store"}, others: []string{goRedis}, tests: []string{"internal/redisstore"}},
+		"internal/redisstore":   {module: []string{"internal/logicalclock", "internal/store"}, others: []string{goRedis}, tests: []string{"internal/client"}},
+		"internal/store":        {module: []string{"internal/logicalclock"}},
+		"internal/logicalclock": {},
+		"internal/breaker":      {others: []string{gobreaker}},
+
+		// Parts that know nothing of Redis.
+		"internal/errs":      {},
+		"internal/usercode":  {},
+		"internal/fence":     {},
+		"internal/flight":    {module: []string{"internal/stackgrow"}},
+		"internal/frame":     {others: []string{xxhash}},
+		"internal/glob":      {},
+		"internal/keys":      {module: []string{"internal/errs", "internal/usercode"}},
+		"internal/local":     {module: []string{"internal/fence", "internal/percpu"}, others: []string{golangLRU}},
+		"internal/logonce":   {},
+		"internal/redisurl":  {module: []string{"internal/errs"}, others: []string{goRedis}},
+		"internal/stat":      {module: []string{"internal/percpu", "metrics"}},
+		"internal/stackgrow": {},
+		"internal/percpu":    {},
+		"internal/topk":      {},
 
 		// For tests, those of users included.
 		"codec/codectest":     {module: []string{"codec"}, helper: true},
 		"metrics/metricstest": {module: []string{"metrics"}, helper: true},
 		"internal/valuetest":  {others: []string{msgpack}, helper: true},
+		"internal/storetest":  {module: []string{"internal/glob", "internal/logicalclock", "internal/store"}, helper: true},
 		"internal/redistest":  {others: []string{goRedis, miniRedis, goleak}, helper: true},
 		"internal/archtest":   {},
 

@@ -25,7 +25,7 @@ import (
 	"runtime/debug"
 	"sync"
 
-	"github.com/delqhi/cache/internal/roomy"
+	"github.com/delqhi/cache/internal/stackgrow"
 )
 
 // ErrAbandoned is the cause of the cancellation of work that nobody waits for.
@@ -217,7 +217,7 @@ func fail[V any](results []Result[V], err error) []Result[V] {
 // is held for both, or this could happen:
 //
 //  1. the last caller is counted out, and the work cancelled
-//  2. the work notices, and answers its calls with that cancellation
+//  2. the work messages, and answers its calls with that cancellation
 //  3. the caller takes it for an answer, instead of its own context's error
 func (g *Group[K, F, V]) leave(results []Result[V], calls []*Call[K, F, V], err error) {
 	g.mu.Lock()
@@ -266,7 +266,7 @@ func (g *Group[K, F, V]) Resolve(c *Call[K, F, V], v V, err error) {
 }
 
 func (g *Group[K, F, V]) run(ctx context.Context, w *work, mine []*Call[K, F, V], lead func(context.Context, []*Call[K, F, V])) {
-	roomy.Grow()
+	stackgrow.Grow()
 	defer g.wg.Done()
 	defer g.end(w)
 	defer func() {

@@ -27,7 +27,7 @@ func TestOneShardIsAnLRUWithASecondChance(t *testing.T) {
 
 // A cache without Redis has a value nowhere else.
 func TestWhatWasJustPutIsThereHoweverUsedTheOthersAre(t *testing.T) {
-	for _, capacity := range []int{1, 2, maxSpared - 1, maxSpared, maxSpared + 1, 3 * maxSpared} {
+	for _, capacity := range []int{1, 2, maxSecondChances - 1, maxSecondChances, maxSecondChances + 1, 3 * maxSecondChances} {
 		tr, f := tier(t, capacity, whole)
 		for i := range 5 * capacity {
 			k := strconv.Itoa(i)
@@ -55,8 +55,8 @@ func TestASecondChanceIsOneChance(t *testing.T) {
 }
 
 func TestOnePutSparesABoundedNumber(t *testing.T) {
-	tr, f := tier(t, 10*maxSpared, whole)
-	for i := range 10 * maxSpared {
+	tr, f := tier(t, 10*maxSecondChances, whole)
+	for i := range 10 * maxSecondChances {
 		put(tr, f, strconv.Itoa(i), i)
 		has(tr, strconv.Itoa(i))
 	}
@@ -67,10 +67,10 @@ func TestOnePutSparesABoundedNumber(t *testing.T) {
 			marks++
 		}
 	}
-	if want := 9*maxSpared - 1; marks != want {
+	if want := 9*maxSecondChances - 1; marks != want {
 		t.Errorf("%d marks are left, want %d", marks, want)
 	}
-	if tr.Evictions() != 1 || tr.Len() != 10*maxSpared {
+	if tr.Evictions() != 1 || tr.Len() != 10*maxSecondChances {
 		t.Errorf("%d evictions, %d entries", tr.Evictions(), tr.Len())
 	}
 }

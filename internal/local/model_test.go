@@ -54,7 +54,7 @@ func (m *model) put(h held, now int64) {
 }
 
 func (m *model) evict(now int64) {
-	for range maxSpared {
+	for range maxSecondChances {
 		oldest := m.list[0]
 		if now >= oldest.deadline || !oldest.used {
 			break
@@ -177,7 +177,7 @@ func (d *driver) do(op [4]byte) {
 		d.tokens[c] = token{moved, m.moves[enc]}
 	case 5, 6: // a writer ends
 		ok := d.valid(enc, tok)
-		d.same("PutMoved", d.tier.PutMoved(k, enc, until(next.value, next.deadline), tok.Token), ok)
+		d.same("PutMoved", d.tier.PutAndBump(k, enc, until(next.value, next.deadline), tok.Token), ok)
 		m.moves[enc]++
 		if ok {
 			m.put(next, now)

@@ -18,11 +18,11 @@ func (t *Tier[K, V]) Put(k K, encoded string, e *Entry[V], f fence.Token) bool {
 	return t.put(k, encoded, e, func() bool { return t.fences.Valid(encoded, f) }, keep) == Stored
 }
 
-// PutMoved is a writer's Put at the acknowledgement of its write: it moves the
+// PutAndBump is a writer's Put at the acknowledgement of its write: it moves the
 // key, and stores e if the key had not moved since f. Otherwise it removes what is
 // there: which of two writes is the newer one is not known here. What other keys
 // of the same encoding hold is removed in any case: it is older than the write.
-func (t *Tier[K, V]) PutMoved(k K, encoded string, e *Entry[V], f fence.Token) bool {
+func (t *Tier[K, V]) PutAndBump(k K, encoded string, e *Entry[V], f fence.Token) bool {
 	out := t.put(k, encoded, e, func() bool {
 		if t.fences.MoveIf(encoded, f) {
 			return true
@@ -95,18 +95,18 @@ func (t *Tier[K, V]) Fill(k K, encoded string, e *Entry[V], c *fence.Claim) Outc
 // holds reports whether e is what is there for k, nil for nothing. The caller holds the
 // shard's lock.
 func (t *Tier[K, V]) holds(k K, e *Entry[V]) bool {
-	is, _ := t.Any(k)
+	is, _ := t.Peek(k)
 	return is == e
 }
 
-// how says more of a put.
-type how uint8
+// putMode says more of a put.
+type putMode uint8
 
 const (
-	keep       how = 0      // the fence is as it was; what may not be replaced stays
-	moved      how = 1 << 0 // where e may be stored, the fence has been moved
-	removeElse how = 1 << 1 // where it may not, what is there goes
-	filled     how = 1 << 2 // likewise moved, and what is claimed of the key later stays claimed
+	keep       putMode = 0      // the fence is as it was; what may not be replaced stays
+	moved      putMode = 1 << 0 // where e may be stored, the fence has been moved
+	removeElse putMode = 1 << 1 // where it may not, what is there goes
+	filled     putMode = 1 << 2 // likewise moved, and what is claimed of the key later stays claimed
 )
 
 // put stores e if allowed says so; if not, it leaves the key's entry or removes it.
@@ -138,7 +138,7 @@ const (
 //
 // Whoever takes a token after the second move finds e. The same holds for what goes; see
 // removeLocked.
-func (t *Tier[K, V]) put(k K, encoded string, e *Entry[V], allowed func() bool, how how) Outcome {
+func (t *Tier[K, V]) put(k K, encoded string, e *Entry[V], allowed func() bool, how putMode) Outcome {
 	if same := k; same != k {
 		// A NaN, or something that has one: it could be stored again and again, and
 		// neither found nor removed. It is as if it had been evicted at once.
@@ -223,7 +223,7 @@ func (t *Tier[K, V]) put(k K, encoded string, e *Entry[V], allowed func() bool, 
 }
 
 // moveAgain moves a key behind what was stored.
-func (t *Tier[K, V]) moveAgain(encoded string, how how) {
+func (t *Tier[K, V]) moveAgain(encoded string, how putMode) {
 	switch {
 	case how&moved != 0:
 		t.fences.Move(encoded)
@@ -240,14 +240,14 @@ func (e *Entry[V]) size() int64 {
 	return e.Meta.Size
 }
 
-// maxSpared bounds the second chances that one Put gives. Each of them uses up a
+// maxSecondChances bounds the second chances that one Put gives. Each of them uses up a
 // mark that a hit has set, so that hits have paid for it. Without a bound, a Put
 // would be O(1) only on average: where hits are many and Puts are few, now and then
 // one would pass by a whole shard of marked entries, with other writers waiting, and
 // in the end evict the one it began with. Of a million entries, that took 10 ms and
 // takes 0.1 ms. It costs no hits: on skewed, shifting and uniform traces and on
 // scans, 8 turns already hit as often as any number of them.
-const maxSpared = 32
+const maxSecondChances = 32
 
 // makeRoomLocked makes room for one more of a size. That one is not there yet: as the only
 // one without a mark, it might be the one that leaves.
@@ -264,9 +264,9 @@ func (t *Tier[K, V]) makeRoomLocked(s *shard[K, V], size int64) {
 // evictLocked removes one node, and returns it.
 func (t *Tier[K, V]) evictLocked(s *shard[K, V]) *node[K, V] {
 	now := Now()
-	for range maxSpared {
+	for range maxSecondChances {
 		n, _, _ := s.lru.GetOldest()
-		if now >= n.entry.Deadline || !s.table.Load().find(t.hash(n.key), n).spend() {
+		if now >= n.entry.Deadline || !s.table.Load().find(t.hash(n.key), n).clearRef() {
 			break
 		}
 		s.lru.Get(n) // makes it the youngest

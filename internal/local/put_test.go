@@ -15,7 +15,7 @@ func TestAPutWithAnOldTokenNeverLands(t *testing.T) {
 	tr, f := tier(t, 10, whole)
 	moves := map[string]func(){
 		"Remove": func() { tr.Remove("k") }, "Flush": tr.Flush, "Move": func() { f.Move("k") },
-		"PutMoved": func() { tr.PutMoved("k", "k", entry(2), f.Move("k")) },
+		"PutMoved": func() { tr.PutAndBump("k", "k", entry(2), f.Move("k")) },
 		"Swap":     func() { tr.Swap("k", "k", entry(2), f.Token("k")) },
 	}
 	for name, move := range moves {
@@ -39,7 +39,7 @@ func TestARefusedPutChangesNothing(t *testing.T) {
 	f.Move("c")
 	put(tr, f, "a", 1)
 	put(tr, f, "b", 2)
-	if tr.Put("c", "c", entry(3), old) || tr.Swap("c", "c", entry(3), old) || tr.PutMoved("c", "c", entry(3), old) {
+	if tr.Put("c", "c", entry(3), old) || tr.Swap("c", "c", entry(3), old) || tr.PutAndBump("c", "c", entry(3), old) {
 		t.Error("it was stored")
 	}
 	if !has(tr, "a") || !has(tr, "b") || tr.Evictions() != 0 {
@@ -53,7 +53,7 @@ func TestAWritersPutRemovesWhenOvertaken(t *testing.T) {
 	put(tr, f, "k", 7)
 	f.Move("k") // a foreign write is heard of
 	read := f.Token("k")
-	if tr.PutMoved("k", "k", entry(8), mine) {
+	if tr.PutAndBump("k", "k", entry(8), mine) {
 		t.Error("it was stored")
 	}
 	if f.Valid("k", read) {
@@ -64,7 +64,7 @@ func TestAWritersPutRemovesWhenOvertaken(t *testing.T) {
 	}
 	mine = f.Move("k")
 	before := f.Token("k")
-	if !tr.PutMoved("k", "k", entry(9), mine) || f.Valid("k", before) {
+	if !tr.PutAndBump("k", "k", entry(9), mine) || f.Valid("k", before) {
 		t.Error("undisturbed it must be stored, and move the key")
 	}
 }
@@ -74,7 +74,7 @@ func TestAnAcknowledgementMovesTheKeyAgain(t *testing.T) {
 	tr, f := tier(t, 10, whole)
 	write := f.Move("k")
 	read := f.Token("k") // begins here, and Redis still answers the old value
-	tr.PutMoved("k", "k", entry(2), write)
+	tr.PutAndBump("k", "k", entry(2), write)
 	if tr.Put("k", "k", entry(1), read) {
 		t.Error("the old value is stored over the acknowledged one")
 	}
@@ -88,12 +88,12 @@ func TestAWriteEndsWhatOtherKeysOfItsEncodingHold(t *testing.T) {
 	for _, capacity := range []int{100, 5000} {
 		for name, write := range map[string]func(*Tier[point, int], *fence.Table){
 			"a writer's put": func(tr *Tier[point, int], f *fence.Table) {
-				tr.PutMoved(point{1, 0}, "k", entry(2), f.Move("k"))
+				tr.PutAndBump(point{1, 0}, "k", entry(2), f.Move("k"))
 			},
 			"a writer's put, overtaken": func(tr *Tier[point, int], f *fence.Table) {
 				mine := f.Move("k")
 				f.Move("k")
-				tr.PutMoved(point{1, 0}, "k", entry(2), mine)
+				tr.PutAndBump(point{1, 0}, "k", entry(2), mine)
 			},
 			"a swap": func(tr *Tier[point, int], f *fence.Table) {
 				tr.Swap(point{1, 0}, "k", entry(2), f.Token("k"))
@@ -132,7 +132,7 @@ func TestAnotherEncodingOfAKeyReplacesTheFirst(t *testing.T) {
 	f.Move("b")
 	tr.Put(point{}, "b", entry(2), old)
 	checkIndex(t, tr)
-	tr.PutMoved(point{}, "b", entry(2), old)
+	tr.PutAndBump(point{}, "b", entry(2), old)
 	checkIndex(t, tr)
 	if tr.Len() != 0 {
 		t.Errorf("%d entries", tr.Len())
@@ -253,7 +253,7 @@ func TestAValueThatIsReplacedIsAlwaysThere(t *testing.T) {
 			defer close(done)
 			for v := range 20_000 {
 				size := int64(1 + v%90)
-				tr.PutMoved("k", "k", sized(v, size), f.Move("k")) // others make room as it grows
+				tr.PutAndBump("k", "k", sized(v, size), f.Move("k")) // others make room as it grows
 				if size < 40 {
 					other := strconv.Itoa(v % 5)
 					tr.Put(other, other, sized(v, 10), f.Token(other))
@@ -320,7 +320,7 @@ func TestAPutAllocatesTheNodeAndTheLRUsEntry(t *testing.T) {
 		e := entry(1)
 		for what, put := range map[string]func(){
 			"Put":      func() { tr.Put("k", "k", e, f.Token("k")) },
-			"PutMoved": func() { tr.PutMoved("k", "k", e, f.Move("k")) },
+			"PutMoved": func() { tr.PutAndBump("k", "k", e, f.Move("k")) },
 			"Swap":     func() { tr.Swap("k", "k", e, f.Token("k")) },
 			"a new Put": func() {
 				tr.Remove("k")

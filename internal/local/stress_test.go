@@ -55,7 +55,7 @@ func stress(t *testing.T, d *driver) {
 		func(k point, enc string, r *register) { // this process writes
 			tok := f.Move(enc)
 			v := r.version.Add(1)
-			tr.PutMoved(k, enc, entry(int(v)), tok)
+			tr.PutAndBump(k, enc, entry(int(v)), tok)
 			r.acknowledge(v)
 		},
 		func(k point, enc string, r *register) { read(t, tr, f, k, enc, r) },

@@ -83,8 +83,8 @@ func (p place[K, V]) use() {
 	}
 }
 
-// spend takes the mark away, and reports whether there was one.
-func (p place[K, V]) spend() bool { return p.bucket.head.And(^p.mark())&p.mark() != 0 }
+// clearRef takes the mark away, and reports whether there was one.
+func (p place[K, V]) clearRef() bool { return p.bucket.head.And(^p.mark())&p.mark() != 0 }
 
 // newTable returns a table of so many buckets, or some more that cost no memory.
 func newTable[K comparable, V any](buckets int) *table[K, V] {
@@ -155,7 +155,7 @@ func (t *table[K, V]) add(h uint64, n *node[K, V]) place[K, V] {
 		b := &t.buckets[i]
 		if j := b.free(); j < slots {
 			p := place[K, V]{b, j}
-			p.spend() // somebody may have used what was there at the last moment
+			p.clearRef() // somebody may have used what was there at the last moment
 			b.nodes[j].Store(n)
 			b.head.Or(tagOf(h) << (8 * j)) // by which it is found
 			return p
@@ -177,7 +177,7 @@ func (t *table[K, V]) find(h uint64, n *node[K, V]) place[K, V] {
 func (t *table[K, V]) replace(h uint64, old, n *node[K, V]) {
 	p := t.find(h, old)
 	p.bucket.nodes[p.slot].Store(n)
-	p.spend()
+	p.clearRef()
 }
 
 // remove removes a node that is there.

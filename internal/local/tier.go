@@ -50,12 +50,12 @@ type order[K comparable, V any] = simplelru.LRU[*node[K, V], struct{}]
 
 // Meta is what few entries have.
 type Meta struct {
-	Stale   int64         // local time before which the value may be of use as a stale one; see Tier.Any
+	Stale   int64         // local time before which the value may be of use as a stale one; see Tier.Peek
 	Fresh   time.Duration // its whole fresh life, 0 for no end, where it may be refreshed before that is over
 	Cost    time.Duration // how long it took to load, 0: not known
 	ETag    string
 	Size    int64  // in bytes, about, where they are counted: see Config.Bytes
-	Era     uint64 // of the logical clock, with Stamp: see remote.Epoch
+	Era     uint64 // of the logical clock, with Stamp: see logicalclock.Epoch
 	Stamp   int64
 	Began   int64    // when the value began, by the clock of the node that has the logical one, µs; 0: not known
 	Absent  bool     // there is no such thing
@@ -180,9 +180,9 @@ func (t *Tier[K, V]) Get(k K, now int64) (*Entry[V], bool) {
 	return &n.entry, true
 }
 
-// Any returns the entry of k also if its deadline has passed. It leaves no trace: no
+// Peek returns the entry of k also if its deadline has passed. It leaves no trace: no
 // hit, and no use that would keep the entry.
-func (t *Tier[K, V]) Any(k K) (*Entry[V], bool) {
+func (t *Tier[K, V]) Peek(k K) (*Entry[V], bool) {
 	h := t.hash(k)
 	n, _ := t.shard(h).table.Load().get(h, k)
 	if n == nil {

@@ -181,7 +181,7 @@ func TestAClosedTierHoldsNothing(t *testing.T) {
 	tr.Close()
 	stored := map[string]bool{
 		"Put":      put(tr, f, "b", 1),
-		"PutMoved": tr.PutMoved("b", "b", entry(1), f.Move("b")),
+		"PutMoved": tr.PutAndBump("b", "b", entry(1), f.Move("b")),
 		"Swap":     tr.Swap("b", "b", entry(1), f.Token("b")),
 	}
 	for name, ok := range stored {
@@ -213,7 +213,7 @@ func TestKeysThatAreNotEqualToThemselvesAreNotHeld(t *testing.T) {
 		tr.Put(math.NaN(), "nan", entry(1), f.Token("nan"))
 		tr.Swap(math.NaN(), "nan", entry(1), f.Token("nan"))
 		before := f.Token("nan")
-		tr.PutMoved(math.NaN(), "nan", entry(1), f.Move("nan"))
+		tr.PutAndBump(math.NaN(), "nan", entry(1), f.Move("nan"))
 		if f.Valid("nan", before) {
 			t.Fatal("the write has not moved the key")
 		}
@@ -256,7 +256,7 @@ func TestAHitWaitsForNobody(t *testing.T) {
 	defer s.mu.Unlock()
 	done := make(chan bool)
 	go func() {
-		_, any := tr.Any("k")
+		_, any := tr.Peek("k")
 		done <- any && has(tr, "k")
 	}()
 	select {

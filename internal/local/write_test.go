@@ -81,7 +81,7 @@ func TestWritesWithoutRedisTakeEffectOrChangeNothing(t *testing.T) {
 			if tt.there != nil {
 				tr.Set(key, enc, tt.there)
 			}
-			is, _ := tr.Any(key)
+			is, _ := tr.Peek(key)
 			other := "k" // another key of the encoding
 			tr.Put(other, enc, entry(7), f.Token(enc))
 			claim, _ := f.ClaimLoad(enc, 0, true)
@@ -90,11 +90,11 @@ func TestWritesWithoutRedisTakeEffectOrChangeNothing(t *testing.T) {
 			if got := tt.write(tr, f, is); got != tt.want {
 				t.Errorf("%v, want %v", got, tt.want)
 			}
-			e, ok := tr.Any(key)
+			e, ok := tr.Peek(key)
 			if ok != (tt.value != 0) || ok && e.Value != tt.value {
 				t.Errorf("%+v is there", e)
 			}
-			if _, ok := tr.Any(other); ok != tt.other {
+			if _, ok := tr.Peek(other); ok != tt.other {
 				t.Errorf("another key of the encoding is there: %v", ok)
 			}
 			done := tt.want != Refused
@@ -135,11 +135,11 @@ func TestWhatIsReplacedMakesRoomLast(t *testing.T) {
 	tr.Set("a", "a", sized(1, 40))
 	tr.Set("b", "b", sized(2, 30))
 	tr.Set("c", "c", sized(3, 30))
-	before, _ := tr.Any("a")
+	before, _ := tr.Peek("a")
 	if out := tr.CompareAndSwap("a", "a", before, sized(4, 60)); out != Stored {
 		t.Fatal(out)
 	}
-	if e, ok := tr.Any("a"); !ok || e.Value != 4 {
+	if e, ok := tr.Peek("a"); !ok || e.Value != 4 {
 		t.Errorf("%+v, %v", e, ok)
 	}
 	if has(tr, "b") || !has(tr, "c") {

@@ -9,12 +9,12 @@ package stat
 import (
 	"sync/atomic"
 
-	"github.com/delqhi/cache/internal/stripe"
+	"github.com/delqhi/cache/internal/percpu"
 )
 
 // Counter is a number that only grows. It must not be copied after its first use.
 type Counter struct {
-	cells [stripe.Count]cell
+	cells [percpu.Count]cell
 }
 
 // cell has a cache line to itself.
@@ -25,14 +25,14 @@ type cell struct {
 
 // Add adds n.
 func (c *Counter) Add(n uint64) {
-	t := stripe.Take()
+	t := percpu.Take()
 	c.addBy(t, n)
-	stripe.Give(t)
+	percpu.Give(t)
 }
 
 // addBy is Add for who has a ticket.
-func (c *Counter) addBy(t *stripe.Ticket, n uint64) {
-	c.cells[t.Stripe%stripe.Count].n.Add(n)
+func (c *Counter) addBy(t *percpu.Slot, n uint64) {
+	c.cells[t.Index%percpu.Count].n.Add(n)
 }
 
 // Load returns the sum.

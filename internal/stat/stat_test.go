@@ -8,13 +8,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/delqhi/cache/internal/stripe"
+	"github.com/delqhi/cache/internal/percpu"
 	"github.com/delqhi/cache/metrics"
 )
 
 // ways are all ways to add: on one stripe, or on as many as there are processors.
 func ways() map[string]func(*Counter, uint64) {
-	crowded := &stripe.Ticket{Stripe: 3} // everyone has the same stripe
+	crowded := &percpu.Slot{Index: 3} // everyone has the same stripe
 	return map[string]func(*Counter, uint64){
 		"add":     (*Counter).Add,
 		"crowded": func(c *Counter, n uint64) { c.addBy(crowded, n) },

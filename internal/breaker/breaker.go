@@ -1,0 +1,243 @@
+// Package breaker keeps operations from an endpoint that does not answer: a circuit
+// breaker for each, on github.com/sony/gobreaker.
+//
+// A circuit is closed at first. It opens after so many failures in a row, and refuses
+// everything for a while. Then one probe, which this package sends by itself, finds out
+// whether the endpoint answers again: no operation of a caller is spent on that, so that
+// none of them waits for an endpoint that is known to be away. If the probe succeeds the
+// circuit is closed, else it is open for another while.
+package breaker
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sony/gobreaker/v2"
+)
+
+// ErrOpen says that an operation was refused, and nothing was sent. What is returned
+// wraps it, with the text of the last failure.
+var ErrOpen = errors.New("circuit breaker is open")
+
+// ErrUnknown is the outcome of an operation that says nothing of its endpoint.
+var ErrUnknown = errors.New("not known")
+
+// State is that of a circuit. A greater one is worse.
+type State uint8
+
+const (
+	Closed   State = iota // operations go through
+	HalfOpen              // the probe is under way; operations are refused
+	Open                  // operations are refused
+)
+
+// Config says when circuits open. All fields are required but Changed.
+type Config struct {
+	Failures int           // so many in a row open a circuit; positive
+	Open     time.Duration // how long it stays open before the next probe; positive
+
+	// Probe asks an endpoint for something harmless about key, one that an operation
+	// was refused or failed for. The error is that there was no answer in time.
+	Probe func(endpoint, key string) error
+
+	// Changed is told of each change, one at a time and in their order. It may be called
+	// by an operation that ends, must not block, and must not use the Set.
+	Changed func(Change)
+}
+
+// Change is a change of one circuit, and what it makes of all of them.
+type Change struct {
+	Endpoint string
+	State    State
+	Worst    State // of all circuits
+}
+
+// Set has a circuit for each endpoint that was ever used.
+//
+// All methods are safe for concurrent use.
+type Set struct {
+	cfg Config
+
+	mu       sync.RWMutex // guards what follows, and the timers of circuits
+	circuits map[string]*circuit
+	closed   bool
+
+	telling sync.Mutex // held while Changed is called: before noting
+
+	noting  sync.Mutex // guards what follows
+	changes []Change   // not told yet
+	states  map[string]State
+}
+
+// New returns a Set without circuits.
+func New(cfg Config) *Set {
+	return &Set{cfg: cfg, circuits: map[string]*circuit{}, states: map[string]State{}}
+}
+
+// circuit is that of one endpoint.
+type circuit struct {
+	set      *Set
+	endpoint string
+	key      string // for the probe
+	breaker  *gobreaker.TwoStepCircuitBreaker[struct{}]
+	away     atomic.Bool           // not closed
+	refusal  atomic.Pointer[error] // of the last failure
+	timer    *time.Timer           // of the next probe; guarded by the Set's mu
+}
+
+// Enter begins an operation on an endpoint; done is to be called once, with the failure,
+// nil or ErrUnknown. If the circuit is not closed the error wraps [ErrOpen], and there is no done.
+func (s *Set) Enter(endpoint, key string) (done func(failure error), err error) {
+	c := s.of(endpoint, key)
+	if c.away.Load() {
+		return nil, c.refuse()
+	}
+	end, err := c.breaker.Allow()
+	if err != nil {
+		return nil, c.refuse()
+	}
+	if c.away.Load() {
+		// It was opened since, and may be about to close: the place is the probe's.
+		end(ErrUnknown)
+		return nil, c.refuse()
+	}
+	return func(failure error) {
+		c.end(end, failure)
+		if failure != nil {
+			s.tell()
+		}
+	}, nil
+}
+
+func (c *circuit) end(end func(error), failure error) {
+	if failure != nil && failure != ErrUnknown {
+		refusal := fmt.Errorf("%w: %v", ErrOpen, failure)
+		c.refusal.Store(&refusal)
+	}
+	end(failure)
+}
+
+func (c *circuit) refuse() error {
+	if r := c.refusal.Load(); r != nil {
+		return *r
+	}
+	return ErrOpen
+}
+
+// Close ends all probes to come. One that is under way is not waited for.
+func (s *Set) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	for _, c := range s.circuits {
+		if c.timer != nil {
+			c.timer.Stop()
+		}
+	}
+}
+
+func (s *Set) of(endpoint, key string) *circuit {
+	s.mu.RLock()
+	c := s.circuits[endpoint]
+	s.mu.RUnlock()
+	if c != nil {
+		return c
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c = s.circuits[endpoint]; c != nil {
+		return c
+	}
+	// The breaker counts in 32 bits, which is more failures than there will be.
+	failures := uint32(min(uint64(s.cfg.Failures), math.MaxUint32))
+	c = &circuit{set: s, endpoint: endpoint, key: key}
+	c.breaker = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
+		Name: endpoint, MaxRequests: 1, Timeout: s.cfg.Open,
+		ReadyToTrip:   func(n gobreaker.Counts) bool { return n.ConsecutiveFailures >= failures },
+		IsExcluded:    func(err error) bool { return err == ErrUnknown },
+		OnStateChange: func(_ string, _, to gobreaker.State) { c.changed(to) },
+	})
+	s.circuits[endpoint] = c
+	return c
+}
+
+// changed is called under the breaker's lock.
+func (c *circuit) changed(to gobreaker.State) {
+	state := Closed
+	switch to {
+	case gobreaker.StateOpen:
+		state = Open
+	case gobreaker.StateHalfOpen:
+		state = HalfOpen
+	}
+	c.away.Store(state != Closed)
+	c.set.note(c.endpoint, state)
+	if state == Open {
+		c.probeIn(c.set.cfg.Open)
+	}
+}
+
+// tick is added to the time until a probe: the breaker counts a moment as over only
+// when it is past.
+const tick = time.Millisecond
+
+// later is a tick after d, which may be for ever.
+func later(d time.Duration) time.Duration {
+	if d > math.MaxInt64-tick {
+		return math.MaxInt64
+	}
+	return d + tick
+}
+
+func (c *circuit) probeIn(d time.Duration) {
+	s := c.set
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		c.timer = time.AfterFunc(later(d), c.probe)
+	}
+}
+
+// probe finds out whether the endpoint answers again.
+func (c *circuit) probe() {
+	end, err := c.breaker.Allow()
+	if err != nil {
+		c.probeIn(tick) // a little too early
+		return
+	}
+	c.set.tell()
+	c.end(end, c.set.cfg.Probe(c.endpoint, c.key))
+	c.set.tell()
+}
+
+// note notes a change. It is called under a breaker's lock.
+func (s *Set) note(endpoint string, state State) {
+	s.noting.Lock()
+	defer s.noting.Unlock()
+	s.states[endpoint] = state
+	worst := Closed
+	for _, other := range s.states {
+		worst = max(worst, other)
+	}
+	s.changes = append(s.changes, Change{endpoint, state, worst})
+}
+
+// tell tells of what has changed.
+func (s *Set) tell() {
+	s.telling.Lock()
+	defer s.telling.Unlock()
+	s.noting.Lock()
+	changes := s.changes
+	s.changes = nil
+	s.noting.Unlock()
+	if s.cfg.Changed == nil {
+		return
+	}
+	for _, ch := range changes {
+		s.cfg.Changed(ch)
+	}
+}

@@ -1,0 +1,271 @@
+package client
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/delqhi/cache/internal/breaker"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/redis/go-redis/v9"
+)
+
+// ErrOpen is the error of an operation that was refused: its endpoint does not answer,
+// and is left alone for a while. Nothing was sent.
+var ErrOpen = breaker.ErrOpen
+
+// endpointBreaker refuses operations of a [Client] on endpoints that do not answer. A nil one
+// refuses nothing.
+type endpointBreaker struct {
+	guard *Client
+	set   *breaker.Set
+	// endpoint names the node that a key's commands go to; nil: there is but one.
+	endpoint func(key string) string
+	timeout  time.Duration // of the Client
+
+	mu        sync.Mutex
+	verifying map[string][]func(error) // by endpoint that is being verified: what counts then; guarded by mu
+}
+
+// Break has the Client refuse operations while an endpoint does not answer: a single
+// server is one, and each master of a cluster. It is to be called before first use;
+// cfg.Probe is the Client's own.
+//
+// What counts as a failure is that there was no answer, or none that the client
+// understands: a timeout, a connection that can't be made or breaks. An answer that says
+// no is an answer, and comes at once. How long the caller waits has no influence. Where
+// much is on its way, too little time is no sign that there is no answer: after the failure
+// of a piece of a large batch, or of a large record, the endpoint is asked for something
+// small, and that counts, once for all that fail meanwhile.
+func (g *Client) Break(cfg breaker.Config) {
+	cfg.Probe = g.probe
+	g.breaker = &endpointBreaker{guard: g, set: breaker.New(cfg), timeout: g.timeout, verifying: map[string][]func(error){}}
+	g.breaker.endpoint = endpointsOf(g.store)
+}
+
+// endpointsOf returns what names the node that a key's commands go to, nil if there is but
+// one.
+func endpointsOf(st store.Store) func(key string) string {
+	if s, ok := st.(interface{ Single() bool }); ok && s.Single() {
+		return nil
+	}
+	if s, ok := st.(interface{ Endpoint(key string) string }); ok {
+		return s.Endpoint
+	}
+	return nil
+}
+
+func (g *Client) probe(_, key string) error {
+	if err := g.begin(context.Background()); err != nil {
+		return err
+	}
+	reply, err := run(g, context.Background(), nil, g.timeout, func(ctx context.Context) (store.Reply, error) {
+		return g.store.Do(ctx, []store.Command{{Op: store.GetHeader, Key: key}})[0], nil
+	})
+	return cmp.Or(err, endpointErr(reply.Err))
+}
+
+func (b *endpointBreaker) close() {
+	if b != nil {
+		b.set.Close()
+	}
+}
+
+// endpointErr returns an error if it is one of an endpoint that does not answer, else nil.
+func endpointErr(err error) error {
+	if err == nil {
+		return nil
+	}
+	var reply redis.Error
+	if errors.As(err, &reply) || IsAnswer(err) || errors.Is(err, errNoQueue) {
+		return nil
+	}
+	return err
+}
+
+// IsAnswer reports whether an error is an answer that was understood, such as that another
+// process has a partition of a queue: nothing has failed.
+func IsAnswer(err error) bool {
+	return errors.Is(err, store.ErrNotOwner) || errors.Is(err, store.ErrOvertaken)
+}
+
+// entry is an operation that was let through. A nil one is not looked after.
+type entry struct {
+	done    func(failure error)
+	timeout time.Duration // of the Client
+	settled atomic.Bool
+
+	// large: much is on its way; endpoint and key are for the question that counts then.
+	large         *endpointBreaker
+	endpoint, key string
+}
+
+// enter lets an operation on a key through, or refuses it. What has no key, and goes to
+// whatever node of several, is let through always.
+func (b *endpointBreaker) enter(key string) (*entry, error) {
+	if b == nil {
+		return nil, nil
+	}
+	endpoint := ""
+	if b.endpoint != nil {
+		if key == "" {
+			return nil, nil
+		}
+		endpoint = b.endpoint(key)
+	}
+	done, err := b.set.Enter(endpoint, key)
+	if err != nil {
+		return nil, err
+	}
+	return &entry{done: done, timeout: b.timeout}, nil
+}
+
+// settle says how the operation ended. Only the first time counts.
+func (e *entry) settle(err error) {
+	if e == nil || !e.settled.CompareAndSwap(false, true) {
+		return
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = &TimeoutError{After: e.timeout}
+	}
+	if err = endpointErr(err); err != nil && e.large != nil {
+		e.large.verify(e.endpoint, e.key, e.done)
+		return
+	}
+	e.done(err)
+}
+
+// verify asks an endpoint for something small about key, and counts the outcome, once for
+// all that come meanwhile. done is that of one of them.
+func (b *endpointBreaker) verify(endpoint, key string, done func(error)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	waiting, asked := b.verifying[endpoint]
+	b.verifying[endpoint] = append(waiting, done)
+	if asked {
+		return
+	}
+	if !b.guard.background(func() { b.verified(endpoint, b.guard.probe(endpoint, key)) }) {
+		delete(b.verifying, endpoint)
+		done(breaker.ErrUnknown)
+	}
+}
+
+func (b *endpointBreaker) verified(endpoint string, failure error) {
+	b.mu.Lock()
+	waiting := b.verifying[endpoint]
+	delete(b.verifying, endpoint)
+	b.mu.Unlock()
+	for i, done := range waiting {
+		if i > 0 {
+			failure = breaker.ErrUnknown
+		}
+		done(failure)
+	}
+}
+
+// admission is the entry of several commands.
+type admission struct {
+	all *entry // where all go to one endpoint
+
+	// Otherwise:
+	entries []*entry
+	of      []int // by command: its entry, or -1 if it is refused
+	refused int
+	refusal error // of the last endpoint that is left alone
+}
+
+// admit lets commands through. The error is that all are refused.
+func (b *endpointBreaker) admit(cmds []store.Command, large bool) (a admission, err error) {
+	if b == nil || b.endpoint == nil || len(cmds) == 1 {
+		a.all, err = b.enter(cmds[0].Key)
+		if a.all != nil && large {
+			a.all.large, a.all.key = b, cmds[0].Key
+			if b.endpoint != nil {
+				a.all.endpoint = b.endpoint(cmds[0].Key)
+			}
+		}
+		return a, err
+	}
+	a.of = make([]int, len(cmds))
+	known := map[string]int{}
+	for i := range cmds {
+		endpoint := b.endpoint(cmds[i].Key)
+		n, ok := known[endpoint]
+		if !ok {
+			n = -1
+			done, refusal := b.set.Enter(endpoint, cmds[i].Key)
+			if refusal == nil {
+				n = len(a.entries)
+				e := &entry{done: done, timeout: b.timeout}
+				if large {
+					e.large, e.endpoint, e.key = b, endpoint, cmds[i].Key
+				}
+				a.entries = append(a.entries, e)
+			} else {
+				a.refusal = refusal
+			}
+			known[endpoint] = n
+		}
+		if a.of[i] = n; n < 0 {
+			a.refused++
+		}
+	}
+	if a.refused == len(cmds) {
+		return a, a.refusal
+	}
+	return a, nil
+}
+
+// carryOut carries out what was let through.
+func (a *admission) carryOut(ctx context.Context, st store.Store, cmds []store.Command) []store.Reply {
+	if a.of == nil {
+		replies := st.Do(ctx, cmds)
+		a.all.settle(firstEndpointErr(replies, nil, 0))
+		return replies
+	}
+	var replies []store.Reply
+	if a.refused == 0 {
+		replies = st.Do(ctx, cmds)
+	} else {
+		replies = a.some(ctx, st, cmds)
+	}
+	for i, e := range a.entries {
+		e.settle(firstEndpointErr(replies, a.of, i))
+	}
+	return replies
+}
+
+// some carries out those that are not refused.
+func (a *admission) some(ctx context.Context, st store.Store, cmds []store.Command) []store.Reply {
+	let := make([]store.Command, 0, len(cmds)-a.refused)
+	for i := range cmds {
+		if a.of[i] >= 0 {
+			let = append(let, cmds[i])
+		}
+	}
+	got := st.Do(ctx, let)
+	replies := make([]store.Reply, len(cmds))
+	for i := range replies {
+		if a.of[i] < 0 {
+			replies[i].Err = a.refusal
+		} else {
+			replies[i], got = got[0], got[1:]
+		}
+	}
+	return replies
+}
+
+// firstEndpointErr returns an error for which the endpoint is to blame, nil if there is none. of,
+// if not nil, says which replies are those of entry n.
+func firstEndpointErr(replies []store.Reply, of []int, n int) error {
+	for i := range replies {
+		if err := replies[i].Err; err != nil && (of == nil || of[i] == n) && endpointErr(err) != nil {
+			return err
+		}
+	}
+	return nil
+}

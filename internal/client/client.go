@@ -1,0 +1,415 @@
+// Package client bounds and bundles the operations of a [store.Store].
+//
+// A [Client] makes two promises that a client library alone does not keep: an operation
+// returns when its context ends, and it returns after the configured timeout. Operations of
+// concurrent callers share round trips; large ones go by themselves, in pieces; and while an
+// endpoint does not answer, its circuit breaker refuses operations.
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/delqhi/cache/internal/logicalclock"
+	"github.com/delqhi/cache/internal/stackgrow"
+	"github.com/delqhi/cache/internal/store"
+)
+
+// ErrClosed is the error of every operation after Close.
+var ErrClosed = errors.New("client: closed")
+
+// TimeoutError says that Redis did not answer within the operation timeout, or a
+// shorter one of the client's. It does not match context.DeadlineExceeded: the
+// caller's own deadline has not passed.
+type TimeoutError struct{ After time.Duration }
+
+func (e *TimeoutError) Error() string {
+	return fmt.Sprintf("no answer from Redis within %v", e.After)
+}
+
+// Timeout marks it as a timeout in the manner of net.Error.
+func (e *TimeoutError) Timeout() bool { return true }
+
+// Client stands in front of a Store and keeps two promises: an operation returns
+// as soon as its context is done, and at the latest after the timeout. A client
+// library that is blocked in a read messages neither a cancellation nor, unless
+// configured so, a deadline; the operation is then left behind and its late
+// answer dropped. It is not ended with its caller: its connection would have to be
+// closed, and whether Redis answers in time is to be known, however impatient callers
+// are.
+//
+// With [Client.Break], operations are refused while the endpoint that they are for does
+// not answer.
+//
+// All methods are safe for concurrent use.
+type Client struct {
+	store          store.Store
+	timeout        time.Duration
+	honorsDeadline bool // the store itself ends an operation at its deadline
+
+	// Observe, if set before first use, is told of every operation: what it
+	// was ("mixed" for several kinds), how many keys, how long, and its first
+	// error, nil if the caller itself ended it.
+	Observe func(ctx context.Context, op string, keys int, d time.Duration, err error)
+
+	// How many operations have ended, and how many connections there were after so many:
+	// both in one word, so that they are of one time. See Connections.
+	ended   atomic.Uint32
+	counted atomic.Uint64
+
+	sizes   sizes
+	window  window
+	wide    chan struct{}    // has a place for each large operation that may be under way
+	breaker *endpointBreaker // nil: none
+	reads   batcher
+	others  batcher // what is no read
+
+	mu      sync.RWMutex
+	closed  bool
+	pending sync.WaitGroup // operations in goroutines of their own
+}
+
+// New returns a Client in front of store; timeout must be positive.
+func New(st store.Store, timeout time.Duration) *Client {
+	g := &Client{store: st, timeout: timeout}
+	g.ended.Store(1) // counted is of none yet
+	if p, ok := st.(interface{ Prompt() bool }); ok {
+		g.honorsDeadline = p.Prompt()
+	}
+	wide := 8
+	if p, ok := st.(interface{ PoolSize() int }); ok && p.PoolSize() > 0 {
+		wide = max(p.PoolSize()/2, 1)
+	}
+	g.wide = make(chan struct{}, wide)
+	g.reads.init(g)
+	g.others.init(g)
+	return g
+}
+
+// Close makes later operations fail, waits for those that are under way, those
+// included that were left behind, and closes the store. It may be called more than
+// once. An operation that was left behind ends when its client stops waiting, at
+// the latest after the client's own read timeout.
+func (g *Client) Close() {
+	g.mu.Lock()
+	g.closed = true
+	g.mu.Unlock()
+	g.breaker.close()
+	g.pending.Wait()
+	g.store.Close()
+}
+
+// Get reads one key.
+func (g *Client) Get(ctx context.Context, key string) (store.Record, error) {
+	r := g.Do(ctx, []store.Command{{Op: store.Get, Key: key}})[0]
+	return r.Record, r.Err
+}
+
+// Do carries out cmds; see Store. More than go in one round trip well go in pieces, several
+// at a time, each within the timeout: one that fails costs its own commands. What goes with a
+// command stays with it. An error of the caller's context is in every
+// reply as it is. Neither cmds nor the frames in it may be modified afterwards if
+// there was an error: the operation may still be under way.
+func (g *Client) Do(ctx context.Context, cmds []store.Command) []store.Reply {
+	if len(cmds) == 0 {
+		return nil
+	}
+	start := time.Now()
+	var replies []store.Reply
+	var err error
+	if t := g.batcherFor(cmds); t != nil && g.sizes.anyLarge(cmds) {
+		replies, err = g.alone(ctx, cmds, start)
+	} else if t == &g.reads {
+		replies, err = g.readTogether(ctx, cmds, start)
+	} else if t != nil {
+		replies, err = t.do(ctx, cmds, start)
+	} else if to, _, _ := g.cut(cmds, 0); to == len(cmds) {
+		replies, err = g.do(ctx, cmds)
+	} else {
+		replies = g.pieces(ctx, cmds)
+	}
+	if err != nil {
+		replies = make([]store.Reply, len(cmds))
+		for i := range replies {
+			replies[i].Err = err
+		}
+	} else {
+		for i := range replies {
+			if replies[i].Err != nil {
+				replies[i].Err = g.explain(ctx, start, replies[i].Err)
+			}
+		}
+	}
+	if g.Observe != nil {
+		keys := len(cmds)
+		if keys > 1 && cmds[0].Shared {
+			keys--
+		}
+		g.Observe(ctx, kind(cmds), keys, time.Since(start), failure(ctx, replies))
+	}
+	return replies
+}
+
+// do carries out commands in one round trip.
+func (g *Client) do(ctx context.Context, cmds []store.Command) ([]store.Reply, error) {
+	return g.sendBatch(ctx, cmds, false, g.timeout, nil)
+}
+
+// batch carries out commands in one round trip, within a time. Of a large one a failure says
+// nothing about the endpoint; see Break. over, if not nil, is called when nothing of it is on
+// its way any more, however long ago its caller has left.
+func (g *Client) sendBatch(ctx context.Context, cmds []store.Command, large bool, within time.Duration, over func()) ([]store.Reply, error) {
+	err := g.begin(ctx)
+	var a admission
+	if err == nil {
+		if a, err = g.breaker.admit(cmds, large); err != nil {
+			g.pending.Done()
+		}
+	}
+	if err != nil {
+		if over != nil {
+			over()
+		}
+		return nil, err
+	}
+	return run(g, ctx, a.all, within, func(ctx context.Context) ([]store.Reply, error) {
+		if over != nil {
+			defer over()
+		}
+		defer g.ended.Add(1)
+		replies := a.carryOut(ctx, g.store, cmds)
+		g.sizes.note(cmds, replies)
+		return replies, nil
+	})
+}
+
+// Now estimates the clock of the node that holds key, in µs of Unix time.
+func (g *Client) Now(ctx context.Context, key string) (int64, error) {
+	if now, ok := g.estimate(ctx, key); ok {
+		return now, nil
+	}
+	start := time.Now()
+	now, err := call(g, ctx, key, func(ctx context.Context) (int64, error) { return g.store.Now(ctx, key) })
+	// Most calls ask nobody; one that failed did.
+	if err != nil && g.Observe != nil && ctx.Err() == nil {
+		g.Observe(ctx, "time", 1, time.Since(start), err)
+	}
+	return now, err
+}
+
+// ask runs f, which is about key if that is not "", and tells Observe of it.
+func ask[T any](g *Client, ctx context.Context, op, key string, keys int, f func(context.Context) (T, error)) (T, error) {
+	start := time.Now()
+	val, err := call(g, ctx, key, f)
+	if g.Observe != nil {
+		observed := err
+		if ctx.Err() != nil {
+			observed = nil
+		}
+		g.Observe(ctx, op, keys, time.Since(start), observed)
+	}
+	return val, err
+}
+
+// Masters names the nodes to scan; see Store.
+func (g *Client) Masters(ctx context.Context) ([]string, error) {
+	return ask(g, ctx, "masters", "", 0, g.store.Masters)
+}
+
+// Scan reads one batch of keys; see Store.
+func (g *Client) Scan(ctx context.Context, master, pattern string, cursor uint64) (keys []string, next uint64, err error) {
+	type batch struct {
+		keys []string
+		next uint64
+	}
+	b, err := ask(g, ctx, "scan", "", 0, func(ctx context.Context) (b batch, err error) {
+		b.keys, b.next, err = g.store.Scan(ctx, master, pattern, cursor)
+		return b, err
+	})
+	return b.keys, b.next, err
+}
+
+// Marks reads a logical clock; see Store.
+func (g *Client) Marks(ctx context.Context, names store.Names, known logicalclock.Known, tags []string) (logicalclock.Marks, error) {
+	return ask(g, ctx, "marks", names.Epoch, len(tags), func(ctx context.Context) (logicalclock.Marks, error) { return g.store.Marks(ctx, names, known, tags) })
+}
+
+// Mark marks tags; see Store.
+func (g *Client) Mark(ctx context.Context, names store.Names, known logicalclock.Known, m logicalclock.NewMark) (logicalclock.Marks, error) {
+	return ask(g, ctx, "mark", names.Epoch, len(m.Tags), func(ctx context.Context) (logicalclock.Marks, error) { return g.store.Mark(ctx, names, known, m) })
+}
+
+// Publish publishes a message; see Store.
+func (g *Client) Publish(ctx context.Context, t store.Notify) error {
+	key := ""
+	if s, ok := g.store.(interface{ Crier(channel string) string }); ok {
+		key = s.Crier(t.Channel)
+	}
+	_, err := ask(g, ctx, "publish", key, 0, func(ctx context.Context) (struct{}, error) { return struct{}{}, g.store.Publish(ctx, t) })
+	return err
+}
+
+// Listen hears; see Store. It is not bounded by the timeout, and its caller ends it by
+// its context before Close.
+func (g *Client) Listen(ctx context.Context, l store.Subscription, s store.Subscriber) error {
+	return g.store.Listen(ctx, l, s)
+}
+
+// call runs f, which is about key if that is not "", within the timeout and no longer
+// than ctx, unless the breaker refuses. The error is explained.
+func call[T any](g *Client, ctx context.Context, key string, f func(context.Context) (T, error)) (val T, err error) {
+	if err := g.begin(ctx); err != nil {
+		return val, err
+	}
+	e, err := g.breaker.enter(key)
+	if err != nil {
+		g.pending.Done()
+		return val, err
+	}
+	start := time.Now()
+	val, err = run(g, ctx, e, g.timeout, func(ctx context.Context) (T, error) {
+		val, err := f(ctx)
+		g.ended.Add(1)
+		e.settle(err)
+		return val, err
+	})
+	if err != nil {
+		err = g.explain(ctx, start, err)
+	}
+	return val, err
+}
+
+// begin counts an operation in, unless the Client is closed or the caller gone.
+func (g *Client) begin(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	if g.closed {
+		return ErrClosed
+	}
+	g.pending.Add(1)
+	return nil
+}
+
+// run runs f, which was counted in, within a time. f settles e; if f does not return in
+// time, that is e's failure. The error is f's, or says that it was not waited for.
+func run[T any](g *Client, ctx context.Context, e *entry, within time.Duration, f func(context.Context) (T, error)) (T, error) {
+	type answer struct {
+		val T
+		err error
+	}
+	start := time.Now()
+	inner, cancel := context.WithTimeout(context.WithoutCancel(ctx), within)
+	if g.honorsDeadline && ctx.Done() == nil {
+		// Nothing but the timeout can end it, and that the store sees to.
+		defer g.pending.Done()
+		defer cancel()
+		return f(inner)
+	}
+	if e != nil && !g.honorsDeadline {
+		// f settles it before it cancels, if it returns in time.
+		context.AfterFunc(inner, func() { e.settle(inner.Err()) })
+	}
+	done := make(chan answer, 1) // buffered: whoever left does not hold the operation
+	go func() {
+		stackgrow.Grow()
+		defer g.pending.Done()
+		defer cancel()
+		val, err := f(inner)
+		done <- answer{val, err}
+	}()
+	select {
+	case a := <-done:
+		return a.val, a.err
+	case <-inner.Done():
+	case <-ctx.Done():
+	}
+	// Several may be ready; an answer is worth more than a timeout.
+	select {
+	case a := <-done:
+		return a.val, a.err
+	default:
+	}
+	err := ctx.Err()
+	if err == nil {
+		err = inner.Err()
+	}
+	var zero T
+	return zero, g.explain(ctx, start, err)
+}
+
+// explain says what an error of an operation that began at start means to the
+// caller: its own context has ended, or the timeout has passed, or neither.
+func (g *Client) explain(ctx context.Context, start time.Time, err error) error {
+	timeout := isTimeout(err)
+	if own := ended(ctx, timeout); own != nil {
+		return own
+	}
+	passed := time.Since(start)
+	switch {
+	case timeout && passed >= g.timeout:
+		return &TimeoutError{After: g.timeout}
+	case errors.Is(err, context.DeadlineExceeded):
+		// A shorter timeout of the client's own, such as that for dialing.
+		return &TimeoutError{After: passed}
+	case errors.Is(err, context.Canceled):
+		return fmt.Errorf("client: %v", err) // not the caller's context: it must not match
+	}
+	return err
+}
+
+func isTimeout(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &t) && t.Timeout()
+}
+
+// endedSoon is far more than it takes a context to end that has passed its
+// deadline.
+const endedSoon = 100 * time.Millisecond
+
+// ended returns the error of ctx, if it has one. A connection with the same
+// deadline may notice a moment before the context does that it has passed: after a
+// timeout that moment is waited for, or the caller's deadline would be taken for
+// something else.
+func ended(ctx context.Context, timeout bool) error {
+	if deadline, ok := ctx.Deadline(); ok && timeout && !time.Now().Before(deadline) {
+		t := time.NewTimer(endedSoon)
+		defer t.Stop()
+		select {
+		case <-ctx.Done():
+		case <-t.C: // a context that does not do as it says
+		}
+	}
+	return ctx.Err()
+}
+
+// kind names the operation of commands, by those beside which there may be a look.
+func kind(cmds []store.Command) string {
+	if len(cmds) > 1 && cmds[0].Shared {
+		cmds = cmds[1:]
+	}
+	for i := range cmds[1:] {
+		if cmds[i+1].Op != cmds[0].Op {
+			return "mixed"
+		}
+	}
+	return cmds[0].Op.String()
+}
+
+func failure(ctx context.Context, replies []store.Reply) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	for i := range replies {
+		if replies[i].Err != nil {
+			return replies[i].Err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,109 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/delqhi/cache/internal/store"
+	"github.com/redis/go-redis/v9"
+)
+
+// What a store offers beyond [store.Store].
+
+// Unknown is [redisstore.Redis.Unknown] of the Client's store, nil for others.
+func (g *Client) Unknown() error {
+	if s, ok := g.store.(interface{ Unknown() error }); ok {
+		return s.Unknown()
+	}
+	return nil
+}
+
+// Demotions counts how often a server was found to be no master any more, as far as the
+// store can tell.
+func (g *Client) Demotions() uint64 {
+	if s, ok := g.store.(interface{ Demotions() uint64 }); ok {
+		return s.Demotions()
+	}
+	return 0
+}
+
+// ServerID says who the servers are; see Store. Nobody is told of it as of an operation,
+// nor does the breaker look at it: that it fails says nothing about others, which need
+// other permissions.
+func (g *Client) ServerID(ctx context.Context) (string, error) {
+	if err := g.begin(ctx); err != nil {
+		return "", err
+	}
+	return run(g, ctx, nil, g.timeout, g.store.ServerID)
+}
+
+// Misfit is [redisstore.Redis.Misfit] of the Client's store.
+func (g *Client) Misfit(err error) store.Misfit {
+	if s, ok := g.store.(interface{ Misfit(error) store.Misfit }); ok && err != nil {
+		return s.Misfit(err)
+	}
+	return store.Fits
+}
+
+// Detours has f told of each misfit that is made up for, once. It is to be called before
+// first use.
+func (g *Client) Detours(f func(store.Misfit)) {
+	if s, ok := g.store.(interface{ OnDetour(func(store.Misfit)) }); ok {
+		s.OnDetour(f)
+	}
+}
+
+// Renew has the store leave connections to what is no master; see [redisstore.Redis.Renew]. It
+// returns soon, whether the store does or not.
+func (g *Client) Renew(ctx context.Context) error {
+	s, ok := g.store.(interface{ Renew(context.Context) error })
+	if !ok {
+		return nil
+	}
+	if err := g.begin(ctx); err != nil {
+		return err
+	}
+	start := time.Now()
+	soon, cancel := context.WithTimeout(ctx, store.RenewTime)
+	defer cancel()
+	_, err := run(g, soon, nil, g.timeout, func(ctx context.Context) (struct{}, error) { return struct{}{}, s.Renew(ctx) })
+	if err != nil {
+		err = g.explain(ctx, start, err)
+	}
+	if g.Observe != nil {
+		g.Observe(ctx, "renew", 0, time.Since(start), err)
+	}
+	return err
+}
+
+// OneNode reports whether there is one node, so that commands may have a message in common;
+// see [store.Command].With.
+func (g *Client) OneNode() bool {
+	s, ok := g.store.(interface{ OneNode() bool })
+	return ok && s.OneNode()
+}
+
+// Connections counts the connections that were made, those for operations that have ended
+// included; see [redisstore.Redis.Connections]. It is 0 for a store that has none. Many callers whose
+// operations ended together cost one look at the client's statistics.
+func (g *Client) Connections() uint32 {
+	c, ok := g.store.(interface{ Connections() uint32 })
+	if !ok {
+		return 0
+	}
+	ended := g.ended.Load() // first: what has ended by now is counted
+	if last := g.counted.Load(); uint32(last>>32) == ended {
+		return uint32(last)
+	}
+	n := c.Connections()
+	g.counted.Store(uint64(ended)<<32 | uint64(n))
+	return n
+}
+
+// Refused reports whether err says that a command which changes something was not carried
+// out: the server has refused it, or it was not sent.
+func Refused(err error) bool {
+	var reply redis.Error
+	return errors.As(err, &reply) || errors.Is(err, ErrOpen) || errors.Is(err, ErrNoPlace) || errors.Is(err, ErrClosed)
+}

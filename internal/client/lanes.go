@@ -1,0 +1,199 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"github.com/delqhi/cache/internal/store"
+	"time"
+)
+
+// No small record waits for a large one, or fails with it. What is known to be large goes
+// by itself: it shares no round trip, holds up no other, and takes half of the client's
+// connections at most. Of what is not known, a read that shares its round trip asks for no
+// more than largeRecord bytes where large records were seen lately, and while too little
+// was seen at all; the whole of what is cut goes by itself then. Where none is expected
+// that would cost more than it gains, and a round trip of many is one MGET; should it take
+// long, the same is asked for once more in that way, and whoever is answered by it does not
+// wait for the first.
+
+const (
+	// mixedFor is how long after a large record others are expected.
+	mixedFor = 10 * time.Minute
+	// smallEnough is how many records must have been seen to expect that others are as
+	// small.
+	smallEnough = 256
+	// batchReply is how large the answer to a round trip that is shared is expected to be.
+	batchReply = 1 << 20
+	// cutSize is what a record is taken to have of which only the beginning was read.
+	cutSize = 4 * largeRecord
+)
+
+// mixed reports whether there are large records among the small ones.
+func (s *sizes) mixed() bool {
+	last := s.last.Load()
+	return last != 0 && int64(time.Since(started))-last < int64(mixedFor)
+}
+
+// bound is how many bytes of a record a read asks for that shares its round trip; 0: all.
+func (s *sizes) bound() int {
+	if s.small.Load() < smallEnough || s.mixed() {
+		return largeRecord
+	}
+	return 0
+}
+
+// reads is how many reads share a round trip at most.
+func (s *sizes) reads() int {
+	mean := s.mean.Load()
+	if mean == 0 {
+		return batchMost
+	}
+	return int(min(max(batchReply/mean, batchedMost), batchMost))
+}
+
+// anyLarge reports whether a command has or is known to read a large record.
+func (s *sizes) anyLarge(cmds []store.Command) bool {
+	known := s.large.Load() != nil
+	for i := range cmds {
+		c := &cmds[i]
+		if len(c.Frame) >= largeRecord || known && (c.Op == store.Get || c.Op == store.SetNX) && s.of(c.Key) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// ErrNoPlace is the error of a large operation that was not sent, or had too little time
+// left when it was, since others as large were on their way: it says nothing of Redis.
+var ErrNoPlace = errors.New("too much that is large is on its way to or from Redis")
+
+// alone carries out what is large, for a call that began at start: with what has passed
+// since, it takes no longer than the timeout. It has its place until it has ended, also if
+// its caller leaves: else callers that leave soon would pile up what is on its way.
+func (g *Client) alone(ctx context.Context, cmds []store.Command, start time.Time) ([]store.Reply, error) {
+	left := func() time.Duration { return g.timeout - time.Since(start) }
+	waited := false
+	select {
+	case g.wide <- struct{}{}:
+	default:
+		waited = true
+		t := time.NewTimer(left())
+		defer t.Stop()
+		select {
+		case g.wide <- struct{}{}:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-t.C:
+			return nil, ErrNoPlace
+		}
+	}
+	replies, err := g.sendBatch(ctx, cmds, true, left(), func() { <-g.wide })
+	if !waited {
+		return replies, err
+	}
+	inTime := func(err error) error {
+		if err != nil && ctx.Err() == nil && isTimeout(err) {
+			return ErrNoPlace
+		}
+		return err
+	}
+	for i := range replies {
+		replies[i].Err = inTime(replies[i].Err)
+	}
+	return replies, inTime(err)
+}
+
+// readTogether carries out reads that may go with others.
+func (g *Client) readTogether(ctx context.Context, cmds []store.Command, now time.Time) ([]store.Reply, error) {
+	asked := cmds
+	if g.sizes.mixed() {
+		asked = bounded(cmds)
+	}
+	replies, err := g.reads.do(ctx, asked, now)
+	if err != nil {
+		return nil, err
+	}
+	var whole []store.Command
+	for i := range replies {
+		if replies[i].Cut {
+			c := cmds[i]
+			c.Most = 0
+			whole = append(whole, c)
+		}
+	}
+	if len(whole) == 0 {
+		return replies, nil
+	}
+	got, err := g.alone(ctx, whole, now)
+	out := make([]store.Reply, len(replies)) // others may have the same
+	copy(out, replies)
+	for i := range out {
+		switch {
+		case !out[i].Cut:
+		case err != nil:
+			out[i] = store.Reply{Err: err}
+		default:
+			out[i], got = got[0], got[1:]
+			out[i].HideType()
+		}
+	}
+	return out, nil
+}
+
+// bounded are reads that ask for the beginnings of records.
+func bounded(cmds []store.Command) []store.Command {
+	out := make([]store.Command, len(cmds))
+	for i, c := range cmds {
+		if !c.Shared {
+			c.Most = largeRecord
+		}
+		out[i] = c
+	}
+	return out
+}
+
+// overtake asks once more for what a trip asks for that takes long, if that may be because
+// of a large record in it.
+func (t *batcher) overtake(tr *batch) {
+	g := t.guard
+	g.background(func() {
+		defer tr.line.overtaken()
+		if err := g.begin(tr.ctx); err != nil {
+			return
+		}
+		cmds := bounded(tr.cmds)
+		replies, err := run(g, tr.ctx, nil, g.timeout, func(ctx context.Context) ([]store.Reply, error) {
+			defer g.ended.Add(1)
+			return g.store.Do(ctx, cmds), nil
+		})
+		if err == nil {
+			g.sizes.note(cmds, replies)
+			tr.first = replies
+			close(tr.early)
+		}
+	})
+}
+
+// mayOvertake reports whether what a trip asks for is to be asked for once more now, or in
+// how long; 0 if never.
+func (l *endpointQueue) mayOvertake(tr *batch) (now bool, in time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if tr.sent.IsZero() || tr.overtaken || tr.bounded || len(tr.cmds) < 2 {
+		return false, 0
+	}
+	if left := max(tooLong, 4*l.shortest) - time.Since(tr.sent); left > 0 {
+		return false, left
+	}
+	if l.overtaking {
+		return false, tooLong
+	}
+	tr.overtaken, l.overtaking = true, true
+	return true, 0
+}
+
+func (l *endpointQueue) overtaken() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.overtaking = false
+}

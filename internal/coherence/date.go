@@ -1,0 +1,58 @@
+package coherence
+
+import (
+	"context"
+
+	"github.com/delqhi/cache/internal/retryqueue"
+)
+
+// An invalidation of tags, by pattern or of everything that is sent later is one of the
+// time when it was called for. What was written or loaded since stays:
+//
+//  1. a process invalidates a tag; Redis does not acknowledge
+//  2. another process stores a value that has the tag
+//  3. the first one sends the invalidation again
+//
+// The time is that of Redis's clock, by which records are dated, too. It is never too
+// early: what is spared in error is an old value that is read for good, and what is hit in
+// error a miss.
+
+const (
+	// driftPart is the part of a time that may be missing in it, since this machine's clock
+	// and Redis's do not go alike: each by less than half of it.
+	driftPart = 1000
+
+	// clockSteps is by how much, in µs, two estimates of Redis's clock differ at least if
+	// that was set in between.
+	clockSteps = 1_000_000
+)
+
+// pastOf is the time of an invalidation that was called for at a local time, and not
+// acknowledged.
+func (a *Coordinator) pastOf(began int64) retryqueue.Past {
+	p := retryqueue.Past{Since: began}
+	if at, ok := a.cfg.Client.Estimate(a.cfg.Names.Epoch); ok {
+		// If Redis's clock was set back before, records may be of a later time than it; none
+		// is of a later one than the logical clock was.
+		p.At = max(at-(now()-began)/1000, a.Ages.Known().Tick)
+	}
+	return p
+}
+
+// date is an invalidation's time by the clock of the node that holds a key, in µs; 0 if
+// that is not known.
+func (a *Coordinator) date(ctx context.Context, key string, p retryqueue.Past) int64 {
+	at, err := a.cfg.Client.Now(ctx, key)
+	if err != nil {
+		return 0
+	}
+	passed := max(now()-p.Since, 0) / 1000
+	at -= passed - passed/driftPart
+	if p.At != 0 && (key == a.cfg.Names.Epoch || a.cfg.Client.OneNode()) {
+		// That was estimated at the time. If the two are far apart, the clock was set.
+		if at-p.At < clockSteps+passed/driftPart {
+			at = p.At
+		}
+	}
+	return max(at, 0)
+}

@@ -1,0 +1,615 @@
+package coherence
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/delqhi/cache/internal/client"
+	"github.com/delqhi/cache/internal/logicalclock"
+	"github.com/delqhi/cache/internal/retryqueue"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
+)
+
+// clocked is a store whose logical clock fails, and is moved, as a test has it.
+type clocked struct {
+	*storetest.Memory
+	mu          sync.Mutex
+	nodes, away bool
+	onMarks     func(known logicalclock.Known) error // before Marks
+	asked, nows int
+	renewals    int
+	looks       int
+}
+
+func (c *clocked) OneNode() bool { return !c.nodes }
+
+func (c *clocked) Renew(context.Context) error { c.renewals++; return nil }
+
+func (c *clocked) ServerID(ctx context.Context) (string, error) {
+	c.looks++
+	return c.Memory.ServerID(ctx)
+}
+
+func (c *clocked) Now(ctx context.Context, key string) (int64, error) {
+	c.nows++
+	if c.away {
+		return 0, errLost
+	}
+	return c.Memory.Now(ctx, key)
+}
+
+func (c *clocked) Marks(ctx context.Context, names store.Names, known logicalclock.Known, tags []string) (logicalclock.Marks, error) {
+	c.mu.Lock()
+	c.asked++
+	f := c.onMarks
+	c.mu.Unlock()
+	if f != nil {
+		if err := f(known); err != nil {
+			return logicalclock.Marks{}, err
+		}
+	}
+	return c.Memory.Marks(ctx, names, known, tags)
+}
+
+// onClock makes a coordinator that does nothing in the background.
+func onClock(t *testing.T, transport Transport) (*Coordinator, *clocked, *tier) {
+	store := &clocked{Memory: storetest.NewMemory()}
+	a, l := onTier(t, transport, true, store)
+	a.started = true
+	return a, store, l
+}
+
+func (a *Coordinator) epoch(t *testing.T) store.Reply {
+	t.Helper()
+	rec, err := a.cfg.Client.Get(t.Context(), a.cfg.Names.Epoch)
+	return store.Reply{Record: rec, Err: err}
+}
+
+func (c *clocked) set(a *Coordinator, epoch string) {
+	c.Memory.Do(context.Background(), []store.Command{{Op: store.Set, Key: a.cfg.Names.Epoch, Frame: []byte(epoch)}})
+}
+
+func text(e logicalclock.Epoch) string {
+	return fmt.Sprintf("e1 %d %d %d %d %d %d %d %d 0", e.Era, e.Tick, e.Clock, e.Floor, e.All.Hard, e.All.Soft, e.All.Next, e.All.When)
+}
+
+func TestALookLearnsTheClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, st, l := onClock(t, None)
+		look := a.BeginEpochRead()
+		if err := a.EndEpochRead(t.Context(), look, a.epoch(t)); err != nil || st.asked != 1 {
+			t.Fatalf("without an epoch: %v, asked %d times", err, st.asked)
+		}
+		if _, _, ok := a.Ages.Stamp(); !ok || !a.used.Load() || a.learned.Load() != look.at && a.learned.Load() != now() {
+			t.Error("it is not learned")
+		}
+		time.Sleep(time.Second)
+		look = a.BeginEpochRead()
+		if err := a.EndEpochRead(t.Context(), look, a.epoch(t)); err != nil || st.asked != 1 || a.learned.Load() != look.at {
+			t.Errorf("%v, asked %d times, learned at %d, want %d", err, st.asked, a.learned.Load(), look.at)
+		}
+		// An answer to an older question moves nothing back.
+		older := look
+		older.at--
+		if a.EndEpochRead(t.Context(), older, a.epoch(t)); a.learned.Load() != look.at {
+			t.Error("the time of the last look was moved back")
+		}
+		time.Sleep(clockAge - 1)
+		if err := a.EndEpochRead(t.Context(), a.BeginEpochRead(), store.Reply{Err: errLost}); err != nil {
+			t.Errorf("what is known is not old: %v", err)
+		}
+		time.Sleep(1)
+		if err := a.EndEpochRead(t.Context(), a.BeginEpochRead(), store.Reply{Err: errLost}); !errors.Is(err, errLost) {
+			t.Errorf("what is known is too old: %v", err)
+		}
+		if _, open := a.suspicion.open(); open || l.flushed != 0 {
+			t.Error("there is a suspicion")
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		a, _, _ := onClock(t, None)
+		if err := a.EndEpochRead(t.Context(), a.BeginEpochRead(), store.Reply{Err: errLost}); !errors.Is(err, errLost) {
+			t.Errorf("nothing is known: %v", err)
+		}
+		if err := a.FetchTombstones(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		a.learned.Store(never)
+		if a.fresh(now()) {
+			t.Error("what was never learned is fresh")
+		}
+		// While this process hears, what is known is as it is.
+		a.cfg.Transport = Broadcast
+		a.localValid.Store(now() + 1)
+		if !a.fresh(now()) {
+			t.Error("what changes are heard of is not fresh")
+		}
+	})
+}
+
+// What is there must not be older than what was known before it was asked for.
+func TestALookSeesThatRedisWentBack(t *testing.T) {
+	for name, c := range map[string]struct {
+		epoch   func(e logicalclock.Epoch) string
+		suspect bool
+	}{
+		"the same":           {text, false},
+		"a later tick":       {func(e logicalclock.Epoch) string { e.Tick++; return text(e) }, false},
+		"an older tick":      {func(e logicalclock.Epoch) string { e.Tick--; return text(e) }, true},
+		"nothing":            {nil, true},
+		"nonsense":           {func(logicalclock.Epoch) string { return "nonsense" }, true},
+		"a tick far ahead":   {func(e logicalclock.Epoch) string { e.Tick += 1 << 50; return text(e) }, true},
+		"a clock far ahead":  {func(e logicalclock.Epoch) string { e.Clock += 1 << 50; return text(e) }, true},
+		"ahead of the clock": {func(e logicalclock.Epoch) string { e.Tick += 3600_000_000; return text(e) }, false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			a, st, _ := onClock(t, None)
+			if err := a.FetchTombstones(t.Context(), nil); err != nil {
+				t.Fatal(err)
+			}
+			e, _ := logicalclock.ParseEpoch(a.epoch(t).Record.Raw)
+			if c.epoch != nil {
+				st.set(a, c.epoch(e))
+			} else {
+				st.Do(t.Context(), []store.Command{{Op: store.Delete, Key: a.cfg.Names.Epoch}})
+			}
+			err := a.EndEpochRead(t.Context(), a.BeginEpochRead(), a.epoch(t))
+			_, suspect := a.suspicion.open()
+			_, evidence := a.rollbackSeen.open()
+			if (err == ErrSuspect) != c.suspect || suspect != c.suspect || evidence != c.suspect {
+				t.Errorf("%s: %v, suspicion %v, evidence %v", name, err, suspect, evidence)
+			}
+			// A process that knows nothing sees nothing.
+			b, _, _ := onClock(t, None)
+			b.cfg.Client = a.cfg.Client
+			if err := b.EndEpochRead(t.Context(), b.BeginEpochRead(), a.epoch(t)); err != nil {
+				t.Errorf("%s: by a new process: %v", name, err)
+			}
+			if _, suspect := b.suspicion.open(); suspect {
+				t.Errorf("%s: a new process has a suspicion", name)
+			}
+		})
+	}
+}
+
+// Redis's clock is asked for only where an epoch may be ahead of it, or a mark is pending.
+func TestWhenRedissClockIsNeeded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, st, _ := onClock(t, None)
+		look := func() (nows int, err error) {
+			st.nows = 0
+			err = a.EndEpochRead(t.Context(), a.BeginEpochRead(), a.epoch(t))
+			return st.nows, err
+		}
+		if err := a.FetchTombstones(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := look(); n != 0 || err != nil {
+			t.Errorf("asked %d times, %v", n, err)
+		}
+		a.latest.Store(0)
+		if n, err := look(); n != 1 || err != nil {
+			t.Errorf("nothing is known of it: asked %d times, %v", n, err)
+		}
+		if n, err := look(); n != 0 || err != nil {
+			t.Errorf("it was measured: asked %d times, %v", n, err)
+		}
+		for name, c := range map[string]struct {
+			mark logicalclock.NewMark
+			nows int
+		}{
+			"a pending mark":   {logicalclock.NewMark{Mode: logicalclock.Delayed, Delay: 60_000_000}, 1},
+			"a mark":           {logicalclock.NewMark{}, 0},
+			"a mark made late": {logicalclock.NewMark{Before: []int64{time.Now().UnixMicro() - 1_000_000}}, 0},
+		} {
+			st.Do(t.Context(), []store.Command{{Op: store.Delete, Key: a.cfg.Names.Epoch}})
+			a.Ages.Reset()
+			if _, err := st.Mark(t.Context(), a.cfg.Names, logicalclock.Known{}, c.mark); err != nil {
+				t.Fatal(err)
+			}
+			if n, err := look(); n != c.nows || err != nil {
+				t.Errorf("%s: asked %d times, %v", name, n, err)
+			}
+			st.nows = 0
+			l := a.BeginEpochRead()
+			if _, _, ok := a.EndEpochReadBeside(t.Context(), l, a.epoch(t)); !ok || st.nows != c.nows {
+				t.Errorf("%s: beside a write: asked %d times, %v", name, st.nows, ok)
+			}
+		}
+		st.Do(t.Context(), []store.Command{{Op: store.Delete, Key: a.cfg.Names.Epoch}})
+		a.Ages.Reset()
+		if err := a.FetchTombstones(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		a.latest.Store(0)
+		st.away = true
+		if _, err := look(); err != ErrSuspect {
+			t.Errorf("an epoch is believed by a clock that is not known: %v", err)
+		}
+	})
+}
+
+func TestALookBesideAWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, st, _ := onClock(t, None)
+		if _, _, ok := a.EndEpochReadBeside(t.Context(), a.BeginEpochRead(), store.Reply{Err: errLost}); ok {
+			t.Error("no answer is a time")
+		}
+		// The first one is as any look.
+		if era, clock, ok := a.EndEpochReadBeside(t.Context(), a.BeginEpochRead(), a.epoch(t)); !ok || era == 0 || clock == 0 || a.learned.Load() == never {
+			t.Errorf("the first: %d, %d, %v", era, clock, ok)
+		}
+		learned := a.learned.Load()
+		time.Sleep(time.Second)
+		st.Mark(t.Context(), a.cfg.Names, logicalclock.Known{}, logicalclock.NewMark{})
+		e, _ := logicalclock.ParseEpoch(a.epoch(t).Record.Raw)
+		if era, clock, ok := a.EndEpochReadBeside(t.Context(), a.BeginEpochRead(), a.epoch(t)); !ok || era != e.Era || clock != e.Clock || a.learned.Load() != learned {
+			t.Errorf("%d, %d, %v, want %d, %d; learned at %d, want %d", era, clock, ok, e.Era, e.Clock, a.learned.Load(), learned)
+		}
+		// The same tick is not older.
+		if _, _, ok := a.EndEpochReadBeside(t.Context(), a.BeginEpochRead(), a.epoch(t)); !ok || a.learned.Load() != learned {
+			t.Error("the same epoch once more is taken for another one")
+		}
+		before := e
+		before.Tick--
+		st.set(a, text(before))
+		if _, _, ok := a.EndEpochReadBeside(t.Context(), a.BeginEpochRead(), a.epoch(t)); ok {
+			t.Error("an older epoch gives a time")
+		}
+		if _, open := a.rollbackSeen.open(); !open {
+			t.Error("an older epoch is no evidence")
+		}
+		other := e
+		other.Era++
+		other.Tick++
+		st.set(a, text(other))
+		if era, _, ok := a.EndEpochReadBeside(t.Context(), a.BeginEpochRead(), a.epoch(t)); ok && era != other.Era {
+			t.Errorf("another era gives a time of era %d", era)
+		}
+		st.Do(t.Context(), []store.Command{{Op: store.Delete, Key: a.cfg.Names.Epoch}})
+		if _, _, ok := a.EndEpochReadBeside(t.Context(), a.BeginEpochRead(), a.epoch(t)); ok {
+			t.Error("no epoch gives a time")
+		}
+	})
+}
+
+// What is known may be the reason why Redis gives no answer: then it is forgotten.
+func TestWhatCanNotBeReadIsAskedForWithoutWhatIsKnown(t *testing.T) {
+	a, store, _ := onClock(t, None)
+	if err := a.FetchTombstones(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	store.onMarks = func(known logicalclock.Known) error {
+		if known.Era != 0 {
+			return logicalclock.ErrNoClock
+		}
+		return nil
+	}
+	if err := a.FetchTombstones(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, open := a.rollbackSeen.open(); !open {
+		t.Error("it is no evidence")
+	}
+	if _, _, err := a.JudgeNow(t.Context(), 1, 1, 0, nil); !errors.Is(err, logicalclock.ErrNoClock) || a.Ages.Known().Era != 0 {
+		t.Errorf("%v, and %+v is known", err, a.Ages.Known())
+	}
+	store.asked = 0
+	store.onMarks = func(logicalclock.Known) error { return logicalclock.ErrNoClock }
+	if err := a.FetchTombstones(t.Context(), nil); !errors.Is(err, logicalclock.ErrNoClock) || store.asked != 1 {
+		t.Errorf("%v, asked %d times", err, store.asked)
+	}
+	store.asked = 0
+	store.onMarks = func(logicalclock.Known) error { return errLost }
+	if err := a.FetchTombstones(t.Context(), nil); !errors.Is(err, errLost) || store.asked != 1 {
+		t.Errorf("%v, asked %d times", err, store.asked)
+	}
+	store.onMarks = nil
+	if err := a.FetchTombstones(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	era, clock, _ := a.Ages.Stamp()
+	if v, _, err := a.JudgeNow(t.Context(), era, clock, 0, nil); err != nil || v == logicalclock.Unknown {
+		t.Errorf("%v, %v", v, err)
+	}
+}
+
+// Answers that are overtaken are asked for again, for a while.
+func TestAnswersThatAreOvertaken(t *testing.T) {
+	a, st, l := onClock(t, None)
+	overtaken := 0
+	st.onMarks = func(logicalclock.Known) error {
+		if overtaken > 0 {
+			overtaken--
+			a.Ages.Subscribed()
+		}
+		return nil
+	}
+	overtaken = askAgain - 1
+	if err := a.FetchTombstones(t.Context(), nil); err != nil || st.asked != askAgain {
+		t.Errorf("%v, asked %d times", err, st.asked)
+	}
+	overtaken = 1000
+	if err := a.FetchTombstones(t.Context(), nil); err != errOvertaken {
+		t.Errorf("%v", err)
+	}
+	overtaken = 0
+	if l.flushed != 0 {
+		t.Error("the same era flushes")
+	}
+	// Another era is another cache.
+	st.Do(t.Context(), []store.Command{{Op: store.Delete, Key: a.cfg.Names.Epoch}})
+	if err := a.FetchTombstones(t.Context(), nil); err != nil || l.flushed != 1 {
+		t.Errorf("%v, %d flushes", err, l.flushed)
+	}
+}
+
+// A stamp costs a question only where nothing is heard, once a second, and finds out whether
+// Redis went back.
+func TestWhatAStampCosts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, st, l := onClock(t, None)
+		stamp := func() (asked int, era uint64) {
+			t.Helper()
+			st.asked = 0
+			era, clock, err := a.Stamp(t.Context())
+			if err != nil || era == 0 || clock == 0 {
+				t.Fatalf("%d, %d, %v", era, clock, err)
+			}
+			return st.asked, era
+		}
+		asked, era := stamp()
+		again, _ := stamp()
+		time.Sleep(clockAge)
+		later, _ := stamp()
+		if asked != 1 || again != 0 || later != 1 {
+			t.Errorf("asked %d, %d and %d times", asked, again, later)
+		}
+		time.Sleep(clockAge)
+		st.Do(t.Context(), []store.Command{{Op: store.Delete, Key: a.cfg.Names.Epoch}})
+		if _, after := stamp(); after == era || l.flushed == 0 {
+			t.Error("the era that was lost goes on")
+		}
+		if _, open := a.rollbackSeen.open(); !open {
+			t.Error("a stamp does not see that Redis went back")
+		}
+		time.Sleep(clockAge)
+		st.Fail(errLost)
+		if _, _, err := a.Stamp(t.Context()); !errors.Is(err, errLost) {
+			t.Errorf("a stamp without an answer: %v", err)
+		}
+	})
+}
+
+// Where there are several nodes, a write goes on with the time that was known last.
+func TestAWriteWithoutTheNodeOfTheClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, store, _ := onClock(t, None)
+		store.nodes = true
+		store.onMarks = func(logicalclock.Known) error { return errLost }
+		if _, _, err := a.StampWrite(t.Context()); !errors.Is(err, errLost) {
+			t.Errorf("nothing is known: %v", err)
+		}
+		store.onMarks = nil
+		era, clock, err := a.StampWrite(t.Context())
+		if err != nil || era == 0 || clock == 0 {
+			t.Fatal(era, clock, err)
+		}
+		time.Sleep(clockAge)
+		store.onMarks = func(logicalclock.Known) error { return errLost }
+		if e, c, err := a.StampWrite(t.Context()); err != nil || e != era || c != clock {
+			t.Errorf("%d, %d, %v, want %d, %d", e, c, err, era, clock)
+		}
+		time.Sleep(clockAge)
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, _, err := a.StampWrite(ended); !errors.Is(err, context.Canceled) {
+			t.Errorf("the caller has left: %v", err)
+		}
+		store.nodes = false
+		time.Sleep(clockAge)
+		if _, _, err := a.StampWrite(t.Context()); !errors.Is(err, errLost) {
+			t.Errorf("one node: %v", err)
+		}
+		if d := a.renewLives(t.Context()); d != renewLifeFirst {
+			t.Errorf("lives that were not renewed are renewed after %v", d)
+		}
+		store.onMarks = nil
+		if d := a.renewLives(t.Context()); d != renewLifeEvery {
+			t.Errorf("lives that were renewed are renewed after %v", d)
+		}
+	})
+}
+
+// Before an own invalidation returns, nothing that it hits is served; what is not known of it
+// is told again.
+func TestOwnMarks(t *testing.T) {
+	for _, tags := range [][]string{nil, {"t"}} {
+		a, store, l := onClock(t, Broadcast)
+		mark := func() (logicalclock.Marks, EpochRead) {
+			t.Helper()
+			look := a.BeginEpochRead()
+			m, err := a.cfg.Client.Mark(t.Context(), a.cfg.Names, a.Ages.Known(), logicalclock.NewMark{Tags: tags})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return m, look
+		}
+		if tags != nil {
+			a.ScheduleTombstones(tags, a.failedNumber(), now()-1)
+			l.flushes = 0
+		}
+		m, look := mark()
+		moved := a.moved("k", func() {
+			if err := a.ApplyOwnTombstones(t.Context(), tags, m, look); err != nil {
+				t.Error(err)
+			}
+		})
+		if tags == nil && l.flushes != 1 || tags != nil && (l.flushes != 0 || !moved) || a.learned.Load() != look.at {
+			t.Errorf("%q: %d flushes, fence moved %v", tags, l.flushes, moved)
+		}
+		if a.AnyPending() || a.isOpen() {
+			t.Errorf("%q: an earlier attempt is pending", tags)
+		}
+		// The answer is overtaken: it is asked for again.
+		m, look = mark()
+		a.Ages.Subscribed()
+		if store.asked = 0; a.ApplyOwnTombstones(t.Context(), tags, m, look) != nil || store.asked != 1 {
+			t.Errorf("%q: asked %d times", tags, store.asked)
+		}
+		m, look = mark()
+		a.Ages.Subscribed()
+		store.onMarks = func(logicalclock.Known) error { return errLost }
+		err := a.ApplyOwnTombstones(t.Context(), tags, m, look)
+		if _, _, ok := a.Ages.Stamp(); !errors.Is(err, errLost) || ok || !a.AnyPending() || a.queue.All() != (tags == nil) {
+			t.Errorf("%q: %v, the clock is known: %v", tags, err, ok)
+		}
+	}
+}
+
+// Marks of an era that is not known may be of anything.
+func TestMarksOfAnUnknownEra(t *testing.T) {
+	a, store, l := onClock(t, Broadcast)
+	m, err := store.Marks(t.Context(), a.cfg.Names, logicalclock.Known{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.applyPeerTombstones(nil, m); l.flushed != 1 || len(a.woken) != 1 {
+		t.Errorf("%+v, %d nudges", l, len(a.woken))
+	}
+}
+
+// A reconciliation looks, renews connections if there is a reason, and tells what may be lost.
+func TestWhatAReconciliationDoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, st, _ := onClock(t, None)
+		if err := a.Reconcile(t.Context()); err != nil || st.asked != 0 {
+			t.Errorf("without a suspicion: %v, asked %d times", err, st.asked)
+		}
+		if err := a.FetchTombstones(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		a.firstLook()
+		a.firstLook()
+		if st.looks != 1 {
+			t.Errorf("%d first looks", st.looks)
+		}
+		time.Sleep(time.Second)
+		at := time.Now().UnixMicro()
+		a.Noted(retryqueue.Item{Key: "n:k", At: at, Token: "new"}, now())
+		st.Memory.Do(t.Context(), []store.Command{{Op: store.Set, Key: "n:k", Frame: storedAt(at - 1_000_000).Raw}})
+		has := func() bool {
+			return st.Memory.Do(t.Context(), []store.Command{{Op: store.Get, Key: "n:k"}})[0].Record.State != store.Missing
+		}
+		// The same server: nothing was lost.
+		a.Suspect()
+		if err := a.Reconcile(t.Context()); err != nil || !has() || st.renewals != 0 || st.looks != 2 {
+			t.Errorf("the same server: %v, there %v, %d renewals, %d looks", err, has(), st.renewals, st.looks)
+		}
+		// There is evidence: it is not asked who that is.
+		a.wentBack()
+		if err := a.Reconcile(t.Context()); err != nil || has() || st.renewals != 1 || st.looks != 2 {
+			t.Errorf("evidence: %v, there %v, %d renewals, %d looks", err, has(), st.renewals, st.looks)
+		}
+		a.Suspect()
+		if err := a.Reconcile(t.Context()); err != nil || st.renewals != 1 || st.looks != 3 {
+			t.Errorf("the evidence is not settled: %v, %d renewals, %d looks", err, st.renewals, st.looks)
+		}
+		// The clock shows that it went back.
+		st.Memory.Do(t.Context(), []store.Command{{Op: store.Delete, Key: a.cfg.Names.Epoch}, {Op: store.Set, Key: "n:k", Frame: storedAt(at - 1_000_000).Raw}})
+		a.Suspect()
+		if err := a.Reconcile(t.Context()); err != nil || has() || st.renewals != 2 {
+			t.Errorf("another era: %v, there %v, %d renewals", err, has(), st.renewals)
+		}
+		// What fails stays a suspicion.
+		a.Suspect()
+		st.Fail(errLost)
+		if err := a.Reconcile(t.Context()); !errors.Is(err, errLost) {
+			t.Errorf("no answer: %v", err)
+		}
+		st.Fail(nil)
+		st.onMarks = func(logicalclock.Known) error { return errLost }
+		if err := a.Reconcile(t.Context()); !errors.Is(err, errLost) {
+			t.Errorf("no marks: %v", err)
+		}
+		st.onMarks = nil
+		if _, open := a.suspicion.open(); !open || a.Reconcile(t.Context()) != nil {
+			t.Error("a failed reconciliation settles")
+		}
+		// What would take long is left for later.
+		for n, left := range map[int]bool{4 * retryBatch: false, 4*retryBatch + 1: true} {
+			for i := range n {
+				a.addItem(retryqueue.Item{Key: fmt.Sprint("n:", i)})
+			}
+			a.Suspect()
+			if err := a.Reconcile(t.Context()); err != nil || (a.queue.Len() > 100) != left {
+				t.Errorf("%d keys: %v, %d are left", n, err, a.queue.Len())
+			}
+			a.notify(t.Context())
+		}
+	})
+}
+
+// All who come meanwhile share one reconciliation, and each leaves with its context.
+func TestAReconciliationIsShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, store, _ := onClock(t, None)
+		hold := make(chan struct{})
+		first := hold
+		store.onMarks = func(logicalclock.Known) error { <-first; return nil }
+		a.Suspect()
+		var done, left atomic.Int32
+		for range 5 {
+			go func() {
+				if a.Reconcile(t.Context()) == nil {
+					done.Add(1)
+				}
+			}()
+			go func() {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+				defer cancel()
+				if errors.Is(a.Reconcile(ctx), context.DeadlineExceeded) {
+					left.Add(1)
+				}
+			}()
+		}
+		time.Sleep(2 * time.Millisecond)
+		synctest.Wait()
+		if left.Load() != 5 || done.Load() != 0 {
+			t.Errorf("%d have left, %d are done", left.Load(), done.Load())
+		}
+		close(hold)
+		synctest.Wait()
+		if done.Load() != 5 || store.asked != 1 {
+			t.Errorf("%d are done, asked %d times", done.Load(), store.asked)
+		}
+		synctest.Wait()
+		// One that Close ends says so, and one that takes too long.
+		hold = make(chan struct{})
+		second := hold
+		store.mu.Lock()
+		store.onMarks = func(logicalclock.Known) error { <-second; return nil }
+		store.mu.Unlock()
+		a.Suspect()
+		begin := time.Now()
+		var late *client.TimeoutError
+		if err := a.Reconcile(t.Context()); !errors.As(err, &late) || time.Since(begin) > reconcileTime {
+			t.Errorf("%v after %v", err, time.Since(begin))
+		}
+		go func() {
+			time.Sleep(time.Millisecond)
+			a.stop()
+		}()
+		if err := a.Reconcile(t.Context()); !errors.Is(err, client.ErrClosed) {
+			t.Errorf("ended by Close: %v", err)
+		}
+		close(hold)
+	})
+}

@@ -1,0 +1,491 @@
+package coherence
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/delqhi/cache/internal/frame"
+	"github.com/delqhi/cache/internal/invalidation"
+	"github.com/delqhi/cache/internal/message"
+	"github.com/delqhi/cache/internal/retryqueue"
+	"github.com/delqhi/cache/internal/store"
+)
+
+const (
+	// maxPending is how many keys and tags are remembered that Redis could not be told
+	// of, or are to be told again: more than can be recent. Beyond it everything is
+	// invalidated when Redis is back.
+	maxPending = 1 << 19
+
+	// retryBatch is how many keys are told in one round trip.
+	retryBatch = 256
+
+	// What can't be told is tried again after these.
+	notifyFirst = 100 * time.Millisecond
+	notifyMost  = 5 * time.Second
+	// notifySoon is the least time between two attempts where there is something new.
+	notifySoon = 500 * time.Millisecond
+
+	// flushOnCloseTime bounds the last attempt, at Close.
+	flushOnCloseTime = 2 * time.Second
+)
+
+var errOvertaken = errors.New("coherence: the logical clock changes faster than it can be read")
+
+// Noted remembers a write or an invalidation that Redis has acknowledged, and that was
+// sent after the local time sent: if Redis is another one soon, which may not know of it,
+// it is told again.
+func (a *Coordinator) Noted(it retryqueue.Item, sent int64) {
+	a.recent.Note(it, sent, now())
+	if a.queue.Has(it.Key) {
+		a.queue.Acknowledge(it.Key, sent, it.At, it.Token)
+		a.RedisUp()
+	}
+}
+
+// ScheduleRetry takes a key whose write or invalidation Redis has not acknowledged. The local
+// tier is not asked for it until Redis has been told, nor is what Redis has of it believed;
+// see [Coordinator.Outdated].
+func (a *Coordinator) ScheduleRetry(it retryqueue.Item) {
+	if a.addItem(it) {
+		a.cfg.Events.Overflowed()
+	}
+	a.start()
+	a.wakeUp()
+}
+
+// ScheduleTombstones takes tags, or everything if there are none, that Redis did not
+// acknowledge to be invalidated: what was written or loaded before the local time began.
+// What this process has of it is dropped now. number is that of the message, 0 if there was
+// none.
+func (a *Coordinator) ScheduleTombstones(tags []string, number uint64, began int64) {
+	var numbers []uint64
+	if number != 0 {
+		numbers = []uint64{number}
+	}
+	if a.addTombstones(subjects(aTag, tags), numbers, a.pastOf(began)) {
+		a.cfg.Events.Overflowed()
+	}
+	a.flush()
+	a.start()
+	a.wakeUp()
+}
+
+// SchedulePattern takes a pattern whose keys were not all invalidated; the rest is as with
+// ScheduleTombstones.
+func (a *Coordinator) SchedulePattern(pattern string, numbers []uint64, began int64) {
+	if a.addTombstones(subjects(aPattern, []string{pattern}), numbers, a.pastOf(began)) {
+		a.cfg.Events.Overflowed()
+	}
+	a.start()
+	a.wakeUp()
+}
+
+// NotedPattern is Noted for a pattern, and ApplyOwnTombstones includes it for tags.
+func (a *Coordinator) NotedPattern(pattern string, sent int64) {
+	s := subjects(aPattern, []string{pattern})
+	a.recent.NoteMarks(s, nil, nil, sent, now())
+	a.acknowledgedTombstones(s, sent)
+}
+
+// To the queue, a pattern is as good as a tag: something without a key, of which the
+// last one counts. They are told apart by their first byte.
+const (
+	aTag     = "t"
+	aPattern = "p"
+)
+
+func subjects(kind string, names []string) []string {
+	out := make([]string, len(names))
+	for i, n := range names {
+		out[i] = kind + n
+	}
+	return out
+}
+
+func tagsAndPatterns(subjects []string) (tags, patterns []string) {
+	for _, s := range subjects {
+		if s[:1] == aTag {
+			tags = append(tags, s[1:])
+		} else {
+			patterns = append(patterns, s[1:])
+		}
+	}
+	return tags, patterns
+}
+
+// replayRecent queues what this process has written lately. A session has begun: the
+// one before may have ended because a replica took over, which may lack what its master
+// had acknowledged. What was sent after the time safe is not told: see look. Nor are marks
+// that Redis has.
+func (a *Coordinator) replayRecent(ctx context.Context, safe int64) {
+	told := a.recent.Since(now(), safe)
+	a.withoutMarked(ctx, &told)
+	another := a.serverID.changed(now())
+	covered := int64(never) // what was sent by then was of no use from then on
+	if told.All {
+		covered = told.Pasts[""].Since
+		a.addTombstones(nil, nil, told.Pasts[""])
+	}
+	for _, it := range told.Items {
+		// What is to be told already is about something later.
+		if _, ok := a.queue.Find(it.Key); !ok && it.Since > covered {
+			it.Acked = !another
+			a.addItem(it)
+		}
+	}
+	for _, t := range told.Tags {
+		if told.Pasts[t].Since > covered {
+			a.addTombstones([]string{t}, nil, told.Pasts[t])
+		}
+	}
+	if a.queue.Len() > 0 {
+		a.wakeUp()
+	}
+}
+
+// maintain does what has to be done from time to time, until the coordinator ends.
+func (a *Coordinator) maintain() {
+	t := time.NewTicker(tick)
+	defer t.Stop()
+	pause, next, last := notifyFirst, time.Time{}, time.Time{}
+	retry := time.NewTimer(time.Hour)
+	retry.Stop()
+	defer retry.Stop()
+	touch := false
+	lives := time.Now().Add(renewLifeFirst)
+	for {
+		select {
+		case <-a.ctx.Done():
+			return
+		case <-t.C:
+			if !time.Now().Before(lives) {
+				lives = time.Now().Add(a.renewLives(a.ctx))
+			}
+			a.watermark(false)
+			if a.cfg.Transport != None && a.inbox.Tick(now()) {
+				a.missed()
+			}
+			if touch = !touch; touch && a.Connected(now()) {
+				// Everybody's look leaves a mark in Redis, by which it is noticed if
+				// Redis goes back in time. See logicalclock.Epoch.
+				_ = a.FetchTombstones(a.ctx, nil)
+			}
+			if a.cfg.Transport == None && a.used.Swap(false) {
+				// No pulse finds out whether Redis is still a master: this takes one.
+				_ = a.FetchTombstones(a.ctx, nil)
+			}
+			a.firstLook()
+			a.unverifyConnections()
+		case <-a.woken:
+			// What is new may be told although something older can't be.
+			if soon := last.Add(notifySoon); soon.Before(next) {
+				next = soon
+				retry.Reset(time.Until(soon))
+			}
+		case <-a.redisUp:
+			pause, next = notifyFirst, time.Time{}
+		case <-retry.C:
+		}
+		if a.queue.Len() == 0 || time.Now().Before(next) {
+			continue
+		}
+		if a.notify(a.ctx) {
+			pause, next = notifyFirst, time.Time{}
+			continue
+		}
+		last = time.Now()
+		next = last.Add(pause)
+		retry.Reset(pause)
+		pause = min(2*pause, notifyMost)
+	}
+}
+
+// watermark publishes up to where this process's messages have been published.
+func (a *Coordinator) watermark(closing bool) {
+	n, due := a.Outbox.Watermark(closing)
+	if !due {
+		return
+	}
+	ctx := a.ctx
+	if err := a.cfg.Client.Publish(ctx, store.Notify{Channel: a.cfg.Names.Channel, Message: string(n.Append(nil))}); err != nil {
+		a.Outbox.Again()
+	}
+}
+
+// notify tells all that is pending, and reports whether nothing is left of it. What fails
+// does not keep the rest from being told, unless nothing can be.
+func (a *Coordinator) notify(ctx context.Context) bool {
+	told := 0
+	var failed []retryqueue.Batch
+	for {
+		b := a.queue.Take(retryBatch)
+		if b.Empty() {
+			break
+		}
+		f := a.notifyBatch(ctx, &b, &told)
+		if f.Empty() {
+			continue
+		}
+		failed = append(failed, f)
+		if len(f.Items) > 0 && len(f.Items) == len(b.Items) {
+			break
+		}
+	}
+	for _, f := range failed {
+		a.queue.Return(f)
+	}
+	if len(failed) > 0 {
+		a.completeTombstones() // of what was told beside it
+	}
+	if told > 0 {
+		a.cfg.Events.Retried(told)
+	}
+	if a.queue.Len() > 0 {
+		return false
+	}
+	a.failure.Store(nil)
+	return true
+}
+
+// notifyFailed notes why something could not be told.
+func (a *Coordinator) notifyFailed(err error) {
+	if err != nil {
+		a.failure.Store(&err)
+	}
+}
+
+// notifyBatch tells a batch, settles what was told, and returns the rest.
+func (a *Coordinator) notifyBatch(ctx context.Context, b *retryqueue.Batch, told *int) (failed retryqueue.Batch) {
+	done := retryqueue.Batch{}
+	if b.All || len(b.Tags) > 0 {
+		rest, err := a.notifyTombstones(ctx, b)
+		if err != nil {
+			a.notifyFailed(err)
+			failed.All, failed.Tags, failed.Numbers = rest.All, rest.Tags, append(b.Numbers, rest.Numbers...)
+		} else {
+			done.All, done.Tags = b.All, b.Tags
+			a.Outbox.Skip(b.Numbers...)
+		}
+		if *told += len(b.Tags) - len(rest.Tags); b.All && !rest.All {
+			*told++
+		}
+	}
+	heads := make([]store.Command, len(b.Items))
+	for i, it := range b.Items {
+		heads[i] = store.Command{Op: store.GetHeader, Key: it.Key}
+	}
+	var quiet []retryqueue.Item // of which others are to be told alone
+	var cmds []store.Command
+	var items []retryqueue.Item
+	var numbers []uint64
+	for i, reply := range a.cfg.Client.Do(ctx, heads) {
+		it := b.Items[i]
+		if reply.Err != nil {
+			a.notifyFailed(reply.Err)
+			failed.Items = append(failed.Items, it)
+			continue
+		}
+		if it.Token != "" && reply.Record.Seen().Token == it.Token {
+			// What was acknowledged is there: nothing was lost.
+			a.Outbox.Skip(it.Numbers...)
+			done.Items = append(done.Items, it)
+			continue
+		}
+		if reply.Record.State == store.Missing || a.newer(ctx, &it, reply.Record) {
+			// Nothing to remove. Others may still have what was there before.
+			quiet = append(quiet, it)
+			continue
+		}
+		cmd := store.Command{Op: store.CompareAndDelete, Key: it.Key, Seen: reply.Record.Seen()}
+		var n uint64
+		cmd.Notify, n = invalidation.NotifyOf(a.Outbox, a.cfg.Names, message.Invalidated, a.encoded(it.Key))
+		cmds, items, numbers = append(cmds, cmd), append(items, it), append(numbers, n)
+	}
+	*told += a.tellQuietly(ctx, quiet, &done, &failed)
+	for i, reply := range a.cfg.Client.Do(ctx, cmds) {
+		switch {
+		case reply.Err == nil && reply.OK:
+			a.Outbox.Done(numbers[i])
+			a.delivered(items[i], &done)
+			*told++
+		case reply.Err == nil:
+			// Somebody was faster: look again.
+			a.Outbox.Skip(numbers[i])
+			failed.Items = append(failed.Items, items[i])
+		default:
+			a.notifyFailed(reply.Err)
+			a.Outbox.Failed(numbers[i])
+			items[i].Numbers = append(items[i].Numbers, numbers[i])
+			failed.Items = append(failed.Items, items[i])
+		}
+	}
+	a.deliveredAny.Add(1)
+	a.queue.Settle(done)
+	a.completeTombstones()
+	return failed
+}
+
+// tellQuietly tells others, in common messages, of keys where Redis has nothing to remove:
+// reads may be waiting for it. It returns of how many.
+func (a *Coordinator) tellQuietly(ctx context.Context, items []retryqueue.Item, done, failed *retryqueue.Batch) (told int) {
+	for some := range slices.Chunk(items, invalidation.KeysPerNotice) {
+		keys := make([]string, len(some))
+		for i, it := range some {
+			keys[i] = a.encoded(it.Key)
+		}
+		tell, n := invalidation.NotifyOf(a.Outbox, a.cfg.Names, message.Invalidated, keys...)
+		if err := a.cfg.Client.Publish(ctx, tell); err != nil {
+			a.notifyFailed(err)
+			a.Outbox.Skip(n)
+			failed.Items = append(failed.Items, some...)
+			continue
+		}
+		a.Outbox.Done(n)
+		for _, it := range some {
+			a.delivered(it, done)
+		}
+		told += len(some)
+	}
+	return told
+}
+
+func (a *Coordinator) encoded(redisKey string) string { return redisKey[len(a.cfg.Names.Data):] }
+
+// notifyTombstones tells the tags, patterns, and everything, of a batch. rest are those that could
+// not be told, and the numbers of messages that may or may not have been published. A
+// pattern that can't be gone through, for which SCAN may be refused for good, keeps nothing
+// else from being told, and is not told as often as it is tried.
+func (a *Coordinator) notifyTombstones(ctx context.Context, b *retryqueue.Batch) (rest retryqueue.Batch, err error) {
+	tags, patterns := tagsAndPatterns(b.Tags)
+	pasts := make(map[string]retryqueue.Past, len(b.Tags))
+	for i, t := range b.Tags {
+		pasts[t] = b.Pasts[i]
+	}
+	mark := func(tags []string, pasts []retryqueue.Past) bool {
+		before := make([]int64, len(pasts))
+		for i, p := range pasts {
+			before[i] = a.date(ctx, a.cfg.Names.Epoch, p)
+		}
+		l := a.beginLook()
+		marks, n, failed := a.invalidator.MarkLate(ctx, tags, before)
+		if failed != nil {
+			a.unreadable(failed)
+			rest.Numbers = append(rest.Numbers, n)
+		} else {
+			failed = a.ownMarks(ctx, tags, pasts, marks, l)
+		}
+		err = cmp.Or(err, failed)
+		return failed == nil
+	}
+	if b.All {
+		rest.All = !mark(nil, []retryqueue.Past{b.Past})
+	}
+	// In steps, each of which is short for Redis and has a time of its own.
+	for some := range slices.Chunk(tags, askedAtOnce) {
+		of := make([]retryqueue.Past, len(some))
+		for i, t := range some {
+			of[i] = pasts[aTag+t]
+		}
+		if !mark(some, of) {
+			rest.Tags = append(rest.Tags, subjects(aTag, some)...)
+		}
+	}
+	for _, p := range patterns {
+		past := pasts[aPattern+p]
+		m, failed := a.invalidator.PatternAgain(ctx, p, a.cfg.Quote, func(key string, rec store.Record) bool {
+			it := retryqueue.Item{Key: key, At: a.date(ctx, key, past), Acked: past.Acked}
+			return a.newer(ctx, &it, rec) || it.Acked && a.endsInTime(it.At, rec)
+		})
+		if failed != nil {
+			err = cmp.Or(err, failed)
+			rest.Tags, rest.Numbers = append(rest.Tags, aPattern+p), append(rest.Numbers, m.Open...)
+			continue
+		}
+		a.dropMatching(p)
+	}
+	return rest, err
+}
+
+// delivered is called when Redis and the others know of a key. What this process has of it
+// is dropped before its local tier is used for it again.
+func (a *Coordinator) delivered(it retryqueue.Item, done *retryqueue.Batch) {
+	a.Outbox.Skip(it.Numbers...)
+	a.drop(it.Key[len(a.cfg.Names.Data):])
+	done.Items = append(done.Items, it)
+}
+
+// newer reports whether a record is of a write or a load that began after a time of
+// Redis's clock, so that an invalidation from then does not concern it. If that clock has
+// gone back since, records may be from the future: then nobody knows.
+func (a *Coordinator) newer(ctx context.Context, it *retryqueue.Item, rec store.Record) bool {
+	if rec.State != store.Found {
+		return false
+	}
+	h, err := frame.ReadHead(rec.Raw)
+	if err != nil || h.Kind != frame.Value && h.Kind != frame.Absence {
+		return false
+	}
+	began, ok := h.Began()
+	switch {
+	case it.Acked && h.Older():
+		began = h.Stored
+	case !ok:
+		return false
+	}
+	at := it.At
+	if at == 0 {
+		// Redis could not be asked for the time. By now it can, it seems.
+		if at = a.date(ctx, it.Key, retryqueue.Past{Since: it.Since}); at == 0 {
+			return false
+		}
+	}
+	if it.Acked {
+		// What was acknowledged is there in all likelihood: a record of about that time
+		// is rather one that came after it than one that a failover brought back.
+		at -= clockSlack
+	}
+	if began <= at {
+		return false
+	}
+	now, err := a.cfg.Client.Now(ctx, it.Key)
+	return err == nil && h.Stored <= now+ClocksApart
+}
+
+// endsInTime reports whether a record that was there at an invalidation ends when the cache's
+// policy has it: Redis has not lost that.
+func (a *Coordinator) endsInTime(at int64, rec store.Record) bool {
+	h, err := frame.ReadHead(rec.Raw)
+	if rec.State != store.Found || err != nil || h.Kind != frame.Value && h.Kind != frame.Absence {
+		return false
+	}
+	switch a.cfg.Policy.Mode {
+	case invalidation.Lazy:
+		return h.Limit <= 0
+	case invalidation.Delayed:
+		// It was dated when the key was found.
+		return at != 0 && h.Limit-at-ClocksApart <= a.cfg.Policy.Delay.Microseconds()
+	}
+	return false
+}
+
+// clockSlack is by how much, in µs, two processes that write at the same time may date
+// what they write apart, by the time of an operation and by their estimates of Redis's
+// clock.
+const clockSlack = 250_000
+
+// ClocksApart is how far two processes' estimates of Redis's clock may differ, in µs.
+const ClocksApart = 1_000_000
+
+// flushOnClose tells what can still be told.
+func (a *Coordinator) flushOnClose() {
+	ctx, cancel := context.WithTimeout(a.ctx, flushOnCloseTime)
+	defer cancel()
+	if a.queue.Len() > 0 {
+		a.notify(ctx)
+	}
+	a.watermark(true)
+}

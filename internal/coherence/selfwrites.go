@@ -1,0 +1,233 @@
+package coherence
+
+import (
+	"strings"
+	"sync"
+
+	"github.com/delqhi/cache/internal/store"
+)
+
+// selfWrites tells this process's changes of keys from those of others, where it hears by
+// Tracking. The server tells of every change and not whose it was: also of this
+// process's own writes, leases and fills. If those were taken for somebody else's, no
+// load would ever get into the local tier. Nor can they be counted and skipped: changes
+// that come close together are told once, and one of somebody else's may be among them.
+//
+// So a change of a key that this process has changed lately is looked into: if Redis
+// holds exactly what this process stored last, nothing else has happened to it, or
+// somebody else's change came before; else the key is dropped. Until that is known,
+// which takes one round trip, the key stays. Changes of all other keys are believed at
+// once.
+//
+//  1. this process stores v1; its acknowledgement arrives, v1 is in the local tier
+//  2. somebody else stores v2
+//  3. the server tells of both in one message
+//  4. the key is looked at, and does not hold v1: it is dropped
+//
+// While a command of this process is under way, nobody can say what the key is to
+// hold; the look is put off until there is a reply.
+type selfWrites struct {
+	mu         sync.Mutex                // guards what follows
+	inFlight   map[string]*inFlightWrite // commands under way, by Redis key
+	current    map[string]ownState       // what this process stored last
+	past       map[string]ownState       // the generation before
+	turned     int64                     // local time when current was begun
+	version    uint64                    // of the last state
+	unverified map[string]struct{}       // keys to look at
+
+	wake chan struct{} // there are doubts
+}
+
+type inFlightWrite struct {
+	commands   int
+	unverified bool // a change was told meanwhile
+}
+
+type ownState struct {
+	seen    store.CASToken
+	version uint64
+}
+
+const (
+	// An own change is remembered for one to two of these, in nanoseconds.
+	ownLife = int64(2e9)
+	// maxOwn bounds a generation. Own changes that are forgotten cost own hits.
+	maxOwn = 10_000
+	// verifyBatch bounds how many keys are looked at in one round trip.
+	verifyBatch = 256
+)
+
+func (o *selfWrites) init() {
+	o.inFlight, o.unverified = map[string]*inFlightWrite{}, map[string]struct{}{}
+	o.wake = make(chan struct{}, 1)
+	o.forget()
+}
+
+// forget forgets what was stored: a new session has begun.
+func (o *selfWrites) forget() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.current, o.past = map[string]ownState{}, map[string]ownState{}
+}
+
+func (o *selfWrites) begin(redisKey string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	f := o.inFlight[redisKey]
+	if f == nil {
+		f = &inFlightWrite{}
+		o.inFlight[redisKey] = f
+	}
+	f.commands++
+}
+
+// end takes the outcome of a command: took says that the key holds after now, as far as
+// this process knows. drop says that a change was told that is not this process's.
+func (o *selfWrites) end(redisKey string, after store.CASToken, took bool, at int64) (drop bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if took {
+		if at-o.turned > ownLife || len(o.current) >= maxOwn {
+			o.past, o.current, o.turned = o.current, map[string]ownState{}, at
+		}
+		o.version++
+		o.current[redisKey] = ownState{after, o.version}
+	} else {
+		delete(o.current, redisKey)
+		delete(o.past, redisKey)
+	}
+	f := o.inFlight[redisKey]
+	if f == nil {
+		return false
+	}
+	if f.commands--; f.commands > 0 {
+		return false
+	}
+	delete(o.inFlight, redisKey)
+	return f.unverified && !o.unverifyLocked(redisKey)
+}
+
+func (o *selfWrites) lookLocked(redisKey string) (ownState, bool) {
+	s, ok := o.current[redisKey]
+	if !ok {
+		s, ok = o.past[redisKey]
+	}
+	return s, ok
+}
+
+// maybeOwn reports whether a change that was told may be this process's own, and then has
+// it looked into.
+func (o *selfWrites) maybeOwn(redisKey string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.unverifyLocked(redisKey)
+}
+
+func (o *selfWrites) unverifyLocked(redisKey string) bool {
+	if f := o.inFlight[redisKey]; f != nil {
+		f.unverified = true
+		return true
+	}
+	if _, ok := o.lookLocked(redisKey); !ok {
+		return false
+	}
+	o.unverified[redisKey] = struct{}{}
+	select {
+	case o.wake <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+// take returns some keys to look at, and the version of what they are to hold.
+func (o *selfWrites) take() (keys []string, versions []uint64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for k := range o.unverified {
+		if len(keys) == verifyBatch {
+			break
+		}
+		s, _ := o.lookLocked(k)
+		keys, versions = append(keys, k), append(versions, s.version)
+		delete(o.unverified, k)
+	}
+	return keys, versions
+}
+
+// answer takes what a key holds, as somebody saw who took it at a version, and
+// reports whether it is this process's own or has to be looked at again.
+func (o *selfWrites) answer(redisKey string, version uint64, rec store.Record) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	s, ok := o.lookLocked(redisKey)
+	if !ok {
+		return false
+	}
+	if o.inFlight[redisKey] != nil || s.version != version {
+		return o.unverifyLocked(redisKey)
+	}
+	return s.seen == rec.Seen()
+}
+
+// tracks reports whether the server tells of changes of a key.
+func (a *Coordinator) tracks(redisKey string) bool {
+	return a.cfg.Transport == Tracking && strings.HasPrefix(redisKey, a.cfg.Names.Data)
+}
+
+// OwnBegin is called before a command is sent.
+func (a *Coordinator) OwnBegin(c *store.Command) {
+	if a.tracks(c.Key) {
+		a.selfWrites.begin(c.Key)
+	}
+}
+
+// OwnEnd is called with the outcome of a command that [Coordinator.OwnBegin] was called for.
+func (a *Coordinator) OwnEnd(c *store.Command, reply *store.Reply) {
+	if !a.tracks(c.Key) {
+		return
+	}
+	// What was removed is forgotten: that a key is missing does not tell who removed it.
+	//
+	//  1. this process deletes a key
+	//  2. somebody else stores a value, which is read into the local tier
+	//  3. it is deleted by hand: nothing is there, as after 1
+	var after store.CASToken
+	took := reply.OK && reply.Err == nil
+	switch c.Op {
+	case store.Set, store.SetNX, store.CompareAndSet:
+		after = store.TokenOf(c.Frame)
+	case store.Extend:
+		after = c.Seen
+	default:
+		took = false
+	}
+	if a.selfWrites.end(c.Key, after, took, now()) {
+		a.drop(c.Key[len(a.cfg.Names.Data):])
+	}
+}
+
+// verify looks into doubtful changes until the coordinator ends.
+func (a *Coordinator) verify() {
+	for {
+		select {
+		case <-a.selfWrites.wake:
+		case <-a.ctx.Done():
+			return
+		}
+		for {
+			keys, versions := a.selfWrites.take()
+			if len(keys) == 0 {
+				break
+			}
+			cmds := make([]store.Command, len(keys))
+			for i, k := range keys {
+				cmds[i] = store.Command{Op: store.GetHeader, Key: k}
+			}
+			for i, reply := range a.cfg.Client.Do(a.ctx, cmds) {
+				if reply.Err != nil || !a.selfWrites.answer(keys[i], versions[i], reply.Record) {
+					a.drop(keys[i][len(a.cfg.Names.Data):])
+				}
+			}
+		}
+	}
+}

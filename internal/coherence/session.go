@@ -1,0 +1,245 @@
+package coherence
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/delqhi/cache/internal/glob"
+	"github.com/delqhi/cache/internal/logicalclock"
+	"github.com/delqhi/cache/internal/message"
+	"github.com/delqhi/cache/internal/store"
+)
+
+// listen runs one session after the other.
+func (a *Coordinator) listen() {
+	tracking := a.cfg.Transport == Tracking
+	pause := retryFirst
+	for {
+		s := &session{a: a, armed: make(chan struct{})}
+		err := s.run(a.ctx, tracking)
+		if a.ctx.Err() != nil {
+			return
+		}
+		if errors.Is(err, store.ErrNoTracking) && tracking {
+			// Everybody tells by Broadcast, whatever he hears by: it works, and only
+			// misses what other programs do.
+			tracking = false
+			a.cfg.Events.Downgraded(err)
+			continue
+		}
+		a.cfg.Events.ConnectionChanged(false, err)
+		a.readyOnce.Do(func() { close(a.first) })
+		if s.known.Load() {
+			pause = retryFirst
+		}
+		t := time.NewTimer(pause/2 + rand.N(pause))
+		select {
+		case <-t.C:
+		case <-a.ctx.Done():
+			t.Stop()
+			return
+		}
+		pause = min(2*pause, retryMost)
+	}
+}
+
+// session is one run of store.Store.Listen, and its Sink.
+type session struct {
+	a     *Coordinator
+	armed chan struct{} // closed by Armed
+
+	known atomic.Bool // the logical clock was learned after Armed: trust may begin
+
+	mu   sync.Mutex
+	back bool  // a heartbeat has come back
+	sent int64 // local time when the last such pulse was sent
+	over bool  // the session has ended: no trust any more
+}
+
+var _ store.Subscriber = (*session)(nil)
+
+func (s *session) run(ctx context.Context, tracking bool) error {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.prepare(ctx)
+	}()
+	err := s.a.cfg.Client.Listen(ctx, store.Subscription{
+		Channel: s.a.cfg.Names.Channel, Tracking: tracking, Prefix: s.a.cfg.Names.Data, HeartbeatInterval: HeartbeatInterval, HeartbeatTimeout: HeartbeatTimeout,
+	}, s)
+	cancel()
+	<-done
+	s.end()
+	return err
+}
+
+// end takes trust away: messages are being missed from now on. Who waits must look
+// for himself.
+func (s *session) end() {
+	s.mu.Lock()
+	s.over = true
+	s.a.localValid.Store(never)
+	s.mu.Unlock()
+	s.a.Ages.Forget()
+	s.a.Suspect()
+	s.a.wakeAll()
+}
+
+// prepare does what has to be done between Armed and trust.
+func (s *session) prepare(ctx context.Context) {
+	select {
+	case <-s.armed:
+	case <-ctx.Done():
+		return
+	}
+	safe := s.a.look(ctx)
+	s.a.unverifyConnections()
+	s.a.replayRecent(ctx, safe)
+	for pause := retryFirst; ; pause = min(2*pause, retryMost) {
+		if s.a.FetchTombstones(ctx, nil) == nil {
+			break
+		}
+		t := time.NewTimer(pause)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return
+		}
+	}
+	s.mu.Lock()
+	s.known.Store(true)
+	s.trustLocked()
+	s.mu.Unlock()
+}
+
+// trustLocked trusts the local tier for as long as the last pulse allows. mu is held.
+func (s *session) trustLocked() {
+	if s.over || !s.known.Load() || !s.back {
+		return
+	}
+	a := s.a
+	a.localValid.Store(s.sent + int64(HeartbeatTimeout))
+	if a.LocalValid(now()) {
+		a.cfg.Events.ConnectionChanged(true, nil)
+		a.readyOnce.Do(func() { close(a.first) })
+	}
+}
+
+// Subscribed implements store.Subscriber. Nothing that is in the local tier by now can be
+// trusted, since what became of it while nobody heard is not known. The flush comes
+// after arming, because of
+//
+//  1. flush
+//  2. a reader fills what Redis says
+//  3. somebody writes that key, and tells
+//  4. armed: from here on one would have heard
+func (s *session) Subscribed() {
+	s.a.inbox.Subscribed(now())
+	s.a.Ages.Subscribed()
+	s.a.selfWrites.forget()
+	s.a.flush()
+	close(s.armed)
+}
+
+// Heartbeat implements store.Subscriber.
+func (s *session) Heartbeat(sent time.Time) {
+	at := now() - int64(time.Since(sent))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.back || at > s.sent {
+		s.back, s.sent = true, at
+	}
+	s.trustLocked()
+}
+
+// KeysChanged implements store.Subscriber.
+func (s *session) KeysChanged(keys []string) {
+	a := s.a
+	if keys == nil {
+		// FLUSHALL, FLUSHDB, or more than the server can tell. The logical clock may
+		// be gone as well.
+		a.missed()
+		return
+	}
+	for _, k := range keys {
+		if len(k) < len(a.cfg.Names.Data) || a.selfWrites.maybeOwn(k) {
+			continue
+		}
+		a.drop(k[len(a.cfg.Names.Data):])
+	}
+}
+
+// Message implements store.Subscriber.
+func (s *session) Message(payload string) {
+	a := s.a
+	n, err := message.Parse(payload)
+	switch {
+	case errors.Is(err, message.ErrNewer):
+		if n.Sender != 0 && n.Sender != a.Outbox.Sender() {
+			a.inbox.Hear(&n, now())
+		}
+		a.missed() // who knows what it says
+		return
+	case err != nil:
+		return // not one of ours
+	case n.Sender == a.Outbox.Sender():
+		if n.Kind == message.Watermark || a.Outbox.IsOwnEcho(n.Number) {
+			return
+		}
+	case a.inbox.Hear(&n, now()):
+		a.missed()
+	}
+	switch n.Kind {
+	case message.Invalidated:
+		for _, k := range n.Keys {
+			a.drop(k)
+		}
+		a.cfg.Events.Received(len(n.Keys))
+	case message.Loaded:
+		for _, k := range n.Keys {
+			a.wait.wake(k)
+		}
+	case message.Pattern:
+		a.dropMatching(n.Pattern)
+		a.cfg.Events.Received(1)
+	case message.TagsInvalidated:
+		if m, ok := logicalclock.ParseMarks(n.Text, len(n.Tags)); ok {
+			a.applyPeerTombstones(n.Tags, m)
+		} else {
+			a.missed()
+		}
+		a.cfg.Events.Received(max(len(n.Tags), 1))
+	}
+}
+
+// missed is called when messages may have been lost while a session goes on. One of
+// them may have been of a mark: what is known of the logical clock is not complete any
+// more.
+func (a *Coordinator) missed() {
+	a.Ages.Subscribed()
+	a.flushed()
+}
+
+// flushed drops everything because it may be out of date.
+func (a *Coordinator) flushed() {
+	a.flush()
+	a.cfg.Events.Flushed()
+}
+
+// dropMatching drops the keys that a pattern matches. Loads and reads under way are
+// not known by their keys: none of them fills the local tier.
+func (a *Coordinator) dropMatching(pattern string) {
+	if a.cfg.Local != nil {
+		a.cfg.Local.RemoveMatching(glob.Compile(pattern).Match)
+	} else {
+		a.cfg.Fences.MoveAll()
+	}
+	a.changedAny()
+	a.wakeAll()
+}

@@ -1,0 +1,72 @@
+package coherence
+
+import (
+	"context"
+	"slices"
+
+	"github.com/delqhi/cache/internal/logicalclock"
+	"github.com/delqhi/cache/internal/retryqueue"
+)
+
+// answered is what Redis has answered to an invalidation by tag, or of everything.
+func answered(m *logicalclock.Marks) []retryqueue.Mark {
+	if len(m.Tags) == 0 {
+		return []retryqueue.Mark{noted(m, m.Epoch.All)}
+	}
+	out := make([]retryqueue.Mark, len(m.Tags))
+	for i, t := range m.Tags {
+		out[i] = noted(m, t)
+	}
+	return out
+}
+
+func noted(m *logicalclock.Marks, t logicalclock.Mark) retryqueue.Mark {
+	u := retryqueue.Mark{Era: m.Epoch.Era, Hard: t.Hard, Soft: t.Soft, Next: t.Next}
+	if t.Dated() {
+		u.Before = t.When
+	}
+	return u
+}
+
+// withoutMarked takes out of told the tags, or everything, that Redis says to be invalidated
+// as of then. To invalidate them again, at a later time, would take what others have stored
+// since:
+//
+//  1. the first operation of this process is a Clear, before it is known who Redis is
+//  2. others store values
+//  3. this process reads. It opens a connection for that, and makes sure that Redis has not
+//     lost the Clear
+//
+// Redis is asked in any case: what it has lost can't be known here.
+func (a *Coordinator) withoutMarked(ctx context.Context, told *retryqueue.Replay) {
+	if !told.All && len(told.Tags) == 0 {
+		return
+	}
+	has := map[string]bool{}
+	ask := func(tags []string) bool {
+		m, err := a.cfg.Client.Marks(ctx, a.cfg.Names, a.Ages.Known(), tags)
+		if err != nil {
+			return false
+		}
+		if told.All && told.Marks[""].In(noted(&m, m.Epoch.All)) {
+			told.All = false
+		}
+		for i, t := range tags {
+			has[aTag+t] = told.Marks[aTag+t].In(noted(&m, m.Tags[i]))
+		}
+		return true
+	}
+	tags, _ := tagsAndPatterns(told.Tags)
+	if len(tags) == 0 {
+		ask(nil)
+	}
+	for some := range slices.Chunk(tags, askedAtOnce) {
+		if !ask(some) {
+			break
+		}
+	}
+	told.Tags = slices.DeleteFunc(told.Tags, func(t string) bool { return has[t] })
+}
+
+// askedAtOnce bounds the tags of one question or one step.
+const askedAtOnce = 1000

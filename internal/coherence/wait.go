@@ -1,0 +1,81 @@
+package coherence
+
+import "sync"
+
+// Waiter waits for something to happen to keys: a load of another process ends, or
+// somebody writes or invalidates one of them, or messages may have been lost.
+//
+// It is made before its owner looks at Redis, or this could happen:
+//
+//  1. the owner looks, and sees another process's lease
+//  2. that process fills; its notice arrives, and nobody waits for it
+//  3. the owner waits
+type Waiter struct {
+	// C gets a value when something has happened since the last one was taken.
+	C chan struct{}
+
+	all  *waiters
+	keys []string
+}
+
+type waiters struct {
+	mu    sync.Mutex
+	byKey map[string]map[*Waiter]struct{}
+}
+
+func (w *waiters) init() { w.byKey = map[string]map[*Waiter]struct{}{} }
+
+// Wait returns a Waiter for keys, given by their encodings. It must be closed.
+func (a *Coordinator) Wait(encoded ...string) *Waiter {
+	w := &Waiter{C: make(chan struct{}, 1), all: &a.wait, keys: encoded}
+	a.wait.mu.Lock()
+	defer a.wait.mu.Unlock()
+	for _, k := range encoded {
+		m := a.wait.byKey[k]
+		if m == nil {
+			m = map[*Waiter]struct{}{}
+			a.wait.byKey[k] = m
+		}
+		m[w] = struct{}{}
+	}
+	return w
+}
+
+// Close ends the waiting. It may be called more than once.
+func (w *Waiter) Close() {
+	w.all.mu.Lock()
+	defer w.all.mu.Unlock()
+	for _, k := range w.keys {
+		if m := w.all.byKey[k]; m != nil {
+			if delete(m, w); len(m) == 0 {
+				delete(w.all.byKey, k)
+			}
+		}
+	}
+	w.keys = nil
+}
+
+func (w *waiters) wake(encoded string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for one := range w.byKey[encoded] {
+		one.wake()
+	}
+}
+
+func (w *waiters) wakeAll() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, m := range w.byKey {
+		for one := range m {
+			one.wake()
+		}
+	}
+}
+
+func (w *Waiter) wake() {
+	select {
+	case w.C <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,473 @@
+// Package invalidation invalidates entries in Redis and notifies all processes: single
+// keys, all keys that match a pattern, all entries of a tag, all entries.
+//
+// How is a [Policy]. Immediate removes. Delayed lets an entry live a while longer, on
+// Redis's own timer, so that it happens even if this process is gone by then. Lazy
+// takes nothing away: what was fresh is stale, and the next reader asks the source.
+//
+// Whatever the policy, a load that is under way loses. Its lease is removed, and a
+// record that stays gets a new id, so that a fill, which is a compare-and-set against
+// what its reader saw, finds something else.
+package invalidation
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/delqhi/cache/internal/client"
+	"github.com/delqhi/cache/internal/frame"
+	"github.com/delqhi/cache/internal/logicalclock"
+	"github.com/delqhi/cache/internal/message"
+	"github.com/delqhi/cache/internal/store"
+)
+
+// Mode is a kind of [Policy].
+type Mode uint8
+
+const (
+	Immediate Mode = iota
+	Delayed
+	Lazy
+)
+
+// Policy is what becomes of a revoked entry.
+type Policy struct {
+	Mode  Mode
+	Delay time.Duration // Delayed; whole milliseconds, at least one
+}
+
+// NewMark is the mark that invalidates tags by the policy, or everything if there are none.
+func (p Policy) NewMark(tags []string) logicalclock.NewMark {
+	m := logicalclock.NewMark{Tags: tags}
+	switch p.Mode {
+	case Delayed:
+		m.Mode, m.Delay = logicalclock.Delayed, p.Delay.Microseconds()
+	case Lazy:
+		m.Mode = logicalclock.Soft
+	}
+	return m
+}
+
+// Invalidator revokes the entries of one cache. All methods are safe for concurrent use.
+type Invalidator struct {
+	Store  *client.Client
+	Names  store.Names
+	Policy Policy
+	Outbox *message.Outbox
+
+	// Sign, if not nil, authenticates a new section A of a frame, of which seen is the head.
+	// It may set the limit to less.
+	Sign func(key string, seen, section []byte) []byte
+
+	// Known returns what is known of the logical clock; see store.Store.Marks.
+	Known func() logicalclock.Known
+}
+
+// Outcome is what became of one key.
+type Outcome struct {
+	Found bool   // there was something to revoke
+	Err   error  // Redis did not acknowledge it
+	At    int64  // Redis's clock when it was asked to, in µs; 0: not known
+	Open  uint64 // the number of a message that may or may not have been published; 0: none
+	Token string // head of the record that stays for a while, as it is now; "": none does
+}
+
+// NotifyOf is a message to be published together with a command, and its number. The
+// caller says to the outbox what became of it.
+func NotifyOf(out *message.Outbox, names store.Names, kind message.Kind, keys ...string) (store.Notify, uint64) {
+	n := out.Next(kind)
+	n.Keys = keys
+	return store.Notify{Channel: names.Channel, Message: string(n.Append(nil))}, n.Number
+}
+
+// settle says to the outbox what became of a message that went with a command.
+// published is meant for err == nil.
+func (r *Invalidator) settle(n uint64, published bool, err error) {
+	switch {
+	case err != nil:
+		r.Outbox.Failed(n)
+	case published:
+		r.Outbox.Done(n)
+	default:
+		r.Outbox.Skip(n)
+	}
+}
+
+// Keys revokes keys, given by their encodings.
+func (r *Invalidator) Keys(ctx context.Context, encoded []string) []Outcome {
+	out := make([]Outcome, len(encoded))
+	for i, enc := range encoded {
+		// Where the clock is not known, the key counts as revoked at an unknown time.
+		out[i].At, _ = r.Store.Now(ctx, r.Names.Data+enc)
+	}
+	if r.Policy.Mode == Immediate {
+		r.remove(ctx, encoded, out)
+		return out
+	}
+	open := make([]int, len(encoded))
+	for i := range open {
+		open[i] = i
+	}
+	r.rewrite(ctx, open, encoded, out, true)
+	return out
+}
+
+func (r *Invalidator) remove(ctx context.Context, encoded []string, out []Outcome) {
+	if len(encoded) > 1 && r.Store.OneNode() {
+		r.removeMany(ctx, encoded, out)
+		return
+	}
+	cmds := make([]store.Command, len(encoded))
+	numbers := make([]uint64, len(encoded))
+	for i, enc := range encoded {
+		cmds[i] = store.Command{Op: store.Delete, Key: r.Names.Data + enc}
+		cmds[i].Notify, numbers[i] = NotifyOf(r.Outbox, r.Names, message.Invalidated, enc)
+	}
+	for i, reply := range r.Store.Do(ctx, cmds) {
+		r.settle(numbers[i], true, reply.Err)
+		out[i].Found, out[i].Err = true, reply.Err
+		if reply.Err != nil {
+			out[i].Open = numbers[i]
+		}
+	}
+}
+
+func (r *Invalidator) removeMany(ctx context.Context, encoded []string, out []Outcome) {
+	cmds := make([]store.Command, len(encoded))
+	for i, enc := range encoded {
+		cmds[i] = store.Command{Op: store.Delete, Key: r.Names.Data + enc}
+	}
+	do := func(cmds []store.Command) []store.Reply { return r.Store.Do(ctx, cmds) }
+	replies, open := InCommon(r.Outbox, r.Names, encoded, cmds, do)
+	for i := range out {
+		out[i].Found, out[i].Err, out[i].Open = true, replies[i].Err, open[i]
+	}
+}
+
+// rewrite revokes what stays in Redis for a while: look, and change exactly what was
+// seen; where somebody was faster, again. What somebody else stores meanwhile may come
+// from a load that began before, and so is not taken for an answer.
+func (r *Invalidator) rewrite(ctx context.Context, open []int, encoded []string, out []Outcome, tell bool) {
+	for len(open) > 0 {
+		heads := make([]store.Command, len(open))
+		for j, i := range open {
+			heads[j] = store.Command{Op: store.GetHeader, Key: r.Names.Data + encoded[i]}
+		}
+		var again, changed, nothing []int
+		var cmds []store.Command
+		var numbers []uint64
+		for j, reply := range r.Store.Do(ctx, heads) {
+			i := open[j]
+			if reply.Err != nil {
+				out[i].Err = reply.Err
+				continue
+			}
+			cmd, err := r.change(ctx, heads[j].Key, reply.Record)
+			if err != nil {
+				out[i].Err = err
+				continue
+			}
+			if cmd.Key == "" { // nothing there: only local tiers may have it
+				nothing = append(nothing, i)
+				continue
+			}
+			var n uint64
+			if tell {
+				cmd.Notify, n = NotifyOf(r.Outbox, r.Names, message.Invalidated, encoded[i])
+			}
+			changed, cmds, numbers = append(changed, i), append(cmds, cmd), append(numbers, n)
+		}
+		if tell {
+			r.notifyOf(ctx, nothing, encoded, out)
+		}
+		for j, reply := range r.Store.Do(ctx, cmds) {
+			i := changed[j]
+			r.settle(numbers[j], reply.OK, reply.Err) // 0 is no number
+			switch {
+			case reply.Err != nil:
+				out[i].Err, out[i].Open = reply.Err, numbers[j]
+			case reply.OK:
+				out[i].Found, out[i].Token = true, string(frame.Token(cmds[j].Frame))
+			default:
+				again = append(again, i)
+			}
+		}
+		open = again
+	}
+}
+
+// removeOlder removes what newer does not say to be of a later time: look, and remove
+// exactly what was seen; where somebody was faster, again.
+func (r *Invalidator) removeOlder(ctx context.Context, encoded []string, out []Outcome, newer func(string, store.Record) bool) {
+	open := make([]int, len(encoded))
+	for i := range open {
+		open[i] = i
+	}
+	for len(open) > 0 {
+		heads := make([]store.Command, len(open))
+		for j, i := range open {
+			heads[j] = store.Command{Op: store.GetHeader, Key: r.Names.Data + encoded[i]}
+		}
+		var changed []int
+		var cmds []store.Command
+		for j, reply := range r.Store.Do(ctx, heads) {
+			i := open[j]
+			if out[i].Err = reply.Err; reply.Err != nil || reply.Record.State == store.Missing || newer(heads[j].Key, reply.Record) {
+				continue
+			}
+			changed = append(changed, i)
+			cmds = append(cmds, store.Command{Op: store.CompareAndDelete, Key: heads[j].Key, Seen: reply.Record.Seen()})
+		}
+		open = nil
+		for j, reply := range r.Store.Do(ctx, cmds) {
+			i := changed[j]
+			switch out[i].Err = reply.Err; {
+			case reply.Err != nil:
+			case reply.OK:
+				out[i].Found = true
+			default:
+				open = append(open, i)
+			}
+		}
+	}
+}
+
+// notifyOf tells of keys of which Redis has nothing.
+func (r *Invalidator) notifyOf(ctx context.Context, which []int, encoded []string, out []Outcome) {
+	for some := range slices.Chunk(which, KeysPerNotice) {
+		keys := make([]string, len(some))
+		for j, i := range some {
+			keys[j] = encoded[i]
+		}
+		tell, n := NotifyOf(r.Outbox, r.Names, message.Invalidated, keys...)
+		err := r.Store.Publish(ctx, tell)
+		if err == nil {
+			r.Outbox.Done(n)
+			continue
+		}
+		for j, open := range r.Outbox.Split(n, len(some)) {
+			out[some[j]].Err, out[some[j]].Open = err, open
+		}
+	}
+}
+
+// change returns the command that revokes what was seen; its key is "" if there is
+// nothing to do.
+func (r *Invalidator) change(ctx context.Context, key string, rec store.Record) (cmd store.Command, err error) {
+	if rec.State == store.Missing {
+		return cmd, nil
+	}
+	release := store.Command{Op: store.CompareAndDelete, Key: key, Seen: rec.Seen()}
+	h, err := frame.ReadHead(rec.Raw)
+	if err != nil || h.Kind != frame.Value && h.Kind != frame.Absence {
+		return release, nil // a lease, another type, or nothing that could be used
+	}
+	now, err := r.Store.Now(ctx, key)
+	if err != nil {
+		return cmd, err
+	}
+	cmd = store.Command{Op: store.PatchHeader, Key: key, Seen: rec.Seen()}
+	// Not now, but always: that clock may go back.
+	limit := min(h.Limit, 0)
+	if r.Policy.Mode == Delayed {
+		limit = min(h.Limit, add(now, r.Policy.Delay.Microseconds()))
+		cmd.TTL = r.Policy.Delay
+	}
+	cmd.Frame = frame.AppendSeal(nil, h.Kind, frame.NewID(), limit)
+	if r.Sign != nil {
+		cmd.Frame = r.Sign(key, rec.Raw, cmd.Frame)
+	}
+	return cmd, nil
+}
+
+func add(a, b int64) int64 {
+	if b > math.MaxInt64-a {
+		return math.MaxInt64
+	}
+	return a + b
+}
+
+// scanBatch bounds how many keys are revoked in one go, so that other clients of
+// the server have their turn in between.
+const scanBatch = 512
+
+// Matched is what became of a pattern.
+type Matched struct {
+	Keys int64    // how many were revoked
+	Open []uint64 // the numbers of messages that may or may not have been published
+
+	refused bool // Redis does not take changes of some key
+}
+
+// Pattern revokes the keys whose encodings match a Redis glob, on every master. quote
+// makes a pattern that matches a text only. A master that fails does not keep the
+// others from being gone through; the error joins what went wrong.
+//
+// Keys that are written while it runs may or may not be among them, as SCAN has it.
+// A load that was under way when it began is: its lease is a key.
+func (r *Invalidator) Pattern(ctx context.Context, pattern string, quote func(string) string) (m Matched, err error) {
+	return r.pattern(ctx, pattern, quote, nil)
+}
+
+// PatternAgain is Pattern after an attempt that has failed, by the policy Immediate. What
+// newer says to be of a later time than that stays. If nothing comes of this attempt
+// either, local tiers, which were told before, are not told once more.
+func (r *Invalidator) PatternAgain(ctx context.Context, pattern string, quote func(string) string, newer func(key string, rec store.Record) bool) (m Matched, err error) {
+	return r.pattern(ctx, pattern, quote, newer)
+}
+
+// pattern is Pattern, or PatternAgain if newer is not nil.
+func (r *Invalidator) pattern(ctx context.Context, pattern string, quote func(string) string, newer func(string, store.Record) bool) (m Matched, err error) {
+	masters, err := r.masters(ctx)
+	if err != nil {
+		return m, err
+	}
+	var errs []error
+	full := quote(r.Names.Data) + pattern
+	for _, master := range masters {
+		if err := r.scan(ctx, master, full, newer, &m); err != nil {
+			errs = append(errs, err)
+			if ctx.Err() != nil {
+				break
+			}
+		}
+	}
+	if len(errs) > 0 && (newer != nil || m.refused && m.Keys == 0) {
+		return m, errors.Join(errs...)
+	}
+	// Last, and also if no key was found: local tiers have keys that Redis has no more.
+	note := r.Outbox.Next(message.Pattern)
+	note.Pattern = pattern
+	errs = append(errs, r.publish(ctx, note.Number, string(note.Append(nil)), &m))
+	return m, errors.Join(errs...)
+}
+
+// mastersAgain is how often a cluster is asked who its masters are: any node can say,
+// and one that does not answer may be the first to be asked, each time.
+const mastersAgain = 8
+
+func (r *Invalidator) masters(ctx context.Context) (masters []string, err error) {
+	for range mastersAgain {
+		masters, again := r.Store.Masters(ctx)
+		if again == nil {
+			return masters, nil
+		}
+		if err = cmp.Or(err, again); ctx.Err() != nil || errors.Is(again, client.ErrOpen) {
+			break
+		}
+	}
+	return nil, err
+}
+
+func (r *Invalidator) publish(ctx context.Context, number uint64, message string, m *Matched) error {
+	err := r.Store.Publish(ctx, store.Notify{Channel: r.Names.Channel, Message: message})
+	if r.settle(number, true, err); err != nil {
+		m.Open = append(m.Open, number)
+	}
+	return err
+}
+
+func (r *Invalidator) scan(ctx context.Context, master, full string, newer func(string, store.Record) bool, m *Matched) error {
+	for cursor := uint64(0); ; {
+		found, next, err := r.Store.Scan(ctx, master, full, cursor)
+		if err != nil {
+			return err
+		}
+		for len(found) > 0 {
+			batch := found[:min(len(found), scanBatch)]
+			found = found[len(batch):]
+			if err := r.batch(ctx, batch, newer, m); err != nil {
+				return err
+			}
+		}
+		if next == 0 {
+			return nil
+		}
+		cursor = next
+	}
+}
+
+// batch revokes keys that a scan has found, and tells of all in one notice.
+func (r *Invalidator) batch(ctx context.Context, found []string, newer func(string, store.Record) bool, m *Matched) (err error) {
+	seen := make(map[string]bool, len(found))
+	var encoded []string
+	for _, k := range found {
+		if len(k) >= len(r.Names.Data) && !seen[k] {
+			seen[k] = true
+			encoded = append(encoded, k[len(r.Names.Data):])
+		}
+	}
+	out := make([]Outcome, len(encoded))
+	switch {
+	case newer != nil:
+		r.removeOlder(ctx, encoded, out, newer)
+	case r.Policy.Mode == Immediate:
+		cmds := make([]store.Command, len(encoded))
+		for i, enc := range encoded {
+			cmds[i] = store.Command{Op: store.Delete, Key: r.Names.Data + enc}
+		}
+		for i, reply := range r.Store.Do(ctx, cmds) {
+			out[i].Found, out[i].Err = reply.Err == nil, reply.Err
+		}
+	default:
+		open := make([]int, len(encoded))
+		for i := range open {
+			open[i] = i
+		}
+		r.rewrite(ctx, open, encoded, out, false)
+	}
+	var failed int
+	tellOf := make([]string, 0, len(encoded))
+	for i := range out {
+		switch {
+		case out[i].Err != nil:
+			failed, err = failed+1, out[i].Err
+			if client.Refused(err) {
+				m.refused = true
+				continue // as it was
+			}
+		case out[i].Found:
+			m.Keys++
+		}
+		tellOf = append(tellOf, encoded[i])
+	}
+	if err != nil {
+		err = fmt.Errorf("%d of %d keys: %w", failed, len(out), err)
+	}
+	if len(tellOf) == 0 {
+		return err
+	}
+	tell, number := NotifyOf(r.Outbox, r.Names, message.Invalidated, tellOf...)
+	return errors.Join(err, r.publish(ctx, number, tell.Message, m))
+}
+
+// Mark revokes the entries of tags, or all entries if there are none. Its cost does
+// not depend on how many there are. The answer is what is known of the logical clock
+// from then on.
+func (r *Invalidator) Mark(ctx context.Context, tags []string) (logicalclock.Marks, uint64, error) {
+	return r.mark(ctx, r.Policy.NewMark(tags))
+}
+
+// MarkLate is Mark by the policy Immediate for tags, or all entries, that were invalidated
+// at the times before by Redis's clock; see logicalclock.NewMark.
+func (r *Invalidator) MarkLate(ctx context.Context, tags []string, before []int64) (logicalclock.Marks, uint64, error) {
+	return r.mark(ctx, logicalclock.NewMark{Tags: tags, Before: before})
+}
+
+func (r *Invalidator) mark(ctx context.Context, m logicalclock.NewMark) (logicalclock.Marks, uint64, error) {
+	note := r.Outbox.Next(message.TagsInvalidated)
+	note.Tags = m.Tags
+	m.Channel, m.Message = r.Names.Channel, string(note.Append(nil))
+	marks, err := r.Store.Mark(ctx, r.Names, r.Known(), m)
+	if err != nil {
+		r.Outbox.Failed(note.Number)
+		return marks, note.Number, err
+	}
+	r.Outbox.Done(note.Number)
+	return marks, 0, nil
+}

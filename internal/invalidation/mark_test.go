@@ -1,0 +1,74 @@
+package invalidation
+
+import (
+	"context"
+	"errors"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/delqhi/cache/internal/client"
+	"github.com/delqhi/cache/internal/logicalclock"
+	"github.com/delqhi/cache/internal/message"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
+)
+
+// marking is a store that records marks.
+type marking struct {
+	*storetest.Memory
+	err   error
+	asked logicalclock.NewMark
+	known logicalclock.Known
+}
+
+func (m *marking) Mark(ctx context.Context, names store.Names, known logicalclock.Known, n logicalclock.NewMark) (logicalclock.Marks, error) {
+	m.asked, m.known = n, known
+	if m.err != nil {
+		return logicalclock.Marks{}, m.err
+	}
+	return m.Memory.Mark(ctx, names, known, n)
+}
+
+func TestAMarkIsMadeByThePolicyAndTold(t *testing.T) {
+	known := logicalclock.Known{Era: 7, Tick: 8, Clock: 9}
+	for name, c := range map[string]struct {
+		policy Policy
+		late   []int64
+		want   logicalclock.NewMark
+	}{
+		"immediate":   {Policy{}, nil, logicalclock.NewMark{Mode: logicalclock.Hard}},
+		"delayed":     {Policy{Mode: Delayed, Delay: time.Second}, nil, logicalclock.NewMark{Mode: logicalclock.Delayed, Delay: 1_000_000}},
+		"lazy":        {Policy{Mode: Lazy}, nil, logicalclock.NewMark{Mode: logicalclock.Soft}},
+		"lazy, later": {Policy{Mode: Lazy}, []int64{5}, logicalclock.NewMark{Mode: logicalclock.Hard, Before: []int64{5}}},
+	} {
+		for _, lost := range []error{nil, errLost} {
+			s := &marking{Memory: storetest.NewMemory(), err: lost}
+			g := client.New(s, time.Minute)
+			r := &Invalidator{Store: g, Names: names, Policy: c.policy, Outbox: message.NewOutbox(1), Known: func() logicalclock.Known { return known }}
+			mark := func() (logicalclock.Marks, uint64, error) { return r.Mark(t.Context(), []string{"t"}) }
+			if c.late != nil {
+				mark = func() (logicalclock.Marks, uint64, error) { return r.MarkLate(t.Context(), []string{"t"}, c.late) }
+			}
+			m, open, err := mark()
+			if !errors.Is(err, lost) || (open != 0) != (lost != nil) || (len(m.Tags) == 1) != (lost == nil) || s.known != known {
+				t.Errorf("%s: %+v, open %d, %v", name, m, open, err)
+			}
+			n, err := message.Parse(s.asked.Message)
+			if err != nil || s.asked.Channel != names.Channel || n.Kind != message.TagsInvalidated || !slices.Equal(n.Tags, []string{"t"}) {
+				t.Errorf("%s: told %+v on %q, %v", name, n, s.asked.Channel, err)
+			}
+			c.want.Tags, c.want.Channel, c.want.Message = []string{"t"}, s.asked.Channel, s.asked.Message
+			if !reflect.DeepEqual(s.asked, c.want) {
+				t.Errorf("%s: asked for %+v, want %+v", name, s.asked, c.want)
+			}
+			if open != 0 {
+				settledBy(t, r.Outbox, []uint64{open})
+			} else {
+				settledBy(t, r.Outbox, nil)
+			}
+			g.Close()
+		}
+	}
+}

@@ -1,0 +1,293 @@
+// Package message encodes what processes publish on the channel of a cache, and numbers it,
+// so that a loss is noticed.
+//
+// Pub/sub has no replay. What one server sends to one connection arrives, in its
+// order, unless the connection breaks, and that is noticed. But the bus between the
+// nodes of a cluster may drop messages while all connections live; and a node that
+// does not hear of a write would serve the old value until its lifetime ends. So
+// each sender numbers what it tells, and says from time to time, in a watermark, up to
+// which number everything is out. Whoever has not heard a number by then has missed
+// something, does not know what, and drops everything that it remembers.
+//
+// [Outbox] is the sender's side and [Inbox] the receiver's. Neither waits nor sends:
+// the caller has the connection and the timer, and passes in the time.
+//
+// A number belongs to one attempt to tell, not to what is told. An attempt whose
+// outcome is unknown leaves its number open; what it told is told again under
+// another one, and then the first one is given up: whether or not it was heard, or
+// will be, does not matter any more.
+//
+// Who begins to hear does not know what was told before, and need not. So each message says
+// since when nothing had been under way before it, and up to which number: what was
+// published before the session began is not missing. Without that, each sender that is
+// heard for the first time would look like one whose messages were lost.
+//
+// What is heard is acted on in any case, also if its number is not new: numbers
+// tell what was missed, not what may be skipped.
+package message
+
+import (
+	"encoding/binary"
+	"errors"
+	"time"
+)
+
+// Kind is what a message tells.
+type Kind uint8
+
+const (
+	// Invalidated: these keys were written or invalidated.
+	Invalidated Kind = iota + 1
+	// Loaded: a load has ended: its value is stored over its own lease, or it
+	// failed. Only those who wait for it need to know.
+	Loaded
+	// Pattern: all keys that match were invalidated.
+	Pattern
+	// TagsInvalidated: the logical clock moved, for these tags, or without any for all
+	// entries.
+	TagsInvalidated
+	// Watermark: up to here everything is out. It has no number of its own.
+	Watermark
+)
+
+// Message is one message.
+type Message struct {
+	Sender uint64 // random for each instance of a cache, not 0
+	Number uint64 // 1, 2, …; Tally: all up to it have been published or are among Skipped
+	// Base and Quiet say what was published long ago, to those that were not there: all
+	// numbers up to Base, which is less than Number, or of a Tally not more, were
+	// published, or had failed, when Quiet before this notice was made began.
+	Base    uint64
+	Quiet   time.Duration // not negative; in whole milliseconds, rounded down
+	Kind    Kind
+	Keys    []string // Dropped, Filled: encoded keys, of any bytes
+	Pattern string   // Pattern
+	Tags    []string // Marked
+	Text    string   // Marked: what Redis has appended
+	Skipped []uint64 // Tally: numbers up to Number, given up not long ago, that may never be heard
+	Last    bool     // Tally: the sender closes
+}
+
+var (
+	// ErrForeign: no notice, or a damaged one. It may be ignored: if it had a
+	// number, that number is missing, and a watermark will show it.
+	ErrForeign = errors.New("message: foreign bytes")
+	// ErrNewer: a message of a version of this library that knows more. What it
+	// tells is unknown and may concern everything.
+	ErrNewer = errors.New("message: of a newer version")
+)
+
+// A message is, in big endian:
+//
+//	 0  3  magic 0xC5 'd' 'n'
+//	 3  1  version, 1
+//	 4  1  kind
+//	 5  8  sender
+//	13  8  number
+//	21     how far Base lies below the number, and Quiet in milliseconds
+//	       Dropped, Filled: the keys
+//	       Pattern: the pattern
+//	       Marked: the number of tags, the tags, and the text up to the end
+//	       Tally: flags, of which 1 is Last; how far each skipped number lies
+//	       below Number
+//
+// A string is its length and its bytes. Lengths and distances are uvarints of as
+// few bytes as they take. All kinds that come later in this version have a number
+// of their own.
+const (
+	magic    = "\xC5dn"
+	version  = 1
+	headLen  = 21
+	flagLast = 1
+
+	// maxQuiet is the longest Quiet, in ms: a century.
+	maxQuiet = 100 * 365 * 24 * 3600 * 1000
+)
+
+var be = binary.BigEndian
+
+// Append appends n, without Text: Redis appends that.
+func (n *Message) Append(dst []byte) []byte {
+	dst = append(dst, magic...)
+	dst = append(dst, version, byte(n.Kind))
+	dst = be.AppendUint64(dst, n.Sender)
+	dst = be.AppendUint64(dst, n.Number)
+	dst = binary.AppendUvarint(dst, n.Number-n.Base)
+	dst = binary.AppendUvarint(dst, uint64(n.Quiet.Milliseconds()))
+	switch n.Kind {
+	case Invalidated, Loaded:
+		dst = appendStrings(dst, n.Keys)
+	case Pattern:
+		dst = appendString(dst, n.Pattern)
+	case TagsInvalidated:
+		dst = binary.AppendUvarint(dst, uint64(len(n.Tags)))
+		dst = appendStrings(dst, n.Tags)
+	case Watermark:
+		flags := byte(0)
+		if n.Last {
+			flags = flagLast
+		}
+		dst = append(dst, flags)
+		for _, k := range n.Skipped {
+			dst = binary.AppendUvarint(dst, n.Number-k)
+		}
+	}
+	return dst
+}
+
+func appendString(dst []byte, s string) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(s)))
+	return append(dst, s...)
+}
+
+func appendStrings(dst []byte, list []string) []byte {
+	for _, s := range list {
+		dst = appendString(dst, s)
+	}
+	return dst
+}
+
+// Parse reads what [Message.Append] has written, and a text behind it if there may be
+// one. The strings of the result are parts of s. Nothing is allocated beyond one slice,
+// of at most 16 times len(s).
+//
+// The error is [ErrForeign] or [ErrNewer]. Of a newer notice whose Sender is not 0
+// the number is known, and [Inbox.Hear] should count it; nothing else of it is.
+func Parse(s string) (Message, error) {
+	if len(s) <= len(magic) || s[:len(magic)] != magic || s[3] == 0 {
+		return Message{}, ErrForeign
+	}
+	// Nothing is known of the layout of a newer version, its length included.
+	if s[3] > version {
+		return Message{}, ErrNewer
+	}
+	if len(s) < headLen {
+		return Message{}, ErrForeign
+	}
+	n := Message{Kind: Kind(s[4]), Sender: be64(s[5:13]), Number: be64(s[13:21])}
+	if n.Sender == 0 || n.Kind == 0 {
+		return Message{}, ErrForeign
+	}
+	below, s, ok := cutUvarint(s[headLen:])
+	quiet, s, okQuiet := cutUvarint(s)
+	if !ok || !okQuiet || below > n.Number || below == 0 && n.Kind != Watermark || quiet > maxQuiet {
+		return Message{}, ErrForeign
+	}
+	n.Base, n.Quiet = n.Number-below, time.Duration(quiet)*time.Millisecond
+	if err := n.parseBody(s); err != nil {
+		return Message{}, err
+	}
+	if n.Kind > Watermark {
+		return n, ErrNewer
+	}
+	return n, nil
+}
+
+func (n *Message) parseBody(s string) error {
+	ok := true
+	switch n.Kind {
+	case Invalidated, Loaded:
+		var count uint64
+		if count, ok = countStrings(s); ok {
+			n.Keys, _, ok = cutStrings(s, count)
+		}
+	case Pattern:
+		n.Pattern, s, ok = cutString(s)
+		ok = ok && s == ""
+	case TagsInvalidated:
+		var count uint64
+		if count, s, ok = cutUvarint(s); ok {
+			n.Tags, n.Text, ok = cutStrings(s, count)
+		}
+	case Watermark:
+		return n.parseWatermark(s)
+	}
+	if !ok {
+		return ErrForeign
+	}
+	return nil
+}
+
+func (n *Message) parseWatermark(s string) error {
+	switch {
+	case s == "":
+		return ErrForeign
+	case s[0] > flagLast:
+		return ErrNewer
+	}
+	n.Last, s = s[0] == flagLast, s[1:]
+	count := 0
+	for i := range len(s) {
+		if s[i] < 0x80 {
+			count++ // the last byte of a uvarint
+		}
+	}
+	if count > 0 {
+		n.Skipped = make([]uint64, 0, count)
+	}
+	for s != "" {
+		below, rest, ok := cutUvarint(s)
+		if !ok || below >= n.Number {
+			return ErrForeign
+		}
+		n.Skipped, s = append(n.Skipped, n.Number-below), rest
+	}
+	return nil
+}
+
+// countStrings counts the strings that s consists of.
+func countStrings(s string) (count uint64, ok bool) {
+	for s != "" {
+		if _, s, ok = cutString(s); !ok {
+			return 0, false
+		}
+		count++
+	}
+	return count, true
+}
+
+// cutStrings takes count strings from the beginning of s. Each takes a byte at
+// least, which bounds what a false count can make it allocate.
+func cutStrings(s string, count uint64) (list []string, rest string, ok bool) {
+	if count > uint64(len(s)) {
+		return nil, "", false
+	}
+	if count > 0 {
+		list = make([]string, count)
+	}
+	for i := range list {
+		if list[i], s, ok = cutString(s); !ok {
+			return nil, "", false
+		}
+	}
+	return list, s, true
+}
+
+func cutString(s string) (text, rest string, ok bool) {
+	size, s, ok := cutUvarint(s)
+	if !ok || size > uint64(len(s)) {
+		return "", "", false
+	}
+	return s[:size], s[size:], true
+}
+
+// cutUvarint is binary.Uvarint for a string, and refuses more bytes than needed.
+func cutUvarint(s string) (v uint64, rest string, ok bool) {
+	for i := range min(len(s), binary.MaxVarintLen64) {
+		c := s[i]
+		v |= uint64(c&0x7F) << (7 * i)
+		if c < 0x80 {
+			tooLong := i > 0 && c == 0 || i == binary.MaxVarintLen64-1 && c > 1
+			return v, s[i+1:], !tooLong
+		}
+	}
+	return 0, "", false
+}
+
+func be64(s string) uint64 {
+	v := uint64(0)
+	for i := range 8 {
+		v = v<<8 | uint64(s[i])
+	}
+	return v
+}

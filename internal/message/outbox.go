@@ -1,0 +1,255 @@
+package message
+
+import (
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	// repeat is how many watermarks say the same: one may be lost as well.
+	repeat = 3
+	// maxSkipped is how many numbers a watermark lists. Beyond it the oldest are left
+	// out, and receivers that have not heard them flush.
+	maxSkipped = 256
+	// maxFailed is how many failed numbers are remembered.
+	maxFailed = 4096
+)
+
+// Outbox numbers what this process tells, and knows what became of each number.
+//
+// A number is in flight from Begin until Done or Failed. One that has failed stays
+// open until Skip. As long as the lowest open number is open no tally goes beyond
+// it: what is open may not have been published.
+//
+// All methods are safe for concurrent use.
+type Outbox struct {
+	sender uint64
+
+	mu        sync.Mutex // guards what follows
+	last      uint64     // the greatest number begun
+	inFlight  map[uint64]struct{}
+	failed    map[uint64]bool // true: still open
+	low       uint64          // of the failed numbers up to here some are forgotten
+	skipped   []skip          // given up, oldest first
+	base      uint64          // nothing up to it was in flight at the time baseAt
+	baseAt    time.Time
+	settled   time.Time // when a number was last in flight no more
+	published uint64    // the greatest number of a watermark
+	left      int       // how many watermarks have still to say it
+}
+
+// skip is a number that was given up. It goes when [repeat] watermarks have listed it.
+type skip struct {
+	number uint64
+	left   int
+}
+
+// NewOutbox returns an outbox that has told nothing. sender is not 0.
+func NewOutbox(sender uint64) *Outbox {
+	return &Outbox{sender: sender, inFlight: map[uint64]struct{}{}, failed: map[uint64]bool{}}
+}
+
+// NewSender returns a number for a new instance of a cache. That two of them draw the
+// same one is as likely as for any two random numbers of 64 bits.
+func NewSender() uint64 {
+	for {
+		if n := rand.Uint64(); n != 0 {
+			return n
+		}
+	}
+}
+
+// Sender returns the number that NewOutbox was given.
+func (o *Outbox) Sender() uint64 { return o.sender }
+
+// Begin returns a new number, which is now in flight.
+func (o *Outbox) Begin() uint64 { return o.Next(0).Number }
+
+// Next is [Outbox.Begin] for a message of that kind.
+func (o *Outbox) Next(kind Kind) Message {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.inFlight) == 0 {
+		o.base, o.baseAt = o.last, o.settled
+	}
+	o.last++
+	o.inFlight[o.last] = struct{}{}
+	return Message{Sender: o.sender, Number: o.last, Kind: kind, Base: o.base, Quiet: o.quietLocked()}
+}
+
+// quietLocked is how long ago nothing up to base was in flight any more.
+func (o *Outbox) quietLocked() time.Duration {
+	if o.base == 0 {
+		return 0 // nothing was told before
+	}
+	return time.Since(o.baseAt).Truncate(time.Millisecond)
+}
+
+// landLocked takes a number out of flight.
+func (o *Outbox) landLocked(n uint64) (flew bool) {
+	if _, flew = o.inFlight[n]; flew {
+		delete(o.inFlight, n)
+		o.settled = time.Now()
+	}
+	return flew
+}
+
+// Done says that n was acknowledged: it was published.
+func (o *Outbox) Done(n uint64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.landLocked(n)
+	if _, ok := o.failed[n]; ok {
+		o.failed[n] = false
+	}
+}
+
+// Failed says that nobody knows whether n was published, or will be. It stays open
+// until [Outbox.Skip].
+func (o *Outbox) Failed(n uint64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.landLocked(n) {
+		return
+	}
+	o.failLocked(n, true)
+}
+
+// Skip says that what these numbers told has been told again under other numbers:
+// they need not be heard.
+func (o *Outbox) Skip(numbers ...uint64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, n := range numbers {
+		if !o.landLocked(n) && !o.failed[n] {
+			continue // published, given up before, or forgotten
+		}
+		o.failLocked(n, false)
+		if len(o.skipped) == maxSkipped {
+			o.skipped = slices.Delete(o.skipped, 0, 1)
+		}
+		o.skipped = append(o.skipped, skip{n, repeat})
+	}
+}
+
+// Split is [Outbox.Failed] for a number that told of several things, which will be told
+// again one by one: each gets a number of its own, which is as open, and n is given up.
+func (o *Outbox) Split(n uint64, into int) []uint64 {
+	numbers := make([]uint64, into)
+	o.mu.Lock()
+	for i := range numbers {
+		o.last++
+		numbers[i] = o.last
+		o.failLocked(o.last, true)
+	}
+	o.mu.Unlock()
+	o.Skip(n)
+	return numbers
+}
+
+// failLocked remembers n as failed. When there are too many it forgets the older
+// half: it lifts low, up to which no echo is skipped any more; and what was open
+// counts as given up without being listed, so that receivers that have not heard it
+// flush. Both tell more than needed.
+func (o *Outbox) failLocked(n uint64, open bool) {
+	if n <= o.low {
+		return
+	}
+	o.failed[n] = open
+	if len(o.failed) <= maxFailed {
+		return
+	}
+	old := slices.Sorted(maps.Keys(o.failed))[:maxFailed/2]
+	for _, k := range old {
+		delete(o.failed, k)
+	}
+	o.low = old[len(old)-1]
+}
+
+// IsOwnEcho reports whether an echo of number n of this sender may be skipped. It may
+// while n is in flight, because its outcome decides: the acknowledgement applies the
+// write locally, and a failure drops the local entry; and after the acknowledgement.
+// It may not once n has failed, even if it was given up:
+//
+//  1. a write is sent; its caller gives up; the local entry is dropped
+//  2. the key is read from Redis, and is in the local tier again
+//  3. Redis carries out the write and publishes its notice
+//
+// A number that was never begun is not skipped: two instances may have drawn the
+// same sender.
+func (o *Outbox) IsOwnEcho(n uint64) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	_, failed := o.failed[n]
+	return o.low < n && n <= o.last && !failed
+}
+
+// Watermark returns what to publish now, on a timer. due is false if the last three
+// watermarks have said it already, so that three follow the last activity, and then
+// silence.
+//
+// With closing it is the last one. What is still open then will not be told again
+// by anybody: the watermark counts it as published, so that whoever has not heard it
+// flushes. A sender that has nothing new to say closes in silence: those who have
+// never heard of it would flush for nothing.
+func (o *Outbox) Watermark(closing bool) (n Message, due bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	number := o.outLocked()
+	if closing {
+		number = o.last
+	}
+	if number > o.published {
+		o.published, o.left = number, repeat
+	}
+	if o.left == 0 {
+		return Message{}, false
+	}
+	o.left--
+	o.skipped = slices.DeleteFunc(o.skipped, func(s skip) bool { return s.left == 0 })
+	var list []uint64
+	for i := range o.skipped {
+		if s := &o.skipped[i]; s.number <= number {
+			s.left--
+			list = append(list, s.number)
+		}
+	}
+	n = Message{Sender: o.sender, Number: number, Kind: Watermark, Skipped: list, Last: closing}
+	if len(o.inFlight) == 0 {
+		o.base, o.baseAt = o.last, o.settled
+	}
+	if o.base <= number {
+		n.Base, n.Quiet = o.base, o.quietLocked()
+	}
+	return n, true
+}
+
+// Again makes due again what the latest tally has said: it could not be published,
+// or somebody has come who wants to know.
+func (o *Outbox) Again() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.published > 0 {
+		o.left = repeat
+	}
+	for i := range o.skipped {
+		o.skipped[i].left = repeat
+	}
+}
+
+// outLocked returns the greatest number up to which none is open.
+func (o *Outbox) outLocked() uint64 {
+	out := o.last
+	for n := range o.inFlight {
+		out = min(out, n-1)
+	}
+	for n, open := range o.failed {
+		if open {
+			out = min(out, n-1)
+		}
+	}
+	return out
+}

@@ -1,0 +1,266 @@
+package message
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+// begin begins numbers 1 to n.
+func begin(o *Outbox, n int) {
+	for range n {
+		o.Begin()
+	}
+}
+
+// tallied returns the number of the watermark that is due; 0: none is.
+func tallied(o *Outbox) uint64 {
+	n, due := o.Watermark(false)
+	if !due {
+		return 0
+	}
+	return n.Number
+}
+
+func TestATallyCountsWhatIsOut(t *testing.T) {
+	o := NewOutbox(7)
+	if _, due := o.Watermark(false); due {
+		t.Fatal("nothing was told, and a tally is due")
+	}
+	begin(o, 4)
+	if n := tallied(o); n != 0 {
+		t.Fatalf("all are in flight: %d", n)
+	}
+	o.Done(2)
+	o.Done(3)
+	if n := tallied(o); n != 0 {
+		t.Fatalf("1 is in flight: %d", n)
+	}
+	o.Done(1)
+	if n := tallied(o); n != 3 {
+		t.Errorf("%d, want 3", n)
+	}
+	o.Failed(4)
+	begin(o, 1)
+	o.Done(5)
+	if n := tallied(o); n != 3 {
+		t.Errorf("%d, but 4 has failed", n)
+	}
+	o.Skip(4)
+	n, due := o.Watermark(false)
+	if !due || n.Sender != 7 || n.Number != 5 || !slices.Equal(n.Skipped, []uint64{4}) || n.Last {
+		t.Errorf("%+v", n)
+	}
+}
+
+func TestThreeTalliesAndThenSilence(t *testing.T) {
+	o := NewOutbox(7)
+	say := func(times int) {
+		t.Helper()
+		for i := range times + 3 {
+			if _, due := o.Watermark(false); due != (i < times) {
+				t.Fatalf("tally %d: due %v", i, due)
+			}
+		}
+	}
+	o.Done(o.Begin())
+	say(3)
+	n := o.Begin()
+	o.Failed(n)
+	say(0)
+	o.Done(o.Begin())
+	say(0)
+	o.Skip(n)
+	say(3)
+	o.Again()
+	say(3)
+}
+
+func TestASkippedNumberIsListedThreeTimes(t *testing.T) {
+	o := NewOutbox(7)
+	begin(o, 3)
+	for _, n := range []uint64{1, 2, 3} {
+		o.Failed(n)
+	}
+	o.Skip(2) // but 1 is open
+	if n := tallied(o); n != 0 {
+		t.Fatalf("tally of %d", n)
+	}
+	o.Skip(1)
+	for range 3 {
+		if n, _ := o.Watermark(false); n.Number != 2 || !slices.Equal(n.Skipped, []uint64{2, 1}) {
+			t.Fatalf("%+v", n)
+		}
+	}
+	o.Skip(3)
+	if n, _ := o.Watermark(false); n.Number != 3 || !slices.Equal(n.Skipped, []uint64{3}) {
+		t.Fatalf("%+v", n)
+	}
+}
+
+func TestWhichEchoesAreSkipped(t *testing.T) {
+	o := NewOutbox(7)
+	begin(o, 6)
+	o.Done(2)
+	o.Failed(3)
+	o.Failed(4)
+	o.Skip(4)
+	o.Failed(5)
+	o.Done(5) // acknowledged after all, when the local entry was dropped
+	o.Skip(6) // without a Failed
+	for n, want := range map[uint64]bool{0: false, 1: true, 2: true, 3: false, 4: false, 5: false, 6: false, 7: false} {
+		if o.IsOwnEcho(n) != want {
+			t.Errorf("%d: %v", n, !want)
+		}
+	}
+}
+
+func TestAClosingTallyCountsWhatIsOpen(t *testing.T) {
+	o := NewOutbox(7)
+	if _, due := o.Watermark(true); due {
+		t.Error("one that has told nothing says goodbye")
+	}
+	begin(o, 3)
+	o.Done(1)
+	o.Failed(2)
+	if n, due := o.Watermark(true); !due || n.Number != 3 || n.Skipped != nil || !n.Last {
+		t.Errorf("%+v %v", n, due)
+	}
+}
+
+func TestMemoryOfFailuresIsBounded(t *testing.T) {
+	o := NewOutbox(7)
+	first := o.Begin()
+	o.Done(first)
+	for range 3 * maxFailed {
+		o.Failed(o.Begin())
+	}
+	last := o.Begin()
+	o.Done(last)
+	if n := len(o.failed); n > maxFailed {
+		t.Fatalf("%d failed numbers", n)
+	}
+	if o.IsOwnEcho(first) {
+		t.Error("an echo is skipped below numbers that are forgotten")
+	}
+	if !o.IsOwnEcho(last) || o.IsOwnEcho(last-1) {
+		t.Error("the latest are forgotten")
+	}
+	for n := first + 1; n < last; n++ {
+		if o.IsOwnEcho(n) {
+			t.Fatalf("the echo of %d, which has failed, is skipped", n)
+		}
+		o.Skip(n)
+	}
+	n, due := o.Watermark(false)
+	if !due || n.Number != last || len(n.Skipped) != maxSkipped || n.Skipped[0] != last-maxSkipped {
+		t.Errorf("tally: %d, %d skipped", n.Number, len(n.Skipped))
+	}
+}
+
+// Its failure is too old to be remembered; receivers that have not heard it flush.
+func TestAnOldNumberThatFailsLateIsGivenUp(t *testing.T) {
+	o := NewOutbox(7)
+	old := o.Begin()
+	for range maxFailed + 1 {
+		n := o.Begin()
+		o.Failed(n)
+		o.Skip(n)
+	}
+	if n := tallied(o); n != old-1 {
+		t.Errorf("tally of %d, and %d is in flight", n, old)
+	}
+	o.Failed(old)
+	if n := tallied(o); n != maxFailed+2 {
+		t.Errorf("tally of %d", n)
+	}
+	if o.IsOwnEcho(old) {
+		t.Error("its echo is skipped")
+	}
+}
+
+func TestSendersAreRandomAndNotZero(t *testing.T) {
+	a, b := NewSender(), NewSender()
+	if a == 0 || b == 0 || a == b {
+		t.Error(a, b)
+	}
+	if s := NewOutbox(a).Sender(); s != a {
+		t.Errorf("%d, want %d", s, a)
+	}
+}
+
+// The model remembers what became of each number.
+func TestTheOutboxAgainstAModel(t *testing.T) {
+	const (
+		inFlight = iota
+		done
+		failed
+		givenUp
+		late // done after it had failed
+	)
+	for seed := range uint64(100) {
+		r := rand.New(rand.NewPCG(seed, 3))
+		o, model := NewOutbox(7), []int{done} // by number
+		for range 500 {
+			n := uint64(r.IntN(len(model)))
+			if r.IntN(2) == 0 {
+				n = uint64(max(len(model)-1-r.IntN(8), 0))
+			}
+			switch r.IntN(7) {
+			case 0, 1:
+				model = append(model, inFlight)
+				if got := o.Begin(); got != uint64(len(model)-1) {
+					t.Fatalf("number %d", got)
+				}
+			case 2, 3:
+				o.Done(n)
+				switch model[n] {
+				case inFlight:
+					model[n] = done
+				case failed:
+					model[n] = late
+				}
+			case 4:
+				o.Failed(n)
+				if model[n] == inFlight {
+					model[n] = failed
+				}
+			case 5:
+				o.Skip(n)
+				if model[n] == inFlight || model[n] == failed {
+					model[n] = givenUp
+				}
+			case 6:
+				if model[n] != inFlight {
+					break
+				}
+				numbers := o.Split(n, 2)
+				if first := uint64(len(model)); len(numbers) != 2 || numbers[0] != first || numbers[1] != first+1 {
+					t.Fatalf("seed %d: Split gives %v after %d", seed, numbers, first-1)
+				}
+				model[n] = givenUp
+				model = append(model, failed, failed)
+			}
+			n = uint64(r.IntN(len(model) + 1))
+			if want := n > 0 && int(n) < len(model) && model[n] <= done; o.IsOwnEcho(n) != want {
+				t.Fatalf("seed %d: Own(%d) = %v", seed, n, !want)
+			}
+			out := uint64(0)
+			for int(out)+1 < len(model) && model[out+1] != inFlight && model[out+1] != failed {
+				out++
+			}
+			tally, due := o.Watermark(false)
+			if !due {
+				continue
+			}
+			if tally.Number != out {
+				t.Fatalf("seed %d: tally of %d, want %d", seed, tally.Number, out)
+			}
+			for _, k := range tally.Skipped {
+				if k > out || model[k] != givenUp {
+					t.Fatalf("seed %d: tally of %d skips %d", seed, out, k)
+				}
+			}
+		}
+	}
+}

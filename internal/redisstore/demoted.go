@@ -1,0 +1,86 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/delqhi/cache/internal/store"
+	"github.com/redis/go-redis/v9"
+)
+
+// A name, such as that of a virtual address or of a proxy, may come to stand for another
+// server while the connections to the one before stay open. That one has become a replica,
+// and answers reads with what it has, however old that is. Publishing, too, works there,
+// and comes back to who listens there. So a heartbeat is a script that might write, which a
+// replica refuses with READONLY, before it looks at anything else.
+
+// errDemoted: the server, which was a master, is a replica now.
+var errDemoted = errors.New("redisstore: the server is no master any more")
+
+// pulseScript publishes ARGV[2] on the channel ARGV[1] if the server takes writes.
+var pulseScript = newScript("#!lua flags=allow-oom\nreturn redis.call('PUBLISH', ARGV[1], ARGV[2])")
+
+// onMasterText does nothing if the server takes writes.
+const onMasterText = "#!lua flags=allow-oom\nreturn 1"
+
+// pulse publishes through a master. A server that refuses scripts that might write for
+// another reason than that it is none (its disk is full, or the user may run no script) is
+// taken for one.
+func pulse(ctx context.Context, node redis.Cmdable, channel, payload string) error {
+	err := node.EvalSha(ctx, pulseScript.hash, nil, channel, payload).Err()
+	if isNoScript(err) {
+		err = node.Eval(ctx, pulseScript.text, nil, channel, payload).Err()
+	}
+	var answer redis.Error
+	switch {
+	case err == nil:
+		return nil
+	case isDemoted(err):
+		return fmt.Errorf("%w: %w", errDemoted, err)
+	case !errors.As(err, &answer):
+		return err
+	}
+	return node.Publish(ctx, channel, payload).Err()
+}
+
+// publish publishes a message through a node, once at most, by the same script: others are
+// not to take for told what a former master has told its own listeners.
+func (s *Redis) publish(ctx context.Context, node redis.UniversalClient, t store.Notify) error {
+	run := func(words ...any) error {
+		cmd := onceCmd{redis.NewCmd(ctx, append(words, t.Channel, t.Message)...)}
+		_ = node.Process(ctx, cmd)
+		return withoutEcho(cmd.Err(), words[0], t.Channel, t.Message)
+	}
+	if s.noFlags.Load() {
+		return run("publish")
+	}
+	err := run("evalsha", pulseScript.hash, 0)
+	if isNoScript(err) {
+		err = run("eval", pulseScript.text, 0)
+	}
+	var answer redis.Error
+	switch {
+	case isDemoted(err):
+		s.demotions.Add(1)
+		return fmt.Errorf("%w: %w", errDemoted, err)
+	case !errors.As(err, &answer):
+		return err
+	}
+	return run("publish") // as it does for a pulse
+}
+
+func isDemoted(err error) bool { return err != nil && redis.HasErrorPrefix(err, "READONLY") }
+
+// Demotions counts how often a server was found to be no master any more; see Renew.
+func (s *Redis) Demotions() uint64 { return s.demotions.Load() }
+
+// noteDemotion takes the outcome of commands.
+func (s *Redis) noteDemotion(cmds []redis.Cmder) {
+	for _, cmd := range cmds {
+		if isDemoted(cmd.Err()) {
+			s.demotions.Add(1)
+			return
+		}
+	}
+}

@@ -1,0 +1,114 @@
+package redisstore
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync/atomic"
+
+	"github.com/delqhi/cache/internal/store"
+	"github.com/redis/go-redis/v9"
+)
+
+// detours are what a server does not take, and can be asked for in another way. What was
+// found out holds for the life of the store.
+type detours struct {
+	noAddGet atomic.Bool // SET with NX and GET
+	noMget   atomic.Bool // several keys in one command
+
+	// found, if set before first use, is told of each once.
+	found func(store.Misfit)
+}
+
+func (d *detours) tell(m store.Misfit) {
+	if d.found != nil {
+		d.found(m)
+	}
+}
+
+// detour sends again what the server does not take in the way that it was sent.
+func (s *Redis) detour(ctx context.Context, cmds []store.Command, replies []store.Reply) {
+	var again []int
+	for i := range replies {
+		switch err := replies[i].Err; {
+		case err == nil:
+		case adds(&cmds[i]) && !cmds[i].ByScript && !cmds[i].Notifies() && redis.HasErrorPrefix(err, "syntax error"):
+			if !s.noAddGet.Swap(true) {
+				s.tell(store.Outdated)
+			}
+			again = append(again, i)
+		case cmds[i].Op == store.Get && !s.split() && redis.HasErrorPrefix(err, "CROSSSLOT"):
+			if !s.noMget.Swap(true) {
+				s.tell(store.OneOfACluster)
+			}
+			again = append(again, i)
+		case replies[i].Apart && redis.HasErrorPrefix(err, "CROSSSLOT") && !s.noMget.Swap(true):
+			s.tell(store.OneOfACluster)
+		}
+	}
+	s.apart(ctx, cmds, replies)
+	if len(again) == 0 {
+		return
+	}
+	some := make([]store.Command, len(again))
+	for j, i := range again {
+		some[j] = cmds[i]
+	}
+	for j, r := range s.do(ctx, byScript(some)) {
+		if cmds[again[j]].Op == store.Get {
+			r.HideType() // as among others
+		}
+		replies[again[j]] = r
+	}
+}
+
+// apart sends one by one what was refused because of one of several keys: the user may not
+// write it, or it is on another node. A message in common goes out when all but the first
+// were answered, together with that one.
+func (s *Redis) apart(ctx context.Context, cmds []store.Command, replies []store.Reply) {
+	var firsts, rest []int
+	for i := range replies {
+		switch {
+		case !replies[i].Apart:
+		case cmds[i].With > 0:
+			firsts = append(firsts, i)
+		default:
+			rest = append(rest, i)
+		}
+	}
+	for _, of := range [][]int{rest, firsts} {
+		some := make([]store.Command, len(of))
+		for j, i := range of {
+			some[j] = cmds[i]
+			some[j].With, some[j].Apart = 0, true
+		}
+		for j, r := range s.do(ctx, some) {
+			i := of[j]
+			replies[i] = r
+			if r.Err == nil {
+				continue
+			}
+			for k := i + 1; k <= i+cmds[i].With; k++ { // not told
+				replies[k] = store.Reply{Err: cmp.Or(replies[k].Err, r.Err)}
+			}
+		}
+	}
+}
+
+// adds reports whether the command is SET with NX and GET, unless it is a script.
+func adds(c *store.Command) bool {
+	return c.Op == store.SetNX || c.Op == store.CompareAndSet && c.Seen.State == store.Missing
+}
+
+// byScript returns cmds with a script in the place of SET with NX and GET.
+func byScript(cmds []store.Command) []store.Command {
+	cmds = slices.Clone(cmds)
+	for i := range cmds {
+		cmds[i].ByScript = adds(&cmds[i])
+	}
+	return cmds
+}
+
+// OnDetour has f called once for each misfit that is made up for. It is to be called before
+// first use.
+func (s *Redis) OnDetour(f func(store.Misfit)) { s.found = f }

@@ -1,0 +1,27 @@
+package redisstore
+
+import "context"
+
+// canceledCtx is a context for what is known already: whoever would have to ask gets an
+// error instead.
+var canceledCtx = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
+
+// Endpoint names the node that a key's commands go to, as far as the client knows: "" for
+// a single server, and while it does not know. It does no I/O.
+func (s *Redis) Endpoint(key string) string {
+	if s.single != nil {
+		return ""
+	}
+	_, addr, err := s.node(canceledCtx, key)
+	if err != nil {
+		return ""
+	}
+	return addr
+}
+
+// Single reports whether the client is one of a single server: Endpoint is always "".
+func (s *Redis) Single() bool { return s.single != nil }

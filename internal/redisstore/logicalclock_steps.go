@@ -1,0 +1,321 @@
+package redisstore
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"strings"
+
+	"github.com/delqhi/cache/internal/logicalclock"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/redis/go-redis/v9"
+)
+
+// isUnstable reports whether a cluster refuses a script of several keys because it is
+// moving their slot to another node, and has moved some of them. A script that writes
+// where such a key was is refused in the middle, in other words.
+func isUnstable(err error) bool {
+	return isTryAgain(err) || err != nil && strings.Contains(err.Error(), "access a non local key")
+}
+
+func isTryAgain(err error) bool { return err != nil && redis.HasErrorPrefix(err, "TRYAGAIN ") }
+
+// errSteps: others have changed the clock each time.
+var errSteps = errors.New("redisstore: the logical clock changes faster than it can be marked while its slot moves")
+
+// stepsAgain is how often the steps are begun anew.
+const stepsAgain = 16
+
+// While a cluster moves the slot of a logical clock, a script of both keys is refused for
+// as long as one of them has been moved, or was not there to be moved. Scripts of one key
+// run. So what is done at once otherwise is done in steps then, each of which is a script
+// of one key; other processes may be in the midst of theirs, or may have finished moving
+// and do it at once.
+//
+// A mark:
+//
+//	M1. the epoch is touched: it says the era E and the clock c. t is later than c, and
+//	    than all stamps that anybody has
+//	M2. the mark is written into the hash, at the time t
+//	M3. the clock of the era E is moved on to t, at least, and the mark is published
+//	M4. the hash is looked at: the mark is there, or all is done again
+//
+// A question:
+//
+//	Q1. the epoch is touched: it says the era E and the clock c
+//	Q2. the hash is read
+//	Q3. the epoch is touched: the floor is still the same
+//
+// If it is not, the hash of Q2 may be another one than that of Q1, and lack what the floor
+// stands for instead.
+//
+// The hash comes before the clock, because of
+//
+//  1. the clock is moved on to t; the mark is not in the hash yet
+//  2. a reader asks, and learns that the clock is t and the tag has no mark
+//  3. the mark is written. The reader takes what it knows for complete up to t
+//
+// and is read after it, for the same reason. What Q2 finds that is later than c is not
+// done yet, or was done after Q1: it may be left out, and is counted as of c. Done at once,
+// the same question moves the clock on instead, so that a mark whose writer has died after
+// M2 does not stay later than the clock.
+//
+// t need not be a time that no other mark has. A stamp that is not hit, t or later, was
+// learned after the clock had come to t, so after M1, and what the caller of the mark has
+// changed in the source it had changed before.
+//
+// M4 is needed, since the hash may be replaced before M3:
+//
+//  1. the epoch says that there are no tags; M2 begins a hash with the mark
+//  2. another process marks another tag, at once. There are no tags by the epoch: it
+//     removes the hash, begins one, and the epoch says that there are tags
+//  3. M3. The mark is nowhere
+//
+// After M3 the epoch says that there are tags. The hash that M4 has seen is then removed
+// only by what raises the floor above t, or begins another era.
+//
+// If the epoch says that there are tags and the hash is not of its era, they were lost:
+//
+//	F.  the floor is raised to a new time, and the epoch says that there are none
+//
+// and the steps begin anew. A hash that M2 has begun must not hide such a loss:
+//
+//  1. M1: the epoch says that there are no tags
+//  2. another process marks another tag, at once: there is a hash. It is evicted
+//  3. M2 begins a hash. A reader finds the era in it, and no mark of that other tag
+//
+// So it belongs to a token first, which is nobody's era: to all others it is a loss. M3 is
+// refused if the epoch says by then that there are tags, and M4 puts the era in the place of
+// the token.
+//
+// A hash of another era is removed in a step of its own, because a script can't write to a
+// key that it has removed while the slot moves. Should another process have begun that hash
+// meanwhile, it is lost, and found to be.
+
+// stepScript: ARGV[1] to ARGV[4] as of marksScript. ARGV[5] is "touch", or for the era
+// ARGV[6] "mark", "begin" for a mark in a new hash, or "floor", ARGV[7] the time of the mark,
+// ARGV[8] a channel or "", ARGV[9] the message, ARGV[10] and on the texts of the marks. It
+// answers "" if it is refused, else the time and the epoch as it is stored, each in a line.
+var stepScript = newUrgentScript(resume + `
+if ARGV[5] ~= 'touch' and number(e[1]) ~= ARGV[6] then return '' end
+if ARGV[5] == 'begin' and e[9] == 1 then return '' end
+if ARGV[5] == 'mark' or ARGV[5] == 'begin' then
+  e[3] = math.max(e[3], tonumber(ARGV[7]))
+  e[9] = 1
+elseif ARGV[5] == 'floor' and e[9] == 1 then
+  e[3] = math.max(e[3] + 1, now)
+  e[4] = e[3]
+  e[9] = 0
+end
+put(e)
+local answer = number(now) .. '\n' .. text('e1', e)
+if ARGV[8] and ARGV[8] ~= '' then
+  e[9] = 0
+  local lines = {ARGV[9] .. number(now), text('e1', e)}
+  for i = 10, #ARGV do lines[#lines + 1] = ARGV[i] end
+  local told = redis.pcall('PUBLISH', ARGV[8], table.concat(lines, '\n'))
+  if type(told) == 'table' then return told end
+end
+return answer
+`)
+
+// tagsScript: KEYS[1] is the hash, ARGV[1] the era, ARGV[2] the clock, ARGV[3] "1" if the
+// epoch says that there are tags, ARGV[4] a token; to write, ARGV[5] is the mode, else "",
+// ARGV[6] as in addText, ARGV[7] the time of the mark; ARGV[8] and on are tags. It answers the
+// texts of the marks, each in a line behind "mark", or "begin" if the hash is the token's; or
+// "lost"; or "stale" if there is something else to be removed.
+var tagsScript = newUrgentScript(markBase + addText + inLua(`
+local hash, failed = look('HGET', KEYS[1], '')
+if failed then return failed end
+local write, finish = ARGV[5] ~= '', ARGV[5] == '' and hash == ARGV[4]
+local ours = hash == ARGV[1] or finish
+if not ours then
+  if ARGV[3] == '1' then return 'lost' end
+  if redis.call('PTTL', KEYS[1]) ~= -2 then return 'stale' end
+end
+local times, marks = timesOf(5), {}
+for i = 8, #ARGV do
+  local m = marks[ARGV[i]]
+  if not m then
+    local s = ours and redis.call('HGET', KEYS[1], 't:' .. ARGV[i])
+    m = {0, 0, 0, 0}
+    if s then m = parse(s, 'm1', 4) end
+    if not m or last(m) > latest then m = {tonumber(ARGV[2]), 0, 0, 0} end
+    marks[ARGV[i]] = m
+  end
+  if write then add(m, tonumber(ARGV[7]), 5, times[i - 7]) end
+end
+local lines = {ours and 'mark' or 'begin'}
+for i = 8, #ARGV do lines[#lines + 1] = text('m1', marks[ARGV[i]]) end
+if finish then redis.call('HSET', KEYS[1], '', ARGV[1]) end
+if write then
+  redis.call('HSET', KEYS[1], '', ours and ARGV[1] or ARGV[4])
+  for i = 8, #ARGV do redis.call('HSET', KEYS[1], 't:' .. ARGV[i], text('m1', marks[ARGV[i]])) end
+  redis.call('PEXPIRE', KEYS[1], LIFE)
+end
+return table.concat(lines, '\n')
+`))
+
+// steps is the logical clock of names, while its slot moves.
+type steps struct {
+	store *Redis
+	names store.Names
+	known logicalclock.Known
+	tags  []string
+	token string
+
+	// What the last step on the epoch answered.
+	now int64
+	e   logicalclock.Epoch
+	has bool // it says that there are tags
+}
+
+// epoch carries out a step on the epoch. It reports whether that is of the same era still.
+func (st *steps) epoch(ctx context.Context, op string, more ...any) (same bool, err error) {
+	args := []any{st.known.Era, st.known.Tick, st.known.Clock, logicalclock.NewEra(), op}
+	text, err := st.store.runText(ctx, stepScript, []string{st.names.Epoch}, append(args, more...))
+	if err != nil || text == "" {
+		return false, err
+	}
+	first, second, _ := strings.Cut(text, "\n")
+	var now [1]int64
+	e, has, ok := logicalclock.ReadEpoch(second)
+	if !ok || !logicalclock.Numbers(" "+first, "", now[:]) || !e.Sound() || !e.By(logicalclock.Latest(now[0])) {
+		return false, logicalclock.ErrNoClock
+	}
+	st.now, st.e, st.has = now[0], e, has
+	return true, nil
+}
+
+// hash carries out a step on the hash of tags. If there are no marks, all is to be done
+// again. op is "begin" if the hash was begun.
+func (st *steps) hash(ctx context.Context, mode, when any, t int64) (op string, marks []logicalclock.Mark, err error) {
+	has := 0
+	if st.has {
+		has = 1
+	}
+	args := []any{st.e.Era, st.e.Clock, has, st.token, mode, when, t}
+	for _, tag := range st.tags {
+		args = append(args, tag)
+	}
+	text, err := st.store.runText(ctx, tagsScript, []string{st.names.Tags}, args)
+	switch {
+	case err != nil:
+		return "", nil, err
+	case text == "lost":
+		_, err = st.epoch(ctx, "floor", st.e.Era)
+		return "", nil, err
+	case text == "stale":
+		return "", nil, st.store.Do(ctx, []store.Command{{Op: store.Delete, Key: st.names.Tags}})[0].Err
+	}
+	lines := strings.Split(text, "\n")
+	if op = lines[0]; op != "mark" && op != "begin" || len(lines) != 1+len(st.tags) {
+		return "", nil, logicalclock.ErrNoClock
+	}
+	for _, line := range lines[1:] {
+		m, ok := logicalclock.ReadMark(line)
+		if !ok {
+			return "", nil, logicalclock.ErrNoClock
+		}
+		marks = append(marks, m)
+	}
+	return op, marks, nil
+}
+
+// marksInSteps is Marks.
+func (s *Redis) marksInSteps(ctx context.Context, names store.Names, known logicalclock.Known, tags []string) (logicalclock.Marks, error) {
+	st := steps{store: s, names: names, known: known, tags: tags}
+	for range stepsAgain {
+		if _, err := st.epoch(ctx, "touch"); err != nil { // Q1
+			return logicalclock.Marks{}, err
+		}
+		out := logicalclock.Marks{Epoch: st.e, Now: st.now}
+		if !st.has {
+			out.Tags = make([]logicalclock.Mark, len(tags))
+			return out, nil
+		}
+		_, marks, err := st.hash(ctx, "", "", 0) // Q2
+		if err != nil {
+			return logicalclock.Marks{}, err
+		}
+		if marks == nil {
+			continue
+		}
+		if _, err := st.epoch(ctx, "touch"); err != nil { // Q3
+			return logicalclock.Marks{}, err
+		}
+		if st.e.Era != out.Epoch.Era || st.e.Floor != out.Epoch.Floor {
+			continue
+		}
+		clip(marks, out.Epoch.Clock)
+		out.Tags = marks
+		return out, nil
+	}
+	return logicalclock.Marks{}, errSteps
+}
+
+// markInSteps is Mark of tags. It forgets no tags.
+func (s *Redis) markInSteps(ctx context.Context, names store.Names, known logicalclock.Known, n *logicalclock.NewMark) (logicalclock.Marks, error) {
+	st := steps{store: s, names: names, known: known, tags: n.Tags}
+	for range stepsAgain {
+		st.token = "new " + rand.Text()
+		if _, err := st.epoch(ctx, "touch"); err != nil { // M1
+			return logicalclock.Marks{}, err
+		}
+		t := max(st.e.Clock+1, st.now)
+		when := whenOf(n)
+		if n.Mode == logicalclock.Hard && st.e.Tick-st.now > logicalclock.GoneBack {
+			when = ""
+		}
+		op, marks, err := st.hash(ctx, uint8(n.Mode), when, t) // M2
+		if err != nil {
+			return logicalclock.Marks{}, err
+		}
+		if marks == nil {
+			continue
+		}
+		for i := range marks {
+			t = max(t, marks[i].Last()) // another process's, which is not done yet
+		}
+		args := []any{st.e.Era, t, n.Channel, n.Message}
+		for i := range marks {
+			args = append(args, marks[i].Text())
+		}
+		if same, err := st.epoch(ctx, op, args...); err != nil { // M3
+			return logicalclock.Marks{}, err
+		} else if !same {
+			continue
+		}
+		out := logicalclock.Marks{Epoch: st.e, Now: st.now}
+		if _, out.Tags, err = st.hash(ctx, "", "", 0); err != nil { // M4
+			return logicalclock.Marks{}, err
+		}
+		if out.Tags != nil && said(marks, out.Tags) {
+			clip(out.Tags, st.e.Clock)
+			return out, nil
+		}
+	}
+	return logicalclock.Marks{}, errSteps
+}
+
+// said reports whether the marks that a step has found say all that another has written.
+func said(wrote, found []logicalclock.Mark) bool {
+	for i, w := range wrote {
+		f := found[i]
+		if w.Dated() && f.Dated() && f.When < w.When {
+			return false
+		}
+		if f.Hard < w.Hard || f.Soft < w.Soft || max(f.Next, f.Hard) < w.Next {
+			return false
+		}
+	}
+	return true
+}
+
+// clip leaves out what is later than the clock.
+func clip(marks []logicalclock.Mark, clock int64) {
+	for i := range marks {
+		m := &marks[i]
+		m.Hard, m.Soft, m.Next = min(m.Hard, clock), min(m.Soft, clock), min(m.Next, clock)
+	}
+}

@@ -1,0 +1,72 @@
+package redisstore
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/delqhi/cache/internal/store"
+	"github.com/redis/go-redis/v9"
+)
+
+// Misfit returns the reason of an error of this store, if it is one that does not pass by
+// itself. [store.Replica] may pass, while another server takes over; [store.Hangup] is not to be told
+// by one error.
+func (s *Redis) Misfit(err error) store.Misfit {
+	var reply redis.Error
+	if !errors.As(err, &reply) {
+		return store.Fits
+	}
+	text := reply.Error()
+	code, rest, _ := strings.Cut(text, " ")
+	switch code {
+	case "NOPERM":
+		return store.Forbidden
+	case "NOAUTH", "WRONGPASS", "DENIED":
+		return store.Unauthenticated
+	case "READONLY":
+		return store.Replica
+	case "CROSSSLOT", "MOVED", "ASK":
+		if s.single == nil {
+			return store.Fits // a cluster that is changing
+		}
+		return store.OneOfACluster
+	case "ERR":
+		text = rest
+	default:
+		if code != "" && strings.ToUpper(code) == code {
+			return store.Fits
+		}
+	}
+	text = strings.ToLower(text)
+	for _, p := range phrases {
+		if strings.Contains(text, p.of) {
+			return p.says
+		}
+	}
+	return store.Fits
+}
+
+// phrases are what errors of the general kind have in common; the first one counts.
+var phrases = []struct {
+	of   string // in lower case
+	says store.Misfit
+}{
+	{"cluster support disabled", store.NoCluster},
+	{"select is not allowed in cluster mode", store.NoDatabase},
+	{"db index is out of range", store.NoDatabase},
+	{"invalid db index", store.NoDatabase},
+	{"invalid password", store.Unauthenticated},
+	{"operation not permitted", store.Unauthenticated},
+	{"invalid username-password", store.Unauthenticated},
+	{"no password is set", store.Unauthenticated},
+	{"without any password configured", store.Unauthenticated},
+	{"syntax error", store.Outdated},
+	{"not allowed after non deterministic commands", store.Outdated},
+	{"unknown command", store.UnknownCommand},
+	{"unknown redis command", store.UnknownCommand},
+	{"unsupport", store.UnknownCommand},
+	{"not support", store.UnknownCommand},
+	{"not allowed", store.UnknownCommand},
+	{"invalid request", store.UnknownCommand},
+	{"command is disabled", store.UnknownCommand},
+}

@@ -1,0 +1,201 @@
+package redisstore
+
+import "github.com/redis/go-redis/v9"
+
+type script struct{ text, hash string }
+
+func newScript(text string) script {
+	return script{text, redis.NewScript(text).Hash()}
+}
+
+// words begin a command that runs the script, with room for n in all.
+func (s script) words(ref reference, n int) []any {
+	words := make([]any, 0, n)
+	if ref == byText {
+		return append(words, "eval", s.text)
+	}
+	return append(words, "evalsha", s.hash)
+}
+
+// Every script begins with what each of them needs. done ends one that has taken
+// effect: it publishes ARGV[i + 1] on the channel ARGV[i], if there is one. own says
+// whether what is there is what an earlier execution of the same command has stored.
+const common = `
+local function done(i, answer)
+  if ARGV[i] then
+    local told = redis.pcall('PUBLISH', ARGV[i], ARGV[i + 1])
+    if type(told) == 'table' then return told end
+  end
+  return answer
+end
+local function own(cur, new)
+  return type(cur) == 'string' and #new >= 24 and string.sub(cur, 1, 24) == string.sub(new, 1, 24)
+end
+`
+
+// setScript: ARGV[1] the record, ARGV[2] its lifetime in ms, 0 for no end, ARGV[3] a
+// channel, ARGV[4] the message. It and the next ones are the scripts of what mostly happens:
+// they have nothing in them that they do not need, and a refusal is their answer as it is,
+// which older servers would wrap.
+var setScript = newScript(`
+local r
+if ARGV[2] == '0' then
+  r = redis.pcall('SET', KEYS[1], ARGV[1])
+else
+  r = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+end
+if r.err then return r end
+r = redis.pcall('PUBLISH', ARGV[3], ARGV[4])
+if type(r) == 'table' then return r end
+return 1
+`)
+
+// deleteScript: ARGV[1] a channel, ARGV[2] the message.
+var deleteScript = newScript(`
+local r = redis.pcall('UNLINK', KEYS[1])
+if type(r) == 'table' then return r end
+r = redis.pcall('PUBLISH', ARGV[1], ARGV[2])
+if type(r) == 'table' then return r end
+return 1
+`)
+
+// The scripts of several Sets, and of several Deletes. The last ARGV are a channel and
+// messages: one for each key, or one for all of them, which is published if any took effect.
+// A refusal of the first is that of all, and nothing has happened. Else the answer is a list:
+// for each key "", or its error; as a text, since go-redis loses its place in a list with an
+// error in it.
+const eachOf = `
+local told = #ARGV - n * width - 1
+local channel = ARGV[n * width + 1]
+local out, any = {}, false
+for i = 1, n do
+  local r = write(i)
+  local failed = type(r) == 'table' and r.err
+  if failed and i == 1 then return r end
+  if not failed then
+    any = true
+    if told == n then
+      r = redis.pcall('PUBLISH', channel, ARGV[n * width + 1 + i])
+      failed = type(r) == 'table' and r.err
+    end
+  end
+  out[i] = failed or ''
+end
+if told ~= n and any then
+  local r = redis.pcall('PUBLISH', channel, ARGV[n * width + 2])
+  if type(r) == 'table' then
+    for i = 1, n do
+      if out[i] == '' then out[i] = r.err end
+    end
+  end
+end
+return out
+`
+
+// setSeveralScript: ARGV begins with each key's record and lifetime.
+var setSeveralScript = newScript(`
+local n, width = #KEYS, 2
+local function write(i)
+  local life = ARGV[2 * i]
+  if life == '0' then return redis.pcall('SET', KEYS[i], ARGV[2 * i - 1]) end
+  return redis.pcall('SET', KEYS[i], ARGV[2 * i - 1], 'PX', life)
+end
+` + eachOf)
+
+var deleteSeveralScript = newScript(`
+local n, width = #KEYS, 0
+local function write(i) return redis.pcall('UNLINK', KEYS[i]) end
+` + eachOf)
+
+// addScript: as setScript. It answers what SET NX GET does, which older servers do not
+// know.
+var addScript = newScript(common + `
+local cur = redis.pcall('GET', KEYS[1])
+if cur == false then
+  if ARGV[2] == '0' then
+    redis.call('SET', KEYS[1], ARGV[1])
+  else
+    redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+  end
+  return done(3, false)
+end
+if own(cur, ARGV[1]) then return done(3, cur) end
+return cur
+`)
+
+// The compare-and-set scripts. Each touches one key, so they work on a cluster,
+// and each compares in the same way: ARGV[1] is the token that was seen, ARGV[2]
+// says what was seen: "s" a string, "w" another type, "m" nothing, which nothing is
+// the same as here. A full token is compared with the head of the string, which
+// leaves a large value where it is; a shorter one is the whole of a short foreign
+// string.
+//
+// Other errors than that of the type, such as that the user may not read, are the
+// script's answer: they say nothing about what is there.
+const compare = common + `
+local token = ARGV[1]
+local cur
+if #token == 24 then
+  cur = redis.pcall('GETRANGE', KEYS[1], 0, 23)
+else
+  cur = redis.pcall('GET', KEYS[1])
+end
+local same
+if type(cur) == 'table' then
+  if string.sub(cur.err, 1, 9) ~= 'WRONGTYPE' then return cur end
+  same = ARGV[2] == 'w'
+else
+  same = ARGV[2] == 's' and cur == token
+end
+`
+
+// swapScript: ARGV[3] the new record, ARGV[4] its lifetime in ms, 0 for no end,
+// -1 to keep what is left. If what was seen is not there, this may be a second
+// execution of the same command: then its own record is.
+var swapScript = newScript(compare + `
+if not same then
+  if own(cur, ARGV[3]) then return done(5, 1) end
+  return 0
+end
+if ARGV[4] == '0' then
+  redis.call('SET', KEYS[1], ARGV[3])
+elseif ARGV[4] == '-1' then
+  redis.call('SET', KEYS[1], ARGV[3], 'KEEPTTL')
+else
+  redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4])
+end
+return done(5, 1)
+`)
+
+var releaseScript = newScript(compare + `
+if not same then return 0 end
+redis.call('UNLINK', KEYS[1])
+return done(3, 1)
+`)
+
+// extendScript: ARGV[3] the lifetime in ms, 0 for no end.
+var extendScript = newScript(compare + `
+if not same then return 0 end
+if ARGV[3] == '0' then
+  redis.call('PERSIST', KEYS[1])
+else
+  redis.call('PEXPIRE', KEYS[1], ARGV[3])
+end
+return done(4, 1)
+`)
+
+// resealScript: ARGV[3] the seal, of 36 bytes, ARGV[4] the greatest lifetime in ms
+// that may be left, 0 for any. What is too short to have a seal is left alone.
+var resealScript = newScript(compare + `
+if type(cur) ~= 'string' or redis.call('STRLEN', KEYS[1]) < 36 then return 0 end
+if not same then
+  if own(cur, ARGV[3]) then return done(5, 1) end
+  return 0
+end
+redis.call('SETRANGE', KEYS[1], 0, ARGV[3])
+if ARGV[4] ~= '0' then
+  local left = redis.call('PTTL', KEYS[1])
+  if left < 0 or left > tonumber(ARGV[4]) then redis.call('PEXPIRE', KEYS[1], ARGV[4]) end
+end
+return done(5, 1)
+`)

@@ -1,0 +1,82 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// ServerID implements Store. It consists of what each master that holds keys says of
+// itself:
+//
+//   - run_id, which is another one with each start of a process;
+//   - role, which must be that of a master;
+//   - master_replid, which names the history of its data set. A replica has that of its
+//     master, and whoever is made a master begins another one.
+//
+// If that is the same at two times, this very process was a master all the while: had it
+// been a replica in between, and its data been replaced, it would have begun another
+// history when it became a master again. A master undoes nothing that it has carried out.
+// What can be lost all the same (FLUSHALL, an eviction, a slot of a cluster that is given
+// to another node without its keys) brings nothing older back.
+//
+// It is not to be known of a ring: that moves keys to other shards while one is down, and
+// back, when the shard has still got what they were before. Nor can it be known where the
+// user of Redis may not ask, or where something else than Redis answers.
+//
+// An operator can put an old state back into a running process, by DEBUG LOADAOF, DEBUG
+// RELOAD NOSAVE, or the snapshot of a virtual machine. That is not seen here; nor is a
+// proxy that gives the same answer for whichever server it speaks to.
+func (s *Redis) ServerID(ctx context.Context) (string, error) {
+	if s.single != nil {
+		return parseServerID(s.rdb.Info(ctx, "server", "replication").Result())
+	}
+	if s.cluster == nil {
+		return "", nil
+	}
+	var mu sync.Mutex
+	var all []string
+	err := s.cluster.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error {
+		one, err := parseServerID(c.Info(ctx, "server", "replication").Result())
+		mu.Lock()
+		defer mu.Unlock()
+		all = append(all, one)
+		return err
+	})
+	if err != nil || slices.Contains(all, "") {
+		return "", err
+	}
+	slices.Sort(all)
+	return strings.Join(all, "\n"), nil
+}
+
+// parseServerID is the lineage of one server by its INFO, which is one command, so that its
+// parts are of one moment.
+func parseServerID(info string, err error) (string, error) {
+	var refused redis.Error
+	if errors.As(err, &refused) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	var run, role, history string
+	for line := range strings.Lines(info) {
+		switch name, value, _ := strings.Cut(strings.TrimRight(line, "\r\n"), ":"); name {
+		case "run_id":
+			run = value
+		case "role":
+			role = value
+		case "master_replid":
+			history = value
+		}
+	}
+	if run == "" || role != "master" || strings.Trim(history, "0") == "" {
+		return "", nil
+	}
+	return run + " " + history, nil
+}

@@ -1,0 +1,112 @@
+package redisstore
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/delqhi/cache/internal/store"
+	"github.com/redis/go-redis/v9"
+)
+
+// Writes that publish are scripts: what is refused is not told. To run one costs Redis more
+// than a SET and a PUBLISH do. So Sets that go out together, or Deletes, go as one script,
+// where all keys are on one node: those of one caller that have a message in common, and
+// those of several callers, each with its own.
+
+const (
+	// severalMost is how many keys one script writes of different callers, and severalBytes
+	// how large their records may be together, but for the first: Redis does nothing else
+	// meanwhile.
+	severalMost  = 64
+	severalBytes = 64 << 10
+)
+
+// asOne counts the leading commands that go as one script, or one by one: 1.
+func (s *Redis) asOne(cmds []store.Command) int {
+	c := &cmds[0]
+	if c.With > 0 {
+		return min(c.Unit(), len(cmds))
+	}
+	n := 1
+	if !s.joins(c) {
+		return n
+	}
+	for bytes := len(c.Frame); n < min(len(cmds), severalMost); n++ {
+		next := &cmds[n]
+		if bytes += len(next.Frame); bytes > severalBytes || next.Op != c.Op || !s.joins(next) || next.Notify.Channel != c.Notify.Channel {
+			break
+		}
+	}
+	return n
+}
+
+// joins reports whether a command may go as one script with others.
+func (s *Redis) joins(c *store.Command) bool {
+	return (c.Op == store.Set || c.Op == store.Delete) && c.Notifies() && c.With == 0 && !c.Apart && !s.split() && !s.noMget.Load() && c.Check() == nil
+}
+
+// references decides for the commands of a batch. What goes as one script is in its order.
+func (s *Redis) references(cmds []store.Command) references {
+	if units := s.asOne(cmds); units == len(cmds) || cmds[0].Op == store.Get && 1+s.asOne(cmds[1:]) == len(cmds) {
+		return nil
+	}
+	return newReferences(cmds)
+}
+
+// several are commands that go as one script.
+type several struct {
+	cmd     onceSlice
+	cmds    []store.Command
+	replies []store.Reply
+	again   bool
+}
+
+func newSeveral(ctx context.Context, cmds []store.Command, replies []store.Reply, ref reference) several {
+	script, width := setSeveralScript, 3
+	if cmds[0].Op == store.Delete {
+		script, width = deleteSeveralScript, 1
+	}
+	words := append(script.words(ref, 4+len(cmds)*(width+1)), len(cmds))
+	for i := range cmds {
+		words = append(words, cmds[i].Key)
+	}
+	if cmds[0].Op == store.Set {
+		for i := range cmds {
+			words = append(words, cmds[i].Frame, cmds[i].Millis())
+		}
+	}
+	words = append(words, cmds[0].Notify.Channel)
+	for i := range cmds {
+		if cmds[i].Notifies() {
+			words = append(words, cmds[i].Notify.Message)
+		}
+	}
+	cmd := redis.NewSliceCmd(ctx, words...)
+	cmd.SetFirstKeyPos(3)
+	return several{cmd: onceSlice{cmd}, cmds: cmds, replies: replies}
+}
+
+func (l *several) read() {
+	texts, err := l.cmd.Result()
+	if err == nil && len(texts) != len(l.replies) {
+		err = fmt.Errorf("redisstore: a script for %d keys answered %d", len(l.replies), len(texts))
+	}
+	whole := err != nil && (redis.HasErrorPrefix(err, "NOPERM") || redis.HasErrorPrefix(err, "CROSSSLOT"))
+	for i := range l.replies {
+		r := &l.replies[i]
+		if *r = (store.Reply{Err: err, Apart: whole}); err == nil {
+			if text, _ := texts[i].(string); text != "" {
+				r.Err = withoutEcho(scriptError(text), l.cmd.Args()...)
+			}
+		}
+		r.OK = r.Err == nil
+	}
+}
+
+// scriptError is an error that a script has answered as a text.
+type scriptError string
+
+func (e scriptError) Error() string { return string(e) }
+
+// RedisError marks it as a reply.
+func (scriptError) RedisError() {}

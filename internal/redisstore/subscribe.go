@@ -1,0 +1,155 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/delqhi/cache/internal/store"
+	"github.com/redis/go-redis/v9"
+)
+
+// errStoreClosed ends what is under way when the store is closed.
+var errStoreClosed = errors.New("redisstore: the store was closed")
+
+// PublisherKey returns a key of the node that publishes on a channel, "" if there are several.
+func (s *Redis) PublisherKey(channel string) string {
+	if s.ring != nil {
+		return ""
+	}
+	return channel
+}
+
+// Publish implements Store. On a ring all shards publish it: which of them another
+// process can reach is not known here. On a cluster the node does that has the slot of the
+// channel: any could, but of one that is picked at random it is not known whether it
+// answers.
+func (s *Redis) Publish(ctx context.Context, t store.Notify) error {
+	if s.ring == nil {
+		node, _, err := s.node(ctx, t.Channel)
+		if err != nil {
+			return err
+		}
+		err = s.publish(ctx, node, t)
+		s.lookAroundFor(ctx, err)
+		return err
+	}
+	shards, err := s.listenMasters(ctx)
+	if err != nil {
+		return err
+	}
+	errs := make([]error, len(shards))
+	var wg sync.WaitGroup
+	for i := range shards {
+		wg.Go(func() {
+			errs[i] = s.publish(ctx, shards[i].rdb, t)
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// Listen implements Store.
+//
+// What may block for longer than ctx lets it, dialing, and publishing with a client
+// that does not obey contexts, is left behind when the session ends: the client's own
+// timeouts end it, and Close waits for it.
+func (s *Redis) Listen(ctx context.Context, l store.Subscription, sink store.Subscriber) error {
+	if err := l.Check(); err != nil {
+		return err
+	}
+	ls := newSession(ctx, s, l, sink)
+	defer ls.end(nil)
+	defer context.AfterFunc(s.ctx, func() { ls.end(errStoreClosed) })()
+	err := ls.find()
+	if err == nil {
+		err = ls.run()
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}
+
+// detach runs f in a goroutine that Close waits for, and leaves it behind when ctx
+// ends: what it returns then goes to drop, if there is one.
+func detach[T any](ctx context.Context, s *Redis, f func(context.Context) (T, error), drop func(T)) (T, error) {
+	type answer struct {
+		val T
+		err error
+	}
+	answers := make(chan answer)
+	s.background(func(context.Context) {
+		val, err := f(ctx)
+		select {
+		case answers <- answer{val, err}:
+		case <-ctx.Done():
+			if drop != nil {
+				drop(val)
+			}
+		}
+	})
+	select {
+	case a := <-answers:
+		return a.val, a.err
+	case <-ctx.Done(): // also if the store is closed, and f is never run
+		var zero T
+		return zero, context.Cause(ctx)
+	}
+}
+
+// listenMaster is a node to listen to.
+type listenMaster struct {
+	name string // its address; "" for a single server
+	rdb  redis.UniversalClient
+	// options are those of its client, for a connection of the session's own.
+	options *redis.Options
+	member  *member // of a cluster, else nil
+}
+
+// listenMasters lists the masters in the order of their names. On a cluster it asks
+// a node, and takes what is known if none answers.
+func (s *Redis) listenMasters(ctx context.Context) ([]listenMaster, error) {
+	if s.single != nil {
+		return []listenMaster{{rdb: s.rdb, options: s.single.Options()}}, nil
+	}
+	var mu sync.Mutex // the function is called concurrently
+	var masters []listenMaster
+	err := s.forEachMaster(ctx, func(_ context.Context, c *redis.Client) error {
+		mu.Lock()
+		defer mu.Unlock()
+		masters = append(masters, listenMaster{name: c.Options().Addr, rdb: c, options: c.Options()})
+		return nil
+	})
+	if err == nil && len(masters) == 0 {
+		err = errors.New("redisstore: no master is up to listen to")
+	}
+	slices.SortFunc(masters, func(a, b listenMaster) int { return strings.Compare(a.name, b.name) })
+	if s.cluster != nil {
+		for i := range masters {
+			masters[i].member = &member{masters: len(masters)}
+		}
+	}
+	return masters, err
+}
+
+func masterNames(masters []listenMaster) []string {
+	names := make([]string, len(masters))
+	for i := range masters {
+		names[i] = masters[i].name
+	}
+	return names
+}
+
+// publish sends a heartbeat through the master.
+func (m *listenMaster) publish(ctx context.Context, channel, payload string) error {
+	if m.member != nil {
+		if err := m.member.confirm(ctx, m.rdb); err != nil {
+			return fmt.Errorf("%s: %w", m.name, err)
+		}
+	}
+	return withoutEcho(pulse(ctx, m.rdb, channel, payload), "evalsha", channel, payload)
+}

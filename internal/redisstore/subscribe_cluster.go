@@ -1,0 +1,128 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// errMoved: the session listens to masters that are not those of the cluster, or of
+// the ring, any more.
+var errMoved = errors.New("redisstore: the masters have changed")
+
+// member watches what one master of a cluster takes for the list of masters. A pulse
+// goes out only after that master has confirmed that the list still is the one of the
+// session. The client's own list is not enough, since it is as old as the client's
+// last question:
+//
+//  1. a replica takes the place of its master, which becomes its replica, or a node is
+//     added and takes over slots
+//  2. a write is acknowledged by the new master
+//  3. a heartbeat through the old one comes back, and passes for the proof that every
+//     write before it has been told
+//  4. the write arrives at the old one as its replica, and is told, or it never is
+//
+// What changes the list changes the number of masters, or gives the cluster a new
+// epoch: a look at the slots is needed only then.
+type member struct {
+	masters int // in the session's list
+
+	mu    sync.Mutex
+	state string   // number and epoch that belong to ids; "" before the first
+	ids   []string // of the masters
+}
+
+// confirm asks the node whether the list has changed. A node that can't be asked, as
+// the user may not, or as it is another kind of server, is taken at its word.
+func (m *member) confirm(ctx context.Context, node redis.Cmdable) error {
+	info, err := node.ClusterInfo(ctx).Result()
+	if err != nil {
+		return unlessRefused(err)
+	}
+	if field(info, "cluster_state") == "fail" {
+		return errors.New("the cluster is down") // for this node: others may have another master
+	}
+	state := field(info, "cluster_size") + " " + field(info, "cluster_current_epoch")
+	m.mu.Lock()
+	known := m.state == state
+	m.mu.Unlock()
+	if known {
+		return nil
+	}
+	ids, err := masterIDs(ctx, node)
+	if err != nil {
+		return unlessRefused(err)
+	}
+	self, err := node.ClusterMyID(ctx).Result()
+	if err != nil {
+		return unlessRefused(err)
+	}
+	if ids[0] == "" {
+		return nil // names were not always told
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case !slices.Contains(ids, self):
+		return fmt.Errorf("%w: this is none", errMoved)
+	case len(ids) != m.masters:
+		return fmt.Errorf("%w: there are %d, and not %d", errMoved, len(ids), m.masters)
+	case m.ids != nil && !slices.Equal(ids, m.ids):
+		return fmt.Errorf("%w from %v to %v", errMoved, m.ids, ids)
+	}
+	m.state, m.ids = state, ids
+	return nil
+}
+
+// field returns what CLUSTER INFO says under a name.
+func field(info, name string) string {
+	for line := range strings.Lines(info) {
+		if val, ok := strings.CutPrefix(line, name+":"); ok {
+			return strings.TrimSpace(val)
+		}
+	}
+	return ""
+}
+
+// masterIDs lists the nodes that hold slots.
+func masterIDs(ctx context.Context, node redis.Cmdable) ([]string, error) {
+	slots, err := node.ClusterSlots(ctx).Result()
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	for _, s := range slots {
+		if len(s.Nodes) > 0 {
+			ids = append(ids, s.Nodes[0].ID)
+		}
+	}
+	if len(ids) == 0 {
+		return nil, fmt.Errorf("%w: there are none", errMoved)
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids), nil
+}
+
+// unlessRefused is nil for the error of a server that does not answer such questions.
+func unlessRefused(err error) error {
+	if isRefusal(err) {
+		return nil
+	}
+	return err
+}
+
+// isRefusal reports whether a server has answered that it does not know a command, or
+// that this user may not use it.
+func isRefusal(err error) bool {
+	var answer redis.Error
+	if !errors.As(err, &answer) {
+		return false
+	}
+	kind, _, _ := strings.Cut(answer.Error(), " ")
+	return kind == "ERR" || kind == "NOPERM" || kind == "NOPROTO"
+}

@@ -1,0 +1,195 @@
+package retryqueue
+
+import (
+	"container/list"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// recentFor is how long a failover may undo what was acknowledged: more than a
+	// replica lags behind, and as long as an epoch may go back in time without
+	// beginning another era.
+	recentFor = int64(10 * time.Second)
+	// maxRecent is how many keys and tags are remembered: those of 10 seconds of 26,000
+	// writes each. At a higher rate the memory reaches back less far.
+	maxRecent = 1 << 18
+)
+
+// RecentWrites is what this process has written and invalidated in the last 10 seconds and
+// Redis has acknowledged. Of several operations on a key or a tag the last one counts.
+//
+// Times are in nanoseconds of a monotonic clock. All methods are safe for concurrent
+// use.
+type RecentWrites struct {
+	last atomic.Int64 // when the youngest note was made, never if there is none; written under mu
+
+	mu    sync.Mutex // guards what follows
+	notes map[subject]*list.Element
+	order *list.List // of *note, oldest first
+}
+
+// subject is a key, a tag, or everything.
+type subject struct {
+	kind kind
+	name string
+}
+
+type kind uint8
+
+const (
+	aKey kind = iota
+	aTag
+	everything
+)
+
+type note struct {
+	subject
+	item Item
+	mark Mark  // of a tag, or everything
+	past Past  // likewise
+	sent int64 // a time before it was sent to Redis
+	at   int64 // when it was made: Redis had acknowledged
+}
+
+// Replay is what is to be told again.
+type Replay struct {
+	Items []Item   // oldest first
+	Tags  []string // oldest first
+	All   bool     // everything was invalidated
+	// Marks are what Redis answered of the tags, and of everything under "".
+	Marks map[string]Mark
+	// Pasts are when they were invalidated, likewise.
+	Pasts map[string]Past
+}
+
+// never is a time before all others.
+const never = math.MinInt64
+
+// NewRecentWrites returns one that is empty.
+func NewRecentWrites() *RecentWrites {
+	r := &RecentWrites{notes: map[subject]*list.Element{}, order: list.New()}
+	r.last.Store(never)
+	return r
+}
+
+// Note notes a key that was sent to Redis after the time sent. Its Numbers are left out:
+// nothing is open.
+func (r *RecentWrites) Note(it Item, sent, now int64) {
+	it.Numbers, it.Acked, it.Since = nil, true, sent
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.noteLocked(note{subject: subject{aKey, it.Key}, item: it, sent: sent, at: now})
+}
+
+// Mark is what Redis has answered to an invalidation: logical times of an era. The zero
+// value says nothing.
+type Mark struct {
+	Era              uint64
+	Hard, Soft, Next int64
+	Before           int64 // if Next is that of a dated mark: see logicalclock.Mark; else 0
+}
+
+// In reports whether what Redis says now, which is of the same era, includes m.
+func (m Mark) In(now Mark) bool {
+	return m.Era != 0 && m.Era == now.Era && m.Hard <= now.Hard && m.Soft <= now.Soft &&
+		(m.Next <= now.Hard || m.Next <= now.Next && (m.Before == 0) == (now.Before == 0) && m.Before <= now.Before)
+}
+
+// NoteMarks notes tags, or everything if there are none, as Note does. marks are what Redis
+// has answered of each, or nil; pasts are when each was invalidated, if that was before it
+// was sent, or nil.
+func (r *RecentWrites) NoteMarks(tags []string, marks []Mark, pasts []Past, sent, now int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	past := func(i int) Past {
+		p := Past{Since: sent}
+		if i < len(pasts) {
+			p = pasts[i]
+		}
+		p.Acked = true
+		return p
+	}
+	n := note{subject: subject{kind: everything}, sent: sent, at: now, past: past(0)}
+	if len(tags) == 0 {
+		if len(marks) > 0 {
+			n.mark = marks[0]
+		}
+		r.noteLocked(n)
+	}
+	for i, tag := range tags {
+		n := note{subject: subject{aTag, tag}, sent: sent, at: now, past: past(i)}
+		if marks != nil {
+			n.mark = marks[i]
+		}
+		r.noteLocked(n)
+	}
+}
+
+// Any reports whether there is something that may have been lost by now. It costs one
+// atomic load.
+func (r *RecentWrites) Any(now int64) bool {
+	last := r.last.Load()
+	return last != never && now-last < recentFor
+}
+
+func (r *RecentWrites) noteLocked(n note) {
+	r.expireLocked(n.at)
+	if e := r.notes[n.subject]; e != nil {
+		r.order.Remove(e)
+	}
+	r.notes[n.subject] = r.order.PushBack(&n)
+	r.last.Store(max(r.last.Load(), n.at))
+	if r.order.Len() > maxRecent {
+		r.dropOldestLocked()
+	}
+}
+
+// Since returns what may have been lost by now, if nothing can be that was sent after the
+// time safe. It stays noted.
+func (r *RecentWrites) Since(now, safe int64) Replay {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.expireLocked(now)
+	var told Replay
+	for e := r.order.Front(); e != nil; e = e.Next() {
+		n := e.Value.(*note)
+		if n.sent > safe {
+			continue
+		}
+		switch n.kind {
+		case aKey:
+			told.Items = append(told.Items, n.item)
+		case aTag:
+			told.Tags = append(told.Tags, n.name)
+			told.note(n.name, n)
+		case everything:
+			told.All = true
+			told.note("", n)
+		}
+	}
+	return told
+}
+
+func (t *Replay) note(name string, n *note) {
+	if t.Pasts == nil {
+		t.Marks, t.Pasts = map[string]Mark{}, map[string]Past{}
+	}
+	t.Pasts[name] = n.past
+	if n.mark.Era != 0 {
+		t.Marks[name] = n.mark
+	}
+}
+
+func (r *RecentWrites) expireLocked(now int64) {
+	for e := r.order.Front(); e != nil && now-e.Value.(*note).at >= recentFor; e = r.order.Front() {
+		r.dropOldestLocked()
+	}
+}
+
+func (r *RecentWrites) dropOldestLocked() {
+	n := r.order.Remove(r.order.Front()).(*note)
+	delete(r.notes, n.subject)
+}

@@ -1,0 +1,70 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+)
+
+var (
+	// Mistakes of the caller.
+	errManyNodes = errors.New("store: one message for commands that go to several nodes")
+	ErrAlone     = errors.New("store: one message for commands that are not there")
+	errNotWrites = errors.New("store: one message for commands that are not all Sets, or Deletes, without their own")
+)
+
+// check refuses what no store can carry out.
+func (c *Command) Check() error {
+	switch c.Op {
+	case Get, Delete, CompareAndDelete, GetHeader:
+	case PatchHeader:
+		if len(c.Frame) != SealLen {
+			return fmt.Errorf("store: %v with %d bytes", c.Op, len(c.Frame))
+		}
+		fallthrough
+	case Set, SetNX, Extend:
+		if c.TTL < 0 {
+			return fmt.Errorf("store: %v with a lifetime of %v", c.Op, c.TTL)
+		}
+	case CompareAndSet:
+		if c.TTL < 0 && c.TTL != KeepTTL {
+			return fmt.Errorf("store: %v with a lifetime of %v", c.Op, c.TTL)
+		}
+	default:
+		return fmt.Errorf("store: unknown operation %d", c.Op)
+	}
+	return nil
+}
+
+// unit is how many commands the command is with those that go with it.
+func (c *Command) Unit() int { return 1 + max(c.With, 0) }
+
+// checkAll checks commands that go together.
+func CheckAll(cmds []Command, split bool) error {
+	for i := range cmds {
+		if err := cmds[i].Check(); err != nil {
+			return err
+		}
+	}
+	c := &cmds[0]
+	switch {
+	case c.With == 0:
+		return nil
+	case c.With < 0:
+		return ErrAlone
+	case split:
+		return errManyNodes
+	case c.With >= len(cmds):
+		return ErrAlone
+	}
+	for i := range cmds {
+		if o := &cmds[i]; o.Op != c.Op || o.Op != Set && o.Op != Delete || o.Notifies() != (i == 0) {
+			return errNotWrites
+		}
+	}
+	return nil
+}
+
+// tells reports whether the command has something to publish.
+func (c *Command) Notifies() bool {
+	return c.Notify.Channel != "" && c.Op != Get && c.Op != GetHeader
+}

@@ -1,0 +1,66 @@
+package store
+
+// Misfit is a reason for errors that does not pass by itself: the server, what stands in
+// front of it, its user or the client is not what is needed.
+type Misfit uint8
+
+const (
+	Fits            Misfit = iota // no such reason
+	Forbidden                     // the user may not do something
+	Unauthenticated               // there is no such user, or the password is wrong
+	UnknownCommand                // the server, or a proxy, lacks a command
+	OneOfACluster                 // a node of a cluster, through a client of one server
+	NoCluster                     // one server, through a client of a cluster
+	Replica                       // it takes no writes
+	Outdated                      // it is older than Redis 7.0
+	NoDatabase                    // the database can't be selected
+	Hangup                        // the connection is closed at a command
+
+	Misfits // how many there are
+)
+
+// A misfit is the problem, and what to do.
+var misfitTexts = [Misfits]struct{ problem, remedy string }{
+	Forbidden: {
+		"the user of Redis may not run a command, or not on keys or channels of the cache",
+		"grant what docs/deployment.md lists under Permissions",
+	},
+	Unauthenticated: {
+		"Redis does not accept the user or the password",
+		"correct the credentials of the client",
+	},
+	UnknownCommand: {
+		"the server, or a proxy in front of it, does not know a command or does not allow it",
+		"connect to Redis 7.0 or later itself, with the commands that docs/deployment.md lists under Permissions",
+	},
+	OneOfACluster: {
+		"the server is a node of a cluster, and the client one for a single server",
+		"use redis.NewClusterClient, or for cache.NewClient a URL with several hosts or with cluster=true",
+	},
+	NoCluster: {
+		"the client is one for a cluster, and the server is none",
+		"use redis.NewClient, or for cache.NewClient a URL with one host",
+	},
+	Replica: {
+		"the server is a replica, which takes no writes",
+		"connect to its master",
+	},
+	Outdated: {
+		"the server is older than Redis 7.0: scripts are used in the place of commands that it does not know",
+		"use Redis 7.0 or later",
+	},
+	NoDatabase: {
+		"the server has no such database",
+		"select database 0, the only one of a cluster and of most proxies",
+	},
+	Hangup: {
+		"the connection is closed at a command each time, as proxies do that do not know it",
+		"connect to Redis 7.0 or later itself",
+	},
+}
+
+// Problem says what is wrong.
+func (m Misfit) Problem() string { return misfitTexts[m].problem }
+
+// Remedy says what to do about it.
+func (m Misfit) Remedy() string { return misfitTexts[m].remedy }

@@ -1,0 +1,272 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+)
+
+// ErrNotOwner says that a partition of a queue belongs to another consumer, or to
+// nobody, whatever the caller believed.
+var ErrNotOwner = errors.New("store: not the owner of this partition")
+
+// ErrOvertaken is the answer to an Append that arrives after a later one of the same
+// sender. Nothing was stored. Nobody waits for it: a sender does not send the next
+// one before it has the answer, or has given up waiting for it.
+var ErrOvertaken = errors.New("store: a later write of this sender is there already")
+
+// QueueNames are the keys of one partition of a queue: all in one slot of a cluster,
+// so that one script changes them together. None of them has a lifetime while it holds
+// writes or says who may apply them, so that no eviction policy of the kind volatile-…
+// touches what matters.
+//
+// What a queue out of use leaves behind goes within an hour: Log and Dead get a life when
+// they are empty, From gets one at each Append, and hashes vanish with their last field.
+// Owner stays if the process that held the partition was killed and no other took it
+// over; it is one short string.
+type QueueNames struct {
+	Log       string // a stream: the writes that are on their way, and what holds their places
+	Pending   string // a hash: for each key in Log its place, the id of its newest write, and the failed attempts
+	Owner     string // a string: who consumes the partition, and until when
+	Dead      string // a stream: writes that were given up
+	DeadIndex string // a hash: for each key in Dead the id of its entry there
+	From      string // a hash: for each sender its last Append, and the answer; it lives for fromLife after the last one
+}
+
+// NewQueueNames returns the names of partition n of a cache's queue. As with
+// [NewNames], prefix must not contain "{}".
+func NewQueueNames(prefix, name string, n int) QueueNames {
+	own := prefix + ":{c:" + name + ":w" + strconv.Itoa(n) + "}:"
+	return QueueNames{own + "log", own + "pending", own + "owner", own + "dead", own + "graves", own + "from"}
+}
+
+// MembersName returns the name of the sorted set of those that consume a cache's queue.
+func MembersName(prefix, name string) string { return prefix + ":{c:" + name + ":w}:members" }
+
+// Write is one write on its way to a source.
+type Write struct {
+	Key    string // encoded, without the cache's prefix
+	Delete bool
+	Value  []byte // encoded
+	Meta   []byte // whatever the writer wants to be there with the value
+}
+
+// Entry is a Write in a queue.
+type Entry struct {
+	// ID is that of its entry in the stream: of two writes of one key, the later one
+	// has the greater. See [CompareIDs].
+	ID       string
+	Attempts int // failed ones
+	Write
+}
+
+// Append is a request to queue writes of one partition.
+type Append struct {
+	// Sender is the process, and Seq counts its Appends to this partition, from 1.
+	// The client library sends a command again when the reply was lost:
+	//
+	//	1. an Append of k = 1 is carried out; the answer is lost
+	//	2. another process appends k = 2
+	//	3. the Append of k = 1 is sent again, and must not be carried out again
+	//
+	// So a partition remembers the last Seq of each sender, and its answer. A sender
+	// has one Append under way at a time.
+	Sender string
+	Seq    int64
+	Max    int // how many entries Log may have
+	Writes []Write
+	Notify Notify // published when it has taken effect; if that fails, nobody hears
+}
+
+// Fetch is a request for writes to apply.
+type Fetch struct {
+	Owner string
+	Lease time.Duration
+	// Keys are looked up, if there are any, and After has no meaning then.
+	Keys []string
+	// After is the id after which to go on; "" is the beginning.
+	After string
+	Count int // how many entries to look at
+	Bytes int // stop when so many bytes of values were found
+	// Delay and Full: if fewer than Full entries are in Log, and the first one after
+	// After is younger than Delay, the answer is only how long to wait.
+	Delay time.Duration
+	Full  int
+}
+
+// Fetched is the answer: of each key the newest write, once.
+type Fetched struct {
+	Entries []Entry
+	Looked  int           // how many of Keys, or of the entries after After, were looked at
+	Last    string        // go on after this
+	Wait    time.Duration // for the first entry to be as old as Delay; 0: do not
+	Len     int           // entries in Log
+}
+
+// Verdict is what has become of a write.
+type Verdict uint8
+
+const (
+	Applied Verdict = 1 + iota // the source has it: it is removed
+	Failed                     // it stays, with so many failed attempts
+	Died                       // it is moved to Dead
+)
+
+// Outcome is what has become of an entry.
+type Outcome struct {
+	Verdict  Verdict
+	Key      string
+	ID       string
+	Attempts int    // Failed, Died: including this one
+	Error    string // Died
+}
+
+// Settled is what Settle has found.
+type Settled uint8
+
+const (
+	// Recorded: the verdict was about the newest write of the key, and holds.
+	Recorded Settled = iota
+	// Superseded: a newer write of the key is on its way. An applied entry has been
+	// removed all the same, and a failed one does not matter any more.
+	Superseded
+	// DeadFull: there is no room in Dead, so the write is left where it is.
+	DeadFull
+)
+
+// Settle is a request to record outcomes.
+type Settle struct {
+	Owner    string
+	Lease    time.Duration
+	MaxDead  int // how many entries Dead may have
+	Outcomes []Outcome
+}
+
+// Ask is for the newest writes of some keys of a partition.
+type Ask struct {
+	Queue QueueNames
+	Keys  []string
+}
+
+// Depth is how much there is in a partition.
+type Depth struct {
+	Log  int
+	Dead int
+	// First is the id of the first entry in Log, "" without one, and Age how long ago
+	// that was added, by the clock of the node.
+	First string
+	Age   time.Duration
+}
+
+// Letter is a write that was given up. Its Entry.ID is the one it had in Log.
+type Letter struct {
+	ID    string // in Dead
+	Error string
+	At    time.Time // by the clock of the node
+	Entry
+}
+
+// Revived is what has become of a dead letter.
+type Revived uint8
+
+const (
+	NotThere     Revived = iota // it was revived or discarded before, or superseded by a later write
+	Gone                        // it is no dead letter any more: it is in Log, or discarded
+	NotKnown                    // there may have been a later write: it is left where it is
+	NoRoomInLog                 // it is left where it is
+	LastOfRevive = NoRoomInLog
+)
+
+// Revive is a request to bring dead letters back into Log, or to discard them.
+type Revive struct {
+	IDs     []string // in Dead
+	Discard bool
+	Max     int // how many entries Log may have
+}
+
+// Queue is a durable queue of writes in partitions. Of each key the newest write
+// counts: an older one that is still on its way is superseded by it, in the moment in
+// which it is appended. The key keeps the place of its oldest write meanwhile, so that
+// one which is written all the time has its turn too. So Log has at most two entries
+// of a key: that which holds the place, and the newest one.
+//
+// Append queues writes, and returns for each the id, or "" if there was no room for it:
+// the others are queued all the same. A write in whose place another one goes needs no
+// room. A dead letter of the key is superseded, too.
+//
+// Newest returns for each key what is on its way, if there is anything: else an Entry
+// without an ID.
+//
+// Hold takes a partition that nobody holds, or with renew only prolongs what owner
+// holds, and reports whether owner holds it now. Leave gives it up. Fetch and
+// Settle are for the owner, whose lease they prolong; for others they answer
+// [ErrNotOwner] and do nothing.
+//
+// Fetch, Settle, Hold and Leave can be repeated: the second time, they find what the
+// first one has left.
+//
+// Depths says how much there is. Letters lists dead letters after an id, "" for all.
+// Revive brings them back, and answers for each.
+//
+// Attend counts member in for so long, 0 to count it out, and returns how many there
+// are.
+//
+// All methods are safe for concurrent use.
+type Queue interface {
+	Append(ctx context.Context, q QueueNames, a Append) (ids []string, err error)
+	Newest(ctx context.Context, asks []Ask) ([][]Entry, error)
+	Acquire(ctx context.Context, q QueueNames, owner string, lease time.Duration, renew bool) (bool, error)
+	Leave(ctx context.Context, q QueueNames, owner string) error
+	Fetch(ctx context.Context, q QueueNames, f Fetch) (Fetched, error)
+	Settle(ctx context.Context, q QueueNames, s Settle) ([]Settled, error)
+	Depths(ctx context.Context, qs []QueueNames) ([]Depth, error)
+	Letters(ctx context.Context, q QueueNames, after string, n int) ([]Letter, error)
+	Revive(ctx context.Context, q QueueNames, r Revive) ([]Revived, error)
+	Join(ctx context.Context, members, member string, d time.Duration) (int, error)
+}
+
+// A sender is forgotten some time after its last Append, when there are many. By then
+// no client library sends an Append again.
+const (
+	SenderLife = 10 * time.Minute
+	ManyFrom   = 64
+	FromSample = 8
+
+	FromLife = time.Hour
+)
+
+// CompareIDs orders ids of a stream, as cmp.Compare does. "" comes before all others.
+func CompareIDs(a, b string) int {
+	ams, aseq := SplitID(a)
+	bms, bseq := SplitID(b)
+	switch {
+	case ams < bms || ams == bms && aseq < bseq:
+		return -1
+	case ams == bms && aseq == bseq:
+		return 0
+	}
+	return 1
+}
+
+func SplitID(id string) (ms, seq uint64) {
+	for i := range len(id) {
+		if id[i] == '-' {
+			ms, _ = strconv.ParseUint(id[:i], 10, 64)
+			seq, _ = strconv.ParseUint(id[i+1:], 10, 64)
+			return ms, seq
+		}
+	}
+	ms, _ = strconv.ParseUint(id, 10, 64)
+	return ms, 0
+}
+
+func AgeOf(id string, now int64) time.Duration {
+	ms, _ := SplitID(id)
+	return time.Duration(max(now-int64(ms), 0)) * time.Millisecond
+}
+
+func TimeOf(id string) time.Time {
+	ms, _ := SplitID(id)
+	return time.UnixMilli(int64(ms))
+}

@@ -1,0 +1,96 @@
+package storetest
+
+import (
+	"cmp"
+	"context"
+	"github.com/delqhi/cache/internal/logicalclock"
+	"github.com/delqhi/cache/internal/store"
+	"time"
+)
+
+// MarksAt is Marks at a given time; era is that of a new epoch.
+func (m *Memory) MarksAt(names store.Names, known logicalclock.Known, now int64, era uint64, tags []string) logicalclock.Marks {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.marksLocked(names, known, now, era, tags)
+}
+
+// MarkAt is Mark at a given time; era is that of a new epoch.
+func (m *Memory) MarkAt(names store.Names, known logicalclock.Known, now int64, era uint64, n logicalclock.NewMark) logicalclock.Marks {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.markLocked(names, known, now, era, &n)
+}
+
+// Marks implements Store.
+func (m *Memory) Marks(ctx context.Context, names store.Names, known logicalclock.Known, tags []string) (logicalclock.Marks, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := cmp.Or(ctx.Err(), m.fail); err != nil {
+		return logicalclock.Marks{}, err
+	}
+	return m.marksLocked(names, known, m.nowLocked(), logicalclock.NewEra(), tags), nil
+}
+
+func (m *Memory) marksLocked(names store.Names, known logicalclock.Known, now int64, era uint64, tags []string) logicalclock.Marks {
+	c := m.clockLocked(names)
+	out := c.Marks(known, now, era, tags)
+	m.putEpochLocked(names, c.Epoch)
+	switch {
+	case len(tags) == 0:
+	case c.Tags == nil:
+		m.deleteLocked(names.Tags)
+	default:
+		m.renewTagsLocked(names)
+	}
+	return out
+}
+
+// Mark implements Store.
+func (m *Memory) Mark(ctx context.Context, names store.Names, known logicalclock.Known, n logicalclock.NewMark) (logicalclock.Marks, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := cmp.Or(ctx.Err(), m.fail, n.Check()); err != nil {
+		return logicalclock.Marks{}, err
+	}
+	return m.markLocked(names, known, m.nowLocked(), logicalclock.NewEra(), &n), nil
+}
+
+func (m *Memory) markLocked(names store.Names, known logicalclock.Known, now int64, era uint64, n *logicalclock.NewMark) logicalclock.Marks {
+	c := m.clockLocked(names)
+	out := c.Mark(known, now, era, n)
+	if len(n.Tags) > 0 {
+		it, _ := m.lookLocked(names.Tags)
+		m.putLocked(names.Tags, item{other: true, tags: c.Tags, until: it.until})
+		m.renewTagsLocked(names)
+	}
+	m.putEpochLocked(names, c.Epoch)
+	if n.Channel != "" {
+		m.publishLocked(store.Notify{Channel: n.Channel, Message: string(out.AppendText([]byte(n.Message)))})
+	}
+	return out
+}
+
+func (m *Memory) clockLocked(names store.Names) logicalclock.State {
+	it, _ := m.lookLocked(names.Tags)
+	return logicalclock.State{Epoch: string(m.recordLocked(names.Epoch).Raw), Tags: it.tags}
+}
+
+func (m *Memory) putEpochLocked(names store.Names, epoch string) {
+	m.putLocked(names.Epoch, item{raw: []byte(epoch), until: time.Now().Add(logicalclock.ClockLife)})
+}
+
+// renewTagsLocked renews the life of the tags, once an hour.
+func (m *Memory) renewTagsLocked(names store.Names) {
+	if it := m.data[names.Tags]; time.Until(it.until) < logicalclock.ClockLife-time.Hour {
+		it.until = time.Now().Add(logicalclock.ClockLife)
+		m.data[names.Tags] = it
+	}
+}
+
+func (m *Memory) putLocked(key string, it item) {
+	m.data[key] = it
+	m.changedLocked(key)
+}
+
+func (m *Memory) nowLocked() int64 { return time.Now().Add(m.skew).UnixMicro() }

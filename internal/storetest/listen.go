@@ -1,0 +1,252 @@
+package storetest
+
+import (
+	"cmp"
+	"context"
+	"github.com/delqhi/cache/internal/store"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Delivery is something on its way to a listener of a [Memory].
+type Delivery struct {
+	Listener int // which Listen of this Memory, from 0 on
+	Kind     DeliveryKind
+	Text     string // the payload of a message, or the key
+}
+
+// DeliveryKind says what a Delivery is.
+type DeliveryKind uint8
+
+const (
+	DeliverMessage DeliveryKind = iota
+	DeliverChange
+	DeliverFlush // any key may have been changed
+	DeliverPulse
+)
+
+// memoryListeners are those who listen to a Memory; Memory.mu guards it all.
+type memoryListeners struct {
+	all       []*memoryListener
+	count     int // of all there ever were
+	intercept func(Delivery) (copies int, delay time.Duration)
+}
+
+// memoryListener is one Listen of a Memory.
+type memoryListener struct {
+	store.Subscription
+	number int
+	wake   chan struct{} // buffered: there is something to see
+
+	// Memory.mu guards what follows.
+	queue  []delivery
+	rounds store.Rounds
+	err    error // why it has to end
+}
+
+// delivery is a Delivery in a queue.
+type delivery struct {
+	Delivery
+	due   time.Time
+	round int64 // of a heartbeat
+}
+
+// Intercept has f decide about everything that is on its way to a listener: how many
+// copies arrive (0: it is lost, 1 is usual), and after which delay at the least. What
+// is delayed holds up what comes after it, as on a connection. f is called with a lock
+// held: it must not call methods of m. Nil ends it.
+func (m *Memory) Intercept(f func(Delivery) (copies int, delay time.Duration)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.listeners.intercept = f
+}
+
+// CutListeners ends every Listen that is under way with err, as when a server closes
+// its connections. What has not been delivered is lost.
+func (m *Memory) CutListeners(err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, ln := range m.listeners.all {
+		ln.err = err
+		ln.wakeUp()
+	}
+}
+
+// ChangeAll tells those who track that any key may have been changed, as FLUSHALL
+// does. It changes nothing.
+func (m *Memory) ChangeAll() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, ln := range m.listeners.all {
+		if ln.Tracking {
+			m.deliverLocked(ln, Delivery{Kind: DeliverFlush}, 0)
+		}
+	}
+}
+
+// publishLocked hands t to all who listen. Memory.mu is held.
+func (m *Memory) publishLocked(t store.Notify) {
+	for _, ln := range m.listeners.all {
+		if ln.Channel == t.Channel {
+			m.deliverLocked(ln, Delivery{Kind: DeliverMessage, Text: t.Message}, 0)
+		}
+	}
+}
+
+// changedLocked tells those who track that key was changed. Memory.mu is held.
+func (m *Memory) changedLocked(key string) {
+	for _, ln := range m.listeners.all {
+		if ln.Tracking && strings.HasPrefix(key, ln.Prefix) {
+			m.deliverLocked(ln, Delivery{Kind: DeliverChange, Text: key}, 0)
+		}
+	}
+}
+
+func (m *Memory) deliverLocked(ln *memoryListener, d Delivery, round int64) {
+	d.Listener = ln.number
+	copies, delay := 1, time.Duration(0)
+	if f := m.listeners.intercept; f != nil {
+		copies, delay = f(d)
+	}
+	due := time.Now().Add(delay)
+	for range copies {
+		ln.queue = append(ln.queue, delivery{d, due, round})
+	}
+	ln.wakeUp()
+}
+
+func (ln *memoryListener) wakeUp() {
+	select {
+	case ln.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Publish implements Store.
+func (m *Memory) Publish(ctx context.Context, t store.Notify) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := cmp.Or(ctx.Err(), m.fail); err != nil {
+		return err
+	}
+	m.publishLocked(t)
+	return nil
+}
+
+// Listen implements Store. Its goroutine is the caller's.
+func (m *Memory) Listen(ctx context.Context, l store.Subscription, sink store.Subscriber) error {
+	if err := l.Check(); err != nil {
+		return err
+	}
+	ln, err := m.addListener(ctx, l)
+	if err != nil {
+		return err
+	}
+	defer m.removeListener(ln)
+	sink.Subscribed()
+	m.pulse(ln)
+	pulse := time.NewTicker(l.HeartbeatInterval)
+	defer pulse.Stop()
+	next := time.NewTimer(0)
+	defer next.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-pulse.C:
+			m.pulse(ln)
+		case <-next.C:
+		case <-ln.wake:
+		}
+		parcels, err := m.takeDue(ln)
+		if err != nil {
+			return err
+		}
+		for _, p := range parcels {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			m.deliver(ln, p, sink)
+		}
+		wait, err := m.look(ln)
+		if err != nil {
+			return err
+		}
+		next.Reset(wait)
+	}
+}
+
+func (m *Memory) addListener(ctx context.Context, l store.Subscription) (*memoryListener, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := cmp.Or(ctx.Err(), m.fail); err != nil {
+		return nil, err
+	}
+	ln := &memoryListener{Subscription: l, number: m.listeners.count, wake: make(chan struct{}, 1)}
+	m.listeners.count++
+	m.listeners.all = append(m.listeners.all, ln)
+	return ln, nil
+}
+
+func (m *Memory) removeListener(ln *memoryListener) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.listeners.all = slices.DeleteFunc(m.listeners.all, func(o *memoryListener) bool { return o == ln })
+}
+
+// pulse begins a round. While the store fails, nothing comes of it.
+func (m *Memory) pulse(ln *memoryListener) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	round := ln.rounds.Start(time.Now(), 1)
+	if m.fail == nil {
+		m.deliverLocked(ln, Delivery{Kind: DeliverPulse}, round)
+	}
+}
+
+// takeDue takes from the queue what is due.
+func (m *Memory) takeDue(ln *memoryListener) ([]delivery, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now, n := time.Now(), 0
+	for n < len(ln.queue) && !ln.queue[n].due.After(now) {
+		n++
+	}
+	due := ln.queue[:n:n]
+	ln.queue = ln.queue[n:]
+	return due, ln.err
+}
+
+// look says when to look again, at the latest, and whether the listener is deaf.
+func (m *Memory) look(ln *memoryListener) (time.Duration, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	wait := ln.rounds.Wait(now, ln.HeartbeatTimeout)
+	if wait <= 0 {
+		return 0, store.ErrHeartbeatTimeout
+	}
+	if len(ln.queue) > 0 {
+		wait = min(wait, ln.queue[0].due.Sub(now))
+	}
+	return wait, nil
+}
+
+func (m *Memory) deliver(ln *memoryListener, p delivery, sink store.Subscriber) {
+	switch p.Kind {
+	case DeliverMessage:
+		sink.Message(p.Text)
+	case DeliverChange:
+		sink.KeysChanged([]string{p.Text})
+	case DeliverFlush:
+		sink.KeysChanged(nil)
+	case DeliverPulse:
+		m.mu.Lock()
+		sent, ok := ln.rounds.Returned(p.round, 0)
+		m.mu.Unlock()
+		if ok {
+			sink.Heartbeat(sent)
+		}
+	}
+}

@@ -1,0 +1,201 @@
+package cache
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/delqhi/cache/internal/local"
+	"github.com/delqhi/cache/internal/store"
+)
+
+const (
+	// refreshesAtOnce bounds the goroutines that refresh entries behind their readers'
+	// backs. What does not fit is left to the next reader.
+	refreshesAtOnce = 64
+
+	// backOffFor is how long a key is left alone after somebody else was found to be
+	// refreshing it.
+	backOffFor = time.Second
+)
+
+// refresher refreshes entries behind their readers' backs. There is at most one refresh of
+// a key at a time in this process, and by a lock in Redis in all processes; the lock is
+// mere efficiency. Whether the result may be stored is decided as with every other
+// fill: by what it was to replace.
+type refresher[K comparable, V any] struct {
+	c *Cache[K, V]
+
+	ctx  context.Context
+	stop context.CancelFunc
+	wg   sync.WaitGroup // added to under mu, and not any more once closed: Close waits for it
+
+	mu        sync.Mutex               // guards what follows
+	running   map[string]chan struct{} // closed when the refresh has ended
+	backedOff map[string]int64         // local time until which a key is left alone
+	touched   map[string]int64         // local time until which a key's life need not be prolonged
+	small     int                      // things of run that are under way
+	closed    bool
+
+	prolonged  []store.Command // lives to be prolonged
+	prolonging bool            // by a goroutine that is under way
+}
+
+func newRefresher[K comparable, V any](c *Cache[K, V]) *refresher[K, V] {
+	b := &refresher[K, V]{c: c, running: map[string]chan struct{}{}, backedOff: map[string]int64{}, touched: map[string]int64{}}
+	b.ctx, b.stop = context.WithCancel(context.Background())
+	return b
+}
+
+// load loads a key anew whose record has this age, if nobody does already, in the way and
+// with the options of the read that found it due: what it stores is what that read would
+// have stored. It does not block. caller is the reader's context: the loader gets none of
+// its values, which may be of no use once the reader is gone, and only a recorder sees it.
+func (b *refresher[K, V]) load(caller context.Context, key K, rk string, age time.Duration, j *loader[K, V], o *callOptions) {
+	if j == nil || !b.begin(rk) {
+		return
+	}
+	opts := &callOptions{refresh: true, uncounted: true, background: true, backgroundAge: age, ttl: o.ttl, hasTTL: o.hasTTL, tags: o.tags}
+	go func() {
+		defer b.end(rk)
+		c := b.c
+		items := []lookup[K, V]{{key: key}}
+		ctx, ended := c.stats.startRefresh(b.ctx, caller, c.name)
+		defer func() { ended(items[0].err) }()
+		c.prepare(ctx, items, new([]byte))
+		c.readSource(ctx, items, j, opts)
+		if items[0].err != nil {
+			b.backOff(rk, max(c.policy.RetryAfter, backOffFor))
+		}
+	}()
+}
+
+// begin reports whether a refresh may begin, and counts it as under way: in one step with
+// the look whether the cache is closed, because of
+//
+//  1. a read asks, and may begin
+//  2. Close waits for what is under way, and finds nothing
+//  3. the refresh begins
+func (b *refresher[K, V]) begin(rk string) bool {
+	now := local.Now()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, ok := b.running[rk]; ok || b.closed || len(b.running) >= refreshesAtOnce {
+		return false
+	}
+	if until, ok := b.backedOff[rk]; ok {
+		if now < until {
+			return false
+		}
+		delete(b.backedOff, rk)
+	}
+	b.running[rk] = make(chan struct{})
+	b.wg.Add(1)
+	return true
+}
+
+func (b *refresher[K, V]) end(rk string) {
+	b.mu.Lock()
+	defer b.wg.Done()
+	defer b.mu.Unlock()
+	close(b.running[rk])
+	delete(b.running, rk)
+}
+
+// sync waits until the refreshes that are under way have ended.
+func (b *refresher[K, V]) sync(ctx context.Context) error {
+	b.mu.Lock()
+	running := slices.Collect(maps.Values(b.running))
+	b.mu.Unlock()
+	for _, ended := range running {
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// maxBackedOff bounds how many keys are left alone; any one of them goes if there are
+// more, and may be tried again earlier.
+const maxBackedOff = 10_000
+
+func (b *refresher[K, V]) backOff(rk string, d time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.backedOff) >= maxBackedOff {
+		for k := range b.backedOff {
+			delete(b.backedOff, k)
+			break
+		}
+	}
+	b.backedOff[rk] = later(local.Now(), d)
+}
+
+// throttle reports whether the caller is the first for this key within d.
+func (b *refresher[K, V]) throttle(rk string, d time.Duration) bool {
+	now := local.Now()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if until, ok := b.touched[rk]; ok && now < until {
+		return false
+	}
+	b.touchedLocked(rk, later(now, d))
+	return true
+}
+
+func (b *refresher[K, V]) touchedLocked(rk string, until int64) {
+	if len(b.touched) >= maxProlonged {
+		for k := range b.touched {
+			delete(b.touched, k)
+			break
+		}
+	}
+	b.touched[rk] = until
+}
+
+// run runs f behind the caller's back, unless there is too much to do already.
+func (b *refresher[K, V]) run(f func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed || b.small >= refreshesAtOnce {
+		return
+	}
+	b.small++
+	b.wg.Go(func() {
+		defer func() {
+			b.mu.Lock()
+			b.small--
+			b.mu.Unlock()
+		}()
+		f()
+	})
+}
+
+// beginLate counts the fill of a load that was left alone as under way; wg.Done ends it.
+func (b *refresher[K, V]) beginLate() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return false
+	}
+	b.wg.Add(1)
+	return true
+}
+
+// seal lets nothing begin any more.
+func (b *refresher[K, V]) seal() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+}
+
+// close waits for what is under way, which flights.Close has ended; see waitClosing.
+func (b *refresher[K, V]) close() {
+	b.seal()
+	b.stop()
+	waitClosing(&b.wg)
+}

@@ -1,0 +1,117 @@
+package cache
+
+import (
+	"math"
+	"time"
+
+	"github.com/delqhi/cache/internal/local"
+	"github.com/delqhi/cache/internal/store"
+)
+
+// touches is into how many parts the idle time of Sliding is divided. A read prolongs
+// the life of its entry only if this process has not done so within one of them, and the
+// local tier answers for no longer than that: so reads cost Redis a few writes in an
+// idle time, however many there are. That matters where processes hear by Tracking, for
+// Redis tells of every change of a life as of a change of the value.
+//
+//	        |<-------------- idle ------------->|
+//	read    t                                       the key lives until t + idle
+//	        |<- local ->|
+//	read          t'                                answered locally, t' < t + idle/4
+//	read                 t"                         asks Redis, which prolongs it again
+//
+// An entry that is read at least every three quarters of the idle time lives on.
+const touches = 4
+
+// touch prolongs the life of a record that was read.
+func (c *Cache[K, V]) touch(rk string, f *decoded[V], rec store.Record) {
+	idle := c.policy.Sliding
+	if idle == 0 || !f.timed {
+		return
+	}
+	if life := min(idle, f.retention); life >= time.Millisecond {
+		c.refresher.prolong(rk, rec, life.Truncate(time.Millisecond), idle/touches)
+	}
+}
+
+const (
+	// prolongedAtOnce bounds the lives that are prolonged in one round trip.
+	prolongedAtOnce = 256
+	// maxProlonged bounds those that wait for it. What does not fit is left to the next
+	// reader.
+	maxProlonged = 100_000
+)
+
+// prolong has the life of a record prolonged behind its reader's back, unless that was
+// done less than every ago. All that is read at a time goes in common.
+func (b *refresher[K, V]) prolong(rk string, rec store.Record, life, every time.Duration) {
+	now := local.Now()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if until, ok := b.touched[rk]; b.closed || ok && now < until || len(b.prolonged) >= maxProlonged {
+		return
+	}
+	b.touchedLocked(rk, later(now, every))
+	b.prolonged = append(b.prolonged, store.Command{Op: store.Extend, Key: rk, Seen: rec.Seen(), TTL: life})
+	if !b.prolonging {
+		b.prolonging = true
+		b.wg.Go(b.prolongAll)
+	}
+}
+
+func (b *refresher[K, V]) prolongAll() {
+	for {
+		b.mu.Lock()
+		n := min(len(b.prolonged), prolongedAtOnce)
+		if n == 0 || b.closed {
+			b.prolonged, b.prolonging = nil, false
+			b.mu.Unlock()
+			return
+		}
+		cmds := b.prolonged[:n:n]
+		b.prolonged = b.prolonged[n:]
+		b.mu.Unlock()
+		for i, reply := range b.c.exec(b.ctx, cmds) {
+			if reply.Err != nil {
+				// The next reader tries again. If there is none in time, the entry ends
+				// earlier: a miss, no more.
+				b.untouched(cmds[i].Key)
+			}
+		}
+	}
+}
+
+func (b *refresher[K, V]) untouched(rk string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.touched, rk)
+}
+
+// slid reports whether a local entry is to be prolonged where there is no Redis: its life,
+// or, if that can't become longer, the time in which it is of use as a stale one.
+func (c *Cache[K, V]) slid(e *local.Entry[V], at int64) bool {
+	idle := c.policy.Sliding
+	end := e.Deadline
+	if end >= e.Expires && e.Meta != nil && !e.Meta.Absent && e.Meta.Stale < later(e.Expires, c.policy.StaleFor()) {
+		end = e.Meta.Stale
+	} else if end >= e.Expires {
+		return false
+	}
+	return end-at <= int64(idle-idle/touches)
+}
+
+// touchLocal does the same where there is no Redis.
+func (c *Cache[K, V]) touchLocal(key K, rk string, e *local.Entry[V], at int64) {
+	idle := c.policy.Sliding
+	if !c.slidesLocally || e.Meta != nil && e.Meta.Absent || !c.slid(e, at) {
+		return
+	}
+	enc := c.encoded(rk)
+	longer := &local.Entry[V]{Value: e.Value, Stored: e.Stored, Expires: e.Expires, Meta: e.Meta, Deadline: min(e.Expires, later(at, idle))}
+	if e.Meta != nil && e.Expires != math.MaxInt64 && c.policy.StaleFor() > 0 {
+		m := *e.Meta
+		m.Stale = c.staleUntil(e.Expires, at)
+		longer.Meta = &m
+	}
+	c.local.Replace(key, e, longer, enc)
+}

@@ -1,0 +1,221 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/delqhi/cache/internal/frame"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/usercode"
+	"github.com/delqhi/cache/strategy"
+)
+
+// Under a write strategy, the source is written first.
+//
+//	WriteThrough
+//	1. an intent takes the place of what is in Redis: loads that are under way lose,
+//	   and those who come wait for its end;
+//	2. the source is written;
+//	3. the value takes the place of the intent, by compare-and-set. If somebody else
+//	   wrote in between, nobody knows which of the two writes the source took last:
+//	   the key is removed.
+//
+//	WriteBehind is WriteThrough with a queue in the place of the source.
+//
+//	WriteAround, and every Delete
+//	1. the source is written;
+//	2. the key is removed, and with it the leases of loads that may have read the
+//	   source before.
+//
+// "Source, then SET" would not do:
+//
+//	1. writer A writes the source
+//	2. writer B writes the source, and SETs its value
+//	3. writer A SETs its value: the source has B's
+//
+// If the source fails, what it has is not known: the key is removed. If Redis fails
+// after the source succeeded, the caller gets an error that says so, and Redis is told
+// later.
+
+// toSource reports whether writes go to the source.
+func (c *Cache[K, V]) toSource() bool { return c.policy.Write != strategy.ModeCache }
+
+// writeSource writes changes to the source. ctx is the caller's: if he leaves, the
+// source is told, and what it makes of that is its business.
+func (c *Cache[K, V]) writeSource(ctx context.Context, changes []*change[K, V]) {
+	stop := c.intend(ctx, changes)
+	defer stop()
+	if held := intended(changes); len(held) > 0 {
+		// Who reads one of them waits for its end.
+		ctx = c.entering(ctx, held...)
+		defer leaving(ctx)
+	}
+	if c.queue != nil {
+		c.enqueue(ctx, changes)
+		return
+	}
+	var sets []*change[K, V]
+	var singles []*change[K, V]
+	for _, ch := range changes {
+		switch {
+		case ch.remove || c.src.StoreMany == nil || !findable(ch.key) || len(changes) == 1 && c.src.Store != nil:
+			singles = append(singles, ch)
+		default:
+			sets = append(sets, ch)
+		}
+	}
+	if len(sets) > 0 {
+		c.storeMany(ctx, sets)
+	}
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, loadsAtOnce)
+	for i, ch := range singles {
+		if i == len(singles)-1 {
+			ch.srcErr = c.storeOne(ctx, ch) // the last one, or the only one, here
+			break
+		}
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			ch.srcErr = c.storeOne(ctx, ch)
+		})
+	}
+	wg.Wait()
+}
+
+func (c *Cache[K, V]) storeOne(ctx context.Context, ch *change[K, V]) error {
+	return theirs(usercode.Contained(func() error {
+		switch {
+		case ch.remove && c.src.Delete == nil:
+			return errNoSourceDelete
+		case ch.remove:
+			return c.src.Delete(ctx, ch.key)
+		case c.src.Store != nil:
+			return c.src.Store(ctx, ch.key, ch.val)
+		}
+		return c.src.StoreMany(ctx, map[K]V{ch.key: ch.val})
+	}))
+}
+
+var errNoSourceDelete = fmt.Errorf("cache: Delete under a write strategy needs Source.Delete: %w", errors.ErrUnsupported)
+
+func (c *Cache[K, V]) storeMany(ctx context.Context, changes []*change[K, V]) {
+	vals := make(map[K]V, len(changes))
+	for _, ch := range changes {
+		vals[ch.key] = ch.val
+	}
+	err := usercode.Contained(func() error { return c.src.StoreMany(ctx, vals) })
+	single := keyByKey[K](err)
+	for _, ch := range changes {
+		if ch.srcErr = err; single != nil {
+			ch.srcErr = single(ch.key)
+		}
+		ch.srcErr = theirs(ch.srcErr)
+	}
+}
+
+// intend puts intents in the place of what will be replaced, unless somebody did
+// already, and keeps them alive until stop is called.
+func (c *Cache[K, V]) intend(ctx context.Context, changes []*change[K, V]) (stop func()) {
+	if c.client == nil || c.policy.Write == strategy.ModeAround {
+		return func() {}
+	}
+	life := leaseFor(len(changes))
+	var cmds []store.Command
+	var asked []*change[K, V]
+	for _, ch := range changes {
+		if ch.frame != nil && ch.intent.State == store.Missing {
+			cmds = append(cmds, c.intentCommand(store.Set, ch.rk, life))
+			asked = append(asked, ch)
+		}
+	}
+	for i, reply := range c.exec(ctx, cmds) {
+		if reply.Err == nil {
+			asked[i].intent = store.TokenOf(cmds[i].Frame)
+		} // else the key is removed in the end
+	}
+	var held []store.Command
+	for _, ch := range changes {
+		if ch.intent.State == store.Found {
+			held = append(held, store.Command{Op: store.Extend, Key: ch.rk, Seen: ch.intent, TTL: life})
+		}
+	}
+	return c.extend(ctx, life, held)
+}
+
+// intended returns the Redis keys of changes that hold intents, or claims.
+func intended[K comparable, V any](changes []*change[K, V]) (rks []string) {
+	for _, ch := range changes {
+		if ch.intent.State == store.Found || ch.claim != nil {
+			rks = append(rks, ch.rk)
+		}
+	}
+	return rks
+}
+
+func (c *Cache[K, V]) intentCommand(op store.Op, rk string, life time.Duration) store.Command {
+	return store.Command{Op: op, Key: rk, Frame: c.signed(rk, frame.AppendIntent(nil, frame.NewID())), TTL: life}
+}
+
+// commitCommand is the command that makes Redis agree with what the source has.
+func (c *Cache[K, V]) commitCommand(ch *change[K, V]) store.Command {
+	switch {
+	case !ch.keep || ch.srcErr != nil:
+	case !c.toSource():
+		return store.Command{Op: store.Set, Key: ch.rk, Frame: ch.frame, TTL: ch.life.physical()}
+	case ch.intent.State == store.Found && !ch.lost && c.policy.Write != strategy.ModeAround:
+		return store.Command{Op: store.CompareAndSet, Key: ch.rk, Frame: ch.frame, TTL: ch.life.physical(), Seen: ch.intent}
+	}
+	return store.Command{Op: store.Delete, Key: ch.rk}
+}
+
+// commit tells Redis, and with the same round trip the other processes.
+func (c *Cache[K, V]) commit(ctx context.Context, changes []*change[K, V]) {
+	for len(changes) > 0 {
+		cmds := make([]store.Command, len(changes))
+		for i, ch := range changes {
+			cmds[i] = c.commitCommand(ch)
+			if cmds[i].Op == store.Delete {
+				ch.entry = nil
+			}
+		}
+		look := c.look(ctx, changes, cmds)
+		replies := c.execAndNotify(ctx, look, changes, cmds)
+		c.restamp(ctx, look, changes, cmds, replies)
+		var lost []*change[K, V]
+		for i, reply := range replies {
+			ch := changes[i]
+			took := cmds[i].Op != store.CompareAndSet || reply.OK
+			c.complete(ctx, ch, &cmds[i], took, reply.Err)
+			if reply.Err == nil && !took {
+				ch.lost = true
+				lost = append(lost, ch)
+			}
+			if ch.srcErr != nil {
+				ch.err = ch.srcErr
+			}
+		}
+		changes = lost
+	}
+}
+
+// chooseWriting checks that the source can do what the write strategy asks of it.
+func (c *Cache[K, V]) chooseWriting(cfg *config) {
+	stores := c.src.Store != nil || c.src.StoreMany != nil
+	switch mode := c.policy.Write; {
+	case mode == strategy.ModeCache && (stores || c.src.Delete != nil):
+		c.policy.Write = strategy.ModeThrough
+		if !stores {
+			cfg.mistake("Source.Delete without Source.Store: a cache that deletes from its source has to store there, too")
+		}
+	case mode != strategy.ModeCache && !stores:
+		name := slices.IndexFunc(c.policy.Strategies, func(s strategy.Strategy) bool {
+			return s.Name() == "WriteThrough" || s.Name() == "WriteAround" || s.Name() == "WriteBehind"
+		})
+		cfg.mistake("%v needs Source.Store or Source.StoreMany, through NewFrom", c.policy.Strategies[max(name, 0)])
+	}
+}
