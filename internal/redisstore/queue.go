@@ -80,8 +80,8 @@ func (s *Redis) runUrgent(ctx context.Context, u urgentScript, keys []string, ar
 
 // Append implements Queue.
 func (s *Redis) Append(ctx context.Context, q store.QueueNames, a store.Append) ([]string, error) {
-	args := make([]any, 0, 8+4*len(a.Writes))
-	args = append(args, a.Sender, a.Seq, a.Max, a.Notify.Channel, a.Notify.Message, store.SenderLife.Milliseconds(), store.ManyFrom, store.FromSample)
+	args := make([]any, 0, 6+4*len(a.Writes))
+	args = append(args, a.Sender, a.Seq, a.Max, store.SenderLife.Milliseconds(), store.ManyFrom, store.FromSample)
 	for i := range a.Writes {
 		w := &a.Writes[i]
 		args = append(args, w.Key, opOf(w), w.Value, w.Meta)

@@ -104,9 +104,9 @@ end
 `
 
 // appendScript: ARGV[1] the sender, ARGV[2] its count, ARGV[3] how many entries there
-// may be, ARGV[4] a channel or "", ARGV[5] the message; then for each write its key,
-// operation, value and metadata. ARGV[6] to ARGV[8] say when to forget senders: for how
-// long they are known, how many are many, and how many are looked at.
+// may be, ARGV[4] to ARGV[6] when to forget senders: for how long they are known, how many
+// are many, and how many are looked at; then for each write its key, operation, value and
+// metadata.
 //
 // A sender's field is "time count answer".
 var appendScript = newScript(queueCommon + `
@@ -119,21 +119,20 @@ if known then
 end
 usable()
 local ids = {}
-for i = 9, #ARGV, 4 do
+for i = 7, #ARGV, 4 do
   ids[#ids + 1] = append(ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], tonumber(ARGV[3]))
 end
 redis.pcall('PERSIST', log) -- last: a server that is full refuses nothing any more that comes after a write
 local answer = table.concat(ids, ' ')
 redis.call('HSET', from, ARGV[1], number(now) .. ' ' .. ARGV[2] .. ' ' .. answer)
 redis.call('PEXPIRE', from, idle)
-if redis.call('HLEN', from) > tonumber(ARGV[7]) then
-  local sample = redis.call('HRANDFIELD', from, ARGV[8], 'WITHVALUES')
+if redis.call('HLEN', from) > tonumber(ARGV[5]) then
+  local sample = redis.call('HRANDFIELD', from, ARGV[6], 'WITHVALUES')
   for i = 1, #sample, 2 do
     local at = tonumber(string.match(sample[i + 1], '^(%d+)') or '0')
-    if at < now - tonumber(ARGV[6]) then redis.call('HDEL', from, sample[i]) end
+    if at < now - tonumber(ARGV[4]) then redis.call('HDEL', from, sample[i]) end
   end
 end
-if ARGV[4] ~= '' then redis.pcall('PUBLISH', ARGV[4], ARGV[5]) end
 return answer
 `)
 

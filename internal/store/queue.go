@@ -76,7 +76,6 @@ type Append struct {
 	Seq    int64
 	Max    int // how many entries Log may have
 	Writes []Write
-	Notify Notify // published when it has taken effect; if that fails, nobody hears
 }
 
 // Fetch is a request for writes to apply.

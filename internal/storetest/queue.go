@@ -4,10 +4,11 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"github.com/delqhi/cache/internal/store"
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/delqhi/cache/internal/store"
 )
 
 // memoryQueue is one partition in Memory.
@@ -118,9 +119,6 @@ func (m *Memory) Append(ctx context.Context, q store.QueueNames, a store.Append)
 			if len(p.from) > store.ManyFrom && f.at < now-store.SenderLife.Milliseconds() {
 				delete(p.from, s)
 			}
-		}
-		if a.Notify.Channel != "" {
-			m.publishLocked(a.Notify)
 		}
 		return ids, nil
 	})

@@ -155,9 +155,6 @@ func (l *appender) send() {
 		for _, t := range batch {
 			a.Writes = append(a.Writes, t.writes...)
 		}
-		if !w.holds.Load() {
-			a.Notify = w.q.cfg.Tell
-		}
 		ids, err := w.q.store.Append(w.q.ctx, w.names, a)
 		if err == nil {
 			w.appended(ids)

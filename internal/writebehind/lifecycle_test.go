@@ -10,7 +10,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/internal/writebehind"
 )
@@ -274,48 +273,6 @@ func TestWhatCouldNotBeSettledIsAppliedAgain(t *testing.T) {
 			}
 		})
 	}
-}
-
-// Who hears of a write in a partition that it does not hold tells who does.
-func TestConsumersInOtherProcessesAreTold(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := storetest.NewMemory()
-		s := newSource()
-		wake := func(c *writebehind.Config) { c.BatchDelay, c.Tell = 0, store.Notify{Channel: "news", Message: "wake"} }
-		qs := []*writebehind.Queue{process(t, m, s, wake), process(t, m, s, wake)}
-		told := 0
-		ctx, stop := context.WithCancel(t.Context())
-		var wg sync.WaitGroup
-		wg.Go(func() {
-			_ = m.Listen(ctx, store.Subscription{Channel: "news", HeartbeatInterval: time.Hour, HeartbeatTimeout: time.Hour}, hearer(func() {
-				told++
-				for _, q := range qs {
-					q.Wake()
-				}
-			}))
-		})
-		time.Sleep(3*time.Second + time.Millisecond)
-		s.start = time.Now()
-		for p := range writebehind.Partitions {
-			enqueue(t, qs[0], set(keysOf(p, 1)[0], p))
-		}
-		synctest.Wait()
-		if n := len(s.all()); n != writebehind.Partitions || time.Since(s.start) > 0 || told != writebehind.Partitions/2 {
-			t.Errorf("%d were applied after %v, told of %d", n, time.Since(s.start), told)
-		}
-		stop()
-		wg.Wait()
-		// Without that, they look from time to time.
-		for p := range writebehind.Partitions {
-			enqueue(t, qs[1], set(keysOf(p, 1)[0], "again"))
-		}
-		time.Sleep(501 * time.Millisecond)
-		for p := range writebehind.Partitions {
-			if k := keysOf(p, 1)[0]; s.value(k) != "again" {
-				t.Errorf("%s is %q", k, s.value(k))
-			}
-		}
-	})
 }
 
 func TestABadConfigIsRefused(t *testing.T) {

@@ -151,11 +151,3 @@ func keysOf(partition, n int) []string {
 	}
 	return keys
 }
-
-// hearer is called for each message.
-type hearer func()
-
-func (h hearer) Subscribed()          {}
-func (h hearer) Message(string)       { h() }
-func (h hearer) KeysChanged([]string) {}
-func (h hearer) Heartbeat(time.Time)  {}

@@ -133,10 +133,6 @@ type Config struct {
 	MaxAttempts int           // positive
 	Timeout     time.Duration // of one call of Apply; 0: none
 
-	// Tell, if it has a channel, is published when something was queued that this
-	// process does not consume. Whoever hears it calls Wake.
-	Tell store.Notify
-
 	// Report, if not nil, is told of each batch. It is called concurrently and must
 	// not block.
 	Report func(Report)
@@ -290,19 +286,6 @@ func (q *Queue) isClosing() bool {
 		return true
 	default:
 		return false
-	}
-}
-
-// Wake says that others have queued something: writes of these keys, or of any if
-// there are none. It does not block.
-func (q *Queue) Wake(keys ...string) {
-	if len(keys) == 0 {
-		for _, w := range q.workers {
-			w.wake()
-		}
-	}
-	for _, k := range keys {
-		q.workers[partition(k)].wake()
 	}
 }
 
