@@ -3,6 +3,7 @@ package codec
 import (
 	"encoding"
 	"encoding/json"
+	"math"
 	"reflect"
 	"strconv"
 	"time"
@@ -146,8 +147,61 @@ func (r jsonFormat) structField(_ reflect.Type, f reflect.StructField) guard {
 		}
 	case option(f, "json", "omitzero") && t.Kind() == reflect.Pointer && t.Implements(zeroer):
 		return zeroPointer
+	case option(f, "json", "omitzero") && (t.Kind() == reflect.Struct || t.Kind() == reflect.Array) && !t.Implements(zeroer):
+		return zeroSign(t)
 	}
 	return nil
+}
+
+// zeroSign refuses a struct or array that is zero but for the sign of a number: left out, it
+// would come back without. It is nil for those without such numbers.
+func zeroSign(t reflect.Type) guard {
+	if !hasFloat(t) {
+		return nil
+	}
+	return func(v reflect.Value, _ int) error {
+		if v.IsZero() && signed(v) {
+			return errorf("a %v with a negative zero would be left out by the tag of its field, and come back without the sign", t)
+		}
+		return nil
+	}
+}
+
+func hasFloat(t reflect.Type) bool {
+	switch t.Kind() {
+	case reflect.Float32, reflect.Float64:
+		return true
+	case reflect.Array:
+		return hasFloat(t.Elem())
+	case reflect.Struct:
+		for i := range t.NumField() {
+			if hasFloat(t.Field(i).Type) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// signed reports whether a struct or array, all of it zero, has a negative zero.
+func signed(v reflect.Value) bool {
+	switch v.Kind() {
+	case reflect.Float32, reflect.Float64:
+		return math.Signbit(v.Float())
+	case reflect.Array:
+		for i := range v.Len() {
+			if signed(v.Index(i)) {
+				return true
+			}
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if signed(v.Field(i)) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 var errNotUTF8 = errorf("the value has a string that is not UTF-8, which JSON can't hold")

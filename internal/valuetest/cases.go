@@ -91,6 +91,8 @@ func structs(both, none, onlyJSON, onlyMsgpack adder) {
 		Nils{}, Nils{S: []int{}, M: map[string]int{}, P: to(0), B: []byte{}, SS: [][]string{nil, {}}, MM: map[string]map[string][]int{"a": nil, "b": {}, "c": {"x": nil, "y": {}}}},
 		Embeds{String: "s", Int: &n, Ints: Ints{}}, Embeds{},
 		Zeros{}, Zeros{At: to(time.Unix(1, 0).UTC()), V: "x"})
+	both(OmitZero{}, OmitZero{V: Opt[float64]{V: 1}, L: [2]float32{0, 0.1}})
+	onlyMsgpack(OmitZero{V: Opt[float64]{V: math.Copysign(0, -1)}}, OmitZero{L: [2]float32{1: float32(math.Copysign(0, -1))}})
 	onlyJSON(OmitOwn{}, OmitOwn{netip.MustParseAddr("::1")}, WithPoint{}, WithPoint{Point: &Point{}, N: 1}, WithMeta{}, WithMeta{Meta: &Meta{Owner: "o"}}, OmitAll{V: 0}, OmitAll{F: math.Copysign(0, -1)}, Zeros{V: false})
 	onlyMsgpack(Tagged{B: "a\xff"}, Tagged{D: to("\xff")})
 	none(loop, *loop, WithMeta{Meta: &Meta{}}, WithMeta{Meta: &Meta{Tags: []string{}}}, struct{ a int }{1}, struct {

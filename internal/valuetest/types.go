@@ -87,6 +87,10 @@ type (
 		At *time.Time `json:",omitzero" msgpack:",omitempty"`
 		V  any        `json:",omitempty" msgpack:",omitempty"`
 	}
+	OmitZero struct {
+		V Opt[float64] `json:",omitzero"`
+		L [2]float32   `json:",omitzero"`
+	}
 	OmitOwn struct {
 		A netip.Addr `json:",omitzero" msgpack:",omitempty"`
 	}
