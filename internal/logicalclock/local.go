@@ -29,7 +29,7 @@ func (l *LocalClock) Mark(known Known, n NewMark) (Marks, error) {
 	return l.clock.Mark(known, time.Now().UnixMicro(), NewEra(), &n), nil
 }
 
-// clockState is a logical clock in memory: what Redis has under the keys of one.
+// State is a logical clock in memory: what Redis has under the keys of one.
 type State struct {
 	Epoch string    // as it is stored; "": none
 	Tags  *TagMarks // nil: none

@@ -64,7 +64,7 @@ func CheckAll(cmds []Command, split bool) error {
 	return nil
 }
 
-// tells reports whether the command has something to publish.
+// Notifies reports whether the command has something to publish.
 func (c *Command) Notifies() bool {
 	return c.Notify.Channel != "" && c.Op != Get && c.Op != GetHeader
 }

@@ -37,7 +37,7 @@ func (r *Rounds) Start(now time.Time, masters int) int64 {
 	return r.last
 }
 
-// heard takes note of a heartbeat. If it completes its round, ok is true; the rounds
+// Returned takes note of a heartbeat. If it completes its round, ok is true; the rounds
 // before that one are then done with too: that one of their heartbeats was lost, or was
 // overtaken, says no more than this round does.
 func (r *Rounds) Returned(number int64, master int) (sent time.Time, ok bool) {

@@ -41,7 +41,7 @@ type Record struct {
 	Raw []byte
 }
 
-// CASToken returns the evidence of this record for a later compare-and-set. It
+// Seen returns the evidence of this record for a later compare-and-set. It
 // copies: the evidence does not keep the record alive.
 func (r Record) Seen() CASToken {
 	s := CASToken{State: r.State}
