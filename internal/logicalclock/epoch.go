@@ -276,7 +276,7 @@ func ParseEpoch(raw []byte) (e Epoch, ok bool) {
 	return e, ok && e.Sound()
 }
 
-// An epoch is stored as text: "e1" and nine decimal numbers, the last of which is 1
+// ReadEpoch reads an epoch, which is stored as text: "e1" and nine decimal numbers, the last of which is 1
 // where there is a hash of tags, else 0.
 func ReadEpoch[T string | []byte](s T) (e Epoch, tags bool, ok bool) {
 	var n [9]int64
@@ -295,7 +295,7 @@ func (e *Epoch) text(tags bool) string {
 	return "e1" + Decimals(int64(e.Era), e.Tick, e.Clock, e.Floor, e.All.Hard, e.All.Soft, e.All.Next, e.All.When, last)
 }
 
-// A mark is stored as four decimal numbers after "m1".
+// ReadMark reads a mark, which is stored as four decimal numbers after "m1".
 func ReadMark(s string) (Mark, bool) {
 	var n [4]int64
 	if !Numbers(s, "m1", n[:]) {
