@@ -1,11 +1,11 @@
-// Package breaker keeps operations from an endpoint that does not answer: a circuit
-// breaker for each, on github.com/sony/gobreaker.
+// Package breaker keeps operations from an endpoint that does not answer: one circuit breaker
+// for each endpoint, on github.com/sony/gobreaker.
 //
-// A circuit is closed at first. It opens after so many failures in a row, and refuses
-// everything for a while. Then one probe, which this package sends by itself, finds out
-// whether the endpoint answers again: no operation of a caller is spent on that, so that
-// none of them waits for an endpoint that is known to be away. If the probe succeeds the
-// circuit is closed, else it is open for another while.
+// A circuit is closed at first. It opens after a number of consecutive failures, and refuses
+// all operations for a while. Then one probe, which this package sends by itself, finds out
+// whether the endpoint answers again: no caller's operation is used as the probe, so that none
+// waits for an endpoint that is known to be unavailable. If the probe succeeds the circuit
+// closes, otherwise it stays open for the same time again.
 package breaker
 
 import (
@@ -19,37 +19,37 @@ import (
 	"github.com/sony/gobreaker/v2"
 )
 
-// ErrOpen says that an operation was refused, and nothing was sent. What is returned
-// wraps it, with the text of the last failure.
+// ErrOpen says that an operation was refused, and nothing was sent. The returned errors wrap
+// it, with the text of the last failure.
 var ErrOpen = errors.New("circuit breaker is open")
 
-// ErrUnknown is the outcome of an operation that says nothing of its endpoint.
+// ErrUnknown is the result of an operation that says nothing about its endpoint.
 var ErrUnknown = errors.New("not known")
 
-// State is that of a circuit. A greater one is worse.
+// State is the state of a circuit. A greater one is worse.
 type State uint8
 
 const (
 	Closed   State = iota // operations go through
-	HalfOpen              // the probe is under way; operations are refused
+	HalfOpen              // the probe is in flight; operations are refused
 	Open                  // operations are refused
 )
 
-// Config says when circuits open. All fields are required but Changed.
+// Config says when circuits open. All fields are required except Changed.
 type Config struct {
-	Failures int           // so many in a row open a circuit; positive
+	Failures int           // consecutive failures that open a circuit; positive
 	Open     time.Duration // how long it stays open before the next probe; positive
 
-	// Probe asks an endpoint for something harmless about key, one that an operation
-	// was refused or failed for. The error is that there was no answer in time.
+	// Probe sends a harmless request about key to an endpoint; key is that of an operation that
+	// was refused or failed. It returns an error if there was no answer in time.
 	Probe func(endpoint, key string) error
 
-	// Changed is told of each change, one at a time and in their order. It may be called
-	// by an operation that ends, must not block, and must not use the Set.
+	// Changed is called for each change, one at a time and in order. It may be called by an
+	// operation that ends, must not block, and must not use the Set.
 	Changed func(Change)
 }
 
-// Change is a change of one circuit, and what it makes of all of them.
+// Change is a change of one circuit, with the resulting worst state of all circuits.
 type Change struct {
 	Endpoint string
 	State    State
@@ -62,14 +62,14 @@ type Change struct {
 type Set struct {
 	cfg Config
 
-	mu       sync.RWMutex // guards what follows, and the timers of circuits
+	mu       sync.RWMutex // guards the fields below, and the timers of circuits
 	circuits map[string]*circuit
 	closed   bool
 
-	telling sync.Mutex // held while Changed is called: before noting
+	telling sync.Mutex // held while Changed is called; acquired before noting
 
-	noting  sync.Mutex // guards what follows
-	changes []Change   // not told yet
+	noting  sync.Mutex // guards the fields below
+	changes []Change   // not reported yet
 	states  map[string]State
 }
 
@@ -78,7 +78,7 @@ func New(cfg Config) *Set {
 	return &Set{cfg: cfg, circuits: map[string]*circuit{}, states: map[string]State{}}
 }
 
-// circuit is that of one endpoint.
+// circuit is the circuit breaker of one endpoint.
 type circuit struct {
 	set      *Set
 	endpoint string
@@ -89,8 +89,8 @@ type circuit struct {
 	timer    *time.Timer           // of the next probe; guarded by the Set's mu
 }
 
-// Enter begins an operation on an endpoint; done is to be called once, with the failure,
-// nil or ErrUnknown. If the circuit is not closed the error wraps [ErrOpen], and there is no done.
+// Enter begins an operation on an endpoint; done is to be called once, with the failure, nil or
+// ErrUnknown. If the circuit is not closed the error wraps [ErrOpen], and done is nil.
 func (s *Set) Enter(endpoint, key string) (done func(failure error), err error) {
 	c := s.of(endpoint, key)
 	if c.away.Load() {
@@ -101,7 +101,8 @@ func (s *Set) Enter(endpoint, key string) (done func(failure error), err error) 
 		return nil, c.refuse()
 	}
 	if c.away.Load() {
-		// It was opened since, and may be about to close: the place is the probe's.
+		// It was opened since, and may be about to close: the only request admitted is the
+		// probe.
 		end(ErrUnknown)
 		return nil, c.refuse()
 	}
@@ -128,7 +129,7 @@ func (c *circuit) refuse() error {
 	return ErrOpen
 }
 
-// Close ends all probes to come. One that is under way is not waited for.
+// Close cancels all future probes. It does not wait for a probe in flight.
 func (s *Set) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -152,7 +153,7 @@ func (s *Set) of(endpoint, key string) *circuit {
 	if c = s.circuits[endpoint]; c != nil {
 		return c
 	}
-	// The breaker counts in 32 bits, which is more failures than there will be.
+	// gobreaker counts in 32 bits, which is more failures than there will be.
 	failures := uint32(min(uint64(s.cfg.Failures), math.MaxUint32))
 	c = &circuit{set: s, endpoint: endpoint, key: key}
 	c.breaker = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
@@ -165,7 +166,7 @@ func (s *Set) of(endpoint, key string) *circuit {
 	return c
 }
 
-// changed is called under the breaker's lock.
+// changed is called with gobreaker's lock held.
 func (c *circuit) changed(to gobreaker.State) {
 	state := Closed
 	switch to {
@@ -181,11 +182,11 @@ func (c *circuit) changed(to gobreaker.State) {
 	}
 }
 
-// tick is added to the time until a probe: the breaker counts a moment as over only
-// when it is past.
+// tick is added to the time until a probe: gobreaker considers the open time over only after
+// its end.
 const tick = time.Millisecond
 
-// later is a tick after d, which may be for ever.
+// later returns d plus a tick, saturating at the maximum duration.
 func later(d time.Duration) time.Duration {
 	if d > math.MaxInt64-tick {
 		return math.MaxInt64
@@ -206,7 +207,7 @@ func (c *circuit) probeIn(d time.Duration) {
 func (c *circuit) probe() {
 	end, err := c.breaker.Allow()
 	if err != nil {
-		c.probeIn(tick) // a little too early
+		c.probeIn(tick) // slightly too early
 		return
 	}
 	c.set.tell()
@@ -214,7 +215,7 @@ func (c *circuit) probe() {
 	c.set.tell()
 }
 
-// note notes a change. It is called under a breaker's lock.
+// note records a change. It is called with a gobreaker lock held.
 func (s *Set) note(endpoint string, state State) {
 	s.noting.Lock()
 	defer s.noting.Unlock()
@@ -226,7 +227,7 @@ func (s *Set) note(endpoint string, state State) {
 	s.changes = append(s.changes, Change{endpoint, state, worst})
 }
 
-// tell tells of what has changed.
+// tell reports the recorded changes.
 func (s *Set) tell() {
 	s.telling.Lock()
 	defer s.telling.Unlock()

@@ -11,56 +11,57 @@ import (
 	"github.com/delqhi/cache/internal/store"
 )
 
-// Small operations that come at about the same time share a round trip: group commit.
-// Who finds nothing under way sends at once, alone and as if there were no others. Who
-// comes while a round trip is under way joins those who wait for its end, and goes with
-// them in the next one. No timer decides when to send, so that nobody waits for others
-// who may not come; under load the round trips fill up by themselves, and what an
-// operation costs falls to the part of it that can't be shared.
+// Small operations that arrive at about the same time share a round trip: group commit. A
+// caller that finds no batch in flight sends immediately, alone, as if there were no other
+// callers. A caller that arrives while a round trip is in flight joins the batch that waits for
+// its end, and is sent with it in the next one. No timer decides when to send, so that no
+// caller waits for others that may not arrive; under load the round trips fill up by
+// themselves, and the cost of an operation falls to the part of it that can't be shared.
 //
-// Reads and what changes keys do so apart from each other: no read waits for somebody's
-// large value on its way to Redis. What is large goes by itself; see lanes.go. Nothing is said of the order of operations of callers
-// who do not wait for each other, so that none is lost.
+// Reads are batched apart from commands that change keys: no read waits for another caller's
+// large value on its way to Redis. Large operations are sent by themselves; see lanes.go. The
+// order of operations of callers that do not wait for each other is not defined, so that no
+// guarantee of order is lost.
 //
 // One round trip at a time is best where a round trip is mostly work. Where it is mostly
-// distance, several are under way, as many as the shortest one lately suggests. One that
-// takes far longer than usual, since its connection is stuck, holds others up for a
-// moment only: whoever has waited so long, or comes after that, does not wait for it.
+// latency, several are in flight, as many as the shortest recent one suggests. One that takes
+// far longer than usual, because its connection is stuck, delays others only briefly: a caller
+// that has waited for tooLong, or that arrives later than that, no longer waits for it.
 //
-// A caller's context is its own. Who leaves takes nobody along, since a round trip that
-// is shared has a context of its own, and nobody waits for longer than the Client's
-// timeout. Only the one who goes alone is under its own context, as every other operation
-// is.
+// A caller's context is its own. A canceled caller does not cancel the operation for the
+// others, since a shared round trip has a context of its own, and no caller waits for longer
+// than the Client's timeout. Only an operation that is sent alone runs under its caller's
+// context, as every other operation does.
 
 const (
-	// batchedMost is how many commands an operation has at most that goes with others. A
-	// larger one is a batch by itself.
+	// batchedMost is the maximum number of commands of an operation that shares a round trip. A
+	// larger operation is a batch by itself.
 	batchedMost = 4
-	// batchMost is how many commands go in one round trip, and batchBytes how large what
-	// they store may be together, but for the first of them. More would save little, and
-	// the first would wait for the last.
+	// batchMost is the maximum number of commands in one round trip, and batchBytes the maximum
+	// total size of what they store, not counting the first of them. More would save little,
+	// and the first command would wait for the last.
 	batchMost  = 256
 	batchBytes = 256 << 10
-	// perBatch is the time that a round trip takes if it is mostly work: for each such
-	// part of the shortest one, one more may be under way, up to batchesMost.
+	// perBatch is the duration of a round trip that is mostly work: for each perBatch of the
+	// shortest recent round trip, one more may be in flight, up to batchesMost.
 	perBatch    = 200 * time.Microsecond
 	batchesMost = 8
-	// tooLong is when a round trip is not waited for any more.
+	// tooLong is the time after which callers no longer wait for a round trip in flight.
 	tooLong = 10 * time.Millisecond
 )
 
-// batcher are the reads of a Client, or its other commands.
+// batcher batches the reads of a Client, or its other commands.
 type batcher struct {
 	guard    *Client
-	endpoint func(key string) string // nil: there is but one
+	endpoint func(key string) string // nil: there is only one
 
-	// By endpoint: what waits for one does not wait for another.
-	mu     sync.RWMutex // guards lines
+	// By endpoint: commands for one endpoint do not wait for another.
+	mu     sync.RWMutex // guards queues
 	queues map[string]*endpointQueue
-	only   endpointQueue // where there is but one
+	only   endpointQueue // where there is only one endpoint
 
-	// timers are this Client's own, because those of one bubble of testing/synctest must
-	// not be used in another.
+	// timers belong to this Client, because timers of one testing/synctest bubble must not be
+	// used in another.
 	timers sync.Pool
 }
 
@@ -69,7 +70,7 @@ func (t *batcher) init(g *Client) {
 	t.queues = map[string]*endpointQueue{}
 }
 
-// batcherFor returns those that commands may go with, nil if they go alone.
+// batcherFor returns the batcher that commands join, nil if they are sent alone.
 func (g *Client) batcherFor(cmds []store.Command) *batcher {
 	if len(cmds) > batchedMost {
 		return nil
@@ -85,36 +86,36 @@ func (g *Client) batcherFor(cmds []store.Command) *batcher {
 	switch reads {
 	case len(cmds):
 		return &g.reads
-	case shared: // a look is small
+	case shared: // a shared read is small
 		return &g.others
 	}
 	return nil
 }
 
-// queueFor is what is under way to one endpoint, and what waits.
+// endpointQueue holds what is in flight to one endpoint, and the batches that wait.
 type endpointQueue struct {
-	mu         sync.Mutex    // guards what follows
-	underway   int           // but for those that are not waited for any more
-	generation int           // which of them are: those that were sent since it changed
+	mu         sync.Mutex    // guards the fields below
+	underway   int           // round trips in flight, except abandoned ones
+	generation int           // changes when round trips are abandoned: those of an older generation are
 	last       time.Time     // when the last one was sent
-	shortest   time.Duration // round trip lately, 0: not known
+	shortest   time.Duration // shortest recent round trip, 0: not known
 	overtaking bool          // see overtake
-	waiting    []*batch      // in the order in which they are to be sent; all but the last are full
+	waiting    []*batch      // in the order in which they are sent; all but the last are full
 }
 
 // batch is a round trip that several callers share.
 type batch struct {
 	line      *endpointQueue
-	ctx       context.Context // that of its first caller, without its end
+	ctx       context.Context // of its first caller, without its cancellation
 	cmds      []store.Command
 	bytes     int       // of what they store
-	shared    int       // the place of the command that all may share, -1: there is none
-	sent      time.Time // zero: not yet; guarded by the line's mu, as what follows
+	shared    int       // the index of the shared command, -1: there is none
+	sent      time.Time // zero: not yet; guarded by the line's mu, as are the following
 	overtaken bool
-	bounded   bool          // it asks for no large record
+	bounded   bool          // it reads no large record in full
 	early     chan struct{} // closed after first is written
-	first     []store.Reply // what is answered before the rest, but for what is cut
-	done      chan struct{} // closed after what follows is written
+	first     []store.Reply // replies that arrived before the others; those that are cut do not count
+	done      chan struct{} // closed after the fields below are written
 
 	replies []store.Reply
 	err     error
@@ -122,18 +123,18 @@ type batch struct {
 
 // slot is where the reply to a command will be.
 type slot struct {
-	batch *batch // nil: it goes alone
+	batch *batch // nil: the command is sent alone
 	at    int
-	early bool // the reply is in the trip's first
+	early bool // the reply is in the batch's first
 }
 
-// sender is a line that a caller sends something on itself.
+// sender is a queue for which a caller sends commands itself, with the queue's generation.
 type sender struct {
 	*endpointQueue
 	generation int
 }
 
-// do is Client.do for what goes together, and comes now.
+// do is Client.do for commands that may share a round trip and that arrive at now.
 func (t *batcher) do(ctx context.Context, cmds []store.Command, now time.Time) ([]store.Reply, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -189,7 +190,7 @@ func (t *batcher) do(ctx context.Context, cmds []store.Command, now time.Time) (
 	return t.wait(ctx, now, seats[:len(cmds)], replies)
 }
 
-// unslotted are the commands that go alone.
+// unslotted returns the commands that are sent alone.
 func unslotted(cmds []store.Command, seats []slot) []store.Command {
 	mine := make([]store.Command, 0, len(cmds))
 	for i := range cmds {
@@ -220,7 +221,7 @@ func (t *batcher) queueFor(key string) *endpointQueue {
 	return l
 }
 
-// join says where the replies to commands will be, or that their caller is to send them
+// join sets where the replies to commands will be, or reports that the caller is to send them
 // itself, at once.
 func (t *batcher) join(l *endpointQueue, ctx context.Context, cmds []store.Command, seats []slot, now time.Time) (lot int, alone bool) {
 	bound, most := 0, batchMost
@@ -234,8 +235,8 @@ func (t *batcher) join(l *endpointQueue, ctx context.Context, cmds []store.Comma
 	return lot, alone
 }
 
-// join also returns the trip that is to be sent at once, nil for none. bound is how much
-// is read of a record, 0 for all, and most how many commands go together.
+// join also returns the batch to send at once, nil for none. bound is how many bytes are read
+// of a record, 0 for all, and most how many commands share a round trip.
 func (l *endpointQueue) join(ctx context.Context, cmds []store.Command, seats []slot, now time.Time, bound, most int) (lot int, alone bool, late *batch) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -267,14 +268,14 @@ func (l *endpointQueue) join(ctx context.Context, cmds []store.Command, seats []
 	return l.generation, false, l.nextLocked()
 }
 
-// abandonLocked has nobody wait for what is under way.
+// abandonLocked stops waiting for batches in flight.
 func (l *endpointQueue) abandonLocked() {
 	l.underway = 0
 	l.generation++
 }
 
-// flushStuck returns the trip that is to be sent now, since what is under way takes too long
-// and tr waits for it, or in how long that will be; 0 if tr does not wait any more.
+// flushStuck returns the batch to send now because the round trips in flight take too long and
+// tr waits for them, or the time until then; 0 if tr no longer waits.
 func (l *endpointQueue) flushStuck(tr *batch) (next *batch, lot int, in time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -315,10 +316,10 @@ func (tr *batch) add(c *store.Command, bound int) slot {
 	return slot{batch: tr, at: at}
 }
 
-// limitLocked is how many round trips may be under way.
+// limitLocked is how many round trips may be in flight.
 func (l *endpointQueue) limitLocked() int { return 1 + int(min(l.shortest/perBatch, batchesMost-1)) }
 
-// nextLocked takes the next trip that waits, nil if none does.
+// nextLocked takes the next waiting batch from the queue, nil if there is none.
 func (l *endpointQueue) nextLocked() *batch {
 	if len(l.waiting) == 0 {
 		return nil
@@ -329,16 +330,16 @@ func (l *endpointQueue) nextLocked() *batch {
 	return tr
 }
 
-// end is called when a round trip of a lot has ended; took is 0 if that says nothing. It
-// returns the one to be sent in its place, if any.
+// end is called when a round trip of the generation lot has ended; took is its duration, 0 if
+// it is not to be used as a sample. It returns the batch to send in its place, if any.
 func (l *endpointQueue) end(lot int, took time.Duration) *batch {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if lot != l.generation {
-		return nil // nobody waits for it
+		return nil // it was abandoned
 	}
 	if took > 0 {
-		// It follows the shortest down at once and others up slowly.
+		// The estimate falls to a shorter round trip at once and rises slowly.
 		if slower := l.shortest + l.shortest/16 + time.Microsecond; l.shortest == 0 || took < slower {
 			l.shortest = took
 		} else {
@@ -358,7 +359,7 @@ func (l *endpointQueue) end(lot int, took time.Duration) *batch {
 	return next
 }
 
-// flush sends trips until none waits.
+// flush sends batches until none waits.
 func (t *batcher) flush(l *endpointQueue, tr *batch, lot int) {
 	if t.guard.background(func() { stackgrow.Grow(); t.send(l, tr, lot) }) {
 		return
@@ -378,14 +379,14 @@ func (t *batcher) send(l *endpointQueue, tr *batch, lot int) {
 			took = 0
 		}
 		close(tr.done)
-		// Those who are woken now may have something to read again: let them come along.
+		// The callers that wake up now may read again: let them join the next batch.
 		runtime.Gosched()
 		tr = l.end(lot, took)
 	}
 }
 
-// wait collects the replies to what others send, for a caller who came at start. replies
-// are those to what he has sent himself, nil if that is nothing.
+// wait collects the replies to batches that other goroutines send, for a caller that arrived at
+// start. replies are those to the commands that the caller sent itself, nil if it sent none.
 func (t *batcher) wait(ctx context.Context, start time.Time, seats []slot, replies []store.Reply) ([]store.Reply, error) {
 	first := min(tooLong, t.guard.timeout)
 	if replies != nil {
@@ -421,7 +422,7 @@ func (t *batcher) wait(ctx context.Context, start time.Time, seats []slot, repli
 		if seats[i].early {
 			continue
 		}
-		// Several may be ready; an answer is worth more than a timeout.
+		// Several may be ready; prefer an answer to a timeout.
 		select {
 		case <-tr.done:
 		default:
@@ -434,10 +435,10 @@ func (t *batcher) wait(ctx context.Context, start time.Time, seats []slot, repli
 	return collect(seats, replies), nil
 }
 
-// collect returns the replies to what is in seats, beside those that are there already.
+// collect returns the replies of slots, in addition to those that are in replies already.
 func collect(seats []slot, replies []store.Reply) []store.Reply {
 	if tr := seats[0].batch; replies == nil && !seats[0].early && tr.err == nil && len(seats) == 1 && !tr.cmds[seats[0].at].Shared {
-		return tr.replies[seats[0].at:][:1:1] // nobody else has a seat there
+		return tr.replies[seats[0].at:][:1:1] // no other caller has this slot
 	}
 	if replies == nil {
 		replies = make([]store.Reply, len(seats))
@@ -456,8 +457,8 @@ func collect(seats []slot, replies []store.Reply) []store.Reply {
 	return replies
 }
 
-// flushStuck sends what seats are in, if it waits for what is stuck, and says when to look
-// again.
+// flushStuck sends the batches of seats that wait for stuck round trips, and returns the time
+// until it is to be called again.
 func (t *batcher) flushStuck(seats []slot) time.Duration {
 	again := t.guard.timeout
 	for _, s := range seats {
@@ -500,12 +501,12 @@ func (g *Client) background(f func()) bool {
 	return true
 }
 
-// Estimate is Now where it is known already, without asking.
+// Estimate is Now where the estimate is known already, without I/O.
 func (g *Client) Estimate(key string) (now int64, ok bool) {
 	return g.estimate(context.Background(), key)
 }
 
-// estimate is Now where it is known already, which it mostly is.
+// estimate is Now where the estimate is known already, which is the usual case.
 func (g *Client) estimate(ctx context.Context, key string) (now int64, ok bool) {
 	if s, is := g.store.(interface {
 		Estimate(key string) (int64, bool)

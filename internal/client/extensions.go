@@ -9,9 +9,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// What a store offers beyond [store.Store].
+// Optional methods of a store beyond [store.Store].
 
-// Unknown is [redisstore.Redis.Unknown] of the Client's store, nil for others.
+// Unknown is [redisstore.Redis.Unknown] of the Client's store, nil for other stores.
 func (g *Client) Unknown() error {
 	if s, ok := g.store.(interface{ Unknown() error }); ok {
 		return s.Unknown()
@@ -19,8 +19,8 @@ func (g *Client) Unknown() error {
 	return nil
 }
 
-// Demotions counts how often a server was found to be no master any more, as far as the
-// store can tell.
+// Demotions counts how often a server was found to be no longer a master, as far as the store
+// can tell.
 func (g *Client) Demotions() uint64 {
 	if s, ok := g.store.(interface{ Demotions() uint64 }); ok {
 		return s.Demotions()
@@ -28,9 +28,9 @@ func (g *Client) Demotions() uint64 {
 	return 0
 }
 
-// ServerID says who the servers are; see Store. Nobody is told of it as of an operation,
-// nor does the breaker look at it: that it fails says nothing about others, which need
-// other permissions.
+// ServerID returns the identity of the servers; see Store. It is not reported to Observe, and
+// the breaker ignores it: its failure says nothing about other operations, which need other
+// permissions.
 func (g *Client) ServerID(ctx context.Context) (string, error) {
 	if err := g.begin(ctx); err != nil {
 		return "", err
@@ -46,16 +46,16 @@ func (g *Client) Misfit(err error) store.Misfit {
 	return store.Fits
 }
 
-// Detours has f told of each misfit that is made up for, once. It is to be called before
-// first use.
+// Detours sets f to be called for each misfit that the store works around, once. It is to be
+// called before first use.
 func (g *Client) Detours(f func(store.Misfit)) {
 	if s, ok := g.store.(interface{ OnDetour(func(store.Misfit)) }); ok {
 		s.OnDetour(f)
 	}
 }
 
-// Renew has the store leave connections to what is no master; see [redisstore.Redis.Renew]. It
-// returns soon, whether the store does or not.
+// Renew makes the store drop connections to servers that are no longer masters; see
+// [redisstore.Redis.Renew]. It returns within [store.RenewTime], whether the store does or not.
 func (g *Client) Renew(ctx context.Context) error {
 	s, ok := g.store.(interface{ Renew(context.Context) error })
 	if !ok {
@@ -77,22 +77,22 @@ func (g *Client) Renew(ctx context.Context) error {
 	return err
 }
 
-// OneNode reports whether there is one node, so that commands may have a message in common;
-// see [store.Command].With.
+// OneNode reports whether there is only one node, so that commands may share a message; see
+// [store.Command].With.
 func (g *Client) OneNode() bool {
 	s, ok := g.store.(interface{ OneNode() bool })
 	return ok && s.OneNode()
 }
 
-// Connections counts the connections that were made, those for operations that have ended
-// included; see [redisstore.Redis.Connections]. It is 0 for a store that has none. Many callers whose
-// operations ended together cost one look at the client's statistics.
+// Connections counts the connections that were made, including those for operations that have
+// ended; see [redisstore.Redis.Connections]. It is 0 for a store without that method. Callers
+// whose operations ended together cost one read of the client's statistics.
 func (g *Client) Connections() uint32 {
 	c, ok := g.store.(interface{ Connections() uint32 })
 	if !ok {
 		return 0
 	}
-	ended := g.ended.Load() // first: what has ended by now is counted
+	ended := g.ended.Load() // first: the operations that have ended by now are included
 	if last := g.counted.Load(); uint32(last>>32) == ended {
 		return uint32(last)
 	}
@@ -101,8 +101,8 @@ func (g *Client) Connections() uint32 {
 	return n
 }
 
-// Refused reports whether err says that a command which changes something was not carried
-// out: the server has refused it, or it was not sent.
+// Refused reports whether err says that a command that changes something was not carried out:
+// the server has refused it, or it was not sent.
 func Refused(err error) bool {
 	var reply redis.Error
 	return errors.As(err, &reply) || errors.Is(err, ErrOpen) || errors.Is(err, ErrNoPlace) || errors.Is(err, ErrClosed)

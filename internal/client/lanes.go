@@ -7,34 +7,34 @@ import (
 	"time"
 )
 
-// No small record waits for a large one, or fails with it. What is known to be large goes
-// by itself: it shares no round trip, holds up no other, and takes half of the client's
-// connections at most. Of what is not known, a read that shares its round trip asks for no
-// more than largeRecord bytes where large records were seen lately, and while too little
-// was seen at all; the whole of what is cut goes by itself then. Where none is expected
-// that would cost more than it gains, and a round trip of many is one MGET; should it take
-// long, the same is asked for once more in that way, and whoever is answered by it does not
-// wait for the first.
+// No small record waits for a large one, or fails with it. An operation that is known to be
+// large is sent by itself: it shares no round trip, delays no other, and large operations take
+// half of the client's connections at most. Where the size is not known, a read that shares its
+// round trip asks for no more than largeRecord bytes if large records were seen recently, or if
+// too few records were seen so far; a record that is cut is then read in full by itself. Where
+// no large record is expected this would cost more than it gains, and a batch of reads is one
+// MGET; should it take long, the same reads are sent once more with the bound, and a caller
+// whose reply is in that answer does not wait for the first.
 
 const (
 	// mixedFor is how long after a large record others are expected.
 	mixedFor = 10 * time.Minute
-	// smallEnough is how many records must have been seen to expect that others are as
-	// small.
+	// smallEnough is how many records that are not large must have been seen before others are
+	// expected to be as small.
 	smallEnough = 256
-	// batchReply is how large the answer to a round trip that is shared is expected to be.
+	// batchReply is the expected size of the answer to a shared round trip, in bytes.
 	batchReply = 1 << 20
-	// cutSize is what a record is taken to have of which only the beginning was read.
+	// cutSize is the size assumed for a record of which only the beginning was read.
 	cutSize = 4 * largeRecord
 )
 
-// mixed reports whether there are large records among the small ones.
+// mixed reports whether large records were seen recently among the small ones.
 func (s *sizes) mixed() bool {
 	last := s.last.Load()
 	return last != 0 && int64(time.Since(started))-last < int64(mixedFor)
 }
 
-// bound is how many bytes of a record a read asks for that shares its round trip; 0: all.
+// bound is how many bytes of a record a read in a shared round trip asks for; 0: all.
 func (s *sizes) bound() int {
 	if s.small.Load() < smallEnough || s.mixed() {
 		return largeRecord
@@ -42,7 +42,7 @@ func (s *sizes) bound() int {
 	return 0
 }
 
-// reads is how many reads share a round trip at most.
+// reads is the maximum number of reads in a shared round trip.
 func (s *sizes) reads() int {
 	mean := s.mean.Load()
 	if mean == 0 {
@@ -51,7 +51,7 @@ func (s *sizes) reads() int {
 	return int(min(max(batchReply/mean, batchedMost), batchMost))
 }
 
-// anyLarge reports whether a command has or is known to read a large record.
+// anyLarge reports whether a command stores a large record or is known to read one.
 func (s *sizes) anyLarge(cmds []store.Command) bool {
 	known := s.large.Load() != nil
 	for i := range cmds {
@@ -63,13 +63,15 @@ func (s *sizes) anyLarge(cmds []store.Command) bool {
 	return false
 }
 
-// ErrNoPlace is the error of a large operation that was not sent, or had too little time
-// left when it was, since others as large were on their way: it says nothing of Redis.
+// ErrNoPlace is the error of a large operation that was not sent, or that had too little time
+// left when it was sent, because other large operations were in flight: it says nothing about
+// Redis.
 var ErrNoPlace = errors.New("too much that is large is on its way to or from Redis")
 
-// alone carries out what is large, for a call that began at start: with what has passed
-// since, it takes no longer than the timeout. It has its place until it has ended, also if
-// its caller leaves: else callers that leave soon would pile up what is on its way.
+// alone carries out a large operation, for a call that began at start: including the time since
+// start, it takes no longer than the timeout. It keeps its place until it has ended, even if
+// its caller leaves: otherwise callers that leave early would pile up large operations in
+// flight.
 func (g *Client) alone(ctx context.Context, cmds []store.Command, start time.Time) ([]store.Reply, error) {
 	left := func() time.Duration { return g.timeout - time.Since(start) }
 	waited := false
@@ -103,7 +105,7 @@ func (g *Client) alone(ctx context.Context, cmds []store.Command, start time.Tim
 	return replies, inTime(err)
 }
 
-// readTogether carries out reads that may go with others.
+// readTogether carries out reads that may share a round trip.
 func (g *Client) readTogether(ctx context.Context, cmds []store.Command, now time.Time) ([]store.Reply, error) {
 	asked := cmds
 	if g.sizes.mixed() {
@@ -125,7 +127,7 @@ func (g *Client) readTogether(ctx context.Context, cmds []store.Command, now tim
 		return replies, nil
 	}
 	got, err := g.alone(ctx, whole, now)
-	out := make([]store.Reply, len(replies)) // others may have the same
+	out := make([]store.Reply, len(replies)) // other callers may have the same slice
 	copy(out, replies)
 	for i := range out {
 		switch {
@@ -140,7 +142,7 @@ func (g *Client) readTogether(ctx context.Context, cmds []store.Command, now tim
 	return out, nil
 }
 
-// bounded are reads that ask for the beginnings of records.
+// bounded returns the reads with a bound on how much of each record they ask for.
 func bounded(cmds []store.Command) []store.Command {
 	out := make([]store.Command, len(cmds))
 	for i, c := range cmds {
@@ -152,8 +154,8 @@ func bounded(cmds []store.Command) []store.Command {
 	return out
 }
 
-// overtake asks once more for what a trip asks for that takes long, if that may be because
-// of a large record in it.
+// overtake sends the reads of a slow batch once more, with bounds, in case a large record in it
+// is the reason.
 func (t *batcher) overtake(tr *batch) {
 	g := t.guard
 	g.background(func() {
@@ -174,8 +176,8 @@ func (t *batcher) overtake(tr *batch) {
 	})
 }
 
-// mayOvertake reports whether what a trip asks for is to be asked for once more now, or in
-// how long; 0 if never.
+// mayOvertake reports whether the reads of a batch are to be sent once more now, or the time
+// until then; 0 if never.
 func (l *endpointQueue) mayOvertake(tr *batch) (now bool, in time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -8,27 +8,27 @@ import (
 	"time"
 )
 
-// sizes is what is known of how large the records of a cache are: how large they mostly
-// are, and which are large. Redis says how large an answer is only with the answer.
+// sizes records how large the records of a cache are: their usual size, and which of them are
+// large. Redis reports the size of an answer only with the answer.
 type sizes struct {
-	mean  atomic.Int64 // lately, in bytes, of those that are not large; 0: none was seen
-	small atomic.Int64 // how many were seen that are not large, up to smallEnough
-	last  atomic.Int64 // when a large one was seen, in ns since started; 0: never
+	mean  atomic.Int64 // of recent records that are not large, in bytes; 0: none was seen
+	small atomic.Int64 // records seen that are not large, up to smallEnough
+	last  atomic.Int64 // when a large record was last seen, in ns since started; 0: never
 	large atomic.Pointer[largeKeys]
 }
 
-// started is what times are told from where only differences count.
+// started is the reference for times of which only differences count.
 var started = time.Now()
 
 const (
-	// largeRecord is how large a record is that does not share a round trip with others.
+	// largeRecord is the size from which a record does not share a round trip with others.
 	largeRecord = 32 << 10
-	// expectedRecord is how large one is taken to be while none was seen.
+	// expectedRecord is the size assumed for a record while none was seen.
 	expectedRecord = 1 << 10
 )
 
-// largeKeys has the keys of large records: one for each place, the last one. A word is
-// the upper bits of its hash, and the length of its size in the lowest 6 bits.
+// largeKeys holds the keys of large records: the last one for each place. A word is the upper
+// bits of the key's hash, with the bit length of the record's size in the lowest 6 bits.
 type largeKeys struct {
 	seed  maphash.Seed
 	words [4096]atomic.Uint64
@@ -41,8 +41,8 @@ func (l *largeKeys) place(key string) (*atomic.Uint64, uint64) {
 	return &l.words[h%uint64(len(l.words))], h &^ sizeBits
 }
 
-// of returns the size of a key's record, at most twice as much, or 0 if it is not known to
-// be large.
+// of returns an upper bound of the size of a key's record, at most twice the size, or 0 if the
+// record is not known to be large.
 func (s *sizes) of(key string) int {
 	l := s.large.Load()
 	if l == nil {
@@ -73,7 +73,7 @@ func (s *sizes) set(key string, size int) {
 	s.last.Store(max(int64(time.Since(started)), 1))
 }
 
-// expected is how many bytes are expected in answer to a command.
+// expected is the number of bytes expected in answer to a command.
 func (s *sizes) expected(c *store.Command) int {
 	switch c.Op {
 	case store.Get, store.SetNX:
@@ -85,7 +85,7 @@ func (s *sizes) expected(c *store.Command) int {
 	if n := s.of(c.Key); n > 0 {
 		return n
 	}
-	if c.Op == store.SetNX { // mostly of nothing
+	if c.Op == store.SetNX { // it mostly finds no record
 		return 0
 	}
 	if mean := int(s.mean.Load()); mean > 0 {
@@ -94,7 +94,7 @@ func (s *sizes) expected(c *store.Command) int {
 	return expectedRecord
 }
 
-// note learns from what was carried out.
+// note updates the estimates from commands and their replies.
 func (s *sizes) note(cmds []store.Command, replies []store.Reply) {
 	n, bytes := 0, 0
 	for i := range cmds {

@@ -4,8 +4,8 @@ import "context"
 
 type background struct{}
 
-// Background marks a context: what is done under it was not asked for by a user of the
-// cache.
+// Background marks a context as one of background work, which no user of the cache has asked
+// for.
 func Background(ctx context.Context) context.Context {
 	return context.WithValue(ctx, background{}, true)
 }

@@ -6,13 +6,13 @@ import (
 )
 
 var (
-	// Mistakes of the caller.
+	// Errors of the caller.
 	errManyNodes = errors.New("store: one message for commands that go to several nodes")
 	ErrAlone     = errors.New("store: one message for commands that are not there")
 	errNotWrites = errors.New("store: one message for commands that are not all Sets, or Deletes, without their own")
 )
 
-// check refuses what no store can carry out.
+// Check refuses a Command that no store can carry out.
 func (c *Command) Check() error {
 	switch c.Op {
 	case Get, Delete, CompareAndDelete, GetHeader:
@@ -35,10 +35,10 @@ func (c *Command) Check() error {
 	return nil
 }
 
-// unit is how many commands the command is with those that go with it.
+// Unit is the number of commands in the unit that the command begins; see [Command].With.
 func (c *Command) Unit() int { return 1 + max(c.With, 0) }
 
-// checkAll checks commands that go together.
+// CheckAll checks commands of one call that form a unit.
 func CheckAll(cmds []Command, split bool) error {
 	for i := range cmds {
 		if err := cmds[i].Check(); err != nil {
@@ -64,7 +64,7 @@ func CheckAll(cmds []Command, split bool) error {
 	return nil
 }
 
-// Notifies reports whether the command has something to publish.
+// Notifies reports whether the command has a message to publish.
 func (c *Command) Notifies() bool {
 	return c.Notify.Channel != "" && c.Op != Get && c.Op != GetHeader
 }

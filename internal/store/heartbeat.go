@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// check refuses what nobody can listen to.
+// Check refuses a Subscription that is not valid.
 func (l *Subscription) Check() error {
 	switch {
 	case l.Channel == "":
@@ -16,8 +16,8 @@ func (l *Subscription) Check() error {
 	return nil
 }
 
-// rounds are the heartbeats of one session that have not come back yet, the oldest
-// first. Whoever uses them has a lock.
+// Rounds are the heartbeat rounds of one session that have not come back yet, the oldest first.
+// Callers synchronise access to it.
 type Rounds struct {
 	last  int64 // number of the latest, from 1 on
 	began []round
@@ -30,16 +30,16 @@ type round struct {
 	missing int
 }
 
-// start begins a round of one pulse through each of so many masters.
+// Start begins a round of one heartbeat through each of so many masters.
 func (r *Rounds) Start(now time.Time, masters int) int64 {
 	r.last++
 	r.began = append(r.began, round{r.last, now, make([]bool, masters), masters})
 	return r.last
 }
 
-// Returned takes note of a heartbeat. If it completes its round, ok is true; the rounds
-// before that one are then done with too: that one of their heartbeats was lost, or was
-// overtaken, says no more than this round does.
+// Returned records a heartbeat that came back. If it completes its round, ok is true; the
+// earlier rounds are then dropped too: that one of their heartbeats was lost or overtaken says
+// no more than this round does.
 func (r *Rounds) Returned(number int64, master int) (sent time.Time, ok bool) {
 	for i := range r.began {
 		b := &r.began[i]
@@ -60,8 +60,8 @@ func (r *Rounds) Returned(number int64, master int) (sent time.Time, ok bool) {
 	return time.Time{}, false
 }
 
-// wait says how long the oldest round may still take; 0 or less: too long. Without
-// one, it is what the next round will have.
+// Wait returns how long the oldest round may still take; 0 or less: too long. Without a round
+// in flight it is the time that the next round will have.
 func (r *Rounds) Wait(now time.Time, dead time.Duration) time.Duration {
 	if len(r.began) == 0 {
 		return dead

@@ -1,7 +1,7 @@
 package store
 
-// Misfit is a reason for errors that does not pass by itself: the server, what stands in
-// front of it, its user or the client is not what is needed.
+// Misfit is the reason for errors that do not pass by themselves: the server, a proxy in front
+// of it, its user or the client does not meet the requirements.
 type Misfit uint8
 
 const (
@@ -11,15 +11,15 @@ const (
 	UnknownCommand                // the server, or a proxy, lacks a command
 	OneOfACluster                 // a node of a cluster, through a client of one server
 	NoCluster                     // one server, through a client of a cluster
-	Replica                       // it takes no writes
-	Outdated                      // it is older than Redis 7.0
+	Replica                       // the server is a replica, which takes no writes
+	Outdated                      // the server is older than Redis 7.0
 	NoDatabase                    // the database can't be selected
 	Hangup                        // the connection is closed at a command
 
-	Misfits // how many there are
+	Misfits // the number of values
 )
 
-// A misfit is the problem, and what to do.
+// misfitTexts has the problem and its remedy for each misfit.
 var misfitTexts = [Misfits]struct{ problem, remedy string }{
 	Forbidden: {
 		"the user of Redis may not run a command, or not on keys or channels of the cache",
@@ -59,8 +59,8 @@ var misfitTexts = [Misfits]struct{ problem, remedy string }{
 	},
 }
 
-// Problem says what is wrong.
+// Problem describes the problem.
 func (m Misfit) Problem() string { return misfitTexts[m].problem }
 
-// Remedy says what to do about it.
+// Remedy says how to fix it.
 func (m Misfit) Remedy() string { return misfitTexts[m].remedy }

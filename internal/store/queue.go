@@ -7,31 +7,31 @@ import (
 	"time"
 )
 
-// ErrNotOwner says that a partition of a queue belongs to another consumer, or to
-// nobody, whatever the caller believed.
+// ErrNotOwner says that a partition of a queue belongs to another consumer, or to none, and not
+// to the caller.
 var ErrNotOwner = errors.New("store: not the owner of this partition")
 
-// ErrOvertaken is the answer to an Append that arrives after a later one of the same
-// sender. Nothing was stored. Nobody waits for it: a sender does not send the next
-// one before it has the answer, or has given up waiting for it.
+// ErrOvertaken is the answer to an Append that arrives after a later one of the same sender.
+// Nothing was stored. No caller waits for this answer: a sender does not send the next Append
+// before it has the answer to the last one, or has given up waiting for it.
 var ErrOvertaken = errors.New("store: a later write of this sender is there already")
 
-// QueueNames are the keys of one partition of a queue: all in one slot of a cluster,
-// so that one script changes them together. None of them has a lifetime while it holds
-// writes or says who may apply them, so that no eviction policy of the kind volatile-…
-// touches what matters.
+// QueueNames are the keys of one partition of a queue: all in one slot of a cluster, so that
+// one script changes them together. None of them has a lifetime while it holds writes or the
+// owner that may apply them, so that no eviction policy of the kind volatile-… removes state
+// that matters.
 //
-// What a queue out of use leaves behind goes within an hour: Log and Dead get a life when
-// they are empty, From gets one at each Append, and hashes vanish with their last field.
-// Owner stays if the process that held the partition was killed and no other took it
-// over; it is one short string.
+// The keys of a queue out of use expire within an hour: Log and Dead get a lifetime when they
+// are empty, From gets one at each Append, and hashes vanish with their last field. Owner stays
+// if the process that held the partition was killed and no other process took it over; it is
+// one short string.
 type QueueNames struct {
-	Log       string // a stream: the writes that are on their way, and what holds their places
-	Pending   string // a hash: for each key in Log its place, the id of its newest write, and the failed attempts
-	Owner     string // a string: who consumes the partition, and until when
-	Dead      string // a stream: writes that were given up
+	Log       string // a stream: the pending writes, and the entries that hold their places
+	Pending   string // a hash: for each key in Log its place, the id of its newest write, and its failed attempts
+	Owner     string // a string: the consumer of the partition, and the end of its lease
+	Dead      string // a stream: dead letters
 	DeadIndex string // a hash: for each key in Dead the id of its entry there
-	From      string // a hash: for each sender its last Append, and the answer; it lives for fromLife after the last one
+	From      string // a hash: for each sender its last Append, and the answer; it lives for FromLife after the last one
 }
 
 // NewQueueNames returns the names of partition n of a cache's queue. As with
@@ -41,78 +41,79 @@ func NewQueueNames(prefix, name string, n int) QueueNames {
 	return QueueNames{own + "log", own + "pending", own + "owner", own + "dead", own + "graves", own + "from"}
 }
 
-// MembersName returns the name of the sorted set of those that consume a cache's queue.
+// MembersName returns the name of the sorted set of the processes that consume a cache's queue.
 func MembersName(prefix, name string) string { return prefix + ":{c:" + name + ":w}:members" }
 
-// Write is one write on its way to a source.
+// Write is a pending write to a source.
 type Write struct {
 	Key    string // encoded, without the cache's prefix
 	Delete bool
 	Value  []byte // encoded
-	Meta   []byte // whatever the writer wants to be there with the value
+	Meta   []byte // metadata that the writer stores with the value
 }
 
 // Entry is a Write in a queue.
 type Entry struct {
-	// ID is that of its entry in the stream: of two writes of one key, the later one
-	// has the greater. See [CompareIDs].
+	// ID is the id of its entry in the stream: of two writes of one key, the later one has the
+	// greater. See [CompareIDs].
 	ID       string
-	Attempts int // failed ones
+	Attempts int // failed attempts
 	Write
 }
 
 // Append is a request to queue writes of one partition.
 type Append struct {
-	// Sender is the process, and Seq counts its Appends to this partition, from 1.
-	// The client library sends a command again when the reply was lost:
+	// Sender is the process, and Seq counts its Appends to this partition, from 1. The client
+	// library sends a command again when the reply was lost:
 	//
 	//	1. an Append of k = 1 is carried out; the answer is lost
 	//	2. another process appends k = 2
 	//	3. the Append of k = 1 is sent again, and must not be carried out again
 	//
-	// So a partition remembers the last Seq of each sender, and its answer. A sender
-	// has one Append under way at a time.
+	// So a partition remembers the last Seq of each sender, and its answer. A sender has one
+	// Append in flight at a time.
 	Sender string
 	Seq    int64
-	Max    int // how many entries Log may have
+	Max    int // maximum number of entries in Log
 	Writes []Write
+	Notify Notify // published when it has taken effect; if publishing fails, the failure is ignored
 }
 
 // Fetch is a request for writes to apply.
 type Fetch struct {
 	Owner string
 	Lease time.Duration
-	// Keys are looked up, if there are any, and After has no meaning then.
+	// Keys, if not empty, are looked up, and After is ignored.
 	Keys []string
-	// After is the id after which to go on; "" is the beginning.
+	// After is the id after which to continue; "" is the beginning.
 	After string
-	Count int // how many entries to look at
+	Count int // maximum number of entries to read
 	Bytes int // stop when so many bytes of values were found
-	// Delay and Full: if fewer than Full entries are in Log, and the first one after
-	// After is younger than Delay, the answer is only how long to wait.
+	// Delay and Full: if fewer than Full entries are in Log, and the first one after After is
+	// younger than Delay, the answer is only how long to wait.
 	Delay time.Duration
 	Full  int
 }
 
-// Fetched is the answer: of each key the newest write, once.
+// Fetched is the answer to a Fetch: of each key the newest write, once.
 type Fetched struct {
 	Entries []Entry
-	Looked  int           // how many of Keys, or of the entries after After, were looked at
-	Last    string        // go on after this
-	Wait    time.Duration // for the first entry to be as old as Delay; 0: do not
+	Looked  int           // how many of Keys, or of the entries after After, were read
+	Last    string        // continue after this id
+	Wait    time.Duration // until the first entry is as old as Delay; 0: do not wait
 	Len     int           // entries in Log
 }
 
-// Verdict is what has become of a write.
+// Verdict is the result of applying a write.
 type Verdict uint8
 
 const (
-	Applied Verdict = 1 + iota // the source has it: it is removed
-	Failed                     // it stays, with so many failed attempts
+	Applied Verdict = 1 + iota // the source has the write: it is removed
+	Failed                     // it stays, with the given number of failed attempts
 	Died                       // it is moved to Dead
 )
 
-// Outcome is what has become of an entry.
+// Outcome is the result of applying an entry.
 type Outcome struct {
 	Verdict  Verdict
 	Key      string
@@ -121,16 +122,16 @@ type Outcome struct {
 	Error    string // Died
 }
 
-// Settled is what Settle has found.
+// Settled is the result of recording an outcome.
 type Settled uint8
 
 const (
-	// Recorded: the verdict was about the newest write of the key, and holds.
+	// Recorded: the verdict was about the newest write of the key, and was recorded.
 	Recorded Settled = iota
-	// Superseded: a newer write of the key is on its way. An applied entry has been
-	// removed all the same, and a failed one does not matter any more.
+	// Superseded: a newer write of the key is pending. An applied entry has been removed all
+	// the same, and a failed one no longer matters.
 	Superseded
-	// DeadFull: there is no room in Dead, so the write is left where it is.
+	// DeadFull: Dead is full, so the write stays where it is.
 	DeadFull
 )
 
@@ -138,7 +139,7 @@ const (
 type Settle struct {
 	Owner    string
 	Lease    time.Duration
-	MaxDead  int // how many entries Dead may have
+	MaxDead  int // maximum number of entries in Dead
 	Outcomes []Outcome
 }
 
@@ -148,17 +149,18 @@ type Ask struct {
 	Keys  []string
 }
 
-// Depth is how much there is in a partition.
+// Depth is the size of a partition.
 type Depth struct {
 	Log  int
 	Dead int
-	// First is the id of the first entry in Log, "" without one, and Age how long ago
-	// that was added, by the clock of the node.
+	// First is the id of the first entry in Log, "" if Log is empty, and Age the time since it
+	// was added, by the clock of the node.
 	First string
 	Age   time.Duration
 }
 
-// Letter is a write that was given up. Its Entry.ID is the one it had in Log.
+// Letter is a dead letter: a write that was given up. Its Entry.ID is the id that it had in
+// Log.
 type Letter struct {
 	ID    string // in Dead
 	Error string
@@ -166,14 +168,14 @@ type Letter struct {
 	Entry
 }
 
-// Revived is what has become of a dead letter.
+// Revived is the result of reviving or discarding a dead letter.
 type Revived uint8
 
 const (
 	NotThere     Revived = iota // it was revived or discarded before, or superseded by a later write
-	Gone                        // it is no dead letter any more: it is in Log, or discarded
-	NotKnown                    // there may have been a later write: it is left where it is
-	NoRoomInLog                 // it is left where it is
+	Gone                        // it is no longer a dead letter: it is in Log, or discarded
+	NotKnown                    // there may have been a later write: it stays where it is
+	NoRoomInLog                 // it stays where it is
 	LastOfRevive = NoRoomInLog
 )
 
@@ -181,35 +183,35 @@ const (
 type Revive struct {
 	IDs     []string // in Dead
 	Discard bool
-	Max     int // how many entries Log may have
+	Max     int // maximum number of entries in Log
 }
 
-// Queue is a durable queue of writes in partitions. Of each key the newest write
-// counts: an older one that is still on its way is superseded by it, in the moment in
-// which it is appended. The key keeps the place of its oldest write meanwhile, so that
-// one which is written all the time has its turn too. So Log has at most two entries
-// of a key: that which holds the place, and the newest one.
+// Queue is a durable queue of writes in partitions. Only the newest write of each key counts:
+// it supersedes a pending older one at the moment in which it is appended. The key keeps the
+// place of its oldest write meanwhile, so that a key which is written all the time has its turn
+// too. So Log has at most two entries of a key: the one that holds the place, and the newest
+// one.
 //
-// Append queues writes, and returns for each the id, or "" if there was no room for it:
-// the others are queued all the same. A write in whose place another one goes needs no
-// room. A dead letter of the key is superseded, too.
+// Append queues writes, and returns the id of each, or "" if there was no room for it: the
+// others are queued all the same. A write that replaces another one needs no room. It also
+// supersedes a dead letter of the key.
 //
-// Newest returns for each key what is on its way, if there is anything: else an Entry
-// without an ID.
+// Newest returns the newest pending write of each key, or an Entry without an ID if there is
+// none.
 //
-// Hold takes a partition that nobody holds, or with renew only prolongs what owner
-// holds, and reports whether owner holds it now. Leave gives it up. Fetch and
-// Settle are for the owner, whose lease they prolong; for others they answer
+// Acquire acquires the lease of a partition that has no owner, or with renew only prolongs the
+// lease that owner holds, and reports whether owner holds it now. Leave releases it. Fetch and
+// Settle are for the owner, whose lease they prolong; for other callers they answer
 // [ErrNotOwner] and do nothing.
 //
-// Fetch, Settle, Hold and Leave can be repeated: the second time, they find what the
+// Fetch, Settle, Acquire and Leave can be repeated: a second execution finds the state that the
 // first one has left.
 //
-// Depths says how much there is. Letters lists dead letters after an id, "" for all.
-// Revive brings them back, and answers for each.
+// Depths returns the sizes of partitions. Letters lists dead letters after an id, "" for all.
+// Revive replays or discards dead letters, and answers for each.
 //
-// Attend counts member in for so long, 0 to count it out, and returns how many there
-// are.
+// Join adds member to the consumers for the given time, 0 to remove it, and returns how many
+// there are.
 //
 // All methods are safe for concurrent use.
 type Queue interface {
@@ -225,7 +227,7 @@ type Queue interface {
 	Join(ctx context.Context, members, member string, d time.Duration) (int, error)
 }
 
-// A sender is forgotten some time after its last Append, when there are many. By then
+// A sender is forgotten some time after its last Append, when there are many senders. By then
 // no client library sends an Append again.
 const (
 	SenderLife = 10 * time.Minute
