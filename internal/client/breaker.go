@@ -13,41 +13,41 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// ErrOpen is the error of an operation that was refused: its endpoint does not answer,
-// and is left alone for a while. Nothing was sent.
+// ErrOpen is the error of an operation that was refused because the circuit breaker of its
+// endpoint is open. Nothing was sent.
 var ErrOpen = breaker.ErrOpen
 
-// endpointBreaker refuses operations of a [Client] on endpoints that do not answer. A nil one
-// refuses nothing.
+// endpointBreaker refuses operations of a [Client] on endpoints that do not answer. A nil
+// endpointBreaker refuses nothing.
 type endpointBreaker struct {
 	guard *Client
 	set   *breaker.Set
-	// endpoint names the node that a key's commands go to; nil: there is but one.
+	// endpoint names the node that a key's commands go to; nil: there is only one.
 	endpoint func(key string) string
 	timeout  time.Duration // of the Client
 
 	mu        sync.Mutex
-	verifying map[string][]func(error) // by endpoint that is being verified: what counts then; guarded by mu
+	verifying map[string][]func(error) // done functions that the result is for, by endpoint that is being verified; guarded by mu
 }
 
-// Break has the Client refuse operations while an endpoint does not answer: a single
-// server is one, and each master of a cluster. It is to be called before first use;
-// cfg.Probe is the Client's own.
+// Break makes the Client refuse operations while an endpoint does not answer: a single server
+// is an endpoint, and so is each master of a cluster. It is to be called before first use;
+// cfg.Probe is replaced by the Client's own.
 //
-// What counts as a failure is that there was no answer, or none that the client
-// understands: a timeout, a connection that can't be made or breaks. An answer that says
-// no is an answer, and comes at once. How long the caller waits has no influence. Where
-// much is on its way, too little time is no sign that there is no answer: after the failure
-// of a piece of a large batch, or of a large record, the endpoint is asked for something
-// small, and that counts, once for all that fail meanwhile.
+// A failure is the absence of an answer that the client understands: a timeout, or a connection
+// that can't be made or breaks. An error reply is an answer, and arrives at once. How long the
+// caller waits has no influence. With many bytes in flight, a timeout does not mean that the
+// endpoint does not answer: after the failure of a piece of a large batch, or of a large
+// record, the endpoint is sent a small request, and its result counts, once for all that fail
+// meanwhile.
 func (g *Client) Break(cfg breaker.Config) {
 	cfg.Probe = g.probe
 	g.breaker = &endpointBreaker{guard: g, set: breaker.New(cfg), timeout: g.timeout, verifying: map[string][]func(error){}}
 	g.breaker.endpoint = endpointsOf(g.store)
 }
 
-// endpointsOf returns what names the node that a key's commands go to, nil if there is but
-// one.
+// endpointsOf returns a function that names the node that a key's commands go to, nil if there
+// is only one.
 func endpointsOf(st store.Store) func(key string) string {
 	if s, ok := st.(interface{ Single() bool }); ok && s.Single() {
 		return nil
@@ -74,7 +74,7 @@ func (b *endpointBreaker) close() {
 	}
 }
 
-// endpointErr returns an error if it is one of an endpoint that does not answer, else nil.
+// endpointErr returns err if it means that the endpoint does not answer, else nil.
 func endpointErr(err error) error {
 	if err == nil {
 		return nil
@@ -87,24 +87,24 @@ func endpointErr(err error) error {
 }
 
 // IsAnswer reports whether an error is an answer that was understood, such as that another
-// process has a partition of a queue: nothing has failed.
+// process owns a partition of a queue: the endpoint has not failed.
 func IsAnswer(err error) bool {
 	return errors.Is(err, store.ErrNotOwner) || errors.Is(err, store.ErrOvertaken)
 }
 
-// entry is an operation that was let through. A nil one is not looked after.
+// entry is an operation that the breaker has admitted. A nil entry is not tracked.
 type entry struct {
 	done    func(failure error)
 	timeout time.Duration // of the Client
 	settled atomic.Bool
 
-	// large: much is on its way; endpoint and key are for the question that counts then.
+	// large: many bytes are in flight; endpoint and key are for the request that decides then.
 	large         *endpointBreaker
 	endpoint, key string
 }
 
-// enter lets an operation on a key through, or refuses it. What has no key, and goes to
-// whatever node of several, is let through always.
+// enter admits an operation on a key, or refuses it. An operation without a key, which goes to
+// any of several nodes, is always admitted.
 func (b *endpointBreaker) enter(key string) (*entry, error) {
 	if b == nil {
 		return nil, nil
@@ -123,7 +123,7 @@ func (b *endpointBreaker) enter(key string) (*entry, error) {
 	return &entry{done: done, timeout: b.timeout}, nil
 }
 
-// settle says how the operation ended. Only the first time counts.
+// settle reports how the operation ended. Only the first call counts.
 func (e *entry) settle(err error) {
 	if e == nil || !e.settled.CompareAndSwap(false, true) {
 		return
@@ -138,8 +138,8 @@ func (e *entry) settle(err error) {
 	e.done(err)
 }
 
-// verify asks an endpoint for something small about key, and counts the outcome, once for
-// all that come meanwhile. done is that of one of them.
+// verify sends a small request about key to an endpoint, and counts the result, once for all
+// calls that arrive meanwhile. done is that of the caller.
 func (b *endpointBreaker) verify(endpoint, key string, done func(error)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -167,18 +167,18 @@ func (b *endpointBreaker) verified(endpoint string, failure error) {
 	}
 }
 
-// admission is the entry of several commands.
+// admission is the entry of several commands, or the entries by endpoint.
 type admission struct {
-	all *entry // where all go to one endpoint
+	all *entry // if all go to one endpoint
 
 	// Otherwise:
 	entries []*entry
 	of      []int // by command: its entry, or -1 if it is refused
 	refused int
-	refusal error // of the last endpoint that is left alone
+	refusal error // of the last endpoint whose circuit is not closed
 }
 
-// admit lets commands through. The error is that all are refused.
+// admit admits commands. It returns an error if all are refused.
 func (b *endpointBreaker) admit(cmds []store.Command, large bool) (a admission, err error) {
 	if b == nil || b.endpoint == nil || len(cmds) == 1 {
 		a.all, err = b.enter(cmds[0].Key)
@@ -220,7 +220,7 @@ func (b *endpointBreaker) admit(cmds []store.Command, large bool) (a admission, 
 	return a, nil
 }
 
-// carryOut carries out what was let through.
+// carryOut carries out the commands that were admitted.
 func (a *admission) carryOut(ctx context.Context, st store.Store, cmds []store.Command) []store.Reply {
 	if a.of == nil {
 		replies := st.Do(ctx, cmds)
@@ -239,7 +239,7 @@ func (a *admission) carryOut(ctx context.Context, st store.Store, cmds []store.C
 	return replies
 }
 
-// some carries out those that are not refused.
+// some carries out the commands that are not refused.
 func (a *admission) some(ctx context.Context, st store.Store, cmds []store.Command) []store.Reply {
 	let := make([]store.Command, 0, len(cmds)-a.refused)
 	for i := range cmds {
@@ -259,8 +259,8 @@ func (a *admission) some(ctx context.Context, st store.Store, cmds []store.Comma
 	return replies
 }
 
-// firstEndpointErr returns an error for which the endpoint is to blame, nil if there is none. of,
-// if not nil, says which replies are those of entry n.
+// firstEndpointErr returns the first error that means that an endpoint does not answer, nil if
+// there is none. of, if not nil, says which replies belong to entry n.
 func firstEndpointErr(replies []store.Reply, of []int, n int) error {
 	for i := range replies {
 		if err := replies[i].Err; err != nil && (of == nil || of[i] == n) && endpointErr(err) != nil {

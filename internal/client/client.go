@@ -1,9 +1,9 @@
-// Package client bounds and bundles the operations of a [store.Store].
+// Package client bounds and batches the operations of a [store.Store].
 //
-// A [Client] makes two promises that a client library alone does not keep: an operation
+// A [Client] makes two guarantees that a client library alone does not make: an operation
 // returns when its context ends, and it returns after the configured timeout. Operations of
-// concurrent callers share round trips; large ones go by themselves, in pieces; and while an
-// endpoint does not answer, its circuit breaker refuses operations.
+// concurrent callers share round trips; large operations are sent by themselves, in pieces; and
+// while an endpoint does not answer, its circuit breaker refuses operations.
 package client
 
 import (
@@ -22,9 +22,9 @@ import (
 // ErrClosed is the error of every operation after Close.
 var ErrClosed = errors.New("client: closed")
 
-// TimeoutError says that Redis did not answer within the operation timeout, or a
-// shorter one of the client's. It does not match context.DeadlineExceeded: the
-// caller's own deadline has not passed.
+// TimeoutError says that Redis did not answer within the operation timeout, or within a shorter
+// one of the client library. It does not match context.DeadlineExceeded: the caller's own
+// deadline has not passed.
 type TimeoutError struct{ After time.Duration }
 
 func (e *TimeoutError) Error() string {
@@ -34,16 +34,15 @@ func (e *TimeoutError) Error() string {
 // Timeout marks it as a timeout in the manner of net.Error.
 func (e *TimeoutError) Timeout() bool { return true }
 
-// Client stands in front of a Store and keeps two promises: an operation returns
-// as soon as its context is done, and at the latest after the timeout. A client
-// library that is blocked in a read messages neither a cancellation nor, unless
-// configured so, a deadline; the operation is then left behind and its late
-// answer dropped. It is not ended with its caller: its connection would have to be
-// closed, and whether Redis answers in time is to be known, however impatient callers
-// are.
+// Client stands in front of a Store and makes two guarantees: an operation returns as soon as
+// its context is done, and at the latest after the timeout. A client library that is blocked in
+// a read notices neither a cancellation nor, unless configured so, a deadline; the operation is
+// then left behind, and its late answer dropped. It does not end with its caller: its
+// connection would have to be closed, and whether Redis answers in time has to be known however
+// early callers give up.
 //
-// With [Client.Break], operations are refused while the endpoint that they are for does
-// not answer.
+// With [Client.Break], operations are refused while the endpoint that they are for does not
+// answer.
 //
 // All methods are safe for concurrent use.
 type Client struct {
@@ -51,19 +50,19 @@ type Client struct {
 	timeout        time.Duration
 	honorsDeadline bool // the store itself ends an operation at its deadline
 
-	// Observe, if set before first use, is told of every operation: what it
-	// was ("mixed" for several kinds), how many keys, how long, and its first
-	// error, nil if the caller itself ended it.
+	// Observe, if set before first use, is called for every operation with its name ("mixed"
+	// for several kinds), the number of keys, the duration, and its first error, nil if the
+	// caller's context ended it.
 	Observe func(ctx context.Context, op string, keys int, d time.Duration, err error)
 
-	// How many operations have ended, and how many connections there were after so many:
-	// both in one word, so that they are of one time. See Connections.
+	// The number of operations that have ended, and the number of connections after so many of
+	// them: both in one word, so that they belong together. See Connections.
 	ended   atomic.Uint32
 	counted atomic.Uint64
 
 	sizes   sizes
 	window  window
-	wide    chan struct{}    // has a place for each large operation that may be under way
+	wide    chan struct{}    // has a place for each large operation that may be in flight
 	breaker *endpointBreaker // nil: none
 	reads   batcher
 	others  batcher // what is no read
@@ -73,10 +72,10 @@ type Client struct {
 	pending sync.WaitGroup // operations in goroutines of their own
 }
 
-// New returns a Client in front of store; timeout must be positive.
+// New returns a Client in front of st; timeout must be positive.
 func New(st store.Store, timeout time.Duration) *Client {
 	g := &Client{store: st, timeout: timeout}
-	g.ended.Store(1) // counted is of none yet
+	g.ended.Store(1) // counted is 0 and belongs to no operation yet
 	if p, ok := st.(interface{ Prompt() bool }); ok {
 		g.honorsDeadline = p.Prompt()
 	}
@@ -90,10 +89,10 @@ func New(st store.Store, timeout time.Duration) *Client {
 	return g
 }
 
-// Close makes later operations fail, waits for those that are under way, those
-// included that were left behind, and closes the store. It may be called more than
-// once. An operation that was left behind ends when its client stops waiting, at
-// the latest after the client's own read timeout.
+// Close makes later operations fail, waits for the operations in flight, including those that
+// were left behind, and closes the store. It may be called more than once. An operation that
+// was left behind ends when the client library stops waiting, at the latest after its read
+// timeout.
 func (g *Client) Close() {
 	g.mu.Lock()
 	g.closed = true
@@ -109,11 +108,11 @@ func (g *Client) Get(ctx context.Context, key string) (store.Record, error) {
 	return r.Record, r.Err
 }
 
-// Do carries out cmds; see Store. More than go in one round trip well go in pieces, several
-// at a time, each within the timeout: one that fails costs its own commands. What goes with a
-// command stays with it. An error of the caller's context is in every
-// reply as it is. Neither cmds nor the frames in it may be modified afterwards if
-// there was an error: the operation may still be under way.
+// Do carries out cmds; see Store. More commands than one round trip should have are sent in
+// pieces, several at a time, each within the timeout: a piece that fails affects only its own
+// commands. A unit of commands ([store.Command].With) is not split. An error of the caller's
+// context is in every reply, unwrapped. Neither cmds nor the frames in it may be modified
+// afterwards if there was an error: the operation may still be in flight.
 func (g *Client) Do(ctx context.Context, cmds []store.Command) []store.Reply {
 	if len(cmds) == 0 {
 		return nil
@@ -159,9 +158,9 @@ func (g *Client) do(ctx context.Context, cmds []store.Command) ([]store.Reply, e
 	return g.sendBatch(ctx, cmds, false, g.timeout, nil)
 }
 
-// batch carries out commands in one round trip, within a time. Of a large one a failure says
-// nothing about the endpoint; see Break. over, if not nil, is called when nothing of it is on
-// its way any more, however long ago its caller has left.
+// sendBatch carries out commands in one round trip, within the given time. The failure of a
+// large batch says nothing about the endpoint; see Break. over, if not nil, is called when no
+// part of the batch is in flight any more, however long ago its caller has left.
 func (g *Client) sendBatch(ctx context.Context, cmds []store.Command, large bool, within time.Duration, over func()) ([]store.Reply, error) {
 	err := g.begin(ctx)
 	var a admission
@@ -194,14 +193,14 @@ func (g *Client) Now(ctx context.Context, key string) (int64, error) {
 	}
 	start := time.Now()
 	now, err := call(g, ctx, key, func(ctx context.Context) (int64, error) { return g.store.Now(ctx, key) })
-	// Most calls ask nobody; one that failed did.
+	// Most calls do no I/O; a call that failed did.
 	if err != nil && g.Observe != nil && ctx.Err() == nil {
 		g.Observe(ctx, "time", 1, time.Since(start), err)
 	}
 	return now, err
 }
 
-// ask runs f, which is about key if that is not "", and tells Observe of it.
+// ask runs f, which is about key if that is not "", and reports it to Observe.
 func ask[T any](g *Client, ctx context.Context, op, key string, keys int, f func(context.Context) (T, error)) (T, error) {
 	start := time.Now()
 	val, err := call(g, ctx, key, f)
@@ -238,7 +237,7 @@ func (g *Client) Marks(ctx context.Context, names store.Names, known logicalcloc
 	return ask(g, ctx, "marks", names.Epoch, len(tags), func(ctx context.Context) (logicalclock.Marks, error) { return g.store.Marks(ctx, names, known, tags) })
 }
 
-// Mark marks tags; see Store.
+// Mark writes a mark, of tags or of all; see Store.
 func (g *Client) Mark(ctx context.Context, names store.Names, known logicalclock.Known, m logicalclock.NewMark) (logicalclock.Marks, error) {
 	return ask(g, ctx, "mark", names.Epoch, len(m.Tags), func(ctx context.Context) (logicalclock.Marks, error) { return g.store.Mark(ctx, names, known, m) })
 }
@@ -253,14 +252,14 @@ func (g *Client) Publish(ctx context.Context, t store.Notify) error {
 	return err
 }
 
-// Listen hears; see Store. It is not bounded by the timeout, and its caller ends it by
-// its context before Close.
+// Listen receives messages; see Store. It is not bounded by the timeout, and its caller ends it
+// by its context before Close.
 func (g *Client) Listen(ctx context.Context, l store.Subscription, s store.Subscriber) error {
 	return g.store.Listen(ctx, l, s)
 }
 
-// call runs f, which is about key if that is not "", within the timeout and no longer
-// than ctx, unless the breaker refuses. The error is explained.
+// call runs f, which is about key if that is not "", within the timeout and no longer than ctx,
+// unless the breaker refuses it. The error is the result of explain.
 func call[T any](g *Client, ctx context.Context, key string, f func(context.Context) (T, error)) (val T, err error) {
 	if err := g.begin(ctx); err != nil {
 		return val, err
@@ -283,7 +282,7 @@ func call[T any](g *Client, ctx context.Context, key string, f func(context.Cont
 	return val, err
 }
 
-// begin counts an operation in, unless the Client is closed or the caller gone.
+// begin counts an operation as pending, unless the Client is closed or ctx is done.
 func (g *Client) begin(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -297,8 +296,9 @@ func (g *Client) begin(ctx context.Context) error {
 	return nil
 }
 
-// run runs f, which was counted in, within a time. f settles e; if f does not return in
-// time, that is e's failure. The error is f's, or says that it was not waited for.
+// run runs f, which begin has counted, within the given time. f settles e; if f does not return
+// in time, e is settled as failed. The error is that of f, or says that run stopped waiting for
+// it.
 func run[T any](g *Client, ctx context.Context, e *entry, within time.Duration, f func(context.Context) (T, error)) (T, error) {
 	type answer struct {
 		val T
@@ -307,16 +307,16 @@ func run[T any](g *Client, ctx context.Context, e *entry, within time.Duration, 
 	start := time.Now()
 	inner, cancel := context.WithTimeout(context.WithoutCancel(ctx), within)
 	if g.honorsDeadline && ctx.Done() == nil {
-		// Nothing but the timeout can end it, and that the store sees to.
+		// Only the timeout can end it, and the store itself enforces that.
 		defer g.pending.Done()
 		defer cancel()
 		return f(inner)
 	}
 	if e != nil && !g.honorsDeadline {
-		// f settles it before it cancels, if it returns in time.
+		// f settles e before it cancels inner, if it returns in time.
 		context.AfterFunc(inner, func() { e.settle(inner.Err()) })
 	}
-	done := make(chan answer, 1) // buffered: whoever left does not hold the operation
+	done := make(chan answer, 1) // buffered: a caller that left does not block the operation
 	go func() {
 		stackgrow.Grow()
 		defer g.pending.Done()
@@ -330,7 +330,7 @@ func run[T any](g *Client, ctx context.Context, e *entry, within time.Duration, 
 	case <-inner.Done():
 	case <-ctx.Done():
 	}
-	// Several may be ready; an answer is worth more than a timeout.
+	// Several may be ready; prefer an answer to a timeout.
 	select {
 	case a := <-done:
 		return a.val, a.err
@@ -344,8 +344,8 @@ func run[T any](g *Client, ctx context.Context, e *entry, within time.Duration, 
 	return zero, g.explain(ctx, start, err)
 }
 
-// explain says what an error of an operation that began at start means to the
-// caller: its own context has ended, or the timeout has passed, or neither.
+// explain translates an error of an operation that began at start for the caller: its own
+// context has ended, or the timeout has passed, or neither.
 func (g *Client) explain(ctx context.Context, start time.Time, err error) error {
 	timeout := isTimeout(err)
 	if own := ended(ctx, timeout); own != nil {
@@ -356,7 +356,7 @@ func (g *Client) explain(ctx context.Context, start time.Time, err error) error 
 	case timeout && passed >= g.timeout:
 		return &TimeoutError{After: g.timeout}
 	case errors.Is(err, context.DeadlineExceeded):
-		// A shorter timeout of the client's own, such as that for dialing.
+		// A shorter timeout of the client library, such as that for dialing.
 		return &TimeoutError{After: passed}
 	case errors.Is(err, context.Canceled):
 		return fmt.Errorf("client: %v", err) // not the caller's context: it must not match
@@ -369,27 +369,25 @@ func isTimeout(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &t) && t.Timeout()
 }
 
-// endedSoon is far more than it takes a context to end that has passed its
-// deadline.
+// endedSoon is far longer than a context takes to end after its deadline has passed.
 const endedSoon = 100 * time.Millisecond
 
-// ended returns the error of ctx, if it has one. A connection with the same
-// deadline may notice a moment before the context does that it has passed: after a
-// timeout that moment is waited for, or the caller's deadline would be taken for
-// something else.
+// ended returns the error of ctx, if it has one. A connection with the same deadline may report
+// the timeout a moment before the context does: after a timeout, ended waits for that moment,
+// since otherwise the caller's deadline would be taken for another error.
 func ended(ctx context.Context, timeout bool) error {
 	if deadline, ok := ctx.Deadline(); ok && timeout && !time.Now().Before(deadline) {
 		t := time.NewTimer(endedSoon)
 		defer t.Stop()
 		select {
 		case <-ctx.Done():
-		case <-t.C: // a context that does not do as it says
+		case <-t.C: // a context that does not obey its deadline
 		}
 	}
 	return ctx.Err()
 }
 
-// kind names the operation of commands, by those beside which there may be a look.
+// kind names the operation of commands, not counting a shared read in front of them.
 func kind(cmds []store.Command) string {
 	if len(cmds) > 1 && cmds[0].Shared {
 		cmds = cmds[1:]

@@ -8,30 +8,31 @@ import (
 	"time"
 )
 
-// A batch of many commands is carried out in pieces: one round trip for all of them would
-// last for as long as they are many, and any timeout is too short for enough of them. A
-// piece is bounded by its commands and by the bytes that are sent and expected back. Some
-// are under way at a time, as many as a window of bytes lets. It opens while pieces come
-// back quickly, and closes when they come slowly, so that what is under way takes a small
-// part of the timeout, on whatever link.
+// A call of many commands is carried out in pieces: the duration of one round trip for all of
+// them would grow with their number, and any timeout is too short for enough of them. A piece
+// is bounded by the number of its commands and by the bytes that are sent and expected back.
+// Several are in flight at a time, as many as a window of bytes allows. The window opens while
+// pieces come back quickly, and closes when they come back slowly, so that the bytes in flight
+// take a small part of the timeout, on any link.
 const (
-	// pieceMost is how many commands a piece has, and piecesAtOnce how many are under way:
-	// together not more than the messages that may arrive before one that was sent earlier.
+	// pieceMost is the maximum number of commands in a piece, and piecesAtOnce of pieces in
+	// flight: together not more than the number of messages that may arrive before one that was
+	// sent earlier.
 	pieceMost    = 256
 	piecesAtOnce = 4
-	// pieceBytes is how large a piece is, but for its last command.
+	// pieceBytes is the maximum size of a piece, not counting its last command.
 	pieceBytes = 1 << 20
-	// The window at first, at least and at most.
+	// The initial, the minimum and the maximum window.
 	windowFirst = 256 << 10
 	windowLeast = 16 << 10
 	windowMost  = 16 << 20
-	// commandBytes is what a command takes beside its key and its record.
+	// commandBytes is the overhead of a command, in addition to its key and its record.
 	commandBytes = 64
 )
 
-// window is how many bytes the pieces of batches may have under way.
+// window is the number of bytes that the pieces of calls may have in flight.
 type window struct {
-	mu    sync.Mutex // guards what follows
+	mu    sync.Mutex // guards the fields below
 	size  int        // 0: windowFirst
 	moved time.Time
 }
@@ -42,9 +43,9 @@ func (w *window) bytes() int {
 	return cmp.Or(w.size, windowFirst)
 }
 
-// adapt moves the window by how long a piece took, which began at a time: once for all that
-// were under way together, and further only where it was what kept the piece small. That
-// there was no time for an answer closes it; other failures say nothing of the link.
+// adapt adjusts the window to the duration of a piece: once for all pieces that were in flight
+// together, and it opens only if the window was what kept the piece small. A timeout closes it;
+// other failures say nothing about the link.
 func (w *window) adapt(p *piece, timeout time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -63,8 +64,8 @@ func (w *window) adapt(p *piece, timeout time.Duration) {
 	w.size, w.moved = size, time.Now()
 }
 
-// cut returns where a piece of cmds ends that begins at from, how large it is, and whether
-// the window is the reason that it is no larger. What goes with a command stays with it.
+// cut returns the end of a piece of cmds that begins at from, its size, and whether the window
+// is the reason that it is no larger. A unit of commands is not split.
 func (g *Client) cut(cmds []store.Command, from int) (to, bytes int, full bool) {
 	window := g.window.bytes() / piecesAtOnce
 	for to = from; to < len(cmds); {
@@ -81,28 +82,28 @@ func (g *Client) cut(cmds []store.Command, from int) (to, bytes int, full bool) 
 	return to, bytes, bytes > window
 }
 
-// piece is the outcome of one.
+// piece is the result of one piece.
 type piece struct {
 	bytes   int
-	full    bool // the window has kept it from being larger
+	full    bool // the window kept it from being larger
 	began   time.Time
 	took    time.Duration
-	failure error // none of its commands was answered, for this reason
+	failure error // why none of its commands was answered
 }
 
-// failuresMost is how many pieces fail, none of them begun before the one before had
-// failed, until the rest of their batch is given up: then there is no answer, and not too
-// little time.
+// failuresMost is how many pieces may fail in sequence, each begun after the failure of the one
+// before, until the rest of their call is given up: then the endpoint does not answer, rather
+// than the time being too short.
 const failuresMost = 2
 
-// pieces carries out a batch in pieces.
+// pieces carries out the commands of a call in pieces.
 func (g *Client) pieces(ctx context.Context, cmds []store.Command) []store.Reply {
 	replies := make([]store.Reply, len(cmds))
 	done := make(chan piece, piecesAtOnce)
 	underway, bytes, failures := 0, 0, 0
 	var failedAt time.Time
 	var failure error
-	look := cmds[0].Shared // whose answer is to be from before what goes with it: no piece beside the first
+	look := cmds[0].Shared // its answer must be from before the commands that follow it: no other piece beside the first
 	end := func() {
 		p := <-done
 		look = false
@@ -151,8 +152,8 @@ func (g *Client) pieces(ctx context.Context, cmds []store.Command) []store.Reply
 	return replies
 }
 
-// piece carries out one piece. The error is that none of its commands was answered, and
-// the caller is not the reason.
+// piece carries out one piece. The error says that none of its commands was answered, and that
+// the caller's context is not the reason.
 func (g *Client) piece(ctx context.Context, cmds []store.Command, replies []store.Reply) error {
 	start := time.Now()
 	got, err := g.sendBatch(ctx, cmds, true, g.timeout, nil)

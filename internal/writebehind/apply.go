@@ -12,7 +12,8 @@ import (
 )
 
 const (
-	// What Redis could not be told of a batch is told again after this.
+	// settleAgain is the pause before outcomes that could not be recorded are sent to Redis
+	// again.
 	settleAgain = 50 * time.Millisecond
 
 	// errorBytes bounds the text of an error in a dead letter.
@@ -21,7 +22,7 @@ const (
 
 var errNoRoom = errors.New("writebehind: there is no room for dead letters, so that a write which has failed for good stays in the queue")
 
-// batch applies entries and records what has become of them.
+// batch applies entries and records their outcomes.
 func (w *worker) batch(entries []Entry) {
 	if !w.safe() {
 		w.lost() // Redis took its time to answer
@@ -40,19 +41,19 @@ func (w *worker) batch(entries []Entry) {
 	close(done)
 	<-kept
 	if verdicts == nil {
-		w.lost() // and not resign: see Close
+		w.lost() // without giving up the lease: see Close
 		w.q.report(Report{Failed: len(entries), Err: ErrAbandoned, Took: r.Took})
 		return
 	}
 
 	var outcomes []store.Outcome
-	var failed []Entry // those of outcomes that have failed
+	var failed []Entry // the entries of outcomes
 	for i := range entries {
 		e := entries[i]
 		o := store.Outcome{Verdict: store.Applied, Key: e.Key, ID: e.ID}
 		if v := &verdicts[i]; v.err != nil {
 			if ctx.Err() != nil {
-				continue // that is no verdict on the write
+				continue // the error is not a verdict on the write
 			}
 			r.Err = v.err
 			e.Attempts++
@@ -76,13 +77,13 @@ func (w *worker) batch(entries []Entry) {
 	}
 	w.account(outcomes, settled, failed, &r)
 	if len(outcomes) < len(entries) {
-		w.leave() // the others are for whoever comes next
+		w.leave() // the next holder of the lease applies the others
 	}
 	w.q.report(r)
 	w.q.noteSettled()
 }
 
-// account keeps track of what has failed.
+// account updates the retries and the report from recorded outcomes.
 func (w *worker) account(outcomes []store.Outcome, settled []store.Settled, entries []Entry, r *Report) {
 	again := map[int][]Entry{} // by attempts
 	for i, o := range outcomes {
@@ -91,7 +92,7 @@ func (w *worker) account(outcomes []store.Outcome, settled []store.Settled, entr
 		case o.Verdict == store.Applied:
 			r.Applied++
 		case settled[i] == store.Superseded:
-			r.Failed++ // the newer one is found where it is
+			r.Failed++ // the newer write is found in its place
 		case o.Verdict == store.Died && settled[i] == store.Recorded:
 			r.Dead++
 		case o.Verdict == store.Died:
@@ -109,9 +110,9 @@ func (w *worker) account(outcomes []store.Outcome, settled []store.Settled, entr
 
 var errElsewhere = errors.New("cache: this key belongs to another partition of the queue: the entry was moved, or not written by a cache")
 
-// verdicts are those of the source, and of this package on what is not in the partition of
-// its key: there would be two orders of that key's writes. The result is nil if Close has
-// left the source alone.
+// verdicts returns the verdicts of the source, and of this package on entries that are not in
+// the partition of their key: their key's writes would have two orders. The result is nil if
+// Close has abandoned the call of Apply.
 func (w *worker) verdicts(ctx context.Context, entries []Entry) []verdict {
 	var ours []Entry
 	out := make([]verdict, len(entries))
@@ -137,7 +138,7 @@ func (w *worker) verdicts(ctx context.Context, entries []Entry) []verdict {
 	return out
 }
 
-// apply calls Apply. The result is nil if Close has left it alone.
+// apply calls Apply. The result is nil if Close has abandoned the call.
 func (q *Queue) apply(ctx context.Context, entries []Entry) []verdict {
 	if q.cfg.Timeout > 0 {
 		var cancel context.CancelFunc
@@ -159,15 +160,15 @@ func (q *Queue) apply(ctx context.Context, entries []Entry) []verdict {
 	}
 }
 
-// verdict is what the source has said of a write. The error is the program's: what has
-// to be known of it is asked where nothing but this batch hangs on the answer.
+// verdict is the source's result for a write. The error is a value of the program: its methods
+// are called where only this batch waits for them.
 type verdict struct {
 	err       error
 	text      string
 	permanent bool
 }
 
-// ask calls Apply, and its errors.
+// ask calls Apply, and the methods of its errors.
 func (q *Queue) ask(ctx context.Context, entries []Entry) []verdict {
 	var errs []error
 	err := usercode.Contained(func() error {
@@ -190,8 +191,8 @@ func (q *Queue) ask(ctx context.Context, entries []Entry) []verdict {
 	return out
 }
 
-// settle tells Redis the outcomes, as long as the lease lasts: else what was applied is
-// applied again.
+// settle records the outcomes in Redis, retrying as long as the lease lasts: writes that were
+// applied and not recorded are applied again.
 func (w *worker) settle(outcomes []store.Outcome) ([]store.Settled, error) {
 	if len(outcomes) == 0 {
 		return nil, nil
@@ -214,7 +215,7 @@ func (w *worker) settle(outcomes []store.Outcome) ([]store.Settled, error) {
 	}
 }
 
-// bounded is a text of valid UTF-8 that is not too long to keep.
+// bounded truncates a string to errorBytes, as valid UTF-8.
 func bounded(s string) string {
 	if len(s) > errorBytes {
 		s = s[:errorBytes]

@@ -13,10 +13,10 @@ import (
 	"github.com/delqhi/cache/internal/store"
 )
 
-// lettersAtOnce is how many dead letters one request is about.
+// lettersAtOnce is the maximum number of dead letters in one request.
 const lettersAtOnce = 256
 
-// DeadLetter is a write that the source has refused for good.
+// DeadLetter is a write that has failed for good.
 type DeadLetter struct {
 	ID       string // for Replay and Discard
 	Key      string
@@ -28,9 +28,8 @@ type DeadLetter struct {
 	At       time.Time // of the last attempt, by Redis's clock
 }
 
-// DeadLetters lists at most limit dead letters, the oldest first. A key has one at
-// most: a later write of the key takes it away, since replaying it could only bring
-// back what is older.
+// DeadLetters lists at most limit dead letters, the oldest first. A key has at most one: a
+// later write of the key removes it, since replaying it could only bring back an older value.
 func (q *Queue) DeadLetters(ctx context.Context, limit int) ([]DeadLetter, error) {
 	if !q.begin() {
 		return nil, ErrClosed
@@ -67,14 +66,14 @@ func (w *worker) letters(ctx context.Context, limit int) (out []DeadLetter, err 
 
 func letterID(n int, id string) string { return strconv.Itoa(n) + "/" + id }
 
-// Replay brings dead letters back to where they wait for the source, with all attempts
-// before them, and returns how many: all there are without ids. An id that is none any
-// more is passed over. The error is [ErrFull] if there was no room for some.
+// Replay moves dead letters back into the queue, with all their attempts available again, and
+// returns how many: all dead letters if ids is empty. An id that is no longer that of a dead
+// letter is skipped. The error is [ErrFull] if there was no room for some.
 func (q *Queue) Replay(ctx context.Context, ids ...string) (int, error) {
 	return q.revive(ctx, ids, false)
 }
 
-// Discard removes dead letters for good; the rest is as with Replay.
+// Discard removes dead letters for good; otherwise it is like Replay.
 func (q *Queue) Discard(ctx context.Context, ids ...string) (int, error) {
 	return q.revive(ctx, ids, true)
 }
@@ -106,7 +105,7 @@ func (q *Queue) revive(ctx context.Context, ids []string, discard bool) (int, er
 	return total, errors.Join(errs...)
 }
 
-// revive revives or discards letters; with all, all those that there are now.
+// revive revives or discards letters; with all, all that exist now.
 func (w *worker) revive(ctx context.Context, ids []string, all, discard bool) (n int, err error) {
 	if all {
 		letters, err := w.letters(ctx, 2*MaxBacklog)
@@ -141,7 +140,7 @@ func (w *worker) revive(ctx context.Context, ids []string, all, discard bool) (n
 	return n, err
 }
 
-// isID reports whether s looks like an id of a stream.
+// isID reports whether s has the form of a stream id.
 func isID(s string) bool {
 	ms, seq, ok := strings.Cut(s, "-")
 	if !ok {

@@ -8,15 +8,15 @@ import (
 	"github.com/delqhi/cache/internal/store"
 )
 
-// A request to Redis holds at most so many writes, and bytes in front of the last one.
+// Limits of one request to Redis: the number of writes, and the bytes before the last one.
 const (
 	appendWrites = 256
 	appendBytes  = 4 << 20
 )
 
-// Enqueue queues writes, in this order where keys are the same, and returns an error
-// for each: nil if it is in Redis, [ErrFull] if there was no room for it, [ErrClosed].
-// With any other error, that of ctx included, it is not known whether it is there.
+// Enqueue queues writes, in this order where keys are the same, and returns an error for each:
+// nil if it is in Redis, [ErrFull] if there was no room for it, [ErrClosed]. After any other
+// error, that of ctx included, it is not known whether the write is in Redis.
 //
 // Values are not modified, and must not be modified afterwards if there was an error.
 func (q *Queue) Enqueue(ctx context.Context, writes []Write) []error {
@@ -63,13 +63,13 @@ func fill(errs []error, err error) []error {
 	return errs
 }
 
-// request is what one Enqueue has for one partition.
+// request holds the writes of one Enqueue for one partition.
 type request struct {
 	lane   *appender
 	writes []Write
-	index  []int // of the writes, in the call
+	index  []int // of the writes, in the call's slice
 	size   int
-	done   chan struct{} // closed when the rest is written
+	done   chan struct{} // closed when ids and err are written
 
 	ids []string
 	err error
@@ -96,18 +96,17 @@ func (t *request) wait(ctx context.Context) (ids []string, err error) {
 	}
 }
 
-// appender sends the writes of a partition: one request at a time. Those who come while one
-// is under way gather and go together as the next one. Besides being fast, that is what
-// makes a request recognisable that a client library sends twice; see
-// [store.Append].
+// appender sends the writes of a partition: one request at a time. Writes that arrive while a
+// request is in flight gather and are sent together in the next one. Besides being fast, this
+// makes a request recognisable that a client library sends twice; see [store.Append].
 type appender struct {
 	worker *worker // of the same partition
 
 	mu      sync.Mutex
 	waiting []*request
-	busy    bool // somebody sends
+	busy    bool // a goroutine is sending
 
-	seq int64 // who sends
+	seq int64 // owned by the goroutine of send
 }
 
 func (l *appender) add(q *Queue, t *request) {
@@ -120,7 +119,7 @@ func (l *appender) add(q *Queue, t *request) {
 	}
 }
 
-// withdraw takes back what was not sent yet.
+// withdraw removes a request that was not sent yet.
 func (l *appender) withdraw(t *request) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -129,7 +128,7 @@ func (l *appender) withdraw(t *request) {
 	}
 }
 
-// next returns what goes together: if that is nothing, nobody sends any more.
+// next returns the requests that are sent together; if there are none, the sender ends.
 func (l *appender) next() []*request {
 	l.mu.Lock()
 	defer l.mu.Unlock()

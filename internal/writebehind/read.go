@@ -9,14 +9,15 @@ import (
 	"github.com/delqhi/cache/internal/store"
 )
 
-// Sync asks Redis again after these, besides whenever something was applied here.
+// Pauses of Sync between its requests to Redis; it also asks whenever outcomes were recorded
+// here.
 const (
 	syncFirst = 5 * time.Millisecond
 	syncMost  = 100 * time.Millisecond
 )
 
-// Newest returns the newest writes of those keys that have one on its way: what a read
-// is to see that does not find the key in the cache.
+// Newest returns the newest pending writes of those keys that have one: a read that does not
+// find the key in the cache has to see them.
 func (q *Queue) Newest(ctx context.Context, keys []string) (map[string]Entry, error) {
 	if !q.begin() {
 		return nil, ErrClosed
@@ -48,14 +49,14 @@ func (q *Queue) Newest(ctx context.Context, keys []string) (map[string]Entry, er
 	return newest, nil
 }
 
-// Stats is how much there is in the queue of all processes.
+// Stats is the size of the queue of all processes.
 type Stats struct {
-	Depth int // entries on their way; a key counts twice of which an older one is being applied
+	Depth int // pending entries; a key of which an older write is being applied counts twice
 	Dead  int
-	Lag   time.Duration // how long ago the oldest was queued, by Redis's clock
+	Lag   time.Duration // the age of the oldest pending entry, by Redis's clock
 }
 
-// Stats asks Redis how much there is.
+// Stats asks Redis for the size of the queue.
 func (q *Queue) Stats(ctx context.Context) (Stats, error) {
 	if !q.begin() {
 		return Stats{}, ErrClosed
@@ -79,9 +80,9 @@ func (q *Queue) names(workers []*worker) []store.QueueNames {
 	return names
 }
 
-// Sync returns when all that this process has queued before the call has been applied
-// or is a dead letter. It waits for what others have queued in the same partitions
-// before, too. Its error is that of ctx, with what Redis said if it could not be asked,
+// Sync returns when all writes that this process has queued before the call have been applied
+// or are dead letters. It also waits for earlier writes of other processes in the same
+// partitions. Its error is that of ctx, with the error of Redis if that could not be reached,
 // or ErrClosed. Batches do not wait to be filled meanwhile.
 func (q *Queue) Sync(ctx context.Context) error {
 	marks := map[*worker]string{}
@@ -118,7 +119,7 @@ func (q *Queue) Sync(ctx context.Context) error {
 	}
 }
 
-// behindOf removes the marks that everything on its way has passed.
+// behindOf removes the marks that all pending entries have passed.
 func (q *Queue) behindOf(ctx context.Context, marks map[*worker]string) error {
 	workers := make([]*worker, 0, len(marks))
 	for w := range marks {
@@ -130,7 +131,7 @@ func (q *Queue) behindOf(ctx context.Context, marks map[*worker]string) error {
 	}
 	for i, w := range workers {
 		if first := depths[i].First; first == "" || store.CompareIDs(first, marks[w]) > 0 {
-			w.mark.CompareAndSwap(marks[w], "") // not asked for again
+			w.mark.CompareAndSwap(marks[w], "") // later calls do not wait for it again
 			delete(marks, w)
 		}
 	}

@@ -5,16 +5,16 @@ import (
 	"time"
 )
 
-// A write that has failed is tried again after so long, and three times as long each
-// time after that: soon if it was a collision, patiently if the source is down. With
-// ten attempts, that is over two to four minutes.
+// A write that has failed is retried after retryFirst, and three times as long each time after
+// that: soon if it was a collision, patiently if the source is down. Ten attempts take two to
+// four minutes.
 const (
 	retryFirst = 100 * time.Millisecond
 	retryMost  = time.Minute
 )
 
-// backoff is how long a write that has failed so often is left alone. rnd in [0, 1)
-// spreads those who fail together: between half of it and the whole.
+// backoff is the delay before the retry of a write with so many failed attempts. rnd in [0, 1)
+// spreads writes that fail together: between half of the delay and the whole.
 func backoff(attempts int, rnd float64) time.Duration {
 	d := retryFirst
 	for range attempts - 1 {
@@ -26,12 +26,11 @@ func backoff(attempts int, rnd float64) time.Duration {
 	return d/2 + time.Duration(rnd*float64(d/2))
 }
 
-// retries are the writes of a partition that have failed, in groups that have failed
-// together. Their values are in Redis only: by the time of the next attempt there may
-// be a newer one.
+// retries are the writes of a partition that have failed, in groups that have failed together.
+// Their values are in Redis only: by the time of the next attempt there may be a newer one.
 type retries struct {
-	ids    map[string]string // by key, that of the write that has failed
-	groups []*group          // by due
+	ids    map[string]string // by key, the id of the write that has failed
+	groups []*group          // sorted by due
 }
 
 type group struct {
@@ -46,7 +45,7 @@ func newRetries() retries { return retries{ids: map[string]string{}} }
 
 func (r *retries) len() int { return len(r.ids) }
 
-// has reports whether it is this very write of a key that waits for its next attempt.
+// has reports whether this very write of a key waits for its next attempt.
 func (r *retries) has(key, id string) bool {
 	have, ok := r.ids[key]
 	return ok && have == id
@@ -64,12 +63,12 @@ func (r *retries) add(attempts int, entries []Entry, after time.Duration) {
 		if a.due.After(b.due) {
 			return 1
 		}
-		return -1 // behind those of the same time
+		return -1 // after groups of the same time
 	})
 	r.groups = slices.Insert(r.groups, i, g)
 }
 
-// due returns a group whose time has come.
+// due returns the first group if it is due, else nil.
 func (r *retries) due() *group {
 	if len(r.groups) == 0 || time.Now().Before(r.groups[0].due) {
 		return nil
@@ -77,7 +76,7 @@ func (r *retries) due() *group {
 	return r.groups[0]
 }
 
-// keys returns at most n keys of the first group, which are still to be tried again.
+// keys returns at most n keys of the first group that still wait for a retry.
 func (r *retries) keys(g *group, n int) []string {
 	g.entries = slices.DeleteFunc(g.entries, func(k known) bool { return !r.has(k.key, k.id) })
 	if len(g.entries) == 0 {
@@ -91,7 +90,7 @@ func (r *retries) keys(g *group, n int) []string {
 	return keys
 }
 
-// looked takes the first n keys out of the first group: they have been fetched.
+// looked removes the first n keys of the first group: they have been fetched.
 func (r *retries) looked(g *group, n int) {
 	for _, k := range g.entries[:n] {
 		r.forget(k.key)
@@ -101,7 +100,7 @@ func (r *retries) looked(g *group, n int) {
 	}
 }
 
-// next is how long it is until a group is due, or d if that is less.
+// next is the time until a group is due, or d if that is less.
 func (r *retries) next(d time.Duration) time.Duration {
 	if len(r.groups) == 0 {
 		return d

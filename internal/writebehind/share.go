@@ -9,29 +9,29 @@ import (
 	"github.com/delqhi/cache/internal/store"
 )
 
-// attendFor is how long a process counts that has not said so again: less than a lease,
-// so that others may have its partitions as soon as they are free.
+// attendFor is how long a process is counted after it has last registered: less than a lease,
+// so that other processes may have its partitions as soon as they are free.
 const attendFor = lease - poll
 
-// assignment sees to it that partitions are spread evenly: with n processes nobody takes
-// more than the nth part of them, rounded up, and who has more gives some up.
+// assignment keeps partitions spread evenly: with n processes none takes more than the nth part
+// of them, rounded up, and a process that holds more releases some.
 type assignment struct {
 	mu    sync.Mutex
-	share int // what this process may hold
-	held  int // what it holds, or is about to take
+	share int // how many partitions this process may hold
+	held  int // how many it holds, or is about to acquire
 
-	// Those that would have asked for their partitions, in their order. Without it, one that
-	// is free may be asked for late, or never:
+	// Workers that found no place, in the order in which they asked. Without this list, a free
+	// partition may be acquired late, or never:
 	//
 	//  1. a process may hold one more; others hold all partitions but one
-	//  2. the consumer of one that is held reserves, and asks for it
-	//  3. meanwhile the consumer of the free one finds no place, and pauses
-	//  4. the partition asked for is held; another consumer reserves, as in 2
+	//  2. the worker of one that is held reserves a place, and tries to acquire it
+	//  3. meanwhile the worker of the free one finds no place, and pauses
+	//  4. the partition in 2 is held; another worker reserves the place, as in 2
 	waiting []*worker
 }
 
-// reserve counts a partition in, if there may be one more. If not, its consumer is woken when
-// there may be.
+// reserve counts a partition, if there may be one more. If not, its worker is woken when there
+// may be.
 func (s *assignment) reserve(w *worker) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -45,7 +45,7 @@ func (s *assignment) reserve(w *worker) bool {
 	return false
 }
 
-// giveBack counts a partition out.
+// giveBack stops counting a partition.
 func (s *assignment) giveBack() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -53,7 +53,7 @@ func (s *assignment) giveBack() {
 	s.wakeLocked()
 }
 
-// allow says how many this process may hold.
+// allow sets how many partitions this process may hold.
 func (s *assignment) allow(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -61,7 +61,7 @@ func (s *assignment) allow(n int) {
 	s.wakeLocked()
 }
 
-// wakeLocked wakes as many as there are places.
+// wakeLocked wakes as many workers as there are places.
 func (s *assignment) wakeLocked() {
 	n := min(max(s.share-s.held, 0), len(s.waiting))
 	for _, w := range s.waiting[:n] {
@@ -70,7 +70,7 @@ func (s *assignment) wakeLocked() {
 	s.waiting = slices.Delete(s.waiting, 0, n)
 }
 
-// exceeded counts a partition out, if there is one too many.
+// exceeded stops counting a partition, if there is one too many.
 func (s *assignment) exceeded() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -81,8 +81,8 @@ func (s *assignment) exceeded() bool {
 	return true
 }
 
-// attend counts this process in for d, and finds out what its share is. If Redis can't
-// be asked, that stays as it is.
+// attend registers this process for d, 0 to unregister, and updates its share. If Redis can't
+// be reached, the share stays as it is.
 func (q *Queue) attend(ctx context.Context, d time.Duration) {
 	n, err := q.store.Join(ctx, store.MembersName(q.cfg.Prefix, q.cfg.Name), q.sender, d)
 	if err != nil || n <= 0 {

@@ -10,26 +10,26 @@ import (
 	"github.com/delqhi/cache/internal/store"
 )
 
-// worker consumes one partition, whenever this process holds it.
+// worker consumes one partition while this process holds its lease.
 type worker struct {
 	q     *Queue
 	n     int
 	names store.QueueNames
 
-	nudged  chan struct{} // there may be something new
-	flushed chan struct{} // and it should not wait for more
-	fresh   atomic.Int64  // how many this process has appended that were not there at the last batch
-	holds   atomic.Bool   // to the best of its knowledge
+	nudged  chan struct{} // there may be new writes
+	flushed chan struct{} // the next batch is not to wait until it fills
+	fresh   atomic.Int64  // number of writes that this process has appended since the last batch
+	holds   atomic.Bool   // whether it holds the lease, to its own knowledge
 	mark    atomic.Value  // string: the last id that this process has appended
 
-	// What follows belongs to the goroutine of run. All of it is about one term of
-	// holding the partition.
-	term    int // counts them
+	// The following fields are owned by the goroutine of run. They belong to the current term,
+	// the time for which the partition is held.
+	term    int // number of the current term
 	owner   string
-	unsure  bool      // Redis may have given the owner the lease, and the answer was lost
+	unsure  bool      // Redis may have granted the lease to owner, and the answer was lost
 	until   time.Time // the lease's end
-	cursor  string    // what comes after it has not been looked at
-	rescan  time.Time // when the cursor was at the beginning
+	cursor  string    // entries after it have not been read
+	rescan  time.Time // when the cursor was last at the beginning
 	retries retries
 	polls   int
 }
@@ -52,7 +52,7 @@ func signal(c chan struct{}) {
 	}
 }
 
-// appended is told what this process has put into the partition.
+// appended records the ids that this process has put into the partition.
 func (w *worker) appended(ids []string) {
 	last, n := "", int64(0)
 	for _, id := range ids {
@@ -63,7 +63,7 @@ func (w *worker) appended(ids []string) {
 	if n == 0 {
 		return
 	}
-	// One Append at a time: nobody else stores. Redis may go back in time.
+	// One Append at a time: no other goroutine stores. Redis may go back in time.
 	w.mark.Store(last)
 	size := int64(w.q.cfg.BatchSize)
 	if sum := w.fresh.Add(n); sum/size > (sum-n)/size {
@@ -72,10 +72,10 @@ func (w *worker) appended(ids []string) {
 	w.wake()
 }
 
-// pause is what a turn ends with.
+// pause is the result of a poll: how long to wait for the next one.
 type pause struct {
 	d    time.Duration
-	deaf bool // new writes do not end it, only haste does
+	deaf bool // new writes do not end it, only a flush does
 }
 
 func (w *worker) run() {
@@ -83,7 +83,7 @@ func (w *worker) run() {
 	t := time.NewTimer(0)
 	defer t.Stop()
 	for {
-		// Only a turn that began when nothing could be queued any more has seen all.
+		// Only a poll that began after the last write could be queued has seen all writes.
 		last := w.q.isClosing()
 		p := w.poll()
 		if w.q.applying.Err() != nil || p.d > 0 && last {
@@ -106,10 +106,11 @@ func (w *worker) run() {
 	}
 }
 
-// poll does one thing, and says how long there is nothing to do after that.
+// poll does one step of work, and returns how long to pause after it.
 func (w *worker) poll() pause {
 	if !w.holds.Load() {
-		// At the end, a process that did not last long takes what it has queued itself.
+		// While closing, a process that lived only briefly takes over the writes that it has
+		// queued.
 		if w.q.isClosing() && w.mark.Load() == nil || !w.take() {
 			return pause{poll, true}
 		}
@@ -159,8 +160,7 @@ func (w *worker) poll() pause {
 	return pause{d: w.retries.next(poll)}
 }
 
-// pick says what to fetch: what is to be tried again, or what is new, in turns if
-// there are both.
+// pick decides what to fetch: writes to retry or new writes, alternating if there are both.
 func (w *worker) pick() (store.Fetch, *group) {
 	f := store.Fetch{Owner: w.owner, Lease: lease, Bytes: fetchBytes}
 	w.polls++
@@ -179,9 +179,9 @@ func (w *worker) pick() (store.Fetch, *group) {
 	return f, nil
 }
 
-// atOnce is how many writes are tried together again that have failed so often. One of
-// them may be what makes all of them fail: so they are fewer each time, and the last
-// time each is alone.
+// atOnce is how many writes with so many failed attempts are retried together. One of them may
+// make all of them fail: so the number shrinks with each attempt, and the last attempt of each
+// is alone.
 func (w *worker) atOnce(attempts int) int {
 	if attempts+1 >= w.q.cfg.MaxAttempts {
 		return 1
@@ -194,8 +194,8 @@ func (w *worker) take() bool {
 	if !w.q.assignment.reserve(w) {
 		return false
 	}
-	// A lease that was given, and of which nothing was heard, is taken by the next attempt:
-	// it would keep all others out, this process included, until it ends.
+	// If a lease was granted and the answer lost, the next attempt uses the same owner:
+	// otherwise that lease would exclude all processes, this one included, until it ends.
 	if !w.unsure {
 		w.term++
 		w.owner = fmt.Sprintf("%s:%d", w.q.sender, w.term)
@@ -211,16 +211,16 @@ func (w *worker) take() bool {
 	return true
 }
 
-// lost ends a term that is over already.
+// lost ends a term whose lease is over already.
 func (w *worker) lost() {
 	w.holds.Store(false)
 	w.q.assignment.giveBack()
 }
 
-// release ends a term that was counted out.
+// release ends a term that is no longer counted in the assignment.
 func (w *worker) release() {
 	w.holds.Store(false)
-	// If this fails, the lease ends it.
+	// If this fails, the lease runs out.
 	_ = w.q.store.Leave(w.q.ctx, w.names, w.owner)
 }
 
@@ -231,7 +231,7 @@ func (w *worker) leave() {
 	}
 }
 
-// failed is told of an error of Redis.
+// failed handles an error of Redis.
 func (w *worker) failed(err error) {
 	if errors.Is(err, store.ErrNotOwner) || !w.safe() {
 		w.lost()
@@ -241,11 +241,11 @@ func (w *worker) failed(err error) {
 	}
 }
 
-// safe reports whether the lease is good for a while.
+// safe reports whether the lease lasts longer than leaseMargin.
 func (w *worker) safe() bool { return time.Until(w.until) > leaseMargin }
 
-// keep renews the lease until done is closed, and ends the term's context when it runs
-// out. Afterwards w.until is again the goroutine's of run.
+// keep renews the lease until done is closed, and cancels the term's context when the lease
+// runs out. Afterwards w.until is again owned by the goroutine of run.
 func (w *worker) keep(ctx context.Context, lost context.CancelCauseFunc, done <-chan struct{}) {
 	end := time.NewTimer(time.Until(w.until) - leaseMargin)
 	defer end.Stop()

@@ -1,36 +1,36 @@
-// Package writebehind is the durable queue behind a write-behind cache: what a caller has
-// been told is written reaches the source, though the process be killed.
+// Package writebehind is the durable queue behind a write-behind cache: a write that was
+// acknowledged to a caller reaches the source, even if the process is killed.
 //
-// Writes go into a [store.Queue] in Redis and are acknowledged when they are there.
-// Keys are spread over a fixed number of partitions. Each partition has one consumer at
-// a time, over all processes: whoever holds its lease. It takes batches, in which each
-// key is once, with its newest write, hands them to Apply, and removes what was applied
-// only after that. So a write is applied at least once, and a key's writes in order:
+// Writes go into a [store.Queue] in Redis and are acknowledged when they are stored there. Keys
+// are spread over a fixed number of partitions. Each partition has one consumer at a time, over
+// all processes: the holder of its lease. It takes batches, in which each key is once, with its
+// newest write, hands them to Apply, and removes the applied writes only after that. So a write
+// is applied at least once, and a key's writes in order:
 //
-//   - A process that dies leaves its writes in Redis and its leases to run out; others
-//     take its partitions over within about two and a half seconds.
-//   - A write that fails is tried again, later and later. The key's own later writes
-//     take its place; other keys do not wait for it. What has failed too often becomes
-//     a dead letter, which can be listed and replayed.
-//   - A consumer that has lost its lease stops: it looks at what is left of it before
+//   - A process that dies leaves its writes in Redis, and its leases run out; other processes take
+//     its partitions over within about two and a half seconds.
+//   - A write that fails is retried, with increasing delays. The key's own later writes take its
+//     place; other keys do not wait for it. A write that has failed too often becomes a dead
+//     letter, which can be listed and replayed.
+//   - A consumer that has lost its lease stops: it checks the remaining time of the lease before
 //     each call of Apply, and the call's context ends before the lease does.
 //
-// What remains is a process that is frozen inside of Apply, after it has last looked at
-// its context, and goes on when another one has applied something newer:
+// The remaining window is a process that is frozen inside of Apply, after it has last checked
+// its context, and continues when another process has applied something newer:
 //
 //  1. A's Apply of k = 1 has sent its statement, or is about to; A is frozen
 //  2. A's lease runs out; B takes the partition, applies k = 1, then k = 2
-//  3. A goes on, and the source carries out k = 1
+//  3. A continues, and the source carries out k = 1
 //
-// No queue can close this window: a source can, by refusing a write whose [Entry].ID
-// is less than that of the last one (see [store.CompareIDs]).
+// No queue can close this window: a source can, by refusing a write whose [Entry].ID is less
+// than that of the last one (see [store.CompareIDs]).
 //
-// What Redis acknowledges is as durable as Redis is: with appendfsync everysec a crash
-// of the server may lose a second, and a failover what the replica did not have yet. An
-// eviction policy of the kind allkeys-… may evict the queue itself. And a Redis that is
-// killed while it writes its append-only file may leave half a transaction in it, which
-// after one more restart takes the next one along, unless redis-check-aof --fix has
-// been run; see the function repair in the tests.
+// An acknowledged write is as durable as Redis is: with appendfsync everysec a crash of the
+// server may lose a second, and a failover the writes that the replica did not have yet. An
+// eviction policy of the kind allkeys-… may evict the queue itself. And a Redis that is killed
+// while it writes its append-only file may leave half a transaction in it, which after one more
+// restart drops the next transaction as well, unless redis-check-aof --fix has been run; see
+// the function repair in the tests.
 package writebehind
 
 import (
@@ -48,84 +48,84 @@ import (
 )
 
 const (
-	// Partitions is how many there are. It is the same for all versions of this
-	// package: whoever does not agree would break the order of a key's writes.
+	// Partitions is the number of partitions. It is the same for all versions of this package:
+	// a process with another number would break the order of a key's writes.
 	Partitions = 8
 
-	// MaxBacklog is how many writes may be on their way, and how many dead letters
-	// there may be, over all partitions.
+	// MaxBacklog is the maximum number of pending writes, and of dead letters, over all
+	// partitions.
 	MaxBacklog = 100_000
 
-	// partitionBacklog is the limit of one partition: an equal part, and a sixteenth more. A hash
-	// leaves the fullest of them about one percent above the mean, and without that
-	// margin it would refuse writes before there are MaxBacklog.
+	// partitionBacklog is the limit of one partition: an equal part, and a sixteenth more. A
+	// hash leaves the fullest of them about one percent above the mean, and without that margin
+	// it would refuse writes before there are MaxBacklog.
 	partitionBacklog = MaxBacklog / Partitions * 17 / 16
 
-	// A lease is renewed after each poll. Whoever holds one stops leaseMargin before it
-	// ends, by a clock that began before Redis's.
+	// A lease is renewed after each poll. Its holder stops leaseMargin before it ends, by a
+	// clock that was read before Redis's.
 	lease       = 2 * time.Second
 	leaseMargin = 200 * time.Millisecond
 
-	// poll is how often is looked for what nobody has told of.
+	// poll is how often consumers look for writes of which they received no notification.
 	poll = 500 * time.Millisecond
 
 	// rescanEvery is how often a consumer whose partition is not empty starts from its
-	// beginning: for what it has lost track of.
+	// beginning, to find entries that it has lost track of.
 	rescanEvery = 10 * time.Second
 
-	// drainTime bounds how long Close goes on to apply, and how long it then waits for
-	// Redis. What does not end with its context is left alone after closeGrace.
+	// drainTime bounds how long Close continues to apply, and how long it then waits for Redis.
+	// Close abandons a call of Apply that has not returned closeGrace after its context ended.
 	drainTime  = 5 * time.Second
 	closeGrace = 500 * time.Millisecond
 
-	// fetchBytes bounds the values of a batch.
+	// fetchBytes bounds the total size of the values of a batch.
 	fetchBytes = 8 << 20
 )
 
 var (
-	// ErrFull is the error of a write for which there is no room in the queue. It was
+	// ErrFull is the error of a write for which there is no room in the queue. The write was
 	// not queued.
 	ErrFull = errors.New("writebehind: too many writes are on their way to the source")
 
 	// ErrClosed is the error of every operation after Close.
 	ErrClosed = errors.New("writebehind: closed")
 
-	// ErrBadID is the error of a text that is not the ID of a dead letter.
+	// ErrBadID is the error of a string that is not the ID of a dead letter.
 	ErrBadID = errors.New("writebehind: not the ID of a dead letter")
 
 	// ErrDiscardOnly is the error of replaying a dead letter when it is not known whether a
 	// later write of its key has been applied.
 	ErrDiscardOnly = errors.New("writebehind: a later write of the key may have been applied: the dead letter can only be discarded")
 
-	// ErrPermanent in the error of a write says that to try it again is of no use: it
-	// becomes a dead letter at once.
+	// ErrPermanent in the error of a write says that a retry is of no use: the write becomes a
+	// dead letter at once.
 	ErrPermanent = errors.New("writebehind: not to be tried again")
 
-	// ErrAbandoned is reported of writes whose Apply was still running when Close did not
-	// wait any longer. Others apply them again.
+	// ErrAbandoned is reported for writes whose Apply was still running when Close stopped
+	// waiting for it. Other processes apply them again.
 	ErrAbandoned = errors.New("writebehind: the source has not returned after the end of its context, and was left alone")
 
 	errLost = errors.New("writebehind: the partition's lease has run out")
 )
 
 type (
-	// Write is a write on its way to the source.
+	// Write is a pending write to the source.
 	Write = store.Write
 	// Entry is a Write with its place in the queue.
 	Entry = store.Entry
 )
 
-// Config is what a Queue needs. All fields are required but those that say otherwise.
+// Config configures a Queue. All fields are required except those that say otherwise.
 type Config struct {
 	Queue  store.Queue
 	Prefix string // as for store.NewNames
 	Name   string
 
-	// Apply brings a batch to the source, in which each key is once. It returns an
-	// error for each entry, or nil if all were applied. It is called concurrently, for
-	// different keys, and each time on a goroutine of its own. It must not begin a write
-	// once ctx is done, and should give up what it has begun. If it panics or ends the
-	// goroutine, all entries have failed.
+	// Apply brings a batch, in which each key is once, to the source. It returns an error for
+	// each entry, or nil if all were applied. It is called concurrently, for different keys,
+	// and each time on a goroutine of its own. It must not begin a write once ctx is done, and
+	// should give up writes that it has begun. If it panics or ends the goroutine, all entries
+	// have failed.
 	Apply func(ctx context.Context, batch []Entry) []error
 
 	BatchSize   int           // positive
@@ -133,23 +133,27 @@ type Config struct {
 	MaxAttempts int           // positive
 	Timeout     time.Duration // of one call of Apply; 0: none
 
-	// Report, if not nil, is told of each batch. It is called concurrently and must
-	// not block.
+	// Tell, if it has a channel, is published when a write was queued in a partition that this
+	// process does not consume. A process that receives it calls Wake.
+	Tell store.Notify
+
+	// Report, if not nil, is called for each batch. It is called concurrently and must not
+	// block.
 	Report func(Report)
 
-	// Hide, if not nil, makes of the text of an error what is kept of it in a dead letter.
+	// Hide, if not nil, transforms the text of an error before it is stored in a dead letter.
 	Hide func(key, text string) string
 
-	// Rand returns what jitter is made of, in [0, 1); nil: the real thing.
+	// Rand returns the random numbers for jitter, in [0, 1); nil: rand.Float64.
 	Rand func() float64
 }
 
-// Report says what has become of a batch.
+// Report is the result of a batch.
 type Report struct {
 	Applied int
-	Failed  int // to be tried again
+	Failed  int // to be retried
 	Dead    int
-	Err     error         // of the last one that failed, or that there is no room for dead letters, or what Redis said
+	Err     error         // of the last write that failed, or that there is no room for dead letters, or that of Redis
 	Took    time.Duration // the call of Apply
 }
 
@@ -163,32 +167,33 @@ func (c *Config) check() error {
 	return nil
 }
 
-// Queue queues writes and consumes its share of what all processes have queued.
+// Queue queues writes and consumes this process's share of the writes that all processes have
+// queued.
 //
 // All methods are safe for concurrent use.
 type Queue struct {
 	cfg        Config
 	store      store.Queue
-	sender     string // unlike that of any other Queue
+	sender     string // unique to this Queue
 	workers    [Partitions]*worker
 	appenders  [Partitions]appender
 	assignment assignment
 
-	syncing atomic.Int64 // calls of Sync: nobody waits for batches to fill
+	syncing atomic.Int64 // calls of Sync in progress: batches are not delayed until they fill
 
-	ctx      context.Context // of requests to Redis; ends when all is over
+	ctx      context.Context // of requests to Redis; ends when Close is done
 	stop     context.CancelFunc
-	applying context.Context // of Apply; ends when Close does not wait any longer
+	applying context.Context // of Apply; ends when Close stops waiting
 	abort    context.CancelFunc
 
-	closing chan struct{} // closed when no more is taken and consumers are to finish
-	alone   chan struct{} // closed when Close does not wait for Apply any longer
+	closing chan struct{} // closed when no more writes are accepted and consumers are to finish
+	alone   chan struct{} // closed when Close no longer waits for Apply
 	over    chan struct{} // closed when Close is done
 
 	mu      sync.Mutex
 	closed  bool
-	settled chan struct{}  // closed and replaced when something was settled here
-	calls   sync.WaitGroup // of Enqueue, and of lanes; Add under mu while not closed
+	settled chan struct{}  // closed and replaced when outcomes were recorded by this process
+	calls   sync.WaitGroup // of Enqueue, and of appenders; Add under mu while not closed
 	tasks   sync.WaitGroup // consumers
 }
 
@@ -215,8 +220,8 @@ func New(cfg Config) (*Queue, error) {
 	return q, nil
 }
 
-// consume runs the consumers. It counts this process in first, so that two which start
-// together do not take turns.
+// consume runs the consumers. It registers this process first, so that two processes which
+// start together do not take partitions in turns.
 func (q *Queue) consume() {
 	q.attend(q.ctx, attendFor)
 	var wg sync.WaitGroup
@@ -241,12 +246,11 @@ func (q *Queue) consume() {
 	}
 }
 
-// Close takes no more writes, applies what is due in the partitions that this process
-// consumes for five seconds at most, leaves the rest to others, and waits for its
-// goroutines. A call of Apply under way has its context ended after that time. One that
-// has not returned half a second later is left alone, and the lease of its partition
-// left to run out: until then no other process applies the same writes. Close may be
-// called more than once.
+// Close accepts no more writes, applies the due writes in the partitions that this process
+// consumes for five seconds at most, leaves the rest to other processes, and waits for its
+// goroutines. After that time the context of a running call of Apply ends. A call that has not
+// returned half a second later is abandoned, and the lease of its partition is left to run out:
+// until then no other process applies the same writes. Close may be called more than once.
 func (q *Queue) Close() {
 	q.mu.Lock()
 	first := !q.closed
@@ -270,7 +274,7 @@ func (q *Queue) Close() {
 	close(q.over)
 }
 
-// begin counts a call in that Close waits for, unless the queue is closed.
+// begin counts a call that Close waits for, unless the queue is closed.
 func (q *Queue) begin() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -289,11 +293,24 @@ func (q *Queue) isClosing() bool {
 	}
 }
 
-// partition is where a key's writes go: the same for all processes and versions. The
-// hash has to spread keys that differ in a few digits, as numbers do; FNV does not.
+// Wake says that another process has queued writes: of these keys, or of any key if keys is
+// empty. It does not block.
+func (q *Queue) Wake(keys ...string) {
+	if len(keys) == 0 {
+		for _, w := range q.workers {
+			w.wake()
+		}
+	}
+	for _, k := range keys {
+		q.workers[partition(k)].wake()
+	}
+}
+
+// partition returns the partition of a key's writes: the same for all processes and versions.
+// The hash has to spread keys that differ in a few digits, as numbers do; FNV does not.
 func partition(key string) int { return int(xxhash.Sum64String(key) % Partitions) }
 
-// noteSettled tells Sync that it may look again.
+// noteSettled wakes calls of Sync.
 func (q *Queue) noteSettled() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -309,7 +326,7 @@ func (q *Queue) nextSettled() <-chan struct{} {
 
 func (q *Queue) report(r Report) {
 	if q.cfg.Report != nil {
-		// It writes logs, by a handler that the program may have given.
+		// It writes logs, with a handler that the program may have supplied.
 		_ = usercode.Contained(func() error { q.cfg.Report(r); return nil })
 	}
 }
