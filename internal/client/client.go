@@ -65,7 +65,7 @@ type Client struct {
 	wide    chan struct{}    // has a place for each large operation that may be in flight
 	breaker *endpointBreaker // nil: none
 	reads   batcher
-	others  batcher // what is no read
+	others  batcher // commands that are not reads
 
 	mu      sync.RWMutex
 	closed  bool

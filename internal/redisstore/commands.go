@@ -11,11 +11,11 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// mgetMax bounds the keys of one MGET, so that one large batch does not hold up
-// every other client of a single-threaded server.
+// mgetMax bounds the keys of one MGET, so that one large batch does not hold up the other
+// clients of a single-threaded server.
 const mgetMax = 512
 
-// gets counts the leading commands that may go as one MGET.
+// gets counts the leading commands that may be sent as one MGET.
 func gets(cmds []store.Command) int {
 	n := 0
 	for n < len(cmds) && n < mgetMax && cmds[n].Op == store.Get && cmds[n].Most == 0 && cmds[n].With == 0 {
@@ -24,8 +24,8 @@ func gets(cmds []store.Command) int {
 	return n
 }
 
-// mget is a run of Gets sent as one command. Its answer is read as strings, which makes
-// no difference between nothing and an empty string, and half of the garbage.
+// mget is a run of Gets sent as one command. Its reply is read as strings, which does not
+// distinguish a missing key from an empty string, and makes half of the garbage.
 type mget struct {
 	cmd     *redis.StringSliceCmd
 	replies []store.Reply
@@ -45,8 +45,8 @@ func (m mget) read() {
 	if err == nil && len(vals) != len(m.replies) {
 		err = fmt.Errorf("redisstore: MGET of %d keys answered %d values", len(m.replies), len(vals))
 	}
-	// A StringCmd gives its string as bytes without a copy: the string was made for this
-	// reply, nobody else has it.
+	// A StringCmd returns its string as bytes without a copy: the string was made for this
+	// reply and has no other user.
 	var one redis.StringCmd
 	for i := range m.replies {
 		r := &m.replies[i]
@@ -70,22 +70,21 @@ const (
 	byText reference = true
 )
 
-// references says how the commands of one call refer to their scripts. Nil: all by
-// hash.
+// references is how the commands of one call refer to their scripts. Nil: all by hash.
 type references []reference
 
-// of says it of the n commands from i on that go as one script.
+// of returns the reference for the n commands from i on, which are sent as one script.
 func (r references) of(i, n int) reference {
 	return r != nil && reference(slices.Contains(r[i:i+n], byText))
 }
 
-// newReferences decides for a batch: by hash, unless a later command has the same
-// key, which a node that lacks the script would carry out first.
+// newReferences decides for a batch: by hash, unless a later command has the same key, which a
+// node that lacks the script would carry out first.
 //
-//  1. Release of k, by hash, and Add to k are sent together
-//  2. the node does not know the hash; the Add finds the old record
-//  3. the Release is sent again with its text, and removes it: the Add was for
-//     nothing, and its answer is not true
+//  1. CompareAndDelete of k, by hash, and SetNX of k are sent together
+//  2. the node does not know the hash; the SetNX finds the old record
+//  3. the CompareAndDelete is sent again with its text, and removes the record: the SetNX has not
+//     stored, and its reply is no longer true
 func newReferences(cmds []store.Command) references {
 	if !slices.ContainsFunc(cmds, func(c store.Command) bool { return scripted(&c) }) {
 		return nil
@@ -100,15 +99,15 @@ func newReferences(cmds []store.Command) references {
 	return refs
 }
 
-// scripted reports whether the command runs a script. All that must compare do, and those
-// that publish, which is only what took effect. A PUBLISH behind a SET in the pipeline would
-// go out in any case:
+// scripted reports whether the command runs a script. All commands that compare do, and those
+// that publish, since only commands that took effect may publish. A PUBLISH that follows a SET
+// in the pipeline would be carried out in any case:
 //
-//  1. the server refuses the SET of k: its disk or its memory is full, it has become a
-//     replica, or lacks one; or the slot has moved, and a cluster's old master answers MOVED
+//  1. the server refuses the SET of k: its disk or its memory is full, it has become a replica, or
+//     lacks one; or the slot has moved, and a cluster's old master answers MOVED
 //  2. and carries out the PUBLISH, which any server can
-//  3. a reader drops k from its local tier for nothing, or, where the SET is sent again,
-//     reads what was there before, and is not told any more
+//  3. a reader drops k from its local tier for no reason, or, where the SET is sent again, reads the
+//     old value before that, and is not notified again
 func scripted(c *store.Command) bool {
 	switch c.Op {
 	case store.Set, store.Delete:
@@ -123,8 +122,8 @@ func scripted(c *store.Command) bool {
 	return false
 }
 
-// build makes the go-redis command of c, which must be checked. Lifetimes always
-// go as PX: exact to the millisecond, whatever their size.
+// build makes the go-redis command of c, which must have been checked. Lifetimes are always
+// sent as PX: exact to the millisecond, whatever their size.
 func build(ctx context.Context, c *store.Command, ref reference) redis.Cmder {
 	switch c.Op {
 	case store.Set:
@@ -162,11 +161,11 @@ func build(ctx context.Context, c *store.Command, ref reference) redis.Cmder {
 	return redis.NewStringCmd(ctx, "get", c.Key)
 }
 
-// add is one round trip for "store, or tell me what is there" (Redis 7.0). Its
-// script, for what is told and for older servers, answers in the same way.
+// add is one round trip that stores or returns the existing record (Redis 7.0). Its script, for
+// commands that publish and for older servers, answers in the same way.
 func add(ctx context.Context, c *store.Command, ref reference) redis.Cmder {
 	if c.Notifies() || c.ByScript {
-		life := max(c.Millis(), 0) // there is none to keep
+		life := max(c.Millis(), 0) // SetNX has no lifetime to keep
 		cmd := redis.NewStringCmd(ctx, evalFor(c, addScript, ref, c.Frame, life)...)
 		cmd.SetFirstKeyPos(3)
 		return onceString{cmd}
@@ -179,19 +178,19 @@ func add(ctx context.Context, c *store.Command, ref reference) redis.Cmder {
 
 var seenNames = [...]string{store.Missing: "m", store.Found: "s", store.WrongType: "w"}
 
-// compare is the command of a script that compares first.
+// compareBy makes the command of a script that compares first.
 func compareBy(ctx context.Context, c *store.Command, s script, ref reference, args ...any) redis.Cmder {
 	return runFor(ctx, c, s, ref, append([]any{c.Seen.Token, seenNames[c.Seen.State]}, args...)...)
 }
 
-// run is the command of a script that answers 1 or 0.
+// runFor makes the command of a script that answers 1 or 0.
 func runFor(ctx context.Context, c *store.Command, s script, ref reference, args ...any) redis.Cmder {
 	cmd := redis.NewCmd(ctx, evalFor(c, s, ref, args...)...)
 	cmd.SetFirstKeyPos(3)
 	return onceCmd{cmd}
 }
 
-// eval are the words of a script's command. What is to be told comes last.
+// evalFor returns the words of a script's command. The message to publish comes last.
 func evalFor(c *store.Command, s script, ref reference, args ...any) []any {
 	words := append(s.words(ref, 6+len(args)), 1, c.Key)
 	words = append(words, args...)
@@ -205,7 +204,7 @@ func isNoScript(err error) bool {
 	return err != nil && redis.HasErrorPrefix(err, "NOSCRIPT")
 }
 
-// read turns what Redis answered into a Reply.
+// read turns Redis's answer into a Reply.
 func read(c *store.Command, cmd redis.Cmder) store.Reply {
 	err := cmd.Err()
 	switch c.Op {
@@ -255,8 +254,8 @@ func readRecord(cmd redis.Cmder, err error) store.Reply {
 
 func readAdd(c *store.Command, cmd redis.Cmder, err error) store.Reply {
 	r := readRecord(cmd, err)
-	// What is between here and Redis may send a command again when the reply was lost:
-	// the record that is there may be the one that this very attempt stored.
+	// Something between here and Redis may send a command again when the reply was lost: the
+	// existing record may be the one that this very attempt has stored.
 	if r.Err == nil && (r.Record.State == store.Missing || c.IsOwn(r.Record)) {
 		return store.Reply{OK: true}
 	}

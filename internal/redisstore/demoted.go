@@ -9,24 +9,24 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// A name, such as that of a virtual address or of a proxy, may come to stand for another
-// server while the connections to the one before stay open. That one has become a replica,
-// and answers reads with what it has, however old that is. Publishing, too, works there,
-// and comes back to who listens there. So a heartbeat is a script that might write, which a
-// replica refuses with READONLY, before it looks at anything else.
+// A name, such as that of a virtual address or of a proxy, may begin to refer to another server
+// while connections to the former one stay open. The former server has become a replica, and
+// answers reads with its own data, however old. Publishing works there, too, and reaches the
+// subscribers of that server. So a heartbeat is a script that might write, which a replica
+// refuses with READONLY before it checks anything else.
 
 // errDemoted: the server, which was a master, is a replica now.
 var errDemoted = errors.New("redisstore: the server is no master any more")
 
-// pulseScript publishes ARGV[2] on the channel ARGV[1] if the server takes writes.
+// pulseScript publishes ARGV[2] on the channel ARGV[1] if the server accepts writes.
 var pulseScript = newScript("#!lua flags=allow-oom\nreturn redis.call('PUBLISH', ARGV[1], ARGV[2])")
 
-// onMasterText does nothing if the server takes writes.
+// onMasterText does nothing if the server accepts writes.
 const onMasterText = "#!lua flags=allow-oom\nreturn 1"
 
-// pulse publishes through a master. A server that refuses scripts that might write for
-// another reason than that it is none (its disk is full, or the user may run no script) is
-// taken for one.
+// pulse publishes through a master. A server that refuses scripts that might write for another
+// reason than being a replica (its disk is full, or the user may not run scripts) is assumed to
+// be a master.
 func pulse(ctx context.Context, node redis.Cmdable, channel, payload string) error {
 	err := node.EvalSha(ctx, pulseScript.hash, nil, channel, payload).Err()
 	if isNoScript(err) {
@@ -44,8 +44,8 @@ func pulse(ctx context.Context, node redis.Cmdable, channel, payload string) err
 	return node.Publish(ctx, channel, payload).Err()
 }
 
-// publish publishes a message through a node, once at most, by the same script: others are
-// not to take for told what a former master has told its own listeners.
+// publish publishes a message through a node, at most once, by the same script: a message that
+// a former master has published to its own subscribers must not count as published.
 func (s *Redis) publish(ctx context.Context, node redis.UniversalClient, t store.Notify) error {
 	run := func(words ...any) error {
 		cmd := onceCmd{redis.NewCmd(ctx, append(words, t.Channel, t.Message)...)}
@@ -67,15 +67,15 @@ func (s *Redis) publish(ctx context.Context, node redis.UniversalClient, t store
 	case !errors.As(err, &answer):
 		return err
 	}
-	return run("publish") // as it does for a pulse
+	return run("publish") // as in pulse
 }
 
 func isDemoted(err error) bool { return err != nil && redis.HasErrorPrefix(err, "READONLY") }
 
-// Demotions counts how often a server was found to be no master any more; see Renew.
+// Demotions counts how often a server was found to be no longer a master; see Renew.
 func (s *Redis) Demotions() uint64 { return s.demotions.Load() }
 
-// noteDemotion takes the outcome of commands.
+// noteDemotion counts a demotion if a command has failed because of one.
 func (s *Redis) noteDemotion(cmds []redis.Cmder) {
 	for _, cmd := range cmds {
 		if isDemoted(cmd.Err()) {

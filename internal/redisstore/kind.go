@@ -9,12 +9,12 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// ErrUnknownClient is the error of what needs to know whether a client is one of a single
-// server, a cluster or a ring, where that can't be known: and so neither where notifications
-// come from nor which servers to scan. It matches errors.ErrUnsupported.
+// ErrUnknownClient is the error of operations that depend on whether a client is one of a
+// single server, a cluster or a ring, where that can't be determined: it decides where
+// notifications come from and which servers to scan. It matches errors.ErrUnsupported.
 var ErrUnknownClient = fmt.Errorf("whether the client is one of a single server, a cluster or a ring can't be known: %w", errors.ErrUnsupported)
 
-// clientKind is what kind of client one is, by what it can do rather than by its type, so
+// clientKind is the kind of a client, determined by its methods rather than by its type, so
 // that a type that embeds a client counts as one. At most one field is set.
 type clientKind struct {
 	single  singleClient
@@ -23,8 +23,7 @@ type clientKind struct {
 }
 
 type (
-	// singleClient is a client of one server, which takes commands on several
-	// keys.
+	// singleClient is a client of one server, which takes commands on several keys.
 	singleClient interface {
 		Options() *redis.Options
 	}
@@ -46,14 +45,14 @@ var (
 	_ ringClient    = (*redis.Ring)(nil)
 )
 
-// unwrapsMost is how many decorators may stand one around the other: more are a circle.
+// unwrapsMost is the maximum depth of nested decorators: more are a cycle.
 const unwrapsMost = 100
 
-// kindOf finds the kind of a client. A decorator that hides it, as one does that embeds a
-// redis.UniversalClient, tells it by a method Unwrap, which returns the client within.
+// kindOf determines the kind of a client. A decorator that hides it, such as one that embeds a
+// redis.UniversalClient, reveals it by a method Unwrap, which returns the inner client.
 func kindOf(rdb redis.UniversalClient) (k clientKind, err error) {
 	defer func() {
-		// Such as of a decorator around nothing.
+		// For example a decorator around a nil client.
 		if v := recover(); v != nil {
 			err = fmt.Errorf("the client, a %T, panics when it is asked what it is: %v", rdb, v)
 		}
@@ -65,13 +64,13 @@ func kindOf(rdb redis.UniversalClient) (k clientKind, err error) {
 		}
 		switch c := rdb.(type) {
 		case singleClient:
-			c.Options() // of nothing: panics
+			c.Options() // panics if it is nil
 			k.single = c
 		case clusterClient:
-			c.Options() // of nothing: panics
+			c.Options() // panics if it is nil
 			k.cluster = c
 		case ringClient:
-			c.Options() // of nothing: panics
+			c.Options() // panics if it is nil
 			k.ring = c
 		case interface{ Unwrap() redis.UniversalClient }:
 			rdb = c.Unwrap()
@@ -83,7 +82,7 @@ func kindOf(rdb redis.UniversalClient) (k clientKind, err error) {
 	return k, fmt.Errorf("the client, a %T, unwraps to no client", outer)
 }
 
-// check refuses a client that may read what is older than the last write.
+// check refuses a client that may read data older than the last write.
 func (k *clientKind) check() error {
 	if k.cluster != nil {
 		if o := k.cluster.Options(); o.ReadOnly || o.RouteByLatency || o.RouteRandomly {
@@ -98,12 +97,12 @@ func (k *clientKind) check() error {
 	return nil
 }
 
-// errUnknownDatabase: the channel by which processes notify each other has the number of the
+// errUnknownDatabase: the channel on which processes notify each other has the number of the
 // database in its name.
 var errUnknownDatabase = errors.New("which database the client selects can't be known")
 
-// databaseOf is the number of the database that a client selects. Of a decorator of unknown
-// kind it is that of the client that it embeds.
+// databaseOf returns the number of the database that a client selects. For a decorator of
+// unknown kind it is that of the client that it embeds.
 func databaseOf(rdb redis.UniversalClient, kind clientKind) (n int, ok bool) {
 	switch {
 	case kind.single != nil:
@@ -133,8 +132,9 @@ func databaseOf(rdb redis.UniversalClient, kind clientKind) (n int, ok bool) {
 	return 0, false
 }
 
-// Unknown returns an error that matches [ErrUnknownClient] if the kind of the client is
-// not known: then nothing can be heard, and no keys can be scanned. Everything else works.
+// Unknown returns an error that matches [ErrUnknownClient] if the kind of the client is not
+// known: then no notifications can be received, and no keys can be scanned. Everything else
+// works.
 func (s *Redis) Unknown() error {
 	if s.single != nil || s.cluster != nil || s.ring != nil {
 		return nil

@@ -19,39 +19,38 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Redis is the Store on a Redis server, cluster, ring or sentinel-watched
-// master, through any go-redis client. It needs Redis 7.0 or later.
+// Redis is the Store on a Redis server, cluster, ring or sentinel-watched master, through any
+// go-redis client. It needs Redis 7.0 or later.
 type Redis struct {
 	rdb redis.UniversalClient
 
 	clientKind
-	database int // that the client selects
+	database int // selected by the client
 
-	noFlags atomic.Bool // the server takes a script's flags for a mistake, as miniredis does
+	noFlags atomic.Bool // the server rejects a script's flags, as miniredis does
 	detours
 
 	clockMu sync.RWMutex
 	clocks  map[string]*clock // by node address; "" for a single server
 
-	attempts  int           // how often to repeat what was refused for now
+	attempts  int           // how often to repeat commands that were refused temporarily
 	demotions atomic.Uint64 // see Renew
-	renewing  atomic.Bool   // a Renew is under way
+	renewing  atomic.Bool   // a Renew is in progress
 
 	known    knownMasters // for Scan
-	reloaded atomic.Int64 // when the state of a cluster was last asked for, since startup
+	reloaded atomic.Int64 // when the state of a cluster was last reloaded, since startup
 
-	// Goroutines that renew clocks.
+	// ctx, stop and wg are for background goroutines, such as those that renew clocks.
 	ctx  context.Context
 	stop context.CancelFunc
 	wg   sync.WaitGroup
 }
 
-// NewRedis returns a Store on rdb. It does no I/O. It refuses a client that may
-// read what is older than the last write: from replicas, or from a cache of its
-// own. A failover client with ReplicaOnly can't be told from others; with it
-// every write fails. A decorator is seen through if it has a method
-// Unwrap() redis.UniversalClient; see [Redis.Unknown] for others. One that hides even which
-// database it selects is refused.
+// NewRedis returns a Store on rdb. It does no I/O. It refuses a client that may read data older
+// than the last write: from replicas, or from a cache of its own. A failover client with
+// ReplicaOnly can't be distinguished from others; with it every write fails. A decorator is
+// unwrapped if it has a method Unwrap() redis.UniversalClient; see [Redis.Unknown] for others.
+// A decorator that hides even which database it selects is refused.
 func NewRedis(rdb redis.UniversalClient) (*Redis, error) {
 	kind, err := kindOf(rdb)
 	if err == nil {
@@ -70,8 +69,7 @@ func NewRedis(rdb redis.UniversalClient) (*Redis, error) {
 	return s, nil
 }
 
-// HonorsDeadline reports whether the client itself ends an operation at its context's
-// deadline.
+// HonorsDeadline reports whether the client itself ends an operation at its context's deadline.
 func (s *Redis) HonorsDeadline() bool {
 	switch {
 	case s.single != nil:
@@ -87,7 +85,7 @@ func (s *Redis) HonorsDeadline() bool {
 // Database is the number of the database that the client selects. A cluster has one.
 func (s *Redis) Database() int { return s.database }
 
-// Close stops the renewal of clocks. The client stays open: it is the caller's.
+// Close ends the background goroutines. The client stays open: it belongs to the caller.
 func (s *Redis) Close() {
 	s.clockMu.Lock()
 	s.stop()
@@ -95,8 +93,7 @@ func (s *Redis) Close() {
 	s.wg.Wait()
 }
 
-// node returns the client of the node that holds key, and its address, which
-// names its clock.
+// node returns the client of the node that holds key, and its address, which names its clock.
 func (s *Redis) node(ctx context.Context, key string) (redis.UniversalClient, string, error) {
 	var node *redis.Client
 	var err error
@@ -114,7 +111,7 @@ func (s *Redis) node(ctx context.Context, key string) (redis.UniversalClient, st
 	return node, node.Options().Addr, nil
 }
 
-// Estimate is Now where that needs no I/O, and nothing is to be renewed.
+// Estimate is Now where that needs no I/O, and the clock is not due for renewal.
 func (s *Redis) Estimate(key string) (now int64, ok bool) {
 	addr := s.Endpoint(key)
 	s.clockMu.RLock()
@@ -152,8 +149,8 @@ func (s *Redis) Now(ctx context.Context, key string) (int64, error) {
 	}, s.background)
 }
 
-// background runs f in a goroutine that Close waits for, or not at all once the
-// store is closed.
+// background runs f in a goroutine that Close waits for, or not at all once the store is
+// closed.
 func (s *Redis) background(f func(context.Context)) {
 	s.clockMu.RLock()
 	defer s.clockMu.RUnlock()
@@ -193,8 +190,8 @@ func (s *Redis) one(ctx context.Context, c *store.Command, r *store.Reply) {
 	}
 	cmd := build(ctx, c, byHash)
 	if c.Op == store.SetNX {
-		// It mostly answers that there was nothing, which the client library takes for an
-		// error and looks into at length, unless it comes in a pipeline.
+		// The usual answer is that the key is missing, which the client library takes for an
+		// error and examines at length, unless it comes in a pipeline.
 		s.pipeline(ctx, cmd)
 		s.sendAgain(ctx, []redis.Cmder{cmd})
 	} else {
@@ -214,7 +211,7 @@ func (s *Redis) split() bool { return s.single == nil }
 func (s *Redis) OneNode() bool { return !s.split() }
 
 func (s *Redis) many(ctx context.Context, cmds []store.Command, replies []store.Reply) {
-	sent := make([]redis.Cmder, len(cmds)) // nil: refused, or a part of what goes as one
+	sent := make([]redis.Cmder, len(cmds)) // nil: refused, or part of a script or MGET of several commands
 	out := make([]redis.Cmder, 0, len(cmds))
 	var mgets []mget
 	var lots []several
@@ -286,8 +283,8 @@ func (s *Redis) many(ctx context.Context, cmds []store.Command, replies []store.
 	}
 }
 
-// send carries out commands in one round trip to each node, and in more where a node
-// refuses them for a moment. Their errors are in the commands.
+// send carries out commands in one round trip to each node, and in more where a node refuses
+// them temporarily. Their errors are in the commands.
 func (s *Redis) send(ctx context.Context, cmds ...redis.Cmder) {
 	s.sendOnce(ctx, cmds)
 	s.sendAgain(ctx, cmds)
@@ -306,9 +303,9 @@ func (s *Redis) sendOnce(ctx context.Context, cmds []redis.Cmder) {
 	}
 }
 
-// stamp gives the error of a pipeline to its commands, if none of them has one: of a
-// connection that can't be made because the server refuses the user, go-redis tells only
-// the pipeline, and each command looks as if it had been carried out.
+// stamp copies the error of a pipeline to its commands, if none of them has one: if a
+// connection can't be made because the server refuses the user, go-redis returns the error only
+// from the pipeline, and each command looks as if it had been carried out.
 func stamp(cmds []redis.Cmder, err error) {
 	for _, cmd := range cmds {
 		if cmd.Err() != nil {
@@ -325,7 +322,7 @@ func (s *Redis) pipeline(ctx context.Context, cmds ...redis.Cmder) {
 	defer s.reloadTopology(ctx, cmds)
 	pipe := s.rdb.Pipeline()
 	for _, cmd := range cmds {
-		_ = pipe.Process(ctx, cmd) // collects it
+		_ = pipe.Process(ctx, cmd) // only queues it
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
 		stamp(cmds, err)
@@ -333,14 +330,13 @@ func (s *Redis) pipeline(ctx context.Context, cmds ...redis.Cmder) {
 	}
 }
 
-// reloadEvery is how often a cluster is asked who its masters are because one of them
-// can't be reached.
+// reloadEvery is the minimum time between reloads of a cluster's state because a master can't
+// be reached.
 const reloadEvery = time.Second
 
-// reloadTopology has a cluster client learn who the masters are if it could not reach one
-// of them. It does so by itself when a node says MOVED; a master that is dead says
-// nothing, and the client would go on asking it until its periodical look, a minute by
-// default.
+// reloadTopology makes a cluster client reload the list of masters if it could not reach one of
+// them. The client does so by itself when a node answers MOVED; a master that is down does not
+// answer, and the client would keep asking it until its periodical reload, a minute by default.
 func (s *Redis) reloadTopology(ctx context.Context, cmds []redis.Cmder) {
 	if s.cluster == nil {
 		return
@@ -352,8 +348,8 @@ func (s *Redis) reloadTopology(ctx context.Context, cmds []redis.Cmder) {
 	}
 }
 
-// lookAroundFor is reloadTopology for the error of a command. It reports whether that one was
-// reason enough.
+// lookAroundFor is reloadTopology for the error of a command. It reports whether the error was
+// such a reason.
 func (s *Redis) lookAroundFor(ctx context.Context, err error) bool {
 	reloader, ok := s.cluster.(interface{ ReloadState(context.Context) })
 	var network net.Error
@@ -367,12 +363,12 @@ func (s *Redis) lookAroundFor(ctx context.Context, err error) bool {
 	return true
 }
 
-// startup is what times are told from where only differences count.
+// startup is the reference for times of which only differences count.
 var startup = time.Now()
 
-// Connections counts the connections that were made because none was there to be used:
-// one more means that a server may have been replaced or restarted meanwhile. Pipelines
-// have connections of their own.
+// Connections counts the connections that were made because the pool had no idle one: an
+// increase means that a server may have been replaced or restarted meanwhile. Pipelines have
+// connections of their own, which are counted too.
 func (s *Redis) Connections() uint32 {
 	stats := s.rdb.PoolStats()
 	n := stats.Misses

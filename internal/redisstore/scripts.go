@@ -8,7 +8,7 @@ func newScript(text string) script {
 	return script{text, redis.NewScript(text).Hash()}
 }
 
-// words begin a command that runs the script, with room for n in all.
+// words returns the first words of a command that runs the script, with room for n in all.
 func (s script) words(ref reference, n int) []any {
 	words := make([]any, 0, n)
 	if ref == byText {
@@ -17,9 +17,10 @@ func (s script) words(ref reference, n int) []any {
 	return append(words, "evalsha", s.hash)
 }
 
-// Every script begins with what each of them needs. done ends one that has taken
-// effect: it publishes ARGV[i + 1] on the channel ARGV[i], if there is one. own says
-// whether what is there is what an earlier execution of the same command has stored.
+// common is the beginning of every script, with the functions that each of them needs. done
+// ends a script that has taken effect: it publishes ARGV[i + 1] on the channel ARGV[i], if
+// there is one. own reports whether the existing record is the one that an earlier execution of
+// the same command stored.
 const common = `
 local function done(i, answer)
   if ARGV[i] then
@@ -33,10 +34,10 @@ local function own(cur, new)
 end
 `
 
-// setScript: ARGV[1] the record, ARGV[2] its lifetime in ms, 0 for no end, ARGV[3] a
-// channel, ARGV[4] the message. It and the next ones are the scripts of what mostly happens:
-// they have nothing in them that they do not need, and a refusal is their answer as it is,
-// which older servers would wrap.
+// setScript: ARGV[1] the record, ARGV[2] its lifetime in ms, 0 for no expiry, ARGV[3] a
+// channel, ARGV[4] the message. It and the following ones are the scripts of the most frequent
+// commands: they contain only what they need, and return a refusal as it is, which older
+// servers would wrap.
 var setScript = newScript(`
 local r
 if ARGV[2] == '0' then
@@ -59,11 +60,11 @@ if type(r) == 'table' then return r end
 return 1
 `)
 
-// The scripts of several Sets, and of several Deletes. The last ARGV are a channel and
-// messages: one for each key, or one for all of them, which is published if any took effect.
-// A refusal of the first is that of all, and nothing has happened. Else the answer is a list:
-// for each key "", or its error; as a text, since go-redis loses its place in a list with an
-// error in it.
+// eachOf is the common part of the scripts of several Sets, and of several Deletes. The last
+// ARGV are a channel and messages: one for each key, or one for all of them, which is published
+// if any took effect. A refusal of the first is the result for all, and nothing has happened.
+// Otherwise the answer is a list: for each key "", or its error, as a string, since go-redis
+// loses its place in a list with an error in it.
 const eachOf = `
 local told = #ARGV - n * width - 1
 local channel = ARGV[n * width + 1]
@@ -107,8 +108,7 @@ local n, width = #KEYS, 0
 local function write(i) return redis.pcall('UNLINK', KEYS[i]) end
 ` + eachOf)
 
-// addScript: as setScript. It answers what SET NX GET does, which older servers do not
-// know.
+// addScript: as setScript. It answers like SET NX GET, which older servers do not support.
 var addScript = newScript(common + `
 local cur = redis.pcall('GET', KEYS[1])
 if cur == false then
@@ -123,15 +123,14 @@ if own(cur, ARGV[1]) then return done(3, cur) end
 return cur
 `)
 
-// The compare-and-set scripts. Each touches one key, so they work on a cluster,
-// and each compares in the same way: ARGV[1] is the token that was seen, ARGV[2]
-// says what was seen: "s" a string, "w" another type, "m" nothing, which nothing is
-// the same as here. A full token is compared with the head of the string, which
-// leaves a large value where it is; a shorter one is the whole of a short foreign
-// string.
+// compare is the beginning of the compare-and-set scripts. Each touches one key, so they work
+// on a cluster, and each compares in the same way: ARGV[1] is the token that was seen, ARGV[2]
+// its state: "s" a string, "w" another type, "m" a missing key, which matches nothing here. A
+// full token is compared with the head of the string, which avoids reading a large value; a
+// shorter one is the whole of a short foreign string.
 //
-// Other errors than that of the type, such as that the user may not read, are the
-// script's answer: they say nothing about what is there.
+// Errors other than a wrong type, such as that the user may not read, are the script's answer:
+// they say nothing about what the key holds.
 const compare = common + `
 local token = ARGV[1]
 local cur
@@ -149,9 +148,9 @@ else
 end
 `
 
-// swapScript: ARGV[3] the new record, ARGV[4] its lifetime in ms, 0 for no end,
-// -1 to keep what is left. If what was seen is not there, this may be a second
-// execution of the same command: then its own record is.
+// swapScript: ARGV[3] the new record, ARGV[4] its lifetime in ms, 0 for no expiry, -1 to keep
+// the remaining lifetime. If the key does not hold the record that was seen, this may be a
+// second execution of the same command: the key then holds its own record.
 var swapScript = newScript(compare + `
 if not same then
   if own(cur, ARGV[3]) then return done(5, 1) end
@@ -173,7 +172,7 @@ redis.call('UNLINK', KEYS[1])
 return done(3, 1)
 `)
 
-// extendScript: ARGV[3] the lifetime in ms, 0 for no end.
+// extendScript: ARGV[3] the lifetime in ms, 0 for no expiry.
 var extendScript = newScript(compare + `
 if not same then return 0 end
 if ARGV[3] == '0' then
@@ -184,8 +183,8 @@ end
 return done(4, 1)
 `)
 
-// resealScript: ARGV[3] the seal, of 36 bytes, ARGV[4] the greatest lifetime in ms
-// that may be left, 0 for any. What is too short to have a seal is left alone.
+// resealScript: ARGV[3] the seal, of 36 bytes, ARGV[4] the maximum remaining lifetime in ms, 0
+// for any. A string that is too short to have a seal is left as it is.
 var resealScript = newScript(compare + `
 if type(cur) ~= 'string' or redis.call('STRLEN', KEYS[1]) < 36 then return 0 end
 if not same then

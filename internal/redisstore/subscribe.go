@@ -12,7 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// errStoreClosed ends what is under way when the store is closed.
+// errStoreClosed ends sessions in progress when the store is closed.
 var errStoreClosed = errors.New("redisstore: the store was closed")
 
 // PublisherKey returns a key of the node that publishes on a channel, "" if there are several.
@@ -23,10 +23,9 @@ func (s *Redis) PublisherKey(channel string) string {
 	return channel
 }
 
-// Publish implements Store. On a ring all shards publish it: which of them another
-// process can reach is not known here. On a cluster the node does that has the slot of the
-// channel: any could, but of one that is picked at random it is not known whether it
-// answers.
+// Publish implements Store. On a ring all shards publish the message: which of them another
+// process can reach is not known here. On a cluster the node that has the slot of the channel
+// publishes it: any node could, but whether a randomly picked one answers is not known.
 func (s *Redis) Publish(ctx context.Context, t store.Notify) error {
 	if s.ring == nil {
 		node, _, err := s.node(ctx, t.Channel)
@@ -54,9 +53,9 @@ func (s *Redis) Publish(ctx context.Context, t store.Notify) error {
 
 // Listen implements Store.
 //
-// What may block for longer than ctx lets it, dialing, and publishing with a client
-// that does not obey contexts, is left behind when the session ends: the client's own
-// timeouts end it, and Close waits for it.
+// Operations that may block for longer than ctx allows, dialing and publishing with a client
+// that does not obey contexts, are left behind when the session ends: the client's own timeouts
+// end them, and Close waits for them.
 func (s *Redis) Listen(ctx context.Context, l store.Subscription, sink store.Subscriber) error {
 	if err := l.Check(); err != nil {
 		return err
@@ -74,8 +73,8 @@ func (s *Redis) Listen(ctx context.Context, l store.Subscription, sink store.Sub
 	return err
 }
 
-// detach runs f in a goroutine that Close waits for, and leaves it behind when ctx
-// ends: what it returns then goes to drop, if there is one.
+// detach runs f in a goroutine that Close waits for, and leaves it behind when ctx ends: its
+// result then goes to drop, if that is not nil.
 func detach[T any](ctx context.Context, s *Redis, f func(context.Context) (T, error), drop func(T)) (T, error) {
 	type answer struct {
 		val T
@@ -101,17 +100,17 @@ func detach[T any](ctx context.Context, s *Redis, f func(context.Context) (T, er
 	}
 }
 
-// listenMaster is a node to listen to.
+// listenMaster is a node to subscribe to.
 type listenMaster struct {
 	name string // its address; "" for a single server
 	rdb  redis.UniversalClient
-	// options are those of its client, for a connection of the session's own.
+	// options are those of its client, for connections of the session.
 	options *redis.Options
 	member  *member // of a cluster, else nil
 }
 
-// listenMasters lists the masters in the order of their names. On a cluster it asks
-// a node, and takes what is known if none answers.
+// listenMasters lists the masters in the order of their names. On a cluster it asks a node, and
+// uses the known list if none answers.
 func (s *Redis) listenMasters(ctx context.Context) ([]listenMaster, error) {
 	if s.single != nil {
 		return []listenMaster{{rdb: s.rdb, options: s.single.Options()}}, nil
@@ -144,7 +143,7 @@ func masterNames(masters []listenMaster) []string {
 	return names
 }
 
-// publish sends a heartbeat through the master.
+// publish publishes a heartbeat through the master.
 func (m *listenMaster) publish(ctx context.Context, channel, payload string) error {
 	if m.member != nil {
 		if err := m.member.confirm(ctx, m.rdb); err != nil {

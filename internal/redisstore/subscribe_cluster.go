@@ -11,34 +11,33 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// errMoved: the session listens to masters that are not those of the cluster, or of
-// the ring, any more.
+// errMoved: the session listens to masters that are no longer those of the cluster, or of the
+// ring.
 var errMoved = errors.New("redisstore: the masters have changed")
 
-// member watches what one master of a cluster takes for the list of masters. A pulse
-// goes out only after that master has confirmed that the list still is the one of the
-// session. The client's own list is not enough, since it is as old as the client's
-// last question:
+// member follows the list of masters as one master of a cluster knows it. A heartbeat is sent
+// only after that master has confirmed that the list is still the one of the session. The
+// client's own list is not enough, since it is as old as the client's last request for it:
 //
-//  1. a replica takes the place of its master, which becomes its replica, or a node is
-//     added and takes over slots
+//  1. a replica takes the place of its master, which becomes its replica, or a node is added and
+//     takes over slots
 //  2. a write is acknowledged by the new master
-//  3. a heartbeat through the old one comes back, and passes for the proof that every
-//     write before it has been told
-//  4. the write arrives at the old one as its replica, and is told, or it never is
+//  3. a heartbeat through the old one comes back, and is taken for the proof that the messages of
+//     all earlier writes have arrived
+//  4. the write arrives at the old one as its replica, and is reported only now, or never
 //
-// What changes the list changes the number of masters, or gives the cluster a new
-// epoch: a look at the slots is needed only then.
+// A change of the list changes the number of masters, or gives the cluster a new epoch: the
+// slots need to be read only then.
 type member struct {
 	masters int // in the session's list
 
 	mu    sync.Mutex
-	state string   // number and epoch that belong to ids; "" before the first
+	state string   // cluster size and epoch at which ids was read; "" before the first
 	ids   []string // of the masters
 }
 
-// confirm asks the node whether the list has changed. A node that can't be asked, as
-// the user may not, or as it is another kind of server, is taken at its word.
+// confirm asks the node whether the list has changed. A node that can't be asked, because the
+// user may not, or because it is another kind of server, is assumed to confirm it.
 func (m *member) confirm(ctx context.Context, node redis.Cmdable) error {
 	info, err := node.ClusterInfo(ctx).Result()
 	if err != nil {
@@ -63,7 +62,7 @@ func (m *member) confirm(ctx context.Context, node redis.Cmdable) error {
 		return unlessRefused(err)
 	}
 	if ids[0] == "" {
-		return nil // names were not always told
+		return nil // older servers do not report ids
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -79,7 +78,7 @@ func (m *member) confirm(ctx context.Context, node redis.Cmdable) error {
 	return nil
 }
 
-// field returns what CLUSTER INFO says under a name.
+// field returns the value of a name in CLUSTER INFO.
 func field(info, name string) string {
 	for line := range strings.Lines(info) {
 		if val, ok := strings.CutPrefix(line, name+":"); ok {
@@ -108,7 +107,7 @@ func masterIDs(ctx context.Context, node redis.Cmdable) ([]string, error) {
 	return slices.Compact(ids), nil
 }
 
-// unlessRefused is nil for the error of a server that does not answer such questions.
+// unlessRefused is nil for the error of a server that does not support such commands.
 func unlessRefused(err error) error {
 	if isRefusal(err) {
 		return nil
@@ -116,8 +115,8 @@ func unlessRefused(err error) error {
 	return err
 }
 
-// isRefusal reports whether a server has answered that it does not know a command, or
-// that this user may not use it.
+// isRefusal reports whether a server has answered that it does not know a command, or that this
+// user may not use it.
 func isRefusal(err error) bool {
 	var answer redis.Error
 	if !errors.As(err, &answer) {

@@ -12,22 +12,22 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// listenConn is one connection of a session. Its fields, and what it is told, belong
-// to the goroutine of run.
+// listenConn is one connection of a session. Its fields are owned by the goroutine of run,
+// which also makes its calls to the sink.
 type listenConn struct {
 	session  *session
 	master   *listenMaster
-	messages bool           // hears the channel
+	messages bool           // receives the messages of the channel
 	slots    map[string]int // of the heartbeats that come back here, by channel
-	open     bool           // all is set up, and the sink armed
+	open     bool           // everything is set up, and Subscribed was called
 }
 
-// run sets the connection up, says so, waits until the session is subscribed, and passes
-// on what it hears, until the session ends or the connection breaks.
+// run sets up the connection, reports it as ready, waits until the session is subscribed, and
+// passes on what it receives, until the session ends or the connection breaks.
 func (c *listenConn) run(ready chan<- struct{}) error {
-	// Nothing is ever read or written with a deadline here: one that passes in the
-	// middle of a message would leave its rest to be taken for the next. Reads end
-	// when the session closes the connection, which the heartbeats see to.
+	// There are no read or write deadlines here: a deadline that passes in the middle of a
+	// message would leave its rest to be taken for the next. Reads end when the session closes
+	// the connection, which happens at the latest when the heartbeats time out.
 	ctx := context.WithoutCancel(c.session.ctx)
 	sub, closeAll, err := c.connect(ctx)
 	if err != nil {
@@ -47,8 +47,8 @@ func (c *listenConn) run(ready chan<- struct{}) error {
 		switch msg := msg.(type) {
 		case *redis.Subscription:
 			if confirmed++; confirmed == len(channels) {
-				// What arrives from here on waits in the connection until the sink is
-				// armed; what has arrived was before it, and is of no interest.
+				// Messages that arrive from here on wait in the connection until Subscribed was
+				// called; those that arrived before are not needed.
 				ready <- struct{}{}
 				select {
 				case <-c.session.armed:
@@ -96,12 +96,12 @@ func (c *listenConn) explain(err error) error {
 	return fmt.Errorf("redisstore: the notification connection%s: %w", where, err)
 }
 
-// connect opens the connection, and turns tracking on if it is wanted. The
-// connection can be closed from any goroutine.
+// connect opens the connection, and turns tracking on if it is wanted. The connection can be
+// closed from any goroutine.
 //
-// It belongs to a client that has no other, made from the options of the given one. A
-// PubSub of the given client would dial again when its connection breaks, in the
-// middle of the call that is to tell so, subscribe again, and go on.
+// It belongs to a client that has no other connection, made from the options of the given
+// client. A PubSub of the given client would dial again when its connection breaks, within the
+// very call that is to report that, subscribe again, and continue.
 func (c *listenConn) connect(ctx context.Context) (*redis.PubSub, func(), error) {
 	o := *c.master.options
 	conn, err := dial(c.session.ctx, c.session.store, &o)
@@ -126,14 +126,14 @@ func (c *listenConn) connect(ctx context.Context) (*redis.PubSub, func(), error)
 	}
 	sub := rdb.Subscribe(ctx)
 	return sub, sync.OnceFunc(func() {
-		_ = conn.Close() // first: whoever has a lock that the others need may wait for it
+		_ = conn.Close() // first: closing the others may need a lock that is held while waiting for the connection
 		_ = sub.Close()
 		_ = rdb.Close()
 	}), nil
 }
 
-// dial opens a connection as the client of o does. A session that ends meanwhile
-// leaves it behind: not every dialer obeys its context.
+// dial opens a connection as the client of o does. A session that ends meanwhile leaves the
+// dialing behind: not every dialer obeys its context.
 func dial(ctx context.Context, s *Redis, o *redis.Options) (net.Conn, error) {
 	return detach(ctx, s, func(ctx context.Context) (net.Conn, error) {
 		return o.Dialer(ctx, o.Network, o.Addr)
@@ -144,10 +144,10 @@ func dial(ctx context.Context, s *Redis, o *redis.Options) (net.Conn, error) {
 	})
 }
 
-// adapt makes o the options of a client of one connection.
+// adapt turns o into the options of a client with one connection.
 func (c *listenConn) adapt(o *redis.Options) {
-	// The copy has been through the client's own initialisation, which has replaced
-	// -1 by 0: what is 0 in it would now get its default.
+	// The copy has been through the client's own initialisation, which has replaced -1 by 0: a
+	// 0 in it would now be replaced by the default.
 	o.MaxRetries, o.DialerRetries = -1, 1
 	o.ReadTimeout, o.WriteTimeout = -1, -1
 	o.PoolSize, o.MinIdleConns, o.MaxIdleConns, o.MaxActiveConns, o.MaxConcurrentDials = 1, 0, 0, 0, 0

@@ -14,43 +14,43 @@ import (
 )
 
 const (
-	// mastersPause is the least time between two looks at a cluster's list of masters,
-	// each of which asks a node.
+	// mastersPause is the minimum time between two reads of a cluster's list of masters, each
+	// of which asks a node.
 	mastersPause = 3 * time.Second
 
-	// pulsesMax is how many heartbeats may be on their way to one master. More than that
-	// mean that it, or the client, is stuck.
+	// pulsesMax is the maximum number of heartbeats in flight to one master. More than that
+	// mean that the master, or the client, is stuck.
 	pulsesMax = 16
 )
 
-// session is one Listen of a Redis. Its parts are connections, each with a goroutine
-// that reads, and the goroutine of the caller, which sends the heartbeats.
+// session is one Listen of a Redis. It consists of connections, each with a goroutine that
+// reads, and the goroutine of the caller, which sends the heartbeats.
 type session struct {
 	store   *Redis
 	l       store.Subscription
 	sink    store.Subscriber
-	pulse   string // what the names of its channels for heartbeats begin with
+	pulse   string // the prefix of the names of its heartbeat channels
 	masters []listenMaster
 
 	ctx   context.Context
-	end   context.CancelCauseFunc // ends the session; the first cause counts
-	armed chan struct{}           // closed when the sink has been told
+	end   context.CancelCauseFunc // ends the session; the first cause is kept
+	armed chan struct{}           // closed after Subscribed was called
 
-	// slots is how many heartbeats come back in a round: more than one from a master
-	// whose pulse is awaited on two connections.
+	// slots is how many heartbeats come back in a round: more than one from a master whose
+	// heartbeat is awaited on two connections.
 	slots int
 
 	mu         sync.Mutex
 	rounds     store.Rounds
-	publishing int   // heartbeats that wait for their answer
-	pulseErr   error // of the last pulse that could not be published
-	looking    bool  // at the masters
+	publishing int   // heartbeats that wait for the reply to their PUBLISH
+	pulseErr   error // of the last heartbeat that could not be published
+	looking    bool  // lookAtMasters is asking for the masters
 	looked     time.Time
 
-	// WARNING: the sink is called with aliveMu held, so that it hears of rounds in
-	// their order. A Sink must not block.
+	// WARNING: the sink is called with aliveMu held, so that it is notified of rounds in their
+	// order. A Subscriber must not block.
 	aliveMu sync.Mutex
-	alive   time.Time // the latest that it was told
+	alive   time.Time // when the latest round reported to the sink was sent
 }
 
 func newSession(ctx context.Context, s *Redis, l store.Subscription, sink store.Subscriber) *session {
@@ -59,13 +59,13 @@ func newSession(ctx context.Context, s *Redis, l store.Subscription, sink store.
 	return ls
 }
 
-// find finds the masters.
+// find looks up the masters.
 func (s *session) find() (err error) {
 	s.masters, err = detach(s.ctx, s.store, s.store.listenMasters, nil)
 	return err
 }
 
-// run is the life of the session. It returns why it ended.
+// run runs the session. It returns the reason for its end.
 func (s *session) run() error {
 	conns := s.connections()
 	ready := make(chan struct{}, len(conns))
@@ -78,12 +78,12 @@ func (s *session) run() error {
 	return context.Cause(s.ctx)
 }
 
-// connections are one for each source of what is to be heard, and the heartbeats that
-// have to come back on each.
+// connections returns one connection for each source of messages and changes, with the
+// heartbeats that have to come back on each.
 //
-// Nodes of a cluster pass messages on to each other: one connection hears those of
-// all, and therefore awaits the heartbeats of all. What keys were changed only their
-// master tells. The shards of a ring know nothing of each other.
+// Nodes of a cluster forward messages to each other: one connection receives those of all, and
+// therefore awaits the heartbeats of all. Changes of keys are reported only by the keys'
+// master. The shards of a ring know nothing of each other.
 func (s *session) connections() []*listenConn {
 	conns := make([]*listenConn, len(s.masters))
 	for i := range s.masters {
@@ -96,7 +96,7 @@ func (s *session) connections() []*listenConn {
 		}
 		return conns
 	}
-	one := mathrand.IntN(len(conns)) // so that the processes of a fleet spread
+	one := mathrand.IntN(len(conns)) // random, to spread the processes over the nodes
 	c := conns[one]
 	c.messages = true
 	for i := range s.masters {
@@ -115,11 +115,11 @@ func (s *session) connections() []*listenConn {
 	return conns[one : one+1]
 }
 
-// pulseChannel is where the heartbeats through a master go.
+// pulseChannel is the channel of the heartbeats through a master.
 func (s *session) pulseChannel(master int) string { return s.pulse + strconv.Itoa(master) }
 
-// lead arms the session, and then sends the heartbeats and sees to it that they come
-// back.
+// lead calls Subscribed when all connections are ready, then sends the heartbeats and checks
+// that they come back.
 func (s *session) lead(ready <-chan struct{}, conns int) error {
 	late := time.NewTimer(s.l.HeartbeatTimeout + s.dialTimeout())
 	defer late.Stop()
@@ -156,7 +156,7 @@ func (s *session) lead(ready <-chan struct{}, conns int) error {
 	}
 }
 
-// dialTimeout is what the clients of the masters have for it.
+// dialTimeout is the longest dial timeout of the masters' clients.
 func (s *session) dialTimeout() time.Duration {
 	var d time.Duration
 	for i := range s.masters {
@@ -165,8 +165,8 @@ func (s *session) dialTimeout() time.Duration {
 	return d
 }
 
-// startRound sends a heartbeat through each master. If too many are on their way, none is
-// sent: the round will be late.
+// startRound sends a heartbeat through each master. If too many are in flight, it sends none:
+// the round then times out.
 func (s *session) startRound() {
 	s.mu.Lock()
 	round := s.rounds.Start(time.Now(), s.slots)
@@ -201,12 +201,12 @@ func (s *session) publish(round int64, master int) {
 	}
 }
 
-// heard takes a heartbeat that came back. The caller has passed on everything that came
+// heard records a heartbeat that came back. The caller has passed on everything that arrived
 // before it on that connection.
 func (s *session) heard(payload string, slot int) {
 	round, err := strconv.ParseInt(payload, 10, 64)
 	if err != nil {
-		return // not ours
+		return // not a heartbeat of this session
 	}
 	s.mu.Lock()
 	sent, complete := s.rounds.Returned(round, slot)
@@ -222,8 +222,8 @@ func (s *session) heard(payload string, slot int) {
 	}
 }
 
-// check says how long it may take until it has to be called again, or that a round
-// has taken too long.
+// check returns the time after which it is to be called again, or an error if a round has taken
+// too long.
 func (s *session) check() (time.Duration, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -237,8 +237,8 @@ func (s *session) check() (time.Duration, error) {
 	return 0, fmt.Errorf("%w: no pulse for %v", store.ErrHeartbeatTimeout, s.l.HeartbeatTimeout)
 }
 
-// lookAtMasters ends the session if the list of masters has changed. It does not wait
-// for the answer.
+// lookAtMasters ends the session if the list of masters has changed. It does not wait for the
+// answer.
 func (s *session) lookAtMasters() {
 	if s.store.cluster == nil && s.store.ring == nil {
 		return

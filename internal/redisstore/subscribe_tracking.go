@@ -9,18 +9,18 @@ import (
 	"github.com/redis/go-redis/v9/push"
 )
 
-// track has the server tell on this connection of every change of a key with prefix,
-// whoever changes it.
+// track makes the server report on this connection every change of a key with prefix, by any
+// client.
 func track(ctx context.Context, cn *redis.Conn, prefix string) error {
-	// A client falls back in silence to the old protocol if HELLO is refused. With
-	// that one the server would agree to track, and tell nothing.
+	// A client falls back silently to the old protocol if HELLO is refused. With that protocol
+	// the server would accept tracking, and report nothing.
 	if err := cn.Hello(ctx, 3, "", "", "").Err(); err != nil {
 		return noTracking(err)
 	}
 	return noTracking(cn.Do(ctx, "client", "tracking", "on", "bcast", "prefix", prefix).Err())
 }
 
-// noTracking marks the error of a server that refuses for good.
+// noTracking marks the error of a server that refuses permanently.
 func noTracking(err error) error {
 	if isRefusal(err) {
 		return fmt.Errorf("%w: %w", store.ErrNoTracking, err)
@@ -28,12 +28,12 @@ func noTracking(err error) error {
 	return err
 }
 
-// changes takes the server's pushes of keys that were changed, in the goroutine that
+// changes takes the server's push messages about keys that were changed, in the goroutine that
 // reads the connection.
 type changes struct{ *listenConn }
 
-// HandlePushNotification implements push.NotificationHandler. What it can't read may
-// mean any key.
+// HandlePushNotification implements push.NotificationHandler. A notification that it can't read
+// may mean any key.
 func (c changes) HandlePushNotification(_ context.Context, _ push.NotificationHandlerContext, n []any) error {
 	if !c.open {
 		return nil

@@ -115,7 +115,7 @@ func (l *appender) add(q *Queue, t *request) {
 	l.waiting = append(l.waiting, t)
 	if !l.busy {
 		l.busy = true
-		q.calls.Go(l.send) // within a call
+		q.calls.Go(l.send) // within a call that begin has counted
 	}
 }
 
