@@ -7,37 +7,37 @@ import (
 )
 
 const (
-	// clockAge is how long a measured offset is used before it is measured again.
-	// A quartz clock drifts by less than a millisecond in that time.
+	// clockAge is how long a measured offset is used before it is measured again. A quartz
+	// clock drifts by less than a millisecond in that time.
 	clockAge = 10 * time.Second
 
-	// clockRetry is how long a failed renewal is left alone: many callers a
-	// second would else ask a node that can't answer, or may not (by its ACL).
+	// clockRetry is the pause after a failed renewal: otherwise many callers a second would ask
+	// a node that can't answer, or may not (by its ACL).
 	clockRetry = time.Second
 
-	// clockPatience bounds a renewal. The answer says what time it was at some
-	// point of the round trip, so a slow one says little.
+	// clockPatience bounds a renewal. The answer is the time at some point of the round trip,
+	// so a slow one says little.
 	clockPatience = time.Second
 )
 
-// clock estimates one Redis node's clock. It never looks at this machine's wall
-// clock: it adds what the monotonic clock has counted since the last measurement
-// to what the node said then.
+// clock estimates one Redis node's clock. It never reads this machine's wall clock: it adds the
+// time that the monotonic clock has counted since the last measurement to the node's time in
+// that measurement.
 type clock struct {
 	last    atomic.Pointer[reading]
-	renewal atomic.Bool // a measurement is under way behind the callers' backs
+	renewal atomic.Bool // a measurement is in progress in the background
 }
 
 type reading struct {
-	at     time.Time // when the answer came, with its monotonic reading
+	at     time.Time // when the answer arrived, with its monotonic reading
 	server int64     // µs
 	due    time.Time // when to measure again
 }
 
-// now returns the estimate. Without one it measures and waits for the answer
-// (first callers may measure side by side: the command costs less than a lock
-// held over I/O would); with an old one it answers at once and has renew start a
-// measurement. measure asks the node for its time in µs.
+// now returns the estimate. Without one it measures and waits for the answer (the first callers
+// may measure concurrently: the command costs less than a lock held over I/O would); with an
+// old one it answers at once and calls renew to start a measurement. measure asks the node for
+// its time in µs.
 func (c *clock) now(ctx context.Context, measure func(context.Context) (int64, error), renew func(func(context.Context))) (int64, error) {
 	r := c.last.Load()
 	if r == nil {
@@ -57,7 +57,7 @@ func (c *clock) now(ctx context.Context, measure func(context.Context) (int64, e
 	return r.server + now.Sub(r.at).Microseconds(), nil
 }
 
-// estimate is now where nothing has to be measured.
+// estimate returns the estimate if no measurement is needed.
 func (c *clock) estimate() (int64, bool) {
 	r := c.last.Load()
 	if r == nil {
@@ -67,8 +67,8 @@ func (c *clock) estimate() (int64, bool) {
 	return r.server + passed.Microseconds(), passed < r.due.Sub(r.at)
 }
 
-// renew replaces old by a new measurement. A failed one leaves the old offset in
-// use for a while: the reason for the failure shows in the callers' own operations.
+// renew replaces old by a new measurement. After a failed one the old offset stays in use for
+// clockRetry: the reason for the failure shows in the callers' own operations.
 func (c *clock) renew(ctx context.Context, old *reading, measure func(context.Context) (int64, error)) {
 	ctx, cancel := context.WithTimeout(ctx, clockPatience)
 	defer cancel()
@@ -86,10 +86,9 @@ func take(ctx context.Context, measure func(context.Context) (int64, error)) (*r
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, err // too slow to be of use; the caller has gone
+		return nil, err // too slow to be of use; ctx has ended
 	}
-	// The node looked at its clock between sent and now. The middle halves the
-	// greatest possible error.
+	// The node read its clock between sent and now. The middle halves the maximum error.
 	at := time.Now()
 	return &reading{at: at, server: server + at.Sub(sent).Microseconds()/2, due: at.Add(clockAge)}, nil
 }

@@ -10,13 +10,13 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// detours are what a server does not take, and can be asked for in another way. What was
-// found out holds for the life of the store.
+// detours records which commands a server does not support, for which another form is then
+// used. A detection holds for the life of the store.
 type detours struct {
 	noAddGet atomic.Bool // SET with NX and GET
 	noMget   atomic.Bool // several keys in one command
 
-	// found, if set before first use, is told of each once.
+	// found, if set before first use, is called once for each.
 	found func(store.Misfit)
 }
 
@@ -26,7 +26,7 @@ func (d *detours) tell(m store.Misfit) {
 	}
 }
 
-// detour sends again what the server does not take in the way that it was sent.
+// detour sends again, in another form, the commands that the server does not support.
 func (s *Redis) detour(ctx context.Context, cmds []store.Command, replies []store.Reply) {
 	var again []int
 	for i := range replies {
@@ -56,15 +56,15 @@ func (s *Redis) detour(ctx context.Context, cmds []store.Command, replies []stor
 	}
 	for j, r := range s.do(ctx, byScript(some)) {
 		if cmds[again[j]].Op == store.Get {
-			r.HideType() // as among others
+			r.HideType() // as in a call of several commands
 		}
 		replies[again[j]] = r
 	}
 }
 
-// apart sends one by one what was refused because of one of several keys: the user may not
-// write it, or it is on another node. A message in common goes out when all but the first
-// were answered, together with that one.
+// apart sends again, one by one, commands that were refused because of one of several keys: the
+// user may not write it, or it is on another node. The message of a unit is sent with its first
+// command, after all the others were answered.
 func (s *Redis) apart(ctx context.Context, cmds []store.Command, replies []store.Reply) {
 	var firsts, rest []int
 	for i := range replies {
@@ -88,7 +88,7 @@ func (s *Redis) apart(ctx context.Context, cmds []store.Command, replies []store
 			if r.Err == nil {
 				continue
 			}
-			for k := i + 1; k <= i+cmds[i].With; k++ { // not told
+			for k := i + 1; k <= i+cmds[i].With; k++ { // the message was not published
 				replies[k] = store.Reply{Err: cmp.Or(replies[k].Err, r.Err)}
 			}
 		}
@@ -100,7 +100,7 @@ func adds(c *store.Command) bool {
 	return c.Op == store.SetNX || c.Op == store.CompareAndSet && c.Seen.State == store.Missing
 }
 
-// byScript returns cmds with a script in the place of SET with NX and GET.
+// byScript returns cmds with scripts instead of SET with NX and GET.
 func byScript(cmds []store.Command) []store.Command {
 	cmds = slices.Clone(cmds)
 	for i := range cmds {
@@ -109,6 +109,6 @@ func byScript(cmds []store.Command) []store.Command {
 	return cmds
 }
 
-// OnDetour has f called once for each misfit that is made up for. It is to be called before
-// first use.
+// OnDetour sets f to be called once for each misfit that the store works around. It is to be
+// called before first use.
 func (s *Redis) OnDetour(f func(store.Misfit)) { s.found = f }

@@ -8,14 +8,14 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Some errors repeat what was sent or stored: an unknown command is answered with its
-// first arguments, a missing group with the name of the stream, and a reply that can't be
-// read is quoted by go-redis. What stands in front of Redis, and hooks of the client, may
-// do so as well. Keys and values may be personal data, and errors end up in logs: so each
-// error is looked at where it enters this package, and loses what it repeats. Everything
-// else in it stays, and so does what errors.Is and errors.As find.
+// Some errors repeat what was sent or stored: an unknown command is answered with its first
+// arguments, a missing group with the name of the stream, and a reply that can't be read is
+// quoted by go-redis. Proxies in front of Redis, and hooks of the client, may do so as well.
+// Keys and values may be personal data, and errors end up in logs: so each error is stripped of
+// such repetitions where it enters this package. The rest of its text is kept, and so are the
+// errors that errors.Is and errors.As find.
 
-// withoutEchoes cuts the errors of commands that were sent.
+// withoutEchoes strips the errors of commands that were sent.
 func withoutEchoes(cmds []redis.Cmder) {
 	for _, cmd := range cmds {
 		if err := cmd.Err(); err != nil && err != redis.Nil {
@@ -26,8 +26,8 @@ func withoutEchoes(cmds []redis.Cmder) {
 	}
 }
 
-// withoutEcho returns err without what it repeats: of args, which are those of the command
-// that it is the error of, and whatever it quotes.
+// withoutEcho returns err without what it repeats of args, the arguments of the command that it
+// is the error of, and without anything that it quotes.
 func withoutEcho(err error, args ...any) error {
 	if err == nil {
 		return nil
@@ -55,8 +55,8 @@ func cutEcho(err error, args []any) (_ error, is bool) {
 	return &cutError{cut, err}, true
 }
 
-// quotesReplies reports whether an error, which is no reply, may quote one. Others are of
-// connections.
+// quotesReplies reports whether an error that is not an error reply may quote a reply. Others
+// are errors of connections.
 func quotesReplies(err error, text string) bool {
 	var number *strconv.NumError
 	return errors.As(err, &number) || strings.HasPrefix(text, "redis: ") || strings.Contains(text, "got \"") || strings.Contains(text, "got '")
@@ -70,10 +70,11 @@ type serverError struct {
 
 func (e serverError) Error() string { return e.text }
 
-// RedisError marks it as a reply.
+// RedisError marks it as an error reply.
 func (e serverError) RedisError() {}
 
-// Is and As find what the error was, which [errors.Unwrap] does not: that has the text.
+// Is and As match the original error, which [errors.Unwrap] does not return: its text is
+// unstripped.
 func (e serverError) Is(target error) bool { return errors.Is(e.err, target) }
 func (e serverError) As(target any) bool   { return errors.As(e.err, target) }
 
@@ -89,10 +90,10 @@ func (e *cutError) As(target any) bool   { return errors.As(e.err, target) }
 
 const omitted = "…"
 
-// cutQuotes cuts what is quoted from the first quote to the last, but for names of
-// commands before that, and all that is said of arguments.
+// cutQuotes removes everything from the first quote to the last, except for names of commands
+// before that, and everything that is said about arguments.
 //
-// A quoted key may contain quotes: where it ends is not to be known.
+// A quoted key may contain quotes: its end can't be determined.
 func cutQuotes(text string) string {
 	if i := strings.Index(text, "with args beginning"); i >= 0 {
 		text = strings.TrimRight(text[:i], " ,")
@@ -117,7 +118,8 @@ func cutQuotes(text string) string {
 
 const quotes = "'\"`"
 
-// openingQuote finds the next quote that is no apostrophe ("don't"), -1 if there is none.
+// openingQuote returns the index of the next quote that is not an apostrophe ("don't"), -1 if
+// there is none.
 func openingQuote(text string, from int) int {
 	for i := from; i < len(text); i++ {
 		if strings.IndexByte(quotes, text[i]) >= 0 && (i == 0 || !isLetter(text[i-1])) {
@@ -127,7 +129,7 @@ func openingQuote(text string, from int) int {
 	return -1
 }
 
-// quotedCommand returns where what is quoted at open ends, if that is the name of a
+// quotedCommand returns the end of the quotation that begins at open, if that is the name of a
 // command, else 0.
 func quotedCommand(text string, open int) int {
 	before := strings.TrimRight(text[:open], " ")
@@ -151,14 +153,15 @@ func quotedCommand(text string, open int) int {
 
 func isLetter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' }
 
-// argLen is how long an argument must be to be looked for: our shortest keys are of three
-// bytes.
+// argLen is the minimum length of an argument to search for: the shortest keys of the cache
+// have three bytes.
 const argLen = 3
 
-// cutArgs cuts a text where it repeats an argument, behind the code that it may begin with.
+// cutArgs cuts a text where it repeats an argument, after the error code that it may begin
+// with.
 func cutArgs(text string, args []any) string {
 	at := len(text)
-	code := 0 // what kind of error it is stays
+	code := 0 // the error code is kept
 	if word, _, _ := strings.Cut(text, " "); errorCodes[word] {
 		code = len(word)
 	}
@@ -185,8 +188,8 @@ func cutArgs(text string, args []any) string {
 	return strings.TrimRight(text[:at], " :=(") + " " + omitted
 }
 
-// errorCodes are the first words of Redis's errors by which this package knows what to do,
-// and those of its scripts.
+// errorCodes are the first words of Redis's errors that this package acts on, and of those of
+// its scripts.
 var errorCodes = map[string]bool{
 	"ERR": true, "WRONGTYPE": true, "NOSCRIPT": true, "READONLY": true, "MOVED": true, "ASK": true, "TRYAGAIN": true,
 	"CLUSTERDOWN": true, "CROSSSLOT": true, "LOADING": true, "BUSY": true, "MASTERDOWN": true, "MISCONF": true,
@@ -194,7 +197,7 @@ var errorCodes = map[string]bool{
 	"UNKILLABLE": true, "NOGROUP": true, "OVERTAKEN": true,
 }
 
-// isWord reports whether an argument is a word of the command.
+// isWord reports whether an argument is a word of the command itself.
 func isWord(s string) bool {
 	switch s {
 	case "get", "match", "count", "tracking", "bcast", "prefix", "server", "replication":

@@ -2,16 +2,16 @@ package redisstore
 
 import "context"
 
-// canceledCtx is a context for what is known already: whoever would have to ask gets an
-// error instead.
+// canceledCtx is a context for look-ups without I/O: an operation that would need I/O fails
+// instead.
 var canceledCtx = func() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	return ctx
 }()
 
-// Endpoint names the node that a key's commands go to, as far as the client knows: "" for
-// a single server, and while it does not know. It does no I/O.
+// Endpoint names the node that a key's commands go to, as far as the client knows: "" for a
+// single server, and while the node is not known. It does no I/O.
 func (s *Redis) Endpoint(key string) string {
 	if s.single != nil {
 		return ""
@@ -23,5 +23,5 @@ func (s *Redis) Endpoint(key string) string {
 	return addr
 }
 
-// Single reports whether the client is one of a single server: Endpoint is always "".
+// Single reports whether the client is one of a single server: then Endpoint is always "".
 func (s *Redis) Single() bool { return s.single != nil }

@@ -11,7 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// inLua puts constants into a script.
+// inLua substitutes constants in a script.
 func inLua(script string) string {
 	ms := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 	return strings.NewReplacer(
@@ -19,23 +19,21 @@ func inLua(script string) string {
 	).Replace(script)
 }
 
-// Marks and Mark are one script each, which does in Redis what [logicalclock.stored.resume] and
-// [logicalclock.Mark.add] say in Go. Both touch the epoch, so that the least recently used key is
-// another one, and renew its life.
+// Marks and Mark are one script each, which implements in Redis what
+// [logicalclock.stored.resume] and [logicalclock.Mark.add] implement in Go. Both touch the
+// epoch, so that it is not the least recently used key, and renew its lifetime.
 //
-// KEYS[1] is the epoch and KEYS[2] the hash of tags: in the field "" the era that it
-// belongs to, and in "t:" and a tag the mark of that tag. Where no tag is named there is
-// one key only, since a script of one key runs also while a cluster moves it to another
-// node; for scripts of two keys then see [Redis.markInSteps]. ARGV[1] to ARGV[3] are the
-// era, tick and clock that the caller knows, ARGV[4] is a new era. Numbers are doubles and
-// exact up to 2^53.
+// KEYS[1] is the epoch and KEYS[2] the hash of tags: its field "" holds the era that it belongs
+// to, and "t:" followed by a tag the mark of that tag. Where no tag is named there is only one
+// key, since a script of one key also runs while a cluster moves it to another node; for
+// scripts of two keys then see [Redis.markInSteps]. ARGV[1] to ARGV[3] are the era, tick and
+// clock that the caller knows, ARGV[4] is a new era. Numbers are doubles and exact up to 2^53.
 //
-// An epoch is a list of numbers here: 1 era, 2 tick, 3 clock, 4 floor, 5 to 8 what is
-// said of all, 9 whether there are tags. A mark is one too: 1 hard, 2 soft, 3 next,
-// 4 when.
+// An epoch is a list of numbers here: 1 era, 2 tick, 3 clock, 4 floor, 5 to 8 the mark of all
+// entries, 9 whether there are tags. A mark is one too: 1 hard, 2 soft, 3 next, 4 when.
 //
-// Whatever is read is read before the first write, which is of the epoch, and refused if
-// any is: a script that fails has written nothing.
+// All reads happen before the first write, which is of the epoch, and is refused if any write
+// is: a script that fails has written nothing.
 var markBase = inLua(`
 local function number(n) return string.format('%.0f', n) end
 local function text(head, list)
@@ -132,10 +130,10 @@ local function save(marks)
 end
 `)
 
-// addText is [logicalclock.Mark.add] of the mode in ARGV[i], at the time t. ARGV[i + 1] is the delay, or
-// the times of NewMark.Before, each behind a space, of which before is one.
+// addText is [logicalclock.Mark.add] of the mode in ARGV[i], at the time t. ARGV[i + 1] is the
+// delay, or the times of NewMark.Before, each preceded by a space; before is one of them.
 //
-// In a mark that is made in steps there may be something later than t.
+// A mark that is made in steps may have a time later than t.
 const addText = `
 local function timesOf(i)
   local times = {}
@@ -167,9 +165,9 @@ local function add(m, t, i, before)
 end
 `
 
-// urgentScript is a script that runs also when Redis has no memory left for writes
-// (noeviction): an invalidation makes room rather than takes it, and hits need marks.
-// Whatever the cache stores, the memory for marks is bounded.
+// urgentScript is a script that also runs when Redis has no memory left for writes
+// (noeviction): an invalidation frees memory rather than takes it, and cache hits need marks.
+// The memory for marks is bounded, however much the cache stores.
 type urgentScript struct{ urgent, plain script }
 
 func newUrgentScript(text string) urgentScript {
@@ -183,11 +181,11 @@ for i = 5, #ARGV do marks[i - 4] = mark(ARGV[i]) end
 return save(marks)
 `)
 
-// markScript: ARGV[5] is the mode, ARGV[6] as in addText, ARGV[7] MaxTags, ARGV[8]
-// tagSample, ARGV[9] a channel or "", ARGV[10] the message, ARGV[11] and on are tags.
+// markScript: ARGV[5] is the mode, ARGV[6] as in addText, ARGV[7] MaxTags, ARGV[8] TagSample,
+// ARGV[9] a channel or "", ARGV[10] the message, ARGV[11] and on are tags.
 //
-// Those that are forgotten are the oldest of a sample, and all in it that say no more
-// than the floor does then.
+// It forgets the oldest tags of a sample, and all others in the sample that say no more than
+// the floor does then.
 var markScript = newUrgentScript(resume + addText + `
 local marks, count = {}, 0
 if #ARGV >= 11 and e[9] == 1 then count = redis.call('HLEN', KEYS[2]) - 1 end
@@ -242,8 +240,8 @@ end
 return answer
 `)
 
-// Marks implements Store. It renews the life of the epoch, and of the hash of tags if it is
-// about tags.
+// Marks implements Store. It renews the lifetime of the epoch, and of the hash of tags if tags
+// is not empty.
 func (s *Redis) Marks(ctx context.Context, names store.Names, known logicalclock.Known, tags []string) (logicalclock.Marks, error) {
 	m, err := s.marks(ctx, marksScript, names, known, tags)
 	if len(tags) > 0 && isUnstable(err) {
@@ -252,8 +250,8 @@ func (s *Redis) Marks(ctx context.Context, names store.Names, known logicalclock
 	return m, err
 }
 
-// Mark implements Store. An attempt that is made again marks again, at a later time:
-// more is gone than had to be, by what was stored in between.
+// Mark implements Store. A repeated attempt marks again, at a later time: entries that were
+// stored in between are invalidated although they need not be.
 func (s *Redis) Mark(ctx context.Context, names store.Names, known logicalclock.Known, n logicalclock.NewMark) (logicalclock.Marks, error) {
 	if err := n.Check(); err != nil {
 		return logicalclock.Marks{}, err
@@ -265,7 +263,7 @@ func (s *Redis) Mark(ctx context.Context, names store.Names, known logicalclock.
 	return m, err
 }
 
-// when is what ARGV[6] of markScript is.
+// whenOf returns ARGV[6] of markScript.
 func whenOf(n *logicalclock.NewMark) any {
 	if n.Mode == logicalclock.Hard {
 		return logicalclock.Decimals(n.Before...)
@@ -298,7 +296,7 @@ func readMarks(text string, tags int) (logicalclock.Marks, error) {
 	return m, nil
 }
 
-// runText runs a script that answers a text.
+// runText runs a script that answers a string.
 func (s *Redis) runText(ctx context.Context, both urgentScript, keys []string, args []any) (text string, err error) {
 	words := append(make([]any, 0, 1+len(keys)+len(args)), len(keys))
 	for _, k := range keys {
@@ -322,7 +320,7 @@ func (s *Redis) runTextOf(ctx context.Context, sc script, words []any) (string, 
 		cmd := onceString{redis.NewStringCmd(ctx, append(sc.words(ref, 2+len(words)), words...)...)}
 		cmd.SetFirstKeyPos(3)
 		s.sendOnce(ctx, []redis.Cmder{cmd})
-		if !isUnstable(cmd.Err()) { // for that there is another way
+		if !isUnstable(cmd.Err()) { // handled by another method
 			s.sendAgain(ctx, []redis.Cmder{cmd})
 		}
 		return cmd.Result()

@@ -11,91 +11,91 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// isUnstable reports whether a cluster refuses a script of several keys because it is
-// moving their slot to another node, and has moved some of them. A script that writes
-// where such a key was is refused in the middle, in other words.
+// isUnstable reports whether a cluster refuses a script of several keys because it is moving
+// their slot to another node, and has moved some of them. A script that writes where such a key
+// was is refused in the middle, with another text.
 func isUnstable(err error) bool {
 	return isTryAgain(err) || err != nil && strings.Contains(err.Error(), "access a non local key")
 }
 
 func isTryAgain(err error) bool { return err != nil && redis.HasErrorPrefix(err, "TRYAGAIN ") }
 
-// errSteps: others have changed the clock each time.
+// errSteps: other processes have changed the clock in each attempt.
 var errSteps = errors.New("redisstore: the logical clock changes faster than it can be marked while its slot moves")
 
-// stepsAgain is how often the steps are begun anew.
+// stepsAgain is the maximum number of attempts.
 const stepsAgain = 16
 
-// While a cluster moves the slot of a logical clock, a script of both keys is refused for
-// as long as one of them has been moved, or was not there to be moved. Scripts of one key
-// run. So what is done at once otherwise is done in steps then, each of which is a script
-// of one key; other processes may be in the midst of theirs, or may have finished moving
-// and do it at once.
+// While a cluster moves the slot of a logical clock, a script of both keys is refused for as
+// long as one of them has been moved, or did not exist when it would have been moved. Scripts
+// of one key run. So the operation that is otherwise one script is then done in steps, each of
+// which is a script of one key; other processes may be in the middle of their steps, or may see
+// the slot settled and use one script.
 //
 // A mark:
 //
 //	M1. the epoch is touched: it says the era E and the clock c. t is later than c, and
-//	    than all stamps that anybody has
+//	    than all stamps that any process has
 //	M2. the mark is written into the hash, at the time t
-//	M3. the clock of the era E is moved on to t, at least, and the mark is published
-//	M4. the hash is looked at: the mark is there, or all is done again
+//	M3. the clock of the era E is advanced to t, at least, and the mark is published
+//	M4. the hash is read: the mark is there, or all steps are repeated
 //
-// A question:
+// A read:
 //
 //	Q1. the epoch is touched: it says the era E and the clock c
 //	Q2. the hash is read
 //	Q3. the epoch is touched: the floor is still the same
 //
-// If it is not, the hash of Q2 may be another one than that of Q1, and lack what the floor
-// stands for instead.
+// If it is not, the hash of Q2 may be another one than that of Q1, and lack marks that the
+// floor now stands for.
 //
-// The hash comes before the clock, because of
+// The hash is written before the clock, because of this interleaving:
 //
-//  1. the clock is moved on to t; the mark is not in the hash yet
-//  2. a reader asks, and learns that the clock is t and the tag has no mark
-//  3. the mark is written. The reader takes what it knows for complete up to t
+//  1. the clock is advanced to t; the mark is not in the hash yet
+//  2. a reader reads that the clock is t and the tag has no mark
+//  3. the mark is written. The reader takes its knowledge for complete up to t
 //
-// and is read after it, for the same reason. What Q2 finds that is later than c is not
-// done yet, or was done after Q1: it may be left out, and is counted as of c. Done at once,
-// the same question moves the clock on instead, so that a mark whose writer has died after
-// M2 does not stay later than the clock.
+// and it is read after the clock, for the same reason. A time in Q2 that is later than c
+// belongs to a mark that is not complete yet, or was completed after Q1: it may be left out,
+// and counts as c. The same read as one script advances the clock instead, so that a mark whose
+// writer has died after M2 does not stay later than the clock.
 //
-// t need not be a time that no other mark has. A stamp that is not hit, t or later, was
-// learned after the clock had come to t, so after M1, and what the caller of the mark has
-// changed in the source it had changed before.
+// t need not be a time that no other mark has. A stamp that the mark does not cover, t or
+// later, was read after the clock had reached t, so after M1, and the caller of the mark had
+// changed the source before that.
 //
 // M4 is needed, since the hash may be replaced before M3:
 //
 //  1. the epoch says that there are no tags; M2 begins a hash with the mark
-//  2. another process marks another tag, at once. There are no tags by the epoch: it
-//     removes the hash, begins one, and the epoch says that there are tags
-//  3. M3. The mark is nowhere
+//  2. another process marks another tag, as one script. By the epoch there are no tags: it removes the
+//     hash, begins one, and the epoch says that there are tags
+//  3. M3. The mark is lost
 //
-// After M3 the epoch says that there are tags. The hash that M4 has seen is then removed
-// only by what raises the floor above t, or begins another era.
+// After M3 the epoch says that there are tags. The hash that M4 has read is then removed only
+// by an operation that raises the floor above t, or begins another era.
 //
-// If the epoch says that there are tags and the hash is not of its era, they were lost:
+// If the epoch says that there are tags and the hash is not of its era, the tags were lost:
 //
-//	F.  the floor is raised to a new time, and the epoch says that there are none
+//	F.  the floor is raised to a new time, and the epoch says that there are no tags
 //
-// and the steps begin anew. A hash that M2 has begun must not hide such a loss:
+// and the steps are repeated. A hash that M2 has begun must not hide such a loss:
 //
 //  1. M1: the epoch says that there are no tags
-//  2. another process marks another tag, at once: there is a hash. It is evicted
+//  2. another process marks another tag, as one script: there is a hash. It is evicted
 //  3. M2 begins a hash. A reader finds the era in it, and no mark of that other tag
 //
-// So it belongs to a token first, which is nobody's era: to all others it is a loss. M3 is
-// refused if the epoch says by then that there are tags, and M4 puts the era in the place of
-// the token.
+// So the hash belongs to a token first, which is not an era: to all other processes the tags
+// are lost. M3 is refused if the epoch says by then that there are tags, and M4 replaces the
+// token by the era.
 //
-// A hash of another era is removed in a step of its own, because a script can't write to a
-// key that it has removed while the slot moves. Should another process have begun that hash
-// meanwhile, it is lost, and found to be.
+// A hash of another era is removed in a step of its own, because a script can't write to a key
+// that it has removed while the slot moves. If another process has begun that hash meanwhile,
+// it is lost, and the loss is detected.
 
-// stepScript: ARGV[1] to ARGV[4] as of marksScript. ARGV[5] is "touch", or for the era
-// ARGV[6] "mark", "begin" for a mark in a new hash, or "floor", ARGV[7] the time of the mark,
-// ARGV[8] a channel or "", ARGV[9] the message, ARGV[10] and on the texts of the marks. It
-// answers "" if it is refused, else the time and the epoch as it is stored, each in a line.
+// stepScript: ARGV[1] to ARGV[4] as in marksScript. ARGV[5] is "touch", or for the era ARGV[6]
+// "mark", "begin" for a mark in a new hash, or "floor", ARGV[7] the time of the mark, ARGV[8] a
+// channel or "", ARGV[9] the message, ARGV[10] and on the texts of the marks. It answers "" if
+// it is refused, otherwise the time and the epoch as it is stored, each on a line.
 var stepScript = newUrgentScript(resume + `
 if ARGV[5] ~= 'touch' and number(e[1]) ~= ARGV[6] then return '' end
 if ARGV[5] == 'begin' and e[9] == 1 then return '' end
@@ -119,11 +119,11 @@ end
 return answer
 `)
 
-// tagsScript: KEYS[1] is the hash, ARGV[1] the era, ARGV[2] the clock, ARGV[3] "1" if the
-// epoch says that there are tags, ARGV[4] a token; to write, ARGV[5] is the mode, else "",
-// ARGV[6] as in addText, ARGV[7] the time of the mark; ARGV[8] and on are tags. It answers the
-// texts of the marks, each in a line behind "mark", or "begin" if the hash is the token's; or
-// "lost"; or "stale" if there is something else to be removed.
+// tagsScript: KEYS[1] is the hash, ARGV[1] the era, ARGV[2] the clock, ARGV[3] "1" if the epoch
+// says that there are tags, ARGV[4] a token; to write, ARGV[5] is the mode, otherwise "",
+// ARGV[6] as in addText, ARGV[7] the time of the mark; ARGV[8] and on are tags. It answers
+// "mark", or "begin" if the hash belongs to the token, and the texts of the marks, each on a
+// line; or "lost"; or "stale" if the key has another value that is to be removed.
 var tagsScript = newUrgentScript(markBase + addText + inLua(`
 local hash, failed = look('HGET', KEYS[1], '')
 if failed then return failed end
@@ -156,7 +156,7 @@ end
 return table.concat(lines, '\n')
 `))
 
-// steps is the logical clock of names, while its slot moves.
+// steps is the logical clock of names while its slot moves.
 type steps struct {
 	store *Redis
 	names store.Names
@@ -164,13 +164,13 @@ type steps struct {
 	tags  []string
 	token string
 
-	// What the last step on the epoch answered.
+	// The answer of the last step on the epoch.
 	now int64
 	e   logicalclock.Epoch
-	has bool // it says that there are tags
+	has bool // whether there are tags
 }
 
-// epoch carries out a step on the epoch. It reports whether that is of the same era still.
+// epoch carries out a step on the epoch. It reports whether the era is still the same.
 func (st *steps) epoch(ctx context.Context, op string, more ...any) (same bool, err error) {
 	args := []any{st.known.Era, st.known.Tick, st.known.Clock, logicalclock.NewEra(), op}
 	text, err := st.store.runText(ctx, stepScript, []string{st.names.Epoch}, append(args, more...))
@@ -187,8 +187,8 @@ func (st *steps) epoch(ctx context.Context, op string, more ...any) (same bool, 
 	return true, nil
 }
 
-// hash carries out a step on the hash of tags. If there are no marks, all is to be done
-// again. op is "begin" if the hash was begun.
+// hash carries out a step on the hash of tags. If marks is nil, all steps are to be repeated.
+// op is "begin" if the hash was begun.
 func (st *steps) hash(ctx context.Context, mode, when any, t int64) (op string, marks []logicalclock.Mark, err error) {
 	has := 0
 	if st.has {
@@ -222,7 +222,7 @@ func (st *steps) hash(ctx context.Context, mode, when any, t int64) (op string, 
 	return op, marks, nil
 }
 
-// marksInSteps is Marks.
+// marksInSteps is Marks in steps.
 func (s *Redis) marksInSteps(ctx context.Context, names store.Names, known logicalclock.Known, tags []string) (logicalclock.Marks, error) {
 	st := steps{store: s, names: names, known: known, tags: tags}
 	for range stepsAgain {
@@ -254,7 +254,7 @@ func (s *Redis) marksInSteps(ctx context.Context, names store.Names, known logic
 	return logicalclock.Marks{}, errSteps
 }
 
-// markInSteps is Mark of tags. It forgets no tags.
+// markInSteps is Mark of tags, in steps. It forgets no tags.
 func (s *Redis) markInSteps(ctx context.Context, names store.Names, known logicalclock.Known, n *logicalclock.NewMark) (logicalclock.Marks, error) {
 	st := steps{store: s, names: names, known: known, tags: n.Tags}
 	for range stepsAgain {
@@ -275,7 +275,7 @@ func (s *Redis) markInSteps(ctx context.Context, names store.Names, known logica
 			continue
 		}
 		for i := range marks {
-			t = max(t, marks[i].Last()) // another process's, which is not done yet
+			t = max(t, marks[i].Last()) // of another process, whose mark is not complete yet
 		}
 		args := []any{st.e.Era, t, n.Channel, n.Message}
 		for i := range marks {
@@ -298,7 +298,7 @@ func (s *Redis) markInSteps(ctx context.Context, names store.Names, known logica
 	return logicalclock.Marks{}, errSteps
 }
 
-// said reports whether the marks that a step has found say all that another has written.
+// said reports whether the marks in found include all that is in wrote.
 func said(wrote, found []logicalclock.Mark) bool {
 	for i, w := range wrote {
 		f := found[i]
@@ -312,7 +312,7 @@ func said(wrote, found []logicalclock.Mark) bool {
 	return true
 }
 
-// clip leaves out what is later than the clock.
+// clip limits the times of marks to the clock.
 func clip(marks []logicalclock.Mark, clock int64) {
 	for i := range marks {
 		m := &marks[i]

@@ -8,9 +8,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Misfit returns the reason of an error of this store, if it is one that does not pass by
-// itself. [store.Replica] may pass, while another server takes over; [store.Hangup] is not to be told
-// by one error.
+// Misfit returns the reason for an error of this store, if it does not pass by itself.
+// [store.Replica] may pass, while another server takes over; [store.Hangup] can't be recognised
+// from one error.
 func (s *Redis) Misfit(err error) store.Misfit {
 	var reply redis.Error
 	if !errors.As(err, &reply) {
@@ -27,7 +27,7 @@ func (s *Redis) Misfit(err error) store.Misfit {
 		return store.Replica
 	case "CROSSSLOT", "MOVED", "ASK":
 		if s.single == nil {
-			return store.Fits // a cluster that is changing
+			return store.Fits // a cluster whose topology is changing
 		}
 		return store.OneOfACluster
 	case "ERR":
@@ -46,7 +46,7 @@ func (s *Redis) Misfit(err error) store.Misfit {
 	return store.Fits
 }
 
-// phrases are what errors of the general kind have in common; the first one counts.
+// phrases are parts of the texts of errors with the general code; the first match counts.
 var phrases = []struct {
 	of   string // in lower case
 	says store.Misfit

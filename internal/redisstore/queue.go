@@ -22,7 +22,7 @@ type invocation struct {
 	keys   []string
 	args   []any
 
-	// again: a second execution changes nothing that the first has not, and answers the
+	// again: a second execution changes nothing that the first has not changed, and answers the
 	// same.
 	again bool
 }
@@ -37,7 +37,7 @@ func (c *invocation) build(ctx context.Context, ref reference) *redis.Cmd {
 	return cmd
 }
 
-// sent is how cmd, which is of c, goes to go-redis.
+// sent returns cmd, which was made of c, as it is given to go-redis.
 func (c *invocation) sent(cmd *redis.Cmd) redis.Cmder {
 	if c.again {
 		return cmd
@@ -45,8 +45,8 @@ func (c *invocation) sent(cmd *redis.Cmd) redis.Cmder {
 	return onceCmd{cmd}
 }
 
-// run runs scripts in one round trip to each node, and a second one where a node does
-// not know a script yet. The error of a script that answers nil is redis.Nil.
+// run runs scripts in one round trip to each node, and a second one where a node does not have
+// a script yet. The error of a script that answers nil is redis.Nil.
 func (s *Redis) run(ctx context.Context, calls ...invocation) []*redis.Cmd {
 	cmds := make([]*redis.Cmd, len(calls))
 	var out []redis.Cmder
@@ -86,7 +86,7 @@ func (s *Redis) Append(ctx context.Context, q store.QueueNames, a store.Append) 
 		w := &a.Writes[i]
 		args = append(args, w.Key, opOf(w), w.Value, w.Meta)
 	}
-	// The sender's count tells a second execution.
+	// The sender's sequence number identifies a second execution.
 	text, err := s.run(ctx, invocation{script: appendScript, keys: queueKeys(&q), args: args, again: true})[0].Text()
 	switch {
 	case err != nil && strings.Contains(err.Error(), "OVERTAKEN"):
@@ -144,7 +144,7 @@ func answered(v any) error {
 	return fmt.Errorf("redisstore: a script answered a %T of another form", v)
 }
 
-// readEntry reads the list that the function newest of the scripts returns.
+// readEntry reads the list that the scripts' function newest returns.
 func readEntry(v any) (store.Entry, error) {
 	list, ok := v.([]any)
 	if !ok || len(list) != 6 {
@@ -158,7 +158,7 @@ func readEntry(v any) (store.Entry, error) {
 	return store.Entry{ID: texts[0], Attempts: int(attempts), Write: newWrite(texts[1:])}, nil
 }
 
-// newWrite makes a write of its key, operation, value and metadata.
+// newWrite makes a write from its key, operation, value and metadata.
 func newWrite(f []string) store.Write {
 	return store.Write{Key: f[0], Delete: f[1] == "d", Value: []byte(f[2]), Meta: []byte(f[3])}
 }
@@ -248,7 +248,7 @@ func (s *Redis) Settle(ctx context.Context, q store.QueueNames, r store.Settle) 
 	return codes[store.Settled](s.runUrgent(ctx, settleScript, queueKeys(&q), args...), len(r.Outcomes), store.DeadFull)
 }
 
-// codes reads a list of n numbers up to last.
+// codes reads a list of n numbers, each at most last.
 func codes[C store.Settled | store.Revived](cmd *redis.Cmd, n int, last C) ([]C, error) {
 	list, err := cmd.Slice()
 	if err != nil {
@@ -310,7 +310,7 @@ func (s *Redis) Letters(ctx context.Context, q store.QueueNames, after string, n
 	}
 	var out []store.Letter
 	for _, m := range messages {
-		// What is not ours comes as empty as it is to us.
+		// Of a foreign entry the missing fields are empty.
 		f := func(name string) string { v, _ := m.Values[name].(string); return v }
 		attempts, _ := strconv.Atoi(f("n"))
 		w := newWrite([]string{f("k"), f("o"), f("v"), f("m")})

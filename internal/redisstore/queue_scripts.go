@@ -1,18 +1,18 @@
 package redisstore
 
-// The scripts of [store.Queue], each on the keys of one partition. [storetest.Memory] says the same in
-// Go, and a differential test keeps both the same.
+// The scripts of [store.Queue], each on the keys of one partition. [storetest.Memory]
+// implements the same in Go, and a differential test keeps both alike.
 //
-// An entry in a stream is a list of fields in a fixed order: "k" the key, "o" "s" for a
-// value or "d" for a Delete, "v" the value, "m" the metadata; in Dead then "i" the id it
-// had, "n" the attempts, "e" the error. What looks otherwise is not ours.
+// An entry in a stream is a list of fields in a fixed order: "k" the key, "o" "s" for a value
+// or "d" for a Delete, "v" the value, "m" the metadata; in Dead then "i" the id that it had in
+// Log, "n" the attempts, "e" the error. An entry of any other form is foreign.
 //
 // A place in the hash of pending writes is "first newest attempts".
 //
-// A stream that has become empty gets a life of an hour, and loses it when something is
-// added, so that a queue out of use leaves nothing behind. It is not removed at once: its
-// ids, which have to grow, would begin again in the same millisecond. A user who may not
-// take a life away again (PERSIST) does not give one.
+// A stream that has become empty gets a lifetime of an hour, and loses it when an entry is
+// added, so that a queue out of use leaves no keys behind. It is not removed at once: its ids,
+// which have to grow, would begin again in the same millisecond. For a user that may not remove
+// a lifetime (PERSIST), none is set.
 const queueCommon = `
 local log, pending, owner, dead, graves, from = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local time = redis.call('TIME')
@@ -103,10 +103,10 @@ local function hold(token, lease)
 end
 `
 
-// appendScript: ARGV[1] the sender, ARGV[2] its count, ARGV[3] how many entries there
-// may be, ARGV[4] to ARGV[6] when to forget senders: for how long they are known, how many
-// are many, and how many are looked at; then for each write its key, operation, value and
-// metadata.
+// appendScript: ARGV[1] the sender, ARGV[2] its sequence number, ARGV[3] the maximum number of
+// entries, ARGV[4] a channel or "", ARGV[5] the message; then for each write its key,
+// operation, value and metadata, from ARGV[9] on. ARGV[6] to ARGV[8] say when to forget
+// senders: SenderLife in ms, ManyFrom and FromSample.
 //
 // A sender's field is "time count answer".
 var appendScript = newScript(queueCommon + `
@@ -143,7 +143,8 @@ for i = 1, #ARGV do out[i] = newest(ARGV[i], nil, nil) or false end
 return out
 `)
 
-// All that make room, or lead there, run also when Redis has no memory left for writes.
+// Scripts that make room, or are needed for that, also run when Redis has no memory left for
+// writes.
 
 // holdScript: ARGV[1] the owner, ARGV[2] the lease in ms, ARGV[3] "1" to renew only.
 var holdScript = newUrgentScript(queueCommon + `
@@ -160,12 +161,12 @@ if holder() == ARGV[1] then redis.call('DEL', owner) end
 return 0
 `)
 
-// fetchScript: ARGV[1] the owner, ARGV[2] the lease in ms, ARGV[3] the id to go on
-// after, ARGV[4] how many entries to look at, ARGV[5] how many bytes, ARGV[6] the delay
-// in ms, ARGV[7] how many entries there have to be else; ARGV[8] and on are keys.
+// fetchScript: ARGV[1] the owner, ARGV[2] the lease in ms, ARGV[3] the id to continue after,
+// ARGV[4] how many entries to read, ARGV[5] how many bytes, ARGV[6] the delay in ms, ARGV[7]
+// how many entries end the delay; ARGV[8] and on are keys.
 //
-// It answers how many entries there are, how long to wait, how many it has looked at, the
-// last id, and the entries. What is not ours is removed: nobody else would.
+// It answers the number of entries, how long to wait, how many entries it has read, the last
+// id, and the entries. Foreign entries are removed: no other script would remove them.
 var fetchScript = newUrgentScript(queueCommon + `
 usable()
 if holder() ~= ARGV[1] then return false end
@@ -215,8 +216,8 @@ end
 return out
 `)
 
-// settleScript: ARGV[1] the owner, ARGV[2] the lease in ms, ARGV[3] how many dead
-// letters there may be; then for each outcome the verdict, key, id, attempts and error.
+// settleScript: ARGV[1] the owner, ARGV[2] the lease in ms, ARGV[3] the maximum number of dead
+// letters; then for each outcome the verdict, key, id, attempts and error.
 var settleScript = newUrgentScript(queueCommon + `
 usable()
 for i = 4, #ARGV, 5 do
@@ -269,7 +270,7 @@ local first = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
 return {redis.call('XLEN', log), redis.call('XLEN', dead), first and first[1] or '', now}
 `)
 
-// reviveScript: ARGV[1] "1" to discard, ARGV[2] how many entries there may be, ARGV[3]
+// reviveScript: ARGV[1] "1" to discard, ARGV[2] the maximum number of entries in Log, ARGV[3]
 // and on are ids.
 var reviveScript = newUrgentScript(queueCommon + `
 usable()

@@ -10,10 +10,10 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// renewRounds is how often a Renew asks again after it has met a replica.
+// renewRounds is the maximum number of rounds of a Renew that meets replicas.
 const renewRounds = 3
 
-// errRenewing: a Renew whose connections do not answer is still under way.
+// errRenewing: a Renew whose connections do not answer is still in progress.
 var errRenewing = errors.New("redisstore: connections to Redis that are being looked at do not answer")
 
 // pooled is a client whose connections can be held.
@@ -27,16 +27,16 @@ type pooled interface {
 
 var _ pooled = (*redis.Client)(nil)
 
-// Renew has the client leave the connections whose server is no master: those that are
-// idle are asked, and go-redis closes one that answers READONLY. The error says that the
-// client gets to no master, or that there was no answer within a short time.
+// Renew makes the client drop connections to servers that are not masters: it sends a command
+// on each idle connection, and go-redis closes one that answers READONLY. The error says that
+// the client reaches no master, or that there was no answer within [store.RenewTime].
 //
-// Connections of a pool can be told apart only by holding them, for one round trip. Those in
-// use are neither waited for nor asked: a master that is demoted ends what blocks there, and
-// a later command that it refuses counts as another demotion. One place in the pool is left
-// to others. Connections for pipelines, and those of a client that hides its pool
-// ([Redis.Unknown]), can't be held: so many commands as there are connections are sent at
-// once. On a cluster, where what is no master says MOVED, there is nothing to do.
+// Connections of a pool can be distinguished only by holding them, for one round trip. Those in
+// use are neither waited for nor checked: a master that is demoted ends the commands that block
+// there, and a later command that it refuses counts as another demotion. One place in the pool
+// is left to other callers. Connections for pipelines, and those of a client that hides its
+// pool ([Redis.Unknown]), can't be held: as many commands as there are connections are sent at
+// once. On a cluster, where a node that is not a master answers MOVED, there is nothing to do.
 func (s *Redis) Renew(ctx context.Context) error {
 	if s.cluster != nil {
 		return nil
@@ -65,7 +65,7 @@ func renew(ctx context.Context, c pooled) error {
 	})
 }
 
-// renewRepeatedly returns the answer of a replica rather than what came of asking again.
+// renewRepeatedly returns the answer of a replica rather than the error of a later round.
 func renewRepeatedly(round func(i int) error) error {
 	var demoted error
 	for i := range renewRounds {
@@ -81,9 +81,9 @@ func renewRepeatedly(round func(i int) error) error {
 	return fmt.Errorf("%w: %w", errDemoted, demoted)
 }
 
-// renewHeld asks the idle connections, each of which is held until all have answered, and
-// then the client, as any command does: of that one place that is left to others. It makes
-// a new connection only if there is none, or if it must.
+// renewHeld checks the idle connections, each of which is held until all have answered, and
+// then the client itself, as any command does, with the one place that is left to others. It
+// makes a new connection only if there is none, or if must is set.
 func renewHeld(ctx context.Context, c pooled, must bool) error {
 	var held questions
 	release := make(chan struct{})
@@ -101,7 +101,7 @@ func renewHeld(ctx context.Context, c pooled, must bool) error {
 	for {
 		stats := c.PoolStats()
 		idle, all := int(stats.IdleConns), int(stats.TotalConns)
-		// Those that were returned meanwhile are among the idle, those held are in use.
+		// Connections that were returned meanwhile count as idle, those held as in use.
 		n := min(idle, c.Options().PoolSize-1-(all-idle))
 		if n > 0 {
 			if err := held.ask(ctx, n, one); err != nil {
@@ -143,9 +143,9 @@ func renewUnheld(ctx context.Context, c redis.UniversalClient) error {
 	return renewPipelines(ctx, stats, c.Pipeline)
 }
 
-// onMaster returns why it is not known that a master answered. As in pulse, what refuses
-// such scripts for another reason is taken for one. If there was no connection to be had,
-// there is none to leave.
+// onMaster returns the reason why it is not known that a master answered. As in pulse, a server
+// that refuses such scripts for another reason is assumed to be a master. If no connection was
+// available, there is none to drop.
 func onMaster(cmd *redis.Cmd) error {
 	err := cmd.Err()
 	var answer redis.Error
@@ -158,11 +158,11 @@ func onMaster(cmd *redis.Cmd) error {
 	return err
 }
 
-// questions are goroutines that each ask a server.
+// questions are goroutines that each send a command to a server.
 type questions struct{ sync.WaitGroup }
 
-// ask asks n times at once, and waits for all answers, but no longer than ctx. It returns
-// that of a replica, if there is one, or another error.
+// ask calls one n times concurrently, and waits for all answers, but no longer than ctx. It
+// returns the answer of a replica, if there is one, or another error.
 func (q *questions) ask(ctx context.Context, n int, one func(answer func(error))) (failure error) {
 	answers := make(chan error, n)
 	for range n {

@@ -10,11 +10,11 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// scanCount is how many keys a node looks at in one batch: enough for the round
-// trip not to matter, and few enough for others not to wait.
+// scanCount is the number of keys that a node examines in one batch: enough for the round trip
+// not to matter, and few enough not to delay other clients.
 const scanCount = 1000
 
-// forEachMaster runs f for all nodes that hold keys, possibly at once.
+// forEachMaster runs f for all nodes that hold keys, possibly concurrently.
 func (s *Redis) forEachMaster(ctx context.Context, f func(context.Context, *redis.Client) error) error {
 	switch {
 	case s.cluster != nil:
@@ -22,10 +22,10 @@ func (s *Redis) forEachMaster(ctx context.Context, f func(context.Context, *redi
 	case s.ring != nil:
 		return s.ring.ForEachShard(ctx, f)
 	}
-	return s.Unknown() // it may be a cluster's, whose keyless commands go anywhere
+	return s.Unknown() // it may be a cluster's client, whose keyless commands go to any node
 }
 
-// Masters implements Store. Of a ring they are the shards that are up.
+// Masters implements Store. On a ring they are the shards that are up.
 func (s *Redis) Masters(ctx context.Context) ([]string, error) {
 	if s.single != nil {
 		return []string{""}, nil
@@ -47,13 +47,13 @@ func (s *Redis) Masters(ctx context.Context) ([]string, error) {
 	return addrs, nil
 }
 
-// knownFor is how long a node is taken for a master that was one: to find out takes an
-// answer of any node, and the one that is asked may be the one that does not answer.
+// knownFor is how long a node that was a master is assumed to be one: checking takes an answer
+// of some node, and the node that is asked may be the one that does not answer.
 const knownFor = 10 * time.Second
 
-// knownMasters are those that were looked up last.
+// knownMasters are the masters that were looked up last.
 type knownMasters struct {
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	at     time.Time
 	byAddr map[string]*redis.Client
 }
@@ -76,8 +76,8 @@ func (k *knownMasters) get(addr string) *redis.Client {
 	return k.byAddr[addr]
 }
 
-// Scan implements Store. A cluster's client looks now and then at who the masters are:
-// one that is none any more may have lost its keys.
+// Scan implements Store. A cluster's client reloads the list of masters from time to time: a
+// node that is no longer a master may have lost its keys.
 func (s *Redis) Scan(ctx context.Context, master, pattern string, cursor uint64) ([]string, uint64, error) {
 	process := s.rdb.Process
 	if s.single == nil || master != "" {
@@ -87,7 +87,7 @@ func (s *Redis) Scan(ctx context.Context, master, pattern string, cursor uint64)
 		}
 		process = node.Process
 	}
-	// Not by the method Scan, which takes an empty pattern for none.
+	// Not by the method Scan, which treats an empty pattern as no pattern.
 	cmd := redis.NewScanCmd(ctx, nil, "scan", cursor, "match", pattern, "count", scanCount)
 	_ = process(ctx, cmd)
 	withoutEchoes([]redis.Cmder{cmd})

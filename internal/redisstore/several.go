@@ -8,20 +8,21 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Writes that publish are scripts: what is refused is not told. To run one costs Redis more
-// than a SET and a PUBLISH do. So Sets that go out together, or Deletes, go as one script,
-// where all keys are on one node: those of one caller that have a message in common, and
-// those of several callers, each with its own.
+// Writes that publish are scripts, since a refused write must not publish. A script costs Redis
+// more than a SET and a PUBLISH. So Sets that are sent together, or Deletes, are sent as one
+// script, where all keys are on one node: those of one caller that have a message in common,
+// and those of several callers, each with its own message.
 
 const (
-	// severalMost is how many keys one script writes of different callers, and severalBytes
-	// how large their records may be together, but for the first: Redis does nothing else
-	// meanwhile.
+	// severalMost is the maximum number of keys of different callers that one script writes,
+	// and severalBytes the maximum total size of their records, not counting the first: Redis
+	// serves no other command meanwhile.
 	severalMost  = 64
 	severalBytes = 64 << 10
 )
 
-// asOne counts the leading commands that go as one script, or one by one: 1.
+// asOne counts the leading commands that are sent as one script; 1 if the first is sent by
+// itself.
 func (s *Redis) asOne(cmds []store.Command) int {
 	c := &cmds[0]
 	if c.With > 0 {
@@ -40,12 +41,13 @@ func (s *Redis) asOne(cmds []store.Command) int {
 	return n
 }
 
-// joins reports whether a command may go as one script with others.
+// joins reports whether a command may share a script with others.
 func (s *Redis) joins(c *store.Command) bool {
 	return (c.Op == store.Set || c.Op == store.Delete) && c.Notifies() && c.With == 0 && !c.Apart && !s.split() && !s.noMget.Load() && c.Check() == nil
 }
 
-// references decides for the commands of a batch. What goes as one script is in its order.
+// references decides for the commands of a batch. Commands that share a script are carried out
+// in order.
 func (s *Redis) references(cmds []store.Command) references {
 	if units := s.asOne(cmds); units == len(cmds) || cmds[0].Op == store.Get && 1+s.asOne(cmds[1:]) == len(cmds) {
 		return nil
@@ -53,7 +55,7 @@ func (s *Redis) references(cmds []store.Command) references {
 	return newReferences(cmds)
 }
 
-// several are commands that go as one script.
+// several is a run of commands that are sent as one script.
 type several struct {
 	cmd     onceSlice
 	cmds    []store.Command
@@ -103,10 +105,10 @@ func (l *several) read() {
 	}
 }
 
-// scriptError is an error that a script has answered as a text.
+// scriptError is an error that a script has returned as a string.
 type scriptError string
 
 func (e scriptError) Error() string { return string(e) }
 
-// RedisError marks it as a reply.
+// RedisError marks it as an error reply.
 func (scriptError) RedisError() {}

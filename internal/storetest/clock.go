@@ -80,7 +80,7 @@ func (m *Memory) putEpochLocked(names store.Names, epoch string) {
 	m.putLocked(names.Epoch, item{raw: []byte(epoch), until: time.Now().Add(logicalclock.ClockLife)})
 }
 
-// renewTagsLocked renews the life of the tags, once an hour.
+// renewTagsLocked renews the lifetime of the tags, once an hour.
 func (m *Memory) renewTagsLocked(names store.Names) {
 	if it := m.data[names.Tags]; time.Until(it.until) < logicalclock.ClockLife-time.Hour {
 		it.until = time.Now().Add(logicalclock.ClockLife)

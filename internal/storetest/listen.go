@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// Delivery is something on its way to a listener of a [Memory].
+// Delivery is a message or a change on its way to a listener of a [Memory].
 type Delivery struct {
-	Listener int // which Listen of this Memory, from 0 on
+	Listener int // number of the Listen of this Memory, from 0 on
 	Kind     DeliveryKind
 	Text     string // the payload of a message, or the key
 }
 
-// DeliveryKind says what a Delivery is.
+// DeliveryKind is the kind of a Delivery.
 type DeliveryKind uint8
 
 const (
@@ -26,10 +26,10 @@ const (
 	DeliverPulse
 )
 
-// memoryListeners are those who listen to a Memory; Memory.mu guards it all.
+// memoryListeners are the listeners of a Memory; Memory.mu guards all fields.
 type memoryListeners struct {
 	all       []*memoryListener
-	count     int // of all there ever were
+	count     int // of all listeners so far
 	intercept func(Delivery) (copies int, delay time.Duration)
 }
 
@@ -37,33 +37,32 @@ type memoryListeners struct {
 type memoryListener struct {
 	store.Subscription
 	number int
-	wake   chan struct{} // buffered: there is something to see
+	wake   chan struct{} // buffered: the state below has changed
 
-	// Memory.mu guards what follows.
+	// Memory.mu guards the fields below.
 	queue  []delivery
 	rounds store.Rounds
-	err    error // why it has to end
+	err    error // the reason to end
 }
 
-// delivery is a Delivery in a queue.
+// delivery is a queued Delivery.
 type delivery struct {
 	Delivery
 	due   time.Time
 	round int64 // of a heartbeat
 }
 
-// Intercept has f decide about everything that is on its way to a listener: how many
-// copies arrive (0: it is lost, 1 is usual), and after which delay at the least. What
-// is delayed holds up what comes after it, as on a connection. f is called with a lock
-// held: it must not call methods of m. Nil ends it.
+// Intercept sets f to decide about each delivery to a listener: how many copies arrive (0: it
+// is lost, 1 is usual), and the minimum delay. A delayed delivery holds up those after it, as
+// on a connection. f is called with a lock held: it must not call methods of m. Nil removes it.
 func (m *Memory) Intercept(f func(Delivery) (copies int, delay time.Duration)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.listeners.intercept = f
 }
 
-// CutListeners ends every Listen that is under way with err, as when a server closes
-// its connections. What has not been delivered is lost.
+// CutListeners ends every Listen in progress with err, as when a server closes its connections.
+// Deliveries in flight are lost.
 func (m *Memory) CutListeners(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -73,7 +72,7 @@ func (m *Memory) CutListeners(err error) {
 	}
 }
 
-// ChangeAll tells those who track that any key may have been changed, as FLUSHALL
+// ChangeAll reports to listeners with Tracking that any key may have been changed, as FLUSHALL
 // does. It changes nothing.
 func (m *Memory) ChangeAll() {
 	m.mu.Lock()
@@ -85,7 +84,7 @@ func (m *Memory) ChangeAll() {
 	}
 }
 
-// publishLocked hands t to all who listen. Memory.mu is held.
+// publishLocked delivers t to all listeners of its channel. Memory.mu is held.
 func (m *Memory) publishLocked(t store.Notify) {
 	for _, ln := range m.listeners.all {
 		if ln.Channel == t.Channel {
@@ -94,7 +93,7 @@ func (m *Memory) publishLocked(t store.Notify) {
 	}
 }
 
-// changedLocked tells those who track that key was changed. Memory.mu is held.
+// changedLocked reports to listeners with Tracking that key was changed. Memory.mu is held.
 func (m *Memory) changedLocked(key string) {
 	for _, ln := range m.listeners.all {
 		if ln.Tracking && strings.HasPrefix(key, ln.Prefix) {
@@ -134,7 +133,7 @@ func (m *Memory) Publish(ctx context.Context, t store.Notify) error {
 	return nil
 }
 
-// Listen implements Store. Its goroutine is the caller's.
+// Listen implements Store. It runs on the goroutine of the caller.
 func (m *Memory) Listen(ctx context.Context, l store.Subscription, sink store.Subscriber) error {
 	if err := l.Check(); err != nil {
 		return err
@@ -195,7 +194,7 @@ func (m *Memory) removeListener(ln *memoryListener) {
 	m.listeners.all = slices.DeleteFunc(m.listeners.all, func(o *memoryListener) bool { return o == ln })
 }
 
-// pulse begins a round. While the store fails, nothing comes of it.
+// pulse begins a round. While the store fails, no heartbeat is delivered.
 func (m *Memory) pulse(ln *memoryListener) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -205,7 +204,7 @@ func (m *Memory) pulse(ln *memoryListener) {
 	}
 }
 
-// takeDue takes from the queue what is due.
+// takeDue removes due deliveries from the queue.
 func (m *Memory) takeDue(ln *memoryListener) ([]delivery, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -218,7 +217,8 @@ func (m *Memory) takeDue(ln *memoryListener) ([]delivery, error) {
 	return due, ln.err
 }
 
-// look says when to look again, at the latest, and whether the listener is deaf.
+// look returns the time until the next check, at the latest, or an error if the heartbeat timed
+// out.
 func (m *Memory) look(ln *memoryListener) (time.Duration, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

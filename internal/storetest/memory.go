@@ -1,5 +1,5 @@
-// Package storetest is a Redis in memory for tests: a [store.Store] and [store.Queue] without
-// a server, deterministic under testing/synctest.
+// Package storetest is a Redis in memory for tests: a [store.Store] and [store.Queue] without a
+// server, deterministic under testing/synctest.
 package storetest
 
 import (
@@ -12,9 +12,8 @@ import (
 	"time"
 )
 
-// Memory is the Store without a server: one map that several caches may share as
-// several processes share a Redis. Keys expire by time.Now, which testing/synctest
-// controls.
+// Memory is a Store without a server: one map that several caches may share as several
+// processes share a Redis. Keys expire by time.Now, which testing/synctest controls.
 type Memory struct {
 	mu   sync.Mutex
 	data map[string]item
@@ -31,9 +30,9 @@ type Memory struct {
 
 type item struct {
 	raw   []byte
-	other bool                   // holds another type than a string
+	other bool                   // holds a type other than a string
 	tags  *logicalclock.TagMarks // other: it holds the tags of an epoch
-	until time.Time              // zero: for ever
+	until time.Time              // zero: no expiry
 }
 
 // NewMemory returns an empty store.
@@ -41,7 +40,7 @@ func NewMemory() *Memory {
 	return &Memory{data: map[string]item{}}
 }
 
-// Fail makes every later operation answer err, until Fail(nil).
+// Fail makes every later operation fail with err, until Fail(nil).
 func (m *Memory) Fail(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -63,8 +62,8 @@ func (m *Memory) PutOther(key string) {
 	m.changedLocked(key)
 }
 
-// TTL returns the remaining lifetime of key: -2 ms without the key, -1 ms without
-// an end, as PTTL does.
+// TTL returns the remaining lifetime of key, as PTTL does: -2 ms if the key does not exist, -1
+// ms if it does not expire.
 func (m *Memory) TTL(key string) time.Duration {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -78,7 +77,7 @@ func (m *Memory) TTL(key string) time.Duration {
 	return time.Until(it.until)
 }
 
-// Close implements Store. A shared Memory stays usable for the others.
+// Close implements Store. A shared Memory stays usable for other caches.
 func (m *Memory) Close() {}
 
 // Now implements Store.
@@ -121,7 +120,7 @@ func (m *Memory) Do(ctx context.Context, cmds []store.Command) []store.Reply {
 	return replies
 }
 
-// OneNode says that there is one; see [client.Client.OneNode].
+// OneNode reports true: there is one node; see [client.Client.OneNode].
 func (m *Memory) OneNode() bool { return true }
 
 func (m *Memory) doLocked(c *store.Command) store.Reply {
@@ -198,7 +197,7 @@ func (m *Memory) resealLocked(c *store.Command, rec store.Record) bool {
 		return c.IsOwn(rec)
 	}
 	it := m.data[c.Key]
-	it.raw = append(bytes.Clone(c.Frame), it.raw[store.SealLen:]...) // Records share the old one
+	it.raw = append(bytes.Clone(c.Frame), it.raw[store.SealLen:]...) // Records share the old bytes
 	if end := until(c); !end.IsZero() && (it.until.IsZero() || end.Before(it.until)) {
 		it.until = end
 	}
@@ -207,7 +206,7 @@ func (m *Memory) resealLocked(c *store.Command, rec store.Record) bool {
 	return true
 }
 
-// until is when the lifetime that c gives ends; zero: never.
+// until is the end of the lifetime that c sets; zero: never.
 func until(c *store.Command) time.Time {
 	if c.TTL <= 0 {
 		return time.Time{}
@@ -221,7 +220,7 @@ func (m *Memory) storeLocked(c *store.Command) {
 		it.raw = []byte{}
 	}
 	if c.TTL == store.KeepTTL {
-		// Zero, too, where there was nothing to keep.
+		// Zero, too, if the key did not exist.
 		it.until = m.data[c.Key].until
 	}
 	m.data[c.Key] = it

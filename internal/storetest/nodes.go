@@ -20,15 +20,15 @@ func (m *Memory) ServerID(ctx context.Context) (string, error) {
 	return fmt.Sprint("memory ", m.successions), nil
 }
 
-// Succeed makes m another server from now on, as when it was restarted, or a replica
-// took over: its lineage changes, and nothing else.
+// Succeed makes m another server from now on, as when it was restarted, or a replica took over:
+// its ServerID changes, and nothing else.
 func (m *Memory) Succeed() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.successions++
 }
 
-// scanBatch is how many keys a batch of Scan has at least, but for the last one.
+// scanBatch is the minimum number of keys in a batch of Scan, except for the last one.
 const scanBatch = 1000
 
 // Masters implements Store.
@@ -41,8 +41,8 @@ func (m *Memory) Masters(ctx context.Context) ([]string, error) {
 	return []string{""}, nil
 }
 
-// Scan implements Store. Its order is that of the keys' hashes, and a cursor says
-// where to go on in it: what comes and goes elsewhere does not move that place.
+// Scan implements Store. Its order is that of the keys' hashes, and a cursor is a position in
+// that order: keys that are added or removed elsewhere do not move it.
 func (m *Memory) Scan(ctx context.Context, master, pattern string, cursor uint64) ([]string, uint64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -74,7 +74,7 @@ func (m *Memory) Scan(ctx context.Context, master, pattern string, cursor uint64
 	var keys []string
 	for i, p := range places {
 		if i >= scanBatch && p.hash != places[i-1].hash {
-			return keys, p.hash, nil // not 0: another hash is less
+			return keys, p.hash, nil // not 0: another key's hash is less
 		}
 		keys = append(keys, p.key)
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/delqhi/cache/internal/store"
 )
 
-// memoryQueue is one partition in Memory.
+// memoryQueue is one partition in a Memory.
 type memoryQueue struct {
 	log     stream[store.Entry]
 	pending map[string]place
@@ -23,9 +23,9 @@ type memoryQueue struct {
 	fromEnd int64 // ms: when from is forgotten
 }
 
-// place is what is on its way for a key.
+// place is the state of a key with pending writes.
 type place struct {
-	first, newest string // ids in the log; equal if there is one
+	first, newest string // ids in the log; equal if there is only one
 	attempts      int    // at newest
 }
 
@@ -65,7 +65,7 @@ func (s *stream[E]) remove(id string) {
 	}
 }
 
-// after returns at most n ids behind id.
+// after returns at most n ids that follow id.
 func (s *stream[E]) after(id string, n int) []string {
 	i, ok := slices.BinarySearchFunc(s.ids, id, store.CompareIDs)
 	if ok {
@@ -146,7 +146,7 @@ func (p *memoryQueue) append(now int64, most int, w store.Write) string {
 	return id
 }
 
-// newest returns the newest write of a key, or else the entry own.
+// newestOf returns the newest pending write of a key, or the entry own if there is none.
 func (p *memoryQueue) newestOf(key, own string) (store.Entry, bool) {
 	id := own
 	at, ok := p.pending[key]
@@ -183,7 +183,7 @@ func (m *Memory) Newest(ctx context.Context, asks []store.Ask) ([][]store.Entry,
 	return out, nil
 }
 
-// holds reports whether owner has the partition, and prolongs its lease.
+// holds reports whether owner holds the partition, and prolongs its lease.
 func (p *memoryQueue) holds(owner string, now int64, lease time.Duration) bool {
 	if p.owner != owner || p.until <= now {
 		return false
