@@ -20,8 +20,8 @@ import (
 //
 // Reads are batched apart from commands that change keys: no read waits for another caller's
 // large value on its way to Redis. Large operations are sent by themselves; see lanes.go. The
-// order of operations of callers that do not wait for each other is not defined, so that no
-// guarantee of order is lost.
+// order of operations of callers that do not wait for each other was never guaranteed, so that
+// batching loses no order.
 //
 // One round trip at a time is best where a round trip is mostly work. Where it is mostly
 // latency, several are in flight, as many as the shortest recent one suggests. One that takes
@@ -96,7 +96,7 @@ func (g *Client) batcherFor(cmds []store.Command) *batcher {
 type endpointQueue struct {
 	mu         sync.Mutex    // guards the fields below
 	underway   int           // round trips in flight, except abandoned ones
-	generation int           // changes when round trips are abandoned: those of an older generation are
+	generation int           // incremented by abandonLocked: round trips of older generations are abandoned
 	last       time.Time     // when the last one was sent
 	shortest   time.Duration // shortest recent round trip, 0: not known
 	overtaking bool          // see overtake
@@ -110,11 +110,11 @@ type batch struct {
 	cmds      []store.Command
 	bytes     int       // of what they store
 	shared    int       // the index of the shared command, -1: there is none
-	sent      time.Time // zero: not yet; guarded by the line's mu, as are the following
+	sent      time.Time // zero: not yet; guarded by line.mu, as are the following
 	overtaken bool
 	bounded   bool          // it reads no large record in full
 	early     chan struct{} // closed after first is written
-	first     []store.Reply // replies that arrived before the others; those that are cut do not count
+	first     []store.Reply // replies to the bounded reads of overtake; those that are cut do not count
 	done      chan struct{} // closed after the fields below are written
 
 	replies []store.Reply

@@ -106,8 +106,8 @@ func newReferences(cmds []store.Command) references {
 //  1. the server refuses the SET of k: its disk or its memory is full, it has become a replica, or
 //     lacks one; or the slot has moved, and a cluster's old master answers MOVED
 //  2. and carries out the PUBLISH, which any server can
-//  3. a reader drops k from its local tier for no reason, or, where the SET is sent again, reads the
-//     old value before that, and is not notified again
+//  3. a reader drops k from its local tier for no reason, or, where the SET is sent again,
+//     reads the old value before that, and is not notified again
 func scripted(c *store.Command) bool {
 	switch c.Op {
 	case store.Set, store.Delete:

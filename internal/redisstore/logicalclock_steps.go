@@ -67,8 +67,8 @@ const stepsAgain = 16
 // M4 is needed, since the hash may be replaced before M3:
 //
 //  1. the epoch says that there are no tags; M2 begins a hash with the mark
-//  2. another process marks another tag, as one script. By the epoch there are no tags: it removes the
-//     hash, begins one, and the epoch says that there are tags
+//  2. another process marks another tag, as one script. By the epoch there are no tags: it
+//     removes the hash, begins one, and the epoch says that there are tags
 //  3. M3. The mark is lost
 //
 // After M3 the epoch says that there are tags. The hash that M4 has read is then removed only

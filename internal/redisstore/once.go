@@ -73,8 +73,9 @@ func refusedForNow(err error) bool {
 	return false
 }
 
-// refused returns what is to be sent again of commands that are sent once: those that were
-// refused for now, in their order. Of others, those that go-redis gives up too soon.
+// refused returns the commands to send again. Of the commands that are sent once, those are the
+// ones that were refused temporarily, in their order; of others, the ones that go-redis gives
+// up too soon.
 func refused(cmds []redis.Cmder) []redis.Cmder {
 	var again []redis.Cmder
 	for _, cmd := range cmds {

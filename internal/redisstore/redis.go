@@ -348,8 +348,8 @@ func (s *Redis) reloadTopology(ctx context.Context, cmds []redis.Cmder) {
 	}
 }
 
-// lookAroundFor is reloadTopology for the error of a command. It reports whether the error was
-// such a reason.
+// lookAroundFor is reloadTopology for the error of a command. It reports whether err says
+// that a node could not be reached.
 func (s *Redis) lookAroundFor(ctx context.Context, err error) bool {
 	reloader, ok := s.cluster.(interface{ ReloadState(context.Context) })
 	var network net.Error

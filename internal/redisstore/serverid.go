@@ -15,8 +15,8 @@ import (
 //
 //   - run_id, which changes with each start of a process;
 //   - role, which must be that of a master;
-//   - master_replid, which names the history of its data set. A replica has that of its master, and a
-//     server that is promoted to master begins another one.
+//   - master_replid, which names the history of its data set. A replica has that of its
+//     master, and a server that is promoted to master begins another one.
 //
 // If that is the same at two times, this very process was a master all the while: had it been a
 // replica in between, and its data been replaced, it would have begun another history when it

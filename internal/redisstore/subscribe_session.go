@@ -42,7 +42,7 @@ type session struct {
 
 	mu         sync.Mutex
 	rounds     store.Rounds
-	publishing int   // heartbeats that wait for the reply to their PUBLISH
+	publishing int   // heartbeats whose publication was not answered yet
 	pulseErr   error // of the last heartbeat that could not be published
 	looking    bool  // lookAtMasters is asking for the masters
 	looked     time.Time

@@ -250,6 +250,7 @@ func CompareIDs(a, b string) int {
 	return 1
 }
 
+// SplitID splits the id of a stream entry into its parts: the time in ms, and the sequence number.
 func SplitID(id string) (ms, seq uint64) {
 	for i := range len(id) {
 		if id[i] == '-' {
@@ -262,11 +263,13 @@ func SplitID(id string) (ms, seq uint64) {
 	return ms, 0
 }
 
+// AgeOf is how long ago an id was given, at least 0; now is in ms of Unix time.
 func AgeOf(id string, now int64) time.Duration {
 	ms, _ := SplitID(id)
 	return time.Duration(max(now-int64(ms), 0)) * time.Millisecond
 }
 
+// TimeOf is the time at which an id was given, by the clock of the node.
 func TimeOf(id string) time.Time {
 	ms, _ := SplitID(id)
 	return time.UnixMilli(int64(ms))

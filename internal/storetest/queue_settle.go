@@ -77,8 +77,6 @@ func (m *Memory) Depths(ctx context.Context, qs []store.QueueNames) ([]store.Dep
 	return out, nil
 }
 
-// ageOf is how long ago an id was given; now is in ms.
-
 // Letters implements Queue.
 func (m *Memory) Letters(ctx context.Context, q store.QueueNames, after string, n int) ([]store.Letter, error) {
 	return onPartition(m, ctx, q, func(p *memoryQueue, _ int64) ([]store.Letter, error) {

@@ -68,7 +68,8 @@ func letterID(n int, id string) string { return strconv.Itoa(n) + "/" + id }
 
 // Replay moves dead letters back into the queue, with all their attempts available again, and
 // returns how many: all dead letters if ids is empty. An id that is no longer that of a dead
-// letter is skipped. The error is [ErrFull] if there was no room for some.
+// letter is skipped. The error is [ErrFull] if there was no room for some, and
+// [ErrDiscardOnly] if one of them may have been superseded by a later write.
 func (q *Queue) Replay(ctx context.Context, ids ...string) (int, error) {
 	return q.revive(ctx, ids, false)
 }
