@@ -10,19 +10,19 @@ import (
 	"github.com/delqhi/cache/internal/store"
 )
 
-// ErrSuspect says that what was read together with the logical clock may be older than
-// what this process wrote. See [Coordinator.Reconcile].
+// ErrSuspect means that records read together with the logical clock may be older than what
+// this process wrote. See [Coordinator.Reconcile].
 var ErrSuspect = errors.New("coherence: Redis has gone back in time")
 
-// EpochRead is a question about the logical clock that is under way.
+// EpochRead is a read of the logical clock in flight.
 type EpochRead struct {
 	asked logicalclock.Token
 	at    int64
-	known logicalclock.Known // before it was asked
+	known logicalclock.Known // before the read was sent
 }
 
-// BeginEpochRead is called before Redis is asked for names.Epoch, together with the
-// records that are to be judged by it.
+// BeginEpochRead is called before names.Epoch is read from Redis, together with the records
+// that are to be validated against it.
 func (a *Coordinator) BeginEpochRead() EpochRead {
 	if !a.used.Load() {
 		a.used.Store(true)
@@ -30,27 +30,27 @@ func (a *Coordinator) BeginEpochRead() EpochRead {
 	return a.beginLook()
 }
 
-// beginLook is BeginEpochRead for what does not show that the cache is in use.
+// beginLook is BeginEpochRead for reads that do not show that the cache is in use.
 func (a *Coordinator) beginLook() EpochRead {
 	return EpochRead{a.Ages.ReadVersion(), now(), a.Ages.Known()}
 }
 
-// EndEpochRead takes the answer. If there is no epoch, or it can't be used, it is asked for
-// once more, in the way that makes one. The error says why it is not known.
+// EndEpochRead takes the reply. If the epoch is missing or unusable, it is read once more, by
+// the script that creates one. The error says why the epoch is not known.
 func (a *Coordinator) EndEpochRead(ctx context.Context, l EpochRead, reply store.Reply) error {
 	if reply.Err != nil {
 		if a.fresh(now()) {
-			return nil // what is known is not too old yet
+			return nil // the copy is not too old yet
 		}
 		return reply.Err
 	}
 	e, ok := a.parseEpoch(ctx, reply.Record.Raw)
 	if l.known.Era != 0 && (!ok || e.Tick < l.known.Tick) {
-		a.wentBack() // it is not what it was, or has gone back in time
+		a.wentBack() // another epoch than the known one, or it has gone back in time
 		return ErrSuspect
 	}
 	if ok {
-		// A mark that is pending there strikes at once if Redis's clock is not known.
+		// Without Redis's clock, a pending tombstone would take effect at once.
 		var redisNow int64
 		if e.All.Next != 0 && !e.All.Dated() {
 			redisNow, _ = a.cfg.Client.Now(ctx, a.cfg.Names.Epoch)
@@ -62,15 +62,16 @@ func (a *Coordinator) EndEpochRead(ctx context.Context, l EpochRead, reply store
 	return a.FetchTombstones(ctx, nil)
 }
 
-// wentBack is called when it shows that Redis is not what it was.
+// wentBack is called when Redis turns out to have lost data or to be another server.
 func (a *Coordinator) wentBack() {
 	a.rollbackSeen.raise()
 	a.Suspect()
 }
 
-// parseEpoch reads an epoch. One whose times are too far ahead of Redis's clock is none:
-// what this process remembered of it, it could not be told to forget. Redis's clock is
-// estimated only if that may be so; see [Coordinator.measured].
+// parseEpoch reads an epoch. An epoch whose times are too far ahead of Redis's clock counts as
+// missing: once this process had learned such times, Redis could not make it forget them.
+// Redis's clock is estimated only if the epoch may be too far ahead; see
+// [Coordinator.measured].
 func (a *Coordinator) parseEpoch(ctx context.Context, raw []byte) (e logicalclock.Epoch, ok bool) {
 	if e, ok = logicalclock.ParseEpoch(raw); !ok || e.By(a.latest.Load()) {
 		return e, ok
@@ -83,12 +84,12 @@ func (a *Coordinator) parseEpoch(ctx context.Context, raw []byte) (e logicalcloc
 	return e, true
 }
 
-// measured notes what Redis's clock was: what it believes by then, it believes at any later
-// time, until the clock is set back.
+// measured records a reading of Redis's clock. A time that is plausible by it is plausible at
+// any later time, until that clock is set back.
 func (a *Coordinator) measured(redisNow int64) { a.latest.Store(logicalclock.Latest(redisNow)) }
 
-// unreadable is called with the error of a script that was given what this process knows of
-// the logical clock. If it has answered nonsense, that may be the reason, and is forgotten.
+// unreadable is called with the error of a script that was passed this process's copy of the
+// logical clock. If the script answered nonsense, the copy may be the reason, and is discarded.
 func (a *Coordinator) unreadable(err error) bool {
 	if !errors.Is(err, logicalclock.ErrNoClock) {
 		return false
@@ -98,10 +99,10 @@ func (a *Coordinator) unreadable(err error) bool {
 	return true
 }
 
-// EndEpochReadBeside takes the answer to a look that went with a write, and returns the logical
-// time from before that write. It is not counted as a look of [Coordinator.EndEpochRead], which spares
-// the next one: whoever writes is to move the clock on from time to time; see
-// [Coordinator.Stamp].
+// EndEpochReadBeside takes the reply to an epoch read that went with a write, and returns the
+// logical time from before that write. Unlike [Coordinator.EndEpochRead] it does not count as a
+// read that spares the next one: a process that writes must move the clock on from time to
+// time; see [Coordinator.Stamp].
 func (a *Coordinator) EndEpochReadBeside(ctx context.Context, l EpochRead, reply store.Reply) (era uint64, clock int64, ok bool) {
 	if reply.Err != nil {
 		return 0, 0, false
@@ -120,12 +121,13 @@ func (a *Coordinator) EndEpochReadBeside(ctx context.Context, l EpochRead, reply
 	return a.Ages.Stamp()
 }
 
-// readEpochNow asks for the logical clock alone. [Coordinator.FetchTombstones] would not do where it may
-// have gone back in time: that sets it right, and nobody else would see that it had.
+// readEpochNow reads the logical clock alone. [Coordinator.FetchTombstones] will not do where
+// the clock may have gone back in time: the script repairs the clock, and the rollback would go
+// unnoticed.
 func (a *Coordinator) readEpochNow(ctx context.Context) error {
 	l := a.beginLook()
 	if l.known.Era == 0 {
-		return nil // nothing that it could have gone back from
+		return nil // nothing known that the clock could have gone back from
 	}
 	rec, err := a.cfg.Client.Get(ctx, a.cfg.Names.Epoch)
 	return a.EndEpochRead(ctx, l, store.Reply{Record: rec, Err: err})
@@ -140,8 +142,8 @@ func (a *Coordinator) learnEpoch(e logicalclock.Epoch, redisNow int64, l EpochRe
 	return true
 }
 
-// learnedAt is called when something was learned that was asked for at that time. In
-// another era nothing is worth anything that this process has.
+// learnedAt is called when an answer to a read sent at the local time at was learned. In a new
+// era, nothing that this process holds is valid.
 func (a *Coordinator) learnedAt(eraBefore uint64, at int64) {
 	for {
 		last := a.learned.Load()
@@ -154,11 +156,10 @@ func (a *Coordinator) learnedAt(eraBefore uint64, at int64) {
 	}
 }
 
-// askAgain is how often the logical clock is asked for if each answer is overtaken by
-// another one.
+// askAgain is how often the logical clock is read if each answer is overtaken by another one.
 const askAgain = 5
 
-// FetchTombstones asks for the logical clock and for the marks of tags.
+// FetchTombstones reads the logical clock and the tombstones of tags.
 func (a *Coordinator) FetchTombstones(ctx context.Context, tags []string) error {
 	for range askAgain {
 		l := a.beginLook()
@@ -178,17 +179,17 @@ func (a *Coordinator) FetchTombstones(ctx context.Context, tags []string) error 
 	return errOvertaken
 }
 
-// learnMarks learns what a script has answered.
+// learnMarks learns a script's answer.
 func (a *Coordinator) learnMarks(tags []string, m *logicalclock.Marks, l EpochRead) bool {
 	a.measured(m.Now)
 	ok := a.Ages.LearnMarks(tags, m, l.asked, l.at)
 	if !ok && l.known.Era != 0 && a.Ages.Known().Era == 0 {
-		a.wentBack() // it was forgotten
+		a.wentBack() // what was known is reset
 	}
 	return ok
 }
 
-// JudgeNow judges one record by an answer of Redis that is asked for now.
+// JudgeNow validates one record against an answer that is requested from Redis now.
 func (a *Coordinator) JudgeNow(ctx context.Context, era uint64, stamp, began int64, tags []string) (logicalclock.Validity, int64, error) {
 	at := now()
 	m, err := a.cfg.Client.Marks(ctx, a.cfg.Names, a.Ages.Known(), tags)
@@ -200,8 +201,8 @@ func (a *Coordinator) JudgeNow(ctx context.Context, era uint64, stamp, began int
 	return v, until, nil
 }
 
-// fresh reports whether what is known of the logical clock may be used to judge what
-// others write.
+// fresh reports whether the copy of the logical clock is recent enough to validate records of
+// other processes.
 func (a *Coordinator) fresh(now int64) bool {
 	if _, _, ok := a.Ages.Stamp(); !ok {
 		return false
@@ -210,8 +211,8 @@ func (a *Coordinator) fresh(now int64) bool {
 	return a.Connected(now) || learned != never && now-learned < int64(clockAge)
 }
 
-// Stamp returns the logical time for what begins now. It asks Redis only where nothing
-// is heard, once a second.
+// Stamp returns the logical time for an operation that begins now. It asks Redis only while
+// disconnected, at most once a second.
 func (a *Coordinator) Stamp(ctx context.Context) (era uint64, stamp int64, err error) {
 	if err := a.Reconcile(ctx); err != nil {
 		return 0, 0, err
@@ -221,8 +222,8 @@ func (a *Coordinator) Stamp(ctx context.Context) (era uint64, stamp int64, err e
 			return era, stamp, nil
 		}
 	}
-	// The clock is asked in the way that moves it on, so that it shows if Redis goes
-	// back to before the write that begins now.
+	// This read moves the clock on, so that it shows if Redis goes back to a state from before
+	// the write that begins now.
 	if err := a.readEpochNow(ctx); err != nil && err != ErrSuspect {
 		return 0, 0, err
 	}
@@ -230,7 +231,7 @@ func (a *Coordinator) Stamp(ctx context.Context) (era uint64, stamp int64, err e
 		if err := a.FetchTombstones(ctx, nil); err != nil {
 			return 0, 0, err
 		}
-		// A message of another era that came late may have had it forgotten again.
+		// A late message of another era may have reset the table.
 		if era, stamp, ok := a.Ages.Stamp(); ok {
 			return era, stamp, nil
 		}
@@ -238,9 +239,9 @@ func (a *Coordinator) Stamp(ctx context.Context) (era uint64, stamp int64, err e
 	return 0, 0, errOvertaken
 }
 
-// StampWrite is Stamp for a write. Where there are several nodes, the one of the clock may be
-// away while the one of the key answers: then the time that was known last will do. It is one
-// from before the write, and an old one only makes a record go sooner than it had to.
+// StampWrite is Stamp for a write. With several nodes, the node of the clock may be down while
+// the node of the key answers: then the last known time will do. It is from before the write,
+// and a stamp that is too old only makes a record invalid sooner than necessary.
 func (a *Coordinator) StampWrite(ctx context.Context) (era uint64, stamp int64, err error) {
 	era, stamp, err = a.Stamp(ctx)
 	if err == nil || ctx.Err() != nil || a.cfg.Client.OneNode() {
@@ -252,15 +253,14 @@ func (a *Coordinator) StampWrite(ctx context.Context) (era uint64, stamp int64, 
 	return 0, 0, err
 }
 
-// The keys of the logical clock have lives; see [logicalclock.ClockLife]. What renews them is mostly
-// what is done anyway, but not in a process that only hears, or asks for no tags.
+// The keys of the logical clock expire; see [logicalclock.ClockLife]. Ordinary operations
+// mostly renew them, but not in a process that only receives messages, or that reads no tags.
 const (
-	renewLifeFirst = time.Minute // after the start, and after an attempt that has failed
+	renewLifeFirst = time.Minute // after the start, and after a failed attempt
 	renewLifeEvery = time.Hour
 )
 
-// renewLives renews the lives of the keys of the logical clock, and returns when to do so
-// again.
+// renewLives extends the TTLs of the logical clock's keys, and returns when to do so again.
 func (a *Coordinator) renewLives(ctx context.Context) time.Duration {
 	extend := store.Command{Op: store.Extend, Key: a.cfg.Names.Tags, Seen: store.CASToken{State: store.WrongType}, TTL: logicalclock.ClockLife}
 	if a.FetchTombstones(ctx, nil) != nil || a.cfg.Client.Do(ctx, []store.Command{extend})[0].Err != nil {
@@ -269,13 +269,15 @@ func (a *Coordinator) renewLives(ctx context.Context) time.Duration {
 	return renewLifeEvery
 }
 
-// ApplyOwnTombstones takes the answer of this process's own mark, before it returns to its
-// caller: nothing that it hit is served from then on. l was begun before.
+// ApplyOwnTombstones takes Redis's answer to this process's own tombstones, before the
+// invalidation returns to its caller: from then on no entry that they invalidate is served. l
+// was begun before they were sent.
 func (a *Coordinator) ApplyOwnTombstones(ctx context.Context, tags []string, m logicalclock.Marks, l EpochRead) error {
 	return a.ownMarks(ctx, tags, nil, m, l)
 }
 
-// ownMarks is ApplyOwnTombstones for what was invalidated at the times pasts; nil: when l was begun.
+// ownMarks is ApplyOwnTombstones for invalidations requested at the times pasts; nil: when l
+// was begun.
 func (a *Coordinator) ownMarks(ctx context.Context, tags []string, pasts []retryqueue.Past, m logicalclock.Marks, l EpochRead) error {
 	s := subjects(aTag, tags)
 	a.recent.NoteMarks(s, answered(&m), pasts, l.at, now())
@@ -283,12 +285,12 @@ func (a *Coordinator) ownMarks(ctx context.Context, tags []string, pasts []retry
 	if a.learnMarks(tags, &m, l) {
 		a.learnedAt(before, l.at)
 	} else if err := a.FetchTombstones(ctx, tags); err != nil {
-		// What it has done there is not known here, nor what else has been done: tell
-		// it again, and know nothing until then.
+		// Neither the effect of these tombstones nor of any others is known here: retry them,
+		// and treat the clock as unknown until then.
 		a.Ages.Forget()
 		if pasts == nil {
 			a.ScheduleTombstones(tags, 0, l.at)
-		} // else it is returned to the queue, with its time
+		} // otherwise it is returned to the queue, with its time
 		return err
 	}
 	a.acknowledgedTombstones(s, l.at)
@@ -296,14 +298,14 @@ func (a *Coordinator) ownMarks(ctx context.Context, tags []string, pasts []retry
 	return nil
 }
 
-// applyPeerTombstones takes another process's mark.
+// applyPeerTombstones takes tombstones that another process has published.
 func (a *Coordinator) applyPeerTombstones(tags []string, m logicalclock.Marks) {
 	if latest := a.latest.Load(); latest != 0 && !m.Epoch.By(latest) {
-		a.missed() // Redis does not believe it
+		a.missed() // Redis would not accept it
 		return
 	}
 	if !a.Ages.ApplyPeer(tags, &m, now()) {
-		// Another era, or one that is not known yet: what there is may be of no use.
+		// Another era, or an unknown one: entries from before may be invalid.
 		a.flushed()
 		a.wakeUp()
 		return
@@ -311,9 +313,9 @@ func (a *Coordinator) applyPeerTombstones(tags []string, m logicalclock.Marks) {
 	a.marked(tags)
 }
 
-// marked drops what a mark has hit. Entries with tags are judged when they are next
-// read; those without have to go now if the mark was one of everything. Loads under
-// way began before it, and no new reader may share them.
+// marked drops what tombstones have invalidated. Entries with tags are validated when they are
+// next read; entries without tags are flushed now if everything was invalidated. Loads in
+// flight began before the tombstones, and no new reader may share them.
 func (a *Coordinator) marked(tags []string) {
 	if len(tags) == 0 {
 		a.flush()

@@ -1,26 +1,26 @@
-// Package coherence keeps what one process has of a cache coherent with Redis and with the
-// other processes.
+// Package coherence keeps one process's copy of a cache coherent with Redis and with the other
+// processes.
 //
-// A [Coordinator] receives invalidations and removes entries from the local tier, maintains
-// the deadline until which the local tier is valid, wakes readers that wait for a load of
-// another process, keeps a copy of the logical clock, and retries invalidations that Redis
-// has not acknowledged.
+// A [Coordinator] receives invalidations and removes entries from the local tier, maintains the
+// deadline until which the local tier is valid, wakes readers that wait for a load of another
+// process, keeps a copy of the logical clock, and retries invalidations that Redis has not
+// acknowledged.
 //
-// # Trust
+// # Validity
 //
-// Validity of the local tier is a deadline that moves on only when a heartbeat has come back
-// by the whole way that messages take: [Coordinator.LocalValid]. It lapses without a timer or
-// a goroutine, so that a process that was stopped for an hour does not serve one value from
-// before. The deadline is the time when the heartbeat was sent, plus [HeartbeatTimeout]: no
-// process serves what another one replaced longer ago than that.
+// Validity of the local tier is a deadline that moves on only when a heartbeat has come back by
+// the whole path that messages take: [Coordinator.LocalValid]. It lapses without a timer or a
+// goroutine, so that a process that was suspended for an hour does not serve a single value
+// from before. The deadline is the time when the heartbeat was sent, plus [HeartbeatTimeout]:
+// no process serves a value that another one replaced longer ago than that.
 //
-//  1. A session is subscribed: from here on everything will be told. What is in the local
-//     tier may be older than that, and is flushed; reads under way may have been
-//     answered before, and their fences are moved.
-//  2. The logical clock is learned, and what this process wrote lately is told again,
-//     unless Redis is known to be the one that acknowledged it.
-//  3. A pulse that was sent after that comes back: trust begins.
-//  4. The session ends, for whatever reason: trust ends with it.
+//  1. A session is subscribed: from here on every message is received. Entries in the local
+//     tier may be older than that, so the tier is flushed; reads in flight may have been
+//     answered before, so their fences are moved.
+//  2. The logical clock is learned, and this process's recent writes are replayed, unless Redis
+//     is known to be the server that acknowledged them.
+//  3. A heartbeat that was sent after that comes back: the local tier is valid.
+//  4. The session ends, for whatever reason: so does validity.
 package coherence
 
 import (
@@ -41,30 +41,30 @@ import (
 )
 
 const (
-	// HeartbeatInterval and Dead are how often a session proves that it hears, and how long one
-	// proof lasts.
+	// HeartbeatInterval is how often a session sends a heartbeat, and HeartbeatTimeout how long
+	// one that has come back keeps the local tier valid.
 	HeartbeatInterval = 500 * time.Millisecond
 	HeartbeatTimeout  = 1500 * time.Millisecond
 
-	// A session that fails is tried again after these.
+	// Backoff, at first and at most, before a failed session is started again.
 	retryFirst = 20 * time.Millisecond
 	retryMost  = 2 * time.Second
 
-	// tick is how often housekeeping looks whether there is something to do.
+	// tick is how often maintain looks for work that is due.
 	tick = 500 * time.Millisecond
 
-	// clockAge is how long the logical clock that was learned from a reply may be
-	// used to stamp a write, where no session hears of its changes. A stamp that is
-	// too old makes an entry a miss, never a wrong value.
+	// clockAge is how long a copy of the logical clock that was learned from a reply may be
+	// used to stamp a write while disconnected. A stamp that is too old makes an entry a miss,
+	// never a wrong value.
 	clockAge = time.Second
 )
 
-// never is a local time before all others, which may be negative.
+// never is a local time before all others, since local times may be negative.
 const never = math.MinInt64
 
-// Local is what a coordinator needs of the local tier.
+// Local is the part of the local tier that a coordinator needs.
 type Local interface {
-	// Remove moves the key's fence and removes what is stored under it.
+	// Remove moves the key's fence and removes the key's entry.
 	Remove(encoded string) bool
 	// RemoveMatching moves every fence and removes the keys whose encodings match.
 	RemoveMatching(match func(encoded string) bool)
@@ -72,7 +72,7 @@ type Local interface {
 	Flush()
 }
 
-// Transport is how a process hears.
+// Transport is how a process receives invalidations.
 type Transport uint8
 
 const (
@@ -81,42 +81,42 @@ const (
 	Tracking
 )
 
-// Config is what a coordinator is made of.
+// Config configures a coordinator.
 type Config struct {
 	Client    *client.Client
 	Names     store.Names
 	Local     Local // nil: there is none
 	Fences    *fence.Table
-	Quote     func(string) string // makes a pattern that matches a text only
+	Quote     func(string) string // returns a pattern that matches only this text
 	Transport Transport
-	Policy    invalidation.Policy // of the cache's invalidations
-	// StartTimeout is how long the first operation waits for the first session, so that
-	// the local tier can be used from the start.
+	Policy    invalidation.Policy // of the cache's own invalidations
+	// StartTimeout is how long the first operation waits for the first session, so that the
+	// local tier can be used from the start.
 	StartTimeout time.Duration
 	Events       Events
-	// KeysChanged, if not nil, is called with the encoding of a key that others have written
-	// or invalidated, and ChangedAny where it is not known which. They must not block.
+	// Changed, if not nil, is called with the encoding of a key that another process has
+	// written or invalidated, and ChangedAny when the keys are not known. They must not block.
 	Changed    func(encoded string)
 	ChangedAny func()
 }
 
-// Events is what an operator wants to know. Its methods must not block.
+// Events are an operator's notifications. The methods must not block.
 type Events interface {
-	Received(n int)                          // … that others told this process
+	Received(n int)                          // invalidations from other processes
 	Flushed()                                // messages may have been lost
-	ConnectionChanged(hearing bool, e error) // sessions prove that they hear, again and again, and end
-	Downgraded(err error)                    // Tracking is not to be had: the session is of Broadcast
+	ConnectionChanged(hearing bool, e error) // called at each heartbeat that comes back, and when a session ends
+	Downgraded(err error)                    // Tracking is not available: the session uses Broadcast
 	Overflowed()                             // too much is pending: all entries will be invalidated instead
-	Retried(n int)                           // what could not be told was told
+	Retried(n int)                           // pending invalidations were delivered
 }
 
-// Coordinator is the whole of it for one cache. All methods are safe for concurrent use.
+// Coordinator keeps one cache coherent. All methods are safe for concurrent use.
 type Coordinator struct {
 	Outbox *message.Outbox
 	Ages   *logicalclock.Table
 
 	cfg         Config
-	invalidator *invalidation.Invalidator // what is told later is removed, whatever the cache's own policy
+	invalidator *invalidation.Invalidator // for retries, which remove entries whatever the cache's own policy
 	inbox       *message.Inbox
 	queue       *retryqueue.Queue
 	recent      *retryqueue.RecentWrites
@@ -124,38 +124,37 @@ type Coordinator struct {
 	selfWrites  selfWrites
 
 	localValid atomic.Int64 // local time
-	learned    atomic.Int64 // local time when the last look at the logical clock began
-	latest     atomic.Int64 // logicalclock.Latest of the last that was seen of Redis's clock; 0: nothing was
+	learned    atomic.Int64 // local time when the last read of the logical clock was sent
+	latest     atomic.Int64 // logicalclock.Latest of the last reading of Redis's clock; 0: none yet
 
 	pending      pendingTombstones
-	deliveredAny atomic.Uint64         // how much was told later
-	failure      atomic.Pointer[error] // why the last attempt to tell has failed; nil: it has not
+	deliveredAny atomic.Uint64         // number of retries delivered
+	failure      atomic.Pointer[error] // why the last retry failed; nil: it did not
 	suspicion    suspicion             // Redis may have lost what this process wrote; see Reconcile
-	used         atomic.Bool           // something was read since the last beat
-	rollbackSeen suspicion             // it has gone back in time
+	used         atomic.Bool           // the cache was read since the last tick
+	rollbackSeen suspicion             // Redis has gone back in time
 	serverID     serverID
 	renewal      renewal
-	dialed       atomic.Uint32 // the connections that Redialed knows of
+	dialed       atomic.Uint32 // the number of connections that Reconnected has seen
 
 	ctx     context.Context
 	stop    context.CancelFunc
 	wg      sync.WaitGroup
-	woken   chan struct{} // housekeeping has something to do
-	redisUp chan struct{} // and it is worth trying
+	woken   chan struct{} // maintain has work to do
+	redisUp chan struct{} // Redis answers again: retry now
 
 	mu          sync.Mutex // guards what follows
 	started     bool
 	closed      bool
-	reconciling *reconciling // under way; nil: none
+	reconciling *reconciling // in flight; nil: none
 
-	begun     atomic.Bool   // started
-	first     chan struct{} // closed when the first session hears, or has failed
+	begun     atomic.Bool   // same as started
+	first     chan struct{} // closed when the first session is connected, or has failed
 	readyOnce sync.Once
-	ready     atomic.Bool // first is closed, or was waited for long enough
+	ready     atomic.Bool // first is closed, or StartTimeout has passed
 }
 
-// New returns a coordinator that does nothing yet: it starts with the first call of
-// [Coordinator.Ready].
+// New returns an idle coordinator: it starts with the first call of [Coordinator.Ready].
 func New(cfg Config) *Coordinator {
 	a := &Coordinator{
 		cfg: cfg, Outbox: message.NewOutbox(message.NewSender()), Ages: logicalclock.NewTable(),
@@ -178,8 +177,8 @@ func New(cfg Config) *Coordinator {
 	return a
 }
 
-// Ready starts the coordinator, and has its first callers wait until it hears, or it is
-// clear that it does not: for [Config.StartTimeout] at most, and no longer than ctx.
+// Ready starts the coordinator. Its first callers wait until a session is connected or has
+// failed: for [Config.StartTimeout] at most, and no longer than ctx.
 func (a *Coordinator) Ready(ctx context.Context) {
 	if a.begun.Load() && a.ready.Load() {
 		return
@@ -218,7 +217,7 @@ func (a *Coordinator) start() {
 	}
 }
 
-// Close ends everything, after a last attempt to tell what is pending.
+// Close stops the coordinator, after a last attempt to deliver pending invalidations.
 func (a *Coordinator) Close() {
 	a.mu.Lock()
 	first := !a.closed
@@ -234,20 +233,20 @@ func (a *Coordinator) Close() {
 	a.wakeAll()
 }
 
-// LocalValid reports whether the local tier may be used at a local time.
+// LocalValid reports whether the local tier is valid at a local time.
 func (a *Coordinator) LocalValid(now int64) bool { return now < a.localValid.Load() }
 
-// Subscribes reports whether there is something to hear by.
+// Subscribes reports whether this process has a transport for invalidations.
 func (a *Coordinator) Subscribes() bool { return a.cfg.Transport != None }
 
-// Connected reports whether a session hears at this time, so that what is known of the
+// Connected reports whether a session is connected at this time, so that the copy of the
 // logical clock is up to date.
 func (a *Coordinator) Connected(now int64) bool { return a.cfg.Transport != None && a.LocalValid(now) }
 
-// Since returns the local time from which on a load must have begun to be shared by who
-// comes now. While this process hears, that is any time: whatever happens to a key moves
-// its fence. Else a load may have begun before others wrote, and is shared for no longer
-// than the local tier would be trusted.
+// Since returns the local time at or after which a load must have begun for a caller that
+// arrives now to share it. While connected, that is any time: a change of a key moves its
+// fence. While disconnected, a load may have begun before another process's write, and is
+// shared for no longer than the local tier would be valid.
 func (a *Coordinator) Since(now int64) int64 {
 	if a.Connected(now) {
 		return never
@@ -255,22 +254,21 @@ func (a *Coordinator) Since(now int64) int64 {
 	return now - int64(HeartbeatTimeout)
 }
 
-// Pending reports whether a key is to be read past the local tier: it has been
-// written or invalidated, and Redis does not know yet.
+// Pending reports whether a key must be read past the local tier: it has been written or
+// invalidated, and Redis has not acknowledged that.
 func (a *Coordinator) Pending(redisKey string) bool {
 	return a.queue.Has(redisKey) || a.pending.n.Load() > 0 && len(redisKey) >= len(a.cfg.Names.Data) && a.pending.matches(redisKey[len(a.cfg.Names.Data):])
 }
 
-// PendingTag reports whether a tag, or everything, has been invalidated, and Redis
-// does not know yet.
+// PendingTag reports whether a tag, or everything, has been invalidated, and Redis has not
+// acknowledged that.
 func (a *Coordinator) PendingTag(tag string) bool { return a.queue.HasTag(aTag + tag) }
 
-// AnyPending reports whether there are such keys.
+// AnyPending reports whether any invalidation is pending.
 func (a *Coordinator) AnyPending() bool { return a.queue.Len() > 0 }
 
-// Sync waits until Redis has been told everything that it could not be told before
-// the call. The error is ctx's; why is the reason that the last attempt has failed for, nil
-// if there was none.
+// Sync waits until all invalidations that were pending at the call have been delivered. The
+// error is ctx's; why is the error of the last attempt, nil if there was none.
 func (a *Coordinator) Sync(ctx context.Context) (why, err error) {
 	a.wakeUp()
 	if err = a.queue.Wait(ctx); err == nil {
@@ -289,8 +287,8 @@ func (a *Coordinator) wakeUp() {
 	}
 }
 
-// RedisUp is called when Redis answers again that had not: what is pending is told now,
-// and not when the pause between attempts is over.
+// RedisUp is called when Redis answers again after it had not: pending invalidations are
+// retried now, without waiting for the backoff.
 func (a *Coordinator) RedisUp() {
 	select {
 	case a.redisUp <- struct{}{}:
@@ -298,8 +296,8 @@ func (a *Coordinator) RedisUp() {
 	}
 }
 
-// drop takes a key out of the local tier, because somebody else wrote or invalidated
-// it, and wakes those who wait for it.
+// drop removes a key from the local tier, because another process wrote or invalidated it, and
+// wakes the readers that wait for it.
 func (a *Coordinator) drop(encoded string) {
 	if a.cfg.Local != nil {
 		a.cfg.Local.Remove(encoded)
@@ -312,7 +310,7 @@ func (a *Coordinator) drop(encoded string) {
 	a.wait.wake(encoded)
 }
 
-// flush drops everything that this process has.
+// flush removes everything from the local tier.
 func (a *Coordinator) flush() {
 	if a.cfg.Local != nil {
 		a.cfg.Local.Flush()

@@ -6,40 +6,39 @@ import (
 	"github.com/delqhi/cache/internal/retryqueue"
 )
 
-// An invalidation of tags, by pattern or of everything that is sent later is one of the
-// time when it was called for. What was written or loaded since stays:
+// An invalidation of tags, by pattern or of everything that is sent late applies as of the time
+// when it was requested. Records written or loaded since stay:
 //
 //  1. a process invalidates a tag; Redis does not acknowledge
 //  2. another process stores a value that has the tag
-//  3. the first one sends the invalidation again
+//  3. the first process sends the invalidation again
 //
-// The time is that of Redis's clock, by which records are dated, too. It is never too
-// early: what is spared in error is an old value that is read for good, and what is hit in
-// error a miss.
+// The time is that of Redis's clock, by which records are dated, too. It is never too early: a
+// record spared by mistake is an old value that is read until it expires, a record hit by
+// mistake is a miss.
 
 const (
-	// driftPart is the part of a time that may be missing in it, since this machine's clock
-	// and Redis's do not go alike: each by less than half of it.
+	// driftPart is the fraction of an elapsed time, one in so many, by which it may be too
+	// short, since this machine's clock and Redis's drift: each by less than half of it.
 	driftPart = 1000
 
-	// clockSteps is by how much, in µs, two estimates of Redis's clock differ at least if
-	// that was set in between.
+	// clockSteps is by how much, in µs, two estimates of Redis's clock differ at least if that
+	// clock was set in between.
 	clockSteps = 1_000_000
 )
 
-// pastOf is the time of an invalidation that was called for at a local time, and not
-// acknowledged.
+// pastOf is the time of an unacknowledged invalidation that was requested at a local time.
 func (a *Coordinator) pastOf(began int64) retryqueue.Past {
 	p := retryqueue.Past{Since: began}
 	if at, ok := a.cfg.Client.Estimate(a.cfg.Names.Epoch); ok {
-		// If Redis's clock was set back before, records may be of a later time than it; none
-		// is of a later one than the logical clock was.
+		// If Redis's clock was set back before, records may be dated later than it, but none
+		// later than the logical clock was.
 		p.At = max(at-(now()-began)/1000, a.Ages.Known().Tick)
 	}
 	return p
 }
 
-// date is an invalidation's time by the clock of the node that holds a key, in µs; 0 if
+// date returns an invalidation's time by the clock of the node that holds a key, in µs; 0 if
 // that is not known.
 func (a *Coordinator) date(ctx context.Context, key string, p retryqueue.Past) int64 {
 	at, err := a.cfg.Client.Now(ctx, key)
@@ -49,7 +48,8 @@ func (a *Coordinator) date(ctx context.Context, key string, p retryqueue.Past) i
 	passed := max(now()-p.Since, 0) / 1000
 	at -= passed - passed/driftPart
 	if p.At != 0 && (key == a.cfg.Names.Epoch || a.cfg.Client.OneNode()) {
-		// That was estimated at the time. If the two are far apart, the clock was set.
+		// p.At was estimated when the invalidation was requested. If the two are far apart, the
+		// clock was set.
 		if at-p.At < clockSteps+passed/driftPart {
 			at = p.At
 		}

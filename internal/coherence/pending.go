@@ -11,18 +11,17 @@ import (
 	"github.com/delqhi/cache/internal/store"
 )
 
-// ErrPending says of a key that what Redis holds under it was replaced or invalidated by
-// this process, and Redis did not acknowledge it: it is not read until Redis has been told.
+// ErrPending means that the key was written or invalidated by this process, and Redis has not
+// acknowledged it: Redis's record is not read until the invalidation has been delivered.
 var ErrPending = errors.New("what this process has written or invalidated, Redis has not acknowledged yet")
 
-// pendingTombstones are the tags and patterns that are to be told, and since when: what was
-// stored later is none of their concern. While there are none, a look costs one atomic
-// load.
+// pendingTombstones are the tags and patterns with a pending invalidation, each with its time:
+// records stored later are not affected. While there are none, a lookup costs one atomic load.
 type pendingTombstones struct {
-	n atomic.Int64 // how many there are
+	n atomic.Int64 // number of entries below
 
 	mu       sync.RWMutex              // guards what follows; taken before the lock of the queue
-	tags     map[string]int64          // local time of the latest
+	tags     map[string]int64          // local time of the latest invalidation
 	patterns map[string]pendingPattern // likewise
 	all      int64                     // likewise for everything; never: not pending
 }
@@ -44,8 +43,8 @@ func (p *pendingTombstones) countLocked() {
 	p.n.Store(int64(n))
 }
 
-// since returns the local time of the latest of them that concern a key with these tags;
-// never if none does.
+// since returns the local time of the latest pending invalidation that affects a key with these
+// tags; never if none does.
 func (p *pendingTombstones) since(encoded string, tags []string) int64 {
 	if p.n.Load() == 0 {
 		return never
@@ -66,11 +65,12 @@ func (p *pendingTombstones) since(encoded string, tags []string) int64 {
 	return at
 }
 
-// matches reports whether everything, or a pattern that matches a key, is pending.
+// matches reports whether an invalidation of everything, or by a pattern that matches the key,
+// is pending.
 func (p *pendingTombstones) matches(encoded string) bool { return p.since(encoded, nil) != never }
 
-// addTombstones adds tags and patterns, or everything if there are neither, to what is to be
-// told. They are pending unless Redis has acknowledged them once.
+// addTombstones queues invalidations of tags and patterns, or of everything if there are
+// neither. They are pending unless Redis has acknowledged them once.
 func (a *Coordinator) addTombstones(subjects []string, numbers []uint64, past retryqueue.Past) (full bool) {
 	p := &a.pending
 	p.mu.Lock()
@@ -83,7 +83,7 @@ func (a *Coordinator) addTombstones(subjects []string, numbers []uint64, past re
 	}
 	switch {
 	case full:
-		p.all = now() // later than all that it stands for
+		p.all = now() // later than all that it replaces
 	case past.Acked:
 	case len(subjects) == 0:
 		p.all = max(p.all, at)
@@ -104,7 +104,7 @@ func (a *Coordinator) addTombstones(subjects []string, numbers []uint64, past re
 	return full
 }
 
-// addItem adds a key to what is to be told: as of now, if it does not say since when.
+// addItem queues a key: as of now, if the item has no time.
 func (a *Coordinator) addItem(it retryqueue.Item) (full bool) {
 	a.pending.mu.Lock()
 	defer a.pending.mu.Unlock()
@@ -118,7 +118,7 @@ func (a *Coordinator) addItem(it retryqueue.Item) (full bool) {
 	return full
 }
 
-// completeTombstones takes out what is not to be told any more.
+// completeTombstones removes the invalidations that are no longer queued.
 func (a *Coordinator) completeTombstones() {
 	p := &a.pending
 	if p.n.Load() == 0 {
@@ -133,7 +133,7 @@ func (a *Coordinator) completeTombstones() {
 }
 
 // acknowledgedTombstones is called when Redis has acknowledged tags or patterns that were sent
-// after the local time sent: an earlier attempt need not be repeated.
+// after the local time sent: an earlier attempt need not be retried.
 func (a *Coordinator) acknowledgedTombstones(subjects []string, sent int64) {
 	p := &a.pending
 	if p.n.Load() == 0 {
@@ -156,8 +156,8 @@ func (a *Coordinator) acknowledgedTombstones(subjects []string, sent int64) {
 	a.sweepTombstonesLocked()
 }
 
-// sweepTombstonesLocked forgets the tags and patterns that are not in the queue any more. The
-// lock of pending is held.
+// sweepTombstonesLocked removes the tags and patterns that are no longer queued. The lock of
+// pending is held.
 func (a *Coordinator) sweepTombstonesLocked() {
 	p := &a.pending
 	for t := range p.tags {
@@ -173,21 +173,21 @@ func (a *Coordinator) sweepTombstonesLocked() {
 	p.countLocked()
 }
 
-// PendingCount counts what was told later: an answer of Redis that was asked for before it has
-// changed may be older than what was told. any reports whether there is something that is
-// to be told.
+// PendingCount returns the number of invalidations delivered by retry: a reply that was
+// requested before the number changed may be older than one of them. any reports whether any
+// are still pending.
 func (a *Coordinator) PendingCount() (told uint64, any bool) {
 	return a.deliveredAny.Load(), a.AnyPending()
 }
 
-// Concerned reports whether what Redis holds under a key may be of what it is to be told.
+// Concerned reports whether a pending invalidation may affect Redis's record of a key.
 func (a *Coordinator) Concerned(redisKey string) bool {
 	return a.pending.n.Load() > 0 || a.queue.Has(redisKey)
 }
 
-// Outdated reports whether a record that Redis holds under a key was replaced or
-// invalidated by this process, as far as is known: Redis has not been told of that, or may
-// have lost it. Where nothing is to be told it costs one atomic load.
+// Outdated reports whether a record that Redis holds was replaced or invalidated by this
+// process, as far as is known: the invalidation has not been delivered, or Redis may have lost
+// it. While none is pending, it costs one atomic load.
 func (a *Coordinator) Outdated(ctx context.Context, redisKey string, rec store.Record, tags []string) bool {
 	if !a.AnyPending() || rec.State != store.Found || len(redisKey) < len(a.cfg.Names.Data) {
 		return false

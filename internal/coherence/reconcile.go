@@ -9,59 +9,58 @@ import (
 	"github.com/delqhi/cache/internal/client"
 )
 
-// reconcileTime bounds a Reconcile, beside the timeouts of what it asks Redis.
+// reconcileTime bounds a Reconcile, in addition to the timeouts of its requests to Redis.
 const reconcileTime = time.Second
 
-// replayAgain is how often a Reconcile tries to tell.
+// replayAgain is how often a Reconcile tries to deliver.
 const replayAgain = 4
 
-// suspicion is a reason to doubt, as often as there was one, until it is settled.
+// suspicion counts the reasons for a doubt, and how many of them are settled.
 type suspicion struct {
 	raised, settled atomic.Uint64
 }
 
 func (s *suspicion) raise() { s.raised.Add(1) }
 
-// open returns how many reasons there are, and whether there are some that are not settled.
+// open returns the number of reasons, and whether some of them are not settled.
 func (s *suspicion) open() (reasons uint64, open bool) {
 	reasons = s.raised.Load()
 	return reasons, reasons != s.settled.Load()
 }
 
-// isSettled reports whether so many reasons are settled.
+// isSettled reports whether that many reasons are settled.
 func (s *suspicion) isSettled(reasons uint64) bool { return s.settled.Load() >= reasons }
 
-// settle settles that many reasons. Those that came since stay. It is not called by two at
-// a time.
+// settle settles that many reasons. Later ones stay open. It must not be called concurrently.
 func (s *suspicion) settle(reasons uint64) { s.settled.Store(reasons) }
 
-// Suspect is called when Redis may be another one from now on, which lacks what this
-// process has written and Redis had acknowledged: a session has ended, Redis could not be
-// reached, or it has gone back in time.
+// Suspect is called when Redis may be another server from now on, which lacks writes of this
+// process that Redis had acknowledged: a session has ended, Redis could not be reached, or it
+// has gone back in time.
 func (a *Coordinator) Suspect() {
 	a.suspicion.raise()
 }
 
-// reconciling is one reconciliation under way, for all callers that it is early enough for.
+// reconciling is one reconciliation in flight, shared by all callers whose suspicion it covers.
 type reconciling struct {
 	done chan struct{} // closed after err is written
 	err  error
 }
 
-// Reconcile makes sure, where that is in doubt, that Redis has nothing older than what
-// this process wrote or invalidated lately: before anything is read from it again. It is
-// done once for all who call meanwhile, and goes on if they leave.
+// Reconcile makes sure, where that is in doubt, that Redis has nothing older than this
+// process's recent writes and invalidations, before anything is read from Redis again. One
+// reconciliation serves all concurrent callers, and a canceled caller does not cancel it.
 //
-//  1. this process invalidates a key; Redis acknowledges, and dies
-//  2. it comes back with what it had saved a while ago, the old value included
-//  3. a read of this process would find it
+//  1. this process invalidates a key; Redis acknowledges, and crashes
+//  2. it restarts with data saved a while ago, the old value included
+//  3. a read of this process would find that value
 //
-// A reconciliation settles the suspicions that there were when it looked. A caller with a
-// later one waits for its end, and then for the next:
+// A reconciliation settles the suspicions that were open when it read the clock. A caller with
+// a later one waits for it to end, and then for the next:
 //
-//  1. a reconciliation has taken what is to be told again, and tells it
+//  1. a reconciliation has collected the writes to replay, and sends them
 //  2. a write is acknowledged; a failover loses it, and raises another suspicion
-//  3. a read that went on at the end of 1 would find what was there before that write
+//  3. a read that went on at the end of 1 would find the value from before that write
 func (a *Coordinator) Reconcile(ctx context.Context) error {
 	reasons, suspect := a.suspicion.open()
 	for suspect {
@@ -119,7 +118,7 @@ func (a *Coordinator) reconcile() error {
 	case a.ctx.Err() != nil:
 		return client.ErrClosed
 	}
-	return &client.TimeoutError{After: reconcileTime} // no caller's own time is over
+	return &client.TimeoutError{After: reconcileTime} // the deadline is not a caller's
 }
 
 func (a *Coordinator) reconcileUntil(ctx context.Context) error {
@@ -136,17 +135,17 @@ func (a *Coordinator) reconcileUntil(ctx context.Context) error {
 	}
 	safe := int64(nothing)
 	if !back {
-		// Most suspicions are about a server that never was another one.
+		// Most suspicions are about a server that has never changed.
 		safe = a.look(ctx)
 	}
-	// Other connections may lead to the server before, which was replaced.
+	// Other connections may still lead to the server that was replaced.
 	if err := a.renew(ctx, back); err != nil {
 		return err
 	}
 	a.replayRecent(ctx, safe)
-	// What can't be told now is looked at record by record until it is; see Outdated. So is
-	// what would take long, which reads need not wait for. Others may write meanwhile, and
-	// are then looked at once more.
+	// Records with an invalidation that can't be delivered now are checked one by one until it
+	// is; see Outdated. The same goes for a long queue, for which reads need not wait. Other
+	// processes may write meanwhile, and those keys are then read once more.
 	for range replayAgain {
 		if n := a.queue.Len(); n == 0 || n > 4*retryBatch || a.notify(ctx) {
 			break
@@ -157,8 +156,8 @@ func (a *Coordinator) reconcileUntil(ctx context.Context) error {
 	return nil
 }
 
-// Connections counts the connections to Redis for [Coordinator.Reconnected], where that has to
-// know how many there were before an operation that begins now: 0 if it does not.
+// Connections returns the number of connections to Redis, for [Coordinator.Reconnected], if
+// that needs the number from before an operation that begins now; 0 if it does not.
 func (a *Coordinator) Connections(now int64) uint32 {
 	if a.serverID.known() || !a.recent.Any(now) {
 		return 0
@@ -166,15 +165,15 @@ func (a *Coordinator) Connections(now int64) uint32 {
 	return a.cfg.Client.Connections()
 }
 
-// Reconnected reports whether connections to Redis were made, and then raises a suspicion: a
-// server that was restarted or replaced between two operations shows in nothing else.
-// Where this process has nothing to lose by that, it reports that there were none.
+// Reconnected reports whether new connections to Redis were made, and then raises a suspicion:
+// nothing else shows that a server was restarted or replaced between two operations. If this
+// process has no recent writes to lose, it reports false.
 //
-// A suspicion is soon settled where it can be asked who Redis is. There, every connection
-// since the last call counts, whatever operation made it. Elsewhere all that was written
-// and invalidated lately has to be told again, which may take what others have stored
-// since: only those count that were made since before, the answer of
-// [Coordinator.Connections], which is since a read began, at the local time at.
+// A suspicion is soon settled where Redis tells its server identity. There, every connection
+// since the last call counts, whatever operation made it. Elsewhere all recent writes and
+// invalidations have to be replayed, which may remove what other processes have stored since:
+// only connections count that were made since before, the result of [Coordinator.Connections],
+// which was called when a read began, at the local time at.
 func (a *Coordinator) Reconnected(before uint32, at int64) bool {
 	if !a.recent.Any(at) {
 		return false
@@ -183,7 +182,7 @@ func (a *Coordinator) Reconnected(before uint32, at int64) bool {
 	if (before == 0 || n == before) && (n == a.dialed.Load() || !a.serverID.known()) {
 		return false
 	}
-	// In this order: who finds it known must find the suspicion as well.
+	// In this order: a goroutine that sees the new number must see the suspicion as well.
 	a.Suspect()
 	a.dialed.Store(n)
 	return true

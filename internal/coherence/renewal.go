@@ -7,23 +7,23 @@ import (
 )
 
 const (
-	// After a renewal of connections that has failed, no other is tried for such a pause:
-	// a client may stay on a replica, and each attempt makes connections.
+	// Backoff, at first and at most, after connections could not be renewed: a client may stay
+	// on a replica, and each attempt makes connections.
 	renewFirst = 100 * time.Millisecond
 	renewMost  = 2 * time.Second
 )
 
-// renewal is what has become of the connections to servers that were replaced or demoted.
+// renewal is the state of the renewal of connections after servers were replaced or demoted.
 type renewal struct {
 	mu        sync.Mutex // guards what follows
-	demotions uint64     // those after which connections were renewed
-	changes   uint64     // likewise, of the lineage
-	err       error      // of the last attempt; nil: none has failed since
+	demotions uint64     // the demotions seen at the last renewal
+	changes   uint64     // the changes of the server identity seen then
+	err       error      // of the last attempt; nil: it succeeded
 	pause     time.Duration
 	resume    int64 // local time of the next attempt
 }
 
-// refuses returns why there was no renewal lately, until it is tried again.
+// refuses returns the error of the last renewal, until the next attempt is due.
 func (r *renewal) refuses(now int64) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -51,8 +51,8 @@ func (r *renewal) note(demotions, changes uint64, err error, now int64) {
 	r.resume = now + int64(r.pause)
 }
 
-// renew leaves the connections to what is no master, if a server was found to be none any
-// more, or to be another one, since that was last done; or if there is another reason.
+// renew closes the connections to servers that are no master any more, if a server was demoted
+// or its identity has changed since the last renewal, or if there is another reason.
 func (a *Coordinator) renew(ctx context.Context, reason bool) error {
 	demotions, changes := a.cfg.Client.Demotions(), a.serverID.changes()
 	if !reason && !a.renewal.due(demotions, changes) {
@@ -61,12 +61,12 @@ func (a *Coordinator) renew(ctx context.Context, reason bool) error {
 	err := a.cfg.Client.Renew(ctx)
 	a.renewal.note(demotions, changes, err, now())
 	if err == nil {
-		a.flushed() // what was read there since the session began
+		a.flushed() // drop what was read there since the session began
 	}
 	return err
 }
 
-// unverifyConnections raises a suspicion if connections are to be renewed.
+// unverifyConnections raises a suspicion if a renewal of connections is due.
 func (a *Coordinator) unverifyConnections() {
 	if a.renewal.due(a.cfg.Client.Demotions(), a.serverID.changes()) {
 		a.Suspect()

@@ -15,29 +15,27 @@ import (
 )
 
 const (
-	// maxPending is how many keys and tags are remembered that Redis could not be told
-	// of, or are to be told again: more than can be recent. Beyond it everything is
-	// invalidated when Redis is back.
+	// maxPending is how many keys and tags can be pending or queued for replay: more than can
+	// be recent. Beyond it, everything is invalidated when Redis is back.
 	maxPending = 1 << 19
 
-	// retryBatch is how many keys are told in one round trip.
+	// retryBatch is how many keys are retried in one round trip.
 	retryBatch = 256
 
-	// What can't be told is tried again after these.
+	// Backoff, at first and at most, between attempts to deliver.
 	notifyFirst = 100 * time.Millisecond
 	notifyMost  = 5 * time.Second
-	// notifySoon is the least time between two attempts where there is something new.
+	// notifySoon is the minimum time between two attempts if something new is pending.
 	notifySoon = 500 * time.Millisecond
 
-	// flushOnCloseTime bounds the last attempt, at Close.
+	// flushOnCloseTime bounds the last attempt to deliver, in Close.
 	flushOnCloseTime = 2 * time.Second
 )
 
 var errOvertaken = errors.New("coherence: the logical clock changes faster than it can be read")
 
-// Noted remembers a write or an invalidation that Redis has acknowledged, and that was
-// sent after the local time sent: if Redis is another one soon, which may not know of it,
-// it is told again.
+// Noted records a write or an invalidation that Redis has acknowledged, and that was sent after
+// the local time sent: if a failover to a server that may lack it follows soon, it is replayed.
 func (a *Coordinator) Noted(it retryqueue.Item, sent int64) {
 	a.recent.Note(it, sent, now())
 	if a.queue.Has(it.Key) {
@@ -46,9 +44,9 @@ func (a *Coordinator) Noted(it retryqueue.Item, sent int64) {
 	}
 }
 
-// ScheduleRetry takes a key whose write or invalidation Redis has not acknowledged. The local
-// tier is not asked for it until Redis has been told, nor is what Redis has of it believed;
-// see [Coordinator.Outdated].
+// ScheduleRetry queues a key whose write or invalidation Redis has not acknowledged. Until it
+// has been delivered, the key is read past the local tier, and Redis's record of it is not
+// trusted; see [Coordinator.Outdated].
 func (a *Coordinator) ScheduleRetry(it retryqueue.Item) {
 	if a.addItem(it) {
 		a.cfg.Events.Overflowed()
@@ -57,10 +55,9 @@ func (a *Coordinator) ScheduleRetry(it retryqueue.Item) {
 	a.wakeUp()
 }
 
-// ScheduleTombstones takes tags, or everything if there are none, that Redis did not
-// acknowledge to be invalidated: what was written or loaded before the local time began.
-// What this process has of it is dropped now. number is that of the message, 0 if there was
-// none.
+// ScheduleTombstones queues an invalidation of tags, or of everything if there are none, that
+// Redis has not acknowledged: of records written or loaded before the local time began. The
+// local tier is flushed now. number is that of the message, 0 if there was none.
 func (a *Coordinator) ScheduleTombstones(tags []string, number uint64, began int64) {
 	var numbers []uint64
 	if number != 0 {
@@ -74,8 +71,8 @@ func (a *Coordinator) ScheduleTombstones(tags []string, number uint64, began int
 	a.wakeUp()
 }
 
-// SchedulePattern takes a pattern whose keys were not all invalidated; the rest is as with
-// ScheduleTombstones.
+// SchedulePattern queues an invalidation by a pattern that did not reach all of its keys. The
+// parameters are those of ScheduleTombstones.
 func (a *Coordinator) SchedulePattern(pattern string, numbers []uint64, began int64) {
 	if a.addTombstones(subjects(aPattern, []string{pattern}), numbers, a.pastOf(began)) {
 		a.cfg.Events.Overflowed()
@@ -84,15 +81,15 @@ func (a *Coordinator) SchedulePattern(pattern string, numbers []uint64, began in
 	a.wakeUp()
 }
 
-// NotedPattern is Noted for a pattern, and ApplyOwnTombstones includes it for tags.
+// NotedPattern is Noted for a pattern. For tags, ApplyOwnTombstones does the same.
 func (a *Coordinator) NotedPattern(pattern string, sent int64) {
 	s := subjects(aPattern, []string{pattern})
 	a.recent.NoteMarks(s, nil, nil, sent, now())
 	a.acknowledgedTombstones(s, sent)
 }
 
-// To the queue, a pattern is as good as a tag: something without a key, of which the
-// last one counts. They are told apart by their first byte.
+// The queue treats a pattern like a tag: it is not about one key, and its latest invalidation
+// counts. The first byte distinguishes the two.
 const (
 	aTag     = "t"
 	aPattern = "p"
@@ -117,21 +114,21 @@ func tagsAndPatterns(subjects []string) (tags, patterns []string) {
 	return tags, patterns
 }
 
-// replayRecent queues what this process has written lately. A session has begun: the
-// one before may have ended because a replica took over, which may lack what its master
-// had acknowledged. What was sent after the time safe is not told: see look. Nor are marks
+// replayRecent queues this process's recent writes. A new session has begun: the last one may
+// have ended because a replica was promoted, which may lack writes that its master had
+// acknowledged. Writes sent after the time safe are not replayed; see look. Nor are tombstones
 // that Redis has.
 func (a *Coordinator) replayRecent(ctx context.Context, safe int64) {
 	told := a.recent.Since(now(), safe)
 	a.withoutMarked(ctx, &told)
 	another := a.serverID.changed(now())
-	covered := int64(never) // what was sent by then was of no use from then on
+	covered := int64(never) // writes sent by then are covered by an invalidation of everything
 	if told.All {
 		covered = told.Pasts[""].Since
 		a.addTombstones(nil, nil, told.Pasts[""])
 	}
 	for _, it := range told.Items {
-		// What is to be told already is about something later.
+		// A key that is queued already is queued for a later operation.
 		if _, ok := a.queue.Find(it.Key); !ok && it.Since > covered {
 			it.Acked = !another
 			a.addItem(it)
@@ -147,7 +144,7 @@ func (a *Coordinator) replayRecent(ctx context.Context, safe int64) {
 	}
 }
 
-// maintain does what has to be done from time to time, until the coordinator ends.
+// maintain does the periodic work and the retries, until the coordinator is closed.
 func (a *Coordinator) maintain() {
 	t := time.NewTicker(tick)
 	defer t.Stop()
@@ -170,18 +167,18 @@ func (a *Coordinator) maintain() {
 				a.missed()
 			}
 			if touch = !touch; touch && a.Connected(now()) {
-				// Everybody's look leaves a mark in Redis, by which it is noticed if
-				// Redis goes back in time. See logicalclock.Epoch.
+				// Each process's read moves the epoch in Redis, which shows if Redis goes back
+				// in time. See logicalclock.Epoch.
 				_ = a.FetchTombstones(a.ctx, nil)
 			}
 			if a.cfg.Transport == None && a.used.Swap(false) {
-				// No pulse finds out whether Redis is still a master: this takes one.
+				// No heartbeat finds out whether Redis is still a master: this read does.
 				_ = a.FetchTombstones(a.ctx, nil)
 			}
 			a.firstLook()
 			a.unverifyConnections()
 		case <-a.woken:
-			// What is new may be told although something older can't be.
+			// A new invalidation may get through although an older one does not.
 			if soon := last.Add(notifySoon); soon.Before(next) {
 				next = soon
 				retry.Reset(time.Until(soon))
@@ -204,7 +201,7 @@ func (a *Coordinator) maintain() {
 	}
 }
 
-// watermark publishes up to where this process's messages have been published.
+// watermark publishes the number up to which this process's messages have been published.
 func (a *Coordinator) watermark(closing bool) {
 	n, due := a.Outbox.Watermark(closing)
 	if !due {
@@ -216,8 +213,8 @@ func (a *Coordinator) watermark(closing bool) {
 	}
 }
 
-// notify tells all that is pending, and reports whether nothing is left of it. What fails
-// does not keep the rest from being told, unless nothing can be.
+// notify delivers all pending invalidations, and reports whether none is left. A failed one
+// does not keep the others from being delivered, unless nothing gets through.
 func (a *Coordinator) notify(ctx context.Context) bool {
 	told := 0
 	var failed []retryqueue.Batch
@@ -239,7 +236,7 @@ func (a *Coordinator) notify(ctx context.Context) bool {
 		a.queue.Return(f)
 	}
 	if len(failed) > 0 {
-		a.completeTombstones() // of what was told beside it
+		a.completeTombstones() // for what was delivered beside it
 	}
 	if told > 0 {
 		a.cfg.Events.Retried(told)
@@ -251,14 +248,14 @@ func (a *Coordinator) notify(ctx context.Context) bool {
 	return true
 }
 
-// notifyFailed notes why something could not be told.
+// notifyFailed records why an invalidation could not be delivered.
 func (a *Coordinator) notifyFailed(err error) {
 	if err != nil {
 		a.failure.Store(&err)
 	}
 }
 
-// notifyBatch tells a batch, settles what was told, and returns the rest.
+// notifyBatch delivers a batch, settles what was delivered, and returns the rest.
 func (a *Coordinator) notifyBatch(ctx context.Context, b *retryqueue.Batch, told *int) (failed retryqueue.Batch) {
 	done := retryqueue.Batch{}
 	if b.All || len(b.Tags) > 0 {
@@ -278,7 +275,7 @@ func (a *Coordinator) notifyBatch(ctx context.Context, b *retryqueue.Batch, told
 	for i, it := range b.Items {
 		heads[i] = store.Command{Op: store.GetHeader, Key: it.Key}
 	}
-	var quiet []retryqueue.Item // of which others are to be told alone
+	var quiet []retryqueue.Item // nothing to remove from Redis: only to publish
 	var cmds []store.Command
 	var items []retryqueue.Item
 	var numbers []uint64
@@ -290,13 +287,13 @@ func (a *Coordinator) notifyBatch(ctx context.Context, b *retryqueue.Batch, told
 			continue
 		}
 		if it.Token != "" && reply.Record.Seen().Token == it.Token {
-			// What was acknowledged is there: nothing was lost.
+			// Redis holds the record that it acknowledged: nothing was lost.
 			a.Outbox.Skip(it.Numbers...)
 			done.Items = append(done.Items, it)
 			continue
 		}
 		if reply.Record.State == store.Missing || a.newer(ctx, &it, reply.Record) {
-			// Nothing to remove. Others may still have what was there before.
+			// Nothing to remove. Other processes may still hold the previous value.
 			quiet = append(quiet, it)
 			continue
 		}
@@ -313,7 +310,7 @@ func (a *Coordinator) notifyBatch(ctx context.Context, b *retryqueue.Batch, told
 			a.delivered(items[i], &done)
 			*told++
 		case reply.Err == nil:
-			// Somebody was faster: look again.
+			// Another client has changed the key meanwhile: read it again.
 			a.Outbox.Skip(numbers[i])
 			failed.Items = append(failed.Items, items[i])
 		default:
@@ -329,8 +326,8 @@ func (a *Coordinator) notifyBatch(ctx context.Context, b *retryqueue.Batch, told
 	return failed
 }
 
-// tellQuietly tells others, in common messages, of keys where Redis has nothing to remove:
-// reads may be waiting for it. It returns of how many.
+// tellQuietly publishes messages, for many keys each, for keys of which Redis has nothing to
+// remove: readers may be waiting for them. It returns the number of keys.
 func (a *Coordinator) tellQuietly(ctx context.Context, items []retryqueue.Item, done, failed *retryqueue.Batch) (told int) {
 	for some := range slices.Chunk(items, invalidation.KeysPerNotice) {
 		keys := make([]string, len(some))
@@ -355,10 +352,10 @@ func (a *Coordinator) tellQuietly(ctx context.Context, items []retryqueue.Item, 
 
 func (a *Coordinator) encoded(redisKey string) string { return redisKey[len(a.cfg.Names.Data):] }
 
-// notifyTombstones tells the tags, patterns, and everything, of a batch. rest are those that could
-// not be told, and the numbers of messages that may or may not have been published. A
-// pattern that can't be gone through, for which SCAN may be refused for good, keeps nothing
-// else from being told, and is not told as often as it is tried.
+// notifyTombstones delivers a batch's tags, patterns, and invalidation of everything. rest
+// holds those that failed, and the numbers of messages that may or may not have been published.
+// A pattern whose keys can't be scanned, for which SCAN may be refused for good, does not keep
+// the others from being delivered, and its message is not published at each attempt.
 func (a *Coordinator) notifyTombstones(ctx context.Context, b *retryqueue.Batch) (rest retryqueue.Batch, err error) {
 	tags, patterns := tagsAndPatterns(b.Tags)
 	pasts := make(map[string]retryqueue.Past, len(b.Tags))
@@ -384,7 +381,7 @@ func (a *Coordinator) notifyTombstones(ctx context.Context, b *retryqueue.Batch)
 	if b.All {
 		rest.All = !mark(nil, []retryqueue.Past{b.Past})
 	}
-	// In steps, each of which is short for Redis and has a time of its own.
+	// In steps, each of which is short for Redis and has its own time.
 	for some := range slices.Chunk(tags, askedAtOnce) {
 		of := make([]retryqueue.Past, len(some))
 		for i, t := range some {
@@ -410,17 +407,17 @@ func (a *Coordinator) notifyTombstones(ctx context.Context, b *retryqueue.Batch)
 	return rest, err
 }
 
-// delivered is called when Redis and the others know of a key. What this process has of it
-// is dropped before its local tier is used for it again.
+// delivered is called when Redis and the other processes have received a key's invalidation.
+// The key is dropped before the local tier is used for it again.
 func (a *Coordinator) delivered(it retryqueue.Item, done *retryqueue.Batch) {
 	a.Outbox.Skip(it.Numbers...)
 	a.drop(it.Key[len(a.cfg.Names.Data):])
 	done.Items = append(done.Items, it)
 }
 
-// newer reports whether a record is of a write or a load that began after a time of
-// Redis's clock, so that an invalidation from then does not concern it. If that clock has
-// gone back since, records may be from the future: then nobody knows.
+// newer reports whether a record is of a write or a load that began after the invalidation's
+// time, by Redis's clock, so that the invalidation does not affect it. If that clock has been
+// set back since, records may be dated in the future: then the answer is no.
 func (a *Coordinator) newer(ctx context.Context, it *retryqueue.Item, rec store.Record) bool {
 	if rec.State != store.Found {
 		return false
@@ -438,14 +435,14 @@ func (a *Coordinator) newer(ctx context.Context, it *retryqueue.Item, rec store.
 	}
 	at := it.At
 	if at == 0 {
-		// Redis could not be asked for the time. By now it can, it seems.
+		// Redis's clock could not be read at the time. It may be readable by now.
 		if at = a.date(ctx, it.Key, retryqueue.Past{Since: it.Since}); at == 0 {
 			return false
 		}
 	}
 	if it.Acked {
-		// What was acknowledged is there in all likelihood: a record of about that time
-		// is rather one that came after it than one that a failover brought back.
+		// The acknowledged write is still in Redis in all likelihood: a record of about that
+		// time more likely came after it than back with a failover.
 		at -= clockSlack
 	}
 	if began <= at {
@@ -455,8 +452,8 @@ func (a *Coordinator) newer(ctx context.Context, it *retryqueue.Item, rec store.
 	return err == nil && h.Stored <= now+ClocksApart
 }
 
-// endsInTime reports whether a record that was there at an invalidation ends when the cache's
-// policy has it: Redis has not lost that.
+// endsInTime reports whether a record that existed at the invalidation expires when the cache's
+// policy requires: Redis has not lost that invalidation.
 func (a *Coordinator) endsInTime(at int64, rec store.Record) bool {
 	h, err := frame.ReadHead(rec.Raw)
 	if rec.State != store.Found || err != nil || h.Kind != frame.Value && h.Kind != frame.Absence {
@@ -466,21 +463,20 @@ func (a *Coordinator) endsInTime(at int64, rec store.Record) bool {
 	case invalidation.Lazy:
 		return h.Limit <= 0
 	case invalidation.Delayed:
-		// It was dated when the key was found.
+		// The invalidation was dated when the key was found.
 		return at != 0 && h.Limit-at-ClocksApart <= a.cfg.Policy.Delay.Microseconds()
 	}
 	return false
 }
 
-// clockSlack is by how much, in µs, two processes that write at the same time may date
-// what they write apart, by the time of an operation and by their estimates of Redis's
-// clock.
+// clockSlack is by how much, in µs, the dates of two concurrent writes of different processes
+// may differ, due to the duration of an operation and to their estimates of Redis's clock.
 const clockSlack = 250_000
 
-// ClocksApart is how far two processes' estimates of Redis's clock may differ, in µs.
+// ClocksApart is by how much, in µs, two processes' estimates of Redis's clock may differ.
 const ClocksApart = 1_000_000
 
-// flushOnClose tells what can still be told.
+// flushOnClose delivers what still can be delivered.
 func (a *Coordinator) flushOnClose() {
 	ctx, cancel := context.WithTimeout(a.ctx, flushOnCloseTime)
 	defer cancel()

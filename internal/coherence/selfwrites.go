@@ -7,40 +7,39 @@ import (
 	"github.com/delqhi/cache/internal/store"
 )
 
-// selfWrites tells this process's changes of keys from those of others, where it hears by
-// Tracking. The server tells of every change and not whose it was: also of this
-// process's own writes, leases and fills. If those were taken for somebody else's, no
-// load would ever get into the local tier. Nor can they be counted and skipped: changes
-// that come close together are told once, and one of somebody else's may be among them.
+// selfWrites distinguishes this process's changes of keys from those of other clients when the
+// transport is Tracking. The server reports every change, without its author: also this
+// process's own writes, leases and fills. If those counted as foreign, no load would ever get
+// into the local tier. Nor can they be counted and skipped: changes that come close together
+// are reported once, and a foreign change may be among them.
 //
-// So a change of a key that this process has changed lately is looked into: if Redis
-// holds exactly what this process stored last, nothing else has happened to it, or
-// somebody else's change came before; else the key is dropped. Until that is known,
-// which takes one round trip, the key stays. Changes of all other keys are believed at
-// once.
+// So a change of a key that this process has changed recently is verified: if Redis holds
+// exactly what this process stored last, nothing else has happened to the key, or the foreign
+// change came before; otherwise the key is dropped. Until that is known, which takes one round
+// trip, the key stays. Changes of all other keys take effect at once.
 //
 //  1. this process stores v1; its acknowledgement arrives, v1 is in the local tier
-//  2. somebody else stores v2
-//  3. the server tells of both in one message
-//  4. the key is looked at, and does not hold v1: it is dropped
+//  2. another client stores v2
+//  3. the server reports both in one message
+//  4. the key is read, and does not hold v1: it is dropped
 //
-// While a command of this process is under way, nobody can say what the key is to
-// hold; the look is put off until there is a reply.
+// While a command of this process is in flight, the expected record is not known; the check is
+// put off until there is a reply.
 type selfWrites struct {
 	mu         sync.Mutex                // guards what follows
-	inFlight   map[string]*inFlightWrite // commands under way, by Redis key
+	inFlight   map[string]*inFlightWrite // commands in flight, by Redis key
 	current    map[string]ownState       // what this process stored last
-	past       map[string]ownState       // the generation before
-	turned     int64                     // local time when current was begun
+	past       map[string]ownState       // the previous generation of current
+	turned     int64                     // local time when current was started
 	version    uint64                    // of the last state
-	unverified map[string]struct{}       // keys to look at
+	unverified map[string]struct{}       // keys to verify
 
-	wake chan struct{} // there are doubts
+	wake chan struct{} // there are keys to verify
 }
 
 type inFlightWrite struct {
 	commands   int
-	unverified bool // a change was told meanwhile
+	unverified bool // a change was reported meanwhile
 }
 
 type ownState struct {
@@ -53,7 +52,7 @@ const (
 	ownLife = int64(2e9)
 	// maxOwn bounds a generation. Own changes that are forgotten cost own hits.
 	maxOwn = 10_000
-	// verifyBatch bounds how many keys are looked at in one round trip.
+	// verifyBatch bounds how many keys are verified in one round trip.
 	verifyBatch = 256
 )
 
@@ -63,7 +62,7 @@ func (o *selfWrites) init() {
 	o.forget()
 }
 
-// forget forgets what was stored: a new session has begun.
+// forget discards the own changes: a new session has begun.
 func (o *selfWrites) forget() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -81,8 +80,8 @@ func (o *selfWrites) begin(redisKey string) {
 	f.commands++
 }
 
-// end takes the outcome of a command: took says that the key holds after now, as far as
-// this process knows. drop says that a change was told that is not this process's.
+// end takes the outcome of a command: took says that the key holds the record after now, as far
+// as this process knows. drop reports that a foreign change was reported meanwhile.
 func (o *selfWrites) end(redisKey string, after store.CASToken, took bool, at int64) (drop bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -115,8 +114,8 @@ func (o *selfWrites) lookLocked(redisKey string) (ownState, bool) {
 	return s, ok
 }
 
-// maybeOwn reports whether a change that was told may be this process's own, and then has
-// it looked into.
+// maybeOwn reports whether a reported change may be this process's own, and then schedules its
+// verification.
 func (o *selfWrites) maybeOwn(redisKey string) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -139,7 +138,7 @@ func (o *selfWrites) unverifyLocked(redisKey string) bool {
 	return true
 }
 
-// take returns some keys to look at, and the version of what they are to hold.
+// take returns some keys to verify, and the versions of their expected records.
 func (o *selfWrites) take() (keys []string, versions []uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -154,8 +153,8 @@ func (o *selfWrites) take() (keys []string, versions []uint64) {
 	return keys, versions
 }
 
-// answer takes what a key holds, as somebody saw who took it at a version, and
-// reports whether it is this process's own or has to be looked at again.
+// answer takes the record of a key that was taken at a version, and reports whether it is this
+// process's own or has to be verified again.
 func (o *selfWrites) answer(redisKey string, version uint64, rec store.Record) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -169,7 +168,7 @@ func (o *selfWrites) answer(redisKey string, version uint64, rec store.Record) b
 	return s.seen == rec.Seen()
 }
 
-// tracks reports whether the server tells of changes of a key.
+// tracks reports whether the server reports changes of a key.
 func (a *Coordinator) tracks(redisKey string) bool {
 	return a.cfg.Transport == Tracking && strings.HasPrefix(redisKey, a.cfg.Names.Data)
 }
@@ -186,11 +185,11 @@ func (a *Coordinator) OwnEnd(c *store.Command, reply *store.Reply) {
 	if !a.tracks(c.Key) {
 		return
 	}
-	// What was removed is forgotten: that a key is missing does not tell who removed it.
+	// Own deletions are not remembered: a missing key does not show which client removed it.
 	//
 	//  1. this process deletes a key
-	//  2. somebody else stores a value, which is read into the local tier
-	//  3. it is deleted by hand: nothing is there, as after 1
+	//  2. another client stores a value, which is read into the local tier
+	//  3. it is deleted by hand: the key is missing, as after 1
 	var after store.CASToken
 	took := reply.OK && reply.Err == nil
 	switch c.Op {
@@ -206,7 +205,7 @@ func (a *Coordinator) OwnEnd(c *store.Command, reply *store.Reply) {
 	}
 }
 
-// verify looks into doubtful changes until the coordinator ends.
+// verify verifies reported changes until the coordinator is closed.
 func (a *Coordinator) verify() {
 	for {
 		select {

@@ -8,94 +8,95 @@ import (
 )
 
 const (
-	// failoverGrace is how long after a change of the servers' lineage nothing is concluded
-	// from it. There may be connections to the server from before, which goes on until it
-	// is told, or finds out, that it has been replaced: 8 seconds and more with sentinels,
-	// the node timeout of a cluster, 15 seconds by default. What it acknowledges is lost,
-	// while looks are answered by its successor.
+	// failoverGrace is how long after a change of the server identity no conclusion is drawn
+	// from it. Connections to the previous server may remain, which goes on until it is told,
+	// or finds out, that it has been replaced: 8 seconds and more with sentinels, the node
+	// timeout of a cluster, 15 seconds by default. What it acknowledges is lost, while its
+	// successor answers the requests for the server identity.
 	failoverGrace = 30 * time.Second
 
-	// lookPause is how long nobody asks again who has got no answer. There are proxies
-	// that close the connection at a command that they do not know.
+	// lookPause is how long the server identity is not requested again after a request that got
+	// no answer. There are proxies that close the connection at a command that they do not
+	// know.
 	lookPause = 10 * time.Second
 )
 
-// nothing as the time after which writes are safe says that none are.
+// nothing, as the time after which writes are safe, means that none are.
 const nothing = math.MaxInt64
 
-// serverID is who the servers are, by the looks of this process. A suspicion arises on a
-// busy machine where nothing has happened: the client opened one more connection, or an
-// answer was late. To tell everything again then is worse than useless: it removes what
-// others have written at the same time. So it is asked first whether Redis is still the
-// one that acknowledged:
+// serverID is the server identity as last read by this process. On a busy machine, suspicions
+// arise although nothing has happened: the client opened one more connection, or an answer was
+// late. To replay all recent writes then is worse than useless: it removes what other processes
+// have written at the same time. So the first check is whether Redis is still the server that
+// acknowledged them:
 //
-//  1. a look is answered: it is S
+//  1. the identity is read: it is S
 //  2. a write is sent, and acknowledged
-//  3. a look is sent, and answered: it is S
+//  3. the identity is requested, and read: it is S
 //
-// By what equal answers mean, see [store.Store], 2 can't have been lost; nor can it with
-// more such looks between 1 and 3. It is not enough that 2 is acknowledged after 1:
+// By the meaning of equal answers, see [store.Store], the write of 2 can't have been lost; nor
+// can it with more such reads between 1 and 3. It is not enough that 2 is acknowledged after 1:
 //
-//  1. a write is sent, carried out, and acknowledged; Redis dies with it
-//  2. a look, which was sent before, is answered by the server that comes back: it is S
-//  3. the acknowledgement is noted
+//  1. a write is sent, executed, and acknowledged; Redis crashes and loses it
+//  2. a read of the identity that was sent before is answered by the restarted server: it is S
+//  3. the acknowledgement is recorded
 //
-// What is lost after the look of 3 was answered raises a suspicion of its own.
+// A loss after the answer of 3 raises a suspicion of its own.
 type serverID struct {
 	mu      sync.Mutex // guards what follows
-	is      string     // the last answer; "": none yet
-	since   int64      // local time: what is sent later lies between equal looks
-	refused bool       // there was an answer that said nothing
-	resume  int64      // local time before which nobody asks
-	another uint64     // how often there was another answer than before
+	is      string     // the last identity read; "": none yet
+	since   int64      // local time: what is sent later lies between equal answers
+	refused bool       // the last answer had no identity
+	resume  int64      // local time before which the identity is not requested
+	another uint64     // how often the identity has changed
 }
 
 func (l *serverID) init() { l.resume, l.since = never, never }
 
-// look asks who the servers are. What was sent to Redis after the time that it returns, and
-// acknowledged before the call, Redis has not lost.
+// look reads the server identity. Redis has not lost what was sent after the returned time and
+// acknowledged before the call.
 func (a *Coordinator) look(ctx context.Context) (safe int64) {
 	if !a.serverID.asks(now(), false) {
 		return nothing
 	}
 	is, err := a.cfg.Client.ServerID(ctx)
 	if err != nil && ctx.Err() != nil {
-		return nothing // the caller has no more time: nothing was found out
+		return nothing // the caller's context has ended: nothing was found out
 	}
 	return a.serverID.learn(is, err, now())
 }
 
-// firstLook sees to it that there is a look before a suspicion.
+// firstLook reads the server identity before any suspicion arises.
 func (a *Coordinator) firstLook() {
 	if a.serverID.asks(now(), true) {
 		a.look(a.ctx)
 	}
 }
 
-// asks reports whether to ask now; for the first time, or because Redis could not be
-// reached then.
+// asks reports whether to request the identity now; with first only if it was not read yet, for
+// instance because Redis could not be reached.
 func (l *serverID) asks(now int64, first bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return now >= l.resume && !(first && (l.is != "" || l.refused))
 }
 
-// changes counts how often another answer was given than before.
+// changes returns how often the identity has changed.
 func (l *serverID) changes() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.another
 }
 
-// known reports whether it could be asked who Redis is.
+// known reports whether Redis tells its server identity.
 func (l *serverID) known() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.is != "" && !l.refused
 }
 
-// changed reports whether Redis was seen to be another one not long ago: what it has lost
-// then may have been acknowledged.
+// changed reports whether the server identity has changed recently: writes that were lost then
+// may have been acknowledged.
 func (l *serverID) changed(now int64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

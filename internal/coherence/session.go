@@ -14,7 +14,7 @@ import (
 	"github.com/delqhi/cache/internal/store"
 )
 
-// listen runs one session after the other.
+// listen runs one session after another.
 func (a *Coordinator) listen() {
 	tracking := a.cfg.Transport == Tracking
 	pause := retryFirst
@@ -25,8 +25,8 @@ func (a *Coordinator) listen() {
 			return
 		}
 		if errors.Is(err, store.ErrNoTracking) && tracking {
-			// Everybody tells by Broadcast, whatever he hears by: it works, and only
-			// misses what other programs do.
+			// All processes publish for Broadcast, whatever their own transport: it works, and
+			// only misses changes made by other programs.
 			tracking = false
 			a.cfg.Events.Downgraded(err)
 			continue
@@ -47,17 +47,17 @@ func (a *Coordinator) listen() {
 	}
 }
 
-// session is one run of store.Store.Listen, and its Sink.
+// session is one run of store.Store.Listen, and its store.Subscriber.
 type session struct {
 	a     *Coordinator
-	armed chan struct{} // closed by Armed
+	armed chan struct{} // closed by Subscribed
 
-	known atomic.Bool // the logical clock was learned after Armed: trust may begin
+	known atomic.Bool // the logical clock was learned after Subscribed: the local tier may become valid
 
 	mu   sync.Mutex
 	back bool  // a heartbeat has come back
-	sent int64 // local time when the last such pulse was sent
-	over bool  // the session has ended: no trust any more
+	sent int64 // local time when the latest of these was sent
+	over bool  // the session has ended: the local tier stays invalid
 }
 
 var _ store.Subscriber = (*session)(nil)
@@ -78,8 +78,8 @@ func (s *session) run(ctx context.Context, tracking bool) error {
 	return err
 }
 
-// end takes trust away: messages are being missed from now on. Who waits must look
-// for himself.
+// end invalidates the local tier: messages are missed from now on. Waiting readers must ask
+// Redis themselves.
 func (s *session) end() {
 	s.mu.Lock()
 	s.over = true
@@ -90,7 +90,7 @@ func (s *session) end() {
 	s.a.wakeAll()
 }
 
-// prepare does what has to be done between Armed and trust.
+// prepare does what has to be done between Subscribed and validity.
 func (s *session) prepare(ctx context.Context) {
 	select {
 	case <-s.armed:
@@ -118,7 +118,8 @@ func (s *session) prepare(ctx context.Context) {
 	s.mu.Unlock()
 }
 
-// trustLocked trusts the local tier for as long as the last pulse allows. mu is held.
+// trustLocked extends the local tier's validity up to the deadline of the last heartbeat. mu is
+// held.
 func (s *session) trustLocked() {
 	if s.over || !s.known.Load() || !s.back {
 		return
@@ -131,14 +132,14 @@ func (s *session) trustLocked() {
 	}
 }
 
-// Subscribed implements store.Subscriber. Nothing that is in the local tier by now can be
-// trusted, since what became of it while nobody heard is not known. The flush comes
-// after arming, because of
+// Subscribed implements store.Subscriber. Nothing in the local tier is valid now, since the
+// changes made while disconnected are not known. The flush comes after the subscription, or
+// this could happen:
 //
 //  1. flush
-//  2. a reader fills what Redis says
-//  3. somebody writes that key, and tells
-//  4. armed: from here on one would have heard
+//  2. a reader fills the local tier from Redis
+//  3. another process writes that key, and publishes
+//  4. subscribed: only from here on are messages received
 func (s *session) Subscribed() {
 	s.a.inbox.Subscribed(now())
 	s.a.Ages.Subscribed()
@@ -162,8 +163,8 @@ func (s *session) Heartbeat(sent time.Time) {
 func (s *session) KeysChanged(keys []string) {
 	a := s.a
 	if keys == nil {
-		// FLUSHALL, FLUSHDB, or more than the server can tell. The logical clock may
-		// be gone as well.
+		// FLUSHALL, FLUSHDB, or more keys than the server can report. The logical clock may be
+		// lost as well.
 		a.missed()
 		return
 	}
@@ -184,10 +185,10 @@ func (s *session) Message(payload string) {
 		if n.Sender != 0 && n.Sender != a.Outbox.Sender() {
 			a.inbox.Hear(&n, now())
 		}
-		a.missed() // who knows what it says
+		a.missed() // its meaning is unknown
 		return
 	case err != nil:
-		return // not one of ours
+		return // not a message of this library
 	case n.Sender == a.Outbox.Sender():
 		if n.Kind == message.Watermark || a.Outbox.IsOwnEcho(n.Number) {
 			return
@@ -218,22 +219,21 @@ func (s *session) Message(payload string) {
 	}
 }
 
-// missed is called when messages may have been lost while a session goes on. One of
-// them may have been of a mark: what is known of the logical clock is not complete any
-// more.
+// missed is called when messages may have been lost during a session. One of them may have been
+// about tombstones: the copy of the logical clock is not complete any more.
 func (a *Coordinator) missed() {
 	a.Ages.Subscribed()
 	a.flushed()
 }
 
-// flushed drops everything because it may be out of date.
+// flushed flushes the local tier because it may be out of date.
 func (a *Coordinator) flushed() {
 	a.flush()
 	a.cfg.Events.Flushed()
 }
 
-// dropMatching drops the keys that a pattern matches. Loads and reads under way are
-// not known by their keys: none of them fills the local tier.
+// dropMatching drops the keys that a pattern matches. The keys of loads and reads in flight are
+// not known here: none of them fills the local tier.
 func (a *Coordinator) dropMatching(pattern string) {
 	if a.cfg.Local != nil {
 		a.cfg.Local.RemoveMatching(glob.Compile(pattern).Match)

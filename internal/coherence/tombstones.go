@@ -8,7 +8,7 @@ import (
 	"github.com/delqhi/cache/internal/retryqueue"
 )
 
-// answered is what Redis has answered to an invalidation by tag, or of everything.
+// answered returns Redis's answer to an invalidation by tag, or of everything.
 func answered(m *logicalclock.Marks) []retryqueue.Mark {
 	if len(m.Tags) == 0 {
 		return []retryqueue.Mark{noted(m, m.Epoch.All)}
@@ -28,12 +28,12 @@ func noted(m *logicalclock.Marks, t logicalclock.Mark) retryqueue.Mark {
 	return u
 }
 
-// withoutMarked takes out of told the tags, or everything, that Redis says to be invalidated
-// as of then. To invalidate them again, at a later time, would take what others have stored
-// since:
+// withoutMarked removes from told the tags, or the invalidation of everything, whose tombstones
+// Redis still has. Another invalidation, at a later time, would remove what other processes
+// have stored since:
 //
-//  1. the first operation of this process is a Clear, before it is known who Redis is
-//  2. others store values
+//  1. the first operation of this process is a Clear, before the server identity is known
+//  2. other processes store values
 //  3. this process reads. It opens a connection for that, and makes sure that Redis has not
 //     lost the Clear
 //
@@ -68,5 +68,5 @@ func (a *Coordinator) withoutMarked(ctx context.Context, told *retryqueue.Replay
 	told.Tags = slices.DeleteFunc(told.Tags, func(t string) bool { return has[t] })
 }
 
-// askedAtOnce bounds the tags of one question or one step.
+// askedAtOnce bounds the tags of one request or one step.
 const askedAtOnce = 1000

@@ -2,16 +2,16 @@ package coherence
 
 import "sync"
 
-// Waiter waits for something to happen to keys: a load of another process ends, or
-// somebody writes or invalidates one of them, or messages may have been lost.
+// Waiter waits for an event on keys: a load of another process ends, another process writes or
+// invalidates one of them, or messages may have been lost.
 //
-// It is made before its owner looks at Redis, or this could happen:
+// It is created before its owner reads from Redis, or this could happen:
 //
-//  1. the owner looks, and sees another process's lease
-//  2. that process fills; its notice arrives, and nobody waits for it
+//  1. the owner reads, and finds another process's lease
+//  2. that process fills; its message arrives, and there is no waiter for it
 //  3. the owner waits
 type Waiter struct {
-	// C gets a value when something has happened since the last one was taken.
+	// C receives a value when an event has occurred since the last receive.
 	C chan struct{}
 
 	all  *waiters
@@ -41,7 +41,7 @@ func (a *Coordinator) Wait(encoded ...string) *Waiter {
 	return w
 }
 
-// Close ends the waiting. It may be called more than once.
+// Close stops waiting. It may be called more than once.
 func (w *Waiter) Close() {
 	w.all.mu.Lock()
 	defer w.all.mu.Unlock()
