@@ -8,49 +8,47 @@ import (
 )
 
 const (
-	// grace is how long a number that a watermark claims may still be on its way: the
+	// grace is how long after a watermark a number that it claims may still be in transit: the
 	// connections of a pool overtake each other, and so do the nodes of a cluster.
 	grace = int64(300 * time.Millisecond)
-	// settle is how long after the beginning of a session one flush is to do for
-	// all senders that are met in the middle of what they tell.
+	// settle is how long after the beginning of a session a single flush covers all senders
+	// whose first received message is not their first.
 	settle = int64(1500 * time.Millisecond)
-	// maxAhead is how many numbers a sender may be ahead of one that is missing.
+	// maxAhead is how many numbers of a sender may have been received beyond a missing one.
 	maxAhead = 1024
-	// silence is how long a sender that may be forgotten has said nothing.
+	// silence is how long a sender must have been silent before it may be forgotten.
 	silence = int64(10 * time.Minute)
-	// maxPeers is how many senders are remembered although they are silent. One
-	// that is forgotten and speaks again costs a flush, so one that writes once in
-	// an hour must not be forgotten for that.
+	// maxPeers is how many senders are remembered although they are silent. A sender that is
+	// forgotten and publishes again costs a flush, so one that writes once in an hour must not
+	// be forgotten for that.
 	maxPeers = 1024
 )
 
-// Inbox knows what this process has heard, of each sender, and messages what it has
-// missed.
+// Inbox tracks the messages received from each sender, and detects lost ones.
 //
-// A method that reports a gap has found that something was missed: everything that
-// was remembered before it returned has to be flushed. Times are in nanoseconds of a
-// monotonic clock. All methods are safe for concurrent use.
+// A method that reports a gap has detected a loss: everything that was cached before it
+// returned has to be flushed. Times are in nanoseconds of a monotonic clock. All methods are
+// safe for concurrent use.
 type Inbox struct {
 	mu      sync.Mutex // guards what follows
 	peers   map[uint64]*peer
 	armed   int64 // when the session began
-	settled int64 // when the session has, or will have
+	settled int64 // when the session has settled, or will have
 }
 
-// peer is what was heard of one sender.
+// peer is the state of one sender.
 type peer struct {
-	// A sender that is not met with its first number has told something before. If its
-	// Base does not show that this was before the session, and the first number does not
-	// come by syncBy, because it was overtaken, that is a gap.
+	// A sender whose first received number is not 1 has published before. If its Base does not
+	// show that this was before the session, and number 1, which may have been overtaken, does
+	// not arrive by syncBy, that is a gap.
 	synced bool
 	syncBy int64
 
-	mark       uint64              // all up to it were heard, or need not be
-	outOfOrder map[uint64]struct{} // heard beyond mark+1
-	// What watermarks have claimed beyond mark: the first such claim, and the latest
-	// one after it.
+	mark       uint64              // all up to it were received, or need not be
+	outOfOrder map[uint64]struct{} // received beyond mark+1
+	// The claims of watermarks beyond mark: the first one, and the latest one after it.
 	claim, next claim
-	heard       int64 // when
+	heard       int64 // when the last message was received
 	last        bool
 }
 
@@ -59,13 +57,13 @@ type claim struct {
 	at     int64
 }
 
-// NewInbox returns an inbox that has heard nothing.
+// NewInbox returns an inbox that has received nothing.
 func NewInbox() *Inbox {
 	return &Inbox{peers: map[uint64]*peer{}, armed: math.MinInt64, settled: math.MinInt64}
 }
 
-// Subscribed says that a new session has begun: from now on, everything that is
-// published is heard. Its caller flushes after it, so nothing from before matters.
+// Subscribed begins a new session: from now on, every message that is published is received.
+// The caller flushes after it, so earlier messages do not matter.
 func (b *Inbox) Subscribed(now int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -74,7 +72,7 @@ func (b *Inbox) Subscribed(now int64) {
 	b.settled = now + settle
 }
 
-// Hear takes in a message of another sender, and reports a gap.
+// Hear records a message of another sender, and reports a gap.
 func (b *Inbox) Hear(n *Message, now int64) (gap bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -93,16 +91,14 @@ func (b *Inbox) Hear(n *Message, now int64) (gap bool) {
 	return gap
 }
 
-// saysAll reports whether all that n does not say was published, up to its Base, was
-// published before the session began, and does not matter. Time passes a little faster on
-// one machine than on another.
+// saysAll reports whether everything up to n's Base was published before the session began, and
+// does not matter. One machine's clock runs a little faster than another's.
 func (b *Inbox) saysAll(n *Message, now int64) bool {
 	quiet := int64(n.Quiet)
 	return n.Base > 0 && b.armed != math.MinInt64 && quiet-quiet/1000 >= now-b.armed
 }
 
-// Tick does what is due, and reports a gap. It is called every few hundred
-// milliseconds.
+// Tick handles timeouts, and reports a gap. It must be called every few hundred milliseconds.
 func (b *Inbox) Tick(now int64) (gap bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -115,17 +111,17 @@ func (b *Inbox) Tick(now int64) (gap bool) {
 	crowded := len(b.peers) > maxPeers
 	maps.DeleteFunc(b.peers, func(_ uint64, p *peer) bool {
 		quiet := now - p.heard
-		// What it told may still be on its way, and must not look like a sender
-		// never met.
+		// Its messages may still be in transit, and must not look like those of an unknown
+		// sender.
 		left := p.last && p.synced && quiet >= grace
 		return left || crowded && quiet >= silence
 	})
 	return gap
 }
 
-// acceptLocked takes all that is claimed for heard, because everything is flushed:
-// what was claimed was published before now. What was not may come, or be lost, later,
-// and stays missing.
+// acceptLocked counts all claimed numbers as received, because everything is flushed: they were
+// published before now. Numbers that are not claimed may arrive, or be lost, later, and stay
+// missing.
 func (b *Inbox) acceptLocked(now int64) {
 	for _, p := range b.peers {
 		n := max(p.claim.number, p.next.number)
@@ -153,8 +149,8 @@ func (p *peer) hear(n *Message, now int64) (gap bool) {
 	}
 	p.advance()
 	if len(p.outOfOrder) > maxAhead {
-		// What is missing is far behind. If it is open at its sender, and not
-		// lost, the next one to be missed would be as far behind soon.
+		// The missing number is far behind. If it is open at its sender, and not lost, the next
+		// missing one would be as far behind soon.
 		p.restart(p.greatest())
 		return p.synced || p.overdue(now)
 	}
@@ -168,8 +164,9 @@ func (p *peer) count(n uint64) {
 	}
 }
 
-// claimed notes a claim, of which [peer.advance] drops what is met. Only the first one and the latest are kept: when the first
-// is settled one way or the other, the latest speaks for all in between.
+// claimed adds a claim, which [peer.advance] drops when it is met. Only the first one and the
+// latest are kept: when the first is settled one way or the other, the latest stands for all in
+// between.
 func (p *peer) claimed(c claim) {
 	switch {
 	case p.claim.number == 0:
@@ -179,7 +176,7 @@ func (p *peer) claimed(c claim) {
 	}
 }
 
-// advance moves the mark over what was heard, and drops the claims that are met.
+// advance moves the mark over the received numbers, and drops the claims that are met.
 func (p *peer) advance() {
 	for {
 		if _, ok := p.outOfOrder[p.mark+1]; !ok {
@@ -200,7 +197,7 @@ func (p *peer) overdue(now int64) bool {
 	return p.claim.number != 0 && now-p.claim.at >= grace
 }
 
-// greatest returns the greatest number that was heard.
+// greatest returns the greatest number received.
 func (p *peer) greatest() uint64 {
 	n := p.mark
 	for k := range p.outOfOrder {
@@ -209,7 +206,7 @@ func (p *peer) greatest() uint64 {
 	return n
 }
 
-// restart takes all numbers up to n for heard.
+// restart counts all numbers up to n as received.
 func (p *peer) restart(n uint64) {
 	p.mark = n
 	maps.DeleteFunc(p.outOfOrder, func(k uint64, _ struct{}) bool { return k <= n })

@@ -1,29 +1,29 @@
-// Package message encodes what processes publish on the channel of a cache, and numbers it,
-// so that a loss is noticed.
+// Package message encodes the messages that processes publish on the channel of a cache, and
+// numbers them, so that a loss is detected.
 //
-// Pub/sub has no replay. What one server sends to one connection arrives, in its
-// order, unless the connection breaks, and that is noticed. But the bus between the
-// nodes of a cluster may drop messages while all connections live; and a node that
-// does not hear of a write would serve the old value until its lifetime ends. So
-// each sender numbers what it tells, and says from time to time, in a watermark, up to
-// which number everything is out. Whoever has not heard a number by then has missed
-// something, does not know what, and drops everything that it remembers.
+// Pub/sub has no replay. What one server sends over one connection arrives, in order, unless
+// the connection breaks, and that is detected. But the bus between the nodes of a cluster may
+// drop messages while all connections live; and a process that misses a write's message would
+// serve the old value until it expires. So each sender numbers its messages, and publishes from
+// time to time a watermark: the number up to which all of them have been published. A receiver
+// that has not received a number by then has lost a message, does not know which, and flushes
+// everything.
 //
-// [Outbox] is the sender's side and [Inbox] the receiver's. Neither waits nor sends:
-// the caller has the connection and the timer, and passes in the time.
+// [Outbox] is the sender's side and [Inbox] the receiver's. Neither waits nor sends: the caller
+// has the connection and the timer, and passes in the time.
 //
-// A number belongs to one attempt to tell, not to what is told. An attempt whose
-// outcome is unknown leaves its number open; what it told is told again under
-// another one, and then the first one is given up: whether or not it was heard, or
-// will be, does not matter any more.
+// A number belongs to one attempt to publish, not to the content. An attempt whose outcome is
+// unknown leaves its number open; the content is published again under another number, and then
+// the first one is skipped: whether or not it was received, or will be, does not matter any
+// more.
 //
-// Who begins to hear does not know what was told before, and need not. So each message says
-// since when nothing had been under way before it, and up to which number: what was
-// published before the session began is not missing. Without that, each sender that is
-// heard for the first time would look like one whose messages were lost.
+// A new subscriber does not know earlier messages, and need not. So each message says since
+// when no earlier number had been in flight, and up to which number that holds: messages
+// published before the session began are not missing. Without that, each sender whose first
+// message arrives would look like one whose messages were lost.
 //
-// What is heard is acted on in any case, also if its number is not new: numbers
-// tell what was missed, not what may be skipped.
+// A received message is acted on in any case, also if its number is not new: numbers show which
+// messages were missed, not which may be ignored.
 package message
 
 import (
@@ -32,48 +32,48 @@ import (
 	"time"
 )
 
-// Kind is what a message tells.
+// Kind is the kind of a message.
 type Kind uint8
 
 const (
 	// Invalidated: these keys were written or invalidated.
 	Invalidated Kind = iota + 1
-	// Loaded: a load has ended: its value is stored over its own lease, or it
-	// failed. Only those who wait for it need to know.
+	// Loaded: a load has ended: its value is stored over its own lease, or it failed. It
+	// matters only to readers that wait for the load.
 	Loaded
 	// Pattern: all keys that match were invalidated.
 	Pattern
 	// TagsInvalidated: the logical clock moved, for these tags, or without any for all
 	// entries.
 	TagsInvalidated
-	// Watermark: up to here everything is out. It has no number of its own.
+	// Watermark: all numbers up to this one have been published. It has no number of its own.
 	Watermark
 )
 
 // Message is one message.
 type Message struct {
 	Sender uint64 // random for each instance of a cache, not 0
-	Number uint64 // 1, 2, …; Tally: all up to it have been published or are among Skipped
-	// Base and Quiet say what was published long ago, to those that were not there: all
-	// numbers up to Base, which is less than Number, or of a Tally not more, were
-	// published, or had failed, when Quiet before this notice was made began.
+	Number uint64 // 1, 2, …; Watermark: all up to it have been published or are among Skipped
+	// Base and Quiet tell new subscribers which numbers are old: all numbers up to Base, which
+	// is less than Number, or of a Watermark not more, had been published, or had failed, by a
+	// time that was Quiet before this message was made.
 	Base    uint64
 	Quiet   time.Duration // not negative; in whole milliseconds, rounded down
 	Kind    Kind
-	Keys    []string // Dropped, Filled: encoded keys, of any bytes
+	Keys    []string // Invalidated, Loaded: encoded keys, of any bytes
 	Pattern string   // Pattern
-	Tags    []string // Marked
-	Text    string   // Marked: what Redis has appended
-	Skipped []uint64 // Tally: numbers up to Number, given up not long ago, that may never be heard
-	Last    bool     // Tally: the sender closes
+	Tags    []string // TagsInvalidated
+	Text    string   // TagsInvalidated: appended by Redis
+	Skipped []uint64 // Watermark: numbers up to Number, skipped recently, that may never be received
+	Last    bool     // Watermark: the sender closes
 }
 
 var (
-	// ErrForeign: no notice, or a damaged one. It may be ignored: if it had a
-	// number, that number is missing, and a watermark will show it.
+	// ErrForeign means that the bytes are no message, or a damaged one. It may be ignored: if
+	// it had a number, that number is missing, and a watermark will show it.
 	ErrForeign = errors.New("message: foreign bytes")
-	// ErrNewer: a message of a version of this library that knows more. What it
-	// tells is unknown and may concern everything.
+	// ErrNewer means that the message is of a newer version of this library. Its content is
+	// unknown and may concern everything.
 	ErrNewer = errors.New("message: of a newer version")
 )
 
@@ -85,15 +85,14 @@ var (
 //	 5  8  sender
 //	13  8  number
 //	21     how far Base lies below the number, and Quiet in milliseconds
-//	       Dropped, Filled: the keys
+//	       Invalidated, Loaded: the keys
 //	       Pattern: the pattern
-//	       Marked: the number of tags, the tags, and the text up to the end
-//	       Tally: flags, of which 1 is Last; how far each skipped number lies
+//	       TagsInvalidated: the number of tags, the tags, and the text up to the end
+//	       Watermark: flags, of which 1 is Last; how far each skipped number lies
 //	       below Number
 //
-// A string is its length and its bytes. Lengths and distances are uvarints of as
-// few bytes as they take. All kinds that come later in this version have a number
-// of their own.
+// A string is its length and its bytes. Lengths and distances are uvarints of as few bytes as
+// they take. All kinds that come later in this version have a number of their own.
 const (
 	magic    = "\xC5dn"
 	version  = 1
@@ -147,12 +146,12 @@ func appendStrings(dst []byte, list []string) []byte {
 	return dst
 }
 
-// Parse reads what [Message.Append] has written, and a text behind it if there may be
-// one. The strings of the result are parts of s. Nothing is allocated beyond one slice,
-// of at most 16 times len(s).
+// Parse parses a message written by [Message.Append], and a text behind it if its kind may have
+// one. The strings of the result are parts of s. Nothing is allocated beyond one slice, of at
+// most 16 times len(s).
 //
-// The error is [ErrForeign] or [ErrNewer]. Of a newer notice whose Sender is not 0
-// the number is known, and [Inbox.Hear] should count it; nothing else of it is.
+// The error is [ErrForeign] or [ErrNewer]. Of a newer message whose Sender is not 0 the number
+// is known, and [Inbox.Hear] should count it; nothing else of it is.
 func Parse(s string) (Message, error) {
 	if len(s) <= len(magic) || s[:len(magic)] != magic || s[3] == 0 {
 		return Message{}, ErrForeign
@@ -246,8 +245,8 @@ func countStrings(s string) (count uint64, ok bool) {
 	return count, true
 }
 
-// cutStrings takes count strings from the beginning of s. Each takes a byte at
-// least, which bounds what a false count can make it allocate.
+// cutStrings takes count strings from the beginning of s. Each takes at least one byte, which
+// bounds the allocation for a false count.
 func cutStrings(s string, count uint64) (list []string, rest string, ok bool) {
 	if count > uint64(len(s)) {
 		return nil, "", false

@@ -9,20 +9,20 @@ import (
 )
 
 const (
-	// repeat is how many watermarks say the same: one may be lost as well.
+	// repeat is how many watermarks repeat the same number: one may be lost as well.
 	repeat = 3
-	// maxSkipped is how many numbers a watermark lists. Beyond it the oldest are left
-	// out, and receivers that have not heard them flush.
+	// maxSkipped is how many numbers a watermark lists. Beyond it the oldest are left out, and
+	// receivers that have not received them flush.
 	maxSkipped = 256
 	// maxFailed is how many failed numbers are remembered.
 	maxFailed = 4096
 )
 
-// Outbox numbers what this process tells, and knows what became of each number.
+// Outbox numbers this process's messages, and tracks the outcome of each.
 //
-// A number is in flight from Begin until Done or Failed. One that has failed stays
-// open until Skip. As long as the lowest open number is open no tally goes beyond
-// it: what is open may not have been published.
+// A number is in flight from Begin until Done or Failed. One that has failed stays open until
+// Skip. No watermark goes beyond the lowest open number: an open number may not have been
+// published.
 //
 // All methods are safe for concurrent use.
 type Outbox struct {
@@ -32,28 +32,28 @@ type Outbox struct {
 	last      uint64     // the greatest number begun
 	inFlight  map[uint64]struct{}
 	failed    map[uint64]bool // true: still open
-	low       uint64          // of the failed numbers up to here some are forgotten
-	skipped   []skip          // given up, oldest first
+	low       uint64          // some of the failed numbers up to low have been forgotten
+	skipped   []skip          // oldest first
 	base      uint64          // nothing up to it was in flight at the time baseAt
 	baseAt    time.Time
-	settled   time.Time // when a number was last in flight no more
+	settled   time.Time // when the last number left flight
 	published uint64    // the greatest number of a watermark
-	left      int       // how many watermarks have still to say it
+	left      int       // how many watermarks still have to repeat it
 }
 
-// skip is a number that was given up. It goes when [repeat] watermarks have listed it.
+// skip is a number that was skipped. It is dropped when [repeat] watermarks have listed it.
 type skip struct {
 	number uint64
 	left   int
 }
 
-// NewOutbox returns an outbox that has told nothing. sender is not 0.
+// NewOutbox returns an outbox that has begun no number. sender is not 0.
 func NewOutbox(sender uint64) *Outbox {
 	return &Outbox{sender: sender, inFlight: map[uint64]struct{}{}, failed: map[uint64]bool{}}
 }
 
-// NewSender returns a number for a new instance of a cache. That two of them draw the
-// same one is as likely as for any two random numbers of 64 bits.
+// NewSender returns a random sender number for a new instance of a cache. Two instances get the
+// same one as likely as any two random numbers of 64 bits are equal.
 func NewSender() uint64 {
 	for {
 		if n := rand.Uint64(); n != 0 {
@@ -80,10 +80,10 @@ func (o *Outbox) Next(kind Kind) Message {
 	return Message{Sender: o.sender, Number: o.last, Kind: kind, Base: o.base, Quiet: o.quietLocked()}
 }
 
-// quietLocked is how long ago nothing up to base was in flight any more.
+// quietLocked returns how long ago the last number up to base left flight.
 func (o *Outbox) quietLocked() time.Duration {
 	if o.base == 0 {
-		return 0 // nothing was told before
+		return 0 // nothing was published before
 	}
 	return time.Since(o.baseAt).Truncate(time.Millisecond)
 }
@@ -97,7 +97,7 @@ func (o *Outbox) landLocked(n uint64) (flew bool) {
 	return flew
 }
 
-// Done says that n was acknowledged: it was published.
+// Done records that n was acknowledged: it was published.
 func (o *Outbox) Done(n uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -107,8 +107,8 @@ func (o *Outbox) Done(n uint64) {
 	}
 }
 
-// Failed says that nobody knows whether n was published, or will be. It stays open
-// until [Outbox.Skip].
+// Failed records that it is unknown whether n was published, or will be. It stays open until
+// [Outbox.Skip].
 func (o *Outbox) Failed(n uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -118,14 +118,14 @@ func (o *Outbox) Failed(n uint64) {
 	o.failLocked(n, true)
 }
 
-// Skip says that what these numbers told has been told again under other numbers:
-// they need not be heard.
+// Skip records that the content of these numbers has been published again under other numbers:
+// receivers need not receive them.
 func (o *Outbox) Skip(numbers ...uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, n := range numbers {
 		if !o.landLocked(n) && !o.failed[n] {
-			continue // published, given up before, or forgotten
+			continue // published, skipped before, or forgotten
 		}
 		o.failLocked(n, false)
 		if len(o.skipped) == maxSkipped {
@@ -135,8 +135,8 @@ func (o *Outbox) Skip(numbers ...uint64) {
 	}
 }
 
-// Split is [Outbox.Failed] for a number that told of several things, which will be told
-// again one by one: each gets a number of its own, which is as open, and n is given up.
+// Split is [Outbox.Failed] for a message about several things, which will be published again
+// one by one: each gets a number of its own, which is open as well, and n is skipped.
 func (o *Outbox) Split(n uint64, into int) []uint64 {
 	numbers := make([]uint64, into)
 	o.mu.Lock()
@@ -150,10 +150,10 @@ func (o *Outbox) Split(n uint64, into int) []uint64 {
 	return numbers
 }
 
-// failLocked remembers n as failed. When there are too many it forgets the older
-// half: it lifts low, up to which no echo is skipped any more; and what was open
-// counts as given up without being listed, so that receivers that have not heard it
-// flush. Both tell more than needed.
+// failLocked records n as failed. When there are too many it forgets the older half: it raises
+// low, up to which no echo is ignored any more; and open numbers count as skipped without being
+// listed, so that receivers that have not received them flush. Both invalidate more than
+// needed.
 func (o *Outbox) failLocked(n uint64, open bool) {
 	if n <= o.low {
 		return
@@ -169,16 +169,16 @@ func (o *Outbox) failLocked(n uint64, open bool) {
 	o.low = old[len(old)-1]
 }
 
-// IsOwnEcho reports whether an echo of number n of this sender may be skipped. It may
-// while n is in flight, because its outcome decides: the acknowledgement applies the
-// write locally, and a failure drops the local entry; and after the acknowledgement.
-// It may not once n has failed, even if it was given up:
+// IsOwnEcho reports whether an echo of number n of this sender may be ignored. It may while n
+// is in flight, because its outcome decides: the acknowledgement applies the write locally, and
+// a failure drops the local entry; and after the acknowledgement. It may not once n has failed,
+// even if it was skipped:
 //
 //  1. a write is sent; its caller gives up; the local entry is dropped
 //  2. the key is read from Redis, and is in the local tier again
-//  3. Redis carries out the write and publishes its notice
+//  3. Redis executes the write and publishes its message
 //
-// A number that was never begun is not skipped: two instances may have drawn the
+// The echo of a number that was never begun is not ignored: two instances may have drawn the
 // same sender.
 func (o *Outbox) IsOwnEcho(n uint64) bool {
 	o.mu.Lock()
@@ -187,14 +187,13 @@ func (o *Outbox) IsOwnEcho(n uint64) bool {
 	return o.low < n && n <= o.last && !failed
 }
 
-// Watermark returns what to publish now, on a timer. due is false if the last three
-// watermarks have said it already, so that three follow the last activity, and then
-// silence.
+// Watermark returns the message to publish now, on a timer. due is false if the last three
+// watermarks had the same number, so that three follow the last activity, and then silence.
 //
-// With closing it is the last one. What is still open then will not be told again
-// by anybody: the watermark counts it as published, so that whoever has not heard it
-// flushes. A sender that has nothing new to say closes in silence: those who have
-// never heard of it would flush for nothing.
+// With closing it is the last one. Invalidations that are still open then will never be
+// retried: the watermark counts them as published, so that receivers that have not received
+// them flush. A sender without a new number closes in silence: receivers that do not know it
+// would flush for nothing.
 func (o *Outbox) Watermark(closing bool) (n Message, due bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -227,8 +226,8 @@ func (o *Outbox) Watermark(closing bool) (n Message, due bool) {
 	return n, true
 }
 
-// Again makes due again what the latest tally has said: it could not be published,
-// or somebody has come who wants to know.
+// Again makes the latest watermark due again: it could not be published, or a new receiver
+// needs it.
 func (o *Outbox) Again() {
 	o.mu.Lock()
 	defer o.mu.Unlock()

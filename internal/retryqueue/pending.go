@@ -2,8 +2,8 @@ package retryqueue
 
 import "slices"
 
-// keepNumbers is how many of the latest open numbers are worth keeping: an outbox
-// does not remember more, and takes older ones for given up.
+// keepNumbers is how many of the latest open numbers are worth keeping: an outbox does not
+// remember more, and treats older ones as skipped.
 const keepNumbers = 4096
 
 func (q *Queue) newSlotLocked() *pending {
@@ -11,7 +11,7 @@ func (q *Queue) newSlotLocked() *pending {
 	return &pending{period: q.period}
 }
 
-// releaseLocked takes a slot out of its period.
+// releaseLocked removes one invalidation from its period.
 func (q *Queue) releaseLocked(period uint64) {
 	q.live[period]--
 	if q.live[period] > 0 {
@@ -22,8 +22,8 @@ func (q *Queue) releaseLocked(period uint64) {
 	q.changed = make(chan struct{})
 }
 
-// mergeLocked makes into stand for s as well, which has these numbers and goes.
-// Whoever waits for s waits for into now.
+// mergeLocked makes into cover s as well, which has these numbers and is discarded. A Wait for
+// s waits for into from now on.
 func (q *Queue) mergeLocked(into, s *pending, numbers []uint64) {
 	q.openLocked(into, numbers)
 	older, newer := min(into.period, s.period), max(into.period, s.period)
@@ -31,7 +31,7 @@ func (q *Queue) mergeLocked(into, s *pending, numbers []uint64) {
 	q.releaseLocked(newer)
 }
 
-// openUntilLocked reports whether there are slots of periods up to that one.
+// openUntilLocked reports whether any invalidation of a period up to that one is left.
 func (q *Queue) openUntilLocked(until uint64) bool {
 	for period := range q.live {
 		if period <= until {
@@ -41,8 +41,8 @@ func (q *Queue) openUntilLocked(until uint64) bool {
 	return false
 }
 
-// openLocked adds numbers to s, which waits. A slot that waits has a slice of its own:
-// neither the caller's nor that of a batch that was handed out is written to.
+// openLocked adds numbers to s, which is waiting. A waiting invalidation has a slice of its
+// own: neither the caller's nor that of a batch that was returned is written to.
 func (q *Queue) openLocked(s *pending, numbers []uint64) {
 	s.item.Numbers = append(s.item.Numbers, numbers...)
 	q.numbers += len(numbers)
@@ -63,7 +63,7 @@ func (s *pending) size() int {
 	return n
 }
 
-// finishLocked ends every change of how much there is.
+// finishLocked must be called after every change of the queue's contents.
 func (q *Queue) finishLocked() {
 	q.size.Store(int64(q.sizeLocked()))
 	if q.numbers <= 2*keepNumbers {
@@ -84,7 +84,7 @@ func (q *Queue) finishLocked() {
 	}
 }
 
-// slots yields all slots of p.
+// slots yields all invalidations of p.
 func (p *set) slots(yield func(*pending) bool) {
 	for _, s := range p.keys {
 		if !yield(s) {

@@ -7,15 +7,15 @@ import (
 	"sync/atomic"
 )
 
-// Queue is what is to be told: a bounded set of keys and tags, or everything. Of
-// several operations on a key the last one counts.
+// Queue holds the pending invalidations: a bounded set of keys and tags, or everything. Of
+// several operations on a key, the last one counts.
 //
-// What is taken to be told stays in the queue until it is settled. A key that is
-// added meanwhile is told again after that: the invalidation that is under way may
-// reach Redis before the new write does.
+// An invalidation that is taken for delivery stays in the queue until it is settled. A key that
+// is added meanwhile is delivered again after that: the invalidation in flight may reach Redis
+// before the new write does.
 //
-// Once there are more keys and tags than fit, those that wait are replaced by one
-// invalidation of everything. It is of the latest of their times, so it covers them.
+// Once there are more keys and tags than fit, the waiting ones are replaced by one invalidation
+// of everything. It has the latest of their times, so it covers them.
 //
 // All methods are safe for concurrent use.
 type Queue struct {
@@ -25,32 +25,32 @@ type Queue struct {
 	mu      sync.RWMutex // guards what follows
 	waiting set
 	taken   set
-	order   []string // the keys of waiting, in the order in which to take them
-	numbers int      // not less than waiting has
+	order   []string // the keys of waiting, in the order in which they are taken
+	numbers int      // at least as many as waiting has
 
-	// For Wait. A slot belongs to the period of its oldest addition; each Wait ends
-	// a period.
+	// For Wait. An invalidation belongs to the period of its oldest addition; each Wait ends a
+	// period.
 	period  uint64
-	live    map[uint64]int // how many slots belong to a period; never 0
-	changed chan struct{}  // closed and replaced when a period has no slots left
+	live    map[uint64]int // number of invalidations of each period; never 0
+	changed chan struct{}  // closed and replaced when a period has no invalidations left
 }
 
-// set is what waits, or what is taken.
+// set holds the waiting or the taken invalidations.
 type set struct {
 	keys map[string]*pending
 	mark *pending // tags or everything; nil: neither
 }
 
-// pending is something to be told.
+// pending is one pending invalidation.
 type pending struct {
-	item   Item            // of a mark only the Numbers
-	all    bool            // a mark of everything
-	past   Past            // of that
-	tags   map[string]Past // of a mark: those that everything does not cover
+	item   Item            // only Numbers if this is a mark
+	all    bool            // the mark is of everything
+	past   Past            // of all
+	tags   map[string]Past // of a mark: the tags that all does not cover
 	period uint64
 }
 
-// NewQueue returns an empty queue for so many keys and tags.
+// NewQueue returns an empty queue for up to max keys and tags.
 func NewQueue(max int) *Queue {
 	return &Queue{
 		max:     max,
@@ -61,9 +61,8 @@ func NewQueue(max int) *Queue {
 	}
 }
 
-// Add adds a key. A later At and Token take the place of earlier ones, and Numbers
-// add up. full is true if this was the one that did not fit, so that everything is to
-// be invalidated now.
+// Add adds a key. A later At and Token replace earlier ones, and Numbers add up. full is true
+// if the key did not fit, so that everything is to be invalidated now.
 func (q *Queue) Add(it Item) (full bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -89,8 +88,8 @@ func (q *Queue) addLocked(it Item) (full bool) {
 	return q.overflowLocked()
 }
 
-// AddTags adds tags, if there are any, that were invalidated at the time past. The rest is
-// as with Add.
+// AddTags adds tags, if there are any, that were invalidated at the time past. full is as for
+// Add.
 func (q *Queue) AddTags(tags []string, numbers []uint64, past Past) (full bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -120,7 +119,7 @@ func (q *Queue) addTagsLocked(tags map[string]Past, numbers []uint64) (full bool
 	return q.overflowLocked()
 }
 
-// markLocked returns the mark that waits.
+// markLocked returns the waiting mark, and creates it if there is none.
 func (q *Queue) markLocked() *pending {
 	if q.waiting.mark == nil {
 		q.waiting.mark = q.newSlotLocked()
@@ -129,13 +128,13 @@ func (q *Queue) markLocked() *pending {
 	return q.waiting.mark
 }
 
-// AddAll has everything invalidated, as of the time past. What waits and was called for by
-// then is covered by that. What was called for later goes on waiting by itself, or else all
-// that was stored in between would go for the sake of one key:
+// AddAll adds an invalidation of everything, as of the time past. It covers all waiting
+// invalidations that were requested by then. Later ones stay in the queue by themselves, or
+// else all records stored in between would be removed for the sake of one key:
 //
 //  1. a process invalidates everything; Redis does not acknowledge
 //  2. another process stores a value
-//  3. the first one invalidates another key; Redis does not acknowledge
+//  3. the first process invalidates another key; Redis does not acknowledge
 //  4. it sends both: the value of 2 is to stay
 func (q *Queue) AddAll(numbers []uint64, past Past) (full bool) {
 	q.mu.Lock()
@@ -173,15 +172,15 @@ func (q *Queue) addAllLocked(numbers []uint64, past Past) {
 	q.order = order
 }
 
-// covers reports whether what was called for at the time p need not be told besides s: that
-// is of everything, and of no earlier time. What Redis has acknowledged once covers nothing,
-// since what it holds is believed meanwhile.
+// covers reports whether s makes an invalidation requested at the time p unnecessary: s is of
+// everything, and of no earlier time. A mark that Redis has acknowledged once covers nothing,
+// since Redis's records are trusted meanwhile.
 func (s *pending) covers(p Past) bool {
 	return s != nil && s.all && !s.past.Acked && s.past.Since >= p.Since
 }
 
-// overflowLocked replaces all that waits by one invalidation of everything, of the latest of
-// its times, if there is too much of it.
+// overflowLocked replaces all waiting invalidations by one of everything, with the latest of
+// their times, if there are too many.
 func (q *Queue) overflowLocked() (full bool) {
 	m := q.waiting.mark
 	if q.sizeLocked() <= q.max || len(q.waiting.keys) == 0 && (m == nil || len(m.tags) == 0) {
@@ -205,15 +204,15 @@ func (q *Queue) overflowLocked() (full bool) {
 		add(s.item.past())
 		q.mergeLocked(m, s, s.item.Numbers)
 	}
-	m.all, m.past = true, *all // something waits
+	m.all, m.past = true, *all // at least one is waiting
 	clear(m.tags)
 	clear(q.waiting.keys)
 	q.order = nil
 	return true
 }
 
-// Has reports whether the key, or everything, is to be told or being told. While the
-// queue is empty it costs one atomic load.
+// Has reports whether an invalidation of the key, or of everything, is in the queue, waiting or
+// taken. While the queue is empty it costs one atomic load.
 func (q *Queue) Has(key string) bool {
 	if q.size.Load() == 0 {
 		return false
@@ -243,8 +242,8 @@ func (s *pending) has(tag string) bool {
 	return ok || s.all
 }
 
-// Find returns what is to be told of a key, without its Numbers. It does not say that
-// everything is to be told.
+// Find returns the pending invalidation of a key, without its Numbers. It does not consider
+// invalidations of everything.
 func (q *Queue) Find(key string) (it Item, ok bool) {
 	if q.size.Load() == 0 {
 		return it, false
@@ -263,7 +262,7 @@ func (q *Queue) Find(key string) (it Item, ok bool) {
 	return it, true
 }
 
-// All reports whether everything is to be told or being told.
+// All reports whether an invalidation of everything is in the queue, waiting or taken.
 func (q *Queue) All() bool {
 	if q.size.Load() == 0 {
 		return false
@@ -273,9 +272,9 @@ func (q *Queue) All() bool {
 	return q.waiting.mark != nil && q.waiting.mark.all || q.taken.mark != nil && q.taken.mark.all
 }
 
-// Acknowledge says that a later operation on a key was acknowledged, which was sent at
-// the local time sent: of what was added before, it is the one that counts now. It is
-// still to be told, in case that one of the others is carried out late.
+// Acknowledge records that a later operation on a key was acknowledged, which was sent at the
+// local time sent: it replaces the operations that were added before. The invalidation stays
+// pending, in case Redis executes one of the others late.
 func (q *Queue) Acknowledge(key string, sent, at int64, token string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -286,8 +285,8 @@ func (q *Queue) Acknowledge(key string, sent, at int64, token string) {
 	}
 }
 
-// Dismiss takes out tags that wait to be told, since they need not be any more, and
-// returns the numbers that are open because of them, if they are not because of others.
+// Dismiss removes waiting tags that need not be delivered any more, and returns the numbers
+// that were open only because of them.
 func (q *Queue) Dismiss(tags []string) (numbers []uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -307,13 +306,12 @@ func (q *Queue) Dismiss(tags []string) (numbers []uint64) {
 	return m.item.Numbers
 }
 
-// Len returns how many keys and tags are to be told or being told; everything counts
-// as one. A key counts twice that was added again while it is being told. It costs
-// one atomic load.
+// Len returns the number of keys and tags in the queue, waiting or taken; everything counts as
+// one. A key that was added again while it is taken counts twice. It costs one atomic load.
 func (q *Queue) Len() int { return int(q.size.Load()) }
 
-// Take takes at most n keys, in the order in which they were added or came back, and
-// the tags or everything. What is being told already has to wait for that.
+// Take takes at most n keys, in the order in which they were added or returned, and the tags or
+// everything. A key that is taken already is left until it is settled.
 func (q *Queue) Take(n int) Batch {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -347,7 +345,7 @@ func (q *Queue) Take(n int) Batch {
 	return b
 }
 
-// Settle says that b has been told. What is not being told is ignored.
+// Settle removes b, which has been delivered. Invalidations that are not taken are ignored.
 func (q *Queue) Settle(b Batch) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -362,8 +360,8 @@ func (q *Queue) Settle(b Batch) {
 	}
 }
 
-// Return puts back what could not be told, with the numbers that are in b: the failed
-// attempt may have added some. Of a key that was added meanwhile, that is what counts.
+// Return puts back invalidations that could not be delivered, with the numbers in b: the failed
+// attempt may have added some. If a key was added meanwhile, the newer addition counts.
 func (q *Queue) Return(b Batch) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -379,7 +377,7 @@ func (q *Queue) Return(b Batch) {
 		case m.covers(s.item.past()):
 			q.mergeLocked(m, s, it.Numbers)
 		default:
-			s.item.Numbers = nil // but for what was acknowledged meanwhile, the rest is as it was
+			s.item.Numbers = nil // the rest is as it was, but for an Acknowledge meanwhile
 			q.openLocked(s, it.Numbers)
 			q.waiting.keys[it.Key] = s
 			q.order = append(q.order, it.Key)
@@ -413,8 +411,8 @@ func (q *Queue) untakeMarkLocked(b *Batch) *pending {
 	return s
 }
 
-// Wait waits until all that is in the queue now has been told, however often it has
-// to be tried. What is added later is not waited for. The error is ctx's.
+// Wait waits until everything that is in the queue now has been delivered, however many
+// attempts it takes. It does not wait for later additions. The error is ctx's.
 func (q *Queue) Wait(ctx context.Context) error {
 	q.mu.Lock()
 	until := q.period

@@ -9,20 +9,18 @@ import (
 )
 
 const (
-	// recentFor is how long a failover may undo what was acknowledged: more than a
-	// replica lags behind, and as long as an epoch may go back in time without
-	// beginning another era.
+	// recentFor is how long a failover may undo acknowledged writes: more than a replica lags
+	// behind, and as long as an epoch may go back in time without beginning another era.
 	recentFor = int64(10 * time.Second)
-	// maxRecent is how many keys and tags are remembered: those of 10 seconds of 26,000
-	// writes each. At a higher rate the memory reaches back less far.
+	// maxRecent is how many keys and tags are remembered: 26,000 writes per second for 10
+	// seconds. At a higher rate, the memory reaches back less far.
 	maxRecent = 1 << 18
 )
 
-// RecentWrites is what this process has written and invalidated in the last 10 seconds and
-// Redis has acknowledged. Of several operations on a key or a tag the last one counts.
+// RecentWrites holds the writes and invalidations of this process that Redis has acknowledged
+// in the last 10 seconds. Of several operations on a key or a tag, the last one counts.
 //
-// Times are in nanoseconds of a monotonic clock. All methods are safe for concurrent
-// use.
+// Times are in nanoseconds of a monotonic clock. All methods are safe for concurrent use.
 type RecentWrites struct {
 	last atomic.Int64 // when the youngest note was made, never if there is none; written under mu
 
@@ -50,33 +48,33 @@ type note struct {
 	item Item
 	mark Mark  // of a tag, or everything
 	past Past  // likewise
-	sent int64 // a time before it was sent to Redis
-	at   int64 // when it was made: Redis had acknowledged
+	sent int64 // a time before the operation was sent to Redis
+	at   int64 // when the note was made: Redis had acknowledged by then
 }
 
-// Replay is what is to be told again.
+// Replay is what has to be replayed.
 type Replay struct {
 	Items []Item   // oldest first
 	Tags  []string // oldest first
 	All   bool     // everything was invalidated
-	// Marks are what Redis answered of the tags, and of everything under "".
+	// Marks holds Redis's answers for the tags, and for everything under "".
 	Marks map[string]Mark
-	// Pasts are when they were invalidated, likewise.
+	// Pasts holds the times of these invalidations, under the same names.
 	Pasts map[string]Past
 }
 
 // never is a time before all others.
 const never = math.MinInt64
 
-// NewRecentWrites returns one that is empty.
+// NewRecentWrites returns an empty RecentWrites.
 func NewRecentWrites() *RecentWrites {
 	r := &RecentWrites{notes: map[subject]*list.Element{}, order: list.New()}
 	r.last.Store(never)
 	return r
 }
 
-// Note notes a key that was sent to Redis after the time sent. Its Numbers are left out:
-// nothing is open.
+// Note records a key that was sent to Redis after the time sent. Its Numbers are dropped: none
+// is open.
 func (r *RecentWrites) Note(it Item, sent, now int64) {
 	it.Numbers, it.Acked, it.Since = nil, true, sent
 	r.mu.Lock()
@@ -84,23 +82,23 @@ func (r *RecentWrites) Note(it Item, sent, now int64) {
 	r.noteLocked(note{subject: subject{aKey, it.Key}, item: it, sent: sent, at: now})
 }
 
-// Mark is what Redis has answered to an invalidation: logical times of an era. The zero
-// value says nothing.
+// Mark is Redis's answer to an invalidation: the logical times of a tombstone, with their era.
+// The zero value is no answer.
 type Mark struct {
 	Era              uint64
 	Hard, Soft, Next int64
-	Before           int64 // if Next is that of a dated mark: see logicalclock.Mark; else 0
+	Before           int64 // of a dated mark, where Next belongs to it: see logicalclock.Mark; else 0
 }
 
-// In reports whether what Redis says now, which is of the same era, includes m.
+// In reports whether now, Redis's current answer, is of the same era and includes m.
 func (m Mark) In(now Mark) bool {
 	return m.Era != 0 && m.Era == now.Era && m.Hard <= now.Hard && m.Soft <= now.Soft &&
 		(m.Next <= now.Hard || m.Next <= now.Next && (m.Before == 0) == (now.Before == 0) && m.Before <= now.Before)
 }
 
-// NoteMarks notes tags, or everything if there are none, as Note does. marks are what Redis
-// has answered of each, or nil; pasts are when each was invalidated, if that was before it
-// was sent, or nil.
+// NoteMarks records tags, or everything if there are none, as Note does. marks are Redis's
+// answers, one for each, or nil; pasts are the times of the invalidations, if those are from
+// before they were sent, or nil.
 func (r *RecentWrites) NoteMarks(tags []string, marks []Mark, pasts []Past, sent, now int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -128,7 +126,7 @@ func (r *RecentWrites) NoteMarks(tags []string, marks []Mark, pasts []Past, sent
 	}
 }
 
-// Any reports whether there is something that may have been lost by now. It costs one
+// Any reports whether there are writes that a failover may have undone by now. It costs one
 // atomic load.
 func (r *RecentWrites) Any(now int64) bool {
 	last := r.last.Load()
@@ -147,8 +145,8 @@ func (r *RecentWrites) noteLocked(n note) {
 	}
 }
 
-// Since returns what may have been lost by now, if nothing can be that was sent after the
-// time safe. It stays noted.
+// Since returns the writes that a failover may have undone by now, given that none sent after
+// the time safe was lost. They stay recorded.
 func (r *RecentWrites) Since(now, safe int64) Replay {
 	r.mu.Lock()
 	defer r.mu.Unlock()
