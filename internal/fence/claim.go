@@ -6,54 +6,54 @@ import (
 	"sync/atomic"
 )
 
-// Where there is no Redis, nothing holds a lease and nothing says which of two writes
-// came first. There a [Table] has claims beside its generations: one for each load and for
-// each write to the source that is under way. A claim is lost as soon as its own key is
-// written or invalidated, and not when another key is that shares a slot: what is lost
-// can't be had from Redis.
+// Without Redis there are no leases, and nothing orders two writes. There a [Table] has claims
+// beside its generations: one for each load and for each write to the source that is in flight.
+// A claim is lost as soon as its own key is written or invalidated, but not when another key is
+// that shares a slot: without Redis, a lost value can't be read from elsewhere.
 //
 //	load                                   write
-//	1. claim the key                       1. store the value in the tier, and with it
-//	2. look into the tier once more           take the claims of the key away
+//	1. claim the key                       1. store the value in the tier, and take
+//	2. look into the tier once more           the claims of the key away with it
 //	3. ask the source
 //	4. store, if the claim is not lost
 //
-// Step 4 of a load and step 1 of a write hold the lock of the key's shard. A claim that is
-// made when there is nothing to take away is made after that write: its load begins then.
+// Step 4 of a load and step 1 of a write hold the lock of the key's shard. A claim that is made
+// when step 1 of a write finds none to take away is made after that write: its load begins
+// then.
 
-// parts of the claims, so that writers of different keys do not meet.
+// The claims are split into parts, so that writers of different keys do not contend.
 const parts = 64
 
 type claims [parts]claimPart
 
 type claimPart struct {
-	held atomic.Int64 // claims of byKey: a write has nothing to do where there are none
+	held atomic.Int64 // number of claims in byKey: a write has nothing to do while it is 0
 
 	mu    sync.Mutex // guards what follows, and the fields of its claims
 	byKey map[string]*claimed
-	_     [40]byte // a cache line for each
+	_     [40]byte // padding: a cache line for each part
 }
 
-// claimed is the claims of one key that are neither lost nor over, and those who wait.
+// claimed holds the claims of one key that are neither lost nor ended, and their waiters.
 type claimed struct {
 	claims  []*Claim // in the order in which they began
 	waiters map[*Waiter]struct{}
 }
 
-// Claim is one load, or one write to the source, of a key. A nil one is none.
+// Claim is one load, or one write to the source, of a key. A nil Claim is no claim.
 type Claim struct {
 	key   string
 	part  *claimPart
 	order int64
 	write bool
 
-	lost  bool  // guarded by part.mu, as what follows
+	lost  bool  // guarded by part.mu, as are the following
 	ended bool  //
-	left  bool  // nobody waits for it any more
-	err   error // of a load, for those who have waited for it
+	left  bool  // by Leave: it is not waited for any more
+	err   error // of a load, for the callers that have waited for it
 }
 
-// WithClaims makes the table one that has claims.
+// WithClaims adds claims to the table, and returns it.
 func (t *Table) WithClaims() *Table {
 	t.claims = new(claims)
 	for i := range t.claims {
@@ -62,10 +62,10 @@ func (t *Table) WithClaims() *Table {
 	return t
 }
 
-// ClaimLoad claims a key for a load, or returns the claims that have to be waited for.
-// order is the logical time at which the load begins: of two at a time the second must be
-// later, for it is needed only if the first may have begun too early. With force a load is
-// claimed whatever is under way.
+// ClaimLoad claims a key for a load, or returns the claims that have to be waited for. order is
+// the logical time at which the load begins: the second of two concurrent loads must be later,
+// for it is needed only if the first may have begun too early. With force the key is claimed
+// whatever is in flight.
 func (t *Table) ClaimLoad(key string, order int64, force bool) (c *Claim, others []*Claim) {
 	p := t.part(key)
 	p.mu.Lock()
@@ -79,8 +79,8 @@ func (t *Table) ClaimLoad(key string, order int64, force bool) (c *Claim, others
 	return p.addLocked(&Claim{key: key, part: p, order: order}), nil
 }
 
-// ClaimWrite claims a key for a write to the source. What else is claimed of the key is
-// lost. With alone the claim is nil if another write is under way.
+// ClaimWrite claims a key for a write to the source. All other claims of the key are lost. With
+// alone the claim is nil if another write is in flight.
 func (t *Table) ClaimWrite(key string, alone bool) *Claim {
 	p := t.part(key)
 	p.mu.Lock()
@@ -93,8 +93,8 @@ func (t *Table) ClaimWrite(key string, alone bool) *Claim {
 	return p.addLocked(&Claim{key: key, part: p, write: true})
 }
 
-// ToWrite turns the claim of a load into that of a write, and reports whether it could:
-// nothing has happened to the key.
+// ToWrite turns the claim of a load into that of a write, and reports whether it could: the
+// claim was neither lost nor ended, and no write is in flight.
 func (t *Table) ToWrite(c *Claim) bool {
 	c.part.mu.Lock()
 	defer c.part.mu.Unlock()
@@ -107,7 +107,7 @@ func (t *Table) ToWrite(c *Claim) bool {
 	return true
 }
 
-// Writing reports whether a write to the source is under way.
+// Writing reports whether a write to the source is in flight.
 func (t *Table) Writing(key string) bool {
 	p := t.part(key)
 	p.mu.Lock()
@@ -115,9 +115,8 @@ func (t *Table) Writing(key string) bool {
 	return p.writingLocked(key)
 }
 
-// Take reports whether nothing has happened to the key since it was claimed, and moves it
-// if so, for what was claimed is there now. Loads that began earlier store nothing any
-// more.
+// Take reports whether the claim is still held, and moves the key's generation if so, since the
+// claimed value is now stored. Loads that began earlier store nothing any more.
 func (t *Table) Take(c *Claim) bool {
 	c.part.mu.Lock()
 	defer c.part.mu.Unlock()
@@ -133,8 +132,8 @@ func (t *Table) Take(c *Claim) bool {
 	return true
 }
 
-// End ends a claim. err is why a load has failed, nil if that is of no concern to those
-// who have waited for it. Only the first End counts.
+// End ends a claim. err is the error of a failed load, nil if it does not concern the callers
+// that have waited for it. Only the first End counts.
 func (c *Claim) End(err error) {
 	if c == nil {
 		return
@@ -150,8 +149,8 @@ func (c *Claim) End(err error) {
 	}
 }
 
-// Leave is End of a claim whose load goes on: nobody waits for it any more, and it can still
-// be taken, or be lost.
+// Leave is End of a claim whose load goes on: it is not waited for any more, and can still be
+// taken, or be lost.
 func (c *Claim) Leave(err error) {
 	if c == nil {
 		return
@@ -168,15 +167,15 @@ func (c *Claim) Leave(err error) {
 	}
 }
 
-// Lost reports whether something has happened to the key since it was claimed.
+// Lost reports whether the key was written or invalidated since it was claimed.
 func (c *Claim) Lost() bool {
 	c.part.mu.Lock()
 	defer c.part.mu.Unlock()
 	return c.lost
 }
 
-// Failed returns why the load has failed, nil unless it is over and nothing has happened
-// to the key.
+// Failed returns the error of the load, nil unless it has ended or was left, and the claim is
+// not lost.
 func (c *Claim) Failed() error {
 	c.part.mu.Lock()
 	defer c.part.mu.Unlock()
@@ -186,7 +185,7 @@ func (c *Claim) Failed() error {
 	return c.err
 }
 
-// lose takes away what is claimed of a key.
+// lose marks all claims of a key as lost.
 func (cs *claims) lose(h uint64, key string) {
 	p := &cs[h%parts]
 	if p.held.Load() == 0 {
@@ -197,7 +196,7 @@ func (cs *claims) lose(h uint64, key string) {
 	p.loseLocked(key, func(*Claim) bool { return true })
 }
 
-// LoseMatching takes away what is claimed of keys that match, as MoveAll does of all keys.
+// LoseMatching marks the claims of matching keys as lost, and moves every key's generation.
 func (t *Table) LoseMatching(match func(key string) bool) {
 	t.epoch.Add(1)
 	if t.claims == nil {
@@ -247,7 +246,7 @@ func (p *claimPart) loseLocked(key string, which func(*Claim) bool) {
 	})
 }
 
-// removeLocked takes claims out, and wakes those who wait.
+// removeLocked removes claims, and wakes the waiters.
 func (p *claimPart) removeLocked(key string, which func(*Claim) bool) {
 	k := p.byKey[key]
 	if k == nil {
@@ -270,9 +269,9 @@ func (p *claimPart) forgetLocked(key string, k *claimed) {
 	}
 }
 
-// Waiter waits for claims of keys to end. It is made before its owner looks at them.
+// Waiter waits for claims of keys to end. It is created before its owner looks at them.
 type Waiter struct {
-	// C gets a value when a claim has ended or was lost since the last one was taken.
+	// C receives a value when a claim has ended or was lost since the last receive.
 	C chan struct{}
 
 	t    *Table
@@ -295,7 +294,7 @@ func (t *Table) Wait(keys ...string) *Waiter {
 	return w
 }
 
-// Close ends the waiting. It may be called more than once.
+// Close stops waiting. It may be called more than once.
 func (w *Waiter) Close() {
 	for _, key := range w.keys {
 		p := w.t.part(key)

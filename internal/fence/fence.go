@@ -1,23 +1,25 @@
-// Package fence tells whether anything has happened to a key since one looked.
+// Package fence detects whether a key was written or invalidated since a reader or writer
+// began.
 //
-// Each key has a generation, which every write, removal and notification moves. A
-// reader takes a [Token] before it asks Redis or the source, and stores what it
-// got in the local tier only if the token is still [Table.Valid]. Without it:
+// Each key has a generation, which every write, removal and notification moves. A reader takes
+// a [Token] before it asks Redis or the source, and stores the value in the local tier only if
+// the token is still [Table.Valid]. Without it:
 //
-//  1. a reader misses and asks Redis, which answers the old value
+//  1. a reader misses and asks Redis, which answers with the old value
 //  2. a writer stores the new value in Redis, and removes the key locally
 //  3. the reader stores the old value locally, where it stays
 //
-// A writer moves the generation when Redis has acknowledged. That is also for a reader
-// that began while the write was on its way, and may have been answered before or after it:
+// A writer moves the generation when Redis has acknowledged. That also covers a reader that
+// began while the write was in flight, and may have been answered before or after it:
 //
 //  1. a writer sends the new value
-//  2. a reader takes its token and asks Redis, which answers the old value
+//  2. a reader takes its token and asks Redis, which answers with the old value
 //  3. Redis stores the new value and acknowledges; the writer puts it locally
 //  4. the reader stores the old value over it
 //
-// It need not move it when it starts: what a reader stores before the acknowledgement may
-// be old, since nobody was promised anything yet, and the writer's put replaces it.
+// It need not move it when it starts: a value that a reader stores before the acknowledgement
+// may be old, since the write has not returned to its caller yet, and the writer's put replaces
+// it.
 //
 // The writer's own put is guarded by the token of its start in the same way:
 //
@@ -25,10 +27,9 @@
 //  2. another process writes a newer one; its notification moves the generation
 //  3. the first writer's acknowledgement arrives; its value is old by now
 //
-// Generations are kept for slots of a table, not for keys: two keys may share one,
-// and then a move of either makes a reader of the other store nothing, once. That
-// costs a miss, never a wrong value. Where there is no Redis to have the value from
-// then, see [Table.WithClaims].
+// Generations are kept for slots of a table, not for keys: two keys may share one, and then a
+// move of either makes a reader of the other store nothing, once. That costs a miss, never a
+// wrong value. Without Redis to read the value from, see [Table.WithClaims].
 package fence
 
 import (
@@ -50,7 +51,7 @@ type Table struct {
 // Token is the generation of a key at some moment.
 type Token struct{ gen, epoch uint64 }
 
-// NewTable returns a table in which nothing has moved.
+// NewTable returns a table in which no generation has moved.
 func NewTable() *Table { return &Table{seed: maphash.MakeSeed()} }
 
 func (t *Table) hash(key string) uint64 { return maphash.String(t.seed, key) }
@@ -62,8 +63,7 @@ func (t *Table) Token(key string) Token {
 	return Token{gen: t.slot(key).Load(), epoch: t.epoch.Load()}
 }
 
-// Move moves the key's generation and returns the new one. What is claimed of the key
-// is lost.
+// Move moves the key's generation and returns the new one. The claims of the key are lost.
 func (t *Table) Move(key string) Token {
 	h := t.hash(key)
 	tok := Token{gen: t.gen[h%slots].Add(1), epoch: t.epoch.Load()}
@@ -73,14 +73,14 @@ func (t *Table) Move(key string) Token {
 	return tok
 }
 
-// Bump moves the key's generation and leaves what is claimed of it.
+// Bump moves the key's generation and leaves its claims.
 func (t *Table) Bump(key string) { t.slot(key).Add(1) }
 
-// Valid reports whether nothing has moved the key since tok.
+// Valid reports whether the key's generation is still that of tok.
 func (t *Table) Valid(key string, tok Token) bool { return t.Token(key) == tok }
 
-// MoveIf moves the key's generation if nothing has moved it since tok, and
-// reports whether it did. Of several callers with one token, one succeeds.
+// MoveIf moves the key's generation if it is still that of tok, and reports whether it did. Of
+// several callers with one token, one succeeds.
 func (t *Table) MoveIf(key string, tok Token) bool {
 	h := t.hash(key)
 	if t.epoch.Load() != tok.epoch || !t.gen[h%slots].CompareAndSwap(tok.gen, tok.gen+1) {
@@ -92,10 +92,9 @@ func (t *Table) MoveIf(key string, tok Token) bool {
 	return true
 }
 
-// MoveAll moves every key's generation.
+// MoveAll moves every key's generation. All claims are lost.
 func (t *Table) MoveAll() { t.LoseMatching(func(string) bool { return true }) }
 
-// Turn moves every key's generation and leaves what is claimed: what is loaded from
-// before is still of use, if something else says so, but is no answer for those who come
-// later.
+// Turn moves every key's generation and leaves the claims: loads from before may still be
+// stored, if their claims hold, but do not answer callers that arrive later.
 func (t *Table) Turn() { t.epoch.Add(1) }

@@ -1,21 +1,19 @@
-// Package flight lets concurrent callers that need the same keys share the work
-// of getting them.
+// Package flight deduplicates concurrent loads: callers that need the same keys share one load
+// for each key.
 //
-// A [Call] is one key being worked on; a unit of work answers one call, or many
-// when a batch leads them together. Whoever asks for a key that is under way
-// joins its call, so that batches that overlap, and single reads among them, meet
-// key by key.
+// A [Call] is the load of one key; a unit of work resolves one call, or many when a batch loads
+// them together. A caller that asks for a key in flight joins its call, so that batches that
+// overlap, and single reads among them, share key by key.
 //
 // Three rules make sharing safe:
 //
-//   - The work runs in a goroutine of its own, with the values of the first
-//     caller's context but not its end. A caller that leaves takes nobody along;
-//     the work is cancelled when everyone who waited for any of its calls has left.
+//   - The work runs in a goroutine of its own, with the values of the first caller's context
+//     but not its cancellation. A canceled caller does not cancel the load for the others; the
+//     work is canceled when all callers that waited for any of its calls have left.
 //   - Every caller waits under its own context.
-//   - A caller joins only a call that began at the same fence: if the key was
-//     written or invalidated since then, the call may deliver what was before,
-//     and the caller starts its own. Where fences do not tell all, a caller also says
-//     how old a call may be.
+//   - A caller joins only a call that began at the same fence: if the key was written or
+//     invalidated since then, the call may return the value from before, and the caller starts
+//     its own. Where fences do not show every change, a caller also says how old a call may be.
 package flight
 
 import (
@@ -28,14 +26,14 @@ import (
 	"github.com/delqhi/cache/internal/stackgrow"
 )
 
-// ErrAbandoned is the cause of the cancellation of work that nobody waits for.
+// ErrAbandoned is the cause of the cancellation of work that has no callers left.
 var ErrAbandoned = errors.New("flight: all callers have left")
 
-// errUnresolved is what callers get when the work ended without an answer for
-// them: its goroutine exited (runtime.Goexit), or it forgot one.
+// errUnresolved is the error of calls that the work left unresolved: its goroutine exited
+// (runtime.Goexit), or it missed a call.
 var errUnresolved = errors.New("cache: the load ended without a result")
 
-// Group holds the calls under way. The zero value is not usable; see [New].
+// Group holds the calls in flight. The zero value is not usable; see [New].
 type Group[K, F comparable, V any] struct {
 	recovered func(value any, stack []byte) error
 
@@ -47,22 +45,21 @@ type Group[K, F comparable, V any] struct {
 	wg sync.WaitGroup // one for each work
 }
 
-// identity is what callers must agree in to share a call. The fence is part of it,
-// rather than something to compare afterwards, so that late readers from before a
-// move and early ones from after it share among themselves instead of taking the
-// place of each other's calls.
+// identity is what requests must have in common to share a call. The fence is part of it,
+// rather than compared afterwards, so that late readers from before a move and early ones from
+// after it share among themselves instead of replacing each other's calls.
 type identity[K, F comparable] struct {
 	key   K
 	fence F
 }
 
-// Call is one key under way. Key, Fence and Index may be read by anyone.
+// Call is one key in flight. Key, Fence and Index may be read by any goroutine.
 type Call[K, F comparable, V any] struct {
 	Key   K
 	Fence F
-	Index int // its place among the requests of the caller that began it
+	Index int // index among the requests of the caller that began it
 
-	began int64 // Request.Now of the one that began it
+	began int64 // Request.Now of the request that began it
 
 	work *work
 	done chan struct{} // closed after val and err are written
@@ -79,11 +76,11 @@ type work struct {
 	cancel  context.CancelCauseFunc
 	waiters int  // the sum of those of its open calls; guarded by Group.mu
 	open    int  // calls not resolved; guarded by Group.mu
-	dead    bool // cancelled for want of callers: not to be joined; guarded by Group.mu
+	dead    bool // canceled as abandoned: not to be joined; guarded by Group.mu
 }
 
-// cancelIfAbandonedLocked cancels the work if it has something left to do and
-// nobody to do it for. Group.mu is held.
+// cancelIfAbandonedLocked cancels the work if it has unresolved calls and no callers. Group.mu
+// is held.
 func (w *work) cancelIfAbandonedLocked() {
 	if w.waiters == 0 && w.open > 0 && !w.dead {
 		w.dead = true
@@ -95,11 +92,12 @@ func (w *work) cancelIfAbandonedLocked() {
 type Request[K, F comparable] struct {
 	Key   K
 	Fence F
-	// Now is when the request is made, and a call that it begins begins. A call that began
-	// before NotBefore is not joined. Both are on the caller's clock, whatever that is.
+	// Now is the time of the request, and of the beginning of a call that it begins. A call
+	// that began before NotBefore is not joined. Both are on the caller's clock, whatever that
+	// is.
 	Now, NotBefore int64
-	// Soft, if not nil, ends the waiting for this key when it is closed, and leaves the
-	// work going on: it counts as waited for until it ends.
+	// Soft, if not nil, ends the wait for this key when it is closed, and leaves the work
+	// running: the caller still counts as waiting until the call is resolved.
 	Soft <-chan struct{}
 	// Alone: do not join a call that began earlier. Later requests may join the
 	// one that this begins.
@@ -112,14 +110,14 @@ type Request[K, F comparable] struct {
 type Result[V any] struct {
 	Val V
 	Err error
-	// Shared says that another caller began the call.
+	// Shared reports that another caller began the call.
 	Shared bool
-	// Joined says that others have joined the call that this request began.
+	// Joined reports that other callers have joined the call that this request began.
 	Joined bool
-	// Late says that Soft ended the waiting.
+	// Late reports that Soft ended the wait.
 	Late bool
-	// Refused says that there was no call: the caller's context had ended, or
-	// the group was closed.
+	// Refused reports that there was no call: the caller's context had ended, or the group was
+	// closed.
 	Refused bool
 }
 
@@ -129,12 +127,12 @@ func New[K, F comparable, V any](recovered func(value any, stack []byte) error) 
 	return &Group[K, F, V]{recovered: recovered, calls: map[identity[K, F]]*Call[K, F, V]{}, works: map[*work]struct{}{}}
 }
 
-// Do answers reqs, whose keys must differ: it joins the calls that are under way
-// and has lead work on the others, all at once, if there are any. lead runs in a
-// goroutine of its own and must Resolve each of its calls. What it leaves open is
-// resolved with an error: that of its panic, else the cause of the cancellation of
-// its context, else that there is no result. Do returns when every
-// request is answered or ctx is done, then with ctx's error for the open ones.
+// Do answers reqs, whose keys must differ: it joins the calls in flight, and runs lead for the
+// others, all at once, if there are any. lead runs in a goroutine of its own and must Resolve
+// each of its calls. Calls that it leaves unresolved are resolved with an error: that of its
+// panic, else the cause of the cancellation of its context, else that there is no result. Do
+// returns when every request is answered or ctx is done, then with ctx's error for the
+// unanswered ones.
 func (g *Group[K, F, V]) Do(ctx context.Context, reqs []Request[K, F], lead func(ctx context.Context, mine []*Call[K, F, V])) []Result[V] {
 	results := make([]Result[V], len(reqs))
 	if err := ctx.Err(); err != nil {
@@ -191,7 +189,7 @@ func (g *Group[K, F, V]) Do(ctx context.Context, reqs []Request[K, F], lead func
 		case <-reqs[i].Soft:
 			if !c.Resolved() {
 				results[i].Late = true
-				continue // without leaving: whoever else leaves does not end it
+				continue // without leaving: the work goes on even if all other callers leave
 			}
 		case <-ctx.Done():
 			g.leave(results[i:], waiting[i:], ctx.Err())
@@ -212,13 +210,13 @@ func fail[V any](results []Result[V], err error) []Result[V] {
 	return results
 }
 
-// leave takes a caller out of calls that it waited for. It keeps what is answered
-// already, which is worth more than an error, and gets err for the rest. The lock
-// is held for both, or this could happen:
+// leave removes a caller from calls that it waited for. It keeps the results that are already
+// there, which are worth more than an error, and gets err for the rest. The lock is held for
+// both, or this could happen:
 //
-//  1. the last caller is counted out, and the work cancelled
-//  2. the work messages, and answers its calls with that cancellation
-//  3. the caller takes it for an answer, instead of its own context's error
+//  1. the last caller leaves, and the work is canceled
+//  2. the work detects that, and resolves its calls with the cancellation
+//  3. the caller returns that error, instead of its own context's
 func (g *Group[K, F, V]) leave(results []Result[V], calls []*Call[K, F, V], err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -236,7 +234,7 @@ func (g *Group[K, F, V]) leave(results []Result[V], calls []*Call[K, F, V], err 
 	}
 }
 
-// Resolved reports whether the call has its answer.
+// Resolved reports whether the call has its result.
 func (c *Call[K, F, V]) Resolved() bool {
 	select {
 	case <-c.done:
@@ -246,7 +244,7 @@ func (c *Call[K, F, V]) Resolved() bool {
 	}
 }
 
-// Resolve answers a call; the first answer holds.
+// Resolve sets the result of a call; the first one counts.
 func (g *Group[K, F, V]) Resolve(c *Call[K, F, V], v V, err error) {
 	g.mu.Lock()
 	if c.over {
@@ -270,7 +268,7 @@ func (g *Group[K, F, V]) run(ctx context.Context, w *work, mine []*Call[K, F, V]
 	defer g.wg.Done()
 	defer g.end(w)
 	defer func() {
-		// A work that was told to stop need not say so in each of its calls.
+		// Canceled work need not resolve each of its calls.
 		err := cmp.Or(context.Cause(ctx), errUnresolved)
 		if v := recover(); v != nil {
 			err = g.recovered(v, debug.Stack())
@@ -290,17 +288,16 @@ func (g *Group[K, F, V]) end(w *work) {
 	delete(g.works, w)
 }
 
-// Len returns the number of keys with a call under way, one for each fence.
+// Len returns the number of keys with a call in flight, one for each fence.
 func (g *Group[K, F, V]) Len() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return len(g.calls)
 }
 
-// Close cancels all work with cause, waits until it has ended, and answers later
-// requests with cause, or context.Canceled if that is nil. It may be called more
-// than once, and then the first cause holds; every call waits. Work must not call
-// it: it would wait for itself.
+// Close cancels all work with cause, waits until it has ended, and refuses later requests with
+// cause, or context.Canceled if that is nil. It may be called more than once, and then the
+// first cause holds; every call waits. Work must not call it: it would wait for itself.
 func (g *Group[K, F, V]) Close(cause error) {
 	g.Cancel(cause)
 	g.Wait()

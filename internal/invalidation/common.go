@@ -7,30 +7,29 @@ import (
 	"github.com/delqhi/cache/internal/store"
 )
 
-// A message for keys that are told of in common tells of at most so many, whose commands
-// store at most so many bytes, but for the last of them: it goes out with its commands,
-// which are to go out in pieces if they are many.
+// One message covers at most this many keys, and keys whose commands store at most this many
+// bytes, but for the last of them: the message goes out with its commands, which are sent in
+// parts if there are many.
 const (
 	KeysPerNotice  = 64
 	bytesPerNotice = 64 << 10
 )
 
-// InCommon carries out commands on keys, Sets and Deletes, of which encoded are the
-// encodings, by do, and tells of the keys in common: a message goes with every few commands
-// of one kind, if any of them has taken effect. That is one message for many keys, where one
-// for each would cost as much as the commands themselves. A command that has a message of its
-// own keeps it, and may be of any kind. It needs a store of one node; see
-// client.Client.OneNode.
+// InCommon executes commands on keys, Sets and Deletes, by calling do, and publishes messages
+// that cover several keys each; encoded holds the encodings of the keys. A message goes with
+// every few commands of one kind, if any of them has taken effect. One message for each key
+// would cost as much as the commands themselves. A command that has a message of its own keeps
+// it, and may be of any kind. InCommon needs a store of one node; see client.Client.OneNode.
 //
-// The error of a key that may not have been told of is in its reply, and the number that
-// is open for it in open, else 0.
+// If a key's message may not have been published, the error is in the key's reply, and the
+// number that is open for it in open, else 0.
 func InCommon(out *message.Outbox, names store.Names, encoded []string, cmds []store.Command, do func([]store.Command) []store.Reply) (replies []store.Reply, open []uint64) {
 	type group struct {
 		number uint64
-		of     []int // the commands
+		of     []int // indexes of the commands
 	}
 	all := make([]store.Command, 0, len(cmds))
-	at := make([]int, len(cmds)) // in all
+	at := make([]int, len(cmds)) // indexes into all
 	var groups []group
 	var of []int
 	var keys []string

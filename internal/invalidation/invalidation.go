@@ -1,13 +1,13 @@
-// Package invalidation invalidates entries in Redis and notifies all processes: single
-// keys, all keys that match a pattern, all entries of a tag, all entries.
+// Package invalidation invalidates entries in Redis and notifies all processes: single keys,
+// all keys that match a pattern, all entries of a tag, all entries.
 //
-// How is a [Policy]. Immediate removes. Delayed lets an entry live a while longer, on
-// Redis's own timer, so that it happens even if this process is gone by then. Lazy
-// takes nothing away: what was fresh is stale, and the next reader asks the source.
+// The [Policy] says how. Immediate removes the entry. Delayed lets it live a while longer, on
+// Redis's own timer, so that it expires even if this process has ended by then. Lazy removes
+// nothing: a fresh entry becomes stale, and the next reader loads it from the source.
 //
-// Whatever the policy, a load that is under way loses. Its lease is removed, and a
-// record that stays gets a new id, so that a fill, which is a compare-and-set against
-// what its reader saw, finds something else.
+// Under every policy, a load in flight loses. Its lease is removed, and a record that stays
+// gets a new id, so that a fill, which is a compare-and-set against the record that the loader
+// saw, fails.
 package invalidation
 
 import (
@@ -35,13 +35,14 @@ const (
 	Lazy
 )
 
-// Policy is what becomes of a revoked entry.
+// Policy is the effect of an invalidation on an entry.
 type Policy struct {
 	Mode  Mode
 	Delay time.Duration // Delayed; whole milliseconds, at least one
 }
 
-// NewMark is the mark that invalidates tags by the policy, or everything if there are none.
+// NewMark returns the mark that invalidates tags by the policy, or everything if there are
+// none.
 func (p Policy) NewMark(tags []string) logicalclock.NewMark {
 	m := logicalclock.NewMark{Tags: tags}
 	switch p.Mode {
@@ -53,40 +54,40 @@ func (p Policy) NewMark(tags []string) logicalclock.NewMark {
 	return m
 }
 
-// Invalidator revokes the entries of one cache. All methods are safe for concurrent use.
+// Invalidator invalidates the entries of one cache. All methods are safe for concurrent use.
 type Invalidator struct {
 	Store  *client.Client
 	Names  store.Names
 	Policy Policy
 	Outbox *message.Outbox
 
-	// Sign, if not nil, authenticates a new section A of a frame, of which seen is the head.
-	// It may set the limit to less.
+	// Sign, if not nil, authenticates a new section A of a frame whose header is seen. It may
+	// lower the limit.
 	Sign func(key string, seen, section []byte) []byte
 
-	// Known returns what is known of the logical clock; see store.Store.Marks.
+	// Known returns this process's copy of the logical clock; see store.Store.Marks.
 	Known func() logicalclock.Known
 }
 
-// Outcome is what became of one key.
+// Outcome is the outcome for one key.
 type Outcome struct {
-	Found bool   // there was something to revoke
+	Found bool   // there was an entry to invalidate
 	Err   error  // Redis did not acknowledge it
-	At    int64  // Redis's clock when it was asked to, in µs; 0: not known
+	At    int64  // Redis's clock at the request, in µs; 0: not known
 	Open  uint64 // the number of a message that may or may not have been published; 0: none
-	Token string // head of the record that stays for a while, as it is now; "": none does
+	Token string // header of the record that stays for a while, as it is now; "": none
 }
 
-// NotifyOf is a message to be published together with a command, and its number. The
-// caller says to the outbox what became of it.
+// NotifyOf returns a message to publish together with a command, and its number. The caller
+// reports the outcome to the outbox.
 func NotifyOf(out *message.Outbox, names store.Names, kind message.Kind, keys ...string) (store.Notify, uint64) {
 	n := out.Next(kind)
 	n.Keys = keys
 	return store.Notify{Channel: names.Channel, Message: string(n.Append(nil))}, n.Number
 }
 
-// settle says to the outbox what became of a message that went with a command.
-// published is meant for err == nil.
+// settle reports to the outbox the outcome of a message that went with a command. published
+// matters only if err is nil.
 func (r *Invalidator) settle(n uint64, published bool, err error) {
 	switch {
 	case err != nil:
@@ -98,11 +99,11 @@ func (r *Invalidator) settle(n uint64, published bool, err error) {
 	}
 }
 
-// Keys revokes keys, given by their encodings.
+// Keys invalidates keys, given by their encodings.
 func (r *Invalidator) Keys(ctx context.Context, encoded []string) []Outcome {
 	out := make([]Outcome, len(encoded))
 	for i, enc := range encoded {
-		// Where the clock is not known, the key counts as revoked at an unknown time.
+		// If Redis's clock is not known, neither is the time of the invalidation.
 		out[i].At, _ = r.Store.Now(ctx, r.Names.Data+enc)
 	}
 	if r.Policy.Mode == Immediate {
@@ -149,9 +150,10 @@ func (r *Invalidator) removeMany(ctx context.Context, encoded []string, out []Ou
 	}
 }
 
-// rewrite revokes what stays in Redis for a while: look, and change exactly what was
-// seen; where somebody was faster, again. What somebody else stores meanwhile may come
-// from a load that began before, and so is not taken for an answer.
+// rewrite invalidates keys whose records stay in Redis for a while: it reads each one, and
+// compares-and-sets it; if another client was faster, again. A record that another client
+// stores meanwhile may come from a load that began before the invalidation, and so does not end
+// the loop.
 func (r *Invalidator) rewrite(ctx context.Context, open []int, encoded []string, out []Outcome, tell bool) {
 	for len(open) > 0 {
 		heads := make([]store.Command, len(open))
@@ -172,7 +174,7 @@ func (r *Invalidator) rewrite(ctx context.Context, open []int, encoded []string,
 				out[i].Err = err
 				continue
 			}
-			if cmd.Key == "" { // nothing there: only local tiers may have it
+			if cmd.Key == "" { // missing in Redis: only local tiers may have it
 				nothing = append(nothing, i)
 				continue
 			}
@@ -187,7 +189,7 @@ func (r *Invalidator) rewrite(ctx context.Context, open []int, encoded []string,
 		}
 		for j, reply := range r.Store.Do(ctx, cmds) {
 			i := changed[j]
-			r.settle(numbers[j], reply.OK, reply.Err) // 0 is no number
+			r.settle(numbers[j], reply.OK, reply.Err) // Failed, Done and Skip ignore 0
 			switch {
 			case reply.Err != nil:
 				out[i].Err, out[i].Open = reply.Err, numbers[j]
@@ -201,8 +203,8 @@ func (r *Invalidator) rewrite(ctx context.Context, open []int, encoded []string,
 	}
 }
 
-// removeOlder removes what newer does not say to be of a later time: look, and remove
-// exactly what was seen; where somebody was faster, again.
+// removeOlder removes records except those that newer reports to be of a later time: it reads
+// each one, and compares-and-deletes it; if another client was faster, again.
 func (r *Invalidator) removeOlder(ctx context.Context, encoded []string, out []Outcome, newer func(string, store.Record) bool) {
 	open := make([]int, len(encoded))
 	for i := range open {
@@ -237,7 +239,7 @@ func (r *Invalidator) removeOlder(ctx context.Context, encoded []string, out []O
 	}
 }
 
-// notifyOf tells of keys of which Redis has nothing.
+// notifyOf publishes messages for keys that are missing in Redis.
 func (r *Invalidator) notifyOf(ctx context.Context, which []int, encoded []string, out []Outcome) {
 	for some := range slices.Chunk(which, KeysPerNotice) {
 		keys := make([]string, len(some))
@@ -256,8 +258,8 @@ func (r *Invalidator) notifyOf(ctx context.Context, which []int, encoded []strin
 	}
 }
 
-// change returns the command that revokes what was seen; its key is "" if there is
-// nothing to do.
+// change returns the command that invalidates a record; its key is "" if there is nothing to
+// do.
 func (r *Invalidator) change(ctx context.Context, key string, rec store.Record) (cmd store.Command, err error) {
 	if rec.State == store.Missing {
 		return cmd, nil
@@ -265,14 +267,15 @@ func (r *Invalidator) change(ctx context.Context, key string, rec store.Record) 
 	release := store.Command{Op: store.CompareAndDelete, Key: key, Seen: rec.Seen()}
 	h, err := frame.ReadHead(rec.Raw)
 	if err != nil || h.Kind != frame.Value && h.Kind != frame.Absence {
-		return release, nil // a lease, another type, or nothing that could be used
+		return release, nil // a lease, another type, or an unusable record
 	}
 	now, err := r.Store.Now(ctx, key)
 	if err != nil {
 		return cmd, err
 	}
 	cmd = store.Command{Op: store.PatchHeader, Key: key, Seen: rec.Seen()}
-	// Not now, but always: that clock may go back.
+	// The limit is not the current time, but one that is always past: Redis's clock may be set
+	// back.
 	limit := min(h.Limit, 0)
 	if r.Policy.Mode == Delayed {
 		limit = min(h.Limit, add(now, r.Policy.Delay.Microseconds()))
@@ -292,31 +295,31 @@ func add(a, b int64) int64 {
 	return a + b
 }
 
-// scanBatch bounds how many keys are revoked in one go, so that other clients of
-// the server have their turn in between.
+// scanBatch bounds how many keys are invalidated at once, so that other clients of the server
+// get their turn in between.
 const scanBatch = 512
 
-// Matched is what became of a pattern.
+// Matched is the outcome of an invalidation by pattern.
 type Matched struct {
-	Keys int64    // how many were revoked
-	Open []uint64 // the numbers of messages that may or may not have been published
+	Keys int64    // number of invalidated keys
+	Open []uint64 // numbers of messages that may or may not have been published
 
-	refused bool // Redis does not take changes of some key
+	refused bool // Redis refused to change some key
 }
 
-// Pattern revokes the keys whose encodings match a Redis glob, on every master. quote
-// makes a pattern that matches a text only. A master that fails does not keep the
-// others from being gone through; the error joins what went wrong.
+// Pattern invalidates the keys whose encodings match a Redis glob, on every master. quote
+// returns a pattern that matches only the given text. A failing master does not keep the others
+// from being scanned; the error joins all failures.
 //
-// Keys that are written while it runs may or may not be among them, as SCAN has it.
-// A load that was under way when it began is: its lease is a key.
+// Keys that are written while it runs may or may not be included, as SCAN has it. A load that
+// was in flight when it began is included: its lease is a key.
 func (r *Invalidator) Pattern(ctx context.Context, pattern string, quote func(string) string) (m Matched, err error) {
 	return r.pattern(ctx, pattern, quote, nil)
 }
 
-// PatternAgain is Pattern after an attempt that has failed, by the policy Immediate. What
-// newer says to be of a later time than that stays. If nothing comes of this attempt
-// either, local tiers, which were told before, are not told once more.
+// PatternAgain retries Pattern after a failed attempt, by the policy Immediate. Records stay
+// that newer reports to be of a later time than that attempt. If this attempt fails as well,
+// the message to the local tiers, which was published before, is not published again.
 func (r *Invalidator) PatternAgain(ctx context.Context, pattern string, quote func(string) string, newer func(key string, rec store.Record) bool) (m Matched, err error) {
 	return r.pattern(ctx, pattern, quote, newer)
 }
@@ -340,15 +343,16 @@ func (r *Invalidator) pattern(ctx context.Context, pattern string, quote func(st
 	if len(errs) > 0 && (newer != nil || m.refused && m.Keys == 0) {
 		return m, errors.Join(errs...)
 	}
-	// Last, and also if no key was found: local tiers have keys that Redis has no more.
+	// Last, and also if no key was found: local tiers have keys that Redis does not have any
+	// more.
 	note := r.Outbox.Next(message.Pattern)
 	note.Pattern = pattern
 	errs = append(errs, r.publish(ctx, note.Number, string(note.Append(nil)), &m))
 	return m, errors.Join(errs...)
 }
 
-// mastersAgain is how often a cluster is asked who its masters are: any node can say,
-// and one that does not answer may be the first to be asked, each time.
+// mastersAgain is how often a cluster is asked for its masters: any node can answer, and one
+// that does not respond may be the first to be asked, each time.
 const mastersAgain = 8
 
 func (r *Invalidator) masters(ctx context.Context) (masters []string, err error) {
@@ -392,7 +396,7 @@ func (r *Invalidator) scan(ctx context.Context, master, full string, newer func(
 	}
 }
 
-// batch revokes keys that a scan has found, and tells of all in one notice.
+// batch invalidates keys that a scan has found, and publishes one message for all of them.
 func (r *Invalidator) batch(ctx context.Context, found []string, newer func(string, store.Record) bool, m *Matched) (err error) {
 	seen := make(map[string]bool, len(found))
 	var encoded []string
@@ -429,7 +433,7 @@ func (r *Invalidator) batch(ctx context.Context, found []string, newer func(stri
 			failed, err = failed+1, out[i].Err
 			if client.Refused(err) {
 				m.refused = true
-				continue // as it was
+				continue // unchanged
 			}
 		case out[i].Found:
 			m.Keys++
@@ -446,15 +450,14 @@ func (r *Invalidator) batch(ctx context.Context, found []string, newer func(stri
 	return errors.Join(err, r.publish(ctx, number, tell.Message, m))
 }
 
-// Mark revokes the entries of tags, or all entries if there are none. Its cost does
-// not depend on how many there are. The answer is what is known of the logical clock
-// from then on.
+// Mark invalidates the entries of tags, or all entries if there are none. Its cost does not
+// depend on their number. It returns the logical clock as Redis knows it from then on.
 func (r *Invalidator) Mark(ctx context.Context, tags []string) (logicalclock.Marks, uint64, error) {
 	return r.mark(ctx, r.Policy.NewMark(tags))
 }
 
-// MarkLate is Mark by the policy Immediate for tags, or all entries, that were invalidated
-// at the times before by Redis's clock; see logicalclock.NewMark.
+// MarkLate is Mark by the policy Immediate for tags, or all entries, whose invalidation was
+// requested at the times before by Redis's clock; see logicalclock.NewMark.
 func (r *Invalidator) MarkLate(ctx context.Context, tags []string, before []int64) (logicalclock.Marks, uint64, error) {
 	return r.mark(ctx, logicalclock.NewMark{Tags: tags, Before: before})
 }

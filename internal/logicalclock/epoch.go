@@ -9,85 +9,84 @@ import (
 	"time"
 )
 
-// Epoch is the logical clock of a cache, and what it says of all entries. It tells
-// in O(1) whether an entry is older than an invalidation that hit any number of
-// entries: by tag, or all of them (Clear).
+// Epoch is the logical clock of a cache, with the tombstone of all entries. It tells in O(1)
+// whether an entry is older than an invalidation of any number of entries: by tag, or of
+// everything (Clear).
 //
-// An entry carries the era and the clock that its writer knew before it began
-// (frame.Header's Era and Stamp). Times are handed out by Redis: each is greater
-// than all before it, and at least the microseconds of Redis's clock.
+// An entry carries the era and the clock that its writer knew before it began (frame.Header's
+// Era and Stamp). Redis issues the times: each is greater than all before it, and at least the
+// microseconds of Redis's clock.
 //
-// What Redis forgets, by eviction, a restart or a failover, costs misses and never
-// truth: without its Epoch a cache begins another Era, to which no entry of the old
-// one belongs; without its tags the Floor rises, below which no entry with tags is
-// good.
+// Data that Redis loses, by eviction, a restart or a failover, costs misses, never correctness:
+// without its Epoch a cache begins another Era, to which no entry of the old one belongs;
+// without the tags' tombstones the Floor rises, below which no entry with tags is valid.
 //
-// An epoch that says what can't be is none, as if it were lost: no time of a mark, nor
-// the floor, is later than the clock, and neither the tick nor the clock is more than a
-// day later than Redis's clock (maxAhead). What is believed can therefore be outlived by
-// Redis's own clock: no bytes in the place of an epoch keep a cache from going on.
+// An epoch with impossible values counts as missing: no time of a tombstone, nor the floor, may
+// be later than the clock, and neither the tick nor the clock may be more than a day later than
+// Redis's clock (MaxAhead). So Redis's own clock catches up with whatever is accepted: no bytes
+// in the place of an epoch keep a cache from going on.
 type Epoch struct {
 	Era   uint64 // of 53 bits; not 0
-	Tick  int64  // the last time that anybody touched the epoch
-	Clock int64  // the last time of a mark, or of the era's beginning
-	Floor int64  // an entry with tags that is stamped earlier is gone
-	All   Mark   // what has been said of every entry
+	Tick  int64  // the last time that any process touched the epoch
+	Clock int64  // the time of the last tombstone, or of the era's beginning
+	Floor int64  // an entry with tags that is stamped earlier is invalid
+	All   Mark   // the tombstone of all entries
 }
 
-// Mark is what has been said of a tag, or of all entries.
+// Mark is the tombstone of a tag, or of all entries.
 //
-// Next and When say one of two things. Where Next is the lesser, or both are the same, a
-// delayed mark is pending: at the time When an entry that is stamped earlier than Next is
-// gone. Where it is the greater, a mark was made late: it is of an invalidation of the time
-// When, and an entry that is stamped earlier than Next is gone unless its value began after
-// When. A program that does not tell the two apart takes the second for a delayed mark that
-// is due, and more for gone than has to be.
+// Next and When have one of two meanings. If Next is the lesser, or both are equal, a delayed
+// invalidation is pending: at the time When an entry that is stamped earlier than Next becomes
+// invalid. If Next is the greater, the mark is dated: it was made late, for an invalidation
+// requested at the time When, and an entry that is stamped earlier than Next is invalid unless
+// its value began after When. A program that does not distinguish the two takes the second for
+// a delayed invalidation that is due, and invalidates more than necessary.
 type Mark struct {
-	Hard int64 // an entry that is stamped earlier is gone
+	Hard int64 // an entry that is stamped earlier is invalid
 	Soft int64 // an entry that is stamped earlier is stale
 	Next int64 // 0: none
 	When int64 // Redis's clock, µs
 }
 
-// Dated reports whether Next and When are of a mark that was made late.
+// Dated reports whether the mark was made late, so that Next and When belong to an earlier
+// invalidation.
 func (m *Mark) Dated() bool { return 0 < m.When && m.When < m.Next }
 
-// Known is what a process knows of an epoch: the latest that it has seen. It lets
-// Redis notice that it has gone back in time: see [store.Store.Marks]. The zero value knows
-// nothing.
+// Known is the latest state of an epoch that a process has seen. It lets Redis detect that it
+// has gone back in time: see [store.Store.Marks]. The zero value means that nothing is known.
 type Known struct {
 	Era   uint64
 	Tick  int64
 	Clock int64
 }
 
-// Marks is an epoch as Redis knows it, with what has been said of tags.
+// Marks is Redis's answer: the epoch, and the marks of the requested tags.
 type Marks struct {
 	Epoch Epoch
-	Tags  []Mark // in the order in which they were asked for
+	Tags  []Mark // in the order of the request
 	Now   int64  // Redis's clock, µs
 }
 
-// Mode is what a NewMark makes of entries.
+// Mode is the effect of a NewMark on entries.
 type Mode uint8
 
 const (
-	Hard    Mode = iota // gone
+	Hard    Mode = iota // invalid
 	Soft                // stale
-	Delayed             // gone after NewMark.Delay
+	Delayed             // invalid after NewMark.Delay
 )
 
-// NewMark marks tags, or all entries if there are none.
+// NewMark invalidates tags, or all entries if there are none.
 type NewMark struct {
 	Tags  []string
 	Mode  Mode
 	Delay int64 // µs
-	// Before, with Hard, is the time by Redis's clock, in µs, of each tag's invalidation, or
-	// of the one of everything, if the mark is made later: what began after it is to stay. 0
-	// is not known. Nil: now.
+	// Before, with Hard, holds the times at which the invalidation of each tag, or of
+	// everything, was requested, by Redis's clock in µs, if the mark is made later: what began
+	// after that stays. 0 means unknown. Nil: now.
 	Before []int64
-	// Message is published on Channel, if that is not "", when it is done, followed by the
-	// text of the new marks as [Marks.AppendText] writes it.
+	// Message is published on Channel, if that is not "", after the mark is made, followed by
+	// the text of the new marks as [Marks.AppendText] writes it.
 	Channel, Message string
 }
 
@@ -109,7 +108,7 @@ func (n *NewMark) Check() error {
 	return nil
 }
 
-// before is the time of the i-th tag's invalidation, 0 if that is now.
+// before returns the time of the i-th tag's invalidation, 0 if that is now.
 func (n *NewMark) before(i int) int64 {
 	if n.Before == nil {
 		return 0
@@ -117,43 +116,42 @@ func (n *NewMark) before(i int) int64 {
 	return n.Before[i]
 }
 
-// ErrNoClock says that a script that has run answered what can't be said of a logical clock.
+// ErrNoClock means that a script has run, but its answer is not a valid logical clock.
 var ErrNoClock = errors.New("logicalclock: a script answered what is no logical clock")
 
 const (
-	// numberLimit is 1 more than the greatest number that is exact in Lua, like all
-	// below it. As microseconds of Unix time it is the year 2255.
+	// numberLimit is 1 more than the greatest number up to which all integers are exact in Lua.
+	// As microseconds of Unix time it is the year 2255.
 	numberLimit = 1 << 53
 
 	// maxDelay is 142 years: a time from now that is still less than numberLimit.
 	maxDelay = 1 << 52
 
-	// LostFor is how far an epoch may go back, in µs of its Tick, without beginning
-	// a new era. What was lost in less time is told again by those who wrote it; more
-	// means that Redis came back with an old data set.
+	// LostFor is how far an epoch may go back, in µs of its Tick, without beginning a new era.
+	// Writes lost in less time are replayed by the processes that made them; more means that
+	// Redis came back with an old data set.
 	LostFor = 10_000_000
 
-	// maxAhead is how far, in µs, the tick and the clock of an epoch may be ahead of
-	// Redis's clock. Marks move them on by at least 1 each, and a clock of Redis that
-	// was set back leaves them behind: by hours, if it kept the wrong zone. More is
-	// not believed. A clock that is set back by more than a day therefore costs all
-	// entries, once.
+	// MaxAhead is how far, in µs, the tick and the clock of an epoch may be ahead of Redis's
+	// clock. Marks move them on by at least 1 each, and a clock of Redis that is set back
+	// leaves them ahead: by hours, if it was in the wrong time zone. More is not accepted.
+	// Setting the clock back by more than a day therefore invalidates all entries, once.
 	MaxAhead = 24 * 3600 * 1_000_000
 
-	// aheadSlack is how much further ahead they may be where they are compared with an
-	// estimate of Redis's clock, which may be behind: what the scripts have accepted
-	// must be accepted everywhere.
+	// aheadSlack is how much further ahead they may be where they are compared with an estimate
+	// of Redis's clock, which may be behind: what the scripts have accepted must be accepted
+	// everywhere.
 	aheadSlack = 600 * 1_000_000
 
-	// ClockLife is how long the keys of a logical clock live that is not in use.
-	// Processes renew it; see [redisstore.Redis.Marks] and [store.Names.Renewal].
+	// ClockLife is the TTL of the keys of a logical clock. Processes that use it renew it; see
+	// [redisstore.Redis.Marks].
 	ClockLife = 100 * 24 * time.Hour
 )
 
-// Latest is the latest tick or clock that is believed when Redis's clock is about now.
+// Latest returns the latest tick or clock that is accepted when Redis's clock is about now.
 func Latest(now int64) int64 { return now + MaxAhead + aheadSlack }
 
-// sound reports whether no time is later than the clock.
+// Sound reports whether the era is set and no time is later than the clock.
 func (e *Epoch) Sound() bool {
 	return e.Era != 0 && max(e.Floor, e.All.Last()) <= e.Clock
 }
@@ -161,7 +159,7 @@ func (e *Epoch) Sound() bool {
 // By reports whether neither the tick nor the clock is later than latest.
 func (e *Epoch) By(latest int64) bool { return max(e.Tick, e.Clock) <= latest }
 
-// by is k, if it is not later than latest, or else nothing.
+// by returns k if it is not later than latest, otherwise the zero value.
 func (k Known) by(latest int64) Known {
 	if max(k.Tick, k.Clock) > latest {
 		return Known{}
@@ -169,43 +167,42 @@ func (k Known) by(latest int64) Known {
 	return k
 }
 
-// MaxTags is how many tags are remembered. Beyond it, old ones are forgotten and the
-// floor rises. It is a variable for tests.
+// MaxTags is how many tags' marks are kept. Beyond it, old ones are forgotten and the floor
+// rises. It is a variable for tests.
 var MaxTags = 20_000
 
-// SetMaxTags sets MaxTags, and returns what undoes it.
+// SetMaxTags sets MaxTags, and returns a function that restores it.
 func SetMaxTags(n int) (restore func()) {
 	old := MaxTags
 	MaxTags = n
 	return func() { MaxTags = old }
 }
 
-// tagSample is how many tags are looked at for one that is to be forgotten.
+// TagSample is how many tags are examined to forget one.
 const TagSample = 16
 
-// stored is what a call of Marks or Mark finds in Redis.
+// stored is the state that a call of Marks or Mark finds in Redis.
 type stored struct {
 	Epoch
-	ok    bool // false: there is none, or something foreign in its place
+	ok    bool // false: it is missing, or foreign data is in its place
 	tags  bool // the epoch says that there is a hash of tags
-	asked bool // the call is about tags; if not, the hash is not looked at
-	hash  bool // there is one, and it is of this era
+	asked bool // the call is about tags; if not, the hash is not read
+	hash  bool // the hash exists, and it is of this era
 }
 
-// resume returns the epoch that a call goes on with, and whether the hash of tags is
-// a part of it; if not, the hash must go. era is that of a new epoch, should one have
-// to begin.
+// resume returns the epoch that a call continues with, and whether the hash of tags belongs to
+// it; if not, the hash must be deleted. era is that of a new epoch, should one have to begin.
 //
-// The epoch may be gone (evicted, flushed, lost with the server), or Redis may have
-// gone back to an older one (a failover, or a restart with an old file), which the
-// caller messages by what it knows. Ticks go on from era to era, so that an older era
-// that comes back is noticed as well. Clocks never fall below what the caller knows.
+// The epoch may be missing (evicted, flushed, lost with the server), or Redis may have gone
+// back to an older one (a failover, or a restart with an old file), which is detected by what
+// the caller knows. Ticks continue from era to era, so that the return of an older era is
+// detected as well. Clocks never fall below what the caller knows.
 //
-// If the hash of tags is gone alone, nothing is known of any tag: the floor rises to
-// a new time, below which there are all stamps that were given out before.
+// If only the hash of tags is missing, no tag's mark is known: the floor rises to a new time,
+// which is greater than all stamps issued before.
 //
-// A call that is about no tag touches one key only; see marksScript. It leaves the hash as
-// it is, and what the epoch says of it.
+// A call without tags touches one key only; see marksScript in internal/redisstore. It leaves
+// the hash, and the epoch's flag for it, as they are.
 func (s *stored) resume(known Known, now int64, era uint64) (e Epoch, tags bool) {
 	e, known = s.Epoch, known.by(now+MaxAhead)
 	if !s.ok || !e.Sound() || !e.By(now+MaxAhead) || known.Tick-e.Tick > LostFor {
@@ -224,17 +221,18 @@ func (s *stored) resume(known Known, now int64, era uint64) (e Epoch, tags bool)
 	return e, tags
 }
 
-// goneBack is by how much, in µs, the last time that anybody touched an epoch is ahead of
-// Redis's clock if that has gone back: then its times say nothing of what was before what.
+// GoneBack is by how much, in µs, the last tick of an epoch is ahead of Redis's clock if that
+// clock was set back: then its times do not show which event came first.
 const GoneBack = 1_000_000
 
-// add says of m what n says, at the logical time t. before is the time of the invalidation
-// if the mark is made later, else 0.
+// add returns m with n added, at the logical time t. before is the time of the invalidation if
+// the mark is made later, else 0.
 //
-// There is one Next. Of two dated marks it is the later mark with the later time, which
-// hits what either does. A pending mark that a dated one comes to is dated, too: its own
-// time is that of Redis's clock then, or later. A pending one that comes to a dated one
-// hits what that has spared, though later; it goes now.
+// There is only one Next. Two dated marks become the later mark with the later time, which
+// invalidates what either does. A pending mark to which a dated one is added becomes dated,
+// too: its own time is that of Redis's clock then, or later. A pending mark that is added to a
+// dated one would invalidate what that one spares, though later; the dated one takes full
+// effect now.
 func (m Mark) add(n *NewMark, before, t, now int64) Mark {
 	dated := m.Dated()
 	if m.Next > 0 && !dated && m.When <= now {
@@ -265,19 +263,19 @@ func (m Mark) add(n *NewMark, before, t, now int64) Mark {
 	return m
 }
 
-// last is the time of the last thing that has been said. Of entries with tags that
-// are not below the floor, a mark with no later time says nothing.
+// Last returns the latest time in m. A mark with no later time than the floor says nothing
+// about entries with tags that are not below the floor.
 func (m Mark) Last() int64 { return max(m.Hard, m.Soft, m.Next) }
 
-// ParseEpoch reads what is stored under Names.Epoch. ok is false for anything else, but for
-// what only Redis's clock tells: see [Epoch.By].
+// ParseEpoch parses the record stored under Names.Epoch. ok is false for anything else, except
+// for times that only Redis's clock shows to be impossible: see [Epoch.By].
 func ParseEpoch(raw []byte) (e Epoch, ok bool) {
 	e, _, ok = ReadEpoch(raw)
 	return e, ok && e.Sound()
 }
 
-// ReadEpoch reads an epoch, which is stored as text: "e1" and nine decimal numbers, the last of which is 1
-// where there is a hash of tags, else 0.
+// ReadEpoch parses an epoch's text: "e1" and nine decimal numbers, the last of which is 1 if
+// there is a hash of tags, else 0.
 func ReadEpoch[T string | []byte](s T) (e Epoch, tags bool, ok bool) {
 	var n [9]int64
 	if !Numbers(s, "e1", n[:]) || n[0] == 0 || n[8] > 1 {
@@ -295,7 +293,7 @@ func (e *Epoch) text(tags bool) string {
 	return "e1" + Decimals(int64(e.Era), e.Tick, e.Clock, e.Floor, e.All.Hard, e.All.Soft, e.All.Next, e.All.When, last)
 }
 
-// ReadMark reads a mark, which is stored as four decimal numbers after "m1".
+// ReadMark parses a mark's text: "m1" and four decimal numbers.
 func ReadMark(s string) (Mark, bool) {
 	var n [4]int64
 	if !Numbers(s, "m1", n[:]) {
@@ -306,8 +304,8 @@ func ReadMark(s string) (Mark, bool) {
 
 func (m Mark) Text() string { return "m1" + Decimals(m.Hard, m.Soft, m.Next, m.When) }
 
-// numbers reads decimal numbers, none negative and all written as strconv does, each
-// after a space, behind a head. They must be the whole of s.
+// Numbers parses decimal numbers, none negative and all written as strconv does, each after a
+// space, behind head. They must be the whole of s.
 func Numbers[T string | []byte](s T, head string, out []int64) bool {
 	if len(s) < len(head) || string(s[:len(head)]) != head {
 		return false
@@ -354,8 +352,8 @@ func (m *Marks) AppendText(dst []byte) []byte {
 	return dst
 }
 
-// ParseMarks reads what [Marks.AppendText] has written, for that many tags. It refuses what
-// can't be, as measured by the clock in it.
+// ParseMarks parses the text of [Marks.AppendText] for that many tags. It rejects values that
+// are impossible by the time of Redis's clock in the text.
 func ParseMarks(s string, tags int) (m Marks, ok bool) {
 	lines := strings.Split(s, "\n")
 	if len(lines) != 2+tags {
@@ -381,7 +379,7 @@ func ParseMarks(s string, tags int) (m Marks, ok bool) {
 	return m, true
 }
 
-// newEra returns a number that no other era has had: of 53 bits, and not 0.
+// NewEra returns a random era, which no other one has: of 53 bits, and not 0.
 func NewEra() uint64 {
 	for {
 		if era := rand.Uint64() >> 11; era != 0 {

@@ -19,7 +19,7 @@ func (l *LocalClock) Marks(known Known, tags []string) Marks {
 	return l.clock.Marks(known, time.Now().UnixMicro(), NewEra(), tags)
 }
 
-// Mark marks tags, or all; see [store.Store]. The channel of n is not used.
+// Mark marks tags, or all entries; see [store.Store]. The channel of n is not used.
 func (l *LocalClock) Mark(known Known, n NewMark) (Marks, error) {
 	if err := n.Check(); err != nil {
 		return Marks{}, err
@@ -29,19 +29,19 @@ func (l *LocalClock) Mark(known Known, n NewMark) (Marks, error) {
 	return l.clock.Mark(known, time.Now().UnixMicro(), NewEra(), &n), nil
 }
 
-// State is a logical clock in memory: what Redis has under the keys of one.
+// State is a logical clock in memory: the state that Redis has under the clock's keys.
 type State struct {
-	Epoch string    // as it is stored; "": none
+	Epoch string    // the stored text; "": none
 	Tags  *TagMarks // nil: none
 }
 
-// tagMarks is what stands in the place of the hash of tags.
+// TagMarks stands for Redis's hash of tags.
 type TagMarks struct {
 	era   uint64
 	marks map[string]Mark
 }
 
-// marks does what [redisstore.Redis.Marks] does, at the time now by the clock of Redis.
+// Marks does what [redisstore.Redis.Marks] does, at the time now by Redis's clock.
 func (c *State) Marks(known Known, now int64, era uint64, tags []string) Marks {
 	e, has := c.resume(known, now, era, len(tags) > 0)
 	out := Marks{Now: now}
@@ -57,7 +57,7 @@ func (c *State) Marks(known Known, now int64, era uint64, tags []string) Marks {
 	return out
 }
 
-// mark does what [redisstore.Redis.Mark] does, but for the message.
+// Mark does what [redisstore.Redis.Mark] does, except for the message.
 func (c *State) Mark(known Known, now int64, era uint64, n *NewMark) Marks {
 	e, has := c.resume(known, now, era, len(n.Tags) > 0)
 	if len(n.Tags) > 0 && c.Tags == nil {
@@ -92,8 +92,8 @@ func (c *State) Mark(known Known, now int64, era uint64, n *NewMark) Marks {
 	return out
 }
 
-// resume returns the epoch to go on with, and whether it has tags. If the call is about tags,
-// what is no part of the epoch goes.
+// resume returns the epoch to continue with, and whether it has tags. If the call is about
+// tags, those that do not belong to the epoch are deleted.
 func (c *State) resume(known Known, now int64, era uint64, asked bool) (e Epoch, has bool) {
 	s := stored{asked: asked}
 	s.Epoch, s.tags, s.ok = ReadEpoch(c.Epoch)
@@ -105,8 +105,8 @@ func (c *State) resume(known Known, now int64, era uint64, asked bool) (e Epoch,
 	return e, has
 }
 
-// mark returns the mark of a tag. One that can't be is replaced, and the clock moves on to one
-// that is later.
+// mark returns the mark of a tag. An impossible one is replaced, and the clock moves on if the
+// mark is later.
 func (h *TagMarks) mark(tag string, e *Epoch, now int64) Mark {
 	m, ok := h.marks[tag]
 	if ok && m.Last() > now+MaxAhead {
@@ -117,12 +117,12 @@ func (h *TagMarks) mark(tag string, e *Epoch, now int64) Mark {
 	return m
 }
 
-// forgetRounds bounds what one Mark forgets, which holds up the server meanwhile. What is
-// too much then, later ones forget.
+// forgetRounds bounds the work of forgetting in one Mark, which blocks the server meanwhile.
+// Later calls forget the remaining excess.
 const forgetRounds = 64
 
-// forget removes the oldest of some tags that are older than t, and all of them that
-// say no more than the floor does then, which it returns.
+// forget removes the oldest of a sample of tags that are older than t, and all of the sample
+// that then say no more than the floor, which it returns.
 func (h *TagMarks) forget(floor, t int64) int64 {
 	oldest, sample := t, make([]string, 0, TagSample)
 	for tag, mark := range h.marks { // in any order

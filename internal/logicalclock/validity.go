@@ -1,84 +1,84 @@
-// Package logicalclock tells whether an entry is older than an invalidation that hit it by
-// a tag, or as one of all (Clear).
+// Package logicalclock determines whether an entry is older than an invalidation of one of its
+// tags, or of everything (Clear).
 //
-// The clock is Redis's ([Epoch]); a [Table] is a copy that may be behind.
-// Within an era everything only grows, so whatever is learned, in whatever order, is
-// merged by the greater: a late answer can do no harm, and what once made an entry
-// Gone makes it so for ever. All care is for the opposite: not to take for complete
-// what is not, and to say Good in time only.
+// The clock is Redis's ([Epoch]); a [Table] is a copy that may be behind. Within an era
+// everything only grows, so whatever is learned, in whatever order, is merged by the maximum: a
+// late answer does no harm, and an entry that was Invalid once is Invalid for ever. All care is
+// for the opposite: not to take incomplete knowledge for complete, and to return Valid only
+// while it holds.
 //
-// What makes the mark of a tag complete depends on whether this process hears.
+// Whether the mark of a tag is complete depends on whether this process receives messages.
 //
-//   - After [Table.Subscribed], every mark that anybody makes reaches [Table.ApplyPeer]. A
-//     tag's mark stays complete once it is known as of the session's first epoch, or
-//     later: whatever comes after that is heard. The mark of another process may
-//     be on its way, and an entry that it hits is Good until it arrives, also when a
-//     later one has overtaken it; staleness for as long as a notification takes is
-//     what the cache promises. Of its own marks a process has the answer of Redis,
-//     and gives it to [Table.LearnMarks] before the invalidation returns.
-//   - After [Table.Forget], nothing is heard. A tag's mark that was learned when the
-//     clock was c says nothing of marks after c; it is complete only while the
-//     known clock is c. Whoever judges learns the epoch first, by reading it together
-//     with the entry.
+//   - After [Table.Subscribed], every mark that any process makes reaches [Table.ApplyPeer]. A
+//     tag's mark stays complete once it is known as of the session's first epoch, or later:
+//     every later mark is received. The mark of another process may be in transit, and an entry
+//     that it invalidates is Valid until it arrives, also when a later one has overtaken it;
+//     staleness for as long as a message takes is what the cache promises. For its own marks a
+//     process has the answer of Redis, and passes it to [Table.LearnMarks] before the
+//     invalidation returns.
+//   - After [Table.Forget], no messages are received. A tag's mark that was learned when the
+//     clock was c does not include marks after c; it is complete only while the known clock is
+//     c. A caller of [Table.Judge] learns the epoch first, by reading it together with the
+//     entry.
 //
-// An era is a random number, so two of them have no order. Which is the later one is
-// known only of an answer that was asked for after the other was known. So a caller
-// takes [Table.ReadVersion] before it asks:
+// An era is a random number, so two of them have no order. An answer is known to be of the
+// later era only if it was requested after the other one was known. So a caller takes
+// [Table.ReadVersion] before it sends a request:
 //
-//  1. a reader asks, and Redis answers with era A
+//  1. a reader sends a request, and Redis answers with era A
 //  2. Redis loses its data, and begins era B
-//  3. a second reader asks; its answer arrives; B is adopted
-//  4. the first answer arrives. Adopting A would make every entry Gone, and those of
-//     before the loss Good
+//  3. a second reader sends a request; its answer arrives; B is adopted
+//  4. the first answer arrives. To adopt A would make every entry Invalid, and those from
+//     before the loss Valid
 //
-// The same token keeps an answer from before a session, which does not know what the
-// process did not hear, from being taken for that session's first.
+// The same token keeps an answer from before a session, which lacks the marks that the process
+// did not receive, from being taken for that session's first.
 package logicalclock
 
 import (
 	"math"
 )
 
-// Validity is what the clock says of an entry.
+// Validity is the clock's verdict on an entry.
 type Validity uint8
 
 const (
 	Unknown Validity = iota // ask Redis
-	Valid                   // nothing has been said against it
-	Stale                   // to be revalidated; of use where stale values are
-	Invalid                 // of no use
+	Valid                   // no mark affects it
+	Stale                   // to be revalidated; usable where stale values are allowed
+	Invalid                 // not usable
 )
 
-// mark is a logicalclock.Mark with its deadline in local time.
+// mark is a Mark with its deadline in local time.
 type mark struct {
 	hard, soft int64
 	next       int64 // 0: none
-	due        int64 // when next strikes, in nanoseconds of the local clock
-	dated      int64 // of a mark that was made late; 0: none
-	before     int64 // what began later, by Redis's clock in µs, dated does not hit
+	due        int64 // when next takes effect, in nanoseconds of the local clock
+	dated      int64 // of a dated mark; 0: none
+	before     int64 // values that began later, by Redis's clock in µs, are not affected by dated
 }
 
 // estimate is by how much, in µs, a process's estimate of Redis's clock may be behind. A mark
-// that was made a moment ago is then in the future; its clock has not gone back.
+// that was made a moment ago is then in the future, although Redis's clock was not set back.
 const estimate = 1_000_000
 
-// delayed reports whether m strikes, or struck, some time after it was made.
+// delayed reports whether m takes effect, or took effect, some time after it was made.
 func delayed(m Mark) bool { return m.Next > m.Hard && !m.Dated() }
 
-// localMark translates m, which Redis told when its own clock was now, to somebody who
-// asked at the local time asked. The answer was given later than that, so the
+// localMark converts m, which Redis returned when its own clock was now, for a process that
+// sent the request at the local time asked. The answer was given later than that, so the
 // deadline comes too early by no more than the answer took, and never too late.
 func localMark(m Mark, now, asked int64) mark {
 	l := mark{hard: m.Hard, soft: m.Soft}
 	switch {
-	case m.Next <= m.Hard: // none, or it says nothing more
+	case m.Next <= m.Hard: // no pending mark, or one without effect
 	case m.Dated():
 		l.dated, l.before = m.Next, m.When
 	case now <= 0 || m.When <= now:
 		l.hard = m.Next
 	case now < m.Next-estimate:
-		// More is left than the mark's whole delay: Redis's clock has gone back. The
-		// mark strikes now, for nobody knows how much is really left.
+		// More than the mark's whole delay is left: Redis's clock was set back. The mark takes
+		// effect now, since the remaining time is not known.
 		l.hard = m.Next
 	case m.When-now > math.MaxInt64/2000:
 		l.next, l.due = m.Next, math.MaxInt64
@@ -88,7 +88,7 @@ func localMark(m Mark, now, asked int64) mark {
 	return l
 }
 
-// strike turns a pending mark that is due into one that holds.
+// strike makes a pending mark effective if it is due.
 func (m *mark) strike(now int64) {
 	if m.due <= now {
 		m.hard = max(m.hard, m.next)
@@ -96,8 +96,8 @@ func (m *mark) strike(now int64) {
 	}
 }
 
-// merge makes m say what either says. Of two that are pending, all that either hits goes when the first strikes: no entry
-// lives longer than either says.
+// merge merges o into m. Of two pending marks, all entries that either affects become invalid
+// when the first takes effect: no entry lives longer than either allows.
 func (m *mark) merge(o mark, now int64) {
 	m.strike(now)
 	o.strike(now)
@@ -116,16 +116,17 @@ func (m *mark) merge(o mark, now int64) {
 		m.dated, m.before = 0, 0
 	}
 	if o.dated > m.hard {
-		// What either hits: two are one, the later with the later time.
+		// Two dated marks become one that affects what either does: the later mark with the
+		// later time.
 		m.dated, m.before = max(m.dated, o.dated), max(m.before, o.before)
 	}
 	if m.next <= m.before {
-		m.next, m.due = 0, 0 // what it would hit, and is not hit now, began after it
+		m.next, m.due = 0, 0 // the values that it would affect, and dated does not, began after it
 	}
 }
 
-// judge judges an entry that has the stamp, and whose value began at a time by Redis's
-// clock, 0 if that is not known. What is not Gone goes at until.
+// judge validates an entry that has the stamp, and whose value began at a time by Redis's
+// clock, 0 if that is not known. An entry that is not Invalid becomes Invalid at until.
 func (m *mark) judge(stamp, began, now int64) (v Validity, until int64) {
 	v, until = Valid, math.MaxInt64
 	if stamp < m.soft {
@@ -140,19 +141,19 @@ func (m *mark) judge(stamp, began, now int64) (v Validity, until int64) {
 	return v, until
 }
 
-// greatest is the last time of which m tells.
+// greatest returns the latest time in m.
 func (m *mark) greatest() int64 { return max(m.hard, m.soft, m.next, m.dated) }
 
-// JudgeBy judges an entry by one answer of Redis, which was asked, at the local time
-// asked, for exactly the entry's tags. The results are those of [Table.Judge].
+// JudgeBy validates an entry against one answer of Redis, which was requested, at the local
+// time asked, for exactly the entry's tags. The results are those of [Table.Judge].
 //
-// It is for a reader whose question a Table could not answer. With the answer at hand it
-// need not hope that the table stays complete until it has judged, which while others
-// keep marking may never happen.
+// It is for a reader for which a Table returned Unknown. With the answer at hand the reader
+// need not rely on the table to stay complete until it has judged, which may never happen while
+// other processes keep marking.
 func JudgeBy(m *Marks, era uint64, stamp, began, asked, now int64) (v Validity, until int64) {
 	e := &m.Epoch
-	// A stamp that is later than the clock is none that it has given: no mark would ever
-	// hit it.
+	// The clock has not issued a stamp that is later than itself: no mark would ever affect the
+	// entry.
 	if era != e.Era || stamp > e.Clock || len(m.Tags) > 0 && stamp < e.Floor {
 		return Invalid, 0
 	}

@@ -20,7 +20,7 @@ type Item struct {
 	At      int64    // Redis's clock when the write was attempted, µs; 0: unknown
 	Token   string   // header of the record that the write has stored, if it was executed; "": none
 	Numbers []uint64 // of the messages that stay open until the item is delivered
-	Acked   bool     // Redis had acknowledged the operation, and most likely has it: it is replayed in case it does not
+	Acked   bool     // Redis had acknowledged the operation, and most likely has it: replayed in case it does not
 	Since   int64    // local time: the operation was requested by then
 }
 
