@@ -104,7 +104,7 @@ type Config struct {
 type Events interface {
 	Received(n int)                          // invalidations from other processes
 	Flushed()                                // messages may have been lost
-	ConnectionChanged(hearing bool, e error) // called at each heartbeat that comes back, and when a session ends
+	ConnectionChanged(hearing bool, e error) // at each heartbeat that comes back, and at a session's end
 	Downgraded(err error)                    // Tracking is not available: the session uses Broadcast
 	Overflowed()                             // too much is pending: all entries will be invalidated instead
 	Retried(n int)                           // pending invalidations were delivered
@@ -116,7 +116,7 @@ type Coordinator struct {
 	Ages   *logicalclock.Table
 
 	cfg         Config
-	invalidator *invalidation.Invalidator // for retries, which remove entries whatever the cache's own policy
+	invalidator *invalidation.Invalidator // for retries: removes entries, whatever Config.Policy is
 	inbox       *message.Inbox
 	queue       *retryqueue.Queue
 	recent      *retryqueue.RecentWrites
@@ -128,7 +128,7 @@ type Coordinator struct {
 	latest     atomic.Int64 // logicalclock.Latest of the last reading of Redis's clock; 0: none yet
 
 	pending      pendingTombstones
-	deliveredAny atomic.Uint64         // number of retries delivered
+	deliveredAny atomic.Uint64         // grows with each delivery by retry
 	failure      atomic.Pointer[error] // why the last retry failed; nil: it did not
 	suspicion    suspicion             // Redis may have lost what this process wrote; see Reconcile
 	used         atomic.Bool           // the cache was read since the last tick

@@ -173,8 +173,8 @@ func (a *Coordinator) sweepTombstonesLocked() {
 	p.countLocked()
 }
 
-// PendingCount returns the number of invalidations delivered by retry: a reply that was
-// requested before the number changed may be older than one of them. any reports whether any
+// PendingCount returns a counter that grows with the invalidations delivered by retry: a reply
+// that was requested before it changed may be older than one of them. any reports whether any
 // are still pending.
 func (a *Coordinator) PendingCount() (told uint64, any bool) {
 	return a.deliveredAny.Load(), a.AnyPending()

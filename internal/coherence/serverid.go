@@ -73,8 +73,8 @@ func (a *Coordinator) firstLook() {
 	}
 }
 
-// asks reports whether to request the identity now; with first only if it was not read yet, for
-// instance because Redis could not be reached.
+// asks reports whether to request the identity now. With first, that is only if it has not been
+// read yet, for instance because Redis could not be reached, and no answer was without one.
 func (l *serverID) asks(now int64, first bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

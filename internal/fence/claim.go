@@ -116,7 +116,8 @@ func (t *Table) Writing(key string) bool {
 }
 
 // Take reports whether the claim is still held, and moves the key's generation if so, since the
-// claimed value is now stored. Loads that began earlier store nothing any more.
+// claimed value is now stored. Loads that began earlier store nothing any more; nor do later
+// ones, if the claim is a write's.
 func (t *Table) Take(c *Claim) bool {
 	c.part.mu.Lock()
 	defer c.part.mu.Unlock()

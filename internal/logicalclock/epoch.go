@@ -143,8 +143,8 @@ const (
 	// everywhere.
 	aheadSlack = 600 * 1_000_000
 
-	// ClockLife is the TTL of the keys of a logical clock. Processes that use it renew it; see
-	// [redisstore.Redis.Marks].
+	// ClockLife is the TTL of the keys of a logical clock. Processes that use it renew it, see
+	// [redisstore.Redis.Marks], and package coherence extends it once an hour.
 	ClockLife = 100 * 24 * time.Hour
 )
 
@@ -229,10 +229,10 @@ const GoneBack = 1_000_000
 // the mark is made later, else 0.
 //
 // There is only one Next. Two dated marks become the later mark with the later time, which
-// invalidates what either does. A pending mark to which a dated one is added becomes dated,
-// too: its own time is that of Redis's clock then, or later. A pending mark that is added to a
-// dated one would invalidate what that one spares, though later; the dated one takes full
-// effect now.
+// invalidates what either does. A pending mark to which a dated one is added becomes dated, too:
+// its time is its own Next, which is that of Redis's clock then, or later. A pending mark that
+// is added to a dated one would invalidate what that one spares, though later: all of it is
+// invalidated now.
 func (m Mark) add(n *NewMark, before, t, now int64) Mark {
 	dated := m.Dated()
 	if m.Next > 0 && !dated && m.When <= now {

@@ -178,7 +178,7 @@ func (t *Table) ApplyPeer(tags []string, m *Marks, now int64) (ok bool) {
 			return false
 		}
 		// The first message of a session may begin its knowledge: marks made after it are
-		// received after it. If it were dropped instead,
+		// received after it. If it were dropped instead, this could happen:
 		//
 		//  1. the session begins; the epoch is requested; Redis answers
 		//  2. another process marks a tag; the message is received, and dropped
