@@ -114,8 +114,8 @@ func tagsAndPatterns(subjects []string) (tags, patterns []string) {
 	return tags, patterns
 }
 
-// replayRecent queues this process's recent writes. A new session has begun: the last one may
-// have ended because a replica was promoted, which may lack writes that its master had
+// replayRecent queues this process's recent writes. A session has begun, or there is a suspicion
+// to settle: a replica may have been promoted, which may lack writes that its master had
 // acknowledged. Writes sent after the time safe are not replayed; see look. Nor are tombstones
 // that Redis has.
 func (a *Coordinator) replayRecent(ctx context.Context, safe int64) {
