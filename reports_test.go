@@ -170,7 +170,7 @@ func TestAFullRedisDoesNotFloodTheLog(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if log.count("refuses a kind") != 1 || log.count("accepts again") != 1 || log.count("unavailable") != 0 || log.count("was told") != 1 {
+		if log.count("refuses a kind") != 1 || log.count("accepts again") != 1 || log.count("unavailable") != 0 || log.count("invalidations delivered") != 1 {
 			t.Errorf("%v", log.lines)
 		}
 	})

@@ -49,10 +49,10 @@ func (g *Client) Break(cfg breaker.Config) {
 // endpointsOf returns a function that names the node that a key's commands go to, nil if there
 // is only one.
 func endpointsOf(st store.Store) func(key string) string {
-	if s, ok := st.(interface{ Single() bool }); ok && s.Single() {
+	if s, ok := st.(single); ok && s.Single() {
 		return nil
 	}
-	if s, ok := st.(interface{ Endpoint(key string) string }); ok {
+	if s, ok := st.(placed); ok {
 		return s.Endpoint
 	}
 	return nil

@@ -76,11 +76,11 @@ type Client struct {
 func New(st store.Store, timeout time.Duration) *Client {
 	g := &Client{store: st, timeout: timeout}
 	g.ended.Store(1) // counted is 0 and belongs to no operation yet
-	if p, ok := st.(interface{ Prompt() bool }); ok {
-		g.honorsDeadline = p.Prompt()
+	if p, ok := st.(deadliner); ok {
+		g.honorsDeadline = p.HonorsDeadline()
 	}
 	wide := 8
-	if p, ok := st.(interface{ PoolSize() int }); ok && p.PoolSize() > 0 {
+	if p, ok := st.(pooled); ok && p.PoolSize() > 0 {
 		wide = max(p.PoolSize()/2, 1)
 	}
 	g.wide = make(chan struct{}, wide)
@@ -245,8 +245,8 @@ func (g *Client) Mark(ctx context.Context, names store.Names, known logicalclock
 // Publish publishes a message; see Store.
 func (g *Client) Publish(ctx context.Context, t store.Notify) error {
 	key := ""
-	if s, ok := g.store.(interface{ Crier(channel string) string }); ok {
-		key = s.Crier(t.Channel)
+	if s, ok := g.store.(publisher); ok {
+		key = s.PublisherKey(t.Channel)
 	}
 	_, err := ask(g, ctx, "publish", key, 0, func(ctx context.Context) (struct{}, error) { return struct{}{}, g.store.Publish(ctx, t) })
 	return err

@@ -11,9 +11,31 @@ import (
 
 // Optional methods of a store beyond [store.Store].
 
+// Each is an interface of its own: a store may have some of them, and go without the others.
+type (
+	// deadliner: the store ends an operation at the deadline of its context by itself.
+	deadliner interface{ HonorsDeadline() bool }
+	// pooled: how many connections to a node there are at most.
+	pooled interface{ PoolSize() int }
+	// publisher: a key on the node that Publish goes through.
+	publisher interface{ PublisherKey(channel string) string }
+	// single: there is one node.
+	single interface{ Single() bool }
+	// placed: the node that a key's commands go to.
+	placed interface{ Endpoint(key string) string }
+
+	kinded     interface{ Unknown() error }
+	demoted    interface{ Demotions() uint64 }
+	misfitting interface{ Misfit(error) store.Misfit }
+	detouring  interface{ OnDetour(func(store.Misfit)) }
+	renewing   interface{ Renew(context.Context) error }
+	oneNode    interface{ OneNode() bool }
+	connected  interface{ Connections() uint32 }
+)
+
 // Unknown is [redisstore.Redis.Unknown] of the Client's store, nil for other stores.
 func (g *Client) Unknown() error {
-	if s, ok := g.store.(interface{ Unknown() error }); ok {
+	if s, ok := g.store.(kinded); ok {
 		return s.Unknown()
 	}
 	return nil
@@ -22,7 +44,7 @@ func (g *Client) Unknown() error {
 // Demotions counts how often a server was found to be no longer a master, as far as the store
 // can tell.
 func (g *Client) Demotions() uint64 {
-	if s, ok := g.store.(interface{ Demotions() uint64 }); ok {
+	if s, ok := g.store.(demoted); ok {
 		return s.Demotions()
 	}
 	return 0
@@ -40,7 +62,7 @@ func (g *Client) ServerID(ctx context.Context) (string, error) {
 
 // Misfit is [redisstore.Redis.Misfit] of the Client's store.
 func (g *Client) Misfit(err error) store.Misfit {
-	if s, ok := g.store.(interface{ Misfit(error) store.Misfit }); ok && err != nil {
+	if s, ok := g.store.(misfitting); ok && err != nil {
 		return s.Misfit(err)
 	}
 	return store.Fits
@@ -49,7 +71,7 @@ func (g *Client) Misfit(err error) store.Misfit {
 // Detours sets f to be called for each misfit that the store works around, once. It is to be
 // called before first use.
 func (g *Client) Detours(f func(store.Misfit)) {
-	if s, ok := g.store.(interface{ OnDetour(func(store.Misfit)) }); ok {
+	if s, ok := g.store.(detouring); ok {
 		s.OnDetour(f)
 	}
 }
@@ -57,7 +79,7 @@ func (g *Client) Detours(f func(store.Misfit)) {
 // Renew makes the store drop connections to servers that are no longer masters; see
 // [redisstore.Redis.Renew]. It returns within [store.RenewTime], whether the store does or not.
 func (g *Client) Renew(ctx context.Context) error {
-	s, ok := g.store.(interface{ Renew(context.Context) error })
+	s, ok := g.store.(renewing)
 	if !ok {
 		return nil
 	}
@@ -80,7 +102,7 @@ func (g *Client) Renew(ctx context.Context) error {
 // OneNode reports whether there is only one node, so that commands may share a message; see
 // [store.Command].With.
 func (g *Client) OneNode() bool {
-	s, ok := g.store.(interface{ OneNode() bool })
+	s, ok := g.store.(oneNode)
 	return ok && s.OneNode()
 }
 
@@ -88,7 +110,7 @@ func (g *Client) OneNode() bool {
 // ended; see [redisstore.Redis.Connections]. It is 0 for a store without that method. Callers
 // whose operations ended together cost one read of the client's statistics.
 func (g *Client) Connections() uint32 {
-	c, ok := g.store.(interface{ Connections() uint32 })
+	c, ok := g.store.(connected)
 	if !ok {
 		return 0
 	}

@@ -25,3 +25,16 @@ func (s *Redis) Endpoint(key string) string {
 
 // Single reports whether the client is one of a single server: then Endpoint is always "".
 func (s *Redis) Single() bool { return s.single != nil }
+
+// PoolSize is how many connections to a node there are at most, or 0 if that is not known.
+func (s *Redis) PoolSize() int {
+	switch {
+	case s.single != nil:
+		return s.single.Options().PoolSize
+	case s.cluster != nil:
+		return s.cluster.Options().PoolSize
+	case s.ring != nil:
+		return s.ring.Options().PoolSize
+	}
+	return 0
+}

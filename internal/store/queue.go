@@ -76,7 +76,6 @@ type Append struct {
 	Seq    int64
 	Max    int // maximum number of entries in Log
 	Writes []Write
-	Notify Notify // published when it has taken effect; if publishing fails, the failure is ignored
 }
 
 // Fetch is a request for writes to apply.

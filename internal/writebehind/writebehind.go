@@ -133,10 +133,6 @@ type Config struct {
 	MaxAttempts int           // positive
 	Timeout     time.Duration // of one call of Apply; 0: none
 
-	// Tell, if it has a channel, is published when a write was queued in a partition that this
-	// process does not consume. A process that receives it calls Wake.
-	Tell store.Notify
-
 	// Report, if not nil, is called for each batch. It is called concurrently and must not
 	// block.
 	Report func(Report)
@@ -290,19 +286,6 @@ func (q *Queue) isClosing() bool {
 		return true
 	default:
 		return false
-	}
-}
-
-// Wake says that another process has queued writes: of these keys, or of any key if keys is
-// empty. It does not block.
-func (q *Queue) Wake(keys ...string) {
-	if len(keys) == 0 {
-		for _, w := range q.workers {
-			w.wake()
-		}
-	}
-	for _, k := range keys {
-		q.workers[partition(k)].wake()
 	}
 }
 
