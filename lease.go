@@ -15,8 +15,8 @@ import (
 	"github.com/delqhi/cache/internal/usercode"
 )
 
-// acquire tries to get a lease for each key, and answers those that have a value
-// by now. It reports whether to try again at once, for those that still wait.
+// acquire tries to get a lease for each key, and resolves the loads of keys that have a
+// value by now. It reports whether to try again at once for those that are still waiting.
 func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*inflightLoad[K, V]) (again bool) {
 	if c.client == nil {
 		c.acquireLocal(ctx, o, ls)
@@ -36,7 +36,7 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*infligh
 		c.dropSpeculative(o, ls)
 		return false
 	}
-	// What Redis has is believed for no other reason than in a read.
+	// As in a read, what Redis holds is used only once pending invalidations are delivered.
 	if err := c.coherence.Reconcile(ctx); err != nil {
 		for _, l := range asked {
 			l.state, l.why = fillNone, err
@@ -44,24 +44,23 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*infligh
 		c.dropSpeculative(o, ls)
 		return false
 	}
-	// The logical time and the fences are those from before the lease, and so from
-	// before the load.
+	// The version and the fences are taken before the lease, and so before the load.
 	s, err := c.stamp(ctx)
 	for _, l := range asked {
 		if err != nil {
-			l.state, l.why = fillNone, err // nothing that is stored could be revoked
+			l.state, l.why = fillNone, err // without a version, a stored value could not be invalidated
 			continue
 		}
 		l.stamp, l.fence, l.second = s, c.fences.Token(c.encoded(l.rk)), false
 		l.life = leaseFor(len(asked))
 		cmds = append(cmds, c.leaseCommand(store.SetNX, l.rk, s, false, l.life))
 	}
-	// More is asked for a key that holds something: the lease in the place of what is
-	// of no use, or the lock of what stays.
+	// A key that is not empty needs a second command: the lease in place of a useless
+	// record, or the lock of a record that stays.
 	var more []*inflightLoad[K, V]
 	var then []store.Command
-	// Whoever still waits: a lease that was granted, and that nobody knows of, would hold
-	// up others until its end.
+	// The commands run even if the caller is gone: a lease that was granted without the load
+	// learning of it would block other loads until it expires.
 	whole := context.WithoutCancel(ctx)
 	asking := local.Now()
 	before := c.coherence.Connections(asking)
@@ -69,7 +68,7 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*infligh
 	replies := c.exec(whole, cmds)
 	redialed := c.coherence.Reconnected(before, asking)
 	if n, _ := c.coherence.PendingCount(); pending && n != told {
-		redialed = true // what is there may have been read before that
+		redialed = true // the reply may be older than an invalidation delivered meanwhile
 	}
 	seen := func(i int) {
 		l, reply := asked[i], &replies[i]
@@ -77,7 +76,7 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*infligh
 		case o.speculative && !reply.OK:
 			l.state = fillNone
 		case reply.Err != nil:
-			// Redis can't give a lease (down, full, read-only): the load goes
+			// Redis can't grant a lease (down, full, read-only): the load goes
 			// on without one, and fills nothing.
 			l.state, l.why = fillNone, reply.Err
 		case reply.OK:
@@ -93,7 +92,7 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*infligh
 			}
 		}
 	}
-	// Where a key holds something, the codec decodes it.
+	// The codec, which is user code, decodes the records of keys that are not empty.
 	holds := func(r store.Reply) bool { return len(r.Record.Raw) > 0 }
 	usercode.EachIf(slices.ContainsFunc(replies, holds), len(replies), seen, func(i int, err error) {
 		asked[i].state, asked[i].why = fillNone, err
@@ -102,11 +101,11 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*infligh
 	for len(then) > 0 {
 		ls, cmds := more, then
 		more, then = nil, nil
-		// Who gets a lock looks whether what he is to replace still is there:
+		// A load that gets a lock checks that the record it is to replace is still there:
 		//
-		//  1. one finds the old value; another one has replaced it, and frees the lock
-		//  2. the first one gets the lock
-		looks := make([]int, len(ls)) // where the answer is; 0: nothing to look at
+		//  1. load A reads the old value; load B has replaced it, and frees the lock
+		//  2. load A gets the lock
+		looks := make([]int, len(ls)) // index of the reply to that check; 0: none is needed
 		for i, l := range ls {
 			if cmds[i].Key != l.rk {
 				looks[i] = len(cmds)
@@ -129,7 +128,7 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*infligh
 				locked = append(locked, l)
 			case cmds[i].Op == store.SetNX && cmds[i].Key != l.rk && c.handleLockHeld(ctx, o, l, reply.Record):
 				more = append(more, l)
-				if l.gone { // no load under way that is to replace it is of use, either
+				if l.gone { // then a load in flight that is to replace it is of no use, either
 					then = append(then, c.leaseOver(l.rk, l.seen, s, l.second, l.life))
 					break
 				}
@@ -137,9 +136,9 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*infligh
 				swap.Seen = reply.Record.Seen()
 				then = append(then, swap)
 			case l.state == waiting && cmds[i].Key != l.rk && o.hasMaxAge && o.maxAge == 0:
-				l.state = fillBoth // the lock is another one's by now: it does not wait for that, either
+				l.state = fillBoth // another load holds the lock by now; MaxAge(0) does not wait for that one, either
 			case l.state == waiting:
-				l.old = nil // somebody was faster: look again
+				l.old = nil // another load was faster: read again
 			}
 		}
 		gone := c.prolong(whole, locked)
@@ -151,17 +150,17 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*infligh
 	return again
 }
 
-// What stays in place until the fill must not end before the load: the lock is looked for
-// only where there is something to replace, and the fill would find nothing to replace.
+// A record that stays in place until the fill must not expire before the load ends: readers
+// check the lock only where there is a record to replace, and the fill would find none.
 //
-//  1. a refresh takes the lock of an entry that ends soon
-//  2. the entry ends
-//  3. a reader finds nothing, and gets a lease at once: a second load
+//  1. a refresh takes the lock of an entry that expires soon
+//  2. the entry expires
+//  3. a reader finds the key empty, and gets a lease at once: a second load
 //
-// So the load prolongs the key as it extends its lock. The life that the record speaks of
-// stays the same: it is over when it was to be over.
+// So the load prolongs the key as it extends its lock. The lifetime written in the record
+// stays the same: the value is still over when it was to be over.
 
-// stay notes the record that stays in place until the fill, and when its key ends.
+// stay notes the record that stays in place until the fill, and when its key expires.
 func (c *Cache[K, V]) stay(ctx context.Context, l *inflightLoad[K, V], f *decoded[V], seen store.CASToken) {
 	l.seen, l.stays, l.gone, l.ends, l.idle = seen, f.raw.ID, f.gone, math.MaxInt64, 0
 	if f.status == typeMismatch {
@@ -169,15 +168,15 @@ func (c *Cache[K, V]) stay(ctx context.Context, l *inflightLoad[K, V], f *decode
 	}
 	switch {
 	case !f.timed:
-	case c.policy.Sliding > 0: // when it was last read is not known
+	case c.policy.Sliding > 0: // the time of its last read is not known
 		l.ends, l.idle = math.MinInt64, min(c.policy.Sliding, f.retention)
 	case f.retention != forever:
 		l.ends = later(local.Now(), max(f.retention, 0))
 	}
 }
 
-// prolongation is the command that has the key of what stays outlast the next life of the lock,
-// if it would not.
+// prolongation returns the command that makes the key of the record that stays outlast the
+// lock's next lifetime. ok is false if it does so already.
 func (l *inflightLoad[K, V]) prolongation() (cmd store.Command, ok bool) {
 	now := local.Now()
 	if !l.lock || l.ends >= later(now, l.life) {
@@ -188,8 +187,9 @@ func (l *inflightLoad[K, V]) prolongation() (cmd store.Command, ok bool) {
 	return store.Command{Op: store.Extend, Key: l.rk, Seen: l.seen, TTL: life}, true
 }
 
-// prolong prolongs what stays in place for those that have got its lock. Where it has ended
-// already, or was replaced, they wait on, and what gives their locks back is returned.
+// prolong prolongs the records that stay in place, for the loads that have got their locks.
+// A load whose record has expired already, or was replaced, goes on waiting, and the command
+// that releases its lock is returned.
 func (c *Cache[K, V]) prolong(ctx context.Context, ls []*inflightLoad[K, V]) (gone []store.Command) {
 	var cmds []store.Command
 	var asked []*inflightLoad[K, V]
@@ -210,7 +210,7 @@ func (c *Cache[K, V]) prolong(ctx context.Context, ls []*inflightLoad[K, V]) (go
 	return gone
 }
 
-// dropSpeculative gives up loads that were asked for by a prediction, unless they have got a lease.
+// dropSpeculative gives up loads that a prediction has started, unless they have got a lease.
 func (c *Cache[K, V]) dropSpeculative(o *callOptions, ls []*inflightLoad[K, V]) {
 	for _, l := range ls {
 		if o.speculative && !l.lease {
@@ -219,16 +219,16 @@ func (c *Cache[K, V]) dropSpeculative(o *callOptions, ls []*inflightLoad[K, V]) 
 	}
 }
 
-// handleLockHeld deals with a key whose value somebody else is replacing, or has failed to.
-// It reports whether what is in the place of the lock is of no use.
+// handleLockHeld deals with a key whose value another load is replacing, or has failed to.
+// It reports whether the record in the place of the lock is of no use.
 func (c *Cache[K, V]) handleLockHeld(ctx context.Context, o *callOptions, l *inflightLoad[K, V], rec store.Record) (useless bool) {
 	f := c.decode(ctx, c.lockKey(l.rk), rec)
 	anew := o.hasMaxAge && o.maxAge == 0
 	switch {
 	case f.status == leased && anew:
-		return true // it does not wait for a load that began earlier, and who comes later waits for this one
+		return true // it does not wait for a load that began earlier, and later callers wait for this one
 	case f.status == failed && (anew || f.raw.ETag != string(l.stays[:])):
-		return true // of what was there before
+		return true // the failure concerns an earlier record
 	case f.status == failed && (f.hold > 0 && (l.old != nil || !f.covers) || slices.Contains(l.seenLeases, f.lease)):
 		if f.hold > 0 {
 			c.loadedElsewhere(l.rk, l.fence, &f, l.stays, true)
@@ -249,15 +249,15 @@ func (c *Cache[K, V]) handleLockHeld(ctx context.Context, o *callOptions, l *inf
 	return false
 }
 
-// note remembers a lease of another process that this load waits for.
+// note remembers a lease of another process that this load is waiting for.
 func (l *inflightLoad[K, V]) note(id frame.ID) {
 	if !slices.Contains(l.seenLeases, id) {
 		l.seenLeases = append(l.seenLeases, id)
 	}
 }
 
-// exec carries out commands that change keys. What this process hears of them is not
-// taken for somebody else's doing.
+// exec runs commands that change keys. Notifications of them that this process receives are
+// recognised as its own writes.
 func (c *Cache[K, V]) exec(ctx context.Context, cmds []store.Command) []store.Reply {
 	for i := range cmds {
 		if cmds[i].Op != store.GetHeader {
@@ -273,9 +273,9 @@ func (c *Cache[K, V]) exec(ctx context.Context, cmds []store.Command) []store.Re
 	return replies
 }
 
-// leaseCommand asks for a lease, each time for another: only its own attempt may
-// recognise it. It says at which logical time the load begins, and whether it takes the
-// place of an obsolete one.
+// leaseCommand returns a command that asks for a lease, with a new id each time: only its own
+// attempt may recognise it. The lease says at which logical time the load begins, and whether
+// it takes the place of an obsolete one.
 func (c *Cache[K, V]) leaseCommand(op store.Op, rk string, s stamp, second bool, life time.Duration) store.Command {
 	return c.leaseOf(frame.NewID(), op, rk, s, second, life)
 }
@@ -288,12 +288,12 @@ func (c *Cache[K, V]) leaseOf(id frame.ID, op store.Op, rk string, s stamp, seco
 	return store.Command{Op: op, Key: rk, Frame: c.signed(rk, frm), TTL: life}
 }
 
-// obsolete reports whether a load, by what its lease says, began before an invalidation that
-// may concern it: what it brings may be of no use to those who come now, and they take its
-// lease. Which tags a value has is not known before it is loaded. So that unrelated
-// invalidations do not have a load begin again and again, and none of them stored, there are
-// two at a time at most: one that has taken a lease keeps it, unless everything was
-// invalidated.
+// obsolete reports whether a load, by the logical time in its lease, began before an
+// invalidation that may concern it: its value may be of no use to callers that come now, and
+// they take over its lease. The tags of a value are not known before it is loaded. So that
+// unrelated invalidations do not restart a load again and again without any of them being
+// stored, there are two at a time at most: a load that has taken over a lease keeps it, unless
+// everything was invalidated.
 func (c *Cache[K, V]) obsolete(h *frame.Header) bool {
 	began, second, ok := h.Since()
 	known := c.clock.Known()
@@ -307,8 +307,8 @@ func (c *Cache[K, V]) obsolete(h *frame.Header) bool {
 	return v == logicalclock.Stale || v == logicalclock.Invalid
 }
 
-// leaseOver is leaseCommand for a lease in the place of what was seen, which the lease's id
-// tells by its second half.
+// leaseOver is leaseCommand for a lease that replaces the record in seen. The second half of
+// the lease's id identifies that record.
 func (c *Cache[K, V]) leaseOver(rk string, seen store.CASToken, s stamp, second bool, life time.Duration) store.Command {
 	id := frame.NewID()
 	if len(seen.Token) == frame.TokenLen {
@@ -319,19 +319,21 @@ func (c *Cache[K, V]) leaseOver(rk string, seen store.CASToken, s stamp, second 
 	return swap
 }
 
-// tookOver reports whether the lease of that id was put in the place of what was seen.
+// tookOver reports whether the lease of that id has replaced the record in seen.
 func tookOver(id frame.ID, seen store.CASToken) bool {
 	return len(seen.Token) == frame.TokenLen && string(id[len(id)/2:]) == seen.Token[frame.TokenLen-len(id)/2:]
 }
 
-// granted takes a lease or lock that was granted. Where it is a lease, Redis had no value of
-// the key, or one of no use: then what the local tier has is not what was there, and goes.
-// Tracking tells of that as well, but not whose change it was:
+// granted records a lease or lock that was granted. If it is a lease, Redis had no value of
+// the key, or a useless one: the local entry is then not what Redis held, and is removed.
+// Tracking reports that change as well, but not whose it was:
 //
 //  1. another program replaces the value
 //  2. this process puts its lease there
-//  3. it hears of a change, and finds that Redis holds its own lease: the key stays
-//  4. the load fails, and leaves word of it in the lease's place: that is its own, too
+//  3. it receives a notification, and finds that Redis holds its own lease: the local entry
+//     stays
+//  4. the load fails, and leaves a failure record in the lease's place: that is an own write,
+//     too
 func (c *Cache[K, V]) granted(l *inflightLoad[K, V], cmd store.Command) {
 	l.hold(cmd)
 	if !l.lease || c.local == nil {
@@ -353,13 +355,13 @@ func (l *inflightLoad[K, V]) hold(cmd store.Command) {
 	}
 }
 
-// step is what comes next for a key that holds something.
+// step is the next step for a key that is not empty.
 type step uint8
 
 const (
 	nothingMore step = iota
-	replaceIt        // it is of no use: the lease takes its place
-	lockIt           // it stays until the fill: a lock says who loads
+	replaceIt        // the record is of no use: the lease takes its place
+	lockIt           // the record stays until the fill: a lock marks the load in flight
 )
 
 // handleExisting deals with a key that is not empty.
@@ -379,7 +381,7 @@ func (c *Cache[K, V]) handleExisting(ctx context.Context, o *callOptions, l *inf
 			c.resolve(l, f.ans, nil)
 			return nothingMore
 		}
-		// Too old for this caller, and good for others: it stays until the fill.
+		// Too old for this caller, but usable for others: it stays until the fill.
 		if f.ans.absent == nil {
 			l.old = &f
 		}
@@ -402,7 +404,7 @@ func (c *Cache[K, V]) handleExisting(ctx context.Context, o *callOptions, l *inf
 		if f.hold > 0 && !(o.hasMaxAge && o.maxAge == 0) {
 			c.loadedElsewhere(l.rk, l.fence, &f, f.raw.ID, false)
 		} else if !slices.Contains(l.seenLeases, f.lease) {
-			return replaceIt // of no concern to those who did not wait for it
+			return replaceIt // a failure counts only for loads that waited for it
 		}
 		c.countAwaited(o)
 		c.resolve(l, result[V]{}, f.err)
@@ -418,8 +420,8 @@ func (c *Cache[K, V]) handleExisting(ctx context.Context, o *callOptions, l *inf
 			}
 			return nothingMore // still waiting
 		}
-		// MaxAge(0) does not wait for a load that began earlier; its own
-		// result may replace that load's lease, which makes the other one lose.
+		// MaxAge(0) does not wait for a load that began earlier; its own result may
+		// replace that load's lease, which makes the other load's fill fail.
 	case newer:
 		l.state = fillLocal
 		return nothingMore
@@ -436,8 +438,8 @@ func (c *Cache[K, V]) countAwaited(o *callOptions) {
 	}
 }
 
-// keepAlive renews the leases of ls, and what stays in place under their locks, until stop is
-// called, which waits.
+// keepAlive renews the leases of ls, and the records that stay in place under their locks,
+// until stop is called. stop waits for a renewal in flight.
 func (c *Cache[K, V]) keepAlive(ctx context.Context, ls []*inflightLoad[K, V]) (stop func()) {
 	var cmds []store.Command
 	var locked []*inflightLoad[K, V]
@@ -453,9 +455,9 @@ func (c *Cache[K, V]) keepAlive(ctx context.Context, ls []*inflightLoad[K, V]) (
 	return c.extend(ctx, leaseFor(len(cmds)), cmds, locked...)
 }
 
-// extend repeats commands that extend leases of such a life, and prolongs what stays under
-// locks, until stop is called, which waits. Most loads are over before a lease has to be extended, and
-// cost no more than a timer.
+// extend repeats commands that extend leases of that lifetime, and prolongs the records that
+// stay under locks, until stop is called. stop waits for a round in flight. Most loads are
+// over before a lease has to be extended, and cost no more than a timer.
 func (c *Cache[K, V]) extend(ctx context.Context, life time.Duration, cmds []store.Command, locked ...*inflightLoad[K, V]) (stop func()) {
 	if len(cmds)+len(locked) == 0 {
 		return func() {}
@@ -466,7 +468,7 @@ func (c *Cache[K, V]) extend(ctx context.Context, life time.Duration, cmds []sto
 	first := time.AfterFunc(every, func() {
 		defer close(done)
 		for err := ctx.Err(); err == nil; err = wait(ctx, every) {
-			// A lease that is lost stays lost, and its fill will lose too.
+			// A lost lease stays lost, and the compare-and-set of its fill will fail too.
 			all := cmds[:len(cmds):len(cmds)]
 			for _, l := range locked {
 				if cmd, ok := l.prolongation(); ok {

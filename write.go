@@ -14,18 +14,19 @@ import (
 	"github.com/delqhi/cache/internal/store"
 )
 
-// The one way of a write, for one key and for many:
+// The write path, the same for one key and for many:
 //
-//	1. decide and encode: whatever is wrong with the input shows before anything
-//	   is sent;
-//	2. move the key's fence: loads and reads under way no longer fill the local
-//	   tier, and nobody joins them;
-//	3. tell Redis, and with the same round trip the other processes;
+//	1. validate and encode: an error in the input is reported before anything is
+//	   sent;
+//	2. move the key's fence: loads and reads in flight no longer fill the local
+//	   tier, and later callers do not join them;
+//	3. send the write to Redis, and notify the other processes in the same round
+//	   trip;
 //	4. at the acknowledgement, move the fence again and put the new value into the
-//	   local tier in the same step, unless someone else moved it in between. Where
-//	   the outcome is not known, drop the local value instead, read the key past the
-//	   local tier from now on, and tell Redis and the others as soon as they can be
-//	   told.
+//	   local tier in the same step, unless the fence was moved in between. Where
+//	   the outcome is not known, drop the local value instead, bypass the local
+//	   tier for the key from now on, and queue an invalidation that is retried
+//	   until Redis and the other processes have it.
 
 // change is one key on its way through a write.
 type change[K comparable, V any] struct {
@@ -37,30 +38,31 @@ type change[K comparable, V any] struct {
 	keep     bool // false: the value's life is over already, or it is a Delete
 	life     life
 	stamp    stamp
-	dated    bool          // stamp is that of what the value was made of
-	cost     time.Duration // how long it took to make, from when the source was asked
+	dated    bool          // stamp is that of the value that this one was derived from
+	cost     time.Duration // how long the value took to make, from when the source was asked
 	now      int64         // the time of the key's node before it was sent, µs; 0: not known
 	notified uint64
 	claim    *fence.Claim // where there is no Redis, under a write strategy: its intent
 	frame    []byte
 	tags     []string
-	older    []string        // tags of the value that it was made of, for one that has none of its own
+	older    []string        // tags of the value that it was derived from, for one that has none of its own
 	from     *frame.Header   // of the record of that value, nil if there was none: it began when that did
 	entry    *local.Entry[V] // for the local tier, if the change takes effect; nil: none
-	again    bool            // of an Update: somebody was faster before, or seemed to be
+	again    bool            // of an Update: another write was faster before, or seemed to be
 
 	// Under a write strategy:
 	remove bool           // a Delete: the source is to forget the key
-	intent store.CASToken // what was put in the place of the old value; see through.go
-	lost   bool           // somebody has written over that
+	intent store.CASToken // the intent that replaced the old value; see writethrough.go
+	lost   bool           // another write has replaced the intent
 	srcErr error          // of the source
 
 	done bool // refused before anything was sent
 	err  error
 }
 
-// recordCost is what the record says of when the value began. One that was made of an older
-// value began when that did: an invalidation that is sent later concerns both, or neither.
+// recordCost returns the record's cost, from which readers compute when the value began. A
+// value that was derived from an older one began when that did: an invalidation that is sent
+// later concerns both, or neither.
 func (ch *change[K, V]) recordCost() uint32 {
 	if ch.from != nil {
 		return costOfOlder(ch.from, ch.now)
@@ -68,7 +70,7 @@ func (ch *change[K, V]) recordCost() uint32 {
 	return frame.CostOf(ch.cost.Microseconds())
 }
 
-// write carries out every change; the outcome is in each err.
+// write runs every change; the outcome is in each err.
 func (c *Cache[K, V]) write(ctx context.Context, changes []change[K, V]) {
 	sent := make([]*change[K, V], 0, len(changes))
 	for i := range changes {
@@ -90,18 +92,18 @@ func (c *Cache[K, V]) write(ctx context.Context, changes []change[K, V]) {
 	c.storeChange(ctx, sent)
 }
 
-// storeChange writes changes to the source, under a write strategy, and then everywhere
-// else.
+// storeChange writes changes to the source, under a write strategy, then to Redis and the
+// local tier.
 func (c *Cache[K, V]) storeChange(ctx context.Context, changes []*change[K, V]) {
 	if c.toSource() {
 		c.writeSource(ctx, changes)
-		// What the source has, Redis is told, whether or not the caller still waits.
+		// Once the source has a value, Redis must get it even if the caller is gone.
 		ctx = context.WithoutCancel(ctx)
 	}
 	c.commit(ctx, changes)
 }
 
-// notify adds to a command that others are to drop the key.
+// notify adds to a command the message that other processes are to drop the key.
 func (c *Cache[K, V]) notify(ch *change[K, V], cmd *store.Command) {
 	if c.coherence == nil {
 		return
@@ -109,8 +111,8 @@ func (c *Cache[K, V]) notify(ch *change[K, V], cmd *store.Command) {
 	cmd.Notify, ch.notified = invalidation.NotifyOf(c.coherence.Outbox, c.names, message.Invalidated, c.encoded(ch.rk))
 }
 
-// execAndNotify carries out the commands of changes and tells others of them: where it
-// can be, of many in common. A look, if it is not nil, goes with them.
+// execAndNotify runs the commands of changes and notifies other processes of them, with one
+// message for many where that is possible. look, if it is not nil, goes with them.
 func (c *Cache[K, V]) execAndNotify(ctx context.Context, look *clockLook, changes []*change[K, V], cmds []store.Command) []store.Reply {
 	if c.coherence == nil || len(cmds) == 1 || !c.client.OneNode() {
 		for i, ch := range changes {
@@ -121,7 +123,7 @@ func (c *Cache[K, V]) execAndNotify(ctx context.Context, look *clockLook, change
 	encoded := make([]string, len(changes))
 	for i, ch := range changes {
 		encoded[i] = c.encoded(ch.rk)
-		if ch.notified = 0; cmds[i].Op == store.CompareAndSet { // which may not take effect: then there is nothing to tell
+		if ch.notified = 0; cmds[i].Op == store.CompareAndSet { // which may not take effect: then there is nothing to publish
 			c.notify(ch, &cmds[i])
 		}
 	}
@@ -139,8 +141,8 @@ func (c *Cache[K, V]) execAndNotify(ctx context.Context, look *clockLook, change
 	return replies
 }
 
-// complete brings everything in line with the outcome of a change: took, if there was no
-// error.
+// complete brings the local tier, the outbox and the retry queue in line with the outcome of
+// a change. If err is nil, took says whether the change took effect.
 func (c *Cache[K, V]) complete(ctx context.Context, ch *change[K, V], cmd *store.Command, took bool, err error) {
 	switch {
 	case err != nil:
@@ -162,8 +164,8 @@ func (c *Cache[K, V]) complete(ctx context.Context, ch *change[K, V], cmd *store
 	}
 }
 
-// pendingErr has Redis and the others told later of a change that Redis did not
-// acknowledge: as an invalidation, since by then there may be something newer.
+// scheduleRetry queues a change that Redis did not acknowledge, to be sent to Redis and the
+// other processes later: as an invalidation, since by then there may be a newer value.
 func (c *Cache[K, V]) scheduleRetry(ch *change[K, V], rk string) {
 	item := retryqueue.Item{Key: rk, At: ch.now}
 	if ch.notified != 0 {
@@ -174,7 +176,7 @@ func (c *Cache[K, V]) scheduleRetry(ch *change[K, V], rk string) {
 
 // completeLocal brings the local tier in line with the outcome of a change.
 func (c *Cache[K, V]) completeLocal(ch *change[K, V]) {
-	defer c.failures.forget(ch.rk) // behind the move; see remember
+	defer c.failures.forget(ch.rk) // after the fence has moved; see remember
 	enc := c.encoded(ch.rk)
 	if c.local == nil {
 		c.fences.Move(enc)
@@ -187,13 +189,14 @@ func (c *Cache[K, V]) completeLocal(ch *change[K, V]) {
 	c.local.PutAndBump(ch.key, enc, ch.entry, ch.fence)
 }
 
-// validate checks what holds for every write and encodes the key.
+// validate checks the preconditions of every write and encodes the key.
 func (c *Cache[K, V]) validate(ctx context.Context, ch *change[K, V]) {
 	c.validateAll(ctx, []*change[K, V]{ch})
 }
 
-// validateAll is admit for the changes of one call. If ctx ends while they are prepared, it
-// has ended for none of them before the call: what Redis can't be told is told later.
+// validateAll is validate for the changes of one call. ctx is checked once: if it ends while
+// they are prepared, it has ended before the call for none of them, and changes that can't be
+// sent to Redis are retried later.
 func (c *Cache[K, V]) validateAll(ctx context.Context, changes []*change[K, V]) {
 	ended, open := ctx.Err(), false
 	for _, ch := range changes {
@@ -212,7 +215,7 @@ func (c *Cache[K, V]) validateAll(ctx context.Context, changes []*change[K, V]) 
 	}
 }
 
-// pointers returns where the changes are.
+// pointers returns pointers to the changes.
 func pointers[K comparable, V any](changes []change[K, V]) []*change[K, V] {
 	out := make([]*change[K, V], len(changes))
 	for i := range changes {
@@ -238,7 +241,7 @@ func (c *Cache[K, V]) encodeChange(ctx context.Context, ch *change[K, V], o *cal
 	}
 	if c.client == nil {
 		if !ch.dated {
-			ch.stamp, _ = c.stamp(ctx) // can't fail: there is nobody to ask
+			ch.stamp, _ = c.stamp(ctx) // can't fail: the clock is in this process
 		}
 		return
 	}
@@ -251,9 +254,9 @@ func (c *Cache[K, V]) encodeChange(ctx context.Context, ch *change[K, V], o *cal
 	}
 }
 
-// timestamp finds out what time it is: by the clock of the key's node, and by the logical
-// one. Both are known, but for the first time; if they can't be had, Redis can't be
-// told of the change either.
+// timestamp determines the time by the clock of the key's node, and by the logical clock.
+// Both are known already, except the first time; if they can't be had, the change can't be
+// sent to Redis either.
 func (c *Cache[K, V]) timestamp(ctx context.Context, ch *change[K, V]) {
 	if ch.done {
 		return
@@ -265,8 +268,8 @@ func (c *Cache[K, V]) timestamp(ctx context.Context, ch *change[K, V]) {
 	switch {
 	case err == nil:
 	case c.toSource() && ctx.Err() == nil:
-		// The source is written all the same; the key is then removed, or Redis told
-		// later.
+		// The source is written all the same; the key is then removed, or its
+		// invalidation is queued for a retry.
 		ch.keep = false
 	default:
 		ch.refuse(c.writeFailed(ctx, err))
@@ -339,7 +342,7 @@ func (c *Cache[K, V]) delete(ctx context.Context, keys []K) error {
 	return c.batch("delete", changes)
 }
 
-// batch joins the outcomes of many changes.
+// batch joins the errors of many changes.
 func (c *Cache[K, V]) batch(op string, changes []change[K, V]) error {
 	var failed map[K]error
 	for i := range changes {
@@ -353,7 +356,7 @@ func (c *Cache[K, V]) batch(op string, changes []change[K, V]) error {
 	return batchError(failed)
 }
 
-// setIfAbsent stores the value if there is none: a known absence, another
+// setIfAbsent stores the value if the key has none: a known absence, another
 // program's bytes and a lease count as none.
 func (c *Cache[K, V]) setIfAbsent(ctx context.Context, key K, val V, o *callOptions) (bool, error) {
 	ch := change[K, V]{key: key, val: val}
@@ -378,7 +381,7 @@ func (c *Cache[K, V]) setIfAbsent(ctx context.Context, key K, val V, o *callOpti
 	if ch.keep {
 		ch.entry = c.changeEntry(&ch, local.Now())
 	} else if !c.toSource() {
-		// A life that is over already: say whether it would have been stored.
+		// The lifetime is over already: only report whether the value would have been stored.
 		cmd.Op = store.Get
 	}
 	for pause := time.Duration(0); ; {
@@ -414,7 +417,7 @@ func (c *Cache[K, V]) setIfAbsent(ctx context.Context, key K, val V, o *callOpti
 			return reply.OK && ch.srcErr == nil && !final, ch.err
 		case reply.OK:
 			return true, nil
-		case cmd.Op == store.CompareAndSet: // somebody was faster: look again
+		case cmd.Op == store.CompareAndSet: // another write was faster: read again
 			cmd = claim(store.SetNX)
 			continue
 		}
@@ -428,7 +431,7 @@ func (c *Cache[K, V]) setIfAbsent(ctx context.Context, key K, val V, o *callOpti
 		case f.pending:
 			return false, c.writeFailed(ctx, coherence.ErrPending)
 		case f.intended():
-			// Somebody is writing it to the source: see what comes of it.
+			// Another write to the source is in flight: wait for its outcome.
 			pause = nextPause(pause, c.rand())
 			if err := wait(ctx, pause); err != nil {
 				return false, ctx.Err()
