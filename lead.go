@@ -15,39 +15,40 @@ import (
 )
 
 // The miss path. One goroutine leads the load of one key, or of a batch, for
-// everyone in this process who waits for it:
+// all callers in this process that wait for it:
 //
-//  1. acquire: SET lease NX GET, in place of the value. Either nothing was
-//     there and the lease is ours; or a value was, and is the answer; or another
-//     process's lease, and we wait; or something of no use, which the lease then
-//     replaces, by compare-and-set.
+//  1. acquire: SET lease NX GET, in place of the value. Either the key was empty
+//     and this load holds the lease; or it holds a value, which is the answer; or
+//     another process's lease, which this load waits for; or something of no use,
+//     which the lease then replaces, by compare-and-set.
 //  2. load, while the lease is renewed.
-//  3. fill: compare-and-set against exactly what step 1 saw. A SET or DEL by
-//     anyone in between wins.
+//  3. fill: compare-and-set against exactly what step 1 saw. A SET or DEL in
+//     between, from any client, wins.
 //
-// Who waits for another process's lease is woken when its load has ended, by the
-// notice that goes with the fill. If the load has failed, a record of that is in the
-// lease's place for a while: those who saw the lease take its error for theirs, so that
-// they do not load one after the other what can't be loaded, and nobody else minds it.
-//
-// A lease is short: if its process dies, another one takes over within leaseLife and a
-// look.
+// A load that waits for another process's lease is woken when that load has ended, by
+// the message that goes with the fill. If the load has failed, a failure record is in the
+// lease's place for a while: loads that saw the lease take its error as their own, so that
+// they do not try, one after the other, a load that can't succeed. All other callers
+// ignore the failure record.
+
 const (
+	// A lease is short: if its process dies, another one takes over within leaseLife and
+	// one poll.
 	//
-	// Those of a call for many keys last longer: they are asked for, extended and replaced
-	// piece by piece, each of which takes its time.
+	// The leases of a call for many keys last longer: they are asked for, extended and
+	// replaced in pieces, each of which takes its time.
 	leaseLife   = time.Second
 	leasePerKey = 200 * time.Microsecond
 	leaseMost   = time.Minute
 
-	// failureLife is how long those who wait have to see that a load has failed.
+	// failureLife is how long waiting loads have to see that a load has failed.
 	failureLife = time.Second
 
-	// Another process's lease is looked at again after leasePoll even if nothing was
-	// heard: a process that dies, a lease that ends and a DEL by hand send no notice.
+	// Another process's lease is read again after leasePoll even if no message was
+	// received: a process that dies, a lease that expires and a manual DEL send none.
 	leasePoll = 250 * time.Millisecond
 
-	// Where nothing can be heard, it is looked at again after these.
+	// While disconnected from notifications, the lease is polled at these intervals.
 	pollFirst = 5 * time.Millisecond
 	pollMost  = 50 * time.Millisecond
 
@@ -63,7 +64,7 @@ var (
 	errEndedGoroutine = errors.New("cache: the load ended its goroutine")
 )
 
-// loader is how to load.
+// loader holds the functions that load.
 type loader[K comparable, V any] struct {
 	one  LoadFunc[K, V]
 	many BatchFunc[K, V] // nil: one by one
@@ -77,9 +78,9 @@ type inflightLoad[K comparable, V any] struct {
 	why        error          // with fillNone: why Redis gave no lease
 	fence      fence.Token    // taken before Redis was asked for the lease
 	stamp      stamp          // likewise
-	seen       store.CASToken // what the fill must still find
+	seen       store.CASToken // what the fill's compare-and-set expects
 	lease      bool           // that is a lease of this load
-	lock       bool           // this load holds the lock of the key instead: a value is there
+	lock       bool           // this load holds the lock of the key instead: the key has a value
 	id         frame.ID       // of this load's lease or lock
 	token      store.CASToken // likewise
 	second     bool           // it takes the place of an obsolete lease or lock
@@ -87,29 +88,30 @@ type inflightLoad[K comparable, V any] struct {
 	old        *decoded[V]    // the value that is to be replaced; nil: none
 	stays      frame.ID       // of the record that stays in place until the fill; zero: none
 	gone       bool           // that record is of no use to any reader
-	ends       int64          // local time when the key of that record ends, if nothing prolongs it
-	idle       time.Duration  // for how long it is to be prolonged, beyond that of the lease
+	ends       int64          // local time when the key of that record expires, if nothing prolongs it
+	idle       time.Duration  // the least time by which it is prolonged; the lease's life if that is longer
 	life       time.Duration  // of the lease or lock
 	res        loaded[V]
-	left       *leftover[K, V] // the load goes on alone; nil: it does not
-	late       bool            // this is what has become of such a one
+	left       *leftover[K, V] // the load goes on after its callers were answered; nil: it does not
+	late       bool            // this is the result of such a load
 
-	settled bool // the lease or lock was given back, or is about to be
+	settled bool // the lease or lock was released, or is about to be
 
 	// Where there is no Redis:
-	claim  *fence.Claim    // what a lease or a lock is elsewhere
+	claim  *fence.Claim    // takes the place of a lease or a lock
 	awaits []*fence.Claim  // other loads and writes that this load waits for
-	entry  *local.Entry[V] // what the tier held when it was claimed
+	entry  *local.Entry[V] // what the local tier held when the key was claimed
 }
 
-// leaseFor is how long the leases of a call for n keys last, unless they are extended: whole
-// milliseconds.
+// leaseFor returns how long the leases of a call for n keys last, unless they are extended:
+// whole milliseconds.
 func leaseFor(n int) time.Duration {
 	return min(leaseLife+time.Duration(n-1)*leasePerKey, leaseMost).Truncate(time.Millisecond)
 }
 
-// beginning says what had happened when a load began. Who comes later, and knows of more,
-// does not share it: its value may be from before that.
+// beginning is the state of the fence and the logical clock when a load began. A caller that
+// comes later, and knows of newer invalidations, does not join the load: its value may be
+// from before them.
 type beginning struct {
 	fence fence.Token
 	era   uint64 // of the logical clock, as far as this process knew it
@@ -121,21 +123,21 @@ func (c *Cache[K, V]) beginning(f fence.Token) beginning {
 	return beginning{f, known.Era, known.Clock}
 }
 
-// lockKey is where a load holds its lock that is to replace a value, which stays in
-// place for as long. Losing it only costs that others load as well.
+// lockKey returns the key of the lock that a load holds while it is to replace a value that
+// stays in place. Losing the lock only costs duplicate loads.
 func (c *Cache[K, V]) lockKey(rk string) string { return c.names.Lock + c.encoded(rk) }
 
-// fillState says where the loaded value may go.
+// fillState says where the loaded value may be stored.
 type fillState uint8
 
 const (
 	waiting   fillState = iota // nothing decided yet
 	fillBoth                   // compare-and-set against seen, then the local tier
-	fillLocal                  // only there: Redis holds a newer program's record
-	fillNone                   // no lease could be had: it might overwrite something newer
+	fillLocal                  // local tier only: Redis holds a newer program's record
+	fillNone                   // nowhere: without a lease, it might overwrite something newer
 )
 
-// loaded is what the source said.
+// loaded is the outcome of a load from the source.
 type loaded[V any] struct {
 	val    V
 	err    error
@@ -143,14 +145,14 @@ type loaded[V any] struct {
 	began  int64 // local time
 
 	refused bool // the source was not asked: err is the load limit's
-	left    bool // the loader goes on, though its time is over
+	left    bool // the loader is still running, though its time is over
 }
 
-// cost is how long the load took, up to now: the record that is stored now began then.
+// cost returns the time since the load began: a record that is stored now began then.
 func (r *loaded[V]) cost() time.Duration { return since(r.began) }
 
-// lead answers the calls of ls. What others load is awaited while the rest is loaded: who
-// joins one key of a batch does not wait for another.
+// lead resolves the calls of ls. It waits for keys that other loads are loading while it loads
+// the rest: a caller that joins one key of a batch does not wait for another.
 func (c *Cache[K, V]) lead(ctx context.Context, j *loader[K, V], o *callOptions, ls []*inflightLoad[K, V]) {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.policy.HardTimeout, errHardTimeout)
 	defer cancel()
@@ -200,14 +202,15 @@ func (c *Cache[K, V]) loadApart(ctx context.Context, j *loader[K, V], o *callOpt
 	err := errEndedGoroutine
 	defer func() {
 		for _, l := range ls {
-			c.resolve(l, result[V]{}, err) // of no effect on those that have an answer
+			c.resolve(l, result[V]{}, err) // no effect on calls that are resolved already
 		}
 	}()
 	defer usercode.Recover(&err)
 	c.loadAndFill(ctx, j, o, ls)
 }
 
-// watch is made before the first look at Redis, or at what is claimed; see coherence.Waiter.
+// watch registers the waiter. It must be called before the first read of Redis, or of the
+// claims; see coherence.Waiter.
 func (c *Cache[K, V]) watch(ls []*inflightLoad[K, V]) (wake <-chan struct{}, stop func()) {
 	encoded := make([]string, len(ls))
 	for i, l := range ls {
@@ -221,7 +224,7 @@ func (c *Cache[K, V]) watch(ls []*inflightLoad[K, V]) (wake <-chan struct{}, sto
 	return w.C, w.Close
 }
 
-// await waits until it is worth to look again.
+// await waits until wake, or until it is time to poll again.
 func (c *Cache[K, V]) await(ctx context.Context, wake <-chan struct{}, pause time.Duration) error {
 	if c.coherence == nil || c.coherence.Connected(local.Now()) {
 		pause = leasePoll

@@ -15,19 +15,19 @@ import (
 	"github.com/delqhi/cache/metrics"
 )
 
-// The one way of a read, for one key and for many: prepare, then the local tier,
-// the remote tier and the source, each asked only for what is still open.
+// The read path, the same for one key and for many: prepare, then the local tier,
+// the remote tier and the source, each asked only for the keys that are still open.
 
-// result is what a tier or a load says of a key: a value, or that there is none.
+// result is the answer of a tier or a load for a key: a value, or that there is none.
 type result[V any] struct {
 	val    V
-	absent *absentError // not nil: there is no such thing
+	absent *absentError // not nil: the value does not exist
 	info   Info
-	unkept error // of a load: why Redis has not what was loaded, if it does not answer
-	held   bool  // val is the local tier's own
+	unkept error // of a load: why the value could not be stored in Redis, if Redis does not answer
+	held   bool  // val is the one that the local tier holds
 }
 
-// lookup is one key on its way through the tiers.
+// lookup is one key's read on its way through the tiers.
 type lookup[K comparable, V any] struct {
 	key   K
 	rk    string      // Redis key
@@ -37,10 +37,10 @@ type lookup[K comparable, V any] struct {
 	ans   result[V]
 	err   error
 
-	due        time.Duration // the age of the local entry that has answered and is to be loaded anew; else notDue
+	due        time.Duration // the age of the local entry that has answered and is due for a refresh; else notDue
 	remoteErr  error         // why the remote tier could not be asked
-	pendingErr error         // what it has is older than what this process has done, and it does not know yet
-	stale      staleValue[V] // a stale value at hand
+	pendingErr error         // the remote record is older than a change of this process that is still pending
+	stale      staleValue[V] // a stale value that may be served
 	own        bool          // ans.val belongs to this caller alone
 }
 
@@ -52,17 +52,17 @@ func (it *lookup[K, V]) failed(err error) {
 	it.done, it.err = true, err
 }
 
-// hit is the whole of a read that the local tier answers: no lock that excludes,
-// no allocation. It is kept apart from everything that hands the value's address
-// on, which would move the value to the heap here as well. If the entry is to be loaded
-// anew ahead of its end, due is its age; else it is notDue.
+// hit is the complete fast path of a read that the local tier answers: no exclusive lock,
+// no allocation. It is kept apart from all code that passes the value's address on, which
+// would move the value to the heap here as well. If the entry is due for a refresh before
+// it expires, due is its age; else it is notDue.
 func (c *Cache[K, V]) hit(key K) (v V, due time.Duration, ok bool) {
 	if c.local == nil {
 		return v, notDue, false
 	}
 	start := local.Now()
 	if c.coherence != nil && (!c.coherence.LocalValid(start) || c.coherence.AnyPending()) {
-		return v, notDue, false // the long way finds out what may be used
+		return v, notDue, false // the slow path determines what may be used
 	}
 	e, ok := c.local.Get(key, start)
 	if !ok || e.Meta != nil && (e.Meta.Absent || !c.lives(e.Meta, start)) || c.slidesLocally && c.slid(e, start) {
@@ -71,7 +71,7 @@ func (c *Cache[K, V]) hit(key K) (v V, due time.Duration, ok bool) {
 	if v = e.Value; c.clone != nil {
 		var err error
 		if v, err = c.clone(v); err != nil {
-			return v, notDue, false // the long way says why
+			return v, notDue, false // the slow path reports why
 		}
 	}
 	due = c.due(e, start)
@@ -79,14 +79,14 @@ func (c *Cache[K, V]) hit(key K) (v V, due time.Duration, ok bool) {
 	return v, due, true
 }
 
-// refreshHit has a key loaded anew whose local entry has answered and is due.
+// refreshHit starts a refresh of a key whose local entry has answered and is due.
 func (c *Cache[K, V]) refreshHit(ctx context.Context, key K, age time.Duration, j *loader[K, V]) {
 	if rk, err := c.redisKey(key); err == nil {
 		c.refresher.load(ctx, key, rk, age, j, &noOptions)
 	}
 }
 
-// readOne reads one key; j is nil where nothing may be loaded.
+// readOne reads one key; j is nil if nothing may be loaded.
 func (c *Cache[K, V]) readOne(ctx context.Context, op string, key K, j *loader[K, V], o *callOptions) (V, error) {
 	start := local.Now()
 	s := c.scratch.get(1)
@@ -102,7 +102,7 @@ func (c *Cache[K, V]) readOne(ctx context.Context, op string, key K, j *loader[K
 	return v, err
 }
 
-// deliver is what the caller gets.
+// deliver returns what the caller gets.
 func (c *Cache[K, V]) deliver(op string, it *lookup[K, V]) (v V, err error) {
 	switch {
 	case it.err != nil:
@@ -119,9 +119,8 @@ func (c *Cache[K, V]) deliver(op string, it *lookup[K, V]) (v V, err error) {
 	return it.ans.val, nil
 }
 
-// explain says which cache and operation an error of the cache itself belongs
-// to. Errors of a loader, another cache's among them, and of the caller's context pass as
-// they are.
+// explain adds to an error of the cache itself the cache's name and the operation. Errors of
+// a loader, including another cache's, and of the caller's context are returned unchanged.
 func (c *Cache[K, V]) explain(op string, err error) error {
 	switch e := err.(type) {
 	case *theirError:
@@ -135,7 +134,7 @@ func (c *Cache[K, V]) explain(op string, err error) error {
 	return err
 }
 
-// read answers every item of s.
+// read resolves every item of s.
 func (c *Cache[K, V]) read(ctx context.Context, s *scratch[K, V], j *loader[K, V], o *callOptions) {
 	items := s.items
 	c.prepare(ctx, items, &s.encoded)
@@ -168,8 +167,8 @@ func (c *Cache[K, V]) read(ctx context.Context, s *scratch[K, V], j *loader[K, V
 	}
 }
 
-// prepare encodes the keys, in space, and takes the fences: before anything is asked, so
-// that whatever moves a key from here on is noticed.
+// prepare encodes the keys, into space, and takes the fence tokens: before any tier is asked,
+// so that every later change of a key is noticed.
 func (c *Cache[K, V]) prepare(ctx context.Context, items []lookup[K, V], space *[]byte) {
 	err := ctx.Err()
 	if c.isClosed() {
@@ -197,8 +196,8 @@ func (c *Cache[K, V]) prepare(ctx context.Context, items []lookup[K, V], space *
 	*space = buf
 }
 
-// applyNegativeCache answers what the source is not to be asked for, since it has failed lately:
-// with a stale value, or with that error.
+// applyNegativeCache resolves the keys for which the source is not to be asked, since a load
+// of them has failed lately: with a stale value, or with that error.
 func (c *Cache[K, V]) applyNegativeCache(items []lookup[K, V], j *loader[K, V], o *callOptions) {
 	if j == nil || o.hasMaxAge && o.maxAge == 0 {
 		return
@@ -220,7 +219,7 @@ func (c *Cache[K, V]) applyNegativeCache(items []lookup[K, V], j *loader[K, V], 
 	}
 }
 
-// staleOrFail ends a read whose load has failed.
+// staleOrFail resolves a read whose load has failed, with a stale value or with the failure.
 func (c *Cache[K, V]) staleOrFail(it *lookup[K, V], failure error) {
 	if c.allowsStale(it, failure) {
 		it.answerStale(failure)
@@ -258,7 +257,7 @@ func (c *Cache[K, V]) readRemote(ctx context.Context, s *scratch[K, V], j *loade
 	}
 	replies, again, err := c.ask(ctx, cmds)
 	if again {
-		s.cmds = make([]store.Command, 0, cap(s.cmds)) // the first attempt may still be under way
+		s.cmds = make([]store.Command, 0, cap(s.cmds)) // the first attempt may still be in flight
 	}
 	founds, pointers := s.founds[:len(asked)], s.pointers[:len(asked)]
 	for i, it := range asked {
@@ -302,7 +301,7 @@ func (c *Cache[K, V]) readRemote(ctx context.Context, s *scratch[K, V], j *loade
 	}
 }
 
-// notInRemote deals with a key that Redis has no fresh answer for.
+// notInRemote handles a key for which Redis has no fresh answer.
 func (c *Cache[K, V]) notInRemote(ctx context.Context, it *lookup[K, V], f *decoded[V], j *loader[K, V], o *callOptions) {
 	switch f.status {
 	case stale:
@@ -324,16 +323,16 @@ func (c *Cache[K, V]) notInRemote(ctx context.Context, it *lookup[K, V], f *deco
 	}
 }
 
-// askAgain is how often Redis is asked while it is told what it was to be told before.
+// askAgain is how many times Redis is asked while pending invalidations are being delivered.
 const askAgain = 4
 
 // ask reads records, and with them the logical clock that says which of them were
-// revoked, unless this process hears of its changes anyway. The error says why that
-// clock is not known. again is true if it took more than one attempt, of which the others
-// may still be under way if Redis has not answered them.
+// invalidated, unless this process is connected and receives its changes anyway. The error
+// says why that clock is not known. again is true if it took more than one attempt; the
+// earlier ones may still be in flight if Redis has not answered them.
 func (c *Cache[K, V]) ask(ctx context.Context, cmds []store.Command) (_ []store.Reply, again bool, _ error) {
 	n := len(cmds)
-	fewest := n // keys of which an answer was not to be believed
+	fewest := n // the smallest number of keys so far whose replies were unreliable
 	for try := 1; ; try++ {
 		again = try > 1
 		if err := c.coherence.Reconcile(ctx); err != nil {
@@ -347,7 +346,7 @@ func (c *Cache[K, V]) ask(ctx context.Context, cmds []store.Command) (_ []store.
 		var err error
 		at := local.Now()
 		told, pending := c.coherence.PendingCount()
-		var unsure []int // what Redis answers may be older than what it is told meanwhile
+		var unsure []int // their replies may be older than a pending invalidation delivered meanwhile
 		for i := range cmds[:n] {
 			if pending && c.coherence.Concerned(cmds[i].Key) {
 				unsure = append(unsure, i)
@@ -359,7 +358,7 @@ func (c *Cache[K, V]) ask(ctx context.Context, cmds []store.Command) (_ []store.
 		} else {
 			look := c.coherence.BeginEpochRead()
 			if again {
-				cmds = cmds[:n:n] // the last attempt may still be under way
+				cmds = cmds[:n:n] // the last attempt may still be in flight
 			}
 			replies = c.client.Do(ctx, append(cmds[:n], store.Command{Op: store.Get, Key: c.names.Epoch, Shared: true}))
 			err = c.coherence.EndEpochRead(ctx, look, replies[n])
@@ -368,14 +367,14 @@ func (c *Cache[K, V]) ask(ctx context.Context, cmds []store.Command) (_ []store.
 			err = coherence.ErrSuspect
 		}
 		if err == coherence.ErrSuspect && !again {
-			continue // and read again what may have been too old
+			continue // read again: the replies may be outdated
 		}
 		if err == coherence.ErrSuspect {
 			err = nil // another connection may be made at any time
 		}
 		if len(unsure) > 0 {
 			if n, _ := c.coherence.PendingCount(); n != told {
-				// Each key is told once, so that there mostly are fewer of them each time.
+				// Each invalidation is delivered once, so that mostly fewer keys are left each time.
 				if try < askAgain || len(unsure) < fewest {
 					fewest = len(unsure)
 					continue
@@ -389,16 +388,16 @@ func (c *Cache[K, V]) ask(ctx context.Context, cmds []store.Command) (_ []store.
 	}
 }
 
-// fillLocal takes what Redis answered into the local tier, unless the key has
-// moved since the read began, Redis's answer can't be dated, or this process has
-// written the key and Redis may not know yet.
+// fillLocal puts the record that Redis returned into the local tier, unless the key's fence
+// has moved since the read began, the record can't be dated, or this process has a pending
+// change of the key that Redis may not have yet.
 func (c *Cache[K, V]) fillLocal(key K, rk string, f fence.Token, found *decoded[V], at int64) {
 	if c.local == nil || !found.timed || c.distrusted(rk, found.raw.Tags) {
 		return
 	}
 	if found.raw.Limit != math.MaxInt64 {
-		// It ends soon, when Redis's own timer says so, which a clock that is set back
-		// does not prolong.
+		// It ends soon, by the TTL in Redis, which is not prolonged by a clock that is
+		// set back.
 		return
 	}
 	e := c.localEntry(&found.ans, at, found.aging(), stamp{found.raw.Era, found.raw.Stamp})
@@ -406,7 +405,7 @@ func (c *Cache[K, V]) fillLocal(key K, rk string, f fence.Token, found *decoded[
 	c.local.Put(key, c.encoded(rk), e, f)
 }
 
-// readSource loads what is still open, together with whoever else needs it.
+// readSource loads the keys that are still open, sharing loads with other callers.
 func (c *Cache[K, V]) readSource(ctx context.Context, items []lookup[K, V], j *loader[K, V], o *callOptions) {
 	var open []*lookup[K, V]
 	for i := range items {
@@ -423,11 +422,11 @@ func (c *Cache[K, V]) readSource(ctx context.Context, items []lookup[K, V], j *l
 	}
 }
 
-// loadOpen returns those that have joined a load which did not happen, since there was
-// something, though they had looked, or since it was a refresh that waits for nothing: they
-// are to be loaded after all.
+// loadOpen loads keys. It returns those that have joined a load which did not take place,
+// either because it was speculative and the key was not empty, or because it was a refresh,
+// which does not wait for a lease or a free place: they are still to be loaded.
 func (c *Cache[K, V]) loadOpen(ctx context.Context, open []*lookup[K, V], j *loader[K, V], o *callOptions) (again []*lookup[K, V]) {
-	// The load may outlive this call: what it needs is copied.
+	// The load may outlive this call, so what it needs is copied.
 	wants := make([]loadKey, len(open))
 	reqs := make([]flight.Request[K, beginning], len(open))
 	began := c.beginning(fence.Token{})
@@ -483,7 +482,7 @@ func (c *Cache[K, V]) loadOpen(ctx context.Context, open []*lookup[K, V], j *loa
 	return again
 }
 
-// applySoftTimeout ends the waiting of those who have a stale value after the soft timeout. The
+// applySoftTimeout ends the wait of reads that have a stale value after the soft timeout. The
 // load goes on, and fills.
 func (c *Cache[K, V]) applySoftTimeout(open []*lookup[K, V], reqs []flight.Request[K, beginning]) (soft bool, stop func()) {
 	if c.policy.SoftTimeout == 0 {
@@ -502,7 +501,7 @@ func (c *Cache[K, V]) applySoftTimeout(open []*lookup[K, V], reqs []flight.Reque
 	return true, func() { t.Stop() }
 }
 
-// loadKey is what a load must know of a key.
+// loadKey is what a load needs to know about a key.
 type loadKey struct {
 	rk   string
 	down bool // the remote tier could not be asked

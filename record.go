@@ -18,14 +18,14 @@ import (
 	"github.com/delqhi/cache/metrics"
 )
 
-// life is how long a record is kept.
+// life is the lifetime of a record.
 type life struct {
-	fresh time.Duration // 0: without end
-	stale time.Duration // the window after it, in which a strategy may still use it
-	idle  time.Duration // how long it lives without being read, 0: as long as it lives
+	fresh time.Duration // 0: does not expire
+	stale time.Duration // the stale window after it, in which a strategy may still use the value
+	idle  time.Duration // how long the record is kept without being read; 0: for its whole life
 }
 
-// physical is the lifetime of the Redis key, 0 without end.
+// physical is the TTL of the Redis key; 0: it does not expire.
 func (l life) physical() time.Duration {
 	if l.fresh == 0 {
 		return l.idle
@@ -36,7 +36,7 @@ func (l life) physical() time.Duration {
 	return l.idle
 }
 
-// remaining is what lies before a record that begins its life now.
+// timeLeft is the remaining fresh life of a record that is stored now.
 func (l life) timeLeft() time.Duration {
 	if l.fresh == 0 {
 		return forever
@@ -44,9 +44,9 @@ func (l life) timeLeft() time.Duration {
 	return l.fresh
 }
 
-// lifetime decides how long val is kept, strongest first: what the load asked
-// for, the call, the source, the strategy. Only what the strategy chooses is
-// spread by jitter. keep is false if the value is not to be kept at all.
+// lifetime decides how long val is kept, in order of precedence: by the load's
+// directives, the call, the source, the strategy. Only a lifetime that the strategy
+// chooses is spread by jitter. keep is false if the value is not to be kept at all.
 func (c *Cache[K, V]) lifetime(key K, val V, o *callOptions, w loadDirectives) (l life, keep bool, err error) {
 	l.stale, l.idle = c.policy.StaleFor(), c.policy.Sliding
 	switch {
@@ -80,7 +80,7 @@ func (c *Cache[K, V]) lifetime(key K, val V, o *callOptions, w loadDirectives) (
 	return l, true, nil
 }
 
-// encode makes the record of a value. now is the time of the key's node in µs.
+// encode encodes a value as a record. now is the time of the key's node in µs.
 func (c *Cache[K, V]) encode(rk string, val V, l life, now int64, s stamp, tags []string, etag string, cost uint32) ([]byte, error) {
 	h := c.header(frame.Value, l, now, s)
 	h.Tags, h.ETag = tags, etag
@@ -89,7 +89,7 @@ func (c *Cache[K, V]) encode(rk string, val V, l life, now int64, s stamp, tags 
 }
 
 // costOfOlder is the cost of a value that is stored now, by the clock of the key's node, and was
-// made of an older one: it began when that did.
+// derived from an older one: it began when that did.
 func costOfOlder(old *frame.Header, now int64) uint32 {
 	began, ok := old.Began()
 	if !ok || old.Stored > now+coherence.ClocksApart {
@@ -99,7 +99,7 @@ func costOfOlder(old *frame.Header, now int64) uint32 {
 }
 
 func (c *Cache[K, V]) seal(rk string, val V, h *frame.Header) ([]byte, error) {
-	// As large as the last one was: records of one cache mostly are of about one size.
+	// As large as the last one: the records of one cache are mostly of similar size.
 	buf := frame.AppendHeader(make([]byte, 0, min(max(int(c.recordSize.Load()), 256), maxRecordSpace)), h)
 	c.signed(rk, buf)
 	head := len(buf)
@@ -119,17 +119,17 @@ func (c *Cache[K, V]) seal(rk string, val V, h *frame.Header) ([]byte, error) {
 	return buf, err
 }
 
-// maxRecordSpace bounds what is set aside for a record before it is known how large it is.
+// maxRecordSpace bounds the space reserved for a record before its size is known.
 const maxRecordSpace = 16 << 10
 
-// encodeKept makes the record of a value that takes the place of another and
-// inherits its deadline, its tags unless it has its own, and its logical time: it was
-// made of that value, and began when that did. With a stamp of its own it would outlive an
-// invalidation that the other has not survived:
+// encodeKept encodes a value that replaces another one and inherits its deadline, its
+// tags unless it has its own, and its version: it was derived from that value, and began
+// when that did. With a version of its own it would survive an invalidation that the old
+// value has not survived:
 //
 //  1. a value is read, with tag t
 //  2. t is invalidated
-//  3. the value is changed and stored; what it was made of is gone
+//  3. the value is changed and stored; the value that it was derived from is invalid
 func (c *Cache[K, V]) encodeKept(rk string, val V, old *frame.Header, tags []string, now int64) ([]byte, error) {
 	h := *old
 	if h.Fresh > 0 {
@@ -137,16 +137,16 @@ func (c *Cache[K, V]) encodeKept(rk string, val V, old *frame.Header, tags []str
 		h.Fresh = uint64(max(end-now, 1))
 	}
 	h.Stored, h.Cost = now, costOfOlder(old, now)
-	h.ID, h.ETag = frame.NewID(), "" // it is not what the tag was of any more
+	h.ID, h.ETag = frame.NewID(), "" // the ETag was that of the old value
 	if len(tags) > 0 {
 		h.Tags = tags
 	}
 	return c.seal(rk, val, &h)
 }
 
-// encodeAbsence makes the record that there is no such thing. Its payload names
+// encodeAbsence encodes the record that a value does not exist. Its payload names
 // the errors of NotFoundTTL's list that the source's answer matched, by their
-// texts: places in the list may change from one program to the next.
+// texts: positions in the list may change from one program to the next.
 func (c *Cache[K, V]) encodeAbsence(rk string, reasons []error, l life, now int64, s stamp, cost time.Duration) ([]byte, error) {
 	h := c.header(frame.Absence, l, now, s)
 	h.Cost = frame.CostOf(cost.Microseconds())
@@ -154,13 +154,13 @@ func (c *Cache[K, V]) encodeAbsence(rk string, reasons []error, l life, now int6
 	return frame.Finish(c.appendSealed(rk, buf, appendReasons(nil, reasons)), 0, rk)
 }
 
-// maxReason bounds what is passed on of a failed load's error.
+// maxReason bounds how much of a failed load's error text is passed on, in bytes.
 const maxReason = 1024
 
-// encodeFailure makes the record that the load of a lease or lock has failed. hold is how
-// long the source is not to be asked again, in all processes; 0: only those who wait take
-// it for theirs. replaces is what a lock's load was to replace. Where values
-// are sealed, what the error says, which may quote them, is not passed on.
+// encodeFailure encodes the record that the load of a lease or lock has failed. hold is how
+// long the source is not to be asked again, in all processes; 0: only loads that are waiting
+// take the failure as their own. replaces identifies the record that a lock's load was to
+// replace. If values are sealed, the error's text, which may quote them, is not passed on.
 func (c *Cache[K, V]) encodeFailure(key string, lease frame.ID, e failure, hold time.Duration, replaces string, now int64) ([]byte, error) {
 	failed := frame.Failed{Lease: lease, NoStale: !allowsStaleValue(e.err), Cover: e.cover}
 	if _, sealed := c.codec.(codec.KeyBound); !sealed {
@@ -181,11 +181,11 @@ func (c *Cache[K, V]) header(kind frame.Kind, l life, now int64, s stamp) frame.
 	}
 }
 
-// A holder is a codec that can say whether what an interface holds comes back.
+// A holder is a codec that can tell whether the value in an interface survives a round trip.
 type holder interface{ CheckHeld(v any) error }
 
-// holds returns the codec if the values of a type are held by an interface. A codec sees such
-// a value without it, and can't tell.
+// holds returns the codec if t is an interface type. A codec is given only the dynamic value,
+// without the interface, and so can't tell by itself.
 func holds(cd codec.Codec, t reflect.Type) holder {
 	if h, ok := cd.(holder); ok && t.Kind() == reflect.Interface {
 		return h
@@ -200,7 +200,7 @@ func (c *Cache[K, V]) checkHeld(val V) error {
 	return c.held.CheckHeld(val)
 }
 
-// marshal encodes a value. What the codec or a method of the value does wrong is an error.
+// marshal encodes a value. A panic of the codec or of a method of the value is an error.
 func (c *Cache[K, V]) marshal(rk string, dst []byte, val V) (out []byte, err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -222,32 +222,32 @@ func (c *Cache[K, V]) unmarshal(rk string, data []byte) (val V, err error) {
 	return val, err
 }
 
-// unmarshalTo is unmarshal into val, which is empty. A decoder that panics can't read the
-// record, like one that returns an error.
+// unmarshalTo is unmarshal into val, which is empty. A decoder that panics counts as one that
+// returns an error.
 func (c *Cache[K, V]) unmarshalTo(val *V, rk string, data []byte) (err error) {
 	defer usercode.Recover(&err)
 	switch k := c.codec.(type) {
 	case codec.KeyBound:
 		return k.UnmarshalFor(rk, data, val)
 	case interface{ UnmarshalOwned([]byte, any) error }:
-		// The reply was read for this call alone: the value may keep it.
+		// The reply was read for this call alone, so the value may retain it.
 		return k.UnmarshalOwned(data, val)
 	}
 	return c.codec.Unmarshal(data, val)
 }
 
-// status says what a key in Redis holds for this cache.
+// status classifies, for this cache, what a key in Redis holds.
 type status uint8
 
 const (
 	notFound     status = iota // no key
-	usable                     // a value or an absence, in its life
-	stale                      // a value past its life, in its stale window
-	expired                    // ours, but over
-	leased                     // someone is loading
-	failed                     // someone's load has failed
-	typeMismatch               // of another type, codec or older version
-	newer                      // of a newer version: not ours to replace
+	usable                     // a fresh value or absence
+	stale                      // a value past its fresh life, in its stale window
+	expired                    // a record of this cache whose life is over
+	leased                     // a load is in flight
+	failed                     // a load has failed
+	typeMismatch               // a record of another type, codec or older version
+	newer                      // a record of a newer version, which this cache must not replace
 	foreign                    // not a record of this library
 	unavailable                // Redis could not be asked
 	corrupt                    // a record of this library that is broken or can't be decoded
@@ -258,28 +258,28 @@ type decoded[V any] struct {
 	status    status
 	ans       result[V]
 	raw       frame.Header
-	err       error         // unasked: why; failed: what the load said
-	lease     frame.ID      // failed: whose load
+	err       error         // unavailable: the reason; failed: the load's error
+	lease     frame.ID      // failed: the lease of that load
 	hold      time.Duration // failed: for how long the source is not to be asked
-	covers    bool          // failed: that concerns only those who have a stale value
+	covers    bool          // failed: that applies only to callers that have a stale value
 	until     int64         // local time at which a tag or Clear ends it
-	began     int64         // when the value began, by the clock of the node that has the logical one, µs; 0: not known
+	began     int64         // when the value began, by the clock of the node with the logical clock, µs; 0: not known
 	before    int64         // how long ago that was, µs, where it is not known by that clock
-	left      time.Duration // of its fresh life, negative after it; forever without end
-	retention time.Duration // what is left with its stale window
+	left      time.Duration // remaining fresh life, negative after it; forever if it does not expire
+	retention time.Duration // the same including the stale window
 	age       time.Duration
 	size      int  // of the record
-	timed     bool // left, keep and age are known
-	pending   bool // expired: this process has replaced or invalidated it, and Redis does not know yet
-	gone      bool // expired, other: to all who may read it
+	timed     bool // left, retention and age are known
+	pending   bool // expired: this process has replaced or invalidated it, and that is still pending
+	gone      bool // expired, typeMismatch: for all programs that may read it
 }
 
-// intended reports whether somebody is writing the key to the source.
+// intended reports whether a write of the key to the source is in flight.
 func (f *decoded[V]) intended() bool { return f.status == leased && f.raw.Kind == frame.Intent }
 
-// stays reports whether what is not usable here stays until something takes its place: it may
-// be of use to others, whose strategies or versions are not the same, or a load may be under
-// way that is to replace it, and that began before its end was over.
+// stays reports whether a record that is not usable here stays until another one replaces it:
+// it may be usable to processes with other strategies or versions, or a load may be in flight
+// that is to replace it, and that began before the end of a delayed invalidation.
 func (c *Cache[K, V]) stays(f *decoded[V]) bool {
 	switch f.status {
 	case stale:
@@ -292,10 +292,10 @@ func (c *Cache[K, V]) stays(f *decoded[V]) bool {
 	return false
 }
 
-// past is how long ago the fresh life ended.
+// past returns how long ago the fresh life ended.
 func (f *decoded[V]) past() time.Duration { return max(-f.left, 0) }
 
-// leftAfter is what is left of the fresh life some time later.
+// leftAfter returns the remaining fresh life after a further d.
 func (f *decoded[V]) leftAfter(d time.Duration) time.Duration {
 	if f.left == forever {
 		return forever
@@ -305,8 +305,8 @@ func (f *decoded[V]) leftAfter(d time.Duration) time.Duration {
 
 const forever = time.Duration(math.MaxInt64)
 
-// decode reads a record. It never fails: whatever is not a whole, living record
-// of this cache is an outcome other than usable.
+// decode decodes a record. It never fails: anything other than an intact, fresh record
+// of this cache has a status other than usable.
 func (c *Cache[K, V]) decode(ctx context.Context, rk string, rec store.Record) (f decoded[V]) {
 	c.decodeTo(&f, ctx, rk, rec)
 	return f
@@ -365,8 +365,8 @@ func (c *Cache[K, V]) parse(f *decoded[V], ctx context.Context, rk string, rec s
 	}
 	f.raw, f.until, f.size = fr.Header, math.MaxInt64, len(rec.Raw)
 	c.date(ctx, rk, f)
-	// What was revoked lazily is over, whatever the time is. Where the time is not known, what
-	// was revoked with a delay is: its key may outlast it; see stay.
+	// A lazily invalidated record is over, whatever the time is. Where the time is not known,
+	// one that was invalidated with a delay is over as well: its key may outlast it; see stay.
 	over := f.timed && f.left <= 0 || fr.Limit <= 0 || !f.timed && fr.Limit != math.MaxInt64
 	if over && (!f.timed || f.retention <= 0 || fr.Kind == frame.Absence || c.policy.StaleFor() == 0) {
 		f.status = expired
@@ -407,7 +407,7 @@ func (c *Cache[K, V]) parseFailure(ctx context.Context, key string, fr *frame.Fr
 	if says.NoStale {
 		f.err = &noStaleError{f.err}
 	}
-	// What was invalidated since is not known to be of no concern to it.
+	// If the clock has moved since, an invalidation may concern the key: then there is no hold.
 	if fr.Fresh > 0 && !(stamp{fr.Era, fr.Stamp}).before(c.clock.Known()) {
 		if c.date(ctx, key, f); f.timed {
 			f.hold = max(f.left, 0)
@@ -415,9 +415,9 @@ func (c *Cache[K, V]) parseFailure(ctx context.Context, key string, fr *frame.Fr
 	}
 }
 
-// date works out how old the record is and what is left of its life, in the time
-// of the node that holds it. Where that can't be had the record still is alive,
-// since Redis kept it; it just is not taken into the local tier.
+// date computes how old the record is and how much of its life is left, by the clock
+// of the node that holds it. If that time can't be had the record is still alive,
+// since Redis kept it; it just is not put into the local tier.
 func (c *Cache[K, V]) date(ctx context.Context, rk string, f *decoded[V]) {
 	h := &f.raw
 	now, err := c.client.Now(ctx, rk)
@@ -425,8 +425,8 @@ func (c *Cache[K, V]) date(ctx context.Context, rk string, f *decoded[V]) {
 		return
 	}
 	f.timed = true
-	// A record from before a failover may be dated by another clock: it can't be
-	// younger than nothing, and can't have more than its whole life before it.
+	// A record from before a failover may be dated by another clock: its age can't be
+	// negative, and it can't have more than its whole life left.
 	f.age = max(time.Duration(now-h.Stored)*time.Microsecond, 0)
 	if began, ok := h.Began(); ok && h.Stored <= now+coherence.ClocksApart {
 		if f.began = max(began, 0); !c.client.OneNode() {
@@ -447,21 +447,21 @@ func (c *Cache[K, V]) date(ctx context.Context, rk string, f *decoded[V]) {
 	}
 }
 
-// freshness is how old something is, and how long it lives.
+// freshness is the age and the lifetime of a value.
 type freshness struct {
 	age       time.Duration
-	remaining time.Duration // of its fresh life; forever without end
-	fresh     time.Duration // the whole of it, 0 without end
-	cost      time.Duration // of loading it, 0 if not known
+	remaining time.Duration // of the fresh life; forever if it does not expire
+	fresh     time.Duration // the whole fresh life, 0 if it does not expire
+	cost      time.Duration // of loading the value, 0 if not known
 	etag      string
 	size      int   // of the record, 0 if there is none
-	began     int64 // as in found
+	began     int64 // as in decoded
 }
 
-// freshness is that of a record that is timed.
+// aging returns the freshness of a record that is timed.
 func (f *decoded[V]) aging() freshness {
 	cost := f.raw.Cost
-	if f.raw.Older() { // of nothing that a load would cost
+	if f.raw.Older() { // then it is not the cost of a load
 		cost = 0
 	}
 	return freshness{f.age, f.left, microseconds(f.raw.Fresh), time.Duration(cost) * time.Microsecond, f.raw.ETag, f.size, f.began}
@@ -471,8 +471,8 @@ func microseconds(n uint64) time.Duration {
 	return time.Duration(min(n, math.MaxInt64/1000)) * time.Microsecond
 }
 
-// localEntry makes the local tier's entry of an answer. at is the local time
-// before the value was asked for or sent, so that the entry ends no later than
+// localEntry makes the local tier's entry of a result. at is the local time
+// before the value was requested or sent, so that the entry ends no later than
 // the record does.
 func (c *Cache[K, V]) localEntry(ans *result[V], at int64, g freshness, s stamp) *local.Entry[V] {
 	e := &local.Entry[V]{Value: ans.val, Stored: at - int64(g.age), Deadline: math.MaxInt64, Expires: math.MaxInt64}
@@ -494,7 +494,7 @@ func (c *Cache[K, V]) localEntry(ans *result[V], at int64, g freshness, s stamp)
 	if c.clone != nil && ans.absent == nil {
 		var err error
 		if e.Value, err = c.clone(ans.val); err != nil {
-			e.Deadline, e.Expires = math.MinInt64, math.MinInt64 // nobody gets it
+			e.Deadline, e.Expires = math.MinInt64, math.MinInt64 // expired from the start: no read returns it
 		}
 	}
 	window := c.policy.StaleFor()
@@ -519,8 +519,8 @@ func (c *Cache[K, V]) localEntry(ans *result[V], at int64, g freshness, s stamp)
 	return e
 }
 
-// staleUntil is when a local entry is of no use any more as a stale one, that was stored or
-// read at a time: without Redis, its idle time ends it as well.
+// staleUntil returns when a local entry that was stored or read at the local time at can no
+// longer be served stale: without Redis, its idle time ends it as well.
 func (c *Cache[K, V]) staleUntil(expires, at int64) int64 {
 	until := later(expires, c.policy.StaleFor())
 	if c.client == nil && c.policy.Sliding > 0 {
@@ -537,7 +537,7 @@ func later(at int64, d time.Duration) int64 {
 	return at + int64(d)
 }
 
-// localInfo is what is known of a local entry.
+// localInfo returns the Info of a local entry.
 func localInfo[V any](e *local.Entry[V], at int64) Info {
 	info := Info{Tier: metrics.Local, Age: max(time.Duration(at-e.Stored), 0)}
 	if e.Expires != math.MaxInt64 {
