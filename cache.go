@@ -8,31 +8,32 @@
 // A read falls through the tiers, local → Redis → source, and fills them on the
 // way back. A write goes to Redis first, then to the local tier.
 //
-// What is no longer true is taken out by key, by pattern or by tag, in all processes;
-// see [Cache.Invalidate], [Cache.InvalidatePattern] and [Cache.InvalidateTags].
+// Entries are invalidated by key, by pattern or by tag, in all processes; see
+// [Cache.Invalidate], [Cache.InvalidatePattern] and [Cache.InvalidateTags].
 //
 // # What to know
 //
-// Values in the local tier are held decoded and are shared by everyone who reads
-// them: do not modify what a cache returns, or give [Source].Clone or [WithCloning]. What is
-// given to a cache stays the caller's only with one of these.
+// Values in the local tier are held decoded and are shared by all readers: do not
+// modify a value that a cache returns, or give [Source].Clone or [WithCloning]. A value
+// that is passed to a cache may be modified afterwards only with one of these.
 //
-// A cache is used by many goroutines at once, for as long as the program runs.
+// A cache may be used by many goroutines at once, for as long as the program runs.
 // Make one for each type of value; they may share a Redis client. [Cache.Close]
-// ends what the cache runs in the background and leaves the client open.
+// ends the cache's background work and leaves the client open.
 //
-// Processes tell each other what they write and invalidate. The local tier is used only
-// while this process can hear that, which it proves twice a second: no process serves
-// what another one replaced more than 2 seconds ago. See [WithTransport].
+// Processes notify each other of writes and invalidations. The local tier is valid only
+// while this process receives these notifications, which it verifies twice a second with a
+// heartbeat: no process serves a value that another one replaced more than 2 seconds ago.
+// See [WithTransport].
 //
-// Redis being unreachable is no failure of a read that can load: the load's value
-// is the answer. A read that can't load fails with an error that matches
-// [ErrUnavailable] and [ErrMiss].
+// A read that can load does not fail because Redis is unreachable: it returns the loaded
+// value. A read that can't load fails with an error that matches [ErrUnavailable] and
+// [ErrMiss].
 //
-// A loader reports that there is no such thing with [ErrNotFound]; the cache
-// remembers the answer for a while (strategy.NotFoundTTL).
+// A loader reports that a value does not exist with [ErrNotFound]; the cache
+// remembers that for a while (strategy.NotFoundTTL).
 //
-// Errors never contain keys or values, except in what a loader itself returns.
+// Errors never contain keys or values, except in an error that a loader itself returns.
 package cache
 
 import (
@@ -60,7 +61,7 @@ import (
 type Cache[K comparable, V any] struct {
 	name   string
 	prefix string      // of every key of data: the prefix option, the name, ':'
-	names  store.Names // of everything in Redis that belongs to the cache
+	names  store.Names // of the cache's keys and channels in Redis
 
 	keys         *keys.Encoding[K]
 	codec        codec.Codec
@@ -76,7 +77,7 @@ type Cache[K comparable, V any] struct {
 	// slidesLocally: a local hit prolongs the entry's life.
 	slidesLocally bool
 	clone         cloner[V]
-	own           cloner[V] // what Update copies with where there is no Redis; nil: it can't
+	own           cloner[V] // copies values for Update in a LocalOnly cache; nil: it can't
 	src           Source[K, V]
 	loader        *loader[K, V] // how src loads; nil if it doesn't
 
@@ -85,9 +86,9 @@ type Cache[K comparable, V any] struct {
 	fences        *fence.Table
 	coherence     *coherence.Coordinator    // nil: LocalOnly
 	invalidator   *invalidation.Invalidator // nil: LocalOnly
-	invalidation  invalidation.Policy       // what an invalidated entry becomes
+	invalidation  invalidation.Policy       // what happens to an invalidated entry
 	clock         *logicalclock.Table       // the logical clock, for tags and Clear
-	localClock    *logicalclock.LocalClock  // keeps that clock where there is no Redis
+	localClock    *logicalclock.LocalClock  // keeps that clock in a LocalOnly cache
 	flights       *flight.Group[K, beginning, result[V]]
 	scratch       scratches[K, V]
 	limit         *loadLimit
@@ -101,7 +102,7 @@ type Cache[K comparable, V any] struct {
 	failures  failures
 
 	stats   *stats
-	tagged  *topk.Table // the tags that were invalidated most
+	tagged  *topk.Table // the tags that are invalidated most often
 	reports *reports
 	rand    func() float64 // in [0, 1)
 
@@ -110,10 +111,10 @@ type Cache[K comparable, V any] struct {
 	closeOnce sync.Once
 }
 
-// Get returns the value of key from the nearest tier that has it; failing that
+// Get returns the value of key from the nearest tier that has it, otherwise
 // from the source, if the cache was made with one that loads. The error matches
 // [ErrMiss] if there is no value and no source, [ErrNotFound] if the source says
-// that there is no such thing, or is what the source returned.
+// that the value does not exist, or is the source's own error.
 //
 // A local hit does not look at ctx and allocates nothing.
 func (c *Cache[K, V]) Get(ctx context.Context, key K, opts ...ReadOption) (V, error) {
@@ -153,11 +154,11 @@ func (c *Cache[K, V]) Peek(ctx context.Context, key K, opts ...ReadOption) (V, e
 	return c.readOne(ctx, "peek", key, nil, &o)
 }
 
-// GetOrLoad is Get with the way to load given by the call: load runs if no tier
-// has the value, once for all who ask for the key at the time, in this process
+// GetOrLoad is Get with the load function given by the call: load runs if no tier
+// has the value, once for all concurrent callers of the key, in this process
 // and in others. If several callers give different functions, the first one's
-// runs, with its options; where a strategy refreshes the entry behind the reader's back,
-// with those of the read that found it due. A nil load is an error.
+// runs, with its options; if a strategy refreshes the entry in the background, the
+// function and options are those of the read that found it due. A nil load is an error.
 func (c *Cache[K, V]) GetOrLoad(ctx context.Context, key K, load LoadFunc[K, V], opts ...LoadOption) (V, error) {
 	if len(opts) == 0 {
 		if v, due, ok := c.hit(key); ok {
@@ -187,11 +188,10 @@ func (c *Cache[K, V]) refreshHitBy(ctx context.Context, key K, age time.Duration
 	c.refreshHit(ctx, key, age, c.queueFirst(&loader[K, V]{one: load}))
 }
 
-// GetMany is Get for several keys: one look into the local tier, one round trip
-// to each Redis node, one load for what is missing. Keys without a value are left
-// out of the map, which is never nil. Whatever else went wrong is in an error of
-// type *[BatchError], and the values that could be had are in the map all the
-// same.
+// GetMany is Get for several keys: one lookup in the local tier, one round trip
+// to each Redis node, one load for the missing keys. Keys without a value are left
+// out of the map, which is never nil. All other failures are in an error of type
+// *[BatchError], and the map still has the values of the keys that did not fail.
 func (c *Cache[K, V]) GetMany(ctx context.Context, keys []K, opts ...ReadOption) (map[K]V, error) {
 	o, err := collect(opts)
 	if err != nil {
@@ -200,7 +200,7 @@ func (c *Cache[K, V]) GetMany(ctx context.Context, keys []K, opts ...ReadOption)
 	return c.readMany(ctx, "get", keys, c.loader, &o)
 }
 
-// GetOrLoadMany is GetMany with the way to load given by the call. A nil load is
+// GetOrLoadMany is GetMany with the load function given by the call. A nil load is
 // an error.
 func (c *Cache[K, V]) GetOrLoadMany(ctx context.Context, keys []K, load BatchFunc[K, V], opts ...LoadOption) (map[K]V, error) {
 	o, err := collect(opts)
@@ -214,9 +214,9 @@ func (c *Cache[K, V]) GetOrLoadMany(ctx context.Context, keys []K, load BatchFun
 	return c.readMany(ctx, "get", keys, c.queueFirst(&loader[K, V]{many: load}), &o)
 }
 
-// Inspect returns what the nearest tier knows of key, without loading, filling
-// or extending anything. A remembered absence is an entry with Absent set and no
-// error; the error matches [ErrMiss] if no tier knows the key.
+// Inspect returns the entry of key in the nearest tier that has one, without loading,
+// filling or extending anything. A remembered absence is an entry with Absent set and no
+// error; the error matches [ErrMiss] if no tier has an entry.
 func (c *Cache[K, V]) Inspect(ctx context.Context, key K) (Entry[V], error) {
 	s := c.scratch.get(1)
 	s.items = append(s.items, lookup[K, V]{key: key})
@@ -262,8 +262,9 @@ func (c *Cache[K, V]) SetMany(ctx context.Context, vals map[K]V, opts ...WriteOp
 }
 
 // SetIfAbsent stores val if the key has no value, and reports whether it did. A
-// remembered absence counts as none, and so does what is not a value of this
-// cache. Of several callers, in this process and in others, one stores.
+// remembered absence counts as no value, and so does a Redis key that holds something
+// other than a value of this cache. Of several concurrent callers, in this process and
+// in others, one stores.
 func (c *Cache[K, V]) SetIfAbsent(ctx context.Context, key K, val V, opts ...WriteOption) (bool, error) {
 	o, err := collect(opts)
 	if err != nil {
@@ -278,18 +279,18 @@ func (c *Cache[K, V]) SetIfAbsent(ctx context.Context, key K, val V, opts ...Wri
 	return stored, c.explain("set if absent", err)
 }
 
-// Update replaces the value of key by f of it and returns the new one. It is
-// atomic over all processes: if anybody else writes in between, f runs again with
-// what is there then, until ctx ends. f gets ok false if there is no value; on a
+// Update replaces the value of key by the result of f and returns the new value. It is
+// atomic over all processes: if another write happens in between, f runs again with
+// the value of that time, until ctx ends. f gets ok false if there is no value; on a
 // miss the source is asked first, if the cache has one. old belongs to f: in a LocalOnly
 // cache it is a copy, and the error wraps [errors.ErrUnsupported] if a value of this type
 // can be copied neither by [Source].Clone nor along its exported fields nor by the codec. The
 // new value keeps the deadline and tags of the old one unless an option says
-// otherwise. An error of f is returned as it is and changes nothing.
+// otherwise. An error of f is returned unchanged and the value stays as it was.
 //
-// f has no context that would tell its own changes from those of others: one of the same key,
-// by Update or another write, makes f run again, or waits for it, until ctx ends. It may
-// read the key.
+// f is passed no context by which its own writes could be distinguished from others: a write
+// of the same key within f, by Update or another method, makes f run again, or waits for f,
+// until ctx ends. f may read the key.
 func (c *Cache[K, V]) Update(ctx context.Context, key K, f func(old V, ok bool) (V, error), opts ...WriteOption) (V, error) {
 	var zero V
 	o, err := collect(opts)
@@ -320,15 +321,15 @@ func (c *Cache[K, V]) Delete(ctx context.Context, keys ...K) error {
 	return err
 }
 
-// Close ends the cache: it cancels the loads under way, waits for them and for
-// operations in the background, for a second or, where another function of the program than
-// a loader holds them up, five, tells Redis what it could not be told yet, if it can
-// be told now, brings what is due of a write-behind queue to the source for 5 seconds at
-// most, ends its subscription, and empties the local tier. A function of the source that
-// then goes on although its context has ended is not waited for, and what it returns is not
-// stored: so a loader may call Close, which takes that second then. Later calls return
-// [ErrClosed]. The Redis client stays open. Close may be called more than once, and
-// always returns nil.
+// Close closes the cache: it cancels the loads in flight and waits for them and for
+// background operations, for one second, or for five if they are held up by a function of
+// the program other than a loader. It then sends the pending invalidations to Redis, if
+// Redis can be reached, writes the due part of a write-behind queue to the source for
+// 5 seconds at most, ends its subscription, and empties the local tier. A function of the
+// source that keeps running although its context has ended is not waited for, and its
+// result is not stored: so a loader may call Close, which then takes that one second. Later
+// calls of other methods return [ErrClosed]. The Redis client stays open. Close may be
+// called more than once, and always returns nil.
 func (c *Cache[K, V]) Close() error {
 	c.closed.Store(true)
 	c.closeOnce.Do(func() {
@@ -373,7 +374,7 @@ func (c *Cache[K, V]) redisKey(key K) (string, error) {
 	return string(buf), err
 }
 
-// encoded is the part of a Redis key that the key itself is encoded in.
+// encoded returns the part of a Redis key that encodes the key itself.
 func (c *Cache[K, V]) encoded(rk string) string { return rk[len(c.prefix):] }
 
 func since(start int64) time.Duration { return time.Duration(local.Now() - start) }

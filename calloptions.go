@@ -25,7 +25,7 @@ type LoadOption interface {
 	applyCall(*callOptions)
 }
 
-// callOptions is what the options of one call amount to.
+// callOptions holds the options of one call.
 type callOptions struct {
 	skipLocal     bool
 	allowStale    bool
@@ -34,9 +34,9 @@ type callOptions struct {
 	report        *Info
 	peek          bool // fill nothing
 	uncounted     bool // no request for the metrics
-	speculative   bool // nobody has looked at Redis: load only what is not there
-	refresh       bool // loads for nobody who waits
-	background    bool // and only if nobody else does
+	speculative   bool // Redis was not read before: load only keys that are empty there
+	refresh       bool // the load is a refresh, not a caller's read
+	background    bool // only if no other load of the key is in flight
 	backgroundAge time.Duration
 	ttl           time.Duration
 	hasTTL        bool
@@ -44,18 +44,18 @@ type callOptions struct {
 	errs          []error
 }
 
-// noOptions are those of a call without any. Nothing changes options once they are
-// collected.
+// noOptions are the options of a call without any. Options are not modified once they
+// are collected.
 var noOptions callOptions
 
-// invalidation is every mistake among the options.
+// invalid returns the errors of all options, joined.
 func (o *callOptions) invalid() error { return errors.Join(o.errs...) }
 
 func (o *callOptions) mistake(format string, args ...any) {
 	o.errs = append(o.errs, fmt.Errorf("%w: "+format, append([]any{ErrInvalidOption}, args...)...))
 }
 
-// collect applies options of any kind, the last one of a kind wins.
+// collect applies options of any kind; the last one of a kind wins.
 func collect[O LoadOption](opts []O) (o callOptions, err error) {
 	for _, opt := range opts {
 		if any(opt) == nil {
@@ -72,8 +72,8 @@ type skipLocal struct{}
 func (skipLocal) readOption()              {}
 func (skipLocal) applyCall(o *callOptions) { o.skipLocal = true }
 
-// SkipLocal reads past the local tier. What is found still fills it. A LocalOnly
-// cache then has nothing to look into.
+// SkipLocal makes a read bypass the local tier. The result still fills it. A LocalOnly
+// cache then has no tier to read.
 func SkipLocal() ReadOption { return skipLocal{} }
 
 type allowStale struct{}
@@ -81,7 +81,7 @@ type allowStale struct{}
 func (allowStale) readOption()              {}
 func (allowStale) applyCall(o *callOptions) { o.allowStale = true }
 
-// AllowStale accepts a value whose life is over, as long as a stale window of the
+// AllowStale accepts a value whose fresh life is over, as long as a stale window of the
 // strategy keeps it, without asking the source.
 func AllowStale() ReadOption { return allowStale{} }
 
@@ -95,7 +95,7 @@ func (d maxAge) applyCall(o *callOptions) {
 	o.maxAge, o.hasMaxAge = time.Duration(d), true
 }
 
-// MaxAge takes only a value stored at most d ago. MaxAge(0) always loads, and
+// MaxAge accepts only a value stored at most d ago. MaxAge(0) always loads, and
 // does not share a load that began earlier.
 func MaxAge(d time.Duration) ReadOption { return maxAge(d) }
 
@@ -109,8 +109,8 @@ func (r report) applyCall(o *callOptions) {
 	o.report = r.info
 }
 
-// Report fills in info with where this answer came from, also when the read
-// fails. It holds for one key: a batch refuses it.
+// Report fills in info with where the result came from, also when the read
+// fails. It applies to one key: a batch refuses it.
 func Report(info *Info) ReadOption { return report{info} }
 
 type ttl time.Duration
@@ -123,8 +123,8 @@ func (d ttl) applyCall(o *callOptions) {
 	o.ttl, o.hasTTL = time.Duration(d), true
 }
 
-// TTL gives what this call stores a life of d, exactly: jitter spreads only the
-// lives that the strategy chooses. Fractions of a millisecond are cut off. d ≤ 0
+// TTL sets the lifetime of a value that this call stores to d, exactly: jitter spreads only
+// lifetimes that the strategy chooses. Fractions of a millisecond are cut off. d ≤ 0
 // means already over: nothing is stored and the old value is removed.
 func TTL(d time.Duration) WriteOption { return ttl(d) }
 
@@ -133,6 +133,6 @@ type tags []string
 func (tags) writeOption()               {}
 func (t tags) applyCall(o *callOptions) { o.tags = append([]string(nil), t...) }
 
-// Tags stores the value as a member of these groups; see
-// [Cache.InvalidateTags].
+// Tags stores the value with these tags, in addition to those of [Source].Tags and
+// [Load.AddTags]; see [Cache.InvalidateTags].
 func Tags(names ...string) WriteOption { return tags(names) }

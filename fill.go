@@ -16,7 +16,7 @@ import (
 	"github.com/delqhi/cache/metrics"
 )
 
-// fillResult is what becomes of one loaded key.
+// fillResult is the plan and the outcome of the fill of one loaded key.
 type fillResult[V any] struct {
 	ans  result[V]
 	err  error   // of the load
@@ -26,21 +26,21 @@ type fillResult[V any] struct {
 	lock command // frees the lock, if the load holds one
 	now  int64   // the time of the key's node when the record was made
 	keep bool    // the answer goes into the local tier, if cmd succeeds
-	over bool    // the source says that what is there is over
+	over bool    // the source says that the stored value is over
 
 	failure failure  // to be remembered, if its until is not 0
-	tell    *command // what leaves word of it in Redis; nil: nothing does
+	tell    *command // stores the failure in Redis; nil: none does
 }
 
-// command is one of those of a fill; none if its Key is "".
+// command is one of the commands of a fill; none if its Key is "".
 type command struct {
 	store.Command
-	notified uint64 // the number of its notice
+	notified uint64 // the sequence number of its message
 	reply    store.Reply
 }
 
-// fill stores what was loaded and answers the calls. It runs to its end even if
-// everyone has left: the load was done, and a lease must not be left behind.
+// fill stores the loaded values and resolves the calls. It runs to its end even if
+// all callers are gone: the load was done, and a lease must not be left behind.
 func (c *Cache[K, V]) fill(ctx context.Context, o *callOptions, ls []*inflightLoad[K, V]) {
 	cause := context.Cause(ctx)
 	ctx = context.WithoutCancel(ctx)
@@ -56,7 +56,7 @@ func (c *Cache[K, V]) fill(ctx context.Context, o *callOptions, ls []*inflightLo
 		cmds, owners = append(cmds, cmd.Command), append(owners, cmd)
 	}
 	plan := func(i int) { c.plan(ctx, o, ls[i], &results[i]) }
-	// Whatever the program's code does with one value, it does to that alone.
+	// A panic of user code on one value affects only that value.
 	apart := c.client != nil || c.src.TTL != nil || c.src.Tags != nil || slices.ContainsFunc(ls, (*inflightLoad[K, V]).failed)
 	usercode.EachIf(apart, len(ls), plan, func(i int, err error) { c.planless(ls[i], &results[i], err) })
 	for i, l := range ls {
@@ -99,8 +99,8 @@ func (c *Cache[K, V]) fill(ctx context.Context, o *callOptions, ls []*inflightLo
 
 func (l *inflightLoad[K, V]) failed() bool { return l.res.err != nil }
 
-// planless takes a key whose plan the program's code has ended: its value can't be kept, and
-// an error can't be looked at.
+// planless handles a key whose plan was ended by user code, as by a panic: its value can't be
+// kept, and an error can't be inspected.
 func (c *Cache[K, V]) planless(l *inflightLoad[K, V], r *fillResult[V], err error) {
 	*r = fillResult[V]{ans: result[V]{val: l.res.val, info: Info{Tier: metrics.Source}}}
 	if l.res.err != nil {
@@ -110,9 +110,9 @@ func (c *Cache[K, V]) planless(l *inflightLoad[K, V], r *fillResult[V], err erro
 	c.release(l, r)
 }
 
-// kindOf is what others are told of a fill. One over a lease is news only to those who
-// wait. One over a value is a newer value, and so is one that was asked for although there
-// was a value: Redis may have evicted what others still have.
+// kindOf is the kind of message that a fill publishes. A fill over a lease matters only to
+// loads that wait. A fill over a value replaces that value, and so does one that was requested
+// although there was a value: Redis may have evicted a record that other processes still hold.
 func kindOf[K comparable, V any](o *callOptions, l *inflightLoad[K, V], r *fillResult[V]) message.Kind {
 	if l.lease && (r.err != nil || !o.refresh && !o.hasMaxAge) {
 		return message.Loaded
@@ -135,7 +135,7 @@ func (c *Cache[K, V]) fillTier(l *inflightLoad[K, V], r *fillResult[V], at int64
 	}
 }
 
-// freshness is that of what was loaded.
+// aging returns the freshness of the loaded value.
 func (l *inflightLoad[K, V]) aging(r *fillResult[V]) freshness {
 	g := freshness{age: l.age(), remaining: r.life.timeLeft(), fresh: r.life.fresh, cost: l.res.cost(), etag: r.etag}
 	if g.remaining != forever {
@@ -144,7 +144,7 @@ func (l *inflightLoad[K, V]) aging(r *fillResult[V]) freshness {
 	return g
 }
 
-// giveBack frees the leases and locks of loads that have come to no end, as by a panic.
+// giveBack releases the leases and locks of loads that did not finish, as by a panic.
 func (c *Cache[K, V]) giveBack(ls []*inflightLoad[K, V]) {
 	var cmds []store.Command
 	for _, l := range ls {
@@ -165,7 +165,7 @@ func (c *Cache[K, V]) giveBack(ls []*inflightLoad[K, V]) {
 	}
 }
 
-// filled takes the outcome of a key's commands.
+// filled handles the outcome of a key's commands.
 func (c *Cache[K, V]) filled(l *inflightLoad[K, V], r *fillResult[V]) {
 	c.failed(l, r)
 	c.settleNotice(&r.lock, true, 0)
@@ -191,7 +191,7 @@ func (c *Cache[K, V]) filled(l *inflightLoad[K, V], r *fillResult[V]) {
 }
 
 // failed remembers that a load has failed, unless its key has been written or invalidated
-// meanwhile: then Redis has something else in the place of the lease, or the fence has moved.
+// meanwhile: then another record has replaced the lease in Redis, or the fence has moved.
 func (c *Cache[K, V]) failed(l *inflightLoad[K, V], r *fillResult[V]) {
 	if r.failure.until == 0 {
 		return
@@ -199,7 +199,7 @@ func (c *Cache[K, V]) failed(l *inflightLoad[K, V], r *fillResult[V]) {
 	if t := r.tell; t != nil {
 		switch {
 		case t.reply.Err != nil:
-			r.failure.about = frame.ID{} // Redis may know, or not
+			r.failure.about = frame.ID{} // the failure may or may not be stored in Redis
 		case !t.reply.OK && l.lease:
 			return
 		}
@@ -214,9 +214,9 @@ func (c *Cache[K, V]) failed(l *inflightLoad[K, V], r *fillResult[V]) {
 	}
 }
 
-// settleNotice settles the message of a command. Where it is not known whether the
-// command took effect, that matters only if it replaced a value, which others may
-// have: a lease or a lock is no news.
+// settleNotice completes the message of a command in the outbox. If it is not known whether
+// the command took effect, that matters only if it replaced a value, which other processes
+// may hold: replacing a lease or a lock invalidates nothing.
 func (c *Cache[K, V]) settleNotice(cmd *command, harmless bool, now int64) {
 	switch {
 	case cmd.Key == "":
@@ -230,7 +230,7 @@ func (c *Cache[K, V]) settleNotice(cmd *command, harmless bool, now int64) {
 	}
 }
 
-// plan decides what becomes of one key.
+// plan decides how the result of one key is stored.
 func (c *Cache[K, V]) plan(ctx context.Context, o *callOptions, l *inflightLoad[K, V], r *fillResult[V]) {
 	var record func(now int64) ([]byte, error)
 	var err error // why the answer can't be kept
@@ -280,7 +280,7 @@ func (c *Cache[K, V]) plan(ctx context.Context, o *callOptions, l *inflightLoad[
 		r.keep = err == nil
 	}
 	if err != nil {
-		// The value is good, and the caller gets it; it only can't be kept.
+		// The value is valid, and the caller gets it; it just can't be kept.
 		c.notKept(err)
 	}
 	if r.err == nil && !l.late {
@@ -293,18 +293,18 @@ func (c *Cache[K, V]) plan(ctx context.Context, o *callOptions, l *inflightLoad[
 	c.release(l, r)
 }
 
-// release leaves nothing in the place of a lease, where nothing is stored. What was there
-// stays: others rely on it, by a stale window of their own, say. It goes if the source says
-// that it is over.
+// release deletes a lease if no value is stored in its place. A record that stayed in place
+// is kept: others rely on it, for example by a stale window of their own. It is deleted if
+// the source says that it is over.
 func (c *Cache[K, V]) release(l *inflightLoad[K, V], r *fillResult[V]) {
 	if l.state == fillBoth && (l.lease || r.over) {
 		r.cmd.Command = store.Command{Op: store.CompareAndDelete, Key: l.rk, Seen: l.seen}
 	}
 }
 
-// unlock decides what becomes of a load's lease or lock, if the load has failed, or of
-// its lock: where others may wait for it, word of the failure is left in its place, in
-// this process and in Redis for as long as the source is not to be asked again.
+// unlock decides what happens to the lock of a load, and to its lease if the load has failed:
+// if others may wait for it, a failure record replaces it. The failure is kept, in this
+// process and in Redis, for as long as the source is not to be asked again.
 func (c *Cache[K, V]) unlock(ctx context.Context, l *inflightLoad[K, V], r *fillResult[V], shared bool) {
 	failed := r.err != nil && shared
 	hold := c.hold(l)
@@ -338,7 +338,7 @@ func (c *Cache[K, V]) unlock(ctx context.Context, l *inflightLoad[K, V], r *fill
 }
 
 // hold is how long the source is not to be asked again after a failed load: as the load
-// says, or ErrorTTL, or where there is a value to cover it with, RetryAfter.
+// says, or ErrorTTL, or, if a stale value can be served instead, at least RetryAfter.
 func (c *Cache[K, V]) hold(l *inflightLoad[K, V]) time.Duration {
 	switch {
 	case l.res.wishes.hasRetry:
@@ -352,11 +352,11 @@ func (c *Cache[K, V]) hold(l *inflightLoad[K, V]) time.Duration {
 func (c *Cache[K, V]) errorTTL() time.Duration { return c.policy.Spread(c.policy.ErrorTTL, c.rand()) }
 
 // shared reports whether the failure of a load whose context ended for this cause, or
-// did not end, is one for all who wait, in whatever process. That a process closes, or
-// that nobody in it waits any more, is not.
+// did not end, applies to all waiting loads, in any process. It does not if the cache was
+// closed, or if no caller in this process waits any more.
 func shared(cause error) bool { return cause != ErrClosed && cause != flight.ErrAbandoned }
 
-// now makes a record that is dated by the clock of its key's node.
+// now encodes a record that is dated by the clock of its key's node.
 func (c *Cache[K, V]) now(ctx context.Context, rk string, record func(now int64) ([]byte, error)) ([]byte, int64, error) {
 	now, err := c.client.Now(ctx, rk)
 	if err != nil {

@@ -15,12 +15,12 @@ import (
 
 // Invalidate makes keys invalid by the invalidator's policy (see [WithInvalidator]),
 // in Redis, in this process and in all others; it never reaches the source. After a
-// nil error no read in this process sees a value from before the call, other than
-// invalidate.Delayed allows. Loads under way store nothing.
+// nil error no read in this process sees a value from before the call, except as far as
+// invalidate.Delayed allows. Loads in flight store nothing.
 //
-// Errors are those of [Cache.Delete]. What Redis did not acknowledge is told as soon as
-// Redis can be told, also if ctx had ended before the call; the local values are dropped
-// at once.
+// Errors are those of [Cache.Delete]. An invalidation that Redis did not acknowledge is
+// retried as soon as Redis can be reached, also if ctx had ended before the call; the local
+// values are dropped at once.
 func (c *Cache[K, V]) Invalidate(ctx context.Context, keys ...K) error {
 	start := local.Now()
 	changes := make([]change[K, V], len(keys))
@@ -50,7 +50,7 @@ func (c *Cache[K, V]) revoke(ctx context.Context, changes []change[K, V]) {
 	if c.client == nil {
 		for _, ch := range sent {
 			c.revokeLocal(ch.key, c.encoded(ch.rk), false)
-			c.failures.forget(ch.rk) // behind the move; see remember
+			c.failures.forget(ch.rk) // after the fence has moved; see remember
 		}
 		return
 	}
@@ -69,9 +69,10 @@ func (c *Cache[K, V]) revoke(ctx context.Context, changes []change[K, V]) {
 	}
 }
 
-// notified takes a key whose invalidation was not begun because its caller's context had
-// ended, as that of a request does whose client has left: what was written to the source
-// before is true all the same. It is told as one that failed.
+// dropKey handles a key whose invalidation was not begun because its caller's context had
+// ended, as that of an HTTP request does when its client disconnects: the caller's earlier
+// write to the source has happened all the same. The invalidation is retried like one that
+// failed.
 func (c *Cache[K, V]) dropKey(ctx context.Context, ch *change[K, V]) {
 	if ctx.Err() == nil || c.isClosed() {
 		return
@@ -92,15 +93,15 @@ func (c *Cache[K, V]) dropKey(ctx context.Context, ch *change[K, V]) {
 // InvalidatePattern makes the keys of this cache that match a Redis glob invalid, as
 // [Cache.Invalidate] does, and returns how many there were in Redis. The pattern is
 // matched against the encoded key, without prefix and name, and can't reach outside of
-// this cache; see invalidate.QuotePattern. Every master of a cluster is gone through,
-// with SCAN; what can't be reached there is in the error, and the rest is done all the
-// same. Keys that are first written while it runs may be left out.
+// this cache; see invalidate.QuotePattern. Every master of a cluster is scanned, with
+// SCAN; a master that can't be reached is reported in the error, and the others are
+// scanned all the same. Keys that are first written while it runs may be left out.
 //
 // It takes time in proportion to the number of all keys in Redis: for groups that are
 // invalidated often, use tags.
 //
-// Over a decorated client whose kind can't be known (see [New]) it does nothing, and the
-// error wraps [errors.ErrUnsupported].
+// Over a decorated client whose kind can't be determined (see [New]) it does nothing, and
+// the error wraps [errors.ErrUnsupported].
 func (c *Cache[K, V]) InvalidatePattern(ctx context.Context, pattern string) (int64, error) {
 	if err := c.usable(ctx); err != nil {
 		if !c.isClosed() {
@@ -121,7 +122,7 @@ func (c *Cache[K, V]) InvalidatePattern(ctx context.Context, pattern string) (in
 	at := local.Now()
 	m, err := c.invalidator.Pattern(ctx, pattern, keys.QuotePattern)
 	c.dropMatching(pattern)
-	c.failures.forgetAll() // behind the move; see remember
+	c.failures.forgetAll() // after the fences have moved; see remember
 	if err != nil {
 		c.coherence.SchedulePattern(pattern, m.Open, at)
 		return m.Keys, c.explain("invalidate pattern", c.writeFailed(ctx, err))
@@ -131,7 +132,7 @@ func (c *Cache[K, V]) InvalidatePattern(ctx context.Context, pattern string) (in
 	return m.Keys, nil
 }
 
-// dropPattern is told for a pattern.
+// dropPattern is dropKey for a pattern.
 func (c *Cache[K, V]) dropPattern(pattern string) {
 	if c.client == nil {
 		c.revokeMatching(pattern)
@@ -152,11 +153,11 @@ func (c *Cache[K, V]) dropMatching(pattern string) {
 	(&localInvalidator[K, V]{c.local, c.keys, c.fences}).RemoveMatching(glob.Compile(pattern).Match)
 }
 
-// InvalidateTags makes all values invalid that were stored as members of one of these
-// groups, as [Cache.Invalidate] does. It takes the same short time however many there
-// are: they are not looked for, but found to be too old when they are next read. See
+// InvalidateTags makes all values invalid that were stored with one of these tags, as
+// [Cache.Invalidate] does. It takes the same short time however many values there are: it
+// does not search for them; a value is found to be too old when it is next read. See
 // [Tags], [Source].Tags and [Load.AddTags]. A remembered absence has no tags: it ends
-// with strategy.NotFoundTTL, or by its key.
+// with strategy.NotFoundTTL, or when its key is invalidated.
 //
 // The error matches [ErrUnavailable] if Redis did not acknowledge, and
 // [ErrInvalidOption] for an empty tag. No tags is no error.
@@ -169,11 +170,11 @@ func (c *Cache[K, V]) InvalidateTags(ctx context.Context, tags ...string) error 
 	if len(tags) == 0 {
 		return nil
 	}
-	// Many are marked in several steps, each of which is short for Redis.
+	// Many tags are invalidated in several steps, each of which is short for Redis.
 	var first error
 	for some := range slices.Chunk(tags, tagsAtOnce) {
 		if err := c.mark(ctx, some); err != nil {
-			// The others are tried all the same: what fails of them is told later, too.
+			// The others are tried all the same: those that fail are retried later, too.
 			first = cmp.Or(first, err)
 			continue
 		}
@@ -185,25 +186,25 @@ func (c *Cache[K, V]) InvalidateTags(ctx context.Context, tags ...string) error 
 const tagsAtOnce = 1000
 
 // Clear makes all values of this cache invalid, as [Cache.Invalidate] does, and those
-// of no other. It takes the same short time however many there are; what they take up
-// in Redis is freed when their lives end.
+// of no other cache. It takes the same short time however many values there are; their
+// memory in Redis is freed when they expire.
 func (c *Cache[K, V]) Clear(ctx context.Context) error {
 	return c.explain("clear", c.mark(ctx, nil))
 }
 
 // mark invalidates tags, or everything if there are none.
 //
-// The fences are moved, though not a key is named, because of
+// The fences are moved, although no key is named, because of this interleaving:
 //
 //  1. a load asks the source
 //  2. the source changes; its tag is invalidated
-//  3. a reader comes: he must not join that load, whose value is not known to have the
-//     tag until it has ended
+//  3. a read misses: it must not join that load, whose value is not known to have the
+//     tag until the load has ended
 func (c *Cache[K, V]) mark(ctx context.Context, tags []string) error {
 	if err := c.usable(ctx); err != nil {
 		switch {
 		case c.isClosed():
-		case c.client == nil: // see told
+		case c.client == nil: // the context had ended: see dropKey
 			return cmp.Or(c.markLocal(tags), err)
 		default:
 			c.failures.forgetAll()
@@ -229,13 +230,13 @@ func (c *Cache[K, V]) mark(ctx context.Context, tags []string) error {
 	return nil
 }
 
-// Refresh loads keys anew, whatever the tiers have, and returns when they are stored. If
-// Redis can't be told, that is an error which matches [ErrUnavailable], and what it has
+// Refresh loads keys anew, whatever the tiers hold, and returns when they are stored. If
+// Redis can't be reached, the error matches [ErrUnavailable], and the record in Redis
 // stays. A load that began a moment earlier may still fill first, and its value stays:
 // after a change of the source, use [Cache.Invalidate].
-// Without a way to load, the error wraps [errors.ErrUnsupported]; what fails for single
-// keys is in a *[BatchError], or for one key is its own error. A key that the source
-// does not have is no failure: its absence is remembered.
+// Without a function that loads, the error wraps [errors.ErrUnsupported]; failures of
+// single keys are in a *[BatchError], or for one key the error is its own. A key that the
+// source does not have is no failure: its absence is remembered.
 func (c *Cache[K, V]) Refresh(ctx context.Context, keys ...K) error {
 	if c.loader == nil {
 		return unsupported("Refresh of a cache without Source.Load or LoadMany")
@@ -268,19 +269,19 @@ func (c *Cache[K, V]) Refresh(ctx context.Context, keys ...K) error {
 	return batchError(failed)
 }
 
-// Sync waits until what this process could not tell Redis at the time, writes and
-// invalidations that returned [ErrUnavailable], has been told, until the refreshes that
-// were begun behind readers' backs before the call have ended, and under
-// strategy.WriteBehind until what it queued before the call has reached the source or
-// become dead letters. The error is [ErrClosed], or that of ctx; if an attempt to tell
-// Redis has failed, it matches [ErrUnavailable] as well, and says why.
+// Sync waits until the pending invalidations of this process, those of writes and
+// invalidations that returned [ErrUnavailable], have been delivered to Redis, until the
+// background refreshes that were begun before the call have ended, and under
+// strategy.WriteBehind until the writes that this process queued before the call have
+// reached the source or become dead letters. The error is [ErrClosed], or that of ctx; if
+// an attempt to deliver has failed, it matches [ErrUnavailable] as well, and says why.
 func (c *Cache[K, V]) Sync(ctx context.Context) error {
 	err := c.usable(ctx)
 	if err == nil && !c.withinAny(ctx) { // a refresh that calls it would wait for itself
-		err = c.refresher.sync(ctx) // first: a refresh may have something to tell
+		err = c.refresher.sync(ctx) // first: a refresh may leave a pending invalidation
 	}
 	if err == nil && c.isClosed() {
-		err = ErrClosed // which has ended what was waited for
+		err = ErrClosed // the wait ended because of Close
 	}
 	var why error
 	if err == nil && c.coherence != nil {
@@ -298,7 +299,7 @@ func (c *Cache[K, V]) Sync(ctx context.Context) error {
 	return c.explain("sync", err)
 }
 
-// usable is what holds for every operation without keys.
+// usable checks the preconditions of every operation without keys.
 func (c *Cache[K, V]) usable(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err

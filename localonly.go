@@ -9,18 +9,18 @@ import (
 	"github.com/delqhi/cache/internal/logicalclock"
 )
 
-// A LocalOnly cache has no record in Redis: what the local tier holds is all that there is.
-// It goes the same ways as a cache on Redis, with the same outcomes, by these means:
+// A LocalOnly cache has no records in Redis: the entries of the local tier are its only data.
+// It follows the same steps as a cache on Redis, with the same outcomes, by these means:
 //
 //	on Redis                                          here
 //	compare-and-set of a record                       of the tier's entry, under its shard's lock
 //	SET                                               Tier.Set: the last one is the newer one
 //	lease, lock, intent                               fence.Claim: exact for its key
-//	waiting for the message of a fill                  fence.Waiter
-//	marks of tags and of Clear                        the same, in memory
+//	waiting for the message of a fill                 fence.Waiter
+//	tombstones of tags and of Clear                   the same, in memory
 
-// lookLocal returns what the tier holds of a key, nil for nothing, and what that is to this
-// cache: of use, stale, over, or nothing.
+// lookLocal returns the tier's entry of a key, nil if there is none, and its status: usable,
+// stale, expired, or notFound.
 func (c *Cache[K, V]) lookLocal(key K, at int64) (e *local.Entry[V], is status) {
 	e, ok := c.local.Peek(key)
 	if !ok {
@@ -36,11 +36,11 @@ func (c *Cache[K, V]) lookLocal(key K, at int64) (e *local.Entry[V], is status) 
 	return e, expired
 }
 
-// acquireLocal claims the keys of ls, as acquire does on Redis: it answers those that have a
-// value by now, and those whose load, for which they have waited, has failed. What somebody
-// else loads or writes to the source stays waiting.
+// acquireLocal claims the keys of ls, as acquire does on Redis: it resolves the loads of keys
+// that have a value by now, and those that have waited for a load that has failed. A key that
+// another load or a write to the source has claimed stays waiting.
 func (c *Cache[K, V]) acquireLocal(ctx context.Context, o *callOptions, ls []*inflightLoad[K, V]) {
-	s, _ := c.stamp(ctx) // can't fail: there is nobody to ask
+	s, _ := c.stamp(ctx) // can't fail: the clock is in this process
 	for _, l := range ls {
 		if c.answerLocal(o, l) {
 			continue
@@ -63,13 +63,13 @@ func (c *Cache[K, V]) acquireLocal(ctx context.Context, o *callOptions, ls []*in
 			continue
 		}
 		l.state, l.stamp = fillLocal, s
-		if c.answerLocal(o, l) { // what was stored before the claim takes nothing away from it
+		if c.answerLocal(o, l) { // again: a value that was stored before the claim does not end it
 			l.claim.End(nil)
 		}
 	}
 }
 
-// failedMeanwhile is the failure of a load that l has waited for.
+// failedMeanwhile returns the failure of a load that l has waited for, nil if there is none.
 func (l *inflightLoad[K, V]) failedMeanwhile() error {
 	for _, other := range l.awaits {
 		if err := other.Failed(); err != nil {
@@ -79,8 +79,8 @@ func (l *inflightLoad[K, V]) failedMeanwhile() error {
 	return nil
 }
 
-// answerLocal answers a load with what the tier holds, if that will do, and otherwise notes
-// what is to be replaced.
+// answerLocal resolves a load with the tier's entry, if that may be used, and otherwise notes
+// the entry that is to be replaced.
 func (c *Cache[K, V]) answerLocal(o *callOptions, l *inflightLoad[K, V]) bool {
 	l.old, l.entry = nil, nil
 	if o.skipLocal {
@@ -113,9 +113,9 @@ func (c *Cache[K, V]) coalesced(o *callOptions) {
 	}
 }
 
-// fillLocalOnly stores what was loaded, unless the key was written or invalidated since it
-// was claimed. What is not to be stored leaves what is there, unless the source says that it
-// is over.
+// fillLocalOnly stores the loaded value, unless the key was written or invalidated since it
+// was claimed. If the value is not to be stored, the tier's entry stays, unless the source
+// says that it is over.
 func (c *Cache[K, V]) fillLocalOnly(l *inflightLoad[K, V], r *fillResult[V], at int64) {
 	enc := c.encoded(l.rk)
 	switch {
@@ -130,8 +130,8 @@ func (c *Cache[K, V]) fillLocalOnly(l *inflightLoad[K, V], r *fillResult[V], at 
 	}
 }
 
-// endClaims ends what ls have claimed, whatever has become of them, but for loads that go on
-// alone: see fillLate.
+// endClaims ends the claims of ls, whatever their outcome, except those of loads that go on
+// without their callers: see fillLate.
 func endClaims[K comparable, V any](ls []*inflightLoad[K, V]) {
 	for _, l := range ls {
 		if l.left == nil {
@@ -140,8 +140,8 @@ func endClaims[K comparable, V any](ls []*inflightLoad[K, V]) {
 	}
 }
 
-// revokeLocal makes one key invalid by the invalidator's policy. marked: all of them are, by
-// a mark, of which an entry's own dates say nothing.
+// revokeLocal makes one key invalid by the invalidator's policy. marked: all keys are, by a
+// tombstone, which does not show in an entry's own dates.
 func (c *Cache[K, V]) revokeLocal(key K, enc string, marked bool) {
 	lazy := c.invalidation.Mode == invalidation.Lazy && c.policy.StaleFor() > 0
 	if rk, err := c.redisKey(key); c.invalidation.Mode != invalidation.Delayed && !lazy || err != nil || c.encoded(rk) != enc {
@@ -155,15 +155,15 @@ func (c *Cache[K, V]) revokeLocal(key K, enc string, marked bool) {
 	}
 }
 
-// shorten ends the use of an entry at a local time, and with it that as a stale one, unless
-// that is to be kept. Its life goes on, for what is said of it and for how long it has been
-// stale, unless that is to end as well. Loads under way lose.
+// shorten makes an entry unusable from the local time end on, also as a stale value unless
+// keepStale is set. With keepLife, its Expires stays, from which its Info and the time that
+// it has been stale are computed; else that ends as well. The fills of loads in flight fail.
 func (c *Cache[K, V]) shorten(key K, enc string, end int64, keepLife, keepStale bool) {
 	for {
 		f := c.fences.Move(enc)
 		e, ok := c.local.Peek(key)
 		if !ok {
-			// What a load stores at this moment was let pass before the fence was moved.
+			// A load may be storing an entry at this moment, checked before the fence moved.
 			c.local.Remove(enc)
 			return
 		}
@@ -182,7 +182,7 @@ func (c *Cache[K, V]) shorten(key K, enc string, end int64, keepLife, keepStale 
 	}
 }
 
-// revokeMatching makes the keys invalid that match a pattern.
+// revokeMatching makes the keys that match a pattern invalid, and returns how many it was.
 func (c *Cache[K, V]) revokeMatching(pattern string) (n int64) {
 	match := glob.Compile(pattern).Match
 	c.fences.LoseMatching(match)
@@ -215,9 +215,9 @@ func (c *Cache[K, V]) revokeAllLocal() {
 	})
 }
 
-// markLocal marks tags, or everything: the logical clock is this process's own. Loads under
-// way go on to fill, since what they store is judged by its tags: readers that come later do
-// not take them for theirs.
+// markLocal sets the tombstones of tags, or of everything: the logical clock is this process's
+// own. Loads in flight still fill, since the entries that they store are validated by their
+// tags; later callers do not join these loads.
 func (c *Cache[K, V]) markLocal(tags []string) error {
 	if len(tags) == 0 {
 		c.fences.MoveAll()

@@ -11,9 +11,9 @@ import (
 )
 
 // The writes of a LocalOnly cache. Each takes effect in one step, under the lock of its
-// key's shard: a Set whatever is there, SetIfAbsent and Update if what they have looked at
-// still is. Under a write strategy a claim stands for the intent that is in Redis elsewhere;
-// see through.go.
+// key's shard: a Set unconditionally, SetIfAbsent and Update if the entry that they have
+// read is still there. Under a write strategy a claim takes the place of the intent in
+// Redis; see writethrough.go.
 
 // finishLocal writes changes to the source, under a write strategy, and then to the tier.
 func (c *Cache[K, V]) finishLocal(ctx context.Context, changes []*change[K, V]) {
@@ -38,11 +38,11 @@ func (c *Cache[K, V]) finishLocal(ctx context.Context, changes []*change[K, V]) 
 
 // concludeLocal brings the tier in line with the outcome of a change.
 func (c *Cache[K, V]) concludeLocal(ch *change[K, V]) {
-	defer c.failures.forget(ch.rk) // behind the move; see remember
+	defer c.failures.forget(ch.rk) // after the fence has moved; see remember
 	enc, out := c.encoded(ch.rk), local.Refused
 	switch {
 	case ch.err != nil || ch.entry == nil || c.policy.Write == strategy.ModeAround:
-	case ch.claim != nil: // refused if somebody else wrote meanwhile: nobody knows whose write the source took last
+	case ch.claim != nil: // refused if another write came meanwhile: which one the source applied last is not known
 		out = c.local.Fill(ch.key, enc, ch.entry, ch.claim)
 	default:
 		out = c.local.Set(ch.key, enc, ch.entry)
@@ -58,7 +58,7 @@ func (c *Cache[K, V]) concludeLocal(ch *change[K, V]) {
 }
 
 // claimWrite claims a key for SetIfAbsent or Update, under a write strategy. It waits for
-// what somebody else writes to the source.
+// other writes to the source.
 func (c *Cache[K, V]) claimWrite(ctx context.Context, enc string) (*fence.Claim, error) {
 	if claim := c.fences.ClaimWrite(enc, true); claim != nil {
 		return claim, nil
@@ -106,7 +106,7 @@ func (c *Cache[K, V]) setIfAbsentLocal(ctx context.Context, ch *change[K, V]) (b
 			}
 			ch.claim = claim
 			defer claim.End(nil)
-			continue // with another look, since it may have waited
+			continue // reads the entry again, since it may have waited
 		case c.toSource():
 			c.finishLocal(ctx, []*change[K, V]{ch})
 			return ch.err == nil, ch.err
@@ -114,7 +114,7 @@ func (c *Cache[K, V]) setIfAbsentLocal(ctx context.Context, ch *change[K, V]) (b
 			return true, nil // it would have been stored
 		}
 		switch c.local.CompareAndSwap(ch.key, enc, e, ch.entry) {
-		case local.Refused: // somebody was faster: look again
+		case local.Refused: // another write was faster: read again
 			if err := ctx.Err(); err != nil {
 				return false, err
 			}
@@ -140,7 +140,7 @@ func (c *Cache[K, V]) updateLocal(ctx context.Context, ch *change[K, V], f func(
 	}
 	enc := c.encoded(ch.rk)
 	at := local.Now()
-	s, _ := c.stamp(ctx) // before the load; can't fail: there is nobody to ask
+	s, _ := c.stamp(ctx) // before the load; can't fail: the clock is in this process
 	e, is := c.lookLocal(ch.key, at)
 	if is != usable && c.loader != nil {
 		return c.updateLoaded(ctx, ch, f, o, e, s)
@@ -177,14 +177,14 @@ func (c *Cache[K, V]) updateLocal(ctx context.Context, ch *change[K, V], f func(
 	return ch.err == nil, ch.err
 }
 
-// updateLoaded is updateLocal of what the source has to be asked for. The claim is what an
-// invalidation takes away that comes meanwhile.
+// updateLoaded is updateLocal for a value that has to be loaded from the source. An invalidation
+// that comes meanwhile ends the claim.
 func (c *Cache[K, V]) updateLoaded(ctx context.Context, ch *change[K, V], f func(V, bool) (V, error), o *callOptions, e *local.Entry[V], s stamp) (bool, error) {
 	enc := c.encoded(ch.rk)
 	w := c.fences.Wait(enc)
 	defer w.Close()
 	claim, _ := c.fences.ClaimLoad(enc, s.time, false)
-	if claim == nil { // somebody is writing it to the source, or loads it: look again then
+	if claim == nil { // a write to the source or a load is in flight: try again when it ends
 		return false, c.awaitClaims(ctx, w)
 	}
 	defer claim.End(nil)
@@ -218,7 +218,7 @@ func (c *Cache[K, V]) updateLoaded(ctx context.Context, ch *change[K, V], f func
 	return c.swapped(ch, c.local.CompareAndSwap(ch.key, enc, e, nil))
 }
 
-// swapped is the outcome of an Update that has changed the tier, or has not.
+// swapped returns the outcome of an Update from that of its operation on the tier.
 func (c *Cache[K, V]) swapped(ch *change[K, V], out local.Outcome) (bool, error) {
 	switch out {
 	case local.Refused:
@@ -230,9 +230,9 @@ func (c *Cache[K, V]) swapped(ch *change[K, V], out local.Outcome) (bool, error)
 	return true, nil
 }
 
-// stageLocal decides how long the value of an Update is kept and makes its entry. What
-// takes the place of a living value keeps its deadline, its tags and its logical time,
-// unless the call says otherwise; see encodeKept.
+// stageLocal decides how long the value of an Update is kept and makes its entry. A value
+// that replaces a live one keeps that one's deadline, tags and version, unless the call says
+// otherwise; see encodeKept.
 func (c *Cache[K, V]) stageLocal(ctx context.Context, ch *change[K, V], o *callOptions, e *local.Entry[V], kept bool, s stamp) error {
 	ch.done, ch.err, ch.entry, ch.claim, ch.srcErr = false, nil, nil, nil, nil
 	ch.stamp, ch.dated = s, true

@@ -10,8 +10,8 @@ import (
 	"github.com/delqhi/cache/strategy"
 )
 
-// Option configures a cache. The last one of a kind holds; strategies of
-// different kinds add up. Mistakes come back from [New], all at once.
+// Option configures a cache. The last one of a kind wins; strategies of
+// different kinds add up. Invalid options are errors of [New], all of them joined.
 type Option interface {
 	apply(*config)
 }
@@ -43,25 +43,25 @@ func WithStrategy(s ...strategy.Strategy) Option {
 	return option(func(c *config) { c.strategies = append(c.strategies, s...) })
 }
 
-// WithInvalidator sets what becomes of an invalidated entry. The default is
+// WithInvalidator sets what happens to an invalidated entry. The default is
 // invalidate.Immediate.
 func WithInvalidator(p invalidate.Policy) Option {
 	return option(func(c *config) { c.invalidator = p })
 }
 
-// WithTransport sets how this process hears of what others write and invalidate. The
-// default is invalidate.Broadcast for a cache with a local tier, and
-// invalidate.NoTransport for one without. Every process tells, whatever it hears by,
-// so that a fleet can change from one to the other process by process.
+// WithTransport sets how this process is notified of the writes and invalidations of other
+// processes. The default is invalidate.Broadcast for a cache with a local tier, and
+// invalidate.NoTransport for one without. Every process publishes, whatever transport it
+// receives by, so that a fleet can change from one transport to another process by process.
 //
-// Where the server can't do invalidate.Tracking, or the user may not use it, the cache
-// hears by invalidate.Broadcast instead, and logs it.
+// If the server does not support invalidate.Tracking, or the user may not use it, the cache
+// receives by invalidate.Broadcast instead, and logs that.
 func WithTransport(t invalidate.Transport) Option {
 	return option(func(c *config) { c.transport = &t })
 }
 
-// WithRecorder hands every remote operation and load to r as well. The default
-// is none.
+// WithRecorder reports every remote operation and load to r as well. The default
+// is no recorder.
 func WithRecorder(r metrics.Recorder) Option {
 	return option(func(c *config) {
 		if isNil(r) {
@@ -71,13 +71,13 @@ func WithRecorder(r metrics.Recorder) Option {
 	})
 }
 
-// WithLogger sets where changes of state are logged, and nothing else: no line is
-// written for a request, and what comes and goes is reported once a minute at most:
-// docs/observability.md lists the messages. Info is for what is well again, Warn for what the cache
-// copes with and somebody should know of, Error for what needs a person: writes that
-// the source has refused for good. Every line has the attribute "cache" with the name;
-// none contains a key or a value, unless in an error of the source. The default is
-// slog.Default().
+// WithLogger sets the logger. Only changes of state are logged: no line is written for a
+// request, and a recurring condition is reported once a minute at most;
+// docs/observability.md lists the messages. Level Info is for a recovery, Warn for a
+// condition that the cache copes with and an operator should know of, Error for one that
+// needs action: writes that the source has rejected for good, for example. Every line has
+// the attribute "cache" with the name; none contains a key or a value, unless in an error
+// of the source. The default is slog.Default().
 func WithLogger(l *slog.Logger) Option {
 	return option(func(c *config) {
 		if l == nil {
@@ -99,16 +99,16 @@ func WithTimeout(d time.Duration) Option {
 	})
 }
 
-// WithBreaker opens the circuit to an endpoint of Redis (the server, or a master of a
-// cluster) after so many operations in a row that it did not answer, the cache's own in
-// the background included. While it is open nothing is sent there: reads go from the local
-// tier, where that can be trusted, to the source at once, and writes fail at once, to be
-// told later. After the time open, and again each time it has passed, the cache sends a
-// probe of its own; the first answer closes the circuit. Answers that say no, misses, and
-// callers that do not wait have no influence.
+// WithBreaker configures the circuit breaker. The circuit to an endpoint of Redis (the
+// server, or a master of a cluster) opens after that many consecutive operations without
+// an answer, the cache's own background operations included. While it is open nothing is
+// sent there: reads go from the local tier, while that is valid, to the source at once,
+// and writes fail at once, with their invalidations pending. After the time open, and again
+// each time it has passed, the cache sends a probe of its own; the first answer closes the
+// circuit. Error replies, misses, and callers whose context has ended have no influence.
 //
 // The default is 5 failures and 1 s. For no breaker give math.MaxInt failures. A change is
-// logged, told to the recorder, and seen in metrics.Snapshot.Breaker.
+// logged, reported to the recorder, and visible in metrics.Snapshot.Breaker.
 func WithBreaker(failures int, open time.Duration) Option {
 	return option(func(c *config) {
 		if failures < 1 || open <= 0 {
@@ -118,12 +118,12 @@ func WithBreaker(failures int, open time.Duration) Option {
 	})
 }
 
-// WithLoadLimit bounds the calls of loaders that run at once in this process, those of
-// GetMany for many keys counting as one. More wait for their turn, as long as their
-// callers do and strategy.HardTimeout lets them. When 16 × n wait already, others fail
+// WithLoadLimit bounds the number of concurrent calls of loaders in this process to n; one
+// call of GetMany for many keys counts as one. Further loads queue, for as long as their
+// callers wait and strategy.HardTimeout allows. When 16 × n are queued already, others fail
 // with [ErrOverload], unless they may be answered with a stale value
-// (strategy.StaleIfError); a refresh in the background does not wait at all. A loader
-// that reads the same cache takes another place while it holds its own.
+// (strategy.StaleIfError); a background refresh does not queue at all. A loader
+// that reads the same cache takes a second slot while it holds its own.
 //
 // The default is 256.
 func WithLoadLimit(n int) Option {
@@ -135,23 +135,23 @@ func WithLoadLimit(n int) Option {
 	})
 }
 
-// maxLoads is more than there can be goroutines.
+// maxLoads is more than the number of goroutines that a process can have.
 const maxLoads = 1 << 30
 
-// WithCloning has values copied, so that nobody can change what others read from the local
-// tier: a copy goes in, and each reader gets one of its own, as does each of those who
-// shared a load. [Source].Clone copies, or where there is none the codec, which encodes
-// and decodes: a local hit then costs as much as a value from Redis, less the round trip.
-// Where V holds nothing that can be modified (no pointers, slices, maps or interfaces)
-// nothing is copied. Source.Clone holds without this option too. The default is that
-// values are shared.
+// WithCloning makes the cache copy values, so that no caller can modify a value that others
+// read from the local tier: a copy is stored, and each reader gets a copy of its own, as
+// does each caller that shared a load. [Source].Clone copies, or if there is none the codec,
+// which encodes and decodes: a local hit then costs as much as a value from Redis, less the
+// round trip. If V holds nothing that can be modified (no pointers, slices, maps or
+// interfaces) nothing is copied. Source.Clone takes effect without this option too. By
+// default values are shared.
 func WithCloning() Option {
 	return option(func(c *config) { c.cloning = true })
 }
 
 // WithVersion sets the version of V's encoding: a cache reads the records of its
 // own version only. A newer program replaces the records of an older one; an older
-// program does not replace a newer one's by loading: it keeps what it loads in its
+// program does not replace a newer one's by loading: it keeps loaded values in its
 // own local tier. The default is 0.
 func WithVersion(v uint32) Option {
 	return option(func(c *config) { c.version = v })
@@ -179,7 +179,7 @@ func WithOptions(opts ...Option) Option {
 // LocalOnly makes a cache without Redis: the client given to [New] must be nil.
 // It implies strategy.LRU(10_000). All methods do the same as on Redis; WithCodec is used
 // to copy values only, and WithMaxValueSize, WithTimeout, WithBreaker, WithVersion and
-// WithPrefix have nothing to apply to.
+// WithPrefix have no effect.
 func LocalOnly() Option {
 	return option(func(c *config) { c.localOnly = true })
 }

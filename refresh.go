@@ -12,35 +12,35 @@ import (
 )
 
 const (
-	// refreshesAtOnce bounds the goroutines that refresh entries behind their readers'
-	// backs. What does not fit is left to the next reader.
+	// refreshesAtOnce bounds the goroutines that refresh entries in the background. A
+	// refresh over the bound is left to the next reader.
 	refreshesAtOnce = 64
 
-	// backOffFor is how long a key is left alone after somebody else was found to be
-	// refreshing it.
+	// backOffFor is how long no refresh of a key is tried after one has failed, as when
+	// another process was found to be refreshing the key.
 	backOffFor = time.Second
 )
 
-// refresher refreshes entries behind their readers' backs. There is at most one refresh of
-// a key at a time in this process, and by a lock in Redis in all processes; the lock is
-// mere efficiency. Whether the result may be stored is decided as with every other
-// fill: by what it was to replace.
+// refresher refreshes entries in the background. There is at most one refresh of a key at a
+// time in this process, and by a lock in Redis in all processes; the lock only saves work.
+// Whether the result may be stored is decided as with every other fill: by compare-and-set
+// against the record that it was to replace.
 type refresher[K comparable, V any] struct {
 	c *Cache[K, V]
 
 	ctx  context.Context
 	stop context.CancelFunc
-	wg   sync.WaitGroup // added to under mu, and not any more once closed: Close waits for it
+	wg   sync.WaitGroup // added to under mu, and no longer once closed: Close waits for it
 
 	mu        sync.Mutex               // guards what follows
 	running   map[string]chan struct{} // closed when the refresh has ended
-	backedOff map[string]int64         // local time until which a key is left alone
+	backedOff map[string]int64         // local time until which no refresh of a key is tried
 	touched   map[string]int64         // local time until which a key's life need not be prolonged
-	small     int                      // things of run that are under way
+	small     int                      // functions of run that are running
 	closed    bool
 
 	prolonged  []store.Command // lives to be prolonged
-	prolonging bool            // by a goroutine that is under way
+	prolonging bool            // a goroutine is running that prolongs them
 }
 
 func newRefresher[K comparable, V any](c *Cache[K, V]) *refresher[K, V] {
@@ -49,10 +49,11 @@ func newRefresher[K comparable, V any](c *Cache[K, V]) *refresher[K, V] {
 	return b
 }
 
-// load loads a key anew whose record has this age, if nobody does already, in the way and
-// with the options of the read that found it due: what it stores is what that read would
-// have stored. It does not block. caller is the reader's context: the loader gets none of
-// its values, which may be of no use once the reader is gone, and only a recorder sees it.
+// load refreshes a key whose record has this age, unless a load of it is in flight already,
+// with the loader and the options of the read that found it due: it stores the value as that
+// read would have stored it. It does not block. caller is the reader's context: the loader
+// gets none of its values, which may be invalid once the reader is gone, and only a recorder
+// sees it.
 func (b *refresher[K, V]) load(caller context.Context, key K, rk string, age time.Duration, j *loader[K, V], o *callOptions) {
 	if j == nil || !b.begin(rk) {
 		return
@@ -72,11 +73,11 @@ func (b *refresher[K, V]) load(caller context.Context, key K, rk string, age tim
 	}()
 }
 
-// begin reports whether a refresh may begin, and counts it as under way: in one step with
-// the look whether the cache is closed, because of
+// begin reports whether a refresh may begin, and counts it as running: in one step with the
+// check whether the cache is closed, because of this interleaving:
 //
-//  1. a read asks, and may begin
-//  2. Close waits for what is under way, and finds nothing
+//  1. a read asks, and may begin a refresh
+//  2. Close waits for running refreshes, and finds none
 //  3. the refresh begins
 func (b *refresher[K, V]) begin(rk string) bool {
 	now := local.Now()
@@ -104,7 +105,7 @@ func (b *refresher[K, V]) end(rk string) {
 	delete(b.running, rk)
 }
 
-// sync waits until the refreshes that are under way have ended.
+// sync waits until the refreshes that are running have ended.
 func (b *refresher[K, V]) sync(ctx context.Context) error {
 	b.mu.Lock()
 	running := slices.Collect(maps.Values(b.running))
@@ -119,8 +120,8 @@ func (b *refresher[K, V]) sync(ctx context.Context) error {
 	return nil
 }
 
-// maxBackedOff bounds how many keys are left alone; any one of them goes if there are
-// more, and may be tried again earlier.
+// maxBackedOff bounds the size of backedOff; beyond it an arbitrary key is dropped, and may
+// be tried again earlier.
 const maxBackedOff = 10_000
 
 func (b *refresher[K, V]) backOff(rk string, d time.Duration) {
@@ -157,7 +158,7 @@ func (b *refresher[K, V]) touchedLocked(rk string, until int64) {
 	b.touched[rk] = until
 }
 
-// run runs f behind the caller's back, unless there is too much to do already.
+// run runs f in the background, unless too many functions are running already.
 func (b *refresher[K, V]) run(f func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -175,7 +176,8 @@ func (b *refresher[K, V]) run(f func()) {
 	})
 }
 
-// beginLate counts the fill of a load that was left alone as under way; wg.Done ends it.
+// beginLate counts the fill of a load that went on without its callers as running; wg.Done
+// ends it. It returns false if the cache is closed.
 func (b *refresher[K, V]) beginLate() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -186,14 +188,14 @@ func (b *refresher[K, V]) beginLate() bool {
 	return true
 }
 
-// seal lets nothing begin any more.
+// seal prevents anything from beginning any more.
 func (b *refresher[K, V]) seal() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.closed = true
 }
 
-// close waits for what is under way, which flights.Close has ended; see waitClosing.
+// close ends the refreshes and waits for them; see waitClosing.
 func (b *refresher[K, V]) close() {
 	b.seal()
 	b.stop()

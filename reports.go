@@ -13,9 +13,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// reports writes what an operator must know of a cache, and nothing else does: each kind
-// of line once a minute at most, with how many were left out, and the end of something
-// only if its beginning was logged. What does not pass by itself is logged once.
+// reports writes the log lines of a cache: each kind of line once a minute at most, with how
+// many were left out, and the end of a condition only if its beginning was logged. A
+// permanent condition is logged once. Nothing else in the cache logs.
 type reports struct {
 	cache string
 	log   *slog.Logger
@@ -26,7 +26,7 @@ type reports struct {
 	misfits                                   misfits
 }
 
-// newReports returns reports of a cache that write to a logger, slog.Default if it is nil.
+// newReports returns the reports of a cache, which write to a logger, slog.Default if it is nil.
 func newReports(cache string, to *slog.Logger) *reports {
 	if to == nil {
 		to = slog.Default()
@@ -43,8 +43,8 @@ func (r *reports) args(leftOut int, more ...any) []any {
 	return args
 }
 
-// failed is told of each remote operation that failed, other than by its caller's context.
-// It reports whether that is for a reason that does not pass by itself.
+// failed is called for each remote operation that failed, other than by its caller's context.
+// It reports whether the cause is permanent.
 func (r *reports) failed(op string, m store.Misfit, err error) (misfit bool) {
 	switch {
 	case r.misfits.found(op, m, err):
@@ -65,7 +65,7 @@ func (r *reports) failed(op string, m store.Misfit, err error) (misfit bool) {
 	return false
 }
 
-// succeeded is told of each remote operation that was answered.
+// succeeded is called for each remote operation that was answered.
 func (r *reports) succeeded(op string) {
 	if r.down.Leave() {
 		r.log.Info("cache: Redis is available again", r.args(0)...)
@@ -76,7 +76,7 @@ func (r *reports) succeeded(op string) {
 	r.misfits.succeeded(op)
 }
 
-// misfit logs what does not pass by itself, once.
+// misfit logs a permanent misconfiguration, once.
 func (r *reports) misfit(op string, m store.Misfit, err error) {
 	if r.misfits.said[m].Swap(true) {
 		return
@@ -91,8 +91,8 @@ func (r *reports) misfit(op string, m store.Misfit, err error) {
 	r.log.Error("cache: Redis can't be used as it is: a permanent misconfiguration", r.args(0, more...)...)
 }
 
-// circuit is told of the circuits to the endpoints of Redis: that one is open now, or that
-// all are closed.
+// circuit is called when the circuit breaker of an endpoint of Redis opens, and when all of
+// them are closed.
 func (r *reports) circuit(endpoint string, open bool) {
 	var more []any
 	if endpoint != "" {
@@ -107,7 +107,7 @@ func (r *reports) circuit(endpoint string, open bool) {
 	}
 }
 
-// loadedElsewhere is told whether notifications are heard, again and again.
+// heard is called repeatedly with whether notifications are received.
 func (r *reports) heard(hearing bool, err error) {
 	if hearing {
 		if r.disconnected.Leave() {
@@ -118,7 +118,7 @@ func (r *reports) heard(hearing bool, err error) {
 	}
 }
 
-// downgraded is told once at most.
+// downgraded is called once at most.
 func (r *reports) downgraded(err error) {
 	r.log.Warn("cache: the server can't track keys for this user: Broadcast is used instead, without changes by other programs", r.args(0, "error", err)...)
 }
@@ -141,7 +141,7 @@ func (r *reports) notKept(err error) {
 	}
 }
 
-// applied is told how the source takes queued writes.
+// applied is called with the outcome of queued writes to the source.
 func (r *reports) applied(dead int, failed bool, err error) {
 	switch {
 	case dead > 0:
@@ -159,8 +159,8 @@ func (r *reports) applied(dead int, failed bool, err error) {
 	}
 }
 
-// refuses reports whether an error is the answer of a server that works, and does not
-// carry out this operation.
+// refuses reports whether an error is the reply of a working server that does not accept
+// this operation.
 func refuses(err error) bool {
 	var reply redis.Error
 	if !errors.As(err, &reply) {
@@ -175,14 +175,14 @@ func refuses(err error) bool {
 }
 
 // refusals are the kinds of operation that Redis refuses: a server that is full answers
-// reads, so that a success of one kind says nothing of another.
+// reads, so that the success of one kind implies nothing for another.
 type refusals struct {
 	state logonce.State
 	mu    sync.Mutex // guards ops
 	ops   map[string]time.Time
 }
 
-// refusedFor is how long a kind of operation counts as refused that is not tried again.
+// refusedFor is how long a refused kind of operation counts as refused if it is not tried again.
 const refusedFor = 10 * time.Second
 
 func (r *refusals) begin(op string) (leftOut int, log bool) {
@@ -211,32 +211,33 @@ func (r *refusals) end(op string) (log bool) {
 	return r.state.Leave()
 }
 
-// misfits finds out which errors are for a reason that does not pass by itself, where one
-// error does not tell, and remembers what is logged.
+// misfits detects permanent misconfigurations that no single error identifies, and remembers
+// which ones were logged.
 type misfits struct {
 	said  [store.Misfits]atomic.Bool
 	wrote atomic.Bool // a change was acknowledged
 
-	open     atomic.Bool // the rest says something
+	open     atomic.Bool // readOnly or hangups is set
 	mu       sync.Mutex  // guards what follows
-	readOnly time.Time   // of the first READONLY since a change was acknowledged
+	readOnly time.Time   // time of the first READONLY since a change was acknowledged
 	hangups  map[string]*hangup
 }
 
-// hangup are the times that an operation ended with its connection, one after the other.
+// hangup counts the consecutive times that a kind of operation ended with its connection.
 type hangup struct {
 	first  time.Time
 	n      int
-	others int // successes of others meanwhile
+	others int // successes of other kinds meanwhile
 }
 
 const (
-	// A server that refuses writes as a replica does may be one that is about to become
-	// a master, but not for so long; nor where it has never been one to this process.
+	// A server that refuses writes with READONLY may be a replica that is about to become a
+	// master, but not for as long as replicaAfter. If it has never acknowledged a write of
+	// this process, replicaAtFirst is enough.
 	replicaAfter, replicaAtFirst = 30 * time.Second, time.Second
 
-	// hangupsLeast are as many as no broken network brings about for one kind of operation
-	// while others succeed, within hangupsAfter.
+	// hangupsLeast hangups of one kind of operation over hangupsAfter, while as many other
+	// operations succeed, are not caused by a broken network.
 	hangupsLeast = 5
 	hangupsAfter = 10 * time.Second
 )

@@ -14,39 +14,40 @@ import (
 	"github.com/delqhi/cache/internal/store"
 )
 
-// What a caller writes is as new as the write. But what is known of the logical clock
-// before it is sent may be older, by the time that a message takes, or where nothing is
-// heard by a second:
+// A value that a caller writes is as new as the write. But the version of the logical clock
+// that this process knows before the write is sent may be older, by the delay of a message,
+// or by a second while it is disconnected from notifications:
 //
-//	1. another process marks everything, or a tag
-//	2. a value is written, with the clock from before 1
-//	3. readers take it for older than the mark
+//	1. another process invalidates everything, or a tag
+//	2. a value is written, with the version from before 1
+//	3. readers take it for older than the tombstone of 1
 //
-// So the clock is read before the write is carried out. If there was a mark that this process
-// did not know, the record has the time that was read.
+// So the clock is read before the write takes effect. If there was a tombstone that this
+// process did not know, the record gets the version that was read.
 //
-// Where there is one node, the look goes in the same round trip, before the write, and the
-// record is then exchanged; by compare-and-set, so that it does not undo a later write. Where
-// there are several, what is sent to two of them has no order, and the look takes a round
-// trip of its own. It must not go beside the write:
+// With one node, the clock is read in the same round trip, before the write, and the record
+// is then exchanged; by compare-and-set, so that a later write is not undone. With several
+// nodes, commands to two of them have no order, and reading the clock takes a round trip of
+// its own. It must not be sent concurrently with the write:
 //
 //  1. a value is written
-//  2. another process marks everything: the value is gone
-//  3. the look is answered. It tells of the mark of 2 as if it were from before 1, and the
-//     value comes back
+//  2. another process invalidates everything: the value is invalid
+//  3. the clock is read. The reply includes the tombstone of 2 as if it were from before 1,
+//     and the value is valid again
 //
-// The time is one from before the write: a mark that comes between the two hits it. A load
-// is as old as its beginning, and so is what was made of an older value: they keep the
-// stamp that they have.
+// The version is one from before the write: a tombstone that comes between the two applies to
+// it. A loaded value is as old as the beginning of its load, and a derived value as old as the
+// one that it was derived from: these keep the version that they have.
 
-// clockLook is a look at the logical clock beside a write.
+// clockLook is a read of the logical clock that goes with a write.
 type clockLook struct {
 	coherence.EpochRead
 	reply store.Reply
 }
 
-// look returns the look that is to go with changes, nil if none of them needs one. Where there
-// are several nodes it looks at once, and gives the time to cmds, which are not sent yet.
+// look returns the clock read that is to go with changes, nil if none of them needs one. With
+// several nodes it reads the clock at once, and puts the version into cmds, which are not sent
+// yet.
 func (c *Cache[K, V]) look(ctx context.Context, changes []*change[K, V], cmds []store.Command) *clockLook {
 	if !slices.ContainsFunc(changes, (*change[K, V]).stampsItself) {
 		return nil
@@ -59,7 +60,7 @@ func (c *Cache[K, V]) look(ctx context.Context, changes []*change[K, V], cmds []
 	var s stamp
 	var ok bool
 	if s.era, s.time, ok = c.coherence.EndEpochReadBeside(ctx, look.EpochRead, look.reply); !ok {
-		return nil // the clock that is known is good for a record that goes sooner
+		return nil // then the version that is known already is kept
 	}
 	for i, ch := range changes {
 		if !ch.stampsItself() || len(cmds[i].Frame) == 0 || !c.outdated(ch, s) {
@@ -77,7 +78,7 @@ func (c *Cache[K, V]) lookCommand() store.Command {
 	return store.Command{Op: store.Get, Key: c.names.Epoch, Shared: true}
 }
 
-// stamped gives a change the record that has the time s.
+// stamped sets a change's record to one with the version s.
 func (c *Cache[K, V]) stamped(ch *change[K, V], frm []byte, s stamp) {
 	ch.frame, ch.stamp = frm, s
 	if ch.entry != nil {
@@ -88,7 +89,7 @@ func (c *Cache[K, V]) stamped(ch *change[K, V], frm []byte, s stamp) {
 // stampsItself reports whether the change stores a value that is as new as the change.
 func (ch *change[K, V]) stampsItself() bool { return ch.keep && !ch.dated && ch.stamp.era != 0 }
 
-// execReadingClock is exec with a look, unless it is nil.
+// execReadingClock is exec, preceded by the clock read unless look is nil.
 func (c *Cache[K, V]) execReadingClock(ctx context.Context, look *clockLook, cmds []store.Command) []store.Reply {
 	if look == nil {
 		return c.exec(ctx, cmds)
@@ -98,11 +99,11 @@ func (c *Cache[K, V]) execReadingClock(ctx context.Context, look *clockLook, cmd
 	return replies[1:]
 }
 
-// restampAgain is how often a record is exchanged in whose place loads put something.
+// restampAgain is how many times the exchange is tried for a record that loads keep replacing.
 const restampAgain = 4
 
-// restamp gives the records of changes that took effect the time of the look, if they would
-// else be taken for older than they are. replies are those to cmds.
+// restamp gives the records of changes that took effect the version that look has read, if
+// they would otherwise be taken for older than they are. replies are those to cmds.
 func (c *Cache[K, V]) restamp(ctx context.Context, look *clockLook, changes []*change[K, V], cmds []store.Command, replies []store.Reply) {
 	if look == nil {
 		return
@@ -124,7 +125,7 @@ func (c *Cache[K, V]) restamp(ctx context.Context, look *clockLook, changes []*c
 	}
 }
 
-// outdated reports whether a record with the stamp of ch is hit by a mark from before s.
+// outdated reports whether a tombstone from before s applies to a record with the stamp of ch.
 func (c *Cache[K, V]) outdated(ch *change[K, V], s stamp) bool {
 	switch {
 	case s.era != ch.stamp.era:
@@ -132,20 +133,20 @@ func (c *Cache[K, V]) outdated(ch *change[K, V], s stamp) bool {
 	case s.time <= ch.stamp.time:
 		return false
 	case len(ch.tags) > 0:
-		return true // of which tags the marks were is not known yet
+		return true // the tags of the tombstones are not known yet
 	}
 	v, until := c.clock.Judge(ch.stamp.era, ch.stamp.time, 0, nil, local.Now())
 	return v != logicalclock.Valid || until != math.MaxInt64
 }
 
-// exchangeStamps exchanges the records of the open changes for ones with the time s. seen is
-// what it replaces: the record itself, or what a load has put in its place that took it for
-// outdated; then tell is true. It returns those to be tried once more, of which that has come
-// to light. Whatever else is there is newer:
+// exchangeStamps replaces the records of the open changes by ones with the version s. seen is
+// what it replaces: the record itself, or the record of a load that took it for outdated and
+// has replaced it; then tell is true. It returns the changes that such a load turns out to
+// have replaced, which are to be tried once more. Any other record is newer:
 //
-//  1. a value is written, and deleted, by whomever
-//  2. a load begins: its lease is in the place of nothing
-//  3. the value would come back in the place of that lease
+//  1. a value is written, and deleted, by any client
+//  2. a load begins: its lease was put into an empty key
+//  3. replacing that lease would bring the value back
 func (c *Cache[K, V]) exchangeStamps(ctx context.Context, s stamp, changes []*change[K, V], cmds []store.Command, open []int, seen []store.CASToken, tell bool) (again []int, then []store.CASToken) {
 	var swaps []store.Command
 	var of []int
@@ -154,11 +155,11 @@ func (c *Cache[K, V]) exchangeStamps(ctx context.Context, s stamp, changes []*ch
 		ch := changes[i]
 		frm, err := c.encode(ch.rk, ch.val, ch.life, ch.now, s, ch.tags, "", ch.recordCost())
 		if err != nil {
-			continue // as it was encoded before, it can be again
+			continue // not expected: the same value was encoded before
 		}
 		swap := store.Command{Op: store.CompareAndSet, Key: ch.rk, Frame: frm, TTL: ch.life.physical(), Seen: seen[j]}
 		n := uint64(0)
-		if tell { // those who wait for the lease
+		if tell { // wakes the loads that wait for the lease
 			swap.Notify, n = invalidation.NotifyOf(c.coherence.Outbox, c.names, message.Invalidated, c.encoded(ch.rk))
 		}
 		swaps, of, told = append(swaps, swap), append(of, i), append(told, n)
@@ -177,7 +178,7 @@ func (c *Cache[K, V]) exchangeStamps(ctx context.Context, s stamp, changes []*ch
 			again = append(again, i)
 			gets = append(gets, store.Command{Op: store.Get, Key: changes[i].rk, Most: mostOfLoads})
 		default:
-			c.coherence.Outbox.Skip(told[j]) // a lease is no news
+			c.coherence.Outbox.Skip(told[j]) // replacing a lease invalidates nothing
 		}
 	}
 	open, again = again, nil
@@ -190,11 +191,11 @@ func (c *Cache[K, V]) exchangeStamps(ctx context.Context, s stamp, changes []*ch
 	return again, then
 }
 
-// mostOfLoads is more than what a load puts in the place of a record.
+// mostOfLoads is more than the size in bytes of a lease or a failure record.
 const mostOfLoads = 4096
 
-// leftByLoadOver reports whether a record is the lease of a load that has replaced what was
-// seen, or what that load has left of its failure.
+// leftByLoadOver reports whether a record is the lease of a load that has replaced the record
+// in seen, or the failure record of that load.
 func (c *Cache[K, V]) leftByLoadOver(ctx context.Context, rk string, rec store.Record, seen store.CASToken) bool {
 	if rec.State != store.Found {
 		return false

@@ -15,8 +15,8 @@ import (
 )
 
 // update replaces a value by a function of it, atomically over all processes: a
-// compare-and-set against exactly what f was given, again with what is there now
-// if somebody was faster.
+// compare-and-set against exactly the value that f was given, repeated with the
+// current value if another write was faster.
 func (c *Cache[K, V]) update(ctx context.Context, key K, f func(V, bool) (V, error), o *callOptions) (v V, err error) {
 	ch := change[K, V]{key: key}
 	if c.validate(ctx, &ch); ch.done {
@@ -55,7 +55,7 @@ func replace[V any](f func(V, bool) (V, error), old V, have bool) (v V, err erro
 	return v, theirs(err)
 }
 
-// nextPause spreads writers that collide on one key.
+// nextPause spreads the retries of writers that collide on one key.
 func nextPause(last time.Duration, rnd float64) time.Duration {
 	const most = 20 * time.Millisecond
 	if last == 0 {
@@ -72,8 +72,8 @@ func (c *Cache[K, V]) updateOnce(ctx context.Context, ch *change[K, V], f func(V
 	}
 	rec := replies[0].Record
 	if ch.again && rec.State == store.Missing {
-		// Nothing is what a Get among others finds where there is another type, over
-		// which no value would ever be added.
+		// A Get within a batch reports a key of another Redis type as missing, and a
+		// compare-and-set against a missing key would never succeed there.
 		head := c.client.Do(ctx, []store.Command{{Op: store.GetHeader, Key: ch.rk}})[0]
 		if head.Err != nil {
 			return false, c.writeFailed(ctx, head.Err)
@@ -89,7 +89,7 @@ func (c *Cache[K, V]) updateOnce(ctx context.Context, ch *change[K, V], f func(V
 		return false, c.writeFailed(ctx, cur.err)
 	case leased:
 		if cur.intended() || c.loader != nil && !c.obsolete(&cur.raw) {
-			return false, nil // somebody is writing it to the source, or loads it: look again in a moment
+			return false, nil // a write to the source or a load is in flight: try again in a moment
 		}
 	case newer:
 		return false, fmt.Errorf("cache: Update: the value in Redis is of a newer version than WithVersion(%d)", c.valueVersion)
@@ -109,15 +109,15 @@ func (c *Cache[K, V]) updateOnce(ctx context.Context, ch *change[K, V], f func(V
 	if ch.val, err = replace(f, old, kept); err != nil {
 		return false, err
 	}
-	ch.cost = 0 // of nothing, unless it is of what is kept
+	ch.cost = 0 // without a kept value, it began just now
 	return c.exchange(ctx, ch, o, rec.Seen(), &cur, kept, asked, s)
 }
 
-// updateLoadedRemote is updateOnce of what the source has to be asked for. A lease, in the
-// place of what is of no use, is what an invalidation takes away that comes while the
-// source is asked. What may be of use to others stays, a stale value for those whose load
-// fails: there the lock of the key says who loads, and what stays itself whether what was
-// loaded still counts.
+// updateLoadedRemote is updateOnce for a value that has to be loaded from the source. A useless
+// record is replaced by a lease, which an invalidation removes that comes while the source is
+// asked. A record that may be of use to others stays, such as a stale value for readers whose
+// load fails: then the key's lock marks the load in flight, and the compare-and-set against
+// the record itself decides whether the loaded value still counts.
 func (c *Cache[K, V]) updateLoadedRemote(ctx context.Context, ch *change[K, V], f func(V, bool) (V, error), o *callOptions, seen store.CASToken, cur *decoded[V], s stamp) (bool, error) {
 	lock := c.stays(cur)
 	l := &inflightLoad[K, V]{loadKey: loadKey{rk: ch.rk}, lock: lock, life: leaseLife}
@@ -127,7 +127,7 @@ func (c *Cache[K, V]) updateLoadedRemote(ctx context.Context, ch *change[K, V], 
 		if lock {
 			key, at = c.lockKey(ch.rk), store.CASToken{}
 		}
-		// Whoever still waits: see acquire.
+		// Even if the caller is gone: see acquire.
 		lease, err := c.claim(context.WithoutCancel(ctx), key, at, lock, s, cur.status == leased)
 		if err != nil || lease.State == store.Missing {
 			return nil, cmp.Or(err, errNotAcquired)
@@ -142,13 +142,13 @@ func (c *Cache[K, V]) updateLoadedRemote(ctx context.Context, ch *change[K, V], 
 		}
 		stop := c.extend(ctx, l.life, []store.Command{{Op: store.Extend, Key: key, Seen: lease, TTL: l.life}}, l)
 		return func(taken bool) {
-			if stop(); !taken || lock { // nothing has taken its place
+			if stop(); !taken || lock { // the lease or lock has not been replaced
 				c.exec(context.WithoutCancel(ctx), []store.Command{{Op: store.CompareAndDelete, Key: key, Seen: lease}})
 			}
 		}, nil
 	})
 	if err == errNotAcquired {
-		return false, nil // somebody was faster: look again in a moment
+		return false, nil // another write or load was faster: try again in a moment
 	}
 	if err != nil {
 		return false, err
@@ -166,8 +166,9 @@ func (c *Cache[K, V]) updateLoadedRemote(ctx context.Context, ch *change[K, V], 
 	return taken, err
 }
 
-// claim puts a lease in the place of what was seen; it is Missing if somebody was faster.
-// What is in the place of a lock and is none is of no use.
+// claim puts a lease in the place of the record in seen. The returned lease is Missing if
+// another write or load was faster. A record in the place of a lock that is not a lease is
+// useless, and is replaced.
 func (c *Cache[K, V]) claim(ctx context.Context, key string, seen store.CASToken, lock bool, s stamp, second bool) (lease store.CASToken, err error) {
 	for {
 		cmd := c.leaseCommand(store.CompareAndSet, key, s, second, leaseLife)
@@ -191,12 +192,12 @@ func (c *Cache[K, V]) claim(ctx context.Context, key string, seen store.CASToken
 	}
 }
 
-// exchange stores ch.val over exactly what was seen. Where it replaces a living
-// value, which was asked for at the local time asked, it keeps that value's deadline unless
-// the call sets another.
+// exchange stores ch.val over exactly the record in seen. If it replaces a live value, which
+// was requested at the local time asked, it keeps that value's deadline unless the call sets
+// another.
 func (c *Cache[K, V]) exchange(ctx context.Context, ch *change[K, V], o *callOptions, seen store.CASToken, cur *decoded[V], kept bool, asked int64, s stamp) (bool, error) {
 	ch.done, ch.err, ch.entry, ch.older, ch.from = false, nil, nil, nil, nil
-	// What f made of an older value is as old, and of its tags.
+	// A value that f derived from an older one has that one's version and tags.
 	if ch.stamp, ch.dated = s, true; kept {
 		ch.stamp, ch.older, ch.from = stamp{cur.raw.Era, cur.raw.Stamp}, cur.raw.Tags, &cur.raw
 	}
@@ -239,13 +240,13 @@ func (c *Cache[K, V]) exchange(ctx context.Context, ch *change[K, V], o *callOpt
 	reply := c.exec(ctx, []store.Command{cmd})[0]
 	c.complete(ctx, ch, &cmd, reply.OK, reply.Err)
 	if ch.err == nil && !ch.keep && seen.State == store.Missing {
-		c.completeLocal(ch) // nothing was there, and nothing was to be
+		c.completeLocal(ch) // the key was empty, and is to stay empty
 		return true, nil
 	}
 	return reply.OK && ch.err == nil, ch.err
 }
 
-// exchangeThrough is exchange under a write strategy: what was seen gives way to an
+// exchangeThrough is exchange under a write strategy: the record in seen is replaced by an
 // intent, then the source is written. A value that is kept keeps its deadline.
 func (c *Cache[K, V]) exchangeThrough(ctx context.Context, ch *change[K, V], o *callOptions, seen store.CASToken, cur *decoded[V], kept bool, asked int64) (bool, error) {
 	if kept && !o.hasTTL && ch.keep && cur.timed {
@@ -261,7 +262,7 @@ func (c *Cache[K, V]) exchangeThrough(ctx context.Context, ch *change[K, V], o *
 	ch.fence = c.fences.Token(c.encoded(ch.rk))
 	ch.intent, ch.lost, ch.srcErr = store.CASToken{}, false, nil
 	if ch.keep && c.clock != nil {
-		// Before anything is sent: to copy the value is the program's code.
+		// Before anything is sent, since copying the value runs user code.
 		if v, _ := c.clock.Judge(ch.stamp.era, ch.stamp.time, 0, ch.tags, ch.at); v == logicalclock.Valid {
 			ch.entry = c.changeEntry(ch, ch.at)
 		}
@@ -280,7 +281,7 @@ func (c *Cache[K, V]) exchangeThrough(ctx context.Context, ch *change[K, V], o *
 	return ch.err == nil, ch.err
 }
 
-// loadedFor is what the source has for an Update.
+// loadedFor is a value that was loaded from the source for an Update.
 type loadedFor[V any] struct {
 	val   V
 	have  bool
@@ -288,14 +289,14 @@ type loadedFor[V any] struct {
 	done  chan bool
 }
 
-// storeChange says that the Update is over. taken: its value has taken the place of the lease.
+// finish ends the Update. taken: its value has replaced the lease.
 func (l *loadedFor[V]) finish(taken bool) { l.done <- taken }
 
-// loadForUpdate asks the source for the value to start from. hold takes the key for as long
-// as the Update needs it, up to the end of its function, and returns what lets it go. All of
-// that runs in a goroutine that Close ends, and waits for: so the caller leaves when its own
+// loadForUpdate loads the value to start from. hold acquires the key for as long as the Update
+// needs it, up to the end of its function, and returns the function that releases it. All of
+// that runs in a goroutine that Close ends, and waits for: so the caller returns when its own
 // context ends, whatever the loader does, and neither a loader nor a function that ends its
-// goroutine leaves anything behind.
+// goroutine leaves the key held.
 func (c *Cache[K, V]) loadForUpdate(ctx context.Context, key K, rk string, hold func(context.Context) (letGo func(taken bool), err error)) (*loadedFor[V], error) {
 	at := local.Now()
 	l := &loadedFor[V]{done: make(chan bool, 1)}
@@ -310,7 +311,7 @@ func (c *Cache[K, V]) loadForUpdate(ctx context.Context, key K, rk string, hold 
 			l.val, l.have, err = c.askForUpdate(ctx, key, rk, l)
 		}
 		if err != nil {
-			if letGo != nil { // before the caller can know: then it is over
+			if letGo != nil { // before Resolve: when the caller learns of the error, the key is released
 				letGo(false)
 				letGo = func(bool) {}
 			}
@@ -320,7 +321,7 @@ func (c *Cache[K, V]) loadForUpdate(ctx context.Context, key K, rk string, hold 
 		c.flights.Resolve(mine[0], result[V]{}, nil)
 		select {
 		case taken = <-l.done:
-		case <-ctx.Done(): // Close, or the caller has left before the source had answered
+		case <-ctx.Done(): // Close, or the caller's context ended before the source had answered
 		}
 	})[0]
 	if res.Err != nil {

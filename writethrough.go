@@ -17,12 +17,12 @@ import (
 // Under a write strategy, the source is written first.
 //
 //	WriteThrough
-//	1. an intent takes the place of what is in Redis: loads that are under way lose,
-//	   and those who come wait for its end;
+//	1. an intent replaces the record in Redis: the fills of loads in flight fail, and
+//	   later loads wait for its end;
 //	2. the source is written;
-//	3. the value takes the place of the intent, by compare-and-set. If somebody else
-//	   wrote in between, nobody knows which of the two writes the source took last:
-//	   the key is removed.
+//	3. the value replaces the intent, by compare-and-set. If another write came in
+//	   between, it is not known which of the two the source applied last: the key is
+//	   removed.
 //
 //	WriteBehind is WriteThrough with a queue in the place of the source.
 //
@@ -37,20 +37,20 @@ import (
 //	2. writer B writes the source, and SETs its value
 //	3. writer A SETs its value: the source has B's
 //
-// If the source fails, what it has is not known: the key is removed. If Redis fails
-// after the source succeeded, the caller gets an error that says so, and Redis is told
-// later.
+// If the source fails, its value is not known: the key is removed. If Redis fails
+// after the source succeeded, the caller gets an error that says so, and the invalidation
+// is retried later.
 
 // toSource reports whether writes go to the source.
 func (c *Cache[K, V]) toSource() bool { return c.policy.Write != strategy.ModeCache }
 
-// writeSource writes changes to the source. ctx is the caller's: if he leaves, the
-// source is told, and what it makes of that is its business.
+// writeSource writes changes to the source. ctx is the caller's: if it ends, the source's
+// functions see that, and decide themselves what to do.
 func (c *Cache[K, V]) writeSource(ctx context.Context, changes []*change[K, V]) {
 	stop := c.intend(ctx, changes)
 	defer stop()
 	if held := intended(changes); len(held) > 0 {
-		// Who reads one of them waits for its end.
+		// A read of one of these keys waits for the end of its intent.
 		ctx = c.entering(ctx, held...)
 		defer leaving(ctx)
 	}
@@ -118,8 +118,8 @@ func (c *Cache[K, V]) storeMany(ctx context.Context, changes []*change[K, V]) {
 	}
 }
 
-// intend puts intents in the place of what will be replaced, unless somebody did
-// already, and keeps them alive until stop is called.
+// intend puts intents in the place of the records that will be replaced, for changes that have
+// none yet, and keeps them alive until stop is called.
 func (c *Cache[K, V]) intend(ctx context.Context, changes []*change[K, V]) (stop func()) {
 	if c.client == nil || c.policy.Write == strategy.ModeAround {
 		return func() {}
@@ -161,7 +161,7 @@ func (c *Cache[K, V]) intentCommand(op store.Op, rk string, life time.Duration) 
 	return store.Command{Op: op, Key: rk, Frame: c.signed(rk, frame.AppendIntent(nil, frame.NewID())), TTL: life}
 }
 
-// commitCommand is the command that makes Redis agree with what the source has.
+// commitCommand is the command that makes Redis agree with the source.
 func (c *Cache[K, V]) commitCommand(ch *change[K, V]) store.Command {
 	switch {
 	case !ch.keep || ch.srcErr != nil:
@@ -173,7 +173,7 @@ func (c *Cache[K, V]) commitCommand(ch *change[K, V]) store.Command {
 	return store.Command{Op: store.Delete, Key: ch.rk}
 }
 
-// commit tells Redis, and with the same round trip the other processes.
+// commit sends the changes to Redis, and notifies the other processes in the same round trip.
 func (c *Cache[K, V]) commit(ctx context.Context, changes []*change[K, V]) {
 	for len(changes) > 0 {
 		cmds := make([]store.Command, len(changes))
@@ -203,7 +203,7 @@ func (c *Cache[K, V]) commit(ctx context.Context, changes []*change[K, V]) {
 	}
 }
 
-// chooseWriting checks that the source can do what the write strategy asks of it.
+// chooseWriting checks that the source has the functions that the write strategy needs.
 func (c *Cache[K, V]) chooseWriting(cfg *config) {
 	stores := c.src.Store != nil || c.src.StoreMany != nil
 	switch mode := c.policy.Write; {
