@@ -11,14 +11,14 @@ import (
 	"github.com/delqhi/cache/metrics"
 )
 
-// What a program can do with a cache whose types it does not know: a page for
-// operators, say, where a key is what somebody has typed.
+// Methods for programs that do not know the types of a cache: for example an admin page
+// where an operator enters a key.
 
 // InspectEncoded is [Cache.Inspect] for a key in the form that it has in Redis,
 // without prefix and name; see [Cache.RedisKey] and invalidate.Key. It loads,
-// fills and extends nothing, and counts as no request.
+// fills and extends nothing, and is not counted as a request.
 //
-// The error matches [ErrMiss] if no tier knows the key, and [ErrInvalidOption] if
+// The error matches [ErrMiss] if no tier has an entry, and [ErrInvalidOption] if
 // no key of this cache has that form.
 func (c *Cache[K, V]) InspectEncoded(ctx context.Context, encoded string) (metrics.Inspection, error) {
 	rk := c.prefix + encoded
@@ -41,8 +41,9 @@ func (c *Cache[K, V]) InspectEncoded(ctx context.Context, encoded string) (metri
 }
 
 // InvalidateEncoded is [Cache.Invalidate] for keys in the form that they have in
-// Redis, without prefix and name. The error matches [ErrInvalidOption] if no key of
-// this cache has one of the forms, where that can be told: nothing was invalidated then.
+// Redis, without prefix and name. The error matches [ErrInvalidOption] if one of them is
+// not the form of a key of this cache, as far as that can be determined: nothing was
+// invalidated then.
 func (c *Cache[K, V]) InvalidateEncoded(ctx context.Context, encoded ...string) error {
 	if c.keys.Reversible() {
 		decoded := make([]K, len(encoded))
@@ -58,8 +59,8 @@ func (c *Cache[K, V]) InvalidateEncoded(ctx context.Context, encoded ...string) 
 	if err := c.usable(ctx); err != nil {
 		return c.explain("invalidate", err)
 	}
-	// The encoded form is all that is needed, but for a LocalOnly cache that does not
-	// remove what it invalidates.
+	// The encoded form is sufficient, except in a LocalOnly cache that keeps invalidated
+	// entries.
 	changes := make([]change[K, V], len(encoded))
 	for i, enc := range encoded {
 		changes[i].rk = c.prefix + enc
@@ -77,10 +78,10 @@ func (c *Cache[K, V]) InvalidateEncoded(ctx context.Context, encoded ...string) 
 
 var errNoKey = fmt.Errorf("%w: no key of this cache is encoded like that", ErrInvalidOption)
 
-// TopTags returns the tags that this process has invalidated most by
-// [Cache.InvalidateTags] since the cache was made, the most frequent first, n of
-// them at most. 256 tags are remembered: of more, the rare ones are left out, and
-// no count is too high. Tags of more than 128 bytes are cut.
+// TopTags returns the tags that this process has invalidated most often by
+// [Cache.InvalidateTags] since the cache was made, the most frequent first, at most n of
+// them. 256 tags are counted: if there are more, rare ones are left out, and
+// no count is too high. Tags of more than 128 bytes are truncated.
 func (c *Cache[K, V]) TopTags(n int) []metrics.TagCount {
 	top := c.tagged.Top(n)
 	tags := make([]metrics.TagCount, len(top))
@@ -110,8 +111,8 @@ func shortened(tags []string) []string {
 	return short
 }
 
-// decodeKey finds the key of an encoding. Where there is no way back, those of the
-// local tier are gone through: nothing that people do so often that it matters.
+// decodeKey returns the key of an encoding. If the encoding is not reversible, it searches
+// the keys of the local tier: an operator's request is too rare for the cost to matter.
 func (c *Cache[K, V]) decodeKey(encoded string) (key K, ok bool) {
 	if c.keys.Reversible() {
 		return c.keys.Decode(encoded)
@@ -129,8 +130,8 @@ func (c *Cache[K, V]) decodeKey(encoded string) (key K, ok bool) {
 	return key, ok
 }
 
-// inspectRemote is Inspect of a key that is known by its Redis key only, and so is
-// not in the local tier.
+// inspectRemote is Inspect for a key of which only the Redis key is known, and which
+// therefore is not in the local tier.
 func (c *Cache[K, V]) inspectRemote(ctx context.Context, rk string) (Entry[V], error) {
 	if err := c.usable(ctx); err != nil {
 		return Entry[V]{}, err

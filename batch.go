@@ -21,7 +21,7 @@ func (c *Cache[K, V]) readMany(ctx context.Context, op string, keys []K, j *load
 			continue
 		}
 		s.items = append(s.items, lookup[K, V]{key: k})
-		if k == k { // no NaN, which could not be taken out again
+		if k == k { // not NaN, which could not be deleted from the map again
 			vals[k] = zero
 		}
 	}

@@ -9,11 +9,11 @@ import (
 	"github.com/delqhi/cache/internal/usercode"
 )
 
-// A value in the local tier is one for all who read it. Where it is copied, a copy goes in
-// and each reader gets one of its own, so that nobody can change what others read. Who
-// copies is Source.Clone, or else, with WithCloning, the codec.
+// A value in the local tier is shared by all its readers. With cloning, a copy is stored and
+// each reader gets a copy of its own, so that no caller can modify a value that others read.
+// Source.Clone makes the copies, or else, with WithCloning, the codec.
 
-// cloner copies a value. A nil one stands for values that are shared.
+// cloner copies a value. A nil cloner means that values are shared.
 type cloner[V any] func(val V) (copied V, err error)
 
 func (c *Cache[K, V]) chooseCloning(cfg *config) {
@@ -38,7 +38,7 @@ func (c *Cache[K, V]) cloneByCodec(v V) (copied V, err error) {
 	if rv := reflect.ValueOf(&v).Elem(); rv.Kind() == reflect.Slice && rv.IsNil() {
 		return v, nil
 	}
-	data, err := c.marshal("", []byte{}, v) // not nil, which an empty one would become a nil value by
+	data, err := c.marshal("", []byte{}, v) // not nil: a nil dst would make a nil value of an empty one
 	if err == nil {
 		copied, err = c.unmarshal("", data)
 	}
@@ -48,12 +48,12 @@ func (c *Cache[K, V]) cloneByCodec(v V) (copied V, err error) {
 	return copied, nil
 }
 
-// isConstant reports whether no value of a type can be modified by who has a copy of it:
-// there is nothing behind it that copies share.
+// isConstant reports whether a shallow copy of a value of this type shares nothing with the
+// original that can be modified.
 func isConstant(t reflect.Type) bool {
 	switch t {
 	case reflect.TypeFor[time.Time](), reflect.TypeFor[netip.Addr](), reflect.TypeFor[netip.AddrPort](), reflect.TypeFor[netip.Prefix]():
-		return true // what is behind these does not change
+		return true // these point only to data that does not change
 	}
 	switch t.Kind() {
 	case reflect.Array:

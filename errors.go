@@ -13,13 +13,13 @@ import (
 	"github.com/delqhi/cache/metrics"
 )
 
-// The errors that a program tells apart with errors.Is. No message of this
+// The errors that a program distinguishes with errors.Is. No message of this
 // package contains a key or a value.
 var (
-	// ErrMiss: the cache has no answer, and there was nothing to load it with.
+	// ErrMiss: the cache has no value, and the read had no way to load it.
 	ErrMiss = errors.New("cache: miss")
 
-	// ErrNotFound: the source says that there is no such thing. A loader returns
+	// ErrNotFound: the source says that the value does not exist. A loader returns
 	// it (wrapped or not) to say so; a read returns it, also from the cache,
 	// for as long as strategy.NotFoundTTL says.
 	ErrNotFound = errors.New("cache: not found")
@@ -27,11 +27,11 @@ var (
 	// ErrClosed: the cache was closed.
 	ErrClosed = errs.ErrClosed
 
-	// ErrInvalidOption: an argument that can't be, to New or to a call.
+	// ErrInvalidOption: an argument of New or of a call is invalid.
 	ErrInvalidOption = errs.ErrInvalidOption
 
-	// ErrUnavailable: Redis could not be asked or told; the reason is wrapped.
-	// A read without a loader matches ErrMiss as well.
+	// ErrUnavailable: Redis could not be read or written; the reason is wrapped.
+	// The error of a read without a loader matches ErrMiss as well.
 	ErrUnavailable = errs.ErrUnavailable
 
 	// ErrOverload: more loads are waiting than WithLoadLimit allows.
@@ -41,17 +41,17 @@ var (
 	ErrTooLarge = errors.New("cache: value too large")
 )
 
-// PanicError is the error of a call into the program's own code that panicked: a loader,
-// a function of [Source], a codec, a text marshaler of keys or what [Cache.Update] was
-// given. Value is what it panicked with and Stack says where. Such an error is never
-// taken for an answer, whatever Value is: a loader that panics with [ErrNotFound] has
-// failed. Where Value is an error, errors.Is and errors.As find it.
+// PanicError is the error of a call into user code that panicked: a loader, a function of
+// [Source], a codec, a text marshaler of keys or the function given to [Cache.Update].
+// Value is the value of the panic and Stack its stack trace. Such an error never counts as
+// an answer, whatever Value is: a loader that panics with [ErrNotFound] has failed. If
+// Value is an error, errors.Is and errors.As find it.
 type PanicError = usercode.PanicError
 
-// BatchError is the error of an operation on several keys: what went wrong for
-// which. Keys that are not in it succeeded.
+// BatchError is the error of an operation on several keys: the error of each key
+// that failed. Keys that are not in it succeeded.
 type BatchError[K comparable] struct {
-	Errs map[K]error // never empty, unless the program made it
+	Errs map[K]error // never empty in an error of this package
 }
 
 // For returns the error of one key, nil if there is none. It may be called on a
@@ -94,7 +94,7 @@ func (e *BatchError[K]) Unwrap() []error {
 			continue
 		}
 		err = usercode.Checked(err)
-		// Errors of a comparable type are told apart by identity; others stay.
+		// Errors of a comparable type are deduplicated by identity; others are all kept.
 		if id, ok := identity(err); ok {
 			if seen[id] {
 				continue
@@ -106,8 +106,8 @@ func (e *BatchError[K]) Unwrap() []error {
 	return out
 }
 
-// keyByKey returns what a function of the source for many keys says of each, nil if it
-// does not: with a *[BatchError], unless that is what it panicked with.
+// keyByKey returns a function that gives the error of each key if err, of a function of the
+// source for many keys, is a *[BatchError] and not the value of a panic; else nil.
 func keyByKey[K comparable](err error) func(K) error {
 	single, _ := usercode.As[*BatchError[K]](err)
 	if single == nil || len(single.Errs) == 0 || usercode.Panicked(err) {
@@ -116,7 +116,7 @@ func keyByKey[K comparable](err error) func(K) error {
 	return func(key K) error { return usercode.Checked(single.For(key)) }
 }
 
-// batchError returns e as an error, nil without entries.
+// batchError returns failed as an error, nil if it is empty.
 func batchError[K comparable](failed map[K]error) error {
 	if len(failed) == 0 {
 		return nil
@@ -124,7 +124,7 @@ func batchError[K comparable](failed map[K]error) error {
 	return &BatchError[K]{Errs: failed}
 }
 
-// opError says where an operation failed.
+// opError adds to an error the cache, the operation and the tier in which it failed.
 type opError struct {
 	cache string
 	op    string
@@ -141,8 +141,8 @@ func (e *opError) Error() string {
 
 func (e *opError) Unwrap() error { return e.err }
 
-// unavailable wraps what the remote tier answered. An end of the caller's own
-// context stays what it is.
+// unavailableError wraps an error of the remote tier. An error of the caller's own
+// context is not wrapped.
 type unavailableError struct{ err error }
 
 func (e *unavailableError) Error() string   { return "redis unavailable: " + e.err.Error() }
@@ -154,9 +154,9 @@ type missError struct{ err error }
 func (e *missError) Error() string   { return "miss: " + e.err.Error() }
 func (e *missError) Unwrap() []error { return []error{ErrMiss, e.err} }
 
-// absentError is the answer that there is no such thing. It matches ErrNotFound,
-// what the loader returned, and those errors of strategy.NotFoundTTL that the
-// loader's matched, also when the answer comes from the cache.
+// absentError is the answer that a value does not exist. It matches ErrNotFound, the
+// loader's error, and those errors of strategy.NotFoundTTL that the loader's error matched,
+// also when the answer comes from the cache.
 type absentError struct {
 	cache   string
 	err     error   // the loader's; nil when the answer comes from the cache
@@ -178,8 +178,8 @@ func (e *absentError) Unwrap() []error {
 	return out
 }
 
-// peerLoadError is the failure of a load that another process did while this one
-// waited for it. That process has the error itself; only its text is passed on.
+// peerLoadError is the failure of another process's load that this one has waited
+// for. Only the error's text is passed on, not the error itself.
 type peerLoadError struct{ cache, text string }
 
 func (e *peerLoadError) Error() string {
@@ -189,15 +189,15 @@ func (e *peerLoadError) Error() string {
 	return fmt.Sprintf("cache %q: the load failed in another process: %s", e.cache, e.text)
 }
 
-// theirError is an error of the program's own code that could be taken for one of this
-// cache's: the bare ErrMiss of a loader that asked another cache, say. It goes back to the
-// caller as it was.
+// theirError is an error of user code that could be mistaken for one of this cache: for
+// example the bare ErrMiss of a loader that reads another cache. It is returned to the caller
+// unchanged.
 type theirError struct{ err error }
 
 func (e *theirError) Error() string { return usercode.Text(e.err) }
 func (e *theirError) Unwrap() error { return e.err }
 
-// theirs marks what the program's own code has returned.
+// theirs marks an error that user code has returned.
 func theirs(err error) error {
 	if err == ErrMiss || err == ErrClosed {
 		return &theirError{err}
@@ -205,7 +205,7 @@ func theirs(err error) error {
 	return err
 }
 
-// noStaleError marks a failure that no stale value may cover: see Load.NoStale.
+// noStaleError marks a failure for which no stale value may be served: see Load.NoStale.
 type noStaleError struct{ err error }
 
 func (e *noStaleError) Error() string { return e.err.Error() }
@@ -216,18 +216,18 @@ func allowsStaleValue(err error) bool {
 	return !no
 }
 
-// unsupported is the error of what this cache was not built for.
+// unsupported returns the error of an operation that this cache is not configured for.
 func unsupported(what string) error {
 	return fmt.Errorf("cache: %s: %w", what, errors.ErrUnsupported)
 }
 
-// identity returns err as a map key where that is possible.
+// identity returns err as a map key if its dynamic type is comparable.
 func identity(err error) (any, bool) {
 	return err, err != nil && reflect.ValueOf(err).Comparable()
 }
 
-// findable reports whether a key equals itself. NaN does not, nor what contains it: such a
-// key is found in no map, and is not in the local tier.
+// findable reports whether a key equals itself. NaN does not, nor does a key that contains
+// it: such a key can't be found in a map, and is not kept in the local tier.
 func findable[K comparable](k K) bool { return equal(k, k) }
 
 func equal[T comparable](a, b T) bool { return a == b }

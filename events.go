@@ -9,7 +9,7 @@ import (
 	"github.com/delqhi/cache/metrics"
 )
 
-// events counts and logs what happens between this process, Redis and the others.
+// events counts and logs the events of the coordinator.
 type events struct {
 	stats   *stats
 	reports *reports
@@ -22,8 +22,8 @@ func (e *events) Received(n int) { e.stats.received.Add(uint64(n)) }
 
 func (e *events) Flushed() { e.stats.flushes.Add(1) }
 
-// ConnectionChanged is called by one session after the other, also each time that one proves again
-// that it hears.
+// ConnectionChanged is called by one session after the other, also each time that a session
+// verifies again that it receives notifications.
 //
 // WARNING: the recorder and the logger are called under the session's lock, or a late
 // "up" could come after the "down" of the session's end. The recorder's contract is not
@@ -49,7 +49,7 @@ func (e *events) Overflowed() { e.reports.overflow() }
 
 func (e *events) Retried(n int) { e.reports.deliveredLater(n) }
 
-// localInvalidator is the local tier as a coordinator sees it.
+// localInvalidator adapts the local tier to coherence.Local.
 type localInvalidator[K comparable, V any] struct {
 	*local.Tier[K, V]
 	keys   *keys.Encoding[K]

@@ -11,11 +11,11 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// fingerprint tells the records of one codec and value type from another's. A
-// named type is known by its package and name, not by its fields: adding a field
-// keeps the records, WithVersion is for changes that don't. That can't do for types
-// that are declared in a function: several of a package may have one name. A type
-// with one of them in it is known by its fields, too.
+// fingerprint distinguishes the records of different codecs and value types. A
+// named type is identified by its package and name, not by its fields: adding a field
+// keeps the records; WithVersion is for incompatible changes. That is not sufficient for
+// types that are declared in a function: several in a package may have the same name. A
+// type that contains one of them is identified by its fields, too.
 func fingerprint[V any](codec string) uint64 {
 	typ := reflect.TypeFor[V]()
 	var b strings.Builder
@@ -38,9 +38,9 @@ func fingerprint[V any](codec string) uint64 {
 // argument has the full name of V in its own name.
 type argument[V any] struct{ _ [0]V }
 
-// inFunction stands before the number of a type that is declared in a function, where it is
-// a type's argument. Such numbers change whenever another such type is declared, so that
-// records must not depend on them.
+// inFunction precedes, in the name of a type argument, the number of a type that is declared in
+// a function. Such numbers change whenever another such type is declared, so records must not
+// depend on them.
 const inFunction = "\u00b7"
 
 var (
@@ -53,8 +53,8 @@ type structured struct {
 	packages map[string]bool // of the types that may be declared in functions
 }
 
-// write writes all that reflection knows of a type, except of those that are known by their
-// names. around are the types that it is a part of, from the outermost on.
+// write writes the full structure of a type; types that are identified by their names are
+// written as these. around are the types that contain it, the outermost first.
 func (s structured) write(b *strings.Builder, t reflect.Type, around []reflect.Type) {
 	if i := slices.Index(around, t); i >= 0 {
 		b.WriteString("^" + strconv.Itoa(i))

@@ -2,12 +2,13 @@ package cache
 
 import "reflect"
 
-// entryOverhead is what an entry of the local tier takes beside its key and value.
+// entryOverhead is the memory in bytes that an entry of the local tier takes beside its key and
+// value.
 const entryOverhead = 150
 
-// footprint estimates the memory that a value takes, in bytes, where it was not
-// encoded. It follows pointers to a small depth and looks at the first elements of a
-// list only: it is to be right to a factor of about two for ordinary data, and cheap.
+// footprint estimates the memory that a value takes, in bytes, if it was not
+// encoded. It follows pointers to a small depth and samples only the first elements of a
+// list: it is meant to be right to a factor of about two for ordinary data, and cheap.
 func footprint(v any) int64 {
 	if v == nil {
 		return 0
@@ -16,10 +17,10 @@ func footprint(v any) int64 {
 	return int64(rv.Type().Size()) + indirectSize(rv, 6)
 }
 
-// sampled is how many elements of a list or map are looked at.
+// sampled is how many elements of a list or map are examined.
 const sampled = 16
 
-// indirectSize is what v refers to.
+// indirectSize estimates the size of the memory that v refers to.
 func indirectSize(v reflect.Value, depth int) int64 {
 	if depth == 0 {
 		return 0

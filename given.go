@@ -8,11 +8,12 @@ import (
 	"github.com/delqhi/cache/metrics"
 )
 
-// given is what the source has said to the Updates of this process whose functions run. Such a
-// function has no context by which it could be told from other readers, and may read its own
-// key: that must not wait for what only its return ends. So readers of this process who find
-// the Update's lease get what the Update got, a copy of it. It is what the key holds for as
-// long as the lease is there.
+// given holds the values that the source has returned to Updates of this process whose functions
+// are running. Such a function has no context by which it could be distinguished from other
+// readers, and may read its own key: that read must not wait for the Update's lease, which ends
+// only when the function returns. So a reader of this process that finds the Update's lease gets
+// a copy of the value that the Update got. That is the key's value for as long as the lease is
+// there.
 type given[V any] struct {
 	mu   sync.Mutex
 	byID map[any]func() (result[V], error) // by the lease, or the claim
@@ -24,8 +25,8 @@ func (g *given[V]) by(id any) func() (result[V], error) {
 	return g.byID[id]
 }
 
-// give gives readers what l is, until stop is called. The function of the Update may change
-// l.val: so it is copied before.
+// give makes the value of l available to readers, until stop is called. The function of the
+// Update may modify l.val, so it is copied before.
 func (c *Cache[K, V]) give(rk string, id any, l *loadedFor[V]) (stop func()) {
 	ask := func() (result[V], error) { return result[V]{absent: c.absence(ErrNotFound)}, nil }
 	switch {
@@ -65,7 +66,8 @@ func (c *Cache[K, V]) give(rk string, id any, l *loadedFor[V]) (stop func()) {
 	}
 }
 
-// taken answers a load with what an Update that holds the lease or claim id was given.
+// taken resolves a load with the value that the Update that holds the lease or claim id was
+// given. It reports whether there is one.
 func (c *Cache[K, V]) taken(o *callOptions, l *inflightLoad[K, V], id any) bool {
 	ask := c.given.by(id)
 	if ask == nil {
@@ -81,7 +83,7 @@ func (c *Cache[K, V]) taken(o *callOptions, l *inflightLoad[K, V], id any) bool 
 	return true
 }
 
-// leaseID is the id of a lease that was granted.
+// leaseID returns the id of a lease that was granted.
 func leaseID(seen store.CASToken) (id frame.ID) {
 	copy(id[:], seen.Token[8:])
 	return id

@@ -12,21 +12,20 @@ import (
 	"github.com/delqhi/cache/internal/usercode"
 )
 
-// A loader that ignores its context can't be stopped. When its time is over it is left alone:
-// those who wait for it are released, with a stale value or an error, and its lease with
-// them, as if it had failed. What it returns later is stored only if nothing has happened to
-// the key since: by compare-and-set against what was left in the place of its lease, or
-// against the value that it was to replace; and it is as old as the load. Until then it keeps
-// its place of the load limit.
+// A loader that ignores its context can't be stopped. When its time is over it goes on
+// without its callers: they get a stale value or an error, and its lease is released, as if
+// it had failed. A value that it returns later is stored only if the key has not changed
+// since: by compare-and-set against the failure record that replaced its lease, or against
+// the value that it was to replace; and that value is as old as the load. Until then the
+// loader keeps its slot of the load limit.
 const (
 	// releaseGrace is how long a loader may take to return once its time is over.
 	releaseGrace = 20 * time.Millisecond
 
-	// closeGrace is the same for one that is under way when the cache is closed.
+	// closeGrace is the same for a loader that is running when the cache is closed.
 	closeGrace = time.Second
 
-	// closeWait bounds how long Close waits for each part that may be in a function of the
-	// program.
+	// closeWait bounds how long Close waits for each part that may be running user code.
 	closeWait = 5 * time.Second
 )
 
@@ -36,13 +35,13 @@ type called[R any] struct {
 	err error
 }
 
-// contained calls f on a goroutine of its own, as [usercode.Contained] does. If the time of
-// ctx is over and f goes on, it returns with left true; late is called with what f returns,
-// on its goroutine. A ctx that ends earlier, since nobody waits any more, say, changes
-// nothing: what f returns is still of use.
+// contained calls f on a goroutine of its own, as [usercode.Contained] does. If the deadline
+// of ctx has passed and f is still running, it returns with left true; late is called with
+// the results of f, on f's goroutine. If ctx ends earlier, for example because no caller
+// waits any more, contained still waits for f: its results are still of use.
 func contained[R any](ctx context.Context, closing <-chan struct{}, f func() (R, error), late func(R, error)) (res R, err error, left bool) {
 	done := make(chan called[R], 1)
-	var over atomic.Bool // f has returned, or is left alone: whatever comes first
+	var over atomic.Bool // f has returned, or contained has, whichever comes first
 	go func() {
 		out := called[R]{err: usercode.ErrGoexit} // unless it returns, or panics
 		defer func() {
@@ -85,7 +84,7 @@ func contained[R any](ctx context.Context, closing <-chan struct{}, f func() (R,
 	}
 }
 
-// leftAlone is the error of a load that goes on although its time is over.
+// leftAlone returns the error of a load that goes on although its time is over.
 func leftAlone(ctx context.Context) error {
 	err := ctx.Err()
 	if cause := context.Cause(ctx); cause == ErrClosed || cause == errHardTimeout {
@@ -94,19 +93,19 @@ func leftAlone(ctx context.Context) error {
 	return err
 }
 
-// leftover is a load that goes on alone.
+// leftover is a load that goes on without its callers.
 type leftover[K comparable, V any] struct {
-	ready chan struct{} // closed when those who waited are released
+	ready chan struct{} // closed when its callers have been answered
 	once  sync.Once
-	l     *inflightLoad[K, V] // what its value may replace; nil: nothing
-	stop  func()              // of what keeps that in place
+	l     *inflightLoad[K, V] // the load that stores the late value; nil: it is not stored
+	stop  func()              // stops prolonging the record that the value may replace
 }
 
 func newLeftover[K comparable, V any]() *leftover[K, V] {
 	return &leftover[K, V]{ready: make(chan struct{}), stop: func() {}}
 }
 
-// release says that those who waited are released. Only the first call counts.
+// release notes that the callers have been answered. Only the first call has an effect.
 func (lo *leftover[K, V]) release(l *inflightLoad[K, V], stop func()) (first bool) {
 	lo.once.Do(func() {
 		first = true
@@ -118,7 +117,7 @@ func (lo *leftover[K, V]) release(l *inflightLoad[K, V], stop func()) (first boo
 	return first
 }
 
-// leave releases a load that goes on: what it may replace is what its lease has become.
+// leave releases a load that goes on: its value may replace the record that replaced its lease.
 func (c *Cache[K, V]) leave(l *inflightLoad[K, V], r *fillResult[V]) {
 	rest := &inflightLoad[K, V]{loadKey: l.loadKey, call: l.call, state: l.state, fence: l.fence, stamp: l.stamp, seen: l.seen, claim: l.claim, late: true}
 	var stop func()
@@ -126,7 +125,7 @@ func (c *Cache[K, V]) leave(l *inflightLoad[K, V], r *fillResult[V]) {
 		rest.state = fillNone
 		if t := r.tell; t != nil && t.reply.OK && t.reply.Err == nil {
 			rest.state, rest.seen = fillBoth, store.TokenOf(t.Frame)
-			// For as long again as the load was to take: one that takes longer is too late.
+			// For another HardTimeout: a load that takes longer is too late.
 			ctx, cancel := context.WithTimeout(c.refresher.ctx, c.policy.HardTimeout)
 			stays := &inflightLoad[K, V]{loadKey: l.loadKey, lock: true, life: leaseLife, seen: rest.seen, ends: later(local.Now(), t.TTL)}
 			stopped := c.extend(ctx, leaseLife, nil, stays)
@@ -137,7 +136,7 @@ func (c *Cache[K, V]) leave(l *inflightLoad[K, V], r *fillResult[V]) {
 	l.left.release(rest, stop)
 }
 
-// fillLate stores what a load has returned that was left alone.
+// fillLate stores the result of a load that went on without its callers.
 func (c *Cache[K, V]) fillLate(o *callOptions, lo *leftover[K, V], res loaded[V]) {
 	<-lo.ready
 	lo.stop()
@@ -154,7 +153,7 @@ func (c *Cache[K, V]) fillLate(o *callOptions, lo *leftover[K, V], res loaded[V]
 	c.fill(context.Background(), o, []*inflightLoad[K, V]{l})
 }
 
-// age is how old what was loaded is when it is stored: a late value is as old as its load.
+// age returns the age of the loaded value when it is stored: a late value is as old as its load.
 func (l *inflightLoad[K, V]) age() time.Duration {
 	if !l.late {
 		return 0
@@ -162,7 +161,7 @@ func (l *inflightLoad[K, V]) age() time.Duration {
 	return l.res.cost()
 }
 
-// waitClosing waits for what is under way, but no longer than closeWait.
+// waitClosing waits for wg, but no longer than closeWait.
 func waitClosing(wg interface{ Wait() }) {
 	done := make(chan struct{})
 	go func() {

@@ -8,16 +8,16 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// queueFactor is how many loads may wait for each that may run.
+// queueFactor is how many loads may be queued for each one that may run.
 const queueFactor = 16
 
-// loadLimit bounds the loads of a cache that run at once, in this process. Whoever comes
-// when all places are taken waits in a queue, first come, first served, for as long as
-// its own load may take. When the queue is full as well it is turned away at once, so
-// that a source which has become slow is not met by ever more that wait for it.
+// loadLimit bounds the concurrent loads of a cache in this process. A load that finds all
+// slots taken waits in a FIFO queue, for as long as it may take itself. When the queue is
+// full as well the load is refused at once, so that an ever growing number of loads does
+// not wait for a source that has become slow.
 type loadLimit struct {
 	places  *semaphore.Weighted
-	queue   int64 // how many may wait
+	queue   int64 // the most loads that may wait
 	waiting atomic.Int64
 }
 
@@ -25,12 +25,12 @@ func newLoadLimit(n int) *loadLimit {
 	return &loadLimit{places: semaphore.NewWeighted(int64(n)), queue: queueFactor * int64(n)}
 }
 
-// errNoPlaceBehind is for what would not queue.
+// errNoPlaceBehind is the error of a background load, which does not queue.
 var errNoPlaceBehind = fmt.Errorf("%w: load limit reached", ErrOverload)
 
-// enter takes a place; leave gives it back. What nobody waits for does not queue. The
-// error matches ErrOverload if there was no place, in the queue or before the load's time
-// was over, or is why ctx has ended otherwise.
+// enter acquires a slot; leave releases it. With behind, for a load in the background, it does
+// not queue. The error matches ErrOverload if there was no slot, no room in the queue, or no
+// slot before the hard timeout; otherwise it is the cause of ctx's end.
 func (l *loadLimit) enter(ctx context.Context, behind bool) error {
 	switch {
 	case l.places.TryAcquire(1):

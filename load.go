@@ -9,8 +9,8 @@ import (
 	"github.com/delqhi/cache/internal/usercode"
 )
 
-// loadAndFill asks the source, as soon as the load limit lets it, and fills what it said.
-// Leases are kept alive meanwhile: others wait for this load, wherever it waits. Where the
+// loadAndFill loads from the source, as soon as the load limit allows, and fills the results.
+// Leases are kept alive meanwhile, also while it is queued: others wait for this load. If the
 // source loads one by one, each key is filled when its own load has ended.
 func (c *Cache[K, V]) loadAndFill(ctx context.Context, j *loader[K, V], o *callOptions, ls []*inflightLoad[K, V]) {
 	if len(ls) == 0 {
@@ -28,7 +28,7 @@ func (c *Cache[K, V]) loadAndFill(ctx context.Context, j *loader[K, V], o *callO
 		if one == nil {
 			one = oneOf(j.many)
 		}
-		// Keys that can't be found in what a load of many returns are loaded one by one.
+		// Keys that can't be found in the map that LoadMany returns are loaded one by one.
 		findable := func(l *inflightLoad[K, V]) bool { return findable(l.call.Key) }
 		batch := slices.DeleteFunc(slices.Clone(ls), func(l *inflightLoad[K, V]) bool { return !findable(l) })
 		if len(batch) > 0 {
@@ -98,8 +98,8 @@ func redisKeys[K comparable, V any](ls []*inflightLoad[K, V]) []string {
 	return rks
 }
 
-// limited runs a call of a loader for ls, if the load limit has a place for it. A load that
-// goes on alone, as its result says, leaves its place itself.
+// limited runs a call of a loader for ls, if the load limit has a slot for it. If load returns
+// left true, the loader goes on without its callers and releases the slot itself.
 func (c *Cache[K, V]) limited(ctx context.Context, o *callOptions, ls []*inflightLoad[K, V], load func(leave func()) (left bool)) {
 	if err := c.limit.enter(ctx, o.background); err != nil {
 		for _, l := range ls {
@@ -119,12 +119,12 @@ func (c *Cache[K, V]) limited(ctx context.Context, o *callOptions, ls []*infligh
 	left = load(c.limit.leave)
 }
 
-// loadOne calls a loader. old is what is to be replaced, nil if there is nothing.
-// refresh is for the metrics: no read waits for it. late is called if the loader goes on
-// alone, when it has returned.
+// loadOne calls a loader. old is the value that is to be replaced, nil if there is none.
+// refresh is for the metrics: no read waits for the load. If the loader goes on without its
+// callers, late is called when it has returned.
 func (c *Cache[K, V]) loadOne(ctx context.Context, one LoadFunc[K, V], key K, old *decoded[V], refresh bool, late func(loaded[V])) (res loaded[V]) {
 	if old != nil && old.ans.absent != nil {
-		old = nil // that there is no such thing is nothing to keep
+		old = nil // an absence is no value that NotModified could keep
 	}
 	ctx, h := withHandle(ctx, old, c.clone)
 	call := c.stats.newLoad(1, refresh)
@@ -189,7 +189,8 @@ func (c *Cache[K, V]) loadMany(ctx context.Context, j *loader[K, V], o *callOpti
 	}
 	leaving(ctx)
 	w, found, absent := h.end(), 0, 0
-	// What was ended from here may not have got to the keys that it does not name.
+	// If the cache has ended the load, keys that a BatchError does not name are not absent:
+	// the loader may not have got to them. keyed then returns nil.
 	single := keyed[K](ctx, err)
 	for _, l := range ls {
 		l.res = resultOf(vals, err, single, l.call.Key, began)
@@ -205,7 +206,8 @@ func (c *Cache[K, V]) loadMany(ctx context.Context, j *loader[K, V], o *callOpti
 	return false
 }
 
-// keyed is what the error of a load of many says of single keys; nil: it is that of all.
+// keyed returns the BatchError that err of a LoadMany matches, with the errors of single keys;
+// nil if err applies to all keys.
 func keyed[K comparable](ctx context.Context, err error) *BatchError[K] {
 	if err == nil || ctx.Err() != nil || usercode.Panicked(err) {
 		return nil
@@ -217,7 +219,7 @@ func keyed[K comparable](ctx context.Context, err error) *BatchError[K] {
 	return single
 }
 
-// resultOf is what a load of many brings for one key.
+// resultOf returns the result of a LoadMany for one key.
 func resultOf[K comparable, V any](vals map[K]V, err error, single *BatchError[K], key K, began int64) (res loaded[V]) {
 	var ok bool
 	if res.val, ok = vals[key]; !ok {
@@ -232,13 +234,13 @@ func resultOf[K comparable, V any](vals map[K]V, err error, single *BatchError[K
 	return res
 }
 
-// complete takes what the load asked for, beside what it returned.
+// settle applies the directives of the loader to its result.
 func (r *loaded[V]) settle(w loadDirectives, old *decoded[V], clone cloner[V]) {
 	r.wishes = w
 	if r.err == errNotModified && old != nil {
-		// The old value begins a new life, with what is known of it.
+		// The old value begins a new life, and keeps its ETag and tags.
 		r.val, r.err = old.ans.val, nil
-		if old.ans.held && clone != nil { // others have it, and go on having it
+		if old.ans.held && clone != nil { // the local tier shares it with other readers
 			r.val, r.err = clone(old.ans.val)
 		}
 		if w.etag == "" {
@@ -250,7 +252,7 @@ func (r *loaded[V]) settle(w loadDirectives, old *decoded[V], clone cloner[V]) {
 	}
 }
 
-// ended is the error of a load: that of its loader, and why it was ended from here.
+// ended returns the error of a load: that of its loader, and the cause if the cache ended it.
 func ended(ctx context.Context, err error, left bool) error {
 	switch {
 	case left:
@@ -259,7 +261,7 @@ func ended(ctx context.Context, err error, left bool) error {
 		err = errEndedGoroutine
 	}
 	if err != nil && ctx.Err() != nil {
-		// The load was ended from here: say why, beside what it made of it.
+		// If the cache has ended the load, add the cause to the loader's error.
 		if cause := context.Cause(ctx); cause == ErrClosed || cause == errHardTimeout {
 			err = fmt.Errorf("%w: %w", cause, err)
 		}

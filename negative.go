@@ -6,10 +6,10 @@ import (
 	"github.com/delqhi/cache/internal/usercode"
 )
 
-// absence tells whether a loader's error says that there is no such thing: it is
-// ErrNotFound, or matches an error of NotFoundTTL's list. An answer of a cache,
-// handed on by a loader that asked one, does not count: that something else is
-// absent says nothing about this key. Nor does a panic, whatever it was with.
+// absence returns the absence that a loader's error reports, nil if it reports none: the
+// error is ErrNotFound, or matches an error of NotFoundTTL's list. An absence that a loader
+// got from a cache and returned does not count: the absence of another key implies nothing
+// for this one. Nor does a panic, whatever its value.
 func (c *Cache[K, V]) absence(err error) *absentError {
 	if _, foreign := usercode.As[*absentError](err); foreign || usercode.Panicked(err) {
 		return nil
@@ -29,7 +29,7 @@ func (e *absentError) texts() []string {
 	return texts
 }
 
-// remembered is the answer of an absence that the cache kept.
+// remembered returns the error of an absence that the cache has stored.
 func (c *Cache[K, V]) remembered(texts []string) *absentError {
 	e := &absentError{cache: c.name}
 	for _, reason := range c.policy.NotFoundErrors {

@@ -51,10 +51,10 @@ var defaultBreaker = breakerConfig{failures: 5, open: time.Second}
 //	redis+sentinel://s1:26379,s2:26379/mymaster/0      a master watched by sentinels
 //
 // Parameters are those of go-redis: pool_size, min_idle_conns, dial_timeout,
-// read_timeout, write_timeout and the others. Where the URL is silent, the client
-// obeys the deadlines of contexts, does not repeat failed commands and gives up
-// dialing after a second: a cache has a fallback, and waiting is what it is there
-// to avoid. Any other go-redis client will do for [New] as well.
+// read_timeout, write_timeout and the others. By default, the client honors the
+// deadlines of contexts, does not retry failed commands and gives up dialing after
+// a second: a cache has a fallback, and exists to avoid waiting. [New] accepts any
+// other go-redis client as well.
 //
 // The error wraps [ErrInvalidOption] and never contains the URL's password.
 func NewClient(url string) (redis.UniversalClient, error) {
@@ -62,30 +62,30 @@ func NewClient(url string) (redis.UniversalClient, error) {
 }
 
 // New returns a cache of values of type V under keys of type K, without a source.
-// name tells it from other caches in Redis and in metrics; caches of one name
-// share their values if they agree in V, codec and version, and otherwise see
-// misses. New does no I/O.
+// name identifies the cache in Redis and in metrics; caches of the same name share
+// their values if they agree in V, codec and version, and otherwise see misses. New
+// does no I/O.
 //
-// rdb is any go-redis client, also one that a type embeds or decorates. A decorator that
-// hides what kind of client it has, such as a struct that embeds a redis.UniversalClient,
-// needs a method Unwrap() redis.UniversalClient: without it notifications can't be heard,
-// so that New refuses it for a cache with a local tier or a [WithTransport] that listens,
-// and [Cache.InvalidatePattern] returns an error.
+// rdb is any go-redis client, also one that is embedded in a type or decorated. A decorator
+// that hides the kind of its client, such as a struct that embeds a redis.UniversalClient,
+// needs a method Unwrap() redis.UniversalClient: without it the cache can't subscribe to
+// notifications, so that New returns an error for a cache with a local tier or a
+// [WithTransport] that subscribes, and [Cache.InvalidatePattern] returns an error.
 //
 // K is a string, integer or bool type, a type with a text appender or marshaler,
-// or a struct of such; see [Source].Key for others. The error joins all mistakes
-// and matches [ErrInvalidOption].
+// or a struct of such; see [Source].Key for others. The error joins all invalid arguments
+// and options and matches [ErrInvalidOption].
 func New[K comparable, V any](rdb redis.UniversalClient, name string, opts ...Option) (*Cache[K, V], error) {
 	return NewFrom(rdb, name, Source[K, V]{}, opts...)
 }
 
-// NewFrom is [New] for a cache in front of src: Get, GetMany and Update load from
-// it what the tiers do not have.
+// NewFrom is [New] for a cache in front of src: Get, GetMany and Update load values
+// from it that the tiers do not have.
 func NewFrom[K comparable, V any](rdb redis.UniversalClient, name string, src Source[K, V], opts ...Option) (*Cache[K, V], error) {
 	return build(name, src, opts, func(cfg *config) store.Store { return cfg.chooseStore(rdb) })
 }
 
-// build makes a cache on the store that open returns, nil for none.
+// build makes a cache on the store that open returns; nil for a LocalOnly cache.
 func build[K comparable, V any](name string, src Source[K, V], opts []Option, open func(*config) store.Store) (*Cache[K, V], error) {
 	cfg := config{timeout: defaultTimeout, maxValue: defaultMaxValue, breaker: defaultBreaker, loadLimit: defaultLoadLimit}
 	cfg.applyAll(opts)
@@ -139,12 +139,12 @@ func build[K comparable, V any](name string, src Source[K, V], opts []Option, op
 	c.limit = newLoadLimit(cfg.loadLimit)
 	c.refresher = newRefresher(c)
 	c.flights = flight.New[K, beginning, result[V]](func(v any, stack []byte) error {
-		return &PanicError{Value: v, Stack: stack} // of this package: the program's are caught where they are
+		return &PanicError{Value: v, Stack: stack} // a panic of this package: those of user code are recovered at the call
 	})
 	return c, nil
 }
 
-// config is what options amount to before the types are known.
+// config holds the options, independent of K and V.
 type config struct {
 	prefix      string
 	codec       codec.Codec
@@ -190,8 +190,8 @@ func (c *config) applyAll(opts []Option) {
 	}
 }
 
-// checkName refuses what would make keys of one cache look like another's, or a
-// metric label unreadable.
+// checkName refuses names that would make the keys of one cache look like those of another,
+// or a metric label unreadable.
 func (c *config) checkName(name string) {
 	switch {
 	case name == "":
@@ -203,7 +203,7 @@ func (c *config) checkName(name string) {
 	}
 }
 
-// compile checks what does not depend on K and V.
+// compile checks the options that do not depend on K and V.
 func (c *config) compile() {
 	if c.localOnly {
 		c.strategies = append([]strategy.Strategy{strategy.LRU(defaultLocalOnly)}, c.strategies...)
@@ -245,7 +245,7 @@ func (c *Cache[K, V]) chooseCodec(cfg *config) {
 	}
 	c.held = holds(c.codec, typ)
 	if cfg.localOnly {
-		return // values are never encoded, but for copies
+		return // values are never encoded, except to copy them
 	}
 	if isNil(c.codec) {
 		return // reported by WithCodec
@@ -260,7 +260,7 @@ func (c *Cache[K, V]) chooseCodec(cfg *config) {
 	c.fingerprint = fingerprint[V](c.codecName)
 }
 
-// checkType asks a codec whether it can hold values of a type, where it can say.
+// checkType returns the error of the codec's CheckType, nil if it has no such method.
 func checkType(cd codec.Codec, t reflect.Type) error {
 	ch, ok := cd.(codec.TypeChecker)
 	if !ok {
@@ -290,7 +290,7 @@ func (c *config) chooseStore(rdb redis.UniversalClient) store.Store {
 	return nil
 }
 
-// listens reports whether notifications are to be heard.
+// listens reports whether the cache is to receive notifications.
 func (c *config) listens() bool {
 	if c.transport != nil {
 		return *c.transport != invalidate.NoTransport()
@@ -319,7 +319,7 @@ func (c *Cache[K, V]) chooseLocal(cfg *config) error {
 	return nil
 }
 
-// chooseTransport connects the cache with Redis's other users.
+// chooseTransport makes the coordinator, which connects the cache with the other processes.
 func (c *Cache[K, V]) chooseTransport(cfg *config) {
 	transport := coherence.None
 	switch {
@@ -356,7 +356,7 @@ func (c *config) revokePolicy() invalidation.Policy {
 	return invalidation.Policy{}
 }
 
-// isNil also sees a nil pointer inside an interface.
+// isNil reports whether v is nil, or an interface that holds a nil pointer.
 func isNil(v any) bool {
 	if v == nil {
 		return true

@@ -12,7 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// observe is told of every remote operation.
+// observe is called for every remote operation.
 func (c *Cache[K, V]) observe(ctx context.Context, op string, keys int, d time.Duration, err error) {
 	if client.IsAnswer(err) {
 		err = nil
@@ -32,19 +32,19 @@ func (c *Cache[K, V]) observe(ctx context.Context, op string, keys int, d time.D
 		if c.reports.failed(op, c.client.Misfit(err), err) {
 			c.stats.misfits.Add(1)
 		}
-	case ctx.Err() == nil: // else nothing is known of it
+	case ctx.Err() == nil: // else the outcome is not known
 		c.reports.succeeded(op)
 	}
 }
 
-// detoured is told once of each thing that the server does not take, and for which there
-// is another way.
+// detoured is called once for each feature that the server does not support and for which
+// there is a fallback.
 func (c *Cache[K, V]) detoured(m store.Misfit) {
 	c.stats.misfits.Add(1)
 	c.reports.misfit("", m, nil)
 }
 
-// circuitChanged is told when the circuit to an endpoint of Redis changes.
+// circuitChanged is called when the circuit breaker of an endpoint of Redis changes its state.
 func (c *Cache[K, V]) circuitChanged(ch breaker.Change) {
 	state := breakerStates[ch.Worst]
 	if c.stats.breaker.Swap(uint32(state)) != uint32(state) {
@@ -61,8 +61,8 @@ func (c *Cache[K, V]) circuitChanged(ch breaker.Change) {
 
 var breakerStates = [...]metrics.State{breaker.Closed: metrics.Closed, breaker.HalfOpen: metrics.HalfOpen, breaker.Open: metrics.Open}
 
-// isReply reports whether an error is what a server has answered, which then is the one
-// that it was. While a server that takes over answers so, it is not yet.
+// isReply reports whether an error is a reply of a server, which is then still the same
+// server. A reply that a server gives while it takes over, as in a failover, does not count.
 func isReply(err error) bool {
 	var reply redis.Error
 	if !errors.As(err, &reply) {
@@ -76,19 +76,19 @@ func isReply(err error) bool {
 	return true
 }
 
-// unavailable is the error of a remote operation that failed, other than by the
+// unavailable returns the error of a remote operation that failed, other than by the
 // end of the caller's context.
 func (c *Cache[K, V]) unavailable(err error) error {
 	if errors.Is(err, client.ErrClosed) || c.isClosed() && errors.Is(err, context.Canceled) {
-		return ErrClosed // Close has ended what was under way
+		return ErrClosed // Close has canceled the operation
 	}
 	return &unavailableError{err}
 }
 
-// notKept tells of a loaded value that is good but could not be kept.
+// notKept reports a loaded value that is valid but could not be kept.
 func (c *Cache[K, V]) notKept(err error) {
 	if errors.Is(err, ErrUnavailable) {
-		return // told already
+		return // reported already
 	}
 	c.stats.notKept.Add(1)
 	c.reports.notKept(err)

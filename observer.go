@@ -8,9 +8,9 @@ import (
 	"github.com/delqhi/cache/metrics"
 )
 
-// What a recorder or the handler of a logger does wrong must not reach the operation that
-// is reported: they are called in the middle of it, some of them by the cache's own
-// goroutines. A call that panics is as one that was not made.
+// A fault of a recorder or of a logger's handler must not affect the operation that is
+// reported: they are called in the middle of it, some of them by the cache's own goroutines.
+// A call that panics has no effect.
 
 // recorder calls the program's recorder.
 type recorder struct{ metrics.Recorder }
@@ -53,7 +53,7 @@ func (r refreshRecorder) StartRefresh(ctx, caller context.Context, refresh metri
 	return inner, func(o metrics.Outcome) { apart(func() { end(o) }) }
 }
 
-// guardRecorder returns r behind what contains its faults.
+// guardRecorder wraps r so that its panics are contained.
 func guardRecorder(r metrics.Recorder) metrics.Recorder {
 	if r == metrics.Recorder(metrics.Discard{}) {
 		return r
@@ -76,7 +76,7 @@ func (h logHandler) Handle(ctx context.Context, r slog.Record) error {
 	return usercode.Contained(func() error { return h.Handler.Handle(ctx, r) })
 }
 
-// apart calls what must not end the goroutine that reports.
+// apart calls f so that neither a panic nor runtime.Goexit ends the calling goroutine.
 func apart(f func()) {
 	_ = usercode.Contained(func() error {
 		f()

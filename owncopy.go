@@ -6,10 +6,10 @@ import (
 	"reflect"
 )
 
-// Update gives its function a value of its own. What comes from Redis is that anyway. What
-// comes from the local tier, where there is no Redis, is copied: by Source.Clone or
-// WithCloning, else along the value, else, where a part of it is out of reach from here, by
-// the codec. Without a way to copy, Update is refused.
+// Update gives its function a value of its own. A value from Redis is newly decoded anyway. A
+// value from the local tier of a LocalOnly cache is copied: by Source.Clone or WithCloning,
+// else along its structure by reflection, else, if a part of it is not accessible by
+// reflection, by the codec. If a value can't be copied, Update returns an error.
 
 var errNoOwnCopy = fmt.Errorf("cache: Update of a LocalOnly cache gives its function a value of its own, and one of this type can be copied neither along its exported fields nor by the codec: give Source.Clone: %w", errors.ErrUnsupported)
 
@@ -52,8 +52,8 @@ func (c *Cache[K, V]) codecHolds(typ reflect.Type) bool {
 	return ok && ch.CheckType(typ) == nil
 }
 
-// reachable reports whether values of a type can be copied along their parts, as far as the
-// type tells.
+// reachable reports whether values of a type can be copied along their structure, as far as
+// that can be determined from the type.
 func reachable(t reflect.Type, seen map[reflect.Type]bool) bool {
 	if seen[t] || isConstant(t) {
 		return true
@@ -74,13 +74,13 @@ func reachable(t reflect.Type, seen map[reflect.Type]bool) bool {
 	case reflect.UnsafePointer:
 		return false
 	}
-	// What a channel and a function stand for is what they are for; an interface's value is
-	// looked at when it is copied.
+	// Channels and functions are shared on purpose: a copy would not be equivalent. The
+	// value in an interface is checked when it is copied.
 	return true
 }
 
-// copier copies one value. What is met twice is copied once, so that the copy has the same
-// shape, and one that contains itself has an end.
+// copier copies one value. A part that is referred to twice is copied once, so that the copy
+// has the same shape, and the copy of a cyclic value terminates.
 type copier struct {
 	seen   map[visit]reflect.Value
 	failed bool
@@ -135,7 +135,7 @@ func (w *copier) copy(v reflect.Value) reflect.Value {
 	return v
 }
 
-// copyOnce copies what is behind a pointer, a map or a slice.
+// copyOnce copies what a pointer, a map or a slice refers to.
 func (w *copier) copyOnce(v reflect.Value, t reflect.Type) reflect.Value {
 	at := visit{at: v.Pointer(), typ: t}
 	if t.Kind() == reflect.Slice {

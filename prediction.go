@@ -6,27 +6,28 @@ import (
 	"sync/atomic"
 )
 
-// A miss takes three round trips: the read, the lease, and the fill. Where one read after
-// the other has missed lately (a cache that was just cleared, a crawl through keys that
-// nobody has asked for) the next one most likely misses as well, and its read says nothing
-// that the lease does not say: that is granted only where there is nothing. Then the lease
-// is asked for at once.
+// missPredictor predicts misses. A miss takes three round trips: the read, the lease, and
+// the fill. If consecutive reads have missed lately (after a Clear, or in a crawl through
+// keys that were never read before) the next one most likely misses as well, and its read
+// yields no more than the request for a lease, which is granted only if the key is empty.
+// Then the lease is requested at once.
 //
-// If there is something all the same, or Redis does not answer, that was all, and the read
-// is carried out as ever. Of some missStreak reads one costs a round trip more then.
+// If the key is not empty after all, or Redis does not answer, the speculative load is
+// dropped and the read is done as usual. About one read in missStreak then costs one more
+// round trip.
 type missPredictor struct {
-	streak int32        // so many reads in a row must have found nothing
-	misses atomic.Int32 // of reads that could load, in a row
+	streak int32        // the number of consecutive misses required
+	misses atomic.Int32 // consecutive misses of reads that could load
 }
 
-// missStreak is how many it must be. Where one read in ten finds something, of those that
-// follow such a one every fifth comes so far.
+// missStreak is the number of consecutive misses required. At a hit rate of 10 % about one run
+// of misses in five reaches 16.
 const missStreak = 16
 
-// errNotAcquired is why a load that was asked for by a prediction did not happen.
+// errNotAcquired is why a speculative load did not take place.
 var errNotAcquired = errors.New("cache: Redis holds something, or does not answer")
 
-// noted takes what Redis had for a read that could load.
+// noted records the status of the key in Redis for a read that could load.
 func (h *missPredictor) noted(o status) {
 	switch {
 	case o != notFound:
@@ -38,8 +39,8 @@ func (h *missPredictor) noted(o status) {
 	}
 }
 
-// predictsMiss reports whether a read is to go without looking. What a strategy does
-// with a value that it finds, or instead of a load that fails, needs the look.
+// predictsMiss reports whether a load is to skip the read of Redis. It never does so if a
+// strategy or an option needs the stored value, to serve it stale, prolong or refresh it.
 func (c *Cache[K, V]) predictsMiss(items []lookup[K, V], j *loader[K, V], o *callOptions) bool {
 	return c.missPredictor.misses.Load() >= c.missPredictor.streak && j != nil && c.client != nil && len(items) == 1 && !items[0].done &&
 		!o.skipLocal && !o.allowStale && !o.hasMaxAge && !o.uncounted &&
@@ -47,8 +48,8 @@ func (c *Cache[K, V]) predictsMiss(items []lookup[K, V], j *loader[K, V], o *cal
 		(c.failures.none() || !c.failures.knows(items[0].rk, items[0].at))
 }
 
-// loadSpeculatively loads the one key of a read that expects a miss. It reports whether that was
-// right.
+// loadSpeculatively loads the one key of a read that is predicted to miss. It reports whether
+// the prediction was right.
 func (c *Cache[K, V]) loadSpeculatively(ctx context.Context, items []lookup[K, V], j *loader[K, V], o *callOptions) bool {
 	unseen := *o
 	unseen.speculative = true

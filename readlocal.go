@@ -32,7 +32,7 @@ func (c *Cache[K, V]) readLocal(ctx context.Context, items []lookup[K, V], o *ca
 	}
 }
 
-// refreshDue has those loaded anew whose local entries have answered and are due.
+// refreshDue refreshes the keys whose local entries have answered and are due.
 func (c *Cache[K, V]) refreshDue(ctx context.Context, items []lookup[K, V], j *loader[K, V], o *callOptions) {
 	if !c.refreshesAhead() || j == nil {
 		return
@@ -44,19 +44,19 @@ func (c *Cache[K, V]) refreshDue(ctx context.Context, items []lookup[K, V], j *l
 	}
 }
 
-// mayUseLocal reports whether the local tier may answer for a key. It must be able to
-// hear what others do, and Redis must know what this process has done.
+// mayUseLocal reports whether the local tier may answer for a key: the tier must be valid,
+// and this process must have no pending invalidation of the key.
 func (c *Cache[K, V]) mayUseLocal(rk string, now int64) bool {
 	return c.coherence == nil || c.coherence.LocalValid(now) && !c.coherence.Pending(rk)
 }
 
-// lives reports whether a local entry was neither revoked by tag nor by Clear.
+// lives reports whether a local entry was not invalidated by tag or by Clear.
 func (c *Cache[K, V]) lives(m *local.Meta, now int64) bool {
 	return c.verdictOf(m, now) == logicalclock.Valid
 }
 
-// verdictOf is what the logical clock says of a local entry. What it did not say in
-// time was dropped.
+// verdictOf returns the validity of a local entry by the logical clock. Entries are dropped
+// when the clock's tombstones have not been received in time.
 func (c *Cache[K, V]) verdictOf(m *local.Meta, now int64) logicalclock.Validity {
 	if m == nil {
 		return logicalclock.Valid
@@ -69,13 +69,14 @@ func (c *Cache[K, V]) verdictOf(m *local.Meta, now int64) logicalclock.Validity 
 	return v
 }
 
-// distrusted reports whether a value must not get into the local tier, because Redis
-// may not know yet that it was replaced or invalidated.
+// distrusted reports whether a value must not be put into the local tier, because a change or
+// an invalidation of it by this process is still pending.
 func (c *Cache[K, V]) distrusted(rk string, tags []string) bool {
 	return c.coherence.AnyPending() && (c.coherence.Pending(rk) || slices.ContainsFunc(tags, c.coherence.PendingTag))
 }
 
-// missLocal counts what the local tier did not have where there is no other.
+// missLocal handles the keys that the local tier of a LocalOnly cache could not answer: it
+// serves them stale, or counts a miss.
 func (c *Cache[K, V]) missLocal(ctx context.Context, items []lookup[K, V], j *loader[K, V], o *callOptions) {
 	for i := range items {
 		it := &items[i]
@@ -92,7 +93,7 @@ func (c *Cache[K, V]) missLocal(ctx context.Context, items []lookup[K, V], j *lo
 	}
 }
 
-// fromLocal is the answer of a local entry.
+// fromLocal returns the result of a local entry.
 func (c *Cache[K, V]) fromLocal(e *local.Entry[V], at int64) result[V] {
 	ans := result[V]{val: e.Value, held: true, info: localInfo(e, at)}
 	if ans.info.Absent {

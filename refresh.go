@@ -195,7 +195,8 @@ func (b *refresher[K, V]) seal() {
 	b.closed = true
 }
 
-// close ends the refreshes and waits for them; see waitClosing.
+// close cancels the context of background work and waits for it to end; the loads were
+// canceled before, by flights.Cancel. See waitClosing.
 func (b *refresher[K, V]) close() {
 	b.seal()
 	b.stop()

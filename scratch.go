@@ -7,28 +7,28 @@ import (
 	"github.com/delqhi/cache/metrics"
 )
 
-// scratch is what a read works in, used again and again. Only what is known to be over is
-// used again: a read that the tiers have answered. What was left behind by its caller, or
-// handed to a load, may still be under way.
+// scratch is the reusable working memory of a read. It is reused only after a read that the
+// tiers have answered, which is known to be over. The memory of a read whose caller has
+// returned early, or that was passed to a load, may still be in use.
 //
-// What it holds is never a part of an answer: values are copied out, and the bytes that
-// they may be made of are a reply's own.
+// No part of it is ever part of a result: values are copied out, and bytes that a value may
+// retain belong to a reply.
 type scratch[K comparable, V any] struct {
 	items    []lookup[K, V]
 	asked    []*lookup[K, V]
-	cmds     []store.Command // one more than items: the logical clock is asked for with them
+	cmds     []store.Command // one more than items: the logical clock is read with them
 	founds   []decoded[V]
 	pointers []*decoded[V]
 	encoded  []byte
 }
 
-// maxScratch bounds the keys of a read whose scratch is kept: a large batch pays for
-// itself.
+// maxScratch bounds the number of keys of a read whose scratch is kept: for a larger batch
+// the allocation does not matter.
 const maxScratch = 512
 
 type scratches[K comparable, V any] struct{ pool sync.Pool }
 
-// get returns one for n keys at most, without items.
+// get returns a scratch for at most n keys, without items.
 func (p *scratches[K, V]) get(n int) *scratch[K, V] {
 	n = max(n, 1)
 	s, ok := p.pool.Get().(*scratch[K, V])
@@ -45,7 +45,7 @@ func (p *scratches[K, V]) get(n int) *scratch[K, V] {
 	return s
 }
 
-// put takes one back, if nobody else can know of it.
+// put returns s to the pool, unless another goroutine may still refer to it.
 func (p *scratches[K, V]) put(s *scratch[K, V]) {
 	if len(s.items) > maxScratch {
 		return

@@ -8,22 +8,24 @@ import (
 	"github.com/delqhi/cache/internal/usercode"
 )
 
-// A cache whose codec seals (see codec.Encrypted) believes nothing in Redis that was not
+// A cache whose codec seals (see codec.Encrypted) accepts no data in Redis that was not
 // written with the key:
 //
 //   - The payload of a value, an absence or a failure is sealed, and the seal binds the
 //     Redis key, the kind, and all of section B: version, type, times, tags, ETag.
 //   - Section A, which an invalidation replaces without knowing the rest, has a mark in
-//     its id, over its limit and the times of section B. A value or an absence without a
-//     good one counts as invalidated: whatever replaces section A can only shorten a life.
-//     That is also how an invalidation by a program without the key is taken.
-//   - Leases and intents have a mark, too. One without is replaced like damage.
+//     its id, an authentication code over its limit and the times of section B. A value or
+//     an absence without a valid mark counts as invalidated: replacing section A can only
+//     shorten a life. An invalidation by a program without the key is treated in this way,
+//     too.
+//   - Leases and intents have a mark, too. One without a valid mark is replaced like a
+//     corrupt record.
 //   - An entry of the write-behind queue is sealed under its key and operation.
 //
-// Nothing of this keeps a whole record from being put back that was seen under the same key
-// before; see codec.Encrypted for what remains.
+// None of this prevents the replay of a whole record that was read under the same key
+// before; see codec.Encrypted for the remaining risks.
 
-// seals returns the codec that seals, nil for none.
+// seals returns c as a codec that seals, nil if it does not seal.
 func seals(c codec.Codec) codec.Sealer {
 	if s, ok := c.(codec.Sealer); ok && !isNil(c) && s.Seals() {
 		return s
@@ -31,7 +33,7 @@ func seals(c codec.Codec) codec.Sealer {
 	return nil
 }
 
-// signed gives the frame that raw begins with a mark.
+// signed sets the mark of the frame at the beginning of raw, and returns raw.
 func (c *Cache[K, V]) signed(rk string, raw []byte) []byte {
 	if c.sealer != nil {
 		frame.SetMark(raw, c.sealer.Mark(rk, frame.AppendMarked(nil, raw)))
@@ -39,13 +41,13 @@ func (c *Cache[K, V]) signed(rk string, raw []byte) []byte {
 	return raw
 }
 
-// marked reports whether the mark of a frame is good, or needs not be.
+// marked reports whether the mark of a frame is valid, or none is needed.
 func (c *Cache[K, V]) marked(rk string, raw []byte) bool {
 	return c.sealer == nil || c.sealer.Marked(rk, frame.AppendMarked(nil, raw), frame.Mark(raw))
 }
 
-// resign is invalidation.Invalidator.Sign: the section A that invalidates a record. One that was not
-// good before does not become so.
+// resign is invalidation.Invalidator.Sign: it signs the section A that invalidates a record. A
+// record whose mark was not valid before does not get a valid one.
 func (c *Cache[K, V]) resign(rk string, seen, section []byte) []byte {
 	if len(seen) < frame.HeadLen || !c.marked(rk, seen) {
 		h, _ := frame.ReadHead(section)
@@ -58,7 +60,8 @@ func (c *Cache[K, V]) resign(rk string, seen, section []byte) []byte {
 	return c.signed(rk, raw)[:len(section)]
 }
 
-// sealContext is what the payload of the frame that raw begins with is sealed under.
+// sealContext returns the additional data under which the payload of the frame at the beginning
+// of raw is sealed.
 func sealContext(raw []byte) []byte { return frame.AppendBound([]byte("record"), raw) }
 
 // marshalRecord appends the encoded value to the frame that ends with it.
@@ -92,9 +95,9 @@ func (c *Cache[K, V]) appendSealed(rk string, buf, payload []byte) []byte {
 	return c.sealer.SealIn(rk, sealContext(buf), buf, payload)
 }
 
-// authentic takes the seal off an absence or a failure, and the life from a value or an
-// absence whose section A is not good. It reports whether the record may be believed; of a
-// value that is found out when it is decoded.
+// authentic opens the seal of an absence or a failure, and ends the life of a value or an
+// absence whose section A has no valid mark. It reports whether the record is authentic; a
+// value's seal is checked when the value is decoded.
 func (c *Cache[K, V]) authentic(rk string, raw []byte, fr *frame.Frame) bool {
 	if c.sealer == nil {
 		return true
@@ -112,11 +115,11 @@ func (c *Cache[K, V]) authentic(rk string, raw []byte, fr *frame.Frame) bool {
 	return fr.Kind != frame.Failure || fr.Limit == math.MaxInt64
 }
 
-// What the entries of a write-behind queue are sealed under, beside their keys.
-
+// queued returns the additional data, beside the key, under which a part of an entry of the
+// write-behind queue is sealed.
 func queued(what string, meta []byte) []byte { return append([]byte("queue "+what+" "), meta...) }
 
-// sealQueued returns what is queued as the value of a change.
+// sealQueued returns the encoded value of a change for the queue.
 func (c *Cache[K, V]) sealQueued(ch *change[K, V], meta []byte) ([]byte, error) {
 	switch {
 	case c.sealer == nil && ch.remove:
@@ -146,8 +149,8 @@ func (c *Cache[K, V]) openQueued(rk string, remove bool, value, meta []byte) (va
 	return val, err
 }
 
-// sealReason hides what the source has said of a write, which may quote it, and openReason
-// returns it.
+// sealReason seals the text of the source's error for a write, which may quote the value;
+// openReason opens it.
 func (c *Cache[K, V]) sealReason(key, text string) string {
 	return string(c.sealer.SealIn(c.prefix+key, queued("reason", nil), nil, []byte(text)))
 }

@@ -8,11 +8,11 @@ import (
 	"github.com/delqhi/cache/internal/store"
 )
 
-// touches is into how many parts the idle time of Sliding is divided. A read prolongs
-// the life of its entry only if this process has not done so within one of them, and the
-// local tier answers for no longer than that: so reads cost Redis a few writes in an
-// idle time, however many there are. That matters where processes hear by Tracking, for
-// Redis tells of every change of a life as of a change of the value.
+// touches is the number of parts that the idle time of Sliding is divided into. A read
+// prolongs the life of its entry only if this process has not done so within one part, and
+// the local tier answers for no longer than that: so reads cost Redis a few writes in an
+// idle time, however many there are. That matters with the Tracking transport, for which
+// Redis sends a notification for every change of a TTL as for a change of the value.
 //
 //	        |<-------------- idle ------------->|
 //	read    t                                       the key lives until t + idle
@@ -37,13 +37,13 @@ func (c *Cache[K, V]) touch(rk string, f *decoded[V], rec store.Record) {
 const (
 	// prolongedAtOnce bounds the lives that are prolonged in one round trip.
 	prolongedAtOnce = 256
-	// maxProlonged bounds those that wait for it. What does not fit is left to the next
-	// reader.
+	// maxProlonged bounds the lives that wait to be prolonged. One over the bound is left
+	// to the next reader.
 	maxProlonged = 100_000
 )
 
-// prolong has the life of a record prolonged behind its reader's back, unless that was
-// done less than every ago. All that is read at a time goes in common.
+// prolong prolongs the life of a record in the background, unless that was done less than
+// every ago. Records that are read at about the same time are prolonged together.
 func (b *refresher[K, V]) prolong(rk string, rec store.Record, life, every time.Duration) {
 	now := local.Now()
 	b.mu.Lock()
@@ -73,8 +73,8 @@ func (b *refresher[K, V]) prolongAll() {
 		b.mu.Unlock()
 		for i, reply := range b.c.exec(b.ctx, cmds) {
 			if reply.Err != nil {
-				// The next reader tries again. If there is none in time, the entry ends
-				// earlier: a miss, no more.
+				// The next reader tries again. If there is none in time, the entry
+				// expires earlier, which only costs a miss.
 				b.untouched(cmds[i].Key)
 			}
 		}
@@ -87,8 +87,8 @@ func (b *refresher[K, V]) untouched(rk string) {
 	delete(b.touched, rk)
 }
 
-// slid reports whether a local entry is to be prolonged where there is no Redis: its life,
-// or, if that can't become longer, the time in which it is of use as a stale one.
+// slid reports whether a local entry of a LocalOnly cache is to be prolonged: its life, or, if
+// that can't become longer, the time in which it may be served stale.
 func (c *Cache[K, V]) slid(e *local.Entry[V], at int64) bool {
 	idle := c.policy.Sliding
 	end := e.Deadline
@@ -100,7 +100,7 @@ func (c *Cache[K, V]) slid(e *local.Entry[V], at int64) bool {
 	return end-at <= int64(idle-idle/touches)
 }
 
-// touchLocal does the same where there is no Redis.
+// touchLocal is touch in a LocalOnly cache.
 func (c *Cache[K, V]) touchLocal(key K, rk string, e *local.Entry[V], at int64) {
 	idle := c.policy.Sliding
 	if !c.slidesLocally || e.Meta != nil && e.Meta.Absent || !c.slid(e, at) {

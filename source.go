@@ -9,26 +9,26 @@ import (
 	"github.com/delqhi/cache/internal/usercode"
 )
 
-// LoadFunc gets one value from where it comes from. It returns ErrNotFound,
-// wrapped or not, to say that there is no such thing. Its context carries the
-// values of the first caller's context and ends when every caller has left, at
-// the hard timeout, or at Close. It also tells the cache what the loader was called for:
-// what it asks of the same cache for its own key, and would wait for itself, is an error.
+// LoadFunc loads one value from the source. It returns ErrNotFound, wrapped or not, to
+// say that the value does not exist. Its context carries the values of the first caller's
+// context and ends when no caller waits any more, at the hard timeout, or at Close. The
+// context also identifies the load to the cache: a call of the same cache for the loader's
+// own key, which would wait for itself, is an error.
 type LoadFunc[K comparable, V any] = func(ctx context.Context, key K) (V, error)
 
-// BatchFunc gets several values at once. A key that is left out of the map
+// BatchFunc loads several values at once. A key that is left out of the map
 // together with a nil error is absent. With an error, the values in the map are
-// good and the error holds for the keys left out; a *[BatchError] among it says which of
-// them have failed, and those that it does not name are absent. Entries that were not asked
-// for are ignored.
+// valid and the error applies to the keys left out; if the error matches a *[BatchError],
+// that says which of them have failed, and those that it does not name are absent. Entries
+// that were not requested are ignored.
 type BatchFunc[K comparable, V any] = func(ctx context.Context, keys []K) (map[K]V, error)
 
 // Source is the system of record behind a cache, given to [NewFrom]. Each field
 // may be nil. Its functions are called concurrently.
 type Source[K comparable, V any] struct {
-	// Load gets one value. Without it, LoadMany is asked for one key.
+	// Load loads one value. Without it, LoadMany is called with one key.
 	Load LoadFunc[K, V]
-	// LoadMany gets several values. Without it, a batch runs Load for each key,
+	// LoadMany loads several values. Without it, a batch runs Load for each key,
 	// a few at a time.
 	LoadMany BatchFunc[K, V]
 
@@ -37,21 +37,21 @@ type Source[K comparable, V any] struct {
 	StoreMany func(ctx context.Context, vals map[K]V) error
 	Delete    func(ctx context.Context, key K) error
 
-	// Key encodes a key for Redis. It is needed for a K that is no string,
+	// Key encodes a key for Redis. It is needed for a K that is not a string,
 	// integer, bool, text marshaler or struct of those, and replaces the built-in
 	// encoding of one that is. Different keys must give different strings: keys
-	// that share one share the value.
+	// with the same string share the value.
 	Key func(key K) string
 
-	// Tags names the groups that a value belongs to, for InvalidateTags.
+	// Tags returns the tags of a value, for InvalidateTags.
 	Tags func(key K, val V) []string
 
-	// TTL gives a value a lifetime of its own. 0 leaves it to the strategy, a
+	// TTL returns a lifetime for this value. 0 leaves it to the strategy, a
 	// negative one keeps the value out of the cache.
 	TTL func(key K, val V) time.Duration
 
-	// Clone copies a value. With it, whatever the local tier or a shared load
-	// hands out is the caller's own; without it, such values are shared and must
+	// Clone copies a value. With it, a value from the local tier or a shared load
+	// is the caller's own copy; without it, such values are shared and must
 	// not be modified. See [WithCloning] for a copy by the codec.
 	Clone func(val V) V
 }
@@ -62,9 +62,9 @@ func SourceFunc[K comparable, V any](load LoadFunc[K, V]) Source[K, V] {
 }
 
 // KeyedBy makes a BatchFunc of a function that returns a list in any order, as a
-// query WHERE id IN (…) does; key tells which key a value belongs to. Two values
+// query WHERE id IN (…) does; key returns the key that a value belongs to. Two values
 // of one key are an error for that key's whole batch: one of them would be lost
-// in silence.
+// silently.
 func KeyedBy[K comparable, V any](list func(context.Context, []K) ([]V, error), key func(V) K) BatchFunc[K, V] {
 	if list == nil || key == nil {
 		return func(context.Context, []K) (map[K]V, error) {
@@ -85,7 +85,7 @@ func KeyedBy[K comparable, V any](list func(context.Context, []K) ([]V, error), 
 	}
 }
 
-// loader returns the function that Get loads with, nil without one.
+// loader returns the function that Get loads with, nil if there is none.
 func (s *Source[K, V]) loader() LoadFunc[K, V] {
 	if s.Load != nil || s.LoadMany == nil {
 		return s.Load
@@ -93,7 +93,7 @@ func (s *Source[K, V]) loader() LoadFunc[K, V] {
 	return oneOf(s.LoadMany)
 }
 
-// oneOf loads one value by a load of many.
+// oneOf returns a LoadFunc that calls many with a single key.
 func oneOf[K comparable, V any](many BatchFunc[K, V]) LoadFunc[K, V] {
 	return func(ctx context.Context, key K) (V, error) {
 		vals, err := many(ctx, []K{key})

@@ -10,15 +10,14 @@ import (
 	"github.com/delqhi/cache/metrics"
 )
 
-// A value past its fresh life is of use in two ways: as an answer at once, in the
-// window of StaleWhileRevalidate or where the caller allows it, and as a cover for a
-// load that failed or is slow, in that of StaleIfError. Until one or the other is
-// decided it is kept at hand.
+// A value past its fresh life is used in two ways: it is served at once, in the window
+// of StaleWhileRevalidate or if the caller allows it, or it is served when a load fails
+// or is slow, in the window of StaleIfError. The lookup holds it until that is decided.
 
-// errSoftTimeout is the failure that a cover stands for while the load goes on.
+// errSoftTimeout is the failure with which a stale value is served while the load goes on.
 var errSoftTimeout = errors.New("cache: the load exceeded the soft timeout")
 
-// stale is a stale value.
+// staleValue is a stale value that a lookup may be answered with.
 type staleValue[V any] struct {
 	ok   bool
 	ans  result[V]
@@ -26,7 +25,8 @@ type staleValue[V any] struct {
 	own  bool          // ans.val belongs to this caller alone
 }
 
-// answerStale answers with a stale value; failure is what it covers, nil if nothing.
+// answerStale answers with the stale value; failure is the failure of the load that it is
+// served instead of, nil if there is none.
 func (it *lookup[K, V]) answerStale(failure error) {
 	if t, ok := failure.(*theirError); ok {
 		failure = t.err
@@ -37,14 +37,14 @@ func (it *lookup[K, V]) answerStale(failure error) {
 	it.ans.info.TTL = 0
 }
 
-// allowsStale reports whether an item has a stale value for a failure.
+// allowsStale reports whether a lookup has a stale value that may be served for a failure.
 func (c *Cache[K, V]) allowsStale(it *lookup[K, V], failure error) bool {
 	return it.stale.ok && allowsStaleValue(failure) && c.policy.AllowsStale(it.stale.past, true)
 }
 
-// localStale finds a stale value in the local tier. It is used where Redis can't say
-// what became of it: what was replaced or invalidated was dropped, as far as this
-// process has heard.
+// localStale finds a stale value in the local tier. It is used if Redis can't be asked for the
+// current record: a local entry was dropped if this process has received a message that it was
+// replaced or invalidated.
 func (c *Cache[K, V]) localStale(it *lookup[K, V], o *callOptions) {
 	if c.local == nil || c.policy.StaleFor() == 0 || o.skipLocal {
 		return
@@ -60,15 +60,15 @@ func (c *Cache[K, V]) localStale(it *lookup[K, V], o *callOptions) {
 	it.stale = staleValue[V]{ok: true, ans: result[V]{val: e.Value, info: info}, past: time.Duration(it.at - e.Expires)}
 }
 
-// remoteStale keeps a stale record.
+// remoteStale notes the stale value of a record.
 func (it *lookup[K, V]) remoteStale(f *decoded[V], o *callOptions) {
 	if !o.tooOld(f.ans.info) {
 		it.stale = staleValue[V]{ok: true, ans: f.ans, past: f.past(), own: true}
 	}
 }
 
-// serveStale answers with the stale value where it may be the answer at once, and has
-// it loaded anew behind the caller's back, with the caller's loader.
+// serveStale answers with the stale value if it may be served at once, and refreshes it in
+// the background, with the caller's loader.
 func (c *Cache[K, V]) serveStale(ctx context.Context, it *lookup[K, V], j *loader[K, V], o *callOptions) bool {
 	if !it.stale.ok {
 		return false
@@ -89,10 +89,10 @@ func (c *Cache[K, V]) serveStale(ctx context.Context, it *lookup[K, V], j *loade
 	return true
 }
 
-// notDue is the age of an entry that is not to be loaded anew.
+// notDue stands for the age of an entry that is not due for a refresh.
 const notDue = time.Duration(-1)
 
-// due returns the age of a local entry that is to be loaded anew ahead of its end, else
+// due returns the age of a local entry that is due for a refresh before it expires, else
 // notDue.
 func (c *Cache[K, V]) due(e *local.Entry[V], at int64) time.Duration {
 	if e.Meta == nil || e.Meta.Fresh == 0 {
@@ -105,7 +105,7 @@ func (c *Cache[K, V]) due(e *local.Entry[V], at int64) time.Duration {
 	return age
 }
 
-// random returns a random number where a strategy wants one.
+// random returns a random number if a strategy needs one, else 0.
 func (c *Cache[K, V]) random() float64 {
 	if c.policy.EarlyExpiration == 0 {
 		return 0
@@ -113,7 +113,7 @@ func (c *Cache[K, V]) random() float64 {
 	return c.rand()
 }
 
-// refreshesAhead reports whether entries are loaded anew ahead of their ends.
+// refreshesAhead reports whether entries are refreshed before they expire.
 func (c *Cache[K, V]) refreshesAhead() bool {
 	return c.policy.RefreshAhead > 0 || c.policy.EarlyExpiration > 0
 }

@@ -7,15 +7,15 @@ import (
 	"github.com/delqhi/cache/internal/logicalclock"
 )
 
-// stamp is the logical time that a record carries: what was known before the write or
-// load began that it comes from. It may be old, which only makes the record go sooner
-// than it had to.
+// stamp is the version of the logical clock that a record carries: the one that was known
+// before the write or load of the record began. It may be old, which only makes the record
+// invalid sooner than necessary.
 type stamp struct {
 	era  uint64
 	time int64
 }
 
-// stamp returns the logical time for what begins now.
+// stamp returns the logical time for a load or write that begins now.
 func (c *Cache[K, V]) stamp(ctx context.Context) (s stamp, err error) {
 	if c.coherence != nil {
 		s.era, s.time, err = c.coherence.Stamp(ctx)
@@ -38,8 +38,8 @@ func (c *Cache[K, V]) stampWrite(ctx context.Context) (s stamp, err error) {
 	return s, err
 }
 
-// judge takes out of use what was revoked by tag or by Clear. Records are judged
-// together, so that what has to be asked is asked at once.
+// judge sets the status of records that were invalidated by tag or by Clear. Records are
+// validated together, so that missing tombstones are fetched in one request.
 func (c *Cache[K, V]) judge(ctx context.Context, fs []*decoded[V]) {
 	var tags []string
 	var unknown []*decoded[V]
@@ -69,7 +69,7 @@ func (c *Cache[K, V]) judge(ctx context.Context, fs []*decoded[V]) {
 		if err != nil {
 			f.status, f.err = unavailable, err
 		} else if !c.verdict(ctx, f, now) {
-			// What was learned was overtaken already.
+			// The tombstones just fetched are outdated again already.
 			c.findBegan(ctx, f)
 			v, until, err := c.coherence.JudgeNow(ctx, f.raw.Era, f.raw.Stamp, f.began, f.raw.Tags)
 			f.err = err
@@ -78,7 +78,7 @@ func (c *Cache[K, V]) judge(ctx context.Context, fs []*decoded[V]) {
 	}
 }
 
-// verdict judges one record, and reports whether it could.
+// verdict validates one record, and reports whether it could.
 func (c *Cache[K, V]) verdict(ctx context.Context, f *decoded[V], now int64) bool {
 	v, until := c.clock.Judge(f.raw.Era, f.raw.Stamp, f.began, f.raw.Tags, now)
 	if v == logicalclock.Invalid && c.clock.AnyDated() && c.findBegan(ctx, f) {
@@ -91,8 +91,8 @@ func (c *Cache[K, V]) verdict(ctx context.Context, f *decoded[V], now int64) boo
 	return true
 }
 
-// findBegan finds out when a value began, if that is not known yet. Of several nodes, each
-// has a clock of its own; that of the logical one may have to be asked for.
+// findBegan determines when a value began, if that is not known yet. With several nodes, each
+// has a clock of its own; the time of the node with the logical clock may have to be requested.
 func (c *Cache[K, V]) findBegan(ctx context.Context, f *decoded[V]) bool {
 	if f.began != 0 || f.before <= 0 {
 		return false
@@ -111,7 +111,8 @@ func (c *Cache[K, V]) judged(f *decoded[V], v logicalclock.Validity, until int64
 	case logicalclock.Invalid:
 		f.status, f.gone = expired, true
 	case logicalclock.Stale:
-		// A mark says that it is stale, and not since when: as of now.
+		// The tombstone says that the value is stale, but not since when: it counts as
+		// stale from now on.
 		if f.status == usable {
 			f.status, f.left = stale, min(f.left, 0)
 		}

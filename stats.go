@@ -14,14 +14,14 @@ import (
 	"github.com/delqhi/cache/metrics"
 )
 
-// stats is what a cache counts. metrics.Snapshot says what each counter means and
-// how they add up; the names are the same here.
+// stats holds the counters of a cache. metrics.Snapshot documents the meaning of each
+// counter and how they add up; the names are the same here.
 type stats struct {
 	recorder  metrics.Recorder
 	refreshes metrics.RefreshRecorder // the same, if it is one; else nil
 
-	// What local hits count has a word for each processor. The others come with a round
-	// trip or a load, and one word for all of them is enough.
+	// The counters of local hits are sharded by processor. The others are incremented with
+	// a round trip or a load, and a single word is enough for each.
 	localHits, remoteHits, absentHits, staleHits                    stat.Counter
 	missAbsent, missExpired, missUndecodable                        atomic.Uint64
 	missForeign, missIncompatible, missUnavailable                  atomic.Uint64
@@ -35,8 +35,8 @@ type stats struct {
 	getHist, getManyHist, setHist, deleteHist, loadHist, remoteHist stat.Histogram
 
 	breaker                   atomic.Uint32 // a metrics.State
-	hearing                   atomic.Bool   // as last told to the recorder
-	backlog, backlogAge, dead atomic.Int64  // as last seen; see lookAtQueue
+	hearing                   atomic.Bool   // as last reported to the recorder
+	backlog, backlogAge, dead atomic.Int64  // as last read; see lookAtQueue
 
 	mu   sync.Mutex
 	base metrics.Snapshot // at the last reset
@@ -51,15 +51,15 @@ func newStats(r metrics.Recorder) *stats {
 	return s
 }
 
-// sampleOf is how many local hits one measured one stands for: two looks at the
-// clock would cost more than the hit itself.
+// sampleOf is the number of local hits per measured one: reading the clock twice
+// would cost more than the hit itself.
 const sampleOf = 256
 
 // localHit counts a hit that began at start.
 func (s *stats) localHit(start int64) {
 	s.localHits.Add(1)
-	// A nanosecond clock, well mixed, picks the sample: no counter to share, and
-	// no rhythm of calls that is measured always or never.
+	// The hash of a nanosecond clock selects the sample: there is no shared counter, and
+	// no pattern of calls that is measured always or never.
 	x := uint64(start)
 	x ^= x >> 32
 	x *= 0xd6e8feb86659fd93
@@ -70,7 +70,7 @@ func (s *stats) localHit(start int64) {
 	}
 }
 
-// miss counts a request that no tier answered, by the reason that Redis gave.
+// miss counts a request that no tier answered, by the status of the record in Redis.
 func (s *stats) miss(o status) {
 	switch o {
 	case notFound, leased, failed:
@@ -106,8 +106,8 @@ func (s *stats) wrote(c *atomic.Uint64, err error) {
 	c.Add(1)
 }
 
-// startRefresh is called before a refresh behind a reader's back; what it returns is to
-// be called with the error of that.
+// startRefresh is called before a background refresh; the function that it returns is
+// called with the error of the refresh.
 func (s *stats) startRefresh(ctx, caller context.Context, cache string) (context.Context, func(error)) {
 	if s.refreshes == nil {
 		return ctx, func(error) {}
@@ -133,15 +133,14 @@ type loadCall struct {
 	keys    int
 	refresh bool
 	start   time.Time
-	end     atomic.Pointer[func(metrics.LoadResult)] // by then StartLoad may still run
+	end     atomic.Pointer[func(metrics.LoadResult)] // atomic: StartLoad may still run when done is called
 }
 
 func (s *stats) newLoad(keys int, refresh bool) *loadCall {
 	return &loadCall{stats: s, keys: keys, refresh: refresh, start: time.Now()}
 }
 
-// begin is called right before a loader, in its goroutine; what it returns is the loader's
-// context.
+// begin is called right before a loader, in its goroutine, and returns the loader's context.
 func (l *loadCall) begin(ctx context.Context, cache string) context.Context {
 	inner, end := l.stats.recorder.StartLoad(ctx, metrics.LoadEvent{Cache: cache, Keys: l.keys, Refresh: l.refresh})
 	if end != nil {
@@ -153,7 +152,8 @@ func (l *loadCall) begin(ctx context.Context, cache string) context.Context {
 	return ctx
 }
 
-// done is called once, with the error of the call and how its keys fared.
+// done is called once, with the error of the call and the numbers of keys that were found and
+// not found.
 func (l *loadCall) done(err error, found, notFound int) time.Duration {
 	d := time.Since(l.start)
 	s, failed := l.stats, uint64(l.keys-found-notFound)
@@ -219,7 +219,7 @@ func isTimeout(err error) (is bool) {
 	return is
 }
 
-// raw is everything since the cache was made.
+// raw returns the counts since the cache was made.
 func (s *stats) raw() metrics.Snapshot {
 	return metrics.Snapshot{
 		LocalHits: s.localHits.Load(), RemoteHits: s.remoteHits.Load(), AbsentHits: s.absentHits.Load(),
@@ -238,7 +238,7 @@ func (s *stats) raw() metrics.Snapshot {
 	}
 }
 
-// Metrics returns what the cache has counted since it was made, or since
+// Metrics returns the metrics since the cache was made, or since
 // [Cache.ResetMetrics].
 func (c *Cache[K, V]) Metrics() metrics.Snapshot {
 	s := c.stats
@@ -247,8 +247,8 @@ func (c *Cache[K, V]) Metrics() metrics.Snapshot {
 	return c.Totals().Sub(s.base)
 }
 
-// ResetMetrics starts the counters and histograms of [Cache.Metrics] anew; gauges
-// stay what they are, and so does what [Cache.Totals] returns.
+// ResetMetrics resets the counters and histograms of [Cache.Metrics] to zero; gauges
+// and the result of [Cache.Totals] are not affected.
 func (c *Cache[K, V]) ResetMetrics() {
 	s := c.stats
 	s.mu.Lock()
@@ -258,8 +258,8 @@ func (c *Cache[K, V]) ResetMetrics() {
 
 var _ metrics.Cache = (*Cache[string, int])(nil)
 
-// Totals is [Cache.Metrics] since the cache was made, whatever was reset: what
-// monitoring systems want, whose counters must never go back.
+// Totals is [Cache.Metrics] since the cache was made, regardless of resets: it is meant for
+// monitoring systems, whose counters must never decrease.
 func (c *Cache[K, V]) Totals() metrics.Snapshot {
 	snap := c.stats.raw()
 	c.lookAtQueue()

@@ -6,8 +6,8 @@ import (
 	"github.com/delqhi/cache/internal/usercode"
 )
 
-// tagsOf collects the groups that a value belongs to: what the load, the call and the
-// source say, each once.
+// tagsOf collects the tags of a value: those of the load, the call and the source, each
+// once.
 func (c *Cache[K, V]) tagsOf(key K, val V, o *callOptions, w loadDirectives) ([]string, error) {
 	var more []string
 	if c.src.Tags != nil {

@@ -7,24 +7,24 @@ import (
 	"sync/atomic"
 )
 
-// A function that a cache has called, a loader or a store, may use caches in turn: with the
-// context that it was given, which knows what it was called for. It must not wait for what
+// A function that a cache has called, such as Load or Store, may use caches in turn, with the
+// context that it was given, which identifies the call. It must not wait for an operation that
 // only its own return ends.
 
 type underWayKey struct{}
 
 // underWay is a load, or a write to the source, that a context belongs to.
 type underWay struct {
-	outer *underWay // which has led to this one; nil: none
+	outer *underWay // the one that this one was called from; nil: none
 	cache any
 	keys  []string // Redis keys
 	over  atomic.Bool
 
 	once sync.Once
-	set  map[string]struct{} // keys, where they are many; made when it is asked for
+	set  map[string]struct{} // of keys, if they are many; made when it is first needed
 }
 
-// fewKeys are gone through one by one.
+// fewKeys is the largest number of keys that are searched linearly.
 const fewKeys = 8
 
 func (u *underWay) has(rk string) bool {
@@ -41,20 +41,20 @@ func (u *underWay) has(rk string) bool {
 	return ok
 }
 
-// entering returns the context of a call of the program's code for these keys.
+// entering returns the context for a call of user code for these keys.
 func (c *Cache[K, V]) entering(ctx context.Context, rks ...string) context.Context {
 	outer, _ := ctx.Value(underWayKey{}).(*underWay)
 	return context.WithValue(ctx, underWayKey{}, &underWay{outer: outer, cache: c, keys: rks})
 }
 
-// leaving says that the call is over: what it has left running may wait.
+// leaving notes that the call is over: goroutines that it has left running may wait.
 func leaving(ctx context.Context) {
 	if u, ok := ctx.Value(underWayKey{}).(*underWay); ok {
 		u.over.Store(true)
 	}
 }
 
-// within reports whether ctx is that of a call for the key which is under way.
+// within reports whether ctx belongs to a call for the key that is still running.
 func (c *Cache[K, V]) within(ctx context.Context, rk string) bool {
 	u, _ := ctx.Value(underWayKey{}).(*underWay)
 	for ; u != nil; u = u.outer {

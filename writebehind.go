@@ -16,9 +16,10 @@ import (
 	"github.com/delqhi/cache/strategy"
 )
 
-// Under WriteBehind, the source that a write goes to is a queue in Redis: see through.go
-// for what comes before and after it, and package internal/behind for the queue. A read
-// that has to load looks there first, since the newest value may be on its way.
+// Under WriteBehind, the source that a write goes to is a queue in Redis: see
+// writethrough.go for the steps before and after it, and package internal/writebehind for
+// the queue. A read that has to load checks the queue first, since the newest value may
+// still be queued.
 
 // queue is a cache's write-behind queue.
 type queue[K comparable, V any] struct {
@@ -63,7 +64,8 @@ func (c *Cache[K, V]) startQueue(prefix string) error {
 	return nil
 }
 
-// enqueue queues changes: for a write-behind cache, that is to write the source.
+// enqueue queues changes: for a write-behind cache, this takes the place of the write to the
+// source.
 func (c *Cache[K, V]) enqueue(ctx context.Context, changes []*change[K, V]) {
 	writes := make([]writebehind.Write, 0, len(changes))
 	queued := make([]*change[K, V], 0, len(changes))
@@ -84,7 +86,7 @@ func (c *Cache[K, V]) enqueue(ctx context.Context, changes []*change[K, V]) {
 	}
 }
 
-// queueFailed is the error of an operation on the queue that failed.
+// queueFailed returns the error of an operation on the queue that failed.
 func (c *Cache[K, V]) queueFailed(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(err, writebehind.ErrFull):
@@ -99,7 +101,7 @@ func (c *Cache[K, V]) queueFailed(ctx context.Context, err error) error {
 	return c.writeFailed(ctx, err)
 }
 
-// queuedWrite is what is queued of a change.
+// queuedWrite returns the queue entry of a change.
 func (c *Cache[K, V]) queuedWrite(ch *change[K, V]) (w writebehind.Write, err error) {
 	w = writebehind.Write{Key: c.encoded(ch.rk), Delete: ch.remove}
 	if w.Meta, err = c.queuedKey(w.Key, ch.key); err == nil {
@@ -108,9 +110,9 @@ func (c *Cache[K, V]) queuedWrite(ch *change[K, V]) (w writebehind.Write, err er
 	return w, err
 }
 
-// queuedKey is what a key is read back from: nothing where its encoding tells. A key that
-// would not come back as it is, such as one with text that is not UTF-8, is refused: the
-// source would be told of another one.
+// queuedKey returns the form from which a key is decoded again: nil if its encoding in Redis is
+// reversible. A key that would not decode to itself, such as one with text that is not UTF-8,
+// is refused: the source would be given another key.
 func (c *Cache[K, V]) queuedKey(encoded string, key K) ([]byte, error) {
 	if c.keys.Reversible() {
 		return nil, nil
@@ -142,11 +144,11 @@ func (c *Cache[K, V]) dequeuedKey(encoded string, meta []byte) (key K, err error
 	return key, nil
 }
 
-// queuedKeys is the codec of keys whose encoding does not tell what they were. It refuses
-// what would come back as another one.
+// queuedKeys is the codec of keys whose encoding is not reversible. It refuses types whose
+// values would not decode to themselves.
 var queuedKeys = codec.JSON()
 
-// hasInterface reports whether a part of a key is an interface.
+// hasInterface reports whether a key type contains an interface.
 func hasInterface(t reflect.Type, seen map[reflect.Type]bool) bool {
 	if seen[t] {
 		return false
@@ -172,8 +174,8 @@ func hasInterface(t reflect.Type, seen map[reflect.Type]bool) bool {
 	return false
 }
 
-// dequeued is the key of a queued write, and its value unless it is a Delete. A decoder that
-// panics has an error.
+// dequeued returns the key of a queued write, and its value unless it is a Delete. A panic of
+// the decoder is an error.
 func (c *Cache[K, V]) dequeued(w *writebehind.Write) (key K, val V, err error) {
 	err = usercode.Call(func() (err error) {
 		if key, err = c.dequeuedKey(w.Key, w.Meta); err == nil {
@@ -189,12 +191,12 @@ var (
 	errUnqueuableKey  = fmt.Errorf("%w: strategy.WriteBehind() keeps keys in its queue as JSON, and this one does not come back from that as it is", ErrInvalidOption)
 )
 
-// applyWrites brings a batch of the queue to the source.
+// applyWrites writes a batch of the queue to the source.
 func (c *Cache[K, V]) applyWrites(ctx context.Context, batch []writebehind.Entry) []error {
 	errs := make([]error, len(batch))
 	vals := make(map[K]V, len(batch))
-	var many []int // in batch, those in vals
-	var keys []K   // of many
+	var many []int // indexes in batch of the entries in vals
+	var keys []K   // their keys
 	usercode.Each(len(batch), func(i int) {
 		e := &batch[i]
 		ch := change[K, V]{rk: c.prefix + e.Key, remove: e.Delete}
@@ -228,7 +230,7 @@ func (c *Cache[K, V]) applyWrites(ctx context.Context, batch []writebehind.Entry
 	return errs
 }
 
-// statsEvery is how old the backlog in the metrics may be.
+// statsEvery is the maximum age of the backlog in the metrics.
 const statsEvery = time.Second
 
 func (c *Cache[K, V]) reportWrites(r writebehind.Report) {
@@ -240,7 +242,7 @@ func (c *Cache[K, V]) reportWrites(r writebehind.Report) {
 	}
 }
 
-// lookAtQueue refreshes what the metrics say of the backlog, behind the caller's back.
+// lookAtQueue updates the backlog in the metrics, in the background.
 func (c *Cache[K, V]) lookAtQueue() {
 	if c.queue == nil || !c.refresher.throttle("", statsEvery) {
 		return
@@ -254,7 +256,7 @@ func (c *Cache[K, V]) lookAtQueue() {
 	})
 }
 
-// queueFirst has a loader look into the queue first.
+// queueFirst returns a loader that checks the queue before it calls j.
 func (c *Cache[K, V]) queueFirst(j *loader[K, V]) *loader[K, V] {
 	if c.queue == nil || j == nil {
 		return j
@@ -296,9 +298,9 @@ func (c *Cache[K, V]) queueFirst(j *loader[K, V]) *loader[K, V] {
 	return out
 }
 
-// pendingWrites returns the newest values that are on their way to the source, and the
-// keys that are about to be deleted there. If Redis can't say, the source is asked,
-// which may not have them yet.
+// pendingWrites returns the newest values that are queued for the source, and the keys
+// whose deletion is queued. If Redis can't be asked both are empty, and the source is asked,
+// which may not have the queued writes yet.
 func (c *Cache[K, V]) pendingWrites(ctx context.Context, keys []K) (vals map[K]V, gone map[K]bool) {
 	vals, gone = map[K]V{}, map[K]bool{}
 	encoded := make([]string, 0, len(keys))
@@ -324,21 +326,21 @@ func (c *Cache[K, V]) pendingWrites(ctx context.Context, keys []K) (vals map[K]V
 	return vals, gone
 }
 
-// DeadLetter is a write of a write-behind cache that the source has refused for good.
+// DeadLetter is a write of a write-behind cache that the source has rejected for good.
 type DeadLetter[K comparable, V any] struct {
 	ID       string // for ReplayDeadLetters and DiscardDeadLetters
 	Key      K
 	Value    V
-	Deleted  bool      // it is a Delete, without a value
-	Attempts int       // how often it was tried
-	At       time.Time // of the last attempt, by Redis's clock
-	Reason   string    // what the source said then
-	Err      error     // Key or Value can't be decoded; nil for most
+	Deleted  bool      // the write is a Delete, without a value
+	Attempts int       // number of attempts
+	At       time.Time // time of the last attempt, by Redis's clock
+	Reason   string    // text of the source's error at that attempt
+	Err      error     // why Key or Value can't be decoded; nil for most
 }
 
-// DeadLetters lists at most limit writes that the source has refused for good
+// DeadLetters lists at most limit writes that the source has rejected for good
 // (strategy.MaxAttempts times, or with a permanent error), the oldest first, of all
-// processes. A key has one at most: a later write takes it away. Without
+// processes. A key has at most one dead letter: a later write removes it. Without
 // strategy.WriteBehind the error wraps [errors.ErrUnsupported].
 func (c *Cache[K, V]) DeadLetters(ctx context.Context, limit int) ([]DeadLetter[K, V], error) {
 	if err := c.queueUsable(ctx); err != nil {
@@ -360,17 +362,18 @@ func (c *Cache[K, V]) DeadLetters(ctx context.Context, limit int) ([]DeadLetter[
 	return out, err
 }
 
-// ReplayDeadLetters queues dead letters again and returns how many; those that are gone
-// by now, since their keys were written, are no error. The error matches [ErrOverload] if the
-// queue is full, and [ErrInvalidOption] if an id has another form than an ID has; a dead
-// letter of which it is not known whether a later write has been applied can only be
-// discarded. The rest is as with [Cache.DeadLetters].
+// ReplayDeadLetters queues dead letters again and returns how many it queued; dead letters
+// that no longer exist, since their keys were written, are no error. The error matches
+// [ErrOverload] if the queue is full, and [ErrInvalidOption] if an id does not have the form
+// of an ID. If it is not known whether a later write has been applied, a dead letter can
+// only be discarded, and replaying it is an error. The other errors are those of
+// [Cache.DeadLetters].
 func (c *Cache[K, V]) ReplayDeadLetters(ctx context.Context, ids ...string) (int, error) {
 	return c.replay(ctx, "replay dead letters", func(q *queue[K, V]) (int, error) { return q.Replay(ctx, ids...) })
 }
 
-// DiscardDeadLetters forgets dead letters and returns how many there were. The rest is
-// as with [Cache.DeadLetters].
+// DiscardDeadLetters deletes dead letters and returns how many there were. The errors are
+// those of [Cache.ReplayDeadLetters], except that the queue can't be full.
 func (c *Cache[K, V]) DiscardDeadLetters(ctx context.Context, ids ...string) (int, error) {
 	return c.replay(ctx, "discard dead letters", func(q *queue[K, V]) (int, error) { return q.Discard(ctx, ids...) })
 }
