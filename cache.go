@@ -60,7 +60,7 @@ import (
 // for concurrent use.
 type Cache[K comparable, V any] struct {
 	name   string
-	prefix string      // of every key of data: the prefix option, the name, ':'
+	prefix string      // of the Redis keys of entries: the prefix option, the name, ':'
 	names  store.Names // of the cache's keys and channels in Redis
 
 	keys         *keys.Encoding[K]
@@ -94,7 +94,7 @@ type Cache[K comparable, V any] struct {
 	limit         *loadLimit
 	missPredictor missPredictor
 
-	recordSize atomic.Int64 // of the last one that was made, in bytes
+	recordSize atomic.Int64 // size of the last record that was encoded, in bytes
 
 	refresher *refresher[K, V]
 	given     given[V]
@@ -116,7 +116,7 @@ type Cache[K comparable, V any] struct {
 // [ErrMiss] if there is no value and no source, [ErrNotFound] if the source says
 // that the value does not exist, or is the source's own error.
 //
-// A local hit does not look at ctx and allocates nothing.
+// A local hit does not check ctx and allocates nothing.
 func (c *Cache[K, V]) Get(ctx context.Context, key K, opts ...ReadOption) (V, error) {
 	if len(opts) == 0 {
 		if v, due, ok := c.hit(key); ok {
@@ -233,7 +233,7 @@ func (c *Cache[K, V]) Inspect(ctx context.Context, key K) (Entry[V], error) {
 }
 
 // Set stores val, in Redis first and then in the local tier. After a nil error no
-// read in this process sees anything older. The error matches [ErrUnavailable] if
+// read in this process returns an older value. The error matches [ErrUnavailable] if
 // Redis did not acknowledge the write; whether it took effect is then unknown,
 // and the local value is dropped. [ErrTooLarge] and encoding errors come before
 // anything is sent.

@@ -14,7 +14,7 @@ type ReadOption interface {
 }
 
 // WriteOption changes one write: [TTL], [Tags]. Each is a LoadOption too: it
-// then holds for what the load stores.
+// then applies to the value that the load stores.
 type WriteOption interface {
 	LoadOption
 	writeOption()
@@ -32,8 +32,8 @@ type callOptions struct {
 	maxAge        time.Duration
 	hasMaxAge     bool
 	report        *Info
-	peek          bool // fill nothing
-	uncounted     bool // no request for the metrics
+	peek          bool // fill no tier
+	uncounted     bool // not counted as a request in the metrics
 	speculative   bool // Redis was not read before: load only keys that are empty there
 	refresh       bool // the load is a refresh, not a caller's read
 	background    bool // only if no other load of the key is in flight

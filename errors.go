@@ -34,7 +34,8 @@ var (
 	// The error of a read without a loader matches ErrMiss as well.
 	ErrUnavailable = errs.ErrUnavailable
 
-	// ErrOverload: more loads are waiting than WithLoadLimit allows.
+	// ErrOverload: more loads are waiting than WithLoadLimit allows, or the write-behind
+	// queue is full.
 	ErrOverload = errors.New("cache: overload")
 
 	// ErrTooLarge: the encoded value exceeds WithMaxValueSize. Nothing was sent.

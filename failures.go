@@ -21,7 +21,7 @@ import (
 // the logical clock has moved since the load began, since a failure counts as having every
 // tag.
 type failures struct {
-	any atomic.Bool // false: byKey is empty
+	any atomic.Bool // false: there are none
 
 	mu     sync.Mutex
 	byKey  map[string]failure

@@ -76,7 +76,7 @@ type inflightLoad[K comparable, V any] struct {
 	call       *flight.Call[K, beginning, result[V]]
 	state      fillState
 	why        error          // with fillNone: why Redis gave no lease
-	fence      fence.Token    // taken before Redis was asked for the lease
+	fence      fence.Token    // taken before the lease was requested
 	stamp      stamp          // likewise
 	seen       store.CASToken // what the fill's compare-and-set expects
 	lease      bool           // that is a lease of this load
@@ -97,7 +97,7 @@ type inflightLoad[K comparable, V any] struct {
 
 	settled bool // the lease or lock was released, or is about to be
 
-	// Where there is no Redis:
+	// In a LocalOnly cache:
 	claim  *fence.Claim    // takes the place of a lease or a lock
 	awaits []*fence.Claim  // other loads and writes that this load waits for
 	entry  *local.Entry[V] // what the local tier held when the key was claimed

@@ -29,8 +29,9 @@ func newLoadLimit(n int) *loadLimit {
 var errNoPlaceBehind = fmt.Errorf("%w: load limit reached", ErrOverload)
 
 // enter acquires a slot; leave releases it. With behind, for a load in the background, it does
-// not queue. The error matches ErrOverload if there was no slot, no room in the queue, or no
-// slot before the hard timeout; otherwise it is the cause of ctx's end.
+// not queue. The error matches ErrOverload if there was no slot for a load in the background,
+// no room in the queue, or no slot before the hard timeout; otherwise it is the cause of ctx's
+// end.
 func (l *loadLimit) enter(ctx context.Context, behind bool) error {
 	switch {
 	case l.places.TryAcquire(1):

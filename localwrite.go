@@ -127,7 +127,7 @@ func (c *Cache[K, V]) setIfAbsentLocal(ctx context.Context, ch *change[K, V]) (b
 	}
 }
 
-// updateLocal is updateOnce where there is no Redis.
+// updateLocal is updateOnce in a LocalOnly cache.
 func (c *Cache[K, V]) updateLocal(ctx context.Context, ch *change[K, V], f func(V, bool) (V, error), o *callOptions) (ok bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return false, err
@@ -159,7 +159,7 @@ func (c *Cache[K, V]) updateLocal(ctx context.Context, ch *change[K, V], f func(
 		return false, err
 	}
 	if have && local.Now() >= e.Deadline {
-		return false, nil // it has ended meanwhile
+		return false, nil // the entry has expired meanwhile
 	}
 	if !c.toSource() {
 		return c.swapped(ch, c.local.CompareAndSwap(ch.key, enc, e, ch.entry))

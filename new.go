@@ -310,8 +310,7 @@ func (c *Cache[K, V]) chooseLocal(cfg *config) error {
 	if c.local, err = local.New[K, V](lc); err != nil {
 		return fmt.Errorf("cache: New: %w: %w", ErrInvalidOption, err)
 	}
-	// Without Redis the local tier is the cache, and only an explicit LocalTTL
-	// shortens a life there.
+	// In a LocalOnly cache only an explicit LocalTTL shortens the life of an entry.
 	explicit := slices.ContainsFunc(c.policy.Strategies, func(s strategy.Strategy) bool { return s.Name() == "LocalTTL" })
 	if !cfg.localOnly || explicit {
 		c.localTTL = c.policy.LocalTTL

@@ -31,9 +31,9 @@ type result[V any] struct {
 type lookup[K comparable, V any] struct {
 	key   K
 	rk    string      // Redis key
-	at    int64       // local time before anything was asked
-	fence fence.Token // taken before anything was asked
-	done  bool        // answered by ans or err
+	at    int64       // local time before any tier was asked
+	fence fence.Token // taken before any tier was asked
+	done  bool        // the answer is in ans or err
 	ans   result[V]
 	err   error
 
@@ -469,7 +469,7 @@ func (c *Cache[K, V]) loadOpen(ctx context.Context, open []*lookup[K, V], j *loa
 		}
 		switch {
 		case o.refresh:
-			continue // no request
+			continue // not counted as a request
 		case r.Refused:
 			c.stats.unloaded.Add(1)
 		case r.Shared:

@@ -20,7 +20,7 @@ import (
 //	read          t'                                answered locally, t' < t + idle/4
 //	read                 t"                         asks Redis, which prolongs it again
 //
-// An entry that is read at least every three quarters of the idle time lives on.
+// An entry that is read at least every three quarters of the idle time does not expire by it.
 const touches = 4
 
 // touch prolongs the life of a record that was read.

@@ -13,7 +13,7 @@ import (
 
 type underWayKey struct{}
 
-// underWay is a load, or a write to the source, that a context belongs to.
+// underWay is a running load, or write to the source, that a context belongs to.
 type underWay struct {
 	outer *underWay // the one that this one was called from; nil: none
 	cache any

@@ -28,21 +28,21 @@ import (
 //	   tier for the key from now on, and queue an invalidation that is retried
 //	   until Redis and the other processes have it.
 
-// change is one key on its way through a write.
+// change is one key of a write.
 type change[K comparable, V any] struct {
 	key      K
 	val      V
 	rk       string
 	at       int64
 	fence    fence.Token
-	keep     bool // false: the value's life is over already, or it is a Delete
+	keep     bool // false: the value's life is over already, or the change is a Delete
 	life     life
 	stamp    stamp
 	dated    bool          // stamp is that of the value that this one was derived from
 	cost     time.Duration // how long the value took to make, from when the source was asked
 	now      int64         // the time of the key's node before it was sent, µs; 0: not known
 	notified uint64
-	claim    *fence.Claim // where there is no Redis, under a write strategy: its intent
+	claim    *fence.Claim // in a LocalOnly cache under a write strategy: takes the place of the intent
 	frame    []byte
 	tags     []string
 	older    []string        // tags of the value that it was derived from, for one that has none of its own
@@ -51,7 +51,7 @@ type change[K comparable, V any] struct {
 	again    bool            // of an Update: another write was faster before, or seemed to be
 
 	// Under a write strategy:
-	remove bool           // a Delete: the source is to forget the key
+	remove bool           // a Delete: the key is to be deleted from the source
 	intent store.CASToken // the intent that replaced the old value; see writethrough.go
 	lost   bool           // another write has replaced the intent
 	srcErr error          // of the source

@@ -362,18 +362,19 @@ func (c *Cache[K, V]) DeadLetters(ctx context.Context, limit int) ([]DeadLetter[
 	return out, err
 }
 
-// ReplayDeadLetters queues dead letters again and returns how many it queued; dead letters
-// that no longer exist, since their keys were written, are no error. The error matches
-// [ErrOverload] if the queue is full, and [ErrInvalidOption] if an id does not have the form
-// of an ID. If it is not known whether a later write has been applied, a dead letter can
-// only be discarded, and replaying it is an error. The other errors are those of
-// [Cache.DeadLetters].
+// ReplayDeadLetters queues dead letters again, all of them if no ids are given, and returns
+// how many it queued; dead letters that no longer exist, since their keys were written, are
+// no error. The error matches [ErrOverload] if the queue is full, and [ErrInvalidOption] if
+// an id does not have the form of an ID. If it is not known whether a later write has been
+// applied, a dead letter can only be discarded, and replaying it is an error. The other
+// errors are those of [Cache.DeadLetters].
 func (c *Cache[K, V]) ReplayDeadLetters(ctx context.Context, ids ...string) (int, error) {
 	return c.replay(ctx, "replay dead letters", func(q *queue[K, V]) (int, error) { return q.Replay(ctx, ids...) })
 }
 
-// DiscardDeadLetters deletes dead letters and returns how many there were. The errors are
-// those of [Cache.ReplayDeadLetters], except that the queue can't be full.
+// DiscardDeadLetters deletes dead letters, all of them if no ids are given, and returns how
+// many there were. The error matches [ErrInvalidOption] if an id does not have the form of an
+// ID. The other errors are those of [Cache.DeadLetters].
 func (c *Cache[K, V]) DiscardDeadLetters(ctx context.Context, ids ...string) (int, error) {
 	return c.replay(ctx, "discard dead letters", func(q *queue[K, V]) (int, error) { return q.Discard(ctx, ids...) })
 }

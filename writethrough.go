@@ -31,7 +31,7 @@ import (
 //	2. the key is removed, and with it the leases of loads that may have read the
 //	   source before.
 //
-// "Source, then SET" would not do:
+// Writing the source and then a SET would not be correct:
 //
 //	1. writer A writes the source
 //	2. writer B writes the source, and SETs its value
@@ -136,7 +136,7 @@ func (c *Cache[K, V]) intend(ctx context.Context, changes []*change[K, V]) (stop
 	for i, reply := range c.exec(ctx, cmds) {
 		if reply.Err == nil {
 			asked[i].intent = store.TokenOf(cmds[i].Frame)
-		} // else the key is removed in the end
+		} // else commit removes the key
 	}
 	var held []store.Command
 	for _, ch := range changes {
