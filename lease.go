@@ -404,7 +404,7 @@ func (c *Cache[K, V]) handleExisting(ctx context.Context, o *callOptions, l *inf
 		if f.hold > 0 && !(o.hasMaxAge && o.maxAge == 0) {
 			c.loadedElsewhere(l.rk, l.fence, &f, f.raw.ID, false)
 		} else if !slices.Contains(l.seenLeases, f.lease) {
-			return replaceIt // a failure counts only for loads that waited for it
+			return replaceIt // without a hold, a failure counts only for loads that waited for it
 		}
 		c.countAwaited(o)
 		c.resolve(l, result[V]{}, f.err)
