@@ -24,10 +24,10 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Client invalidates entries of a cache without being one: for a consumer of a
-// database's changes, or a job of an operator. What it does reaches Redis and every
-// process that uses the cache, as if one of them had done it. It is safe for concurrent
-// use. The Redis client stays its owner's to close.
+// Client invalidates entries of a cache without being one: for a consumer of a database's
+// changes, or an administrative job. Its invalidations reach Redis and every process that uses
+// the cache, as if one of those processes had made them. It is safe for concurrent use. The
+// Redis client stays its owner's to close.
 type Client struct {
 	name   string
 	prefix string
@@ -40,7 +40,7 @@ type Client struct {
 	known logicalclock.Known
 }
 
-// clientTimeout bounds each operation on Redis. Nobody's request waits for it.
+// clientTimeout bounds each operation on Redis. No request of a user waits for it.
 const clientTimeout = time.Second
 
 // ClientOption configures a [Client]. Of several of one kind the last one holds.
@@ -50,16 +50,15 @@ type clientOption func(*Client)
 
 func (f clientOption) apply(c *Client) { f(c) }
 
-// Prefix is the prefix that the cache was given by cache.WithPrefix. The default is
-// none.
+// Prefix is the prefix that was given to the cache by cache.WithPrefix. The default is none.
 func Prefix(p string) ClientOption { return clientOption(func(c *Client) { c.prefix = p }) }
 
-// WithPolicy sets what becomes of entries. The default is [Immediate].
+// WithPolicy sets what becomes of invalidated entries. The default is [Immediate].
 func WithPolicy(p Policy) ClientOption { return clientOption(func(c *Client) { c.policy = p }) }
 
 // NewClient returns a client for the cache of this name. It does no I/O. The error
 // joins all mistakes, each of which wraps cache.ErrInvalidOption: a nil rdb, a
-// name that no cache can have, a nil option, a [Policy] that can't be.
+// name that no cache can have, a nil option, an invalid [Policy].
 func NewClient(rdb redis.UniversalClient, name string, opts ...ClientOption) (*Client, error) {
 	c := &Client{name: name}
 	var mistakes []error
@@ -123,12 +122,12 @@ func validName(name string) bool {
 // Name returns the name of the cache.
 func (c *Client) Name() string { return c.name }
 
-// Invalidate invalidates keys, encoded as [Key] does, in Redis and in every process
-// that has them. Keys that are not there are no error.
+// Invalidate invalidates keys, encoded as [Key] does, in Redis and in every process that has
+// them. Keys that do not exist are no error.
 //
-// The error joins what Redis did not acknowledge; it matches cache.ErrUnavailable,
-// unless it is that of ctx. Whether those keys were invalidated is not known, and
-// nothing is told later: call again.
+// The error joins what Redis did not acknowledge; it matches cache.ErrUnavailable, unless it is
+// that of ctx. Whether those keys were invalidated is not known, and nothing is retried later:
+// call again.
 func (c *Client) Invalidate(ctx context.Context, encodedKeys ...string) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -149,12 +148,11 @@ func (c *Client) Invalidate(ctx context.Context, encodedKeys ...string) error {
 	return c.failed(ctx, fmt.Sprintf("%d of %d keys", failed, len(encodedKeys)), first)
 }
 
-// InvalidatePattern invalidates the keys that match a Redis glob, and returns how many
-// there were. The pattern is matched against the encoded key, without prefix and name;
-// see [QuotePattern]. Every master of a cluster is gone through; errors are as with
-// [Client.Invalidate], and what could be invalidated was. Over a decorated client whose
-// kind can't be known (see cache.New) it does nothing, and the error wraps
-// [errors.ErrUnsupported].
+// InvalidatePattern invalidates the keys that match a Redis glob, and returns how many there
+// were. The pattern is matched against the encoded key, without prefix and name; see
+// [QuotePattern]. Every master of a cluster is scanned; errors are as with [Client.Invalidate],
+// and all keys that could be invalidated were. Over a decorated client whose kind can't be
+// determined (see cache.New) it does nothing, and the error wraps [errors.ErrUnsupported].
 func (c *Client) InvalidatePattern(ctx context.Context, pattern string) (int64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -171,9 +169,9 @@ func (c *Client) InvalidatePattern(ctx context.Context, pattern string) (int64, 
 	return m.Keys, nil
 }
 
-// InvalidateTags invalidates the entries of tags, in the same short time however many
-// there are. An empty tag is an error that wraps cache.ErrInvalidOption; others are as
-// with [Client.Invalidate]. No tags is no error.
+// InvalidateTags invalidates the entries of tags, in the same short time for any number of
+// entries. An empty tag is an error that wraps cache.ErrInvalidOption; others are as with
+// [Client.Invalidate]. No tags is no error.
 func (c *Client) InvalidateTags(ctx context.Context, tags ...string) error {
 	if slices.Contains(tags, "") {
 		return fmt.Errorf("invalidate: tags of %q: %w: a tag is empty", c.name, errs.ErrInvalidOption)
@@ -181,7 +179,7 @@ func (c *Client) InvalidateTags(ctx context.Context, tags ...string) error {
 	if len(tags) == 0 {
 		return nil
 	}
-	// Many are marked in several steps, each of which is short for Redis.
+	// Many tags are set in several steps, each of which is short for Redis.
 	var first error
 	for some := range slices.Chunk(tags, tagsAtOnce) {
 		first = cmp.Or(first, c.mark(ctx, "tags", some)) // the others are tried all the same
@@ -191,8 +189,8 @@ func (c *Client) InvalidateTags(ctx context.Context, tags ...string) error {
 
 const tagsAtOnce = 1000
 
-// Clear invalidates all entries of the cache, and of no other, in the same short time
-// however many there are. Errors are as with [Client.Invalidate].
+// Clear invalidates all entries of the cache, and of no other, in the same short time for any
+// number of entries. Errors are as with [Client.Invalidate].
 func (c *Client) Clear(ctx context.Context) error { return c.mark(ctx, "clear", nil) }
 
 func (c *Client) mark(ctx context.Context, what string, tags []string) error {
@@ -205,7 +203,7 @@ func (c *Client) mark(ctx context.Context, what string, tags []string) error {
 		c.open(open)
 		if errors.Is(err, logicalclock.ErrNoClock) {
 			c.mu.Lock()
-			c.known = logicalclock.Known{} // the answer to that was nonsense
+			c.known = logicalclock.Known{} // the reply for it was invalid
 			c.mu.Unlock()
 		}
 		return c.failed(ctx, what, err)
@@ -218,16 +216,15 @@ func (c *Client) mark(ctx context.Context, what string, tags []string) error {
 	return nil
 }
 
-// Close waits for what is under way, and makes later calls return cache.ErrClosed. It
-// may be called more than once, and always returns nil.
+// Close waits for operations in flight, and makes later calls return cache.ErrClosed. It may be
+// called more than once, and always returns nil.
 func (c *Client) Close() error {
 	c.store.Close()
 	return nil
 }
 
-// open takes numbers of messages that may not have been published. Nobody will tell
-// them again: they count as published, so that whoever has not heard them drops all
-// that he has.
+// open takes numbers of messages that may not have been published. They are not retried: they
+// count as published, so that a process that has not received them drops its whole local tier.
 func (c *Client) open(numbers ...uint64) {
 	for _, n := range numbers {
 		if n != 0 {
@@ -236,10 +233,10 @@ func (c *Client) open(numbers ...uint64) {
 	}
 }
 
-// tally tells the listeners up to where they should have heard.
+// tally publishes the number up to which subscribers should have received messages.
 func (c *Client) tally(ctx context.Context) {
 	if n, due := c.revoker.Outbox.Watermark(false); due {
-		// If it fails, the next one says the same and more.
+		// If it fails, the next one includes it.
 		_ = c.store.Publish(ctx, store.Notify{Channel: c.revoker.Names.Channel, Message: string(n.Append(nil))})
 	}
 }

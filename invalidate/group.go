@@ -11,7 +11,7 @@ import (
 	"github.com/delqhi/cache/internal/usercode"
 )
 
-// Target is what a [Group] invalidates: a *cache.Cache or a *[Client]. Its methods
+// Target is a cache that a [Group] invalidates: a *cache.Cache or a *[Client]. Its methods
 // must be safe for concurrent use.
 type Target interface {
 	Name() string
@@ -24,9 +24,9 @@ type Target interface {
 // methods are safe for concurrent use; a Group must not be copied after its first
 // use.
 type Group struct {
-	mu    sync.Mutex      // guards what follows
+	mu    sync.Mutex      // guards the fields below
 	steps []step          // in the order of addition
-	known map[purpose]int // the steps that are there, by their place
+	known map[purpose]int // the index in steps of each purpose
 }
 
 // step is one call of a target: for a pattern, or for all of its tags.
@@ -37,9 +37,9 @@ type step struct {
 	had     map[string]struct{} // the same; guarded by Group.mu
 }
 
-// purpose is what a target is called for: a pattern, or all of its tags.
+// purpose identifies the calls of a target: a pattern, or all of its tags.
 type purpose struct {
-	target  Target // one that can be compared
+	target  Target // a comparable one
 	kind    byte
 	pattern string
 }
@@ -82,8 +82,8 @@ func (g *Group) AddTags(t Target, tags ...string) {
 	}
 }
 
-// placeLocked returns where the step for p is, if it is known, and else notes that it will be
-// at next. Targets of a type that can't be compared are never the same.
+// placeLocked returns the index of the step for p if there is one, and else records that it
+// will be at next. Targets of a type that can't be compared are never the same.
 func (g *Group) placeLocked(p purpose, next int) (i int, known bool) {
 	if !reflect.ValueOf(p.target).Comparable() {
 		return next, false
@@ -98,11 +98,10 @@ func (g *Group) placeLocked(p purpose, next int) (i int, known bool) {
 	return next, false
 }
 
-// InvalidateAll invalidates everything in the group, in the order of addition, and
-// goes on after a failure. The error joins all failures, each wrapped with the
-// name of its target and its pattern or tags; it is nil if there was none. The
-// group stays as it is, so that a call that failed can be repeated. What is added
-// during the call is left to the next one.
+// InvalidateAll invalidates everything in the group, in the order of addition, and continues
+// after a failure. The error joins all failures, each wrapped with the name of its target and
+// its pattern or tags; it is nil if there was none. The group stays as it is, so that a call
+// that failed can be repeated. What is added during the call is left to the next one.
 func (g *Group) InvalidateAll(ctx context.Context) error {
 	var failed []error
 	for _, s := range g.snapshot() {
@@ -134,7 +133,7 @@ func (s step) run(ctx context.Context) error {
 	})
 }
 
-// call runs f for a target that is not nil and says in its error what it was for.
+// call runs f for a target that is not nil and adds to its error what it was for.
 func (s step) call(what string, f func() error) error {
 	if v := reflect.ValueOf(s.target); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
 		return fmt.Errorf("invalidate: %s: the target is nil", what)

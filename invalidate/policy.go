@@ -7,7 +7,7 @@ import (
 	"github.com/delqhi/cache/internal/errs"
 )
 
-// Policy is what an invalidated entry becomes. The zero value is [Immediate].
+// Policy is what becomes of an invalidated entry. The zero value is [Immediate].
 // Policies are comparable with ==.
 type Policy struct {
 	mode  Mode
@@ -27,13 +27,13 @@ const (
 // Immediate removes an entry at once.
 func Immediate() Policy { return Policy{} }
 
-// Delayed lets an entry live for d more, or for what is left of its life if that
-// is less, by Redis's own timer, so that it happens even if this process is gone by
-// then. A value that is written meanwhile is not removed. d is in whole milliseconds, at
-// least one, and at most 100 years: see [Policy.Validate].
+// Delayed limits the rest of an entry's life to d, by Redis's own timer, so that the entry ends
+// even if this process no longer runs by then. A life that ends earlier is not prolonged, and a
+// value that is written meanwhile is not removed. d is in whole milliseconds, at least one, and
+// at most 100 years: see [Policy.Validate].
 func Delayed(d time.Duration) Policy { return Policy{mode: ModeDelayed, delay: d} }
 
-// Lazy removes nothing: the entry is stale, and the next reader has the source asked.
+// Lazy removes nothing: the entry is stale, and the next read loads from the source.
 func Lazy() Policy { return Policy{mode: ModeLazy} }
 
 // Mode returns the kind of the policy.
@@ -71,8 +71,8 @@ func (p Policy) Validate() error {
 	return nil
 }
 
-// Transport is how a process hears what others write and invalidate. Transports
-// are comparable with ==; the zero value is [NoTransport].
+// Transport is how a process receives what others write and invalidate. Transports are
+// comparable with ==; the zero value is [NoTransport].
 type Transport struct{ kind Kind }
 
 // Kind is the kind of a [Transport].
@@ -85,19 +85,19 @@ const (
 	KindTracking
 )
 
-// Broadcast hears by Redis's publish/subscribe what other processes with this library
-// write and invalidate. It takes one connection and works everywhere. What other
-// programs do to the keys is not heard: local entries then live until they end.
+// Broadcast receives by Redis's publish/subscribe what other processes with this library write
+// and invalidate. It takes one connection and works everywhere. Changes of the keys by other
+// programs are not received: local entries then live until they end.
 func Broadcast() Transport { return Transport{KindBroadcast} }
 
-// Tracking hears by Redis's own tracking of keys (CLIENT TRACKING in BCAST mode): also of
-// what other programs do, and of expiry, eviction and FLUSHALL. It takes a connection to
-// each master, RESP3, and the permission for CLIENT TRACKING; where that is not to be
-// had, the process hears by [Broadcast] instead and logs it.
+// Tracking receives by Redis's own tracking of keys (CLIENT TRACKING in BCAST mode) also what
+// other programs do, and expiry, eviction and FLUSHALL. It takes a connection to each master,
+// RESP3, and the permission for CLIENT TRACKING; where one of these is missing, the process
+// uses [Broadcast] instead and logs it.
 func Tracking() Transport { return Transport{KindTracking} }
 
-// NoTransport hears nothing: what others write is seen when local entries end. Without a
-// local tier it is seen at once.
+// NoTransport receives nothing: writes of others are visible when local entries end. Without a
+// local tier they are visible at once.
 func NoTransport() Transport { return Transport{} }
 
 // Kind returns the kind of the transport.

@@ -1,10 +1,10 @@
 package metrics
 
-// Tier is where an answer came from.
+// Tier is where a result came from.
 type Tier uint8
 
 const (
-	None   Tier = iota // nowhere: there was no answer
+	None   Tier = iota // nowhere: there was no result
 	Local              // this process
 	Remote             // Redis
 	Source             // a load
@@ -17,7 +17,7 @@ func (t Tier) String() string { return name(t, "none", "local", "remote", "sourc
 type Part uint8
 
 const (
-	Breaker  Part = iota // of the circuit to Redis: Closed, HalfOpen or Open
+	Breaker  Part = iota // the circuit breaker: Closed, HalfOpen or Open
 	Listener             // for other processes' writes: Up or Down
 )
 
@@ -28,11 +28,11 @@ func (p Part) String() string { return name(p, "breaker", "listener") }
 type State uint8
 
 const (
-	Closed   State = iota // Redis is asked
-	HalfOpen              // Redis is tried
-	Open                  // Redis is left alone for a while
-	Up                    // other processes' writes are heard
-	Down                  // they are not, and the local tier is not trusted
+	Closed   State = iota // operations are sent to Redis
+	HalfOpen              // a probe is in flight
+	Open                  // operations are refused until the next probe
+	Up                    // notifications arrive
+	Down                  // they do not, and the local tier is not used
 )
 
 // String is "closed", "half-open", "open", "up" or "down".
@@ -45,10 +45,10 @@ func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 type Outcome uint8
 
 const (
-	Succeeded Outcome = iota // also if the answer is that there is nothing
+	Succeeded Outcome = iota // also if there is no value
 	Failed                   // with an error that is none of the following
 	TimedOut                 // at a timeout of the cache or a deadline of the caller
-	Canceled                 // because nobody waits for it any more
+	Canceled                 // because no caller waits for it any more
 	Panicked                 // a load only
 	Refused                  // it was not begun: the breaker is open, or the load limit reached
 )

@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// The buckets of a Histogram are linear within each power of two: eight equal
-// ones. The first bucket is for what is shorter than a clock can tell, the last
-// for what should not happen.
+// The buckets of a Histogram are linear within each power of two: eight equal ones. The first
+// bucket is for durations below the resolution of clocks, the last for those that should not
+// happen.
 const (
 	subBits   = 3
 	minBits   = 4  // durations below 16 ns share the first bucket
@@ -77,7 +77,7 @@ func (h *Histogram) Record(d time.Duration, n uint64) {
 	h.Counts[BucketOf(d)] += n
 }
 
-// Mean returns the average, exact; 0 if there is nothing.
+// Mean returns the average, exact; 0 if it is empty.
 func (h Histogram) Mean() time.Duration {
 	if h.Count == 0 {
 		return 0
@@ -85,10 +85,10 @@ func (h Histogram) Mean() time.Duration {
 	return time.Duration(uint64(h.Sum) / h.Count)
 }
 
-// Quantile returns the duration that the fraction q of all durations does not
-// exceed: 0.5 is the median, 0.99 the 99th percentile. It is the middle of its
-// bucket, or the beginning of the last one, which has no end. q below 0 counts as
-// 0, above 1 as 1. It is 0 if there is nothing, or q is no number.
+// Quantile returns the duration that the fraction q of all durations does not exceed: 0.5 is
+// the median, 0.99 the 99th percentile. It is the middle of its bucket, or the beginning of the
+// last one, which has no end. q below 0 counts as 0, above 1 as 1. It is 0 if the histogram is
+// empty, or q is NaN.
 func (h Histogram) Quantile(q float64) time.Duration {
 	if h.Count == 0 || math.IsNaN(q) {
 		return 0
@@ -140,8 +140,8 @@ func (h Histogram) LogValue() slog.Value {
 		slog.Duration("p99", h.Quantile(0.99)))
 }
 
-// MarshalJSON writes the count, and the sum, mean and three quantiles in
-// nanoseconds: what a person or package expvar wants to see. There is no way back.
+// MarshalJSON writes the count, and the sum, mean and three quantiles in nanoseconds, for
+// readers and package expvar. It can't be unmarshaled.
 func (h Histogram) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		Count uint64        `json:"count"`

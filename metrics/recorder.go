@@ -6,28 +6,26 @@ import (
 	"time"
 )
 
-// Recorder is told what a cache does, by any number of goroutines at once.
-// Embed [Discard] to implement only some of the methods; package metricstest
-// checks an implementation.
+// Recorder receives the events of a cache, from any number of goroutines at once. Embed
+// [Discard] to implement only some of the methods; package metricstest checks an
+// implementation.
 //
-// The methods are called where the work is done, so that they should return soon.
-// They must neither panic nor call the cache.
+// The methods are called on the path of the operation, so they should return soon. They must
+// neither panic nor call the cache.
 type Recorder interface {
-	// StartLoad is told before a loader is called, in the goroutine that calls it
-	// and with the context that it would get. The context that comes back is what
-	// it gets, so that a span that was started here is the parent of the loader's
-	// own; it must come from ctx, and nil stands for ctx. The function that comes
-	// back is called once, from any goroutine, when the loader has returned, or
-	// panicked; nil stands for one that does nothing.
+	// StartLoad is called before a loader is called, on the same goroutine and with the context
+	// that the loader would get. The loader gets the context that is returned, so that a span
+	// started here is the parent of the loader's own spans; it must be derived from ctx, and
+	// nil stands for ctx. The function that is returned is called once, from any goroutine,
+	// when the loader has returned or panicked; nil stands for one that does nothing.
 	StartLoad(ctx context.Context, load LoadEvent) (context.Context, func(LoadResult))
 
-	// RemoteOperation is told when an operation on Redis has ended, or was refused
-	// by the breaker. ctx is that of one of the callers that it was done for, and
-	// may have ended.
+	// RemoteOperation is called when an operation on Redis has ended, or was refused by the
+	// circuit breaker. ctx is that of one of the callers of the operation, and may have ended.
 	RemoteOperation(ctx context.Context, op RemoteEvent)
 
-	// StateChange is told when a part of the cache changes its state. The first
-	// state, Closed for a breaker and Down for a listener, is not told.
+	// StateChange is called when a part of the cache changes its state. It is not called for
+	// the first state, Closed for a breaker and Down for a listener.
 	StateChange(change StateEvent)
 }
 
@@ -35,7 +33,7 @@ type Recorder interface {
 type LoadEvent struct {
 	Cache   string // the cache's name
 	Keys    int    // how many keys it is for, at least 1
-	Refresh bool   // nobody waits for it: ahead, behind a stale value, or by Refresh
+	Refresh bool   // no caller waits for it: ahead, behind a stale value, or by Refresh
 }
 
 // LoadResult is how a call of a loader ended.
@@ -80,10 +78,10 @@ func (Discard) RemoteOperation(context.Context, RemoteEvent) {}
 // StateChange does nothing.
 func (Discard) StateChange(StateEvent) {}
 
-// Fanout returns a Recorder that tells each of recorders, in their order, except
-// that the ends of a load are told in the opposite order, as spans nest. Each gets
-// the context that the one before it returned. Nil ones are left out; without any
-// the result is [Discard]. What the result returns is never nil.
+// Fanout returns a Recorder that calls each of recorders, in their order, except that the ends
+// of a load are reported in the opposite order, as spans nest. Each gets the context that the
+// one before it returned. Nil ones are left out; without any the result is [Discard]. The
+// result's methods never return nil.
 func Fanout(recorders ...Recorder) Recorder {
 	f := new(fanout)
 	for _, r := range recorders {

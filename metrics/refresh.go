@@ -5,30 +5,29 @@ import (
 	"slices"
 )
 
-// RefreshRecorder is a [Recorder] that is also told of refreshes behind a reader's back:
-// ahead of an entry's end, or because the reader got a stale value. They outlive the
-// reader, whose context they therefore don't have; this is the place to tie the one to
-// the other. What comes with a refresh, a load and operations on Redis, is told by the
-// methods of Recorder as always.
+// RefreshRecorder is a [Recorder] that also receives background refreshes: ahead of an entry's
+// end, or because a reader got a stale value. They outlive the reader and therefore don't have
+// its context; this interface can link the two. The load and the operations on Redis of a
+// refresh are reported by the methods of Recorder as always.
 type RefreshRecorder interface {
 	Recorder
 
-	// StartRefresh is told before the refresh of one key begins, by the goroutine that
-	// carries it out. caller is the context of the reader: it may have ended, and only
-	// its values are of interest. The context that comes back is that of the refresh; it
-	// must come from ctx, not from caller, and nil stands for ctx. The function that
-	// comes back is called once, when the refresh has ended: Succeeded also if the source
-	// has no such thing, Refused if another process was found to be at it. nil stands for
-	// one that does nothing.
+	// StartRefresh is called before the refresh of one key begins, by the goroutine that
+	// carries it out. caller is the context of the reader: it may have ended, and only its
+	// values are of interest. The context that is returned is that of the refresh; it must be
+	// derived from ctx, not from caller, and nil stands for ctx. The function that is returned
+	// is called once, when the refresh has ended: Succeeded also if the source does not have
+	// the value, Refused if another process was already refreshing it. nil stands for one that
+	// does nothing.
 	StartRefresh(ctx, caller context.Context, refresh RefreshEvent) (context.Context, func(Outcome))
 }
 
-// RefreshEvent is a refresh of one key behind a reader's back.
+// RefreshEvent is a background refresh of one key.
 type RefreshEvent struct {
 	Cache string // the cache's name
 }
 
-// StartRefresh tells those that are told of refreshes.
+// StartRefresh calls the recorders that are RefreshRecorders.
 func (f *fanout) StartRefresh(ctx, caller context.Context, refresh RefreshEvent) (context.Context, func(Outcome)) {
 	var ends []func(Outcome)
 	for _, r := range f.all {

@@ -8,11 +8,10 @@ import (
 // Snapshot is what a cache has counted since it was made or its metrics were
 // reset. It is a plain value, comparable with ==, of about 13 KiB.
 //
-// A request is one key that Get, GetOrLoad, GetMany, GetOrLoadMany or Peek was
-// asked for; a key named twice in one call is one request. Each request is
-// counted once, when the tiers have been asked and before anything is loaded: as
-// a hit, of the tier that had the answer, or as a miss, for the reason that Redis
-// gave (without Redis, that the local tier gave):
+// A request is one key that Get, GetOrLoad, GetMany, GetOrLoadMany or Peek was called for; a
+// key named twice in one call is one request. Each request is counted once, after the tiers
+// have been read and before anything is loaded: as a hit, of the tier that had the value, or as
+// a miss, for the reason that Redis gave (without Redis, that the local tier gave):
 //
 //	Requests = Hits + Misses
 //	Hits     = LocalHits + RemoteHits
@@ -30,63 +29,63 @@ import (
 //
 //	Loads    = values + NotFound + LoadErrors
 //
-// What is under way is counted at different times, so that the last two hold when
-// nothing is.
+// Operations in flight are counted at different times, so the last two equations hold only when
+// none is.
 type Snapshot struct {
 	LocalHits  uint64 // requests answered by the local tier
 	RemoteHits uint64 // requests answered by Redis
 	StaleHits  uint64 // of the hits: by a value past its fresh life, at once
-	AbsentHits uint64 // of the hits: by the remembered fact that there is nothing
+	AbsentHits uint64 // of the hits: by a remembered absence
 
-	MissAbsent       uint64 // nothing there, or another's load under way
-	MissExpired      uint64 // there, but over, invalidated, or older than the caller takes
-	MissUndecodable  uint64 // there, but damaged or not to be decoded
-	MissForeign      uint64 // there, but not written by this library
-	MissIncompatible uint64 // there, but of another version, type or codec
-	MissUnavailable  uint64 // Redis could not be asked
+	MissAbsent       uint64 // no record, or a lease of another caller's load
+	MissExpired      uint64 // a record, but ended, invalidated, or older than the caller's MaxAge
+	MissUndecodable  uint64 // a record, but damaged or not decodable
+	MissForeign      uint64 // a value that was not written by this library
+	MissIncompatible uint64 // a record, but of another version, type or codec
+	MissUnavailable  uint64 // Redis did not answer, or refused
 
 	Coalesced   uint64 // misses that shared a load of this process
-	Awaited     uint64 // misses that another process's load answered
+	Awaited     uint64 // misses that were answered by another process's load
 	Unloaded    uint64 // misses that ended without a load: no loader, Peek, overload, a remembered error, an ended context
 	StaleCovers uint64 // misses answered by a stale value because the load failed or was slow
-	Fallbacks   uint64 // of MissUnavailable: requests that a load answered all the same
+	Fallbacks   uint64 // of MissUnavailable: requests that were answered by a load
 
-	Loads      uint64 // keys that the source was asked for, when it has answered
-	Refreshes  uint64 // of the loads: for no request that waits: ahead, behind a stale value, by Refresh or Update
-	LoadErrors uint64 // of the loads: ended with an error, a panic, a timeout or nobody waiting
+	Loads      uint64 // keys that a loader was called for, counted when it has returned
+	Refreshes  uint64 // of the loads: without a waiting request: ahead, behind a stale value, by Refresh or Update
+	LoadErrors uint64 // of the loads: ended with an error, a panic, a timeout or because no caller waited any more
 	LoadPanics uint64 // of the load errors: panics
-	NotFound   uint64 // of the loads: the source has no such thing
-	Outdated   uint64 // loaded answers that were not stored because a write or an invalidation came first
-	NotKept    uint64 // loaded answers that were not stored for another reason: too large, not to be encoded, refused by Redis
+	NotFound   uint64 // of the loads: the source does not have the value
+	Outdated   uint64 // loaded results that were not stored because a write or an invalidation came first
+	NotKept    uint64 // loaded results that were not stored for another reason: too large, not encodable, refused by Redis
 
 	Sets        uint64 // keys stored by Set, SetMany, SetIfAbsent and Update
 	Deletes     uint64 // keys removed by Delete
 	WriteErrors uint64 // keys that a write of either kind returned an error for
 
-	InvalidationsSent     uint64 // keys, patterns and tags that other processes were told of
-	InvalidationsReceived uint64 // keys, patterns and tags that this process heard of
+	InvalidationsSent     uint64 // keys, patterns and tags that were published to other processes
+	InvalidationsReceived uint64 // keys, patterns and tags that this process received
 	Flushes               uint64 // times the whole local tier was dropped because messages may have been lost
 
-	Applied     uint64 // queued writes that this process brought to the source (strategy.WriteBehind)
-	ApplyErrors uint64 // attempts of that which failed, and will be repeated
-	Buried      uint64 // queued writes that were refused for good, and became dead letters
+	Applied     uint64 // queued writes that this process applied to the source (strategy.WriteBehind)
+	ApplyErrors uint64 // attempts to apply that failed, and will be repeated
+	Buried      uint64 // queued writes that failed too often and became dead letters
 
 	Evictions    uint64 // entries that left the local tier for want of room
-	Undecodable  uint64 // records met in Redis, by any operation, that were damaged or not to be decoded
-	RemoteErrors uint64 // remote operations that failed, without those that the caller's context ended
+	Undecodable  uint64 // records read from Redis, by any operation, that were damaged or not decodable
+	RemoteErrors uint64 // remote operations that failed, except those ended by the caller's context
 
 	RemoteRefused uint64 // remote operations that were not begun, since the breaker was open
-	Misfits       uint64 // remote operations, and sessions that listen, that failed for a reason that does not pass by itself: the log has it
+	Misfits       uint64 // remote operations, and subscriptions, that failed by a permanent misconfiguration: the log has it
 
-	LocalEntries uint64        // gauge: entries in the local tier, those that are over but still there included
+	LocalEntries uint64        // gauge: entries in the local tier, ended ones that were not yet removed included
 	LocalBytes   uint64        // gauge: what they take, about, where strategy.LocalBytes bounds it
-	Backlog      uint64        // gauge: writes of all processes on their way to the source, as last seen
+	Backlog      uint64        // gauge: queued writes of all processes, as last seen
 	DeadLetters  uint64        // gauge: dead letters of all processes, as last seen
 	BacklogAge   time.Duration // gauge: how long ago the oldest of the backlog was queued
 	Breaker      State         // gauge: Closed, HalfOpen or Open
-	Listener     State         // gauge: Up or Down; Closed where there is nothing to hear by
+	Listener     State         // gauge: Up or Down; Closed without a transport
 
-	Get     Histogram // calls of Get, GetOrLoad and Peek; of local hits, a sample that stands for all
+	Get     Histogram // calls of Get, GetOrLoad and Peek; local hits are sampled, and weighted
 	GetMany Histogram // calls of GetMany and GetOrLoadMany
 	Set     Histogram // calls of Set, SetMany, SetIfAbsent and Update
 	Delete  Histogram // calls of Delete and Invalidate
@@ -104,7 +103,7 @@ func (s Snapshot) Misses() uint64 {
 	return s.MissAbsent + s.MissExpired + s.MissUndecodable + s.MissForeign + s.MissIncompatible + s.MissUnavailable
 }
 
-// Requests returns the keys that were asked for.
+// Requests returns the number of requests.
 func (s Snapshot) Requests() uint64 { return s.Hits() + s.Misses() }
 
 // HitRate returns the fraction of the requests that were hits, 0 without any.
@@ -115,10 +114,10 @@ func (s Snapshot) HitRate() float64 {
 	return float64(s.Hits()) / float64(s.Requests())
 }
 
-// Cache is what exporters need of a cache, of whatever types its keys and values are.
-// Every *cache.Cache is one.
+// Cache is what exporters need of a cache, whatever the types of its keys and values. Every
+// *cache.Cache is one.
 type Cache interface {
-	// Name is the name that tells the cache from others.
+	// Name is the name that distinguishes the cache from others.
 	Name() string
 
 	// Totals is what the cache has counted since it was made, whatever was reset since:

@@ -7,9 +7,9 @@ import (
 	"unicode/utf8"
 )
 
-// String is a table to be read by a person, of fixed columns and without a final
-// line break: the counters by what they tell about, and below them the latencies
-// of those operations that took place. A program reads the fields.
+// String is a table for human readers, of fixed columns and without a final line break: the
+// counters by subject, and below them the latencies of those operations that took place. A
+// program reads the fields.
 func (s Snapshot) String() string {
 	var b strings.Builder
 	for _, row := range []struct {

@@ -17,8 +17,8 @@ func (c *compiler) mistake(format string, args ...any) {
 	c.mistakes = append(c.mistakes, fmt.Errorf("%w: "+format, append([]any{errs.ErrInvalidOption}, args...)...))
 }
 
-// checkAlone reports what can't be, whatever else is in the list, and whether all
-// is well.
+// checkAlone reports what is invalid by itself, whatever else is in the list, and whether
+// nothing is.
 func (c *compiler) checkAlone(s setting) bool {
 	before := len(c.mistakes)
 	switch s.kind {
@@ -75,7 +75,7 @@ func (c *compiler) checkPositive(s setting, otherwise string) {
 	}
 }
 
-// checkResolution refuses fractions of a millisecond, which Redis would drop.
+// checkResolution refuses fractions of a millisecond, which Redis would cut off.
 func (c *compiler) checkResolution(s setting) {
 	if s.d <= 0 || s.d%time.Millisecond == 0 {
 		return
@@ -120,9 +120,8 @@ func (c *compiler) checkBehind(s setting) {
 	}
 }
 
-// checkCombination reports what contradicts, or would do nothing, by p. Whatever
-// depends on a strategy that is wrong in itself is left for the next time:
-// telling of it now would be guessing.
+// checkCombination reports contradictions, and strategies without effect, in p. Checks that
+// depend on a strategy that is itself invalid are left out: their result would be a guess.
 func (c *compiler) checkCombination(p *Policy) {
 	for _, check := range []struct {
 		on    []kind // the slots that it judges

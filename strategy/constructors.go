@@ -5,93 +5,85 @@ import (
 	"time"
 )
 
-// LRU gives the cache a local tier of at most n entries in this process, of which
-// the least recently used goes when another one needs its place. n is from 1 to
-// 1,073,741,824. Without it there is no local tier.
+// LRU gives the cache a local tier of at most n entries in this process. When a new entry needs
+// room, the least recently used one is evicted. n is from 1 to 1,073,741,824. Without LRU there
+// is no local tier.
 func LRU(n int) Strategy { return setting{kind: lru, n: int64(n)} }
 
-// LocalBytes bounds the local tier to about n bytes as well; n is positive. It
-// needs [LRU]. The default is no bound but that of LRU.
+// LocalBytes also bounds the local tier to about n bytes; n is positive. It needs [LRU]. By
+// default only LRU bounds it.
 func LocalBytes(n int64) Strategy { return setting{kind: localBytes, n: n} }
 
-// LocalTTL is the longest that the local tier keeps an entry before it asks
-// Redis again; d is positive. An entry's remaining life in Redis limits it
-// anyway, so that a LocalTTL above the TTL is no mistake. It needs [LRU]. The
-// default is the TTL, at most a minute.
+// LocalTTL is the longest that the local tier keeps an entry before the next read goes to
+// Redis; d is positive. An entry's remaining life in Redis limits it anyway, so that a LocalTTL
+// above the TTL is no mistake. It needs [LRU]. The default is the TTL, at most a minute.
 func LocalTTL(d time.Duration) Strategy { return setting{kind: localTTL, d: d} }
 
-// TTL is how long a value is fresh; d is positive and of whole milliseconds. A
-// load, a call or a source that says how long its value lives takes precedence.
-// The default is 5 minutes.
+// TTL is how long a value is fresh; d is positive and of whole milliseconds. A life that is set
+// by a load, a call or the source takes precedence. The default is 5 minutes.
 func TTL(d time.Duration) Strategy { return setting{kind: ttl, d: d} }
 
 // Forever keeps values without an end of their own, until they are written,
 // invalidated or evicted. It takes the place of [TTL].
 func Forever() Strategy { return setting{kind: forever} }
 
-// Jitter lets lives that a strategy sets end up to the fraction f early, each by
-// another, so that entries that were stored together don't end together. It never
-// prolongs. f is from 0, which is none, to below 1. The default is 0.1.
+// Jitter shortens lives that a strategy sets by a random part, up to the fraction f, so that
+// entries that were stored together don't end together. It never prolongs. f is from 0, which
+// is none, to below 1. The default is 0.1.
 func Jitter(f float64) Strategy { return setting{kind: jitter, x: f} }
 
-// Sliding ends an entry that was not read for the duration idle, before its TTL,
-// which still is the longest that it lives. idle is positive, of whole
-// milliseconds and shorter than the TTL, so that [Forever] does not go with it.
-// The default is off.
+// Sliding ends an entry that was not read for the duration idle, before its TTL, which remains
+// the longest that it lives. idle is positive, of whole milliseconds and shorter than the TTL,
+// so that it can't be combined with [Forever]. The default is off.
 func Sliding(idle time.Duration) Strategy { return setting{kind: sliding, d: idle} }
 
-// RefreshAhead loads an entry anew, behind the reader's back, at the first read
-// after the fraction f of its fresh life. f is between 0 and 1, exclusive; 0.8 is
-// usual. An entry that nobody reads is not refreshed. It does not go with
-// [Forever]. With [EarlyExpiration] either one is enough. The default is off.
+// RefreshAhead refreshes an entry in the background, at the first read after the fraction f of
+// its fresh life. f is between 0 and 1, exclusive; 0.8 is usual. An entry that is not read is
+// not refreshed. It can't be combined with [Forever]. With [EarlyExpiration] either one is
+// enough. The default is off.
 func RefreshAhead(f float64) Strategy { return setting{kind: refreshAhead, x: f} }
 
-// EarlyExpiration loads an entry anew, behind the reader's back, at random and
-// the likelier the nearer its end is and the longer it took to load, so that
-// processes don't all do it at once and need not agree who does. beta is positive;
-// 1 is usual, more is earlier. It is the XFetch of Vattani, Chierichetti and
-// Lowenstein, "Optimal Probabilistic Cache Stampede Prevention", VLDB 2015. It
-// does not go with [Forever]. The default is off.
+// EarlyExpiration refreshes an entry in the background, at random, with a probability that
+// grows with the time that the load took and as the end comes nearer, so that processes don't
+// all refresh at once and need not coordinate. beta is positive; 1 is usual, more is earlier.
+// It is the XFetch of Vattani, Chierichetti and Lowenstein, "Optimal Probabilistic Cache
+// Stampede Prevention", VLDB 2015. It can't be combined with [Forever]. The default is off.
 func EarlyExpiration(beta float64) Strategy { return setting{kind: earlyExpiration, x: beta} }
 
-// StaleWhileRevalidate answers with a value for d after its fresh life, at once,
-// while it is loaded anew behind the reader's back. d is of whole milliseconds; 0
-// is off, the default.
+// StaleWhileRevalidate returns a value for d after its fresh life, at once, while it is
+// refreshed in the background. d is of whole milliseconds; 0 is off, the default.
 func StaleWhileRevalidate(d time.Duration) Strategy {
 	return setting{kind: staleWhileRevalidate, d: d}
 }
 
-// StaleIfError answers with a value for d after its fresh life if a load fails
-// or is too slow (see [SoftTimeout]). Both windows begin where the fresh life
-// ends; the longer one says how long Redis keeps the value. d is of whole
-// milliseconds; 0 is off, the default.
+// StaleIfError returns a value for d after its fresh life if a load fails or is too slow (see
+// [SoftTimeout]). Both windows begin where the fresh life ends; the longer one determines how
+// long Redis keeps the value. d is of whole milliseconds; 0 is off, the default.
 func StaleIfError(d time.Duration) Strategy { return setting{kind: staleIfError, d: d} }
 
-// RetryAfter is how long a stale value that covers for a failed load goes on
-// doing so before the source is asked again. d is of whole milliseconds; 0 asks
-// at every read. It needs a stale window; see [ErrorTTL] for keys without a
-// value. The default is 5 seconds.
+// RetryAfter is how long a stale value that was returned for a failed load is returned again
+// before the next load. d is of whole milliseconds; with 0 every read loads. It needs a stale
+// window; see [ErrorTTL] for keys without a value. The default is 5 seconds.
 func RetryAfter(d time.Duration) Strategy { return setting{kind: retryAfter, d: d} }
 
-// SoftTimeout is how long a reader that could fall back on a stale value waits
-// for a load. The load goes on without it and fills the cache when it ends. d is
-// positive and below the [HardTimeout]. It needs [StaleIfError], whose window
-// says for how long there is something to fall back on. The default is off.
+// SoftTimeout is how long a read that could return a stale value waits for a load. The load
+// continues without it and fills the cache when it ends. d is positive and below the
+// [HardTimeout]. It needs [StaleIfError], whose window limits the age of the stale value. The
+// default is off.
 func SoftTimeout(d time.Duration) Strategy { return setting{kind: softTimeout, d: d} }
 
-// HardTimeout is how long a load may take before its context ends. A loader that goes on
-// all the same is left alone a moment later: those who wait for it get a stale value, where a
-// strategy allows that, or an error, and what it returns is stored only if nothing has
-// happened to its key since. d is positive. There is always one: a load that never ends would
-// hold its key for ever. The default is 30 seconds.
+// HardTimeout is how long a load may take before its context ends. A loader that continues all
+// the same is abandoned a moment later: waiting callers get a stale value, where a strategy
+// allows that, or an error, and its result is stored only if nothing has happened to its key
+// since. d is positive. It can't be turned off: a load that never ends would hold its key for
+// ever. The default is 30 seconds.
 func HardTimeout(d time.Duration) Strategy { return setting{kind: hardTimeout, d: d} }
 
-// NotFoundTTL is how long the cache remembers that the source has no such thing.
-// d is of whole milliseconds; 0 turns it off, and asks the source each time.
-// Errors of a load that match one of also, by errors.Is, mean absence too, such as
-// sql.ErrNoRows, whether or not it is remembered; the answers then match both.
-// The end of a context says nothing about a key and can't be in the list. The
-// default is the TTL, at most 30 seconds.
+// NotFoundTTL is how long the cache remembers that the source does not have a value. d is of
+// whole milliseconds; 0 turns it off, and every read loads. Errors of a load that match one of
+// also, by errors.Is, such as sql.ErrNoRows, mean absence too, whether or not it is remembered;
+// the errors returned then match both. The end of a context is no statement about a key and
+// can't be in the list. The default is the TTL, at most 30 seconds.
 func NotFoundTTL(d time.Duration, also ...error) Strategy {
 	s := setting{kind: notFoundTTL, d: d}
 	if len(also) > 0 {
@@ -101,23 +93,22 @@ func NotFoundTTL(d time.Duration, also ...error) Strategy {
 	return s
 }
 
-// ErrorTTL is how long the cache answers with the error of a failed load
-// instead of asking the source again, where no stale value covers it. d is of
-// whole milliseconds; 0 is off, the default.
+// ErrorTTL is how long the cache returns the error of a failed load instead of loading again,
+// where there is no stale value to return. d is of whole milliseconds; 0 is off, the default.
 func ErrorTTL(d time.Duration) Strategy { return setting{kind: errorTTL, d: d} }
 
 // WriteThrough writes to the source first and to the cache when that has
 // succeeded. The default is to write to the cache only.
 func WriteThrough() Strategy { return setting{kind: writeThrough} }
 
-// WriteAround writes to the source and removes the key from the cache, so that
-// what is written and never read takes no room in it.
+// WriteAround writes to the source and removes the key from the cache, so that values that are
+// written and never read take no room in it.
 func WriteAround() Strategy { return setting{kind: writeAround} }
 
-// WriteBehind writes to the cache and to a durable queue in Redis, from which
-// batches reach the source. Of several opts of a kind the last holds. A function of
-// the source that does not return although its context has ended holds up the writes
-// of an eighth of the keys, until it returns.
+// WriteBehind writes to the cache and to a durable queue in Redis, from which batches reach the
+// source. The last of several opts of a kind is the effective one. A function of the source
+// that does not return although its context has ended holds up the writes of an eighth of the
+// keys, until it returns.
 func WriteBehind(opts ...WriteBehindOption) Strategy {
 	s := setting{kind: writeBehind}
 	for _, o := range opts {

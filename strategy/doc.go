@@ -1,5 +1,5 @@
-// Package strategy holds the policies of a cache as plain values: what is kept
-// where, for how long, when it is loaded again, and how writes reach the source.
+// Package strategy holds the policies of a cache as plain values: what is kept where, for how
+// long, when it is loaded again, and how writes reach the source.
 //
 //	cache.WithStrategy(
 //		strategy.LRU(10_000),                // a local tier
@@ -25,11 +25,10 @@
 //
 // and everything else is off.
 //
-// [Compile] turns a list into a [Policy], or reports all that is wrong with it:
-// values that can't be, and strategies that contradict or do nothing for each
-// other. No value is ever rounded or corrected. A Policy decides without Redis,
-// clock or random source of its own: the caller passes in ages and random
-// numbers.
+// [Compile] turns a list into a [Policy], or reports all that is wrong with it: invalid values,
+// and strategies that contradict each other or would have no effect. No value is ever rounded
+// or corrected. A Policy decides without Redis, clock or random source of its own: the caller
+// passes in ages and random numbers.
 //
 // Lifetimes that Redis keeps have its resolution, whole milliseconds.
 package strategy

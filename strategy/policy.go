@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// The defaults of what a list does not mention.
+// The defaults of strategies that a list does not contain.
 const (
 	defaultTTL         = 5 * time.Minute
 	defaultJitter      = 0.1
@@ -18,11 +18,11 @@ const (
 	defaultMaxAttempts = 10
 )
 
-// Policy is what a list of strategies amounts to: made by [Compile], and then
-// only read, by any number of goroutines.
+// Policy is the result of a list of strategies: made by [Compile], and then only read, by any
+// number of goroutines.
 type Policy struct {
-	// Strategies are those of the list that hold, one of each kind, in the order
-	// of their appearance. Defaults are not among them.
+	// Strategies are the effective ones of the list, one of each kind, in the order of their
+	// appearance. Defaults are not among them.
 	Strategies []Strategy
 
 	LocalEntries int           // LRU; 0: no local tier
@@ -38,13 +38,13 @@ type Policy struct {
 
 	StaleWhileRevalidate time.Duration // 0: off
 	StaleIfError         time.Duration // 0: off
-	RetryAfter           time.Duration // 0: the source is asked at every read
+	RetryAfter           time.Duration // 0: every read loads
 
 	SoftTimeout time.Duration // 0: off
 	HardTimeout time.Duration // never 0
 
 	NotFoundTTL    time.Duration // 0: absence is not remembered
-	NotFoundErrors []error       // what means absence besides the cache's own error; not modified
+	NotFoundErrors []error       // errors that mean absence, besides the cache's own error; not modified
 	ErrorTTL       time.Duration // 0: errors are not remembered
 
 	Write       WriteMode
@@ -53,7 +53,7 @@ type Policy struct {
 	MaxAttempts int           // WriteBehind; never 0, also in other modes
 }
 
-// WriteMode says where a write goes.
+// WriteMode is where a write goes.
 type WriteMode uint8
 
 const (
@@ -78,11 +78,11 @@ func (m WriteMode) String() string {
 	return "unknown"
 }
 
-// Compile merges the list by kind, the last of a kind holding, and fills in the
-// defaults. The error joins every mistake, each of which says what to write
-// instead; it wraps cache.ErrInvalidOption, and the Policy then is empty. A value
-// that can't be is a mistake also where a later strategy takes its place; a
-// combination is judged by what holds. No strategies at all are the defaults.
+// Compile merges the list by kind, the last of a kind being the effective one, and fills in the
+// defaults. The error joins all mistakes, each with the remedy; it wraps
+// cache.ErrInvalidOption, and the Policy then is empty. An invalid value is a mistake also
+// where a later strategy replaces it; a combination is judged by the effective strategies. An
+// empty list gives the defaults.
 func Compile(list ...Strategy) (Policy, error) {
 	var c compiler
 	for i, s := range list {
@@ -98,8 +98,8 @@ func Compile(list ...Strategy) (Policy, error) {
 
 // compiler collects a list of strategies.
 type compiler struct {
-	held     [kinds]*setting // by slot: the last that can be
-	broken   [kinds]bool     // by slot: one that can't be was among them
+	held     [kinds]*setting // by slot: the last valid one
+	broken   [kinds]bool     // by slot: an invalid one was among them
 	order    []kind          // slots in the order of their appearance
 	mistakes []error
 }
@@ -125,7 +125,7 @@ func (c *compiler) add(i int, s Strategy) {
 	c.held[slot] = &v
 }
 
-// get returns what holds in a slot; without it, a setting of zeros.
+// get returns the effective setting of a slot, or a setting of zeros.
 func (c *compiler) get(slot kind) (setting, bool) {
 	if s := c.held[slot]; s != nil {
 		return *s, true
@@ -133,7 +133,7 @@ func (c *compiler) get(slot kind) (setting, bool) {
 	return setting{kind: slot}, false
 }
 
-// duration returns what holds in a slot, or else its default.
+// duration returns the effective duration of a slot, or its default.
 func (c *compiler) duration(slot kind, otherwise time.Duration) time.Duration {
 	if s, ok := c.get(slot); ok {
 		return s.d

@@ -17,8 +17,7 @@ type Strategy interface {
 	// Name is the name of the constructor, such as "TTL".
 	Name() string
 
-	// String is the strategy as one would write it, such as
-	// "strategy.TTL(10m0s)".
+	// String is the strategy as Go source, such as "strategy.TTL(10m0s)".
 	String() string
 
 	sealed()
@@ -131,7 +130,7 @@ func (s setting) errors() []error {
 	return *s.also
 }
 
-// behind is the argument of WriteBehind: what was given, and its values.
+// behind is the argument of WriteBehind: the options given, and their values.
 type behind struct {
 	hasSize, hasDelay, hasAttempts bool
 	empty                          bool // an option that no function of this package made

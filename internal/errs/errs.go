@@ -6,12 +6,12 @@ package errs
 import "errors"
 
 var (
-	// ErrInvalidOption: an argument that can't be.
+	// ErrInvalidOption: an invalid argument.
 	ErrInvalidOption = errors.New("cache: invalid option")
 
 	// ErrClosed: used after Close.
 	ErrClosed = errors.New("cache: closed")
 
-	// ErrUnavailable: Redis could not be asked or told.
+	// ErrUnavailable: Redis did not answer, or refused.
 	ErrUnavailable = errors.New("cache: redis unavailable")
 )

@@ -1,9 +1,9 @@
 // Package frame is the layout of the bytes that Redis holds under a key.
 //
-// A frame has two sections, in big endian. Section A, the seal, says what the
-// frame is and which write it is of; a script may replace it in place without
-// knowing the rest. Section B never changes; its hash covers the Redis key too, so
-// that a frame that was moved to another key is noticed.
+// A frame has two sections, in big endian. Section A, the seal, has the kind of the frame and
+// the id of the write that made it; a script may replace it in place without parsing the rest.
+// Section B never changes; its hash covers the Redis key too, so that a frame that was moved to
+// another key is detected.
 //
 //	 0  3  magic 0xC5 'd' 'q'
 //	 3  1  frame version, 1
@@ -22,8 +22,8 @@
 //	48  8  stored, server time in µs
 //	56  8  fresh, µs; 0 for no end
 //	64  8  stale window after fresh, µs
-//	72  8  stamp: logical time known before the load began; 0 for unknown
-//	80  8  era; 0 for unknown
+//	72  8  stamp: logical time last read before the load began; 0 for unknown
+//	80  8  epoch of the logical clock (Era); 0 for unknown
 //	88  4  cost: µs that the load took, or by how much earlier began what the value was made
 //	       of; see [CostOfOlder]
 //	92  4  length of the extras
@@ -32,21 +32,19 @@
 //	       8: xxHash64 of the length of the Redis key as a uvarint, the key, and
 //	       all bytes from 36 to here
 //
-// An extra is a type byte, the length as a uvarint, and bytes: 2 is a tag, 4 an
-// ETag. A reader skips odd types that it does not know, and does not read a frame
-// with an even one that it does not know: a newer program that adds something
-// chooses accordingly.
+// An extra is a type byte, the length as a uvarint, and bytes: 2 is a tag, 4 an ETag. A reader
+// skips unknown odd types, and does not read a frame with an unknown even one: a newer program
+// that adds a type chooses accordingly.
 //
-// There is one way to write a frame: lengths take as few bytes as they can, the
-// tags come before the ETag, and an empty ETag is left out. What is written
-// otherwise is damage.
+// The encoding of a frame is canonical: lengths take as few bytes as they can, the tags come
+// before the ETag, and an empty ETag is left out. Any other encoding counts as corrupt.
 //
-// A lease is section A alone, and so is an intent: that of a writer who is about to
-// write to the source, and whom loads and other writers wait for. A failure takes the place of a lease whose load has
-// failed, for those who wait for it: its payload is the lease's id, a byte of flags
-// (bit 0: no stale value may cover it; bit 1: it concerns only those who have one) and what
-// the load said. In the place of a lock it is about the value that was to be replaced, whose
-// token is its ETag.
+// A lease is section A alone, and so is an intent: that of a writer that is about to write to
+// the source, and that loads and other writers wait for. A failure replaces the lease of a load
+// that has failed, for the callers that wait for it: its payload is the lease's id, a byte of
+// flags (bit 0: no stale value may be returned instead; bit 1: it concerns only callers that
+// have a stale value) and the text of the error. In the place of a lock it is about the value
+// that was to be replaced, whose token is its ETag.
 package frame
 
 import (
@@ -67,7 +65,7 @@ const (
 	Absence Kind = 2 // the fact that there is none
 	Lease   Kind = 3 // the right to load one
 	Failure Kind = 4 // the fact that a load has failed
-	Intent  Kind = 5 // somebody is writing to the source
+	Intent  Kind = 5 // a write to the source is in flight
 )
 
 // Header is all of a frame but its payload. A lease has no more than Kind, ID and
@@ -88,13 +86,13 @@ type Header struct {
 	ETag    string
 }
 
-// OfOlder is the Cost of a value that was made of the one that was there before, of which it is
-// not known when it began.
+// OfOlder is the Cost of a value that was derived from the value before it, where it is not
+// known when that one began.
 const OfOlder = math.MaxUint32
 
 const (
-	madeOfOlder = 1 << 31 // a bit of a Cost: the value was made of the one before
-	inMillis    = 1 << 30 // likewise: what is left counts milliseconds
+	madeOfOlder = 1 << 31 // a bit of a Cost: the value was derived from the one before
+	inMillis    = 1 << 30 // likewise: the other bits count milliseconds
 )
 
 // CostOf returns the Cost of a value that began so many µs before it is stored.
@@ -105,9 +103,10 @@ func CostOf(micros int64) uint32 {
 	return uint32(micros)
 }
 
-// CostOfOlder returns the Cost of a value that was made of the one that was there before, which
+// CostOfOlder returns the Cost of a value that was derived from the value before it, which
 // began so many µs before this one is stored. From 18 minutes on that is rounded up to
-// milliseconds, and more than 12 days are [OfOlder]: what is not known exactly is earlier.
+// milliseconds, and more than 12 days are [OfOlder]: an inexact beginning is always an earlier
+// one.
 func CostOfOlder(micros int64) uint32 {
 	if micros = max(micros, 0); micros < inMillis {
 		return madeOfOlder | uint32(micros)
@@ -118,11 +117,11 @@ func CostOfOlder(micros int64) uint32 {
 	return OfOlder
 }
 
-// Older reports whether a value was made of the one that was there before.
+// Older reports whether a value was derived from the one before.
 func (h *Header) Older() bool { return h.Cost >= madeOfOlder }
 
-// Began returns when a value began: its load, or what it was made of. ok is false if that is
-// not known.
+// Began returns when a value began: when its load began, or the value that it was derived from.
+// ok is false if that is not known.
 func (h *Header) Began() (at int64, ok bool) {
 	cost := int64(h.Cost &^ (madeOfOlder | inMillis))
 	switch {
@@ -136,15 +135,15 @@ func (h *Header) Began() (at int64, ok bool) {
 	return h.Stored - cost, true
 }
 
-// Frame is a frame that was read. Payload is part of what was parsed; the strings
+// Frame is a frame that was read. Payload is a part of the bytes that were parsed; the strings
 // are copies.
 type Frame struct {
 	Header
 	Payload []byte
 }
 
-// TokenLen is the length of a frame's head that ends with its id: what tells one
-// write from another.
+// TokenLen is the length of a frame's head that ends with its id, which distinguishes one write
+// from another.
 const TokenLen = 24
 
 const (
@@ -170,9 +169,9 @@ var (
 	ErrForeign = errors.New("frame: foreign bytes")
 	// ErrCorrupt: damaged, cut off, or moved here from another key.
 	ErrCorrupt = errors.New("frame: corrupt")
-	// ErrNewer: written by a version of this library that knows more.
+	// ErrNewer: written by a newer version of this library.
 	ErrNewer = errors.New("frame: of a newer version")
-	// ErrTooLarge: more bytes than a frame can count.
+	// ErrTooLarge: more bytes than the length fields can express.
 	ErrTooLarge = errors.New("frame: too large")
 )
 
@@ -192,13 +191,13 @@ func AppendSeal(dst []byte, kind Kind, id ID, limit int64) []byte {
 
 func crc(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
 
-// AppendLease appends a lease that does not say when its load began.
+// AppendLease appends a lease without the time when its load began.
 func AppendLease(dst []byte, id ID) []byte {
 	return AppendSeal(dst, Lease, id, math.MaxInt64)
 }
 
 // AppendLeaseSince appends a lease whose load begins at a positive logical time. second: it
-// takes the place of one that began earlier, whose load may still be under way.
+// replaces a lease that began earlier, whose load may still be in flight.
 func AppendLeaseSince(dst []byte, id ID, time int64, second bool) []byte {
 	if second {
 		time = -time
@@ -206,7 +205,7 @@ func AppendLeaseSince(dst []byte, id ID, time int64, second bool) []byte {
 	return AppendSeal(dst, Lease, id, time)
 }
 
-// Since returns what a lease says of when its load began; ok is false if it does not say.
+// Since returns when the load of a lease began; ok is false if the lease does not have that.
 func (h *Header) Since() (time int64, second, ok bool) {
 	switch {
 	case h.Kind != Lease || h.Limit == math.MaxInt64 || h.Limit == 0 || h.Limit == math.MinInt64:
@@ -278,13 +277,13 @@ func hash(redisKey string, section []byte) uint64 {
 	return d.Sum64()
 }
 
-// MarkLen is the length of the mark in a frame whose section A is authenticated: the
-// second half of its id, which is then made of all that it stands with.
+// MarkLen is the length of the mark in a frame whose section A is authenticated: the second
+// half of its id, which is then computed from everything that it authenticates.
 const MarkLen = 8
 
-// AppendMarked appends what a mark covers of the frame that raw begins with: section A,
-// and of section B what has a fixed length, up to the length of the extras. A frame that is
-// marked has more than its section A only if its kind has.
+// AppendMarked appends what a mark authenticates of the frame that raw begins with: section A,
+// and of section B the part of fixed length, up to the length of the extras. A marked frame has
+// more than its section A only if its kind has.
 func AppendMarked(dst, raw []byte) []byte {
 	dst = append(dst, raw[:16]...)
 	dst = append(dst, raw[24:32]...)
@@ -303,24 +302,23 @@ func SetMark(raw []byte, mark [MarkLen]byte) {
 	be.PutUint32(raw[32:], crc(raw[:32]))
 }
 
-// AppendBound appends what a seal binds its payload to, of the frame that raw begins with
-// up to there: the kind, and section B up to the payload without its length.
+// AppendBound appends what a seal binds its payload to, of the frame that raw begins with up to
+// its payload: the kind, and section B up to the payload without its length.
 func AppendBound(dst, raw []byte) []byte {
 	dst = append(dst, raw[4])
 	dst = append(dst, raw[sealLen:payloadAt]...)
 	return append(dst, raw[headLen:headLen+int(be.Uint32(raw[extrasAt:]))]...)
 }
 
-// Failed is what a frame says of a failed load.
+// Failed is the contents of a failure: a load that failed.
 type Failed struct {
 	Lease   ID     // of the load
-	NoStale bool   // no stale value may cover it
-	Cover   bool   // it stands in the way of those only who have a stale value
-	Text    string // what it said
+	NoStale bool   // no stale value may be returned instead
+	Cover   bool   // it concerns only callers that have a stale value
+	Text    string // the text of its error
 }
 
-// AppendFailure appends the frame of a failed load, which takes the place of that
-// load's lease.
+// AppendFailure appends the frame of a failed load, which replaces that load's lease.
 func AppendFailure(dst []byte, redisKey string, h Header, f Failed) ([]byte, error) {
 	h.Kind = Failure
 	start := len(dst)
@@ -341,7 +339,7 @@ func (f *Failed) Append(dst []byte) []byte {
 	return append(dst, f.Text...)
 }
 
-// Failed returns what a failure says; ok is false for any other frame.
+// Failed returns the contents of a failure; ok is false for any other frame.
 func (f *Frame) Failed() (failed Failed, ok bool) {
 	n := len(failed.Lease)
 	if f.Kind != Failure || len(f.Payload) <= n {
@@ -353,12 +351,12 @@ func (f *Frame) Failed() (failed Failed, ok bool) {
 	return failed, true
 }
 
-// HeadLen is the length of what [ReadHead] reads of a frame.
+// HeadLen is the number of bytes of a frame that [ReadHead] reads.
 const HeadLen = headLen
 
-// ReadHead reads what the first [HeadLen] bytes of a frame say: Kind, ID, Limit, and
-// where there is a section B, what it has up to Cost. Only section A is checked; the
-// rest is as good as Redis is. The errors are those of [Parse].
+// ReadHead reads the first [HeadLen] bytes of a frame: Kind, ID, Limit, and where there is a
+// section B, its fields up to Cost. Only section A is checked; the rest is not covered by a
+// checksum here. The errors are those of [Parse].
 func ReadHead(raw []byte) (h Header, err error) {
 	if len(raw) < len(magic) || !bytes.Equal(raw[:len(magic)], magic[:]) {
 		return h, ErrForeign
@@ -437,9 +435,9 @@ func Parse(redisKey string, raw []byte) (f Frame, err error) {
 	return f, nil
 }
 
-// parseExtras goes through the extras twice: once to check and count them, so that
-// the tags, of which there may be one in two bytes, are allocated at once and not
-// by a slice that grows; then to take them out of one copy that they all share.
+// parseExtras reads the extras twice: first to check and count them, so that the tags, of which
+// there may be one in two bytes, are allocated at once and not by a slice that grows; then to
+// take them out of one copy that they all share.
 func (f *Frame) parseExtras(data []byte) error {
 	tags, etag := 0, false
 	for rest := data; len(rest) > 0; {
@@ -479,8 +477,8 @@ func (f *Frame) parseExtras(data []byte) error {
 	return nil
 }
 
-// nextExtra returns the extra that data begins with, and its length; 0 if there is
-// no whole one, or its length is written with more bytes than it takes.
+// nextExtra returns the extra that data begins with, and its length; 0 if it is not complete,
+// or its length is encoded with more bytes than needed.
 func nextExtra(data []byte) (typ byte, body []byte, n int) {
 	size, w := binary.Uvarint(data[1:])
 	if w <= 0 || w > 1 && data[w] == 0 || size > uint64(len(data)-1-w) {

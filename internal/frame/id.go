@@ -2,7 +2,7 @@ package frame
 
 import "crypto/rand"
 
-// ID tells one write from every other, of this process and of others.
+// ID distinguishes one write from every other, of this process and of others.
 type ID [16]byte
 
 // NewID returns an ID that no other call returns, anywhere: it is random, so that

@@ -45,7 +45,7 @@ func Compile(pattern string) *Pattern {
 	return p
 }
 
-// compile reads a pattern. differs says that the sign of a char matters for it.
+// compile reads a pattern. differs reports that the sign of a char matters for it.
 func compile(pattern string, signed bool) (tokens []token, differs bool) {
 	for i := 0; i < len(pattern); i++ {
 		var t token
@@ -126,9 +126,8 @@ func (p *Pattern) Match(s string) bool {
 	return false
 }
 
-// match goes forward and, when stuck, back to the last star, which then takes one
-// byte more. Earlier stars need not be tried again: the last one can take
-// whatever they would give up.
+// match goes forward and, on a mismatch, back to the last star, which then takes one byte more.
+// Earlier stars need not be tried again: whatever they could give up, the last star can take.
 func match(tokens []token, s string) bool {
 	t, i := 0, 0
 	star, from := -1, 0

@@ -8,15 +8,13 @@
 // with a backslash, which patterns already give a meaning. A struct of one field
 // is that field.
 //
-// A text marshaler has to give different texts to different keys. A key whose text does
-// not read as that key, such as an invalid netip.Prefix, is an error, where the type has
-// UnmarshalText. A marshaler that a
-// struct has only from a field that it embeds leaves out the other fields, and is
-// refused: reflection can't tell it from the struct's own.
+// A text marshaler has to give different texts to different keys. A key whose text does not
+// read as that key, such as an invalid netip.Prefix, is an error, where the type has
+// UnmarshalText. A marshaler that a struct has only from a field that it embeds leaves out the
+// other fields, and is refused: reflection can't distinguish it from the struct's own.
 //
-// Everything else is refused. Floats have values that are equal and print
-// differently, pointers may be different and point to the same, and a Stringer
-// promises nothing.
+// Everything else is refused. Floats have values that are equal and print differently, pointers
+// may be different and point to the same, and a Stringer guarantees nothing.
 package keys
 
 import (
@@ -34,10 +32,10 @@ import (
 // safe for concurrent use.
 type Encoding[K comparable] struct {
 	append func(dst []byte, k K) ([]byte, error)
-	decode func(encoded string) (K, bool) // nil: there is no way back
+	decode func(encoded string) (K, bool) // nil: the encoding can't be decoded
 }
 
-// For returns the encoding of K. Its error says what to do instead.
+// For returns the encoding of K. Its error has the remedy.
 func For[K comparable]() (*Encoding[K], error) {
 	typ := reflect.TypeFor[K]()
 	if e := direct[K](); e != nil {
@@ -173,7 +171,7 @@ var (
 	marshaler = reflect.TypeFor[encoding.TextMarshaler]()
 )
 
-// compile flattens a type into fields. name is for the error.
+// compile flattens a type into fields. name is used in the error.
 func compile(typ reflect.Type, name string, path []int) ([]field, error) {
 	kind := typ.Kind()
 	if kind == reflect.Pointer || kind == reflect.Interface || kind == reflect.Chan || kind == reflect.UnsafePointer {
@@ -237,7 +235,7 @@ func compileStruct(typ reflect.Type, name string, path []int) ([]field, error) {
 	for i := range typ.NumField() {
 		f := typ.Field(i)
 		if f.Name == "_" {
-			continue // == does not look at it either
+			continue // == ignores it too
 		}
 		sub, err := compile(f.Type, name+"."+f.Name, append(path[:len(path):len(path)], i))
 		if err != nil {
@@ -316,10 +314,9 @@ func appendBasic(dst []byte, v reflect.Value) []byte {
 	return strconv.AppendUint(dst, v.Uint(), 10)
 }
 
-// appendText appends the text of v. An AppendText that does not append must not
-// harm what is in dst, which is what tells one cache's keys from another's: it
-// gets the room behind dst only. Where it used that room, the text is copied onto
-// itself.
+// appendText appends the text of v. An AppendText that does not append must not corrupt the
+// bytes in dst, which distinguish one cache's keys from another's: it gets only the capacity
+// behind dst. Where it used that capacity, the text is copied onto itself.
 func appendText(dst []byte, v any) ([]byte, error) {
 	var text []byte
 	var err error
@@ -337,8 +334,8 @@ func appendText(dst []byte, v any) ([]byte, error) {
 	return append(dst, text...), nil
 }
 
-// escape escapes what was appended from at on. It moves the bytes apart in place,
-// from the end on, so that none is overwritten before it was read.
+// escape escapes what was appended from at on. It shifts the bytes in place, from the end on,
+// so that none is overwritten before it was read.
 func escape(dst []byte, at int) []byte {
 	more := 0
 	for _, b := range dst[at:] {
@@ -366,8 +363,8 @@ func escape(dst []byte, at int) []byte {
 	return dst
 }
 
-// Join encodes fields as a struct key of these fields is encoded; one field is
-// encoded as a key of its own. The error names the place of what can't be a key.
+// Join encodes fields as a struct key of these fields is encoded; one field is encoded as a key
+// of its own. The error names the position of a field that can't be a key.
 func Join(fields ...any) (string, error) {
 	var dst []byte
 	var parts []string
@@ -400,8 +397,8 @@ func Join(fields ...any) (string, error) {
 	return string(dst), nil
 }
 
-// QuotePattern escapes what has a meaning in Redis patterns, so that the result
-// matches s and nothing else.
+// QuotePattern escapes characters with a meaning in Redis patterns, so that the result matches
+// s and nothing else.
 func QuotePattern(s string) string { return quoter.Replace(s) }
 
 var quoter = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`)

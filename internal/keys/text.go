@@ -13,8 +13,8 @@ import (
 
 var unmarshaler = reflect.TypeFor[encoding.TextUnmarshaler]()
 
-// checkText refuses a key that shares its text with others: one that the text does not
-// read as. It can't tell where there is no way to read it.
+// checkText refuses a key that shares its text with others: one that the text does not read as.
+// It can't detect that for types without UnmarshalText.
 func checkText(v any, text []byte) error {
 	switch v := v.(type) {
 	case netip.Addr:
@@ -73,7 +73,7 @@ func notInjective(v any) error {
 	return fmt.Errorf("%w: the text of this %T does not read as the same key, and others may have it: set Source.Key", errs.ErrInvalidOption, v)
 }
 
-// equalByMethod asks a method Equal, where keys that are the same can differ by ==.
+// equalByMethod uses a method Equal, where equal keys can differ by ==.
 func equalByMethod(a, b any) bool {
 	m := reflect.ValueOf(a).MethodByName("Equal")
 	if !m.IsValid() {
@@ -94,7 +94,7 @@ func refers(t reflect.Type) bool {
 		return refers(t.Elem())
 	case reflect.Struct:
 		if t.PkgPath() == "unique" {
-			return false // its addresses are one for equal values
+			return false // equal values have the same addresses
 		}
 		for i := range t.NumField() {
 			if refers(t.Field(i).Type) {

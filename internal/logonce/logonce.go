@@ -1,5 +1,5 @@
-// Package logonce keeps the log of an operator short: what happens again and again is
-// logged once in a while, with how often it was left out, whatever its rate.
+// Package logonce keeps logs short: a recurring condition is logged at most once a minute, with
+// the number of lines left out, whatever its rate.
 package logonce
 
 import (
@@ -17,22 +17,22 @@ const (
 	calm = 10 * time.Second
 )
 
-// State is something that lasts, such as that Redis does not answer: its beginning is
-// logged, and its end if its beginning was. The zero value is ready for use; all methods
-// are safe for concurrent use.
+// State is a condition that lasts, such as that Redis does not answer: its beginning is logged,
+// and its end if its beginning was. The zero value is ready for use; all methods are safe for
+// concurrent use.
 type State struct {
 	on atomic.Bool // entered, and not left since
 
-	mu      sync.Mutex // guards what follows
-	said    bool       // that it was entered is logged, and not that it was left
+	mu      sync.Mutex // guards the fields below
+	said    bool       // the beginning was logged, and the end was not
 	flaps   bool       // it had been left shortly before that
 	last    time.Time  // when a beginning was logged
 	entered time.Time  // when it was last entered
 	leftOut int        // beginnings that were not logged since
 }
 
-// Enter is called each time that the state shows. It reports whether to log that, and how
-// many times it was entered again and not logged since the last line.
+// Enter is called each time that the condition is observed. It reports whether to log that, and
+// how many beginnings were not logged since the last line.
 func (s *State) Enter() (leftOut int, log bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -48,7 +48,7 @@ func (s *State) Enter() (leftOut int, log bool) {
 		}
 		return 0, false
 	}
-	// One that was entered long ago, and could not be logged then, is one of them.
+	// A state that was entered long ago, and could not be logged then, counts too.
 	leftOut = s.leftOut
 	if !first && leftOut > 0 {
 		leftOut--
@@ -60,9 +60,9 @@ func (s *State) Enter() (leftOut int, log bool) {
 // On reports whether the state was entered and not left. It costs one atomic load.
 func (s *State) On() bool { return s.on.Load() }
 
-// Leave is called each time that something shows that the state is over. It reports
-// whether to log that. A state that comes and goes is over once it has not shown for a
-// while. Where it is not on, that costs one atomic load.
+// Leave is called each time that an observation shows that the state has ended. It reports
+// whether to log that. A state that comes and goes has ended once it has not been observed for
+// a while. Where it is not on, Leave costs one atomic load.
 func (s *State) Leave() (log bool) {
 	if !s.on.Load() {
 		return false
@@ -77,16 +77,16 @@ func (s *State) Leave() (log bool) {
 	return log
 }
 
-// Event is something that happens. The zero value is ready for use; all methods are safe
+// Event is an event without duration. The zero value is ready for use; all methods are safe
 // for concurrent use.
 type Event struct {
-	mu   sync.Mutex // guards what follows
+	mu   sync.Mutex // guards the fields below
 	last time.Time  // when it was logged
 	n    int        // since then
 }
 
-// Add counts n, and reports whether to log the event now: then all is the sum of what was
-// counted since the last line.
+// Add counts n, and reports whether to log the event now: if so, all is the sum of all n since
+// the last line.
 func (e *Event) Add(n int) (all int, log bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

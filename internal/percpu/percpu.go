@@ -1,5 +1,5 @@
-// Package percpu shards contended counters by processor: a word that several processors write to
-// in turn costs each of them more than all the rest of a look-up in memory.
+// Package percpu shards contended counters by processor: a counter that several processors
+// write in turn costs each of them more than all the rest of a lookup in memory.
 package percpu
 
 import (

@@ -6,7 +6,7 @@
 // nothing to copy.
 package stackgrow
 
-// depth is about what a command takes, in bytes, from the cache down to the socket.
+// depth is about the stack, in bytes, that a command needs from the cache down to the socket.
 const depth = 9 << 10
 
 // Grow makes room on the stack of its caller's goroutine. It is to be called first.

@@ -30,7 +30,7 @@ func (c *Counter) Add(n uint64) {
 	percpu.Give(t)
 }
 
-// addBy is Add for who has a ticket.
+// addBy is Add for a caller that has a slot.
 func (c *Counter) addBy(t *percpu.Slot, n uint64) {
 	c.cells[t.Index%percpu.Count].n.Add(n)
 }

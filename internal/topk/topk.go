@@ -2,10 +2,9 @@
 // the algorithm Space-Saving: "Efficient Computation of Frequent and Top-k
 // Elements in Data Streams", Metwally, Agrawal, El Abbadi, 2005.
 //
-// A new name takes the place of the rarest one and inherits its count, as what it
-// may have missed. What is reported leaves that out, so that a count is never too
-// high. A name that makes up more than 1/limit of everything is certain to be
-// there.
+// A new name replaces the rarest one and inherits its count, which bounds the occurrences that
+// it may have missed. Reported counts leave that part out, so that a count is never too high. A
+// name that makes up more than 1/limit of all occurrences is certain to be reported.
 package topk
 
 import (
@@ -19,7 +18,7 @@ import (
 type Table struct {
 	limit int
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	byName map[string]*counter
 	order  rarest
 }
@@ -97,7 +96,7 @@ func (r *rarest) Push(x any) {
 	*r = append(*r, c)
 }
 
-// Pop completes heap.Interface; nothing is ever taken out.
+// Pop completes heap.Interface; it is never called.
 func (r *rarest) Pop() any {
 	last := (*r)[len(*r)-1]
 	*r = (*r)[:len(*r)-1]

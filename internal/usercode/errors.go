@@ -6,9 +6,9 @@ import (
 	"reflect"
 )
 
-// Checked returns err, or an error in the place of one that can't be looked at, since its
-// Error, Is, As or Unwrap panics. Mostly that is a nil pointer in an interface: the
-// mistake of returning a variable of a concrete type as an error.
+// Checked returns err, or a replacement for an error that can't be used, since its Error, Is,
+// As or Unwrap panics. Mostly that is a nil pointer in an interface: the mistake of returning a
+// variable of a concrete type as an error.
 func Checked(err error) error {
 	if text, ok := look(err); !ok {
 		return &unusableError{typ: reflect.TypeOf(err), null: isNil(err), text: text}
@@ -16,7 +16,7 @@ func Checked(err error) error {
 	return err
 }
 
-// Usable reports whether err can be looked at.
+// Usable reports whether the methods of err can be called.
 func Usable(err error) bool {
 	_, ok := look(err)
 	return ok
@@ -34,7 +34,7 @@ func look(err error) (text string, ok bool) {
 	return text, failed == nil
 }
 
-// plain is what errors.New makes, without methods but Error.
+// plain is the type of errors.New, without methods but Error.
 var plain = reflect.TypeOf(errProbe)
 
 var errProbe = errors.New("")
@@ -53,7 +53,7 @@ func isNil(err error) bool {
 type unusableError struct {
 	typ  reflect.Type
 	null bool   // it is a nil value of that type
-	text string // its own, "" if that can't be had
+	text string // its own, "" if Error panics
 }
 
 func (e *unusableError) Error() string {
@@ -66,8 +66,8 @@ func (e *unusableError) Error() string {
 	return fmt.Sprintf("cache: a function returned an error of type %v, whose methods panic: %s", e.typ, e.text)
 }
 
-// Panicked reports whether err is that of a call that panicked. Such an error is no
-// answer of the function, whatever it panicked with.
+// Panicked reports whether err is that of a call that panicked. Such an error is no result of
+// the function, whatever the panic's value.
 func Panicked(err error) bool {
 	_, ok := As[*PanicError](err)
 	return ok

@@ -1,7 +1,7 @@
-// Package usercode calls the functions that a program has given to a cache: loaders,
-// stores, codecs, callbacks, the methods of keys, values and errors. Whatever they do,
-// it costs the call and the key that they were called for and nothing else: a panic is
-// an error, and so is the end of a goroutine where the goroutine is one of the cache's.
+// Package usercode calls the functions that a program has given to a cache: loaders, stores,
+// codecs, callbacks, the methods of keys, values and errors. Their failures are confined to the
+// call and the key that they were called for: a panic becomes an error, and so does the end of
+// a goroutine (runtime.Goexit) where the goroutine is one of the cache's.
 //
 //	[Call], [Do] on this goroutine: a panic is a *PanicError
 //	[Contained]  on a goroutine of its own: and runtime.Goexit is ErrGoexit
@@ -34,8 +34,7 @@ func (e *PanicError) Unwrap() error {
 var ErrGoexit = errors.New("cache: the function ended its goroutine")
 
 // Call calls f. Its error is that of f, see [Checked], or a *PanicError. If f ends the
-// goroutine, that is the caller's: what the caller has to clean up is in its deferred
-// functions.
+// goroutine, that is the caller's: the caller must clean up in deferred functions.
 func Call(f func() error) (err error) {
 	defer Recover(&err)
 	return Checked(f())
@@ -58,8 +57,8 @@ func Recover(err *error) {
 // Panic is the error of a panic with v that was just recovered from.
 func Panic(v any) *PanicError { return &PanicError{Value: v, Stack: debug.Stack()} }
 
-// Contained is [Call] on a goroutine of its own, for which it waits. The error is
-// [ErrGoexit] if f ended that.
+// Contained is [Call] on a goroutine of its own, for which it waits. The error is [ErrGoexit]
+// if f ended that goroutine.
 func Contained(f func() error) (err error) {
 	err = ErrGoexit // unless f returns or panics
 	var wg sync.WaitGroup
@@ -72,8 +71,8 @@ func Contained(f func() error) (err error) {
 	return err
 }
 
-// EachIf is [Each], or if not apart, a loop on this goroutine: where it is known that none
-// of the program's code is called.
+// EachIf is [Each], or if not apart, a loop on this goroutine: for calls that are known to run
+// none of the program's code.
 func EachIf(apart bool, n int, f func(i int), failed func(i int, err error)) {
 	if apart {
 		Each(n, f, failed)

@@ -16,7 +16,7 @@ import (
 	"github.com/delqhi/cache/metrics"
 )
 
-// actor is a cache on which an operator can act.
+// actor is a cache that supports actions.
 type actor interface {
 	InspectEncoded(ctx context.Context, key string) (metrics.Inspection, error)
 	InvalidateEncoded(ctx context.Context, keys ...string) error
@@ -34,22 +34,22 @@ const (
 
 func newToken() string { return rand.Text() }
 
-// crossOrigin refuses what a browser says is from elsewhere.
+// crossOrigin refuses requests that the browser marks as from another origin.
 var crossOrigin = http.NewCrossOriginProtection()
 
-// mayAct reports whether a reader is offered actions.
+// mayAct reports whether the page offers actions to a reader.
 func (h *Handler) mayAct(r *http.Request) bool {
 	return h.authorize != nil && crossOrigin.Check(r) == nil && h.authorize(r) == nil
 }
 
-// request is what the page asks for.
+// request is the body of an action's request.
 type request struct {
 	Cache  int    `json:"cache"`  // ID of its sheet
 	Action string `json:"action"` // inspect, key, pattern, tag or clear
 	Text   string `json:"text"`   // the key, pattern or tag
 }
 
-// answer is what the page is told.
+// answer is the body of its response.
 type answer struct {
 	Done  string `json:"done,omitempty"`  // what was done
 	Error string `json:"error,omitempty"` // why it was not
@@ -115,7 +115,7 @@ var refusals = map[int]string{
 	http.StatusConflict:             "The program was started anew: reload the page.",
 }
 
-// admit says whether a request may do something.
+// admit checks whether a request may perform an action.
 func (h *Handler) admit(r *http.Request) (status int, err error) {
 	if h.authorize == nil {
 		return http.StatusNotFound, errors.New("actions are off")
@@ -200,7 +200,7 @@ func (h *Handler) newEntry(i metrics.Inspection) *entry {
 	return e
 }
 
-// textOf writes a value for a person.
+// textOf formats a value for a human reader.
 func textOf(v any) string {
 	switch v := v.(type) {
 	case string:
@@ -214,7 +214,7 @@ func textOf(v any) string {
 	return fmt.Sprintf("%+v", v)
 }
 
-// printable is text as it is, and of anything else the bytes.
+// printable is text unchanged, and anything else as its bytes.
 func printable(b []byte) string {
 	if utf8.Valid(b) {
 		return string(b)

@@ -11,7 +11,7 @@ import (
 //go:embed assets
 var assets embed.FS
 
-// types are those of the files; a machine's own table of them may be anything.
+// types are those of the files; the system's own table of them is not reliable.
 var types = map[string]string{
 	".html": "text/html; charset=utf-8",
 	".css":  "text/css; charset=utf-8",
@@ -24,8 +24,7 @@ func (h *Handler) serveAsset(w http.ResponseWriter, r *http.Request) {
 	h.serveFile(w, r, name)
 }
 
-// serveFile serves one of the files. A browser keeps it and asks whether it has
-// changed.
+// serveFile serves one of the files. A browser caches it and revalidates.
 func (h *Handler) serveFile(w http.ResponseWriter, r *http.Request, name string) {
 	text, err := assets.ReadFile("assets/" + name)
 	if err != nil {

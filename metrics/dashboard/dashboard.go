@@ -19,18 +19,18 @@
 // so the pattern of the handler ends in a slash. http.StripPrefix is neither needed
 // nor in the way.
 //
-// # Who may see it
+// # Access
 //
-// Whoever reaches the handler. Names of caches and tags, counts and states are
-// shown; keys and values are not. Do as with pprof: serve it where the public does
-// not come, or behind what checks who asks.
+// Every client that reaches the handler sees the page. Names of caches and tags, counts and
+// states are shown; keys and values are not. Do as with pprof: serve it where the public has no
+// access, or behind authentication.
 //
 // # What it costs
 //
-// Nothing while nobody looks: there is no goroutine. While someone does, the
-// figures are taken once a second (see [Interval]), however many look on: what is
-// shown is as old as that at most, and what was seen in the last five minutes is kept. [Handler.Watch] has them taken all the
-// time, so that whoever comes sees what was before.
+// Nothing while the page is not open: there is no goroutine. While it is open, the figures are
+// sampled once a second (see [Interval]), whatever the number of readers: what is shown is at
+// most that old, and the samples of the last five minutes are kept. [Handler.Watch] samples all
+// the time, so that a new reader sees the history at once.
 //
 // # Server
 //
@@ -65,7 +65,7 @@ import (
 //	InspectEncoded, InvalidateEncoded, InvalidatePattern, InvalidateTags, Clear
 //	                                     what Actions allows
 type Cache interface {
-	// Name is what the cache is called. Several may have one name.
+	// Name is the cache's name. Several caches may have one name.
 	Name() string
 	// Metrics returns what the cache has counted.
 	Metrics() metrics.Snapshot
@@ -85,12 +85,12 @@ type Handler struct {
 	closing   chan struct{} // closed by Close
 	closeOnce sync.Once
 
-	// sampling is held while samples are taken: whoever comes meanwhile waits, and
-	// finds them fresh. The caches' methods, which are not ours, run under it.
-	// WARNING: so nothing that a cache calls may come back here.
+	// sampling is held while samples are taken: readers that arrive meanwhile wait, and find
+	// fresh samples. The caches' methods, which are not ours, run under it. WARNING: no
+	// function that a cache calls may call the handler.
 	sampling chan struct{}
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the fields below
 	caches   []*tracked
 	lastID   int
 	watchers int
@@ -112,7 +112,7 @@ func New(opts ...Option) *Handler {
 	return h
 }
 
-// program is what to call this process.
+// program is the name of this process.
 func program() string {
 	name := strings.TrimSuffix(filepath.Base(os.Args[0]), ".exe")
 	if host, err := os.Hostname(); err == nil && host != "" {
@@ -121,9 +121,9 @@ func program() string {
 	return name
 }
 
-// Add shows caches as well, in the order of their addition, and returns h. One that
-// is shown already, or is nil, is left out. A cache that was closed is forgotten at
-// the next call of any method, or when someone looks.
+// Add shows caches as well, in the order of their addition, and returns h. One that is shown
+// already, or is nil, is left out. A cache that was closed is removed at the next call of any
+// method, or the next sample.
 func (h *Handler) Add(caches ...Cache) *Handler {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -138,7 +138,7 @@ func (h *Handler) Add(caches ...Cache) *Handler {
 	return h
 }
 
-// Remove shows caches no longer, and forgets what was seen of them.
+// Remove removes caches and their history.
 func (h *Handler) Remove(caches ...Cache) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -195,9 +195,9 @@ func toFolder(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusTemporaryRedirect)
 }
 
-// protect sets what holds for every answer. Scripts and styles come from this
-// handler only, whatever a name on the page contains; nobody frames the page, whose
-// buttons do things.
+// protect sets the headers of every response. Scripts and styles come from this handler only,
+// whatever a name on the page contains; the page can't be framed, because its buttons have
+// effects.
 func protect(h http.Header) {
 	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "+
 		"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'")
@@ -207,7 +207,7 @@ func protect(h http.Header) {
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 }
 
-// servePage serves the page, or to programs its figures.
+// servePage serves the page, or the figures to programs.
 func (h *Handler) servePage(w http.ResponseWriter, r *http.Request) {
 	w.Header().Add("Vary", "Accept")
 	if prefersJSON(r) {
@@ -217,7 +217,7 @@ func (h *Handler) servePage(w http.ResponseWriter, r *http.Request) {
 	h.serveFile(w, r, "index.html")
 }
 
-// prefersJSON reports whether JSON is asked for by name, and no page.
+// prefersJSON reports whether the request accepts JSON by name, and no page.
 func prefersJSON(r *http.Request) bool {
 	accept := strings.ToLower(strings.Join(r.Header.Values("Accept"), ","))
 	return strings.Contains(accept, "application/json") && !strings.Contains(accept, "text/html")

@@ -25,8 +25,8 @@ type page struct {
 	Title    string  `json:"title"`
 	Time     int64   `json:"time"`            // ms since 1970
 	Interval jsonf   `json:"interval"`        // in seconds
-	Actions  bool    `json:"actions"`         // this reader may do something
-	Token    string  `json:"token,omitempty"` // for which it takes this
+	Actions  bool    `json:"actions"`         // this reader may use actions
+	Token    string  `json:"token,omitempty"` // the token for them
 	Values   bool    `json:"values"`          // an inspection shows values
 	Caches   []sheet `json:"caches"`
 }
@@ -35,7 +35,7 @@ type page struct {
 type sheet struct {
 	ID      int                `json:"id"`
 	Name    string             `json:"name"`
-	Actions bool               `json:"actions"` // the cache knows how
+	Actions bool               `json:"actions"` // the cache supports them
 	Since   figures            `json:"total"`   // since the cache was made or reset
 	Window  figures            `json:"window"`  // in about the last minute
 	Seconds jsonf              `json:"windowSeconds"`

@@ -14,7 +14,7 @@ const (
 	windows     = 6                // of which so many are kept: a window is about a minute
 )
 
-// tracked is a cache and what was seen of it.
+// tracked is a cache and its history.
 type tracked struct {
 	id    int
 	cache Cache
@@ -41,18 +41,18 @@ type point struct {
 	Local      uint64 `json:"local"` // requests answered by the local tier
 	Remote     uint64 `json:"remote"`
 	Miss       uint64 `json:"miss"`
-	Stale      uint64 `json:"stale"` // hits and misses that a stale value answered
+	Stale      uint64 `json:"stale"` // hits and misses answered by a stale value
 	Loads      uint64 `json:"loads"`
 	LoadErrors uint64 `json:"loadErrors"`
-	Ops        uint64 `json:"remoteOps"`    // operations on Redis, and requests for which it could not be asked
+	Ops        uint64 `json:"remoteOps"`    // operations on Redis, and requests for which Redis was unavailable
 	Errors     uint64 `json:"remoteErrors"` // of these: failures
 	Evictions  uint64 `json:"evictions"`
 	Entries    uint64 `json:"entries"`
 	Backlog    uint64 `json:"backlog"`
 
 	// Quantiles in µs by operation, 50 %, 95 %, 99 %, over the last 10 to 20 s, without
-	// those where nothing was done. Of local hits only a sample is measured: a shorter
-	// time would tell of the sample.
+	// operations that did not take place. Local hits are sampled: over a shorter time the
+	// quantiles would be those of the sample.
 	Latency map[string]*quantiles `json:"latency"`
 }
 
@@ -60,8 +60,8 @@ type quantiles [3]jsonf
 
 func newTracked(id int, c Cache) *tracked { return &tracked{id: id, cache: c} }
 
-// add takes a snapshot in. gap says that too much time has passed since the last one
-// for a rate to tell anything.
+// add adds a snapshot. gap: too much time has passed since the last one for a rate to be
+// meaningful.
 func (t *tracked) add(at time.Time, since time.Duration, snap metrics.Snapshot, tags []metrics.TagCount, gap bool) {
 	t.tags = tags
 	if t.first.IsZero() {
@@ -102,7 +102,7 @@ func newPoint(at time.Time, since time.Duration, d metrics.Snapshot) point {
 	}
 }
 
-// measure takes in the latencies of a while.
+// measure adds the latencies of a period.
 func (p *point) measure(d metrics.Snapshot) {
 	p.Latency = map[string]*quantiles{}
 	for name, h := range map[string]metrics.Histogram{
@@ -116,8 +116,8 @@ func (p *point) measure(d metrics.Snapshot) {
 
 func micros(d time.Duration) jsonf { return jsonf(float64(d) / float64(time.Microsecond)) }
 
-// sample takes the figures of all caches, unless that was done a moment ago, and
-// returns how often it was done so far. ctx ends the wait for another who does it.
+// sample samples all caches, unless that was done a moment ago, and returns the number of
+// samples so far. ctx ends the wait for a concurrent sample.
 func (h *Handler) sample(ctx context.Context) uint64 {
 	select {
 	case h.sampling <- struct{}{}:
@@ -132,7 +132,7 @@ func (h *Handler) sample(ctx context.Context) uint64 {
 	fresh := ticks > 0 && at.Sub(before) < h.interval*3/4
 	h.mu.Unlock()
 	if fresh {
-		// One that came since is shown with its first figures nevertheless.
+		// A cache that was added since is sampled nevertheless.
 		caches = unseen(caches)
 	}
 	type seen struct {
@@ -171,7 +171,7 @@ func (h *Handler) tick() uint64 {
 
 func unseen(all []*tracked) (some []*tracked) {
 	for _, t := range all {
-		if t.first.IsZero() { // only a sampler writes it, and there is one at a time
+		if t.first.IsZero() { // only sample writes it, and there is one at a time
 			some = append(some, t)
 		}
 	}
@@ -179,7 +179,7 @@ func unseen(all []*tracked) (some []*tracked) {
 }
 
 // Watch takes samples until ctx ends or the handler is closed, whether or not
-// someone looks, so that the page has a history from the start:
+// the page is open, so that the page has a history from the start:
 //
 //	go h.Watch(ctx)
 func (h *Handler) Watch(ctx context.Context) {
@@ -197,7 +197,7 @@ func (h *Handler) Watch(ctx context.Context) {
 	}
 }
 
-// pruneLocked forgets caches that were closed. Closed looks at a flag.
+// pruneLocked removes caches that were closed. Closed only reads a flag.
 func (h *Handler) pruneLocked() {
 	kept := h.caches[:0:0]
 	for _, t := range h.caches {

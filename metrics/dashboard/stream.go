@@ -10,9 +10,9 @@ import (
 // maxWatchers bounds the streams that are open at once.
 const maxWatchers = 100
 
-// serveEvents streams an event "all" with the history, and an event "tick" for every
-// sample from then on. Each stream's own goroutine, which the server made for it,
-// takes samples, and finds that another has just done so.
+// serveEvents streams an event "all" with the history, and an event "tick" for every sample
+// from then on. Each stream takes samples on its own goroutine, which the server made for it;
+// concurrent streams share them.
 func (h *Handler) serveEvents(w http.ResponseWriter, r *http.Request) {
 	if !h.enter() {
 		w.Header().Set("Retry-After", "10")
@@ -22,7 +22,7 @@ func (h *Handler) serveEvents(w http.ResponseWriter, r *http.Request) {
 	defer h.leave()
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("X-Accel-Buffering", "no") // a proxy would keep the events to itself
+	w.Header().Set("X-Accel-Buffering", "no") // so that proxies do not buffer the events
 	if r.Method == http.MethodHead {
 		return
 	}
@@ -33,8 +33,8 @@ func (h *Handler) serveEvents(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
 			return false
 		}
-		// What a server allows for an answer as a whole is for each event here. Where
-		// there is no such thing to set, there is none that would end the stream.
+		// The server's write timeout for a whole response applies to each event here. If the
+		// deadline can't be set, there is no timeout that would end the stream.
 		_ = rc.SetWriteDeadline(time.Now().Add(30 * time.Second))
 		var b bytes.Buffer
 		b.WriteString("event: " + name + "\ndata: ")

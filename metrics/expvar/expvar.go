@@ -7,8 +7,8 @@
 // the hit rate and the fields of metrics.Snapshot. Latencies are given by their count,
 // sum, mean and three quantiles.
 //
-// It is a package of its own since the standard library's brings net/http with it, and a
-// handler for the default mux.
+// It is a package of its own because the standard library's expvar imports net/http and
+// registers a handler with the default mux.
 package expvar
 
 import (
@@ -25,7 +25,7 @@ import (
 const Name = "cache"
 
 var (
-	mu        sync.Mutex // guards what is published
+	mu        sync.Mutex // guards the published caches
 	published *expvar.Map
 )
 
@@ -81,7 +81,7 @@ func (v variable) String() string {
 		metrics.Snapshot
 	}{s.HitRate(), s})
 	if err != nil {
-		return "null" // of numbers and names there is nothing that JSON can't hold
+		return "null" // can't happen: JSON can hold all numbers and names
 	}
 	return string(text)
 }

@@ -1,5 +1,5 @@
-// Package metricstest checks what package metrics leaves to others: recorders
-// that users write, and snapshots that claim to add up.
+// Package metricstest checks implementations that package metrics leaves to its users:
+// recorders, and snapshots whose counters must add up.
 //
 //	func TestRecorder(t *testing.T) {
 //		if err := metricstest.CheckRecorder(func() metrics.Recorder { return New() }); err != nil {
@@ -19,17 +19,16 @@ import (
 	"github.com/delqhi/cache/metrics"
 )
 
-// patience is how long a recorder may take before it counts as stuck.
+// patience is how long a recorder may take before the check fails.
 const patience = 10 * time.Second
 
-// CheckRecorder checks that the recorders that newRecorder makes keep the
-// contract of [metrics.Recorder]: the contexts that StartLoad returns come from
-// those that it was given, every event is taken, also one with values that a later
-// version may add, ends may come from another goroutine and in any order, nothing
-// blocks and nothing panics. One that is a [metrics.RefreshRecorder] is checked as such,
-// too. Each check uses a recorder of its own. The error joins
-// all that is wrong, nil if nothing is. Run it under the race detector, too: it
-// uses one recorder from many goroutines.
+// CheckRecorder checks that the recorders that newRecorder makes keep the contract of
+// [metrics.Recorder]: the contexts that StartLoad returns are derived from those that it was
+// given, every event is accepted, also one with values that a later version may add, ends may
+// come from another goroutine and in any order, nothing blocks and nothing panics. A recorder
+// that is a [metrics.RefreshRecorder] is checked as such, too. Each check uses a recorder of
+// its own. The error joins all failures, nil if there is none. Run it under the race detector,
+// too: it uses one recorder from many goroutines.
 func CheckRecorder(newRecorder func() metrics.Recorder) error {
 	var found []error
 	for _, c := range checks {
@@ -54,7 +53,7 @@ var checks = []struct {
 	{"goroutines use it at once", takesConcurrentUse},
 }
 
-// run turns panics and standstill into errors.
+// run turns panics and blocking into errors.
 func run(check func(metrics.Recorder) error, newRecorder func() metrics.Recorder) error {
 	done := make(chan error, 1)
 	go func() {
@@ -90,7 +89,7 @@ var (
 	aChange = metrics.StateEvent{Cache: "users", Part: metrics.Breaker, State: metrics.Open}
 )
 
-// start calls StartLoad and fills in what nil stands for.
+// start calls StartLoad and replaces nil results by what they stand for.
 func start(ctx context.Context, r metrics.Recorder, e metrics.LoadEvent) (context.Context, func(metrics.LoadResult)) {
 	got, end := r.StartLoad(ctx, e)
 	if got == nil {
@@ -179,7 +178,7 @@ func takesEveryEvent(r metrics.Recorder) error {
 	return nil
 }
 
-// outlivesReader holds for those that are told of refreshes.
+// outlivesReader checks recorders that are RefreshRecorders.
 func outlivesReader(recorder metrics.Recorder) error {
 	r, ok := recorder.(metrics.RefreshRecorder)
 	if !ok {
@@ -205,7 +204,7 @@ func outlivesReader(recorder metrics.Recorder) error {
 	if got := ctx.Value(contextKey{}); got != "background" {
 		return fmt.Errorf("it does not come from the context given: a value is that of %v", got)
 	}
-	// Who begins late finds a reader that has gone.
+	// A late start finds a context that has ended.
 	late, end := startRefresh(background, caller, r)
 	defer end(metrics.Failed)
 	if late.Err() != nil {
@@ -223,7 +222,7 @@ func outlivesReader(recorder metrics.Recorder) error {
 	return nil
 }
 
-// startRefresh calls StartRefresh and fills in what nil stands for.
+// startRefresh calls StartRefresh and replaces nil results by what they stand for.
 func startRefresh(ctx, caller context.Context, r metrics.RefreshRecorder) (context.Context, func(metrics.Outcome)) {
 	got, end := r.StartRefresh(ctx, caller, metrics.RefreshEvent{Cache: "users"})
 	if got == nil {
@@ -239,7 +238,7 @@ func takesOverlappingLoads(r metrics.Recorder) error {
 	ctx := context.Background()
 	_, first := start(ctx, r, aLoad)
 	inner, second := start(ctx, r, aLoad)
-	_, nested := start(inner, r, metrics.LoadEvent{Cache: "tasks", Keys: 1}) // a loader that asks another cache
+	_, nested := start(inner, r, metrics.LoadEvent{Cache: "tasks", Keys: 1}) // a loader that reads another cache
 	first(aResult)
 	second(metrics.LoadResult{Outcome: metrics.Panicked})
 	nested(aResult)

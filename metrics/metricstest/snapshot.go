@@ -7,11 +7,10 @@ import (
 	"github.com/delqhi/cache/metrics"
 )
 
-// CheckSnapshot checks that the counters of s add up as the documentation of
-// [metrics.Snapshot] says. It is meant for a cache at rest: while requests and
-// loads are under way, and in a difference that began while they were, the
-// counters of what began and of what ended differ. The error joins all that does
-// not add up.
+// CheckSnapshot checks that the counters of s add up as documented at [metrics.Snapshot]. It is
+// meant for a cache at rest: while requests and loads are in flight, and in a difference that
+// began while they were, the counters of beginnings and of ends differ. The error joins all
+// equations that do not hold.
 func CheckSnapshot(s metrics.Snapshot) error {
 	var found []error
 	must := func(ok bool, format string, args ...any) {

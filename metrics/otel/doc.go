@@ -1,12 +1,12 @@
-// Package otel shows caches to OpenTelemetry.
+// Package otel exports the metrics of caches to OpenTelemetry, and traces them.
 //
 // [Observe] registers instruments that read what caches have counted when a reader
 // collects, so that they cost the hot paths nothing:
 //
 //	registration, err := otel.Observe(meterProvider, users, orders)
 //
-// A [Recorder], which caches get by cache.WithRecorder, makes spans and measures what is
-// only known as it happens. Its spans are
+// A [Recorder], which caches get by cache.WithRecorder, makes spans and measures what can be
+// observed only as it happens. Its spans are
 //
 //	load users       internal: a call of a loader, a child of the span of the request that
 //	                 began the load; the loader's own spans are its children

@@ -11,11 +11,11 @@ import (
 	"go.opentelemetry.io/otel/metric"
 )
 
-// Observe registers what caches have counted with a provider of meters; nil stands for
-// the global one. Their names must differ, also from those of earlier calls: they tell
-// the series apart. Unregister of the result takes them out again; a cache that is closed
-// may stay, its counters stand still. The counters do not go back when a program calls
-// ResetMetrics.
+// Observe registers the counters and gauges of caches with a provider of meters; nil stands for
+// the global one. The names of the caches must differ, also from those of earlier calls,
+// because they distinguish the series. Unregister of the result removes them again; a cache
+// that is closed may stay, its counters no longer change. The counters do not go back when a
+// program calls ResetMetrics.
 func Observe(meters metric.MeterProvider, caches ...metrics.Cache) (metric.Registration, error) {
 	if meters == nil {
 		meters = otel.GetMeterProvider()

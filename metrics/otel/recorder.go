@@ -28,8 +28,8 @@ type Recorder struct {
 
 var _ metrics.RefreshRecorder = (*Recorder)(nil)
 
-// NewRecorder returns a Recorder that traces and measures with these providers. nil
-// stands for the global one. The error is that of an instrument that can't be had.
+// NewRecorder returns a Recorder that traces and measures with these providers. nil stands for
+// the global one. The error is that of an instrument that could not be created.
 func NewRecorder(tracers trace.TracerProvider, meters metric.MeterProvider) (*Recorder, error) {
 	if tracers == nil {
 		tracers = otel.GetTracerProvider()
@@ -55,13 +55,13 @@ func NewRecorder(tracers trace.TracerProvider, meters metric.MeterProvider) (*Re
 	return r, nil
 }
 
-// bounds are those of the histograms, in seconds: what is told lasts from microseconds,
+// bounds are those of the histograms, in seconds: recorded durations range from microseconds,
 // in memory, to a minute.
 var bounds = []float64{
 	1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
 }
 
-// text makes an attribute's value of text that may be anything.
+// text makes a valid attribute value of any text.
 func text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
 func named(cache string) attribute.KeyValue { return attribute.String("cache.name", text(cache)) }
@@ -70,7 +70,7 @@ func ended(o metrics.Outcome) attribute.KeyValue {
 	return attribute.String("cache.outcome", o.String())
 }
 
-// fail marks a span whose work has failed. What nobody waits for any more has not.
+// fail marks a span whose work has failed. Work that was canceled, because no caller waited for it any more, has not failed.
 func fail(span trace.Span, o metrics.Outcome) {
 	if o == metrics.Succeeded || o == metrics.Canceled {
 		return
@@ -108,7 +108,7 @@ func (r *Recorder) StartRefresh(ctx, caller context.Context, refresh metrics.Ref
 	ctx, span := r.tracer.Start(ctx, "refresh "+text(refresh.Cache), options...)
 	return ctx, func(o metrics.Outcome) {
 		span.SetAttributes(ended(o))
-		if o != metrics.Refused { // another process was at it, as it should be
+		if o != metrics.Refused { // another process is refreshing it, which is no failure
 			fail(span, o)
 		}
 		span.End()

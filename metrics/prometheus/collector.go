@@ -28,8 +28,8 @@ func NewCollector(caches ...metrics.Cache) (*Collector, error) {
 	return c, nil
 }
 
-// Add adds caches, all of them or, with an error, none. Their names must differ from each
-// other and from those that the Collector has: they tell the series apart. Caches of one
+// Add adds caches, all of them or, with an error, none. Their names must differ from each other
+// and from those that the Collector has, because they distinguish the series. Caches of one
 // name go into Collectors of their own, which are registered under different labels with
 // [prometheus.WrapRegistererWith].
 func (c *Collector) Add(caches ...metrics.Cache) error {
@@ -51,9 +51,9 @@ func (c *Collector) Add(caches ...metrics.Cache) error {
 	return nil
 }
 
-// Remove removes caches by their names, which may be those of others afterwards. Names
-// that the Collector does not have are ignored. A cache that is closed may stay: its
-// counters stand still.
+// Remove removes caches by their names, which may be used for others afterwards. Names that the
+// Collector does not have are ignored. A cache that is closed may stay: its counters no longer
+// change.
 func (c *Collector) Remove(names ...string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -96,5 +96,5 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-// label makes a label's value of text that may be anything.
+// label makes a valid label value of any text.
 func label(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }

@@ -1,4 +1,4 @@
-// Package prometheus shows caches to Prometheus.
+// Package prometheus exports the metrics of caches to Prometheus.
 //
 // A [Collector] reads what caches have counted when it is scraped, so that it costs
 // their hot paths nothing:
@@ -11,9 +11,9 @@
 //	collector, err := cacheprom.NewCollector(users, orders)
 //	prometheus.MustRegister(collector)
 //
-// What is only known as it happens — operations on Redis by kind and outcome, loads
-// under way, changes of state — a [Recorder] counts, which is handed to the caches by
-// cache.WithRecorder, and registered as well. The two have no metric in common.
+// A [Recorder] counts what can be observed only as it happens: operations on Redis by kind and
+// outcome, loads in flight, changes of state. It is passed to the caches by cache.WithRecorder,
+// and registered as well. The two have no metric in common.
 //
 // Durations are in seconds. Every metric has the label cache, the cache's name; the
 // others have few values, and none contains a key, a tag or the text of an error.

@@ -138,7 +138,7 @@ func (f *family) collect(cache string, s snap, out chan<- prometheus.Metric) {
 	}
 }
 
-// latency is what is measured in time.
+// latency is a metric of durations.
 type latency struct {
 	desc    *prometheus.Desc
 	samples []timed
@@ -150,7 +150,7 @@ type timed struct {
 	gauge  func(snap) float64 // instead
 }
 
-// latencies are all that a Snapshot has in units of time.
+// latencies are all fields of a Snapshot in units of time.
 var latencies = []latency{
 	{
 		describe("operation_duration_seconds", "How long calls of the cache take; of local hits, a sample that stands for all.", "operation"),

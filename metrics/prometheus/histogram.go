@@ -51,7 +51,7 @@ var nativeIndex = func() (index [metrics.Buckets]int) {
 }()
 
 // histogram is a metric that is a classic and a native histogram at once. A format that
-// knows only one of them ignores the other.
+// supports only one of them ignores the other.
 type histogram struct {
 	prometheus.Metric // the classic one
 	native            prometheus.Metric
@@ -73,7 +73,7 @@ func newHistogram(desc *prometheus.Desc, h *metrics.Histogram, labels []string) 
 			next++
 		}
 	}
-	// The buckets are what counts: while others record, Count may be of another moment.
+	// The total is taken from the buckets: during concurrent recording, Count may be of another moment.
 	m, err := prometheus.NewConstNativeHistogram(desc, below, sum, native, nil, 0, schema, prometheus.DefNativeHistogramZeroThreshold, time.Time{}, labels...)
 	if err != nil {
 		return prometheus.NewInvalidMetric(desc, err)

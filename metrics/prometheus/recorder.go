@@ -8,9 +8,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Recorder counts what is only known as it happens. One is enough for any number of
-// caches, which get it by cache.WithRecorder; and it is registered like every other
-// collector.
+// Recorder counts what can be observed only as it happens. One is enough for any number of
+// caches, which get it by cache.WithRecorder; and it is registered like every other collector.
 type Recorder struct {
 	remote   *prometheus.HistogramVec
 	loads    *prometheus.CounterVec

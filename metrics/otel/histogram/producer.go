@@ -29,7 +29,7 @@ type Producer struct {
 
 var _ metric.Producer = (*Producer)(nil)
 
-// NewProducer returns a Producer of caches, whose names tell them apart.
+// NewProducer returns a Producer of caches, which are distinguished by their names.
 func NewProducer(caches ...metrics.Cache) *Producer { return &Producer{caches, time.Now()} }
 
 // bounds are the upper bounds of the buckets: powers of two of nanoseconds, where the
@@ -112,7 +112,7 @@ func convert(h *metrics.Histogram) metricdata.HistogramDataPoint[float64] {
 	bucket := 0
 	for i, n := range h.Counts {
 		p.BucketCounts[bucket] += n
-		p.Count += n // while others record, h.Count may be of another moment
+		p.Count += n // during concurrent recording, h.Count may be of another moment
 		if _, high := metrics.BucketBounds(i); bucket < len(bounds) && high == bounds[bucket] {
 			bucket++
 		}
