@@ -5,12 +5,11 @@
 //
 //	codec.Encrypted(codec.Compressed(codec.Msgpack()), key)
 //
-// In this order, since what is encrypted can't be compressed.
+// In this order, since encrypted bytes can't be compressed.
 //
-// The local tier holds values as they are, Redis what a codec makes of them. A
-// codec that loses a part of a value in silence makes the two disagree; those of
-// this package find out from the type, and cache.New refuses it. The option
-// [Lossy] accepts the loss.
+// The local tier holds values as they are, Redis holds their encodings. A codec that silently
+// loses a part of a value makes the two disagree; the codecs of this package detect that by the
+// type, and cache.New refuses it. The option [Lossy] accepts the loss.
 //
 // To write a codec, implement [Codec] or use [Func], and have package codectest
 // check it.
@@ -21,8 +20,8 @@ import "reflect"
 // Codec turns values of a cache's type V into bytes and back. It is used by many
 // goroutines at once.
 type Codec interface {
-	// Name is part of what identifies a record: values written under another
-	// name are misses. It must never change.
+	// Name is part of a record's type fingerprint: values written under another name are
+	// misses. It must never change.
 	Name() string
 	// Marshal appends the encoded v, a V, to dst.
 	Marshal(dst []byte, v any) ([]byte, error)
@@ -31,36 +30,36 @@ type Codec interface {
 	Unmarshal(data []byte, v any) error
 }
 
-// TypeChecker is what a codec implements that can tell beforehand which types it
-// can't hold. cache.New asks it.
+// TypeChecker is implemented by codecs that can determine beforehand which types they can't
+// encode. cache.New calls it.
 type TypeChecker interface {
 	CheckType(t reflect.Type) error
 }
 
-// KeyBound is what a codec implements that binds the bytes to the Redis key they
-// are stored under, as Encrypted does. The cache then calls these methods only.
+// KeyBound is implemented by codecs that bind the bytes to the Redis key they are stored under,
+// as Encrypted does. The cache then calls these methods only.
 type KeyBound interface {
 	MarshalFor(redisKey string, dst []byte, v any) ([]byte, error)
 	UnmarshalFor(redisKey string, data []byte, v any) error
 }
 
-// Sealer is what a codec implements that authenticates, as Encrypted does. If Seals
-// reports true, the cache seals all that it believes: values, what stands beside them in
-// their records, absences, failures, leases, and the entries of a write-behind queue. A
-// codec that wraps another one passes these methods on, or else only the values are
-// sealed, and bound to nothing but their Redis keys.
+// Sealer is implemented by codecs that authenticate, as Encrypted does. If Seals reports true,
+// the cache seals everything that it relies on: values, the metadata in their records,
+// absences, failures, leases, and the entries of a write-behind queue. A codec that wraps
+// another one must pass these methods on; otherwise only the values are sealed, and bound to
+// nothing but their Redis keys.
 //
-// What was sealed under a Redis key and a context opens under no other ones.
+// Bytes sealed under a Redis key and a context open under no other ones.
 type Sealer interface {
 	Seals() bool
-	// MarshalIn and UnmarshalIn are those of [KeyBound] with a context besides.
+	// MarshalIn and UnmarshalIn are those of [KeyBound] with a context in addition.
 	MarshalIn(redisKey string, context, dst []byte, v any) ([]byte, error)
 	UnmarshalIn(redisKey string, context, data []byte, v any) error
 	// SealIn appends plain, sealed; OpenIn returns it.
 	SealIn(redisKey string, context, dst, plain []byte) []byte
 	OpenIn(redisKey string, context, data []byte) ([]byte, error)
-	// Mark authenticates a context in few bytes, and Marked reports whether mark is the one of
-	// any of the keys.
+	// Mark authenticates a context in few bytes, and Marked reports whether mark is that of any
+	// of the keys.
 	Mark(redisKey string, context []byte) [8]byte
 	Marked(redisKey string, context []byte, mark [8]byte) bool
 }
@@ -90,8 +89,7 @@ func isNil(c Codec) bool {
 	return v.Kind() == reflect.Pointer && v.IsNil()
 }
 
-// marshalIn calls the method that a codec wants to be called by; context is nil if there
-// is none.
+// marshalIn calls the method that a codec prefers; context is nil if there is none.
 func marshalIn(c Codec, redisKey string, context, dst []byte, v any) ([]byte, error) {
 	if s, ok := sealer(c); ok && context != nil {
 		return s.MarshalIn(redisKey, context, dst, v)
@@ -106,7 +104,7 @@ func unmarshalIn(c Codec, redisKey string, context, data []byte, v any) error {
 	return unmarshalFor(c, redisKey, data, v)
 }
 
-// marshalFor calls the method that a codec wants to be called by.
+// marshalFor calls the method that a codec prefers.
 func marshalFor(c Codec, redisKey string, dst []byte, v any) ([]byte, error) {
 	if kb, ok := c.(KeyBound); ok {
 		return kb.MarshalFor(redisKey, dst, v)

@@ -15,9 +15,9 @@ const (
 	packed = 1
 )
 
-// Compressed compresses what inner encodes, with S2, where that makes it smaller.
-// Reading is bounded: a record that would decompress to more than MaxSize, or that is
-// corrupt, is an error before anything is allocated.
+// Compressed compresses the encodings of inner, with S2, where that makes them smaller. Reading
+// is bounded: a record that would decompress to more than MaxSize, or that is corrupt, is an
+// error before anything is allocated.
 func Compressed(inner Codec, opts ...CompressedOption) Codec {
 	c := &compressed{inner: inner, threshold: defaultThreshold, maxSize: defaultMaxSize}
 	for _, o := range opts {
@@ -49,8 +49,7 @@ func (c *compressed) Marshal(dst []byte, v any) ([]byte, error) { return c.Marsh
 
 func (c *compressed) Unmarshal(data []byte, v any) error { return c.UnmarshalFor("", data, v) }
 
-// scratch holds buffers between uses. What is in them never leaves: results are
-// copied out.
+// scratch holds buffers between uses. Their contents never leave: results are copied out.
 var scratch = sync.Pool{New: func() any { return new([]byte) }}
 
 func putScratch(p *[]byte, b []byte) {
@@ -68,7 +67,7 @@ func (c *compressed) UnmarshalFor(redisKey string, data []byte, v any) error {
 	return c.UnmarshalIn(redisKey, nil, data, v)
 }
 
-// Compressed seals what inner seals.
+// Compressed seals if inner does.
 
 func (c *compressed) Seals() bool {
 	_, ok := sealer(c.inner)

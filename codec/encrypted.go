@@ -14,26 +14,26 @@ import (
 	"golang.org/x/crypto/chacha20poly1305"
 )
 
-// Encrypted seals what inner encodes with XChaCha20-Poly1305: it can be neither
-// read nor changed without the key, nor moved to another Redis key. The first of
-// keys encrypts, all of them decrypt. To rotate, first add the new key behind the old
-// one in all processes, then put it first, and drop the old one when its last record
-// has expired. A record that no key opens is a miss.
+// Encrypted seals the encodings of inner with XChaCha20-Poly1305: they can be neither read nor
+// changed without the key, nor moved to another Redis key. The first of keys encrypts, all of
+// them decrypt. To rotate, first add the new key behind the old one in all processes, then put
+// it first, and drop the old one when its last record has expired. A record that no key opens
+// is a miss.
 //
 // A key has 32 random bytes. The 24-byte nonce of each record is random, so that
 // there is no practical limit to the records under one key. What remains visible
 // are Redis keys, tags, ETags, times, lengths, and which of the keys was used.
 //
-// A cache with this codec believes nothing that was made without the key. The seal of a
-// value, an absence or a failure also binds its kind, version, type, times, tags and ETag.
-// The head of a record, which an invalidation replaces without knowing the rest, has an
-// authenticator of 64 bits over its limit: a record without a good one counts as
-// invalidated, so that others can only shorten a life. An invalidate.Client, which has no
-// key, therefore ends a value at once where its policy is Delayed. Leases have
-// such an authenticator, too. The entries of a write-behind queue are sealed under
-// their key, operation and cache, and so are the reasons of dead letters.
+// A cache with this codec accepts nothing that was made without the key. The seal of a value,
+// an absence or a failure also binds its kind, version, type, times, tags and ETag. The head of
+// a record, which an invalidation replaces without reading the rest, has an authenticator of 64
+// bits over its limit: a record without a valid one counts as invalidated, so that a party
+// without the key can only shorten a life. An invalidate.Client, which has no key, therefore
+// ends a value at once where its policy is Delayed. Leases have such an authenticator, too. The
+// entries of a write-behind queue are sealed under their key, operation and cache, and so are
+// the reasons of dead letters.
 //
-// A sealed record does not tell whether it is the latest one. Who can write to Redis
+// A sealed record has no proof that it is the latest one. A party that can write to Redis
 // without having the key can still
 //
 //   - remove and invalidate, hold up loads, and keep keys from being cached;
@@ -42,8 +42,8 @@ import (
 //     invalidated since;
 //   - remove, repeat or reorder the entries of a write-behind queue: the source is then
 //     called again with an older write of that key;
-//   - set back the logical clock, and so revive what InvalidateTags or Clear has ended,
-//     until the end of its life;
+//   - set back the logical clock, and so restore values that InvalidateTags or Clear has
+//     invalidated, until the end of their life;
 //   - forge or hold back the messages that invalidate local tiers.
 func Encrypted(inner Codec, keys ...[]byte) Codec {
 	c := &encrypted{inner: inner}
@@ -89,8 +89,8 @@ func newSealKey(key []byte, aead cipher.AEAD) *sealKey {
 	return k
 }
 
-// mark is the beginning of an HMAC-SHA-256: what has 64 bits can be tried only against
-// processes that read it, one record at a time.
+// mark is the beginning of an HMAC-SHA-256: 64 bits suffice, because a guess can be tried only
+// against processes that read it, one record at a time.
 func (k *sealKey) mark(redisKey string, context []byte) (mark [8]byte) {
 	h := k.marks.Get().(hash.Hash)
 	defer k.marks.Put(h)
@@ -104,7 +104,7 @@ func (k *sealKey) mark(redisKey string, context []byte) (mark [8]byte) {
 	return mark
 }
 
-// keyID tells keys apart without telling anything of them.
+// keyID distinguishes keys without revealing anything about them.
 func keyID(key []byte) (id [keyIDLen]byte) {
 	h := sha256.Sum256(append([]byte("github.com/delqhi/cache key id\x00"), key...))
 	copy(id[:], h[:])
@@ -117,9 +117,9 @@ func (c *encrypted) Marshal(dst []byte, v any) ([]byte, error) { return c.Marsha
 
 func (c *encrypted) Unmarshal(data []byte, v any) error { return c.UnmarshalFor("", data, v) }
 
-// associated is what a record is bound to besides its key: its own head, the
-// codec inside, the Redis key and the context, each with its length, so that no two sets
-// of them are the same bytes.
+// associated is the associated data of a record besides its key: its own head, the codec
+// inside, the Redis key and the context, each with its length, so that no two sets of them are
+// the same bytes.
 func (c *encrypted) associated(head []byte, redisKey string, context []byte) []byte {
 	name := innerName(c.inner)
 	ad := make([]byte, 0, 3*binary.MaxVarintLen64+len(head)+len(name)+len(redisKey)+len(context))
@@ -167,7 +167,7 @@ func (c *encrypted) SealIn(redisKey string, context, dst, plain []byte) []byte {
 	return c.seal(redisKey, context, append(c.appendHead(dst), plain...), body)
 }
 
-// appendHead appends all of a record but what is sealed.
+// appendHead appends all of a record but the sealed bytes.
 func (c *encrypted) appendHead(dst []byte) []byte {
 	dst = append(dst, sealVersion)
 	dst = append(dst, c.keys[0].id[:]...)
@@ -176,7 +176,7 @@ func (c *encrypted) appendHead(dst []byte) []byte {
 	return append(dst, nonce[:]...)
 }
 
-// seal seals the end of out from body on, in front of which is the head.
+// seal seals the end of out from body on; the head precedes it.
 func (c *encrypted) seal(redisKey string, context, out []byte, body int) []byte {
 	head := out[body-sealHead : body]
 	ad := c.associated(head[:1+keyIDLen], redisKey, context)

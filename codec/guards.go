@@ -6,21 +6,21 @@ import (
 	"sync"
 )
 
-// A guard looks at a value for what its type does not tell: what the format would change in
-// silence, or would not read again. It is nil for types whose values come back, whatever they
-// are; most are of that kind, and cost nothing. depth is how deep the value may still nest.
+// A guard checks a value for what its type does not determine: contents that the format would
+// silently change, or could not decode again. It is nil for types all of whose values come
+// back; most are of that kind, and cost nothing. depth is how deep the value may still nest.
 type guard func(v reflect.Value, depth int) error
 
 // guards has the guards of a format.
 type guards struct {
 	format
 	maxDepth int
-	lossy    bool // only what could not be read again is looked for
+	lossy    bool // only values that could not be decoded again are refused
 
 	typed, held sync.Map // of reflect.Type: to guard, and to held
 }
 
-// format is what the guards of a format differ in.
+// format has the parts in which the guards of a format differ.
 type format interface {
 	rules
 	// special returns the guard of a type that encodes itself.
@@ -37,11 +37,11 @@ type format interface {
 	keys(t reflect.Type) guard
 	// structField returns the guard of a field for its tag.
 	structField(t reflect.Type, f reflect.StructField) guard
-	// met is told of each type before one of its values is encoded.
+	// met is called for each type before one of its values is encoded.
 	met(t reflect.Type)
 }
 
-// check returns an error for a value that would not come back.
+// check returns an error for a value that would not come back equal.
 func (g *guards) check(v any) error {
 	if v == nil {
 		return nil
@@ -79,7 +79,7 @@ func (b *building) of(t reflect.Type) guard {
 	if look, ok := b.done[t]; ok {
 		return look
 	}
-	if b.around[t] { // a type that contains itself: there is a guard by the time that a value is looked at
+	if b.around[t] { // a type that contains itself: its guard exists by the time that a value is checked
 		return func(v reflect.Value, depth int) error {
 			if depth == 0 {
 				return b.g.tooDeep()
@@ -154,7 +154,7 @@ func nilable(t reflect.Type) bool {
 	return false
 }
 
-// encodesNil reports whether what a pointer points to is encoded as a nil pointer is.
+// encodesNil reports whether the target of a pointer is encoded as a nil pointer is.
 func encodesNil(f format, v reflect.Value) bool {
 	for v.Kind() == reflect.Interface && !v.IsNil() {
 		v = v.Elem()
@@ -253,8 +253,8 @@ func embedsOne(t reflect.Type) (reflect.Type, bool) {
 	return nil, false
 }
 
-// special is that of both formats: a big.Float is text that is read with another precision, a
-// pointer is looked behind, a struct may have the methods of its only field.
+// special is the part of special that both formats share: a big.Float is text that is read with
+// another precision, a pointer is followed, a struct may have the methods of its only field.
 func special(g *guards, t reflect.Type) guard {
 	if t == reflect.TypeFor[*big.Float]() {
 		return wholeFloat
@@ -297,12 +297,12 @@ func wholeFloat(v reflect.Value, _ int) error {
 	return nil
 }
 
-// isZeroer is what omitempty and omitzero ask.
+// isZeroer is the method that omitempty and omitzero call.
 type isZeroer interface{ IsZero() bool }
 
 var zeroer = reflect.TypeFor[isZeroer]()
 
-// zeroPointer refuses a pointer to what says that it is zero: left out, it would come back nil.
+// zeroPointer refuses a pointer to a value that is zero by its IsZero: left out, it would come back nil.
 func zeroPointer(v reflect.Value, _ int) error {
 	if !v.IsNil() && v.Interface().(isZeroer).IsZero() {
 		return errorf("a pointer to a zero %v would be left out by the tag of its field, and come back nil", v.Type().Elem())

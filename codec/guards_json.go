@@ -47,7 +47,7 @@ func (r jsonFormat) decodes(t reflect.Type) bool {
 // heldKey: all keys are text, and a number would come back as one.
 func (jsonFormat) heldKey(t reflect.Type) bool { return t == reflect.TypeFor[string]() }
 
-// number: what is in an interface is read as a float64, or as the text that was written.
+// number: a number in an interface is read as a float64, or as the text that was written.
 func (r jsonFormat) number(t reflect.Type) guard {
 	err := errorf("a number in an interface would come back as another one, since it is read as a float64: see codec.UseNumber")
 	switch k := t.Kind(); {
@@ -77,7 +77,7 @@ func (r jsonFormat) number(t reflect.Type) guard {
 	return nil
 }
 
-// keys: a string is written as it is, also where it has a MarshalText, and what has an
+// keys: a string is written as it is, also where it has a MarshalText, and a type with
 // UnmarshalJSON is read by that, if it has an UnmarshalText, too.
 func (r jsonFormat) keys(t reflect.Type) guard {
 	k := t.Key()
@@ -115,7 +115,7 @@ func (r jsonFormat) keys(t reflect.Type) guard {
 	})
 }
 
-// keyText is what JSON writes of a key with a text.
+// keyText is the JSON form of a key that marshals as text.
 func keyText(k reflect.Value) (string, error) {
 	if k.Kind() == reflect.String {
 		return k.String(), nil
@@ -206,7 +206,7 @@ func signed(v reflect.Value) bool {
 
 var errNotUTF8 = errorf("the value has a string that is not UTF-8, which JSON can't hold")
 
-// isText: a string within a string is escaped twice, so that its encoding does not tell.
+// isText: a string within a string is escaped twice, so that its encoding can't be compared.
 func isText(v reflect.Value, _ int) error {
 	if !utf8.ValidString(v.String()) {
 		return errNotUTF8

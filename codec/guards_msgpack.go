@@ -16,7 +16,7 @@ type msgpackFormat struct{ msgpackRules }
 var registered sync.Map // of reflect.Type
 
 // met has maps of any, of whatever name, encoded as map[string]any is. The package's own
-// encoder does not ask for that of a time.
+// encoder does not use the registered encoder of a time for them.
 func (r msgpackFormat) met(t reflect.Type) {
 	if t.Kind() != reflect.Map || t.Name() == "" || t.Key() != reflect.TypeFor[string]() || t.Elem() != reflect.TypeFor[any]() || touchesItself(t, msgpackPairs) {
 		return
@@ -63,7 +63,7 @@ func (r msgpackFormat) keys(t reflect.Type) guard {
 	return nil
 }
 
-// heldKeys: integers of several types are read as one, and lists are no keys.
+// heldKeys: integers of several types are read as one, and lists can't be keys.
 func heldKeys(v reflect.Value, _ int) error {
 	integers := make(map[string]bool)
 	for it := v.MapRange(); it.Next(); {
@@ -118,7 +118,7 @@ func (r msgpackFormat) structField(in reflect.Type, f reflect.StructField) guard
 	return nil
 }
 
-// empty reports whether omitempty leaves out what is in an any.
+// empty reports whether omitempty leaves out the contents of an any.
 func empty(v reflect.Value) bool {
 	if z, ok := v.Interface().(isZeroer); ok {
 		return nilable(v.Type()) && v.IsNil() || z.IsZero()

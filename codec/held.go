@@ -2,20 +2,20 @@ package codec
 
 import "reflect"
 
-// What an interface holds comes back in the types that the format's decoder makes, whatever
-// it was before. That leaves the contents of plain data: nil, booleans, numbers, strings, and
-// slices, arrays and maps of these, all of types without names. What has a name, or a type that
-// means more than its contents, such as a struct, a pointer or what encodes itself, is refused,
-// but for the types that the decoder itself makes.
+// The contents of an interface come back in the types that the format's decoder makes, whatever
+// they were before. That preserves the contents of plain data: nil, booleans, numbers, strings,
+// and slices, arrays and maps of these, all of types without names. Types with a name, or that
+// mean more than their contents, such as a struct, a pointer or a type that encodes itself, are
+// refused, except for the types that the decoder itself makes.
 
-// held is what is known of a type of which interfaces hold values.
+// held describes a type whose values are held by interfaces.
 type held struct {
 	err   error
 	guard guard
 }
 
-// CheckHeld is the check of a value of a cache whose V is an interface: no type tells the codec
-// so.
+// CheckHeld checks a value of a cache whose V is an interface: the codec can't see that from
+// the type of the value.
 func (c *jsonCodec) CheckHeld(v any) error {
 	if c.guards.lossy {
 		return nil
@@ -39,7 +39,7 @@ func checkHeld(c Codec, v any) error {
 // inInterface is the guard of an interface.
 func (g *guards) inInterface(v reflect.Value, depth int) error { return g.hold(v.Interface(), depth) }
 
-// hold is the guard of what an interface holds.
+// hold is the guard of the contents of an interface.
 func (g *guards) hold(x any, depth int) error {
 	if depth < 2 {
 		return g.tooDeep()
@@ -71,7 +71,7 @@ func (g *guards) hold(x any, depth int) error {
 	return nil
 }
 
-// heldOf judges a type when an interface is found to hold a value of it.
+// heldOf checks a type when an interface is found to hold a value of it.
 func (g *guards) heldOf(t reflect.Type) held {
 	if known, ok := g.held.Load(t); ok {
 		return known.(held)
@@ -87,8 +87,8 @@ func (g *guards) heldOf(t reflect.Type) held {
 	return h
 }
 
-// plain reports whether the contents of all values of t come back from an interface, but for
-// what guards look for.
+// plain reports whether the contents of all values of t come back from an interface, apart from
+// what guards check.
 func (g *guards) plain(t reflect.Type) bool {
 	if t.PkgPath() != "" {
 		return g.decodes(t)

@@ -8,23 +8,24 @@ import (
 	"sync"
 )
 
-// JSON encodes with encoding/json, without escaping HTML. A value comes back as it was, or
-// its type is refused by CheckType, or it is by Marshal. It is the same but for:
+// JSON encodes with encoding/json, without escaping HTML. A value comes back equal, or its type
+// is refused by CheckType, or the value is by Marshal. Equal has these exceptions:
 //
-//   - what an interface of type any holds, in whatever place. The type of it is not in the
-//     record, so that only plain data is accepted: nil, booleans, numbers, strings, and slices,
-//     arrays, and maps with strings as keys, of plain data, all of types without names. It comes
-//     back as JSON has it: a number as float64 (json.Number with [UseNumber], which is itself
-//     accepted then), a list as []any, a map as map[string]any, a nil one as nil. All else is
-//     refused by Marshal: structs, pointers, types with names (a time.Duration, say), []byte,
-//     what encodes itself (a time.Time, say), and a number that float64 can't hold;
-//   - a time, which keeps its moment and its offset from UTC, without the name of the zone
+//   - the contents of an interface of type any, in whatever place. Their type is not in the
+//     record, so that only plain data is accepted: nil, booleans, numbers, strings, and
+//     slices, arrays, and maps with strings as keys, of plain data, all of types without
+//     names. It comes back as JSON decodes it: a number as float64 (json.Number with
+//     [UseNumber], which is itself accepted then), a list as []any, a map as map[string]any, a
+//     nil one as nil. All else is refused by Marshal: structs, pointers, types with names (a
+//     time.Duration, say), []byte, types that encode themselves (a time.Time, say), and a
+//     number that float64 can't hold;
+//   - a time, which keeps its instant and its offset from UTC, without the name of the zone
 //     and the monotonic clock;
 //   - an empty slice or map in a field with omitempty, and a value that is zero by its
 //     IsZero in one with omitzero: those come back nil, and as the zero value;
 //   - a json.RawMessage, which loses its white space, and comes back as null if it is nil;
 //     an empty json.Number, which comes back as 0;
-//   - what encodes itself, which comes back as its own methods have it.
+//   - types that encode themselves, which come back as their own methods decode them.
 func JSON(opts ...JSONOption) Codec {
 	c := new(jsonCodec)
 	for _, o := range opts {
@@ -69,7 +70,7 @@ var jsonEncoders = sync.Pool{New: func() any {
 	return e
 }}
 
-// maxPooled keeps one huge value from holding memory for ever.
+// maxPooled prevents one huge value from holding memory for ever.
 const maxPooled = 64 << 10
 
 func (c *jsonCodec) Marshal(dst []byte, v any) ([]byte, error) {
@@ -95,8 +96,8 @@ func (c *jsonCodec) Marshal(dst []byte, v any) ([]byte, error) {
 	return dst, nil
 }
 
-// replaced reports whether the encoder has put U+FFFD in the place of what is not UTF-8: it
-// does so by an escape, and writes one that was there before as it is.
+// replaced reports whether the encoder has replaced invalid UTF-8 by U+FFFD: it does so by an
+// escape, and writes a U+FFFD that was there before unescaped.
 func replaced(b []byte) bool {
 	mark := []byte(`\ufffd`)
 	for at := 0; ; at++ {
@@ -115,8 +116,8 @@ func replaced(b []byte) bool {
 	}
 }
 
-// comesBack reports whether what v is encoded as stays the same when it is decoded and encoded
-// again: the escapes are those of a json.RawMessage, say.
+// comesBack reports whether the encoding of v stays the same when it is decoded and encoded
+// again: the escapes may be those of a json.RawMessage, for example.
 func comesBack(v any, b []byte) bool {
 	if v == nil {
 		return true

@@ -7,25 +7,24 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 )
 
-// Msgpack encodes with github.com/vmihailenco/msgpack: smaller than JSON and
-// faster. Structs are maps of field names, so that fields may come and go. A value comes
-// back as it was, or its type is refused by CheckType, or it is by Marshal. It is the same but
-// for:
+// Msgpack encodes with github.com/vmihailenco/msgpack: smaller than JSON and faster. Structs
+// are maps of field names, so that fields may be added and removed. A value comes back equal,
+// or its type is refused by CheckType, or the value is by Marshal. Equal has these exceptions:
 //
-//   - what an interface of type any holds, in whatever place. The type of it is not in the
+//   - the contents of an interface of type any, in whatever place. Their type is not in the
 //     record, so that only plain data is accepted: nil, booleans, numbers, strings, []byte,
-//     time.Time, and slices, arrays, and maps with strings, numbers or booleans as keys, of plain
-//     data, all but time.Time of types without names. It comes back as msgpack has it: an integer
-//     as the narrowest type that holds it, a list as []any (of bytes: as []byte), a map as
-//     map[string]any if all keys are strings, else as map[any]any, a nil one as nil. All else is
-//     refused by Marshal: structs, pointers, types with other names (a time.Duration, say), and
-//     what else encodes itself;
-//   - a time, which keeps its moment and its offset from UTC, without the name of the zone
-//     and the monotonic clock. Standard timestamps lack the offset: other readers know
-//     times that are not in UTC only if they know this form;
+//     time.Time, and slices, arrays, and maps with strings, numbers or booleans as keys, of
+//     plain data, all but time.Time of types without names. It comes back as msgpack decodes
+//     it: an integer as the narrowest type that holds it, a list as []any (of bytes: as
+//     []byte), a map as map[string]any if all keys are strings, else as map[any]any, a nil one
+//     as nil. All else is refused by Marshal: structs, pointers, types with other names (a
+//     time.Duration, say), and other types that encode themselves;
+//   - a time, which keeps its instant and its offset from UTC, without the name of the zone
+//     and the monotonic clock. Standard timestamps lack the offset: other programs can read
+//     times that are not in UTC only if they support this form;
 //   - an empty slice or map in a field with omitempty, which comes back nil, and a value that
 //     is zero by its IsZero there;
-//   - what encodes itself, which comes back as its own methods have it.
+//   - types that encode themselves, which come back as their own methods decode them.
 func Msgpack(opts ...MsgpackOption) Codec {
 	c := &msgpackCodec{guards{format: msgpackFormat{}, maxDepth: maxValueDepth}}
 	for _, o := range opts {
@@ -42,8 +41,8 @@ type MsgpackOption interface{ applyMsgpack(*msgpackCodec) }
 // LossyOption is the type of [Lossy], an option of both JSON and Msgpack.
 type LossyOption struct{}
 
-// Lossy accepts types with parts that do not survive encoding, such as unexported
-// fields: the local tier then has what Redis has not.
+// Lossy accepts types with parts that do not survive encoding, such as unexported fields: the
+// local tier then has parts that Redis does not have.
 func Lossy() LossyOption { return LossyOption{} }
 
 func (LossyOption) applyJSON(c *jsonCodec)       { c.guards.lossy = true }
@@ -96,8 +95,7 @@ var msgpackDecoders = sync.Pool{New: func() any {
 	return d
 }}
 
-// failed turns a panic into an error: the decoder panics where a type does not fit what is
-// there.
+// failed turns a panic into an error: the decoder panics where a type does not fit the data.
 func failed(err *error) {
 	if v := recover(); v != nil {
 		*err = errorf("msgpack: %v", v)
@@ -124,8 +122,8 @@ func untypedMap(d *msgpack.Decoder) (any, error) {
 // maxValueDepth is how deep a value may nest that is encoded.
 const maxValueDepth = 1000
 
-// structTag is no tag of any field: what the package remembers of structs under it is met by
-// this codec only, behind msgpackFormat.met.
+// structTag is a tag that no field has: the package caches structs by it, so that those cached
+// under it come from this codec only, after msgpackFormat.met.
 const structTag = "\x00"
 
 func (*msgpackCodec) Unmarshal(data []byte, v any) (err error) {

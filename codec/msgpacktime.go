@@ -10,19 +10,19 @@ import (
 )
 
 // Timestamps of msgpack have no zone, and its package reads them in the zone of the reader:
-// from one record a process got Friday and another one Thursday. Times that are not in UTC
-// are therefore written as timestamps of 16 bytes, no standard length: the 12 of the
-// standard, and the offset. Those of a standard length are in UTC.
+// from one record a process read Friday and another one Thursday. Times that are not in UTC are
+// therefore written as timestamps of 16 bytes, no standard length: the 12 of the standard, and
+// the offset. Those of a standard length are in UTC.
 //
-// The package has one encoder and one decoder for a type, for all that use it. Those
-// that are registered here do for others what the package does.
+// The package has one encoder and one decoder for a type, for all its users. Those that are
+// registered here do for other users what the package does.
 
 const (
 	timestamp   = -1 // the extension in the specification
 	zonedLength = 16
 )
 
-// ownBuffer and ownReader tell the encoders and decoders of this package from others.
+// ownBuffer and ownReader distinguish the encoders and decoders of this package from others.
 type (
 	ownBuffer struct{ bytes.Buffer }
 	ownReader struct{ bytes.Reader }
@@ -51,7 +51,7 @@ func encodeTime(e *msgpack.Encoder, v reflect.Value) error {
 	return err
 }
 
-// encodeMap is there since the package's own does not ask for the encoder of a time.
+// encodeMap is needed because the package's own does not use the registered encoder of a time.
 func encodeMap(e *msgpack.Encoder, v reflect.Value) error {
 	m, ok := v.Interface().(map[string]any)
 	if !ok { // one with a name of its own
@@ -74,7 +74,7 @@ func encodeMap(e *msgpack.Encoder, v reflect.Value) error {
 	return nil
 }
 
-// encodeTop encodes what is in an any.
+// encodeTop encodes the contents of an any.
 func encodeTop(e *msgpack.Encoder, v any) error {
 	if t, ok := v.(time.Time); ok {
 		return encodeTime(e, reflect.ValueOf(t))

@@ -7,9 +7,9 @@ import "encoding/binary"
 // program survives.
 const maxDepth = 10_000
 
-// plausible walks msgpack without decoding it and refuses what would make a
-// decoder allocate more than the input can fill, or recurse without bound: a
-// length beyond the end of the input, and nesting beyond maxDepth. See
+// plausible walks msgpack without decoding it and refuses input that would make a decoder
+// allocate more than the input can fill, or recurse without bound: a length beyond the end of
+// the input, and nesting beyond maxDepth. See
 // https://github.com/msgpack/msgpack/blob/master/spec.md.
 func plausible(data []byte) error {
 	var small [16]uint64

@@ -39,8 +39,8 @@ func (r raw) Unmarshal(data []byte, v any) error {
 	return r.UnmarshalOwned(append([]byte{}, data...), v)
 }
 
-// UnmarshalOwned is Unmarshal of data that the caller gives away and nobody
-// modifies any more: a []byte may be data itself.
+// UnmarshalOwned is Unmarshal of data that the caller gives away and that is not modified any
+// more: a []byte may be data itself.
 func (raw) UnmarshalOwned(data []byte, v any) error {
 	switch v := v.(type) {
 	case *[]byte:

@@ -37,7 +37,7 @@ func (jsonRules) name(f reflect.StructField) string {
 	return cmp.Or(jsonName(f), f.Name)
 }
 
-// jsonName is the name that a tag gives, if JSON takes it.
+// jsonName is the name that a tag gives, if JSON accepts it.
 func jsonName(f reflect.StructField) string {
 	name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 	for _, r := range name {
@@ -125,7 +125,7 @@ func (msgpackRules) marshaler(t reflect.Type) (bool, error) {
 	}
 	is, err := paired(t, msgpackPairs)
 	if is && t.Kind() == reflect.Pointer && encodesItself(t.Elem(), msgpackPairs) {
-		// By the methods of the one or of the other, whichever was met first.
+		// By the methods of the one or of the other, whichever was found first.
 		return paired(t.Elem(), msgpackPairs)
 	}
 	return is, err
@@ -139,7 +139,7 @@ func (msgpackRules) name(f reflect.StructField) string {
 	return cmp.Or(name, f.Name)
 }
 
-// names: an embedded struct is found by its own name as well, and what has an alias by that.
+// names: an embedded struct is found by its own name as well, and a field with an alias by that.
 func (r msgpackRules) names(f reflect.StructField, inlined bool) []string {
 	names := []string{r.name(f)}
 	if _, alias, ok := strings.Cut(f.Tag.Get("msgpack"), ",alias:"); ok && !inlined {
@@ -162,8 +162,8 @@ func omitted(in reflect.Type, f reflect.StructField) bool {
 	return option(f, "msgpack", "omitempty") || ok && option(whole, "msgpack", "omitempty")
 }
 
-// omittable reports whether msgpack takes a struct for empty that has none of the fields that
-// it may be without.
+// omittable reports whether msgpack takes a struct for empty that has none of its omittable
+// fields.
 func omittable(t reflect.Type) bool {
 	if t.Kind() != reflect.Struct {
 		return false

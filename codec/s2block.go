@@ -2,11 +2,11 @@ package codec
 
 import "encoding/binary"
 
-// checkBlock walks an S2 block without decoding it, and refuses one that does not
-// decode to exactly n bytes: the length stands in the block's first bytes, and what is
-// corrupt must not make the reader allocate so much first. See
-// https://github.com/google/snappy/blob/main/format_description.txt, to which S2 adds
-// copies of offset 0, which repeat the last offset with a longer length.
+// checkBlock walks an S2 block without decoding it, and refuses one that does not decode to
+// exactly n bytes: the length is in the block's first bytes, and a corrupt one must not make
+// the reader allocate so much first. See
+// https://github.com/google/snappy/blob/main/format_description.txt, to which S2 adds copies of
+// offset 0, which repeat the last offset with a longer length.
 func checkBlock(block []byte, n int) bool {
 	_, head := binary.Uvarint(block)
 	if head <= 0 {

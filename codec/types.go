@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// rules is what a format does with types.
+// rules are the rules of a format for types.
 type rules interface {
 	// pairs are the interfaces by which values encode and decode themselves, in the order in
 	// which the format looks for them.
@@ -31,11 +31,11 @@ type rules interface {
 	kind(k reflect.Kind) bool
 }
 
-// typeWalk looks for parts of a type that a format loses in silence.
+// typeWalk looks for parts of a type that a format loses silently.
 type typeWalk struct {
 	rules
 	seen    map[reflect.Type]bool
-	inlined map[reflect.Type]bool // the structs whose fields are being looked at
+	inlined map[reflect.Type]bool // the structs whose fields are being checked
 }
 
 func newTypeWalk(r rules) *typeWalk {
@@ -181,7 +181,7 @@ func touchesItself(t reflect.Type, list [][2]reflect.Type) bool {
 	return slices.ContainsFunc(list, func(p [2]reflect.Type) bool { return has(p[0]) || has(p[1]) })
 }
 
-// paired judges a type by interfaces for encoding and decoding, of which a format takes the
+// paired checks a type by interfaces for encoding and decoding, of which a format uses the
 // first ones that a type has. Values are encoded as they are, not by address: a method of the
 // pointer may not be found.
 func paired(t reflect.Type, list [][2]reflect.Type) (is bool, err error) {
@@ -201,7 +201,7 @@ func paired(t reflect.Type, list [][2]reflect.Type) (is bool, err error) {
 	case ptr < enc:
 		return false, errorf("%s of %v has a pointer receiver, and values are encoded by value: use a *%v, or %s", method(list[ptr][0]), t, t, remedy)
 	case enc == none && (dec == none || t.Kind() == reflect.Pointer):
-		return false, nil // what a pointer points to is judged by itself
+		return false, nil // the target of a pointer is checked by itself
 	case enc == none:
 		return false, errorf("%v has %s and lacks %s: %s", t, method(list[dec][1]), method(list[dec][0]), remedy)
 	case dec == none:

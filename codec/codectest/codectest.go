@@ -1,4 +1,4 @@
-// Package codectest checks a codec against what a cache relies on.
+// Package codectest checks that a codec has the properties that a cache relies on.
 //
 //	func TestMyCodec(t *testing.T) {
 //		codectest.Run(t, mycodec.New(), User{}, User{ID: 1, Name: "Ada"})
@@ -16,16 +16,15 @@ import (
 	"github.com/delqhi/cache/codec"
 )
 
-// Run checks c with values, each of a type that c can hold; at least one is
-// needed. It reports what is wrong through t and goes on, so that one run shows
-// everything:
+// Run checks c with values, each of a type that c can encode; at least one is needed. It
+// reports failures through t and continues, so that one run shows all of them:
 //
 //   - the name is not empty and does not change;
-//   - every value comes back equal, by reflect.DeepEqual, whatever was in the
-//     target and whatever stands before it in the buffer;
-//   - what is before the value in the buffer is not touched, and the input of
-//     decoding is neither modified nor kept;
-//   - what was damaged or cut off gives an error or some value, and never a panic;
+//   - every value comes back equal, by reflect.DeepEqual, whatever was in the target and
+//     precedes the value in the buffer;
+//   - the bytes before the value in the buffer are not modified, and the input of decoding is
+//     neither modified nor kept;
+//   - damaged or truncated input gives an error or some value, and never a panic;
 //   - all this from several goroutines at once: run it with -race;
 //   - a codec bound to keys does not decode what was encoded for another key.
 func Run(t *testing.T, c codec.Codec, values ...any) {
@@ -35,7 +34,7 @@ func Run(t *testing.T, c codec.Codec, values ...any) {
 	}
 }
 
-// Check is Run without a test: it returns what is wrong.
+// Check is Run without a test: it returns the failures.
 func Check(c codec.Codec, values ...any) []error {
 	k := &check{c: c}
 	if len(values) == 0 {
@@ -169,7 +168,7 @@ func (k *check) keepsOff(data []byte, v any) {
 	input := bytes.Clone(data)
 	target := reflect.New(reflect.TypeOf(v))
 	if err := k.unmarshal(redisKey, input, target.Interface()); err != nil {
-		return // told already
+		return // reported already
 	}
 	if !bytes.Equal(input, data) {
 		k.fail("%T: Unmarshal modifies its input", v)
@@ -182,7 +181,7 @@ func (k *check) keepsOff(data []byte, v any) {
 	}
 }
 
-// damaged feeds what no encoder makes.
+// damaged decodes input that no encoder makes.
 func (k *check) damaged(data []byte, typ reflect.Type) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	try := func(b []byte) { _ = k.unmarshal(redisKey, b, reflect.New(typ).Interface()) }
@@ -214,7 +213,7 @@ func (k *check) bound(v any) {
 	if !ok {
 		return
 	}
-	// A codec that only hands the key on to one that does not care opens both.
+	// A codec that wraps one which is not bound to keys opens both.
 	here, there := reflect.New(reflect.TypeOf(v)), reflect.New(reflect.TypeOf(v))
 	if err := k.unmarshal(redisKey, data, here.Interface()); err != nil {
 		k.fail("%T: UnmarshalFor the same key: %v", v, err)
@@ -224,7 +223,7 @@ func (k *check) bound(v any) {
 	}
 }
 
-// concurrently encodes and decodes different values side by side.
+// concurrently encodes and decodes different values concurrently.
 func (k *check) concurrently(values []any) {
 	var wg sync.WaitGroup
 	for g := range 4 {

@@ -8,8 +8,8 @@ var base = time.Now()
 // process. Only differences mean anything. Setting the machine's clock does not
 // move it.
 //
-// time.Since of a time that has a monotonic reading asks the system for that one
-// only, which takes 31 ns where time.Now, with both clocks, takes 53.
+// time.Since of a time that has a monotonic reading reads only that clock of the system, which
+// takes 31 ns where time.Now, with both clocks, takes 53.
 //
 // Inside a bubble of testing/synctest it follows the bubble's clock to the
 // nanosecond. There it is negative, because bubbles begin in the year 2000 and

@@ -8,20 +8,20 @@ import (
 // index finds the keys of an encoded key, for types of keys that can't be decoded.
 // It has exactly the keys that the shards hold; a nil index does nothing.
 //
-// Usually an encoded key has one key. A program's own encoding may give it any
-// number, say where case does not matter.
+// Usually an encoded key has one key. A program's own encoding may give it any number, for
+// example where case does not matter.
 //
-// An encoded key is stood for by 32 bits of its hash: no string is kept. Keys whose encodings have one
-// hash are taken for keys of one encoding, and so removed together. That costs a
-// miss, never a wrong value, and among a million entries happens to one key in four
-// thousand. The hash is seeded: nobody can choose keys that collide.
+// An encoded key is represented by 32 bits of its hash: no string is kept. Keys whose encodings
+// have one hash are treated as keys of one encoding, and so removed together. That costs a
+// miss, never a wrong value, and among a million entries happens to one key in four thousand.
+// The hash is seeded, so that colliding keys can't be chosen.
 type index[K comparable] struct {
 	seed  maphash.Seed
 	parts [16]part[K]
 }
 
 type part[K comparable] struct {
-	mu sync.Mutex // guards what follows
+	mu sync.Mutex // guards the fields below
 	// Each key is in one of the two. A set stays a set until it is empty, so that
 	// every step is O(1) whatever the number of keys.
 	one  map[uint32]K
@@ -37,7 +37,7 @@ func newIndex[K comparable]() *index[K] {
 	return x
 }
 
-// hash returns what stands for an encoded key.
+// hash returns the hash that represents an encoded key.
 func (x *index[K]) hash(encoded string) uint32 {
 	if x == nil {
 		return 0

@@ -2,26 +2,26 @@ package local
 
 import "github.com/delqhi/cache/internal/fence"
 
-// Outcome is what became of an entry.
+// Outcome is the result of storing an entry.
 type Outcome uint8
 
 const (
 	Refused Outcome = iota // the condition does not hold: nothing was changed
 	Stored
-	NoRoom // the condition holds, and the entry is too large for the tier: it has left at once
+	NoRoom // the condition holds, and the entry is too large for the tier: it was evicted at once
 	Closed
 )
 
-// Put stores e unless the key has moved since f, and reports whether it did. A Put
-// that is refused changes nothing. encoded is k's encoding.
+// Put stores e unless the key's fence has moved since f, and reports whether it did. A Put that
+// is refused changes nothing. encoded is k's encoding.
 func (t *Tier[K, V]) Put(k K, encoded string, e *Entry[V], f fence.Token) bool {
 	return t.put(k, encoded, e, func() bool { return t.fences.Valid(encoded, f) }, keep) == Stored
 }
 
-// PutAndBump is a writer's Put at the acknowledgement of its write: it moves the
-// key, and stores e if the key had not moved since f. Otherwise it removes what is
-// there: which of two writes is the newer one is not known here. What other keys
-// of the same encoding hold is removed in any case: it is older than the write.
+// PutAndBump is a writer's Put at the acknowledgement of its write: it moves the key's fence,
+// and stores e if the fence had not moved since f. Otherwise it removes the existing entry:
+// which of two writes is the newer one is not known here. Entries of other keys with the same
+// encoding are removed in any case: they are older than the write.
 func (t *Tier[K, V]) PutAndBump(k K, encoded string, e *Entry[V], f fence.Token) bool {
 	out := t.put(k, encoded, e, func() bool {
 		if t.fences.MoveIf(encoded, f) {
@@ -34,9 +34,9 @@ func (t *Tier[K, V]) PutAndBump(k K, encoded string, e *Entry[V], f fence.Token)
 	return out == Stored
 }
 
-// Swap stores e and moves the key, if it has not moved since f, and else leaves
-// everything as it is. Of several callers with one token, one succeeds. What other
-// keys of the same encoding hold is removed by the one that does.
+// Swap stores e and moves the key's fence, if it has not moved since f; otherwise it changes
+// nothing. Of several callers with one token, one succeeds, and removes the entries of other
+// keys with the same encoding.
 func (t *Tier[K, V]) Swap(k K, encoded string, e *Entry[V], f fence.Token) bool {
 	out := t.put(k, encoded, e, func() bool { return t.fences.MoveIf(encoded, f) }, moved)
 	if out == Stored {
@@ -45,21 +45,20 @@ func (t *Tier[K, V]) Swap(k K, encoded string, e *Entry[V], f fence.Token) bool 
 	return out == Stored
 }
 
-// Replace stores e in the place of old, if that is still what is there, and moves
-// nothing: it is the same value.
+// Replace stores e in the place of old, if old is still the current entry, and does not move
+// the fence: it is the same value.
 func (t *Tier[K, V]) Replace(k K, old, e *Entry[V], encoded string) bool {
 	return t.put(k, encoded, e, func() bool { return t.holds(k, old) }, keep) == Stored
 }
 
-// Set stores e, whatever is there, and moves the key. It is the write of a tier that has no
-// Redis behind it: of two Sets at a time the one that gets the shard's lock last is the
-// newer one.
+// Set stores e unconditionally, and moves the key's fence. It is the write of a tier without
+// Redis: of two concurrent Sets the one that gets the shard's lock last is the newer one.
 func (t *Tier[K, V]) Set(k K, encoded string, e *Entry[V]) Outcome {
 	return t.written(k, encoded, e, func() bool { return true })
 }
 
-// CompareAndSwap stores e in the place of old, nil for nothing, if that is still what is
-// there, and moves the key. A nil e removes old.
+// CompareAndSwap stores e in the place of old, nil for no entry, if old is still the current
+// entry, and moves the key's fence. A nil e removes old.
 func (t *Tier[K, V]) CompareAndSwap(k K, encoded string, old, e *Entry[V]) Outcome {
 	if e == nil {
 		return t.compareAndRemove(k, encoded, old)
@@ -67,7 +66,7 @@ func (t *Tier[K, V]) CompareAndSwap(k K, encoded string, old, e *Entry[V]) Outco
 	return t.written(k, encoded, e, func() bool { return t.holds(k, old) })
 }
 
-// written is a put that moves the key if the condition holds.
+// written is a put that moves the key's fence if the condition holds.
 func (t *Tier[K, V]) written(k K, encoded string, e *Entry[V], holds func() bool) Outcome {
 	out := t.put(k, encoded, e, func() bool {
 		if !holds() {
@@ -82,8 +81,8 @@ func (t *Tier[K, V]) written(k K, encoded string, e *Entry[V], holds func() bool
 	return out
 }
 
-// Fill stores what a load, or a write to the source, has claimed the key for, if the claim
-// was not lost.
+// Fill stores the value of a load, or of a write to the source, that has claimed the key, if
+// the claim was not lost.
 func (t *Tier[K, V]) Fill(k K, encoded string, e *Entry[V], c *fence.Claim) Outcome {
 	out := t.put(k, encoded, e, func() bool { return t.fences.Take(c) }, filled)
 	if out == Stored || out == NoRoom {
@@ -92,56 +91,56 @@ func (t *Tier[K, V]) Fill(k K, encoded string, e *Entry[V], c *fence.Claim) Outc
 	return out
 }
 
-// holds reports whether e is what is there for k, nil for nothing. The caller holds the
-// shard's lock.
+// holds reports whether e is the current entry of k, nil for none. The caller holds the shard's
+// lock.
 func (t *Tier[K, V]) holds(k K, e *Entry[V]) bool {
 	is, _ := t.Peek(k)
 	return is == e
 }
 
-// putMode says more of a put.
+// putMode is the mode of a put.
 type putMode uint8
 
 const (
-	keep       putMode = 0      // the fence is as it was; what may not be replaced stays
+	keep       putMode = 0      // the fence has not been moved; an entry that may not be replaced stays
 	moved      putMode = 1 << 0 // where e may be stored, the fence has been moved
-	removeElse putMode = 1 << 1 // where it may not, what is there goes
-	filled     putMode = 1 << 2 // likewise moved, and what is claimed of the key later stays claimed
+	removeElse putMode = 1 << 1 // where it may not, the existing entry is removed
+	filled     putMode = 1 << 2 // likewise moved, and later claims of the key are kept
 )
 
 // put stores e if allowed says so; if not, it leaves the key's entry or removes it.
 //
-// The fence is looked at under the shard's lock, and not before, because of
+// The fence is checked under the shard's lock, and not before, because of this interleaving:
 //
-//  1. put finds that nothing has moved
-//  2. Remove moves the key, takes the lock and finds no entry
+//  1. put finds that the fence has not moved
+//  2. Remove moves the fence, takes the lock and finds no entry
 //  3. put takes the lock and stores the old value, where it stays
 //
-// Remove moves first and takes the lock afterwards. So if put finds nothing moved,
+// Remove moves the fence first and takes the lock afterwards. So if put finds it not moved,
 // Remove still has to take the lock, and finds the entry.
 //
-// The index is told before the fence is looked at, because of
+// The key is added to the index before the fence is checked, because of this interleaving:
 //
-//  1. put takes the lock and finds that nothing has moved
-//  2. Remove moves the key and asks the index, which knows of no key
-//  3. put tells the index and stores the old value, where it stays
+//  1. put takes the lock and finds that the fence has not moved
+//  2. Remove moves the fence and searches the index, which has no key
+//  3. put adds the key to the index and stores the old value, where it stays
 //
-// Remove moves first and asks the index afterwards. So if put finds nothing moved,
-// Remove still has to ask, and learns of the key.
+// Remove moves the fence first and searches the index afterwards. So if put finds it not moved,
+// Remove still has to search, and finds the key.
 //
-// A fence that was moved is moved once more when e is there, because of
+// A fence that was moved is moved once more when e is stored, because of this interleaving:
 //
-//  1. put moves it
-//  2. somebody takes the new token, and looks the key up: hits wait for no lock
+//  1. put moves the fence
+//  2. a reader takes the new token, and reads the old entry: hits wait for no lock
 //  3. put stores e
-//  4. he makes something of the old value, and swaps it in with his token
+//  4. the reader derives a value from the old one, and swaps it in with its token
 //
-// Whoever takes a token after the second move finds e. The same holds for what goes; see
+// A reader that takes a token after the second move finds e. The same holds for removals; see
 // removeLocked.
 func (t *Tier[K, V]) put(k K, encoded string, e *Entry[V], allowed func() bool, how putMode) Outcome {
 	if same := k; same != k {
-		// A NaN, or something that has one: it could be stored again and again, and
-		// neither found nor removed. It is as if it had been evicted at once.
+		// A NaN, or a key that contains one: it could be stored again and again, and neither
+		// found nor removed. It is treated as if it had been evicted at once.
 		switch {
 		case t.closed.Load():
 			return Closed
@@ -172,7 +171,7 @@ func (t *Tier[K, V]) put(k K, encoded string, e *Entry[V], allowed func() bool, 
 		return Refused
 	}
 	if s.budget > 0 && e.size() > s.budget {
-		// Nothing that is there would be worth more than it, and it does not fit.
+		// No existing entry would have to make room: it does not fit even alone.
 		if old != nil {
 			t.removeLocked(s, h, old)
 		}
@@ -182,14 +181,14 @@ func (t *Tier[K, V]) put(k K, encoded string, e *Entry[V], allowed func() bool, 
 		return NoRoom
 	}
 	if old != nil && s.encodings[old] != enc {
-		// The program's own encoding has changed its mind.
+		// The program's own encoding has returned another result than before.
 		t.removeLocked(s, h, old)
 		t.index.add(enc, k)
 		old = nil
 	}
 	if old != nil && s.budget > 0 {
-		// It stays until e takes its place: hits wait for no lock. As the youngest one,
-		// and used, it is the last to make room, and hardly ever has to.
+		// The old node stays until e replaces it: hits wait for no lock. As the youngest one,
+		// and used, it is the last to be evicted, and hardly ever is.
 		s.lru.Get(old)
 		tab.find(h, old).use()
 		for old != nil && s.bytes-old.entry.size()+e.size() > s.budget {
@@ -222,7 +221,7 @@ func (t *Tier[K, V]) put(k K, encoded string, e *Entry[V], allowed func() bool, 
 	return Stored
 }
 
-// moveAgain moves a key behind what was stored.
+// moveAgain moves a key's fence after an entry was stored.
 func (t *Tier[K, V]) moveAgain(encoded string, how putMode) {
 	switch {
 	case how&moved != 0:
@@ -232,7 +231,7 @@ func (t *Tier[K, V]) moveAgain(encoded string, how putMode) {
 	}
 }
 
-// size is what an entry counts for where bytes are counted.
+// size is the size of an entry where bytes are counted.
 func (e *Entry[V]) size() int64 {
 	if e.Meta == nil {
 		return 0
@@ -240,21 +239,20 @@ func (e *Entry[V]) size() int64 {
 	return e.Meta.Size
 }
 
-// maxSecondChances bounds the second chances that one Put gives. Each of them uses up a
-// mark that a hit has set, so that hits have paid for it. Without a bound, a Put
-// would be O(1) only on average: where hits are many and Puts are few, now and then
-// one would pass by a whole shard of marked entries, with other writers waiting, and
-// in the end evict the one it began with. Of a million entries, that took 10 ms and
-// takes 0.1 ms. It costs no hits: on skewed, shifting and uniform traces and on
-// scans, 8 turns already hit as often as any number of them.
+// maxSecondChances bounds the second chances that one Put gives. Each of them uses up a mark
+// that a hit has set, so that hits have paid for it. Without a bound, a Put would be O(1) only
+// on average: where hits are many and Puts are few, now and then one would go through a whole
+// shard of marked entries, with other writers waiting, and in the end evict the one it began
+// with. Of a million entries, that took 10 ms and takes 0.1 ms. It costs no hits: on skewed,
+// shifting and uniform traces and on scans, 8 second chances already give as many hits as any
+// number of them.
 const maxSecondChances = 32
 
-// makeRoomLocked makes room for one more of a size. That one is not there yet: as the only
-// one without a mark, it might be the one that leaves.
+// makeRoomLocked makes room for one more entry of a size. It runs before that entry is added:
+// as the only one without a mark, the new entry might be the one that is evicted.
 //
-// An entry whose deadline has passed leaves, marked or not, if the way from the old
-// end comes by. simplelru shows none but the oldest one, so that no others are
-// looked for.
+// An entry whose deadline has passed is evicted, marked or not, when it is reached from the old
+// end. simplelru exposes only the oldest entry, so that no others are searched for.
 func (t *Tier[K, V]) makeRoomLocked(s *shard[K, V], size int64) {
 	for s.lru.Len() >= s.capacity || s.budget > 0 && s.bytes+size > s.budget {
 		t.evictLocked(s)

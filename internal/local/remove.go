@@ -1,15 +1,15 @@
 package local
 
-// Remove moves the key and removes every entry that is stored under it, and
-// reports whether there was something. What is no key's encoding is under nothing.
+// Remove moves the key's fence and removes every entry that is stored under the encoded key,
+// and reports whether there was one. Bytes that are no key's encoding have none.
 //
-// It moves first, because of
+// It moves the fence first, because of this interleaving:
 //
 //  1. Remove removes the entry
-//  2. Put finds that nothing has moved, and stores the old value
-//  3. Remove moves the key; the old value stays
+//  2. Put finds that the fence has not moved, and stores the old value
+//  3. Remove moves the fence; the old value stays
 //
-// and once more when the entry is gone, as put does.
+// and once more when the entry is removed, as put does.
 func (t *Tier[K, V]) Remove(encoded string) bool {
 	t.fences.Move(encoded)
 	if t.index == nil {
@@ -24,9 +24,8 @@ func (t *Tier[K, V]) Remove(encoded string) bool {
 	return removed
 }
 
-// removeOthers removes what other keys hold under k's encoding, after the key has
-// moved. A reader may have put something newer there in the meantime: it goes too,
-// which costs a miss.
+// removeOthers removes the entries of other keys with k's encoding, after the fence has moved.
+// A reader may have put a newer entry in the meantime: it is removed too, which costs a miss.
 func (t *Tier[K, V]) removeOthers(k K, encoded string) {
 	if t.index == nil {
 		return
@@ -53,8 +52,8 @@ func (t *Tier[K, V]) remove(k K, encoded string) bool {
 	return true
 }
 
-// compareAndRemove removes old, nil for nothing, if that is still what is there, and moves
-// the key.
+// compareAndRemove removes old, nil for no entry, if old is still the current entry, and moves
+// the key's fence.
 func (t *Tier[K, V]) compareAndRemove(k K, encoded string, old *Entry[V]) Outcome {
 	h := t.hash(k)
 	s := t.shard(h)
@@ -74,8 +73,8 @@ func (t *Tier[K, V]) compareAndRemove(k K, encoded string, old *Entry[V]) Outcom
 	return Stored
 }
 
-// removeLocked removes a node that is there. h is the hash of its key. If not only room is
-// needed, its fence has been moved before, and is moved again behind it.
+// removeLocked removes a node of the shard. h is the hash of its key. Unless the node is
+// evicted for room, its fence has been moved before, and is moved again afterwards.
 func (t *Tier[K, V]) removeLocked(s *shard[K, V], h uint64, n *node[K, V]) {
 	s.table.Load().remove(h, n)
 	s.lru.Remove(n)
@@ -86,12 +85,12 @@ func (t *Tier[K, V]) removeLocked(s *shard[K, V], h uint64, n *node[K, V]) {
 	}
 }
 
-// Flush moves every key and removes everything. It gives the memory back, and
+// Flush moves every fence and removes everything. It gives the memory back, and
 // takes no longer for many entries than for few.
 func (t *Tier[K, V]) Flush() {
 	t.fences.MoveAll()
-	// All locks at once: index and shards are never seen apart, though neither is
-	// gone through key by key.
+	// All locks at once: index and shards are never seen in different states, though neither is
+	// cleared key by key.
 	for i := range t.shards {
 		t.shards[i].mu.Lock()
 	}

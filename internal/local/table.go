@@ -6,24 +6,22 @@ import (
 	"sync/atomic"
 )
 
-// table finds nodes by their keys. A look-up takes no lock. Whoever changes the table
-// holds its shard's lock.
+// table finds nodes by their keys. A lookup takes no lock. Changes are made under the shard's
+// lock.
 //
-// It is an array of buckets, each a cache line with room for some nodes and a byte for
-// each of them: a tag, which is a few bits of its key's hash, so that hardly ever another
-// node than the one that is looked for is touched; and the mark of a node that was used.
+// It is an array of buckets, each a cache line with room for some nodes and a byte for each of
+// them: a tag, which is a few bits of its key's hash, so that a lookup hardly ever touches
+// another node than the one that it looks for; and the mark of a node that was used.
 //
-// A node whose bucket is full goes to another one, a step away that its hash chooses, or
-// a step from there, and each bucket that it passed counts it: a look-up goes on where
-// somebody has passed, and ends where nobody has. When the node leaves, it is counted off
-// again, so that what comes and goes leaves nothing behind that would slow down later
-// look-ups. Counting who has passed is an idea of F14, the hash tables of Facebook's
-// folly.
+// A node whose bucket is full goes to another one, a step away that its hash chooses, or a step
+// from there, and each bucket that it passed counts it: a lookup continues after a bucket that
+// nodes have passed, and ends at one that none has. When the node is removed, the buckets count
+// down again, so that nodes that were added and removed do not slow down later lookups.
+// Counting overflows is an idea of F14, the hash tables of Facebook's folly.
 //
-// A node never moves within a table, so that a look-up beside a change finds what was
-// there before or what is there afterwards. To grow, the table is made anew, and whoever
-// still looks in the old one finds what was there when it began; a mark that it leaves
-// there is lost.
+// A node never moves within a table, so that a lookup concurrent with a change finds the state
+// before it or after it. To grow, the table is replaced by a new one, and a lookup still in the
+// old one finds the state of when it began; a mark that it sets there is lost.
 type table[K comparable, V any] struct {
 	buckets []bucket[K, V] // an odd number
 	len     int
@@ -33,17 +31,16 @@ const (
 	// slots is how many nodes a bucket has room for.
 	slots = 7
 
-	// perBucket is how many there are on average before the table grows. In a cache
-	// that is full, nodes come and go for ever, and one that was pushed aside once stays
-	// aside: with 5, a hit looks at 1.25 buckets and a miss at 2.4; with 6 it would be 2
-	// and 25.
+	// perBucket is how many there are on average before the table grows. In a cache that is
+	// full, nodes are added and removed for ever, and one that was displaced once stays
+	// displaced: with 5, a hit reads 1.25 buckets and a miss 2.4; with 6 it would be 2 and 25.
 	perBucket = 5
 )
 
 // bucket is a cache line on a 64-bit machine.
 type bucket[K comparable, V any] struct {
-	// head has a byte for each slot: a tag, 0 for a free one, and the highest bit if the
-	// node was used. Its highest byte says how many nodes have passed; mostPassed is that
+	// head has a byte for each slot: a tag, 0 for a free one, and the highest bit if the node
+	// was used. Its highest byte is the number of nodes that have passed; mostPassed is that
 	// many or more. Hits set marks at any time, all else is changed under the lock.
 	head  atomic.Uint64
 	nodes [slots]atomic.Pointer[node[K, V]]
@@ -72,18 +69,18 @@ type place[K comparable, V any] struct {
 
 func (p place[K, V]) mark() uint64 { return aMark << (8 * p.slot) }
 
-// used reports whether what is there is marked as used.
+// used reports whether the node at p is marked as used.
 func (p place[K, V]) used() bool { return p.bucket.head.Load()&p.mark() != 0 }
 
-// use marks what is there as used. By now that may be another node, which then has a mark
-// too many. Written the first time only, a hot cache line stays shared.
+// use marks the node at p as used. By now that may be another node, which then has a mark too
+// many. Writing only the first time keeps a hot cache line shared.
 func (p place[K, V]) use() {
 	if !p.used() {
 		p.bucket.head.Or(p.mark())
 	}
 }
 
-// clearRef takes the mark away, and reports whether there was one.
+// clearRef clears the mark, and reports whether there was one.
 func (p place[K, V]) clearRef() bool { return p.bucket.head.And(^p.mark())&p.mark() != 0 }
 
 // newTable returns a table of so many buckets, or some more that cost no memory.
@@ -120,8 +117,8 @@ func (t *table[K, V]) grown(hash func(K) uint64, nodes int) *table[K, V] {
 // home is the bucket where a hash belongs.
 func (t *table[K, V]) home(h uint64) int { return int(h >> 32 * uint64(len(t.buckets)) >> 32) }
 
-// next is the bucket after i for a hash. A step is a power of two, and the number of
-// buckets odd, so that the way comes by all of them.
+// next is the bucket after i for a hash. A step is a power of two, and the number of buckets
+// odd, so that the sequence visits all of them.
 func (t *table[K, V]) next(h uint64, i int) int { return (i + 1<<(h>>24&7)) % len(t.buckets) }
 
 // get returns the node of k, nil if there is none, and where it was. h is the hash of k.
@@ -131,10 +128,10 @@ func (t *table[K, V]) get(h uint64, k K) (*node[K, V], place[K, V]) {
 	for range t.buckets {
 		b := &t.buckets[i]
 		head := b.head.Load()
-		// Where the tags are the same, nothing is left of them, and the sum does not
-		// reach the highest bit of the byte.
+		// Where the tags are equal, their difference is zero, and the sum does not reach the
+		// highest bit of the byte.
 		for m := ^((head^tags)&allTags + allTags) & marks; m != 0; m &= m - 1 {
-			// By now the slot may be free, or somebody else's.
+			// By now the slot may be free, or another node's.
 			j := bits.TrailingZeros64(m) / 8
 			if n := b.nodes[j].Load(); n != nil && n.key == k {
 				return n, place[K, V]{b, j}
@@ -148,23 +145,23 @@ func (t *table[K, V]) get(h uint64, k K) (*node[K, V], place[K, V]) {
 	return nil, place[K, V]{}
 }
 
-// add adds a node whose key is not there, and returns its place. There must be room.
+// add adds a node whose key is not in the table, and returns its place. There must be room.
 func (t *table[K, V]) add(h uint64, n *node[K, V]) place[K, V] {
 	t.len++
 	for i := t.home(h); ; i = t.next(h, i) {
 		b := &t.buckets[i]
 		if j := b.free(); j < slots {
 			p := place[K, V]{b, j}
-			p.clearRef() // somebody may have used what was there at the last moment
+			p.clearRef() // a hit may have marked the former node at the last moment
 			b.nodes[j].Store(n)
-			b.head.Or(tagOf(h) << (8 * j)) // by which it is found
+			b.head.Or(tagOf(h) << (8 * j)) // from now on it is found
 			return p
 		}
 		b.pass(1)
 	}
 }
 
-// find returns the place of a node that is there.
+// find returns the place of a node of the table.
 func (t *table[K, V]) find(h uint64, n *node[K, V]) place[K, V] {
 	for i := t.home(h); ; i = t.next(h, i) {
 		if j := t.buckets[i].slot(n); j < slots {
@@ -173,14 +170,14 @@ func (t *table[K, V]) find(h uint64, n *node[K, V]) place[K, V] {
 	}
 }
 
-// replace puts n in the place of a node that is there and has the same key.
+// replace puts n in the place of the node with the same key.
 func (t *table[K, V]) replace(h uint64, old, n *node[K, V]) {
 	p := t.find(h, old)
 	p.bucket.nodes[p.slot].Store(n)
 	p.clearRef()
 }
 
-// remove removes a node that is there.
+// remove removes a node of the table.
 func (t *table[K, V]) remove(h uint64, n *node[K, V]) {
 	t.len--
 	for i := t.home(h); ; i = t.next(h, i) {
@@ -215,8 +212,8 @@ func (b *bucket[K, V]) free() int {
 	return slots
 }
 
-// pass counts a node that passes, or one less. What has reached mostPassed stays, for how
-// many there are is not known any more.
+// pass counts a node that passes, or one less. A count that has reached mostPassed stays,
+// because the exact number is no longer known.
 func (b *bucket[K, V]) pass(n int) {
 	if b.head.Load()>>passedShift < mostPassed {
 		b.head.Add(uint64(n) << passedShift)

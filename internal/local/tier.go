@@ -1,20 +1,19 @@
-// Package local is the tier inside the process: decoded values in sharded LRUs.
+// Package local is the local tier of a cache: decoded values in sharded LRUs, inside the
+// process.
 //
-// golang-lru owns the order of eviction. Its lists must be locked to move an
-// entry, which a hit therefore does not do: a hit takes no lock at all, finds the
-// entry in a [table] and marks it as used. Only when room is needed is the order
-// looked at: an entry at the old end that was used since gets a second chance at the
-// young end, and the first that was not used, or whose deadline has passed,
-// leaves. There is no goroutine: what is over stays until a writer comes by, and
-// is not served in the meantime.
+// golang-lru owns the order of eviction. Its lists must be locked to move an entry, which a hit
+// therefore does not do: a hit takes no lock at all, finds the entry in a [table] and marks it
+// as used. The order is consulted only when room is needed: an entry at the old end that was
+// used since gets a second chance at the young end, and the first one that was not used, or
+// whose deadline has passed, is evicted. There is no goroutine: an entry that has ended stays
+// until a writer reaches it, and is not served in the meantime.
 //
-// A [fence.Table] decides whether what a reader or a writer brings is still to be
-// stored. How it is kept in step with shards and index stands at the methods that
-// do so.
+// A [fence.Table] decides whether the value of a reader or a writer may still be stored. The
+// methods that depend on the order of its steps and those of shards and index document it.
 //
-// Lock order: the shards' locks, in the order of the shards if more than one is
-// held, then one part's of the index. Nothing foreign runs under either: not
-// Config.Decode, nor the function given to Range.
+// Lock order: the shards' locks, in the order of the shards if more than one is held, then one
+// part's of the index. No user code runs under either: neither Config.Decode, nor the function
+// given to Range.
 package local
 
 import (
@@ -28,9 +27,8 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
-// Entry is a value and what is known of it. What was put is the tier's own copy, which
-// nobody changes from then on. Times are those of [Now], in nanoseconds; math.MaxInt64
-// stands for never.
+// Entry is a value and its metadata. What was put is the tier's own copy, which is not modified
+// from then on. Times are those of [Now], in nanoseconds; math.MaxInt64 stands for never.
 type Entry[V any] struct {
 	Deadline int64 // Get serves it before this time only
 	Meta     *Meta // nil for a plain value
@@ -39,16 +37,16 @@ type Entry[V any] struct {
 	Stored   int64 // when the value was stored in the remote tier
 }
 
-// node is what a tier holds: an entry and its key.
+// node is an entry and its key.
 type node[K comparable, V any] struct {
 	key   K
 	entry Entry[V]
 }
 
-// order is the order of eviction. It has no use for keys: nodes are found in tables.
+// order is the order of eviction. It is not used to find nodes: tables are.
 type order[K comparable, V any] = simplelru.LRU[*node[K, V], struct{}]
 
-// Meta is what few entries have.
+// Meta is metadata that few entries have.
 type Meta struct {
 	Stale   int64         // local time before which the value may be of use as a stale one; see Tier.Peek
 	Fresh   time.Duration // its whole fresh life, 0 for no end, where it may be refreshed before that is over
@@ -57,13 +55,13 @@ type Meta struct {
 	Size    int64  // in bytes, about, where they are counted: see Config.Bytes
 	Era     uint64 // of the logical clock, with Stamp: see logicalclock.Epoch
 	Stamp   int64
-	Began   int64    // when the value began, by the clock of the node that has the logical one, µs; 0: not known
-	Absent  bool     // there is no such thing
-	Reasons []string // what the absence matches
+	Began   int64    // when the value began, by the clock of the node that has the logical clock, µs; 0: not known
+	Absent  bool     // the entry is an absence
+	Reasons []string // the errors that the absence matches
 	Tags    []string
 }
 
-// Config says how to make a [Tier].
+// Config configures a [Tier].
 type Config[K comparable] struct {
 	// Capacity is the number of entries, at least 1.
 	Capacity int
@@ -72,18 +70,17 @@ type Config[K comparable] struct {
 	Bytes int64
 	// Fences decide whether a Put may still happen.
 	Fences *fence.Table
-	// Decode turns an encoded key back; ok is false for what is no key's encoding.
-	// Different keys must have different encodings. Without Decode the tier keeps
-	// an index from encoded keys to keys, and they may share encodings.
+	// Decode decodes an encoded key; ok is false for bytes that are no key's encoding.
+	// Different keys must have different encodings. Without Decode the tier keeps an index from
+	// encoded keys to keys, and they may share encodings.
 	Decode func(encoded string) (k K, ok bool)
 }
 
 // Tier is the local tier. All methods are safe for concurrent use.
 //
-// Beyond K and V, an entry takes 149 bytes with keys of type string and 140 with int64, on
-// a 64-bit machine and averaged over numbers of entries, as Go's maps double and size
-// classes fit. Some 90 of it are golang-lru's, 15 the table's. An index adds 70 with keys
-// of 16 bytes.
+// Beyond K and V, an entry takes 149 bytes with keys of type string and 140 with int64, on a
+// 64-bit machine and averaged over numbers of entries, as Go's maps double and size classes
+// fit. Some 90 of it are golang-lru's, 15 the table's. An index adds 70 with keys of 16 bytes.
 type Tier[K comparable, V any] struct {
 	seed   maphash.Seed
 	fences *fence.Table
@@ -101,7 +98,7 @@ type shard[K comparable, V any] struct {
 
 	mu        sync.Mutex
 	lru       *order[K, V] // has exactly the nodes of the table
-	capacity  int          // of lru, which is never asked to hold more: it would choose by itself what leaves
+	capacity  int          // of lru, which is never made to hold more: it would choose by itself what to evict
 	evictions atomic.Uint64
 	budget    int64                  // of bytes, 0: none
 	bytes     int64                  // what the entries count for
@@ -110,7 +107,7 @@ type shard[K comparable, V any] struct {
 }
 
 const (
-	maxShards     = 16       // what writers divide among themselves: readers do not meet
+	maxShards     = 16       // for writers: readers do not contend
 	perShard      = 256      // fewer entries would make a shard's order less like that of the whole
 	bytesPerShard = 16 << 20 // fewer would refuse large values
 	oneShard      = 1024     // below this capacity, there is one order for all
@@ -180,7 +177,7 @@ func (t *Tier[K, V]) Get(k K, now int64) (*Entry[V], bool) {
 	return &n.entry, true
 }
 
-// Peek returns the entry of k also if its deadline has passed. It leaves no trace: no
+// Peek returns the entry of k also if its deadline has passed. It has no effect: it counts no
 // hit, and no use that would keep the entry.
 func (t *Tier[K, V]) Peek(k K) (*Entry[V], bool) {
 	h := t.hash(k)
@@ -203,7 +200,7 @@ func (t *Tier[K, V]) Len() int {
 	return n
 }
 
-// Bytes returns what the entries count for, 0 where there is no bound of it.
+// Bytes returns the sum of the entries' sizes, 0 where it is not bounded.
 func (t *Tier[K, V]) Bytes() int64 {
 	var n int64
 	for i := range t.shards {
@@ -215,8 +212,7 @@ func (t *Tier[K, V]) Bytes() int64 {
 	return n
 }
 
-// Evictions returns how many entries have left for want of room before their
-// deadlines.
+// Evictions returns how many entries were evicted for want of room before their deadlines.
 func (t *Tier[K, V]) Evictions() uint64 {
 	var n uint64
 	for i := range t.shards {

@@ -8,27 +8,27 @@ import (
 	"sync/atomic"
 )
 
-// Count is how many stripes there are, a power of two. More would cost memory in
-// everything that is divided; processors that share a stripe only share its cost.
+// Count is the number of shards, a power of two. More would cost memory in every counter;
+// processors that share a shard only share its cost.
 const Count = 8
 
-// Slot is the right to use a stripe, though not alone.
+// Slot gives the use of a shard, though not exclusively.
 type Slot struct {
 	// Index is less than Count.
 	Index uint32
 }
 
-// pool hands out tickets, to each processor its own again and again: that is what
-// sync.Pool does, and the only way to get at something that belongs to a processor
-// without package unsafe. A random stripe would spread as well but move a cache line each
-// time. A ticket that the garbage collector takes is replaced by the next one.
+// pool hands out slots, to each processor its own again and again: sync.Pool does that, and it
+// is the only way to get something that belongs to a processor without package unsafe. A random
+// shard would spread as well but move a cache line each time. A slot that the garbage collector
+// takes is replaced by the next one.
 type pool struct {
 	tickets sync.Pool
 	next    atomic.Uint32
 }
 
-// The one of the process, because the processors are. alone is the only ticket where
-// there is one processor.
+// all is the pool of the process, because the processors are the process's. alone is the only
+// slot where there is one processor.
 var (
 	all   pool
 	alone *Slot
@@ -40,7 +40,7 @@ func init() {
 	}
 }
 
-// Take returns a ticket, which is to be given back by [Give] soon. It takes no lock.
+// Take returns a slot, which is to be given back by [Give] soon. It takes no lock.
 func Take() *Slot {
 	if alone != nil {
 		return alone
@@ -48,7 +48,7 @@ func Take() *Slot {
 	return all.get()
 }
 
-// Give gives a ticket back.
+// Give gives a slot back.
 func Give(t *Slot) {
 	if alone == nil {
 		all.put(t)

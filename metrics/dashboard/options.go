@@ -24,14 +24,13 @@ func Interval(d time.Duration) Option {
 	}
 }
 
-// Actions lets those do something for whom authorize returns nil: inspect a key,
-// invalidate a key, a pattern or a tag, and clear a cache. Without it, or with nil,
-// there are no actions.
+// Actions allows the requests for which authorize returns nil to inspect a key, invalidate a
+// key, a pattern or a tag, and clear a cache. Without it, or with nil, there are no actions.
 //
-// authorize is called for every request that does something, and to decide whether
-// the page offers it. What its error says is logged, and not shown. It decides by
-// what a browser sends along, such as a cookie, HTTP authentication or a client
-// certificate, or by what a proxy has found out:
+// authorize is called for every request for an action, and to decide whether the page offers
+// actions. The text of its error is logged, and not shown. It decides by what a browser sends
+// along, such as a cookie, HTTP authentication or a client certificate, or by what a proxy has
+// added:
 //
 //	dashboard.Actions(func(r *http.Request) error {
 //	    if !session.From(r).IsAdmin() {
@@ -40,15 +39,14 @@ func Interval(d time.Duration) Option {
 //	    return nil
 //	})
 //
-// One that lets whoever is on this machine, or in this network, has to look at r.Host
-// as well: another site's name can be made to lead here, and then its pages are of the
-// same origin.
+// An authorize that accepts every client on this machine, or in this network, has to check
+// r.Host as well: another site's name can be made to resolve to this server, and then its pages
+// are of the same origin.
 //
-// A request must also come from the page itself. It is a POST of JSON, which no
-// foreign page can send without asking first; it is refused if the browser says
-// that it comes from another origin (see [http.CrossOriginProtection]); and it has
-// to carry a token that only who can read the page knows, for browsers too old to
-// say where a request comes from.
+// A request must also come from the page itself. It is a POST of JSON, which a page of another
+// origin can't send without a preflight request; it is refused if the browser marks it as from
+// another origin (see [http.CrossOriginProtection]); and it has to carry a token that can be
+// read only from the page, for browsers too old to send the origin.
 //
 // Keys are given as they are encoded in Redis, behind prefix and name. Each action is
 // logged, without the key.
