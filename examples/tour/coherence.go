@@ -16,11 +16,11 @@ import (
 	"github.com/delqhi/cache/strategy"
 )
 
-// stock is what a shop has of its articles: in two caches that stand for two processes,
-// as those of the documentation do. Here the processes write.
+// stock is a shop's stock of articles: in two caches that stand for two processes, like those
+// of the documentation. Here the processes write.
 type stock struct {
 	a, b *cache.Cache[string, int]
-	gate *gate // before b; nil where none fits
+	gate *gate // before b; nil where none is possible
 }
 
 // openStock builds the caches, which fill up as the stops go on.
@@ -45,8 +45,8 @@ func (t *tour) openStockCache(through *gate, opts ...cache.Option) (*cache.Cache
 	return c, err
 }
 
-// seen waits until c reads another value of key than was there before, and says what it
-// reads and how long that took. ok is false for a miss.
+// seen waits until c reads another value of key than before, and returns what it reads and how
+// long that took. ok is false for a miss.
 func seen(ctx context.Context, c *cache.Cache[string, int], key string, before int) (val int, ok bool, d time.Duration, err error) {
 	d, e := within(ctx, "a change of "+key+" is seen", func() bool {
 		val, err = c.Get(ctx, key)
@@ -91,15 +91,15 @@ func (t *tour) writesAreSeen(ctx context.Context) error {
 	return nil
 }
 
-// sale and other are how many articles are members of two groups, and shelf is one of
-// another group still.
+// sale and other are the numbers of articles in two groups, and shelf is an
+// article of a third one.
 const (
 	sale  = 5_000
 	other = 50
 	shelf = "shelf/1"
 )
 
-// articles names n articles of a kind, some at a time.
+// articles yields the names of n articles of a kind, some at a time.
 func articles(kind string, n int) iter.Seq[[]string] {
 	all := make([]string, n)
 	for i := range all {
@@ -108,7 +108,7 @@ func articles(kind string, n int) iter.Seq[[]string] {
 	return slices.Chunk(all, 100)
 }
 
-// fill has A store n articles of a kind, and B read them, so that they are everywhere.
+// fill has A store n articles of a kind, and B read them, so that both have them.
 func (t *tour) fill(ctx context.Context, kind string, n int) error {
 	for keys := range articles(kind, n) {
 		vals := map[string]int{}
@@ -141,7 +141,7 @@ func (t *tour) tags(ctx context.Context) error {
 	t.page.head("Tags", "What belongs together is invalidated together: in one round trip, however many there "+
 		"are. Nobody looks for them; they are too old when they are next read.")
 	a := t.stock.a
-	// Redis is told the script the first time that it is used.
+	// The script is sent to Redis the first time that it is used.
 	if err := a.InvalidateTags(ctx, "none"); err != nil {
 		return err
 	}
@@ -195,7 +195,7 @@ func (t *tour) pattern(ctx context.Context) error {
 		return err
 	}
 	d := time.Since(began)
-	// B is told of some hundred keys at a time, and last of the pattern.
+	// B receives some hundred keys in a message, and last the pattern.
 	_, e := within(ctx, "B has dropped what matches", func() bool {
 		var left int
 		left, err = t.left(ctx, "north", north)
@@ -240,7 +240,7 @@ func (t *tour) deaf(ctx context.Context) error {
 		return nil
 	}
 	a, b := t.stock.a, t.stock.b
-	// The desk is read while B is deaf, the sofa after that, and the bed meanwhile.
+	// The desk is read while B is disconnected, the sofa after that, and the bed meanwhile.
 	for _, key := range []string{"desk", "sofa", "bed"} {
 		if err := a.Set(ctx, key, 1); err != nil {
 			return err
@@ -296,12 +296,12 @@ func (t *tour) deaf(ctx context.Context) error {
 	if err := answers("again"); err != nil {
 		return err
 	}
-	t.log.take() // says the same
+	t.log.take() // logs the same
 	return nil
 }
 
-// breakNews ends the connection on which B is told, and lets no other through. It says
-// how: a server of the user's is asked to end that one, and no other program's.
+// breakNews ends the connection on which B receives notifications, and lets no other through.
+// It returns how: a server of the user's is made to end that one, and no other program's.
 func (t *tour) breakNews(ctx context.Context) string {
 	defer t.stock.gate.Mute()
 	how := "the connection is cut"
@@ -309,7 +309,7 @@ func (t *tour) breakNews(ctx context.Context) string {
 		return how // the embedded one can't do this
 	}
 	for _, addr := range t.stock.gate.Subscribed() {
-		// It may be known to the server by another address, or not be ours to end.
+		// The server may list it under another address, or not permit to end it.
 		if n, err := t.rdb.Do(ctx, "client", "kill", "addr", addr).Int(); err == nil && n > 0 {
 			how = "Redis is asked to kill the connection (CLIENT KILL)"
 		}

@@ -8,11 +8,10 @@ import (
 	"time"
 )
 
-// gate stands between Redis and its clients, and can be shut: the server is
-// gone then, as far as the clients can tell, while nobody has to stop it. While
-// it is shut it ends every connection, the new ones too, as a server does that
-// goes down. It can be muted instead: then it does so only to connections on which
-// the server is to tell news.
+// gate stands between Redis and its clients, and can be shut: to the clients the server then
+// looks down, although it keeps running. While the gate is shut it ends every connection, the
+// new ones too, like a server that shuts down. It can be muted instead: then it ends only
+// connections that subscribe to notifications.
 //
 // It is safe for concurrent use.
 type gate struct {
@@ -23,8 +22,8 @@ type gate struct {
 	mu    sync.Mutex
 	shut  bool // guarded by mu
 	muted bool // guarded by mu
-	// conns are the open ones, of both sides, guarded by mu. One that has subscribed has
-	// the address by which the server knows it.
+	// conns are the open ones, of both sides, guarded by mu. One that has subscribed has the
+	// address under which the server lists it.
 	conns map[net.Conn]string
 }
 
@@ -40,7 +39,7 @@ func openGate(target string) (*gate, error) {
 	return g, nil
 }
 
-// Addr is where the clients have to connect.
+// Addr is the address for the clients.
 func (g *gate) Addr() string { return g.listener.Addr().String() }
 
 // Shut ends every connection, and lets none through until Open.
@@ -49,7 +48,7 @@ func (g *gate) Shut() {
 	defer g.mu.Unlock()
 	g.shut = true
 	for c := range g.conns {
-		c.Close() // forgotten by who serves it
+		c.Close() // removed by the goroutine that serves it
 	}
 }
 
@@ -68,7 +67,7 @@ func (g *gate) Mute() {
 	g.muted = true
 	for c, addr := range g.conns {
 		if addr != "" {
-			c.Close() // forgotten by who serves it
+			c.Close() // removed by the goroutine that serves it
 		}
 	}
 }
@@ -122,7 +121,7 @@ func (g *gate) serve(client net.Conn) {
 		return
 	}
 	defer g.dismiss(server)
-	// An error is one side's end, and there is nobody to tell but the other.
+	// An error is the end of one side, and only concerns the other.
 	g.wg.Go(func() {
 		_, _ = io.Copy(server, &watched{Conn: client, gate: g, addr: server.LocalAddr().String()})
 		server.Close()
@@ -130,7 +129,7 @@ func (g *gate) serve(client net.Conn) {
 	_, _ = io.Copy(client, server)
 }
 
-// admit notes a connection, or closes it if the gate is shut.
+// admit registers a connection, or closes it if the gate is shut.
 func (g *gate) admit(c net.Conn) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -142,8 +141,7 @@ func (g *gate) admit(c net.Conn) bool {
 	return true
 }
 
-// watched is the client's side of a connection. It finds out what the connection is
-// for.
+// watched is the client's side of a connection. It finds out whether the connection subscribes.
 type watched struct {
 	net.Conn
 	gate *gate
@@ -151,7 +149,7 @@ type watched struct {
 	tail []byte // the end of what was read last: a command may arrive in pieces
 }
 
-// subscribe is how the command begins, behind the number of its words.
+// subscribe is the beginning of the command, after the number of its words.
 var subscribe = []byte("\r\n$9\r\nsubscribe\r\n")
 
 // Read implements [io.Reader].
@@ -165,7 +163,7 @@ func (w *watched) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// subscribes notes that a connection subscribes, or closes it if the gate is muted.
+// subscribes records that a connection subscribes, or closes it if the gate is muted.
 func (g *gate) subscribes(c net.Conn, addr string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -179,7 +177,7 @@ func (g *gate) subscribes(c net.Conn, addr string) bool {
 	return true
 }
 
-// dismiss closes a connection and forgets it.
+// dismiss closes and removes a connection.
 func (g *gate) dismiss(c net.Conn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -5,9 +5,8 @@
 //	go run ./examples/tour                              on an embedded Redis
 //	go run ./examples/tour -redis redis://localhost     on a server of yours
 //
-// It needs nothing but Go. On a server of yours it writes under a prefix that
-// nobody else uses, and removes its keys at the end; the connections that it breaks
-// are its own.
+// It needs nothing but Go. On a server of yours it writes under a unique prefix, and removes
+// its keys at the end; the connections that it breaks are its own.
 package main
 
 import (
@@ -36,7 +35,7 @@ func main() {
 	}
 }
 
-// flags are what the command line says.
+// flags are those of the command line.
 type flags struct {
 	redisURL string // "" for the embedded server
 }

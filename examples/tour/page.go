@@ -31,7 +31,7 @@ func (p *page) line(format string, args ...any) {
 	_, p.err = io.WriteString(p.w, text+"\n")
 }
 
-// head begins a numbered section and says what it is about.
+// head begins a numbered section with its subject.
 func (p *page) head(title, about string) {
 	p.section++
 	p.line("")
@@ -81,7 +81,7 @@ func took(d time.Duration) string {
 // short is took for the middle of a sentence.
 func short(d time.Duration) string { return strings.TrimSpace(took(d)) }
 
-// times says how many times as fast d is as slow.
+// times formats how many times as fast d is as slow.
 func times(slow, d time.Duration) string {
 	ratio := float64(slow) / float64(max(d, 1))
 	if ratio < 10 {

@@ -40,8 +40,7 @@ type tour struct {
 	cleanups []func(context.Context) error // run in reverse order by close
 }
 
-// open connects the tour to Redis and builds its two caches. Nothing is left
-// open when it fails.
+// open connects the tour to Redis and builds its two caches. When it fails, nothing stays open.
 func open(ctx context.Context, f flags) (_ *tour, err error) {
 	t := &tour{prefix: "tour-" + strings.ToLower(rand.Text()[:8]) + ":"}
 	defer func() {
@@ -94,7 +93,7 @@ func open(ctx context.Context, f flags) (_ *tour, err error) {
 	return t, t.openStock()
 }
 
-// shared is what all caches of the tour have in common.
+// shared are the options that all caches of the tour have in common.
 func (t *tour) shared() cache.Option {
 	logger := slog.New(slog.NewTextHandler(&t.log, &slog.HandlerOptions{ReplaceAttr: withoutTime}))
 	return cache.WithOptions(
@@ -104,8 +103,8 @@ func (t *tour) shared() cache.Option {
 	)
 }
 
-// runLifetimes has lifetimes end on the embedded Redis as on a real one, if not on time.
-// Its own ClockTTL goes through all keys at every command.
+// runLifetimes makes lifetimes end on the embedded Redis as on a real one, if not on time. Its
+// own ClockTTL goes through all keys at every command.
 func (t *tour) runLifetimes(embedded *miniredis.Miniredis) {
 	tick := time.NewTicker(500 * time.Millisecond)
 	stop := make(chan struct{})
@@ -129,8 +128,8 @@ func (t *tour) runLifetimes(embedded *miniredis.Miniredis) {
 	})
 }
 
-// connect makes the client that the tour itself uses, checks that the server
-// answers, and puts the gate in between where one fits.
+// connect makes the client that the tour itself uses, checks that the server answers, and puts
+// the gate in between where possible.
 func (t *tour) connect(ctx context.Context) error {
 	rdb, err := cache.NewClient(t.target)
 	if err != nil {
@@ -141,7 +140,7 @@ func (t *tour) connect(ctx context.Context) error {
 	if err := rdb.Ping(ctx).Err(); err != nil {
 		return fmt.Errorf("no Redis answers: %w", err)
 	}
-	if t.real { // the embedded one takes its keys along
+	if t.real { // the keys of the embedded one end with it
 		// Runs after the caches are closed, before the client is.
 		t.onClose(t.removeKeys)
 	}
@@ -262,8 +261,8 @@ func (s *countedSource) LoadMany(ctx context.Context, importPaths []string) (map
 	return s.stdlib.LoadMany(ctx, importPaths)
 }
 
-// logBuffer keeps what the caches log, so that the tour can print it in its
-// place. It is safe for concurrent use.
+// logBuffer collects what the caches log, so that the tour can print it at the right place. It
+// is safe for concurrent use.
 type logBuffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer // guarded by mu

@@ -20,8 +20,8 @@ import (
 	"github.com/delqhi/cache"
 )
 
-// Package is what the documentation of one package of the standard library
-// amounts to. It is the value that the tour caches.
+// Package summarizes the documentation of one package of the standard library. It is the value
+// that the tour caches.
 type Package struct {
 	ImportPath string   // as in an import declaration: "net/http"
 	Name       string   // as in the package clause: "http"
@@ -47,12 +47,12 @@ type stdlib struct {
 	src string // the folder that import paths are relative to
 }
 
-// openStdlib finds the Go installation. The error says what to install when
-// there is none, or when it came without its sources.
+// openStdlib finds the Go installation. The error has the remedy when there is none, or when it
+// came without its sources.
 func openStdlib(ctx context.Context) (*stdlib, error) {
 	root := build.Default.GOROOT
 	if root == "" {
-		// A program built with -trimpath does not know where it came from.
+		// A program built with -trimpath does not contain the path of its Go installation.
 		out, err := exec.CommandContext(ctx, "go", "env", "GOROOT").Output()
 		if err != nil {
 			return nil, fmt.Errorf("the tour reads the standard library's sources, but there is no Go installation to be found: set GOROOT (go env GOROOT: %w)", err)
@@ -75,7 +75,7 @@ func openStdlibAt(root string) (*stdlib, error) {
 // Load reads the documentation of one package. A path that names no package
 // gives an error that matches [cache.ErrNotFound].
 func (s *stdlib) Load(ctx context.Context, importPath string) (Package, error) {
-	// What isn't a clean relative path ("../secret", "/etc") names no package.
+	// A path that isn't clean and relative ("../secret", "/etc") names no package.
 	below, err := filepath.Localize(importPath)
 	if err != nil || below == "." {
 		return Package{}, notFound(importPath)
@@ -93,8 +93,8 @@ func (s *stdlib) Load(ctx context.Context, importPath string) (Package, error) {
 	fset := token.NewFileSet()
 	files := make([]*ast.File, 0, len(listed.GoFiles))
 	for _, name := range listed.GoFiles {
-		// Parsing is the long part, and a big package has many files: a
-		// caller that has left is noticed between two of them.
+		// Parsing is the long part, and a big package has many files: cancellation is checked
+		// between two of them.
 		if err := ctx.Err(); err != nil {
 			return Package{}, err
 		}
@@ -154,12 +154,12 @@ func (s *stdlib) LoadMany(ctx context.Context, importPaths []string) (map[string
 	return found, nil
 }
 
-// notFound is the answer for a path that names no package.
+// notFound is the error for a path that names no package.
 func notFound(importPath string) error {
 	return fmt.Errorf("standard library has no package %q: %w", importPath, cache.ErrNotFound)
 }
 
-// isMissing says whether dir is no folder. go/build reports a missing folder
+// isMissing reports whether dir is no folder. go/build reports a missing folder
 // by text alone.
 func isMissing(dir string) bool {
 	info, err := os.Stat(dir)

@@ -13,13 +13,13 @@ import (
 	"github.com/delqhi/cache/metrics"
 )
 
-// big is a package that takes long to parse; missing is none.
+// big is a package that takes long to parse; missing does not exist.
 const (
 	big     = "net/http"
 	missing = "no/such/package"
 )
 
-// get reads a package and says how long it took and which tier answered.
+// get reads a package, and returns how long it took and which tier answered.
 func get(ctx context.Context, c *cache.Cache[string, Package], path string, opts ...cache.ReadOption) (Package, cache.Info, time.Duration, error) {
 	var info cache.Info
 	began := time.Now()
@@ -27,8 +27,8 @@ func get(ctx context.Context, c *cache.Cache[string, Package], path string, opts
 	return pkg, info, time.Since(began), err
 }
 
-// getLocal reads until the answer comes from memory, which has it as soon as the cache
-// hears the others, and says how long that read took.
+// getLocal reads until the answer comes from memory, which it does as soon as the cache
+// receives notifications, and returns how long that read took.
 func getLocal[V any](ctx context.Context, c *cache.Cache[string, V], key string) (val V, d time.Duration, err error) {
 	_, e := within(ctx, c.Name()+" has "+key+" in memory", func() bool {
 		var info cache.Info
@@ -40,10 +40,10 @@ func getLocal[V any](ctx context.Context, c *cache.Cache[string, V], key string)
 	return val, d, cmp.Or(err, e)
 }
 
-// patience is how long the tour waits for what should take no time.
+// patience is how long the tour waits for what should happen at once.
 const patience = 5 * time.Second
 
-// within waits until f is true, and says how long it took.
+// within waits until f is true, and returns how long it took.
 func within(ctx context.Context, what string, f func() bool) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -55,8 +55,8 @@ func within(ctx context.Context, what string, f func() bool) (time.Duration, err
 		case ctx.Err() != nil:
 			return d, fmt.Errorf("wait until %s: %w", what, ctx.Err())
 		}
-		// As short as a machine can: it is part of what is measured. Without it, those
-		// who have to bring the news would have to wait for a processor.
+		// As short as possible: it is part of the measurement. Without it, the goroutines that
+		// deliver the notification would have to wait for a processor.
 		time.Sleep(10 * time.Microsecond)
 	}
 }
@@ -176,7 +176,7 @@ func (t *tour) batch(ctx context.Context) error {
 		}
 		d := time.Since(began)
 		t.page.line("   %-36s %6d   %11d   %s", row.what, loads, t.trips.n.Load()-trips, took(d))
-		// A load that took so long that its lease has ended is not kept.
+		// The result of a load that outlives its lease is not kept.
 		for again := loads; again > 0; {
 			if again, err = t.loadsIn(func() error { return together(cache.SkipLocal()) }); err != nil {
 				return err
@@ -286,7 +286,7 @@ func (t *tour) outage(ctx context.Context) error {
 		t.page.line("")
 		t.page.line("   what an operator reads in the logs of A and B:")
 		for i, line := range lines {
-			if !slices.Contains(lines[:i], line) { // A and B say the same
+			if !slices.Contains(lines[:i], line) { // A and B log the same
 				t.page.text(line)
 			}
 		}
@@ -294,8 +294,8 @@ func (t *tour) outage(ctx context.Context) error {
 	return nil
 }
 
-// awaitRedis waits until both caches hear each other again: answers come from Redis,
-// and then from memory.
+// awaitRedis waits until both caches receive notifications again: answers come from Redis, and
+// then from memory.
 func (t *tour) awaitRedis(ctx context.Context) (answers, trusted time.Duration, err error) {
 	began := time.Now()
 	for _, c := range []*cache.Cache[string, Package]{t.a, t.b} {

@@ -7,11 +7,10 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// roundTrips is a hook that counts how often a client waits for the server to
-// answer: once per command, and once per pipeline, however long it is. What
-// clients do besides reading and writing entries (to greet the server, to ask
-// for its time, to hear of others' writes) is not counted, nor is what the caches do
-// by themselves: see [counted].
+// roundTrips is a hook that counts how often a client waits for the server to answer: once per
+// command, and once per pipeline, however long it is. Commands besides reading and writing
+// entries (to greet the server, to read its time, to receive notifications) are not counted,
+// nor is what the caches do in the background: see [counted].
 type roundTrips struct {
 	n atomic.Int64
 }

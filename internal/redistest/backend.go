@@ -14,15 +14,15 @@ import (
 	"go.uber.org/goleak"
 )
 
-// Backend is a Redis that a test runs on. The real ones are shared by all tests of
-// a binary, which may run in parallel. A test therefore keeps to its Prefix, leaves
-// the server's settings as they are, flushes nothing (FLUSHALL, FLUSHDB, SCRIPT
-// FLUSH), and uses [Start] or [StartCluster] for what it wants to break.
+// Backend is a Redis that a test runs on. The real ones are shared by all tests of a binary,
+// which may run in parallel. A test therefore keeps to its Prefix, leaves the server's settings
+// as they are, flushes nothing (FLUSHALL, FLUSHDB, SCRIPT FLUSH), and uses [Start] or
+// [StartCluster] for a server that it wants to break.
 type Backend struct {
 	Name     string // "miniredis", "redis" or "cluster"
 	Client   redis.UniversalClient
 	Mini     *miniredis.Miniredis // nil unless Name is "miniredis"
-	Prefix   string               // of the keys of this test; no other test has it
+	Prefix   string               // of the keys of this test; unique to the test
 	RealTime bool                 // keys expire by the clock, not by Advance
 
 	connect func() redis.UniversalClient
@@ -34,8 +34,8 @@ func (b *Backend) NewClient(tb testing.TB) redis.UniversalClient {
 	return closeAfter(tb, b.connect())
 }
 
-// Advance makes the lifetimes of all keys in miniredis pass by d. Where the time
-// is real it does nothing; see RealTime.
+// Advance makes the lifetimes of all keys in miniredis pass by d. Where keys expire in real
+// time it does nothing; see RealTime.
 func (b *Backend) Advance(d time.Duration) {
 	if b.Mini != nil {
 		b.Mini.FastForward(d)
@@ -102,8 +102,8 @@ func onSharedCluster(t *testing.T) *Backend {
 	shared.mu.Lock()
 	defer shared.mu.Unlock()
 	if shared.cluster == nil {
-		// Nobody fails over here: the nodes may be patient with each other on a
-		// machine that is busy.
+		// No test fails over the shared cluster: its nodes may be patient with each other on a
+		// busy machine.
 		c, err := newCluster(defaultMasters, newConfig([]Option{Args("--cluster-node-timeout", "15000")}))
 		if err != nil {
 			t.Fatal(err)
@@ -140,8 +140,8 @@ func Main(m *testing.M, atExit ...func()) {
 	os.Exit(code)
 }
 
-// stopShared ends the shared servers. If tests failed, it shows the logs of those
-// that were not there any more.
+// stopShared ends the shared servers. If tests failed, it shows the logs of those that had
+// ended before.
 func stopShared(failed bool) {
 	shared.mu.Lock()
 	defer shared.mu.Unlock()

@@ -6,15 +6,15 @@ import (
 	"time"
 )
 
-// Class is what a connection through a [Proxy] is used for. The proxy reads along and
-// knows it from the first command that tells. Until then, while the connection is being
-// set up, it passes whatever only one class is held back by.
+// Class is what a connection through a [Proxy] is used for. The proxy reads the commands and
+// classifies the connection by the first one that is specific. Until then, while the connection
+// is being set up, it passes bytes even if the switches of one class hold them back.
 type Class int
 
 // The classes of connections.
 const (
 	Data    Class = iota // for commands
-	News                 // for a subscription
+	News                 // for subscriptions
 	classes              // how many there are
 	unknown Class = -1
 )
@@ -43,8 +43,8 @@ func (p Part) Reset() { p.proxy.drop(true, []Class{p.class}) }
 // command finds the names of commands as clients write them.
 var command = regexp.MustCompile(`\*\d+\r\n\$\d+\r\n([A-Za-z]+)\r\n`)
 
-// classify learns from what the client has sent. Commands that set a connection up say
-// nothing.
+// classify classifies by what the client has sent. Commands that set a connection up are not
+// specific.
 func (l *link) classify(sent []byte) {
 	if l.class() != unknown {
 		return

@@ -28,10 +28,9 @@ type Cluster struct {
 	ids    []string // of the nodes
 }
 
-// StartCluster starts a cluster of so many masters (0: three), and waits until all
-// its nodes agree that it is up and who has which slots. The option [Replicas]
-// adds replicas. It takes about three seconds, and is stopped at the end of the
-// test.
+// StartCluster starts a cluster of so many masters (0: three), and waits until all its nodes
+// agree that it is up and on the owners of the slots. The option [Replicas] adds replicas. It
+// takes about three seconds, and is stopped at the end of the test.
 func StartCluster(tb testing.TB, masters int, opts ...Option) *Cluster {
 	tb.Helper()
 	config := newConfig(opts)
@@ -72,7 +71,7 @@ func (c *Cluster) close() {
 	}
 }
 
-// form makes one cluster of the nodes.
+// form joins the nodes to one cluster.
 func (c *Cluster) form() error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -84,7 +83,7 @@ func (c *Cluster) form() error {
 				return err
 			}
 			c.ids = append(c.ids, id)
-			// Nodes of equal epochs would have to settle first who is the newer.
+			// Nodes of equal epochs would have to resolve the conflict first.
 			if err := rdb.Do(ctx, "cluster", "set-config-epoch", i+1).Err(); err != nil {
 				return err
 			}
@@ -129,7 +128,7 @@ func (s *Server) do(f func(*redis.Client) error) error {
 	return f(rdb)
 }
 
-// everyNode waits until f is content with each node that runs.
+// everyNode waits until f succeeds for each running node.
 func (c *Cluster) everyNode(what string, f func(context.Context, *redis.Client) error) error {
 	for _, s := range c.Nodes {
 		if !s.Running() {
@@ -153,8 +152,8 @@ func (c *Cluster) knowsAll(ctx context.Context, rdb *redis.Client) error {
 	return nil
 }
 
-// complete checks that a node takes the cluster for up, and that every slot has
-// the master and as many replicas as it should.
+// complete checks that a node considers the cluster up, and that every slot has the master and
+// as many replicas as it should.
 func (c *Cluster) complete(ctx context.Context, rdb *redis.Client) error {
 	info, err := rdb.ClusterInfo(ctx).Result()
 	if err != nil {
@@ -237,9 +236,9 @@ func (c *Cluster) Client(tb testing.TB) *redis.ClusterClient {
 	return closeAfter(tb, redis.NewClusterClient(c.Options()))
 }
 
-// Failover makes the first replica of node i the master of its slots, in order if
-// node i runs, else by force, waits until all nodes that run know it, and returns
-// the new master. The cluster must have replicas.
+// Failover makes the first replica of node i the master of its slots, in order if node i runs,
+// otherwise by force, waits until all running nodes have received the change, and returns the
+// new master. The cluster must have replicas.
 func (c *Cluster) Failover(tb testing.TB, i int) *Server {
 	tb.Helper()
 	s, err := c.failover(i)
@@ -259,8 +258,8 @@ func (c *Cluster) failover(i int) (*Server, error) {
 		command = append(command, "force")
 	}
 	if err := s.waitFor("the failover", func(ctx context.Context, rdb *redis.Client) error {
-		// The command is refused while a failover is under way, and has no effect
-		// if the others don't vote for it: it is repeated.
+		// The command is refused while a failover is in progress, and has no effect if the
+		// others don't vote for it: it is repeated.
 		_ = rdb.Do(ctx, command...).Err()
 		return isMaster(ctx, rdb)
 	}); err != nil {

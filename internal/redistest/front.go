@@ -15,9 +15,9 @@ import (
 // Hangup as an answer of a [Front] closes the connection instead.
 const Hangup = "hang up"
 
-// Front stands in front of a server and answers some commands itself, as a server of
-// another kind or version, a proxy or a user without permissions does. The rest is passed
-// on. On a connection that subscribes or tracks keys, everything after that is.
+// Front stands in front of a server and answers some commands itself, as a server of another
+// kind or version, a proxy or a user without permissions does. Other commands are forwarded. On
+// a connection that subscribes or tracks keys, everything after that is forwarded.
 type Front struct {
 	target string
 	answer func(args []string) string
@@ -29,9 +29,9 @@ type Front struct {
 	closed bool
 }
 
-// NewFront starts one for a server, until the end of the test. answer is given the words of
-// each command, and returns a reply in the protocol of Redis, such as "-ERR no\r\n",
-// [Hangup], or "" to pass the command on. It may be called from several goroutines at once.
+// NewFront starts a Front for a server, until the end of the test. answer is called with the
+// words of each command, and returns a reply in the protocol of Redis, such as "-ERR no\r\n",
+// [Hangup], or "" to forward the command. It may be called from several goroutines at once.
 func NewFront(tb testing.TB, target string, answer func(args []string) string) *Front {
 	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -66,7 +66,7 @@ func (f *Front) close() {
 	f.wg.Wait()
 }
 
-// hold has close close c; it reports whether there is time for that.
+// hold registers c to be closed by close; it reports false if that has run.
 func (f *Front) hold(c net.Conn) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -179,7 +179,7 @@ func readReply(in *bufio.Reader, text *strings.Builder) error {
 	case '%', '|':
 		n *= 2
 		if line[0] == '|' {
-			n++ // what the attributes belong to
+			n++ // the value that the attributes belong to
 		}
 	case '*', '~', '>':
 	default:

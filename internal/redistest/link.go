@@ -18,12 +18,12 @@ type link struct {
 	wg     sync.WaitGroup  // forward and what it starts
 	ctx    context.Context // ends with close
 	cancel context.CancelFunc
-	gone   chan struct{} // closed when nothing is left of it
+	gone   chan struct{} // closed when all its goroutines have ended
 	kind   atomic.Int32  // its Class; written by the pump to the server
-	broken atomic.Bool   // an end has gone without a word
-	left   atomic.Int64  // bytes of replies that still pass, if they are cut
+	broken atomic.Bool   // an end has disappeared without a FIN or RST
+	left   atomic.Int64  // bytes of replies that may still pass, if they are cut
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	client *net.TCPConn
 	server *net.TCPConn // nil until it is dialed
 	closed bool
@@ -38,8 +38,8 @@ func newLink(p *Proxy, client *net.TCPConn) *link {
 
 // forward dials the server and passes bytes both ways until both have ended.
 func (l *link) forward() {
-	// Whether there is a server is news from the other side: in a black hole the
-	// client doesn't hear it.
+	// Whether there is a server is information from the other side: in a black hole it does not
+	// reach the client.
 	if !l.open(ToServer) {
 		return
 	}
@@ -66,14 +66,14 @@ func (l *link) forward() {
 	l.wg.Go(func() { l.pump(ToClient, l.client, server) })
 }
 
-// chunk is what was read at once.
+// chunk is the result of one read.
 type chunk struct {
 	bytes []byte
 	due   time.Time
 }
 
-// pump passes what arrives on src on to dst. Reading and writing are apart, so
-// that many chunks can be on their way at the same time when there is a delay.
+// pump passes bytes that arrive on src on to dst. Reading and writing are separate, so that
+// many chunks can be in flight at the same time when there is a delay.
 func (l *link) pump(way Direction, dst, src *net.TCPConn) {
 	chunks := make(chan chunk, 256)
 	var end error // of src; written before chunks is closed
@@ -107,8 +107,8 @@ func (l *link) pump(way Direction, dst, src *net.TCPConn) {
 			l.close(true)
 			return
 		} else if err != nil {
-			// dst has gone. That is news for the other direction, whose reader may not
-			// find out: the kernel tells of a reset once.
+			// dst is closed. The other direction must be informed, because its reader may not
+			// find out: the kernel reports a reset once.
 			l.broken.Store(true)
 			if l.open(1 - way) {
 				l.close(true)

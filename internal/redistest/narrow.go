@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// narrow is how much of a stream passes a [Proxy] at a time, and at all.
+// narrow limits how much of a stream passes a [Proxy] at a time, and in total.
 type narrow struct {
 	slice atomic.Int64 // at most so many bytes in a write; 0: any number
 	rate  atomic.Int64 // bytes per second; 0: any number
@@ -15,10 +15,10 @@ type narrow struct {
 	reply atomic.Int64 // after so many bytes
 }
 
-// CutReplies lets n bytes more pass to the client on each connection that is open, and
-// the first n on each new one. When a further one arrives, the connection is reset, in
-// both directions: the client has part of a reply, and what it asked for was done. n may
-// be 0. Of the n bytes the last may be lost, as the reset may overtake them.
+// CutReplies lets n more bytes pass to the client on each open connection, and the first n on
+// each new one. When a further byte arrives, the connection is reset, in both directions: the
+// client has part of a reply, and its command was executed. n may be 0. The last of the n bytes
+// may be lost, as the reset may overtake them.
 func (p *Proxy) CutReplies(n int) {
 	p.change(func() {
 		p.conns.Lock()
@@ -39,16 +39,16 @@ func (p *Proxy) endCut() { p.narrow.cut.Store(false) }
 func (p *Proxy) Slice(most int) { p.narrow.slice.Store(int64(most)) }
 
 // Limit lets at most so many bytes per second pass in each direction of each connection.
-// What is too much waits, in order. 0 is no limit.
+// Further bytes wait, in order. 0 is no limit.
 func (p *Proxy) Limit(bytesPerSecond int) { p.narrow.rate.Store(int64(bytesPerSecond)) }
 
-// errCut says that no more bytes of replies may pass.
+// errCut: no more bytes of replies may pass.
 var errCut = errors.New("redistest: cut off in the middle of a reply")
 
 // turns is how often in a second a limited stream moves on.
 const turns = 100
 
-// piece returns what of b may be written at once: nothing if the connection is to be
+// piece returns the part of b that may be written at once: nothing if the connection is to be
 // cut off.
 func (l *link) piece(way Direction, b []byte) []byte {
 	most := int64(len(b))
@@ -64,7 +64,7 @@ func (l *link) piece(way Direction, b []byte) []byte {
 	return b[:most]
 }
 
-// passed notes what was written.
+// passed counts the bytes that were written.
 func (l *link) passed(way Direction, n int) {
 	if way == ToClient && l.proxy.narrow.cut.Load() {
 		l.left.Add(int64(-n))

@@ -9,7 +9,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// config is what options make of a server.
+// config is the result of a server's options.
 type config struct {
 	args             []string
 	password         string
@@ -33,24 +33,23 @@ func newConfig(opts []Option) config {
 	return c
 }
 
-// Args adds command-line arguments: Args("--maxmemory", "10mb"). They come after
-// the harness's own and so have the last word.
+// Args adds command-line arguments: Args("--maxmemory", "10mb"). They follow the harness's own
+// and so override them.
 func Args(args ...string) Option {
 	return func(c *config) { c.args = append(c.args, args...) }
 }
 
-// AOF turns the append-only file on, flushed to disk at every write: what was
-// acknowledged survives Kill and Restart. Without it a server forgets everything
-// when it ends.
+// AOF turns the append-only file on, flushed to disk at every write: acknowledged writes
+// survive Kill and Restart. Without it a server loses everything when it ends.
 func AOF() Option { return Args("--appendonly", "yes", "--appendfsync", "always") }
 
-// MaxMemory limits the memory for data ("10mb"). policy is what happens at the
-// limit, such as "noeviction" or "allkeys-lru".
+// MaxMemory limits the memory for data ("10mb"). policy is the eviction policy, such as
+// "noeviction" or "allkeys-lru".
 func MaxMemory(limit, policy string) Option {
 	return Args("--maxmemory", limit, "--maxmemory-policy", policy)
 }
 
-// Password makes the server ask its default user for a password.
+// Password sets the password of the server's default user.
 func Password(p string) Option { return func(c *config) { c.password = p } }
 
 // ACL adds users, each written as in an ACL file but without the word "user":
@@ -85,12 +84,12 @@ func Replicas(n int) Option { return func(c *config) { c.replicas = n } }
 // fastest; more have to agree first, as they do in production.
 func Sentinels(n int) Option { return func(c *config) { c.sentinels = n } }
 
-// SentinelPassword makes the sentinels, unlike the servers that they watch, ask
-// their default user for a password.
+// SentinelPassword sets the password of the default user of the sentinels, independent of that
+// of the servers that they watch.
 func SentinelPassword(p string) Option { return func(c *config) { c.sentinelPassword = p } }
 
-// Timeouts of the clients that the harness makes. They are long enough for a busy
-// machine and bound what a test waits for a server that it has frozen.
+// Timeouts of the clients that the harness makes. They are long enough for a busy machine and
+// bound how long a test waits for a server that it has frozen.
 const (
 	dialTimeout = 2 * time.Second
 	ioTimeout   = 3 * time.Second
@@ -102,8 +101,8 @@ func noMaintenance() *maintnotifications.Config {
 	return &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 }
 
-// baseOptions are those of a client that obeys contexts, does not retry and says
-// soon that a server is out of reach.
+// baseOptions are those of a client that obeys contexts, does not retry and reports soon that a
+// server is unreachable.
 func baseOptions(addr string) *redis.Options {
 	return &redis.Options{
 		Addr:                     addr,

@@ -7,24 +7,24 @@ import (
 	"strconv"
 )
 
-// Ports come from below the range that kernels hand out to clients (Linux: from
-// 32768, others: from 49152). Otherwise a client's own connection could sit on the
-// port of a server that is down, and keep it from coming back.
+// Ports come from below the range that kernels use for clients (Linux: from 32768, others: from
+// 49152). Otherwise a client's own connection could occupy the port of a server that is down,
+// and prevent its restart.
 const (
 	firstPort = 20_000
 	ports     = 12_000
 )
 
-// port is a TCP port of loopback that nobody else who uses this package takes, in
-// this or another process, not even while the server on it is down.
+// port is a TCP port of loopback that is reserved against all other users of this package, in
+// this and other processes, even while the server on it is down.
 type port struct {
 	number int
 	claim  net.PacketConn
 }
 
-// claimPort takes a free port. The UDP port of the same number serves as the sign
-// that it is taken: nothing speaks UDP here, the kernel gives it to one process
-// only, and takes it back when that process ends in whatever way.
+// claimPort takes a free port. The UDP port of the same number serves as the lock: nothing
+// speaks UDP here, the kernel gives it to one process only, and releases it when that process
+// ends in whatever way.
 func claimPort() (*port, error) {
 	var last error
 	for range 200 {
@@ -36,7 +36,7 @@ func claimPort() (*port, error) {
 			continue
 		}
 		l, err := net.Listen("tcp4", addr)
-		if err != nil { // somebody else's server
+		if err != nil { // a server of another program
 			last = errors.Join(err, claim.Close())
 			continue
 		}

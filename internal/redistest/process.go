@@ -14,7 +14,7 @@ import (
 // process is a child of the test binary.
 type process struct {
 	cmd    *exec.Cmd
-	exited chan struct{} // closed when it is gone
+	exited chan struct{} // closed when it has ended
 
 	mu     sync.Mutex // guards frozen and orders the signals
 	frozen bool
@@ -58,10 +58,10 @@ func (p *process) running() bool {
 	}
 }
 
-// end sends a signal that ends the process and waits until it is gone.
+// end sends a signal that ends the process and waits until it has ended.
 func (p *process) end(sig os.Signal) {
 	p.mu.Lock()
-	_ = p.cmd.Process.Signal(sig) // an error means that it is gone already
+	_ = p.cmd.Process.Signal(sig) // an error means that it has ended already
 	if p.frozen {
 		// Only SIGKILL reaches a process that is frozen.
 		_ = p.cmd.Process.Signal(thaw)

@@ -18,7 +18,7 @@ func dieWithParent(cmd *exec.Cmd) {
 func stopped(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return true // it is gone
+		return true // it has ended
 	}
 	// The state follows the name, which stands in parentheses and may contain
 	// some itself.

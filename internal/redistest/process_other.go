@@ -8,5 +8,5 @@ import "os/exec"
 // a test binary that is killed.
 func dieWithParent(*exec.Cmd) {}
 
-// stopped can't tell, and trusts the signal.
+// stopped can't find out, and relies on the signal.
 func stopped(int) bool { return true }

@@ -19,10 +19,10 @@ const (
 	directions
 )
 
-// Proxy forwards TCP connections from a loopback port to a server, and has
-// switches for what networks do. They hold for new connections and for those that
-// are open, take effect before the method returns, and add up until Heal turns them
-// off. All methods are safe for concurrent use.
+// Proxy forwards TCP connections from a loopback port to a server, and has switches that
+// simulate faults of networks. They apply to new and open connections, take effect before the
+// method returns, and add up until Heal turns them off. All methods are safe for concurrent
+// use.
 type Proxy struct {
 	tb     testing.TB
 	target string // guarded by conns
@@ -34,8 +34,8 @@ type Proxy struct {
 	// Order of locks: switching, gates, conns, link.mu.
 	switching sync.Mutex // held while gates change
 
-	// gates is read-locked while bytes are written: whoever has the write lock
-	// knows that none are on their way from a pump into a socket.
+	// gates is read-locked while bytes are written: the holder of the write lock is certain
+	// that no bytes are between a pump and a socket.
 	gates struct {
 		sync.RWMutex
 		shut [classes][directions]chan struct{} // not nil: nothing passes until it is closed
@@ -50,8 +50,8 @@ type Proxy struct {
 	}
 }
 
-// NewProxy starts a proxy to host:port. It need not be there yet. The proxy is
-// stopped at the end of the test.
+// NewProxy starts a proxy to host:port, which need not exist yet. The proxy is stopped at the
+// end of the test.
 func NewProxy(tb testing.TB, target string) *Proxy {
 	tb.Helper()
 	port, err := claimPort()
@@ -67,11 +67,11 @@ func NewProxy(tb testing.TB, target string) *Proxy {
 	return p
 }
 
-// Addr returns host:port, where clients of the proxy connect to.
+// Addr returns host:port, the address to connect to.
 func (p *Proxy) Addr() string { return p.port.addr() }
 
-// Redirect has new connections forwarded to another host:port. Those that are open stay
-// where they are, as when a name or an address comes to stand for another server.
+// Redirect forwards new connections to another host:port. Open ones stay where they are, as
+// when a name or an address comes to stand for another server.
 func (p *Proxy) Redirect(target string) {
 	p.conns.Lock()
 	defer p.conns.Unlock()
@@ -91,16 +91,16 @@ func (p *Proxy) Accepted() int {
 	return p.conns.accepted
 }
 
-// Open returns how many connections are open now. A connection whose client has
-// left may be counted for a moment more.
+// Open returns how many connections are open now. A connection that its client has closed may
+// be counted for a moment more.
 func (p *Proxy) Open() int {
 	p.conns.Lock()
 	defer p.conns.Unlock()
 	return len(p.conns.links)
 }
 
-// Cut closes all connections and refuses new ones, as a host does on which the
-// server has ended. Bytes that are on their way are lost.
+// Cut closes all connections and refuses new ones, like a host on which the server has ended.
+// Bytes in flight are lost.
 func (p *Proxy) Cut() {
 	p.conns.Lock()
 	if p.conns.listener != nil {
@@ -111,15 +111,15 @@ func (p *Proxy) Cut() {
 	p.drop(false, all)
 }
 
-// Reset breaks all open connections (RST): both ends see an error. Bytes that are
-// on their way are lost. New connections are forwarded.
+// Reset breaks all open connections (RST): both ends see an error. Bytes in flight are lost.
+// New connections are forwarded.
 func (p *Proxy) Reset() { p.drop(true, all) }
 
-// Blackhole lets nothing pass any more, in both directions or in those given, and
-// tells nobody: connections stay open, new ones are accepted, and whoever waits for
-// an answer waits. Bytes and ends of connections that are held back arrive after
-// Heal, even if their sender has given up by then, as they do when a network comes
-// back: a command that timed out can still be carried out. Cut and Reset lose them.
+// Blackhole lets nothing pass any more, in both directions or in those given, without any sign
+// of it: connections stay open, new ones are accepted, and a client that waits for an answer
+// waits. Bytes and ends of connections that are held back arrive after Heal, even if their
+// sender has given up by then, as they do when a network comes back: a command that timed out
+// can still be executed. Cut and Reset lose them.
 func (p *Proxy) Blackhole(ways ...Direction) { p.shut(all, ways) }
 
 func (p *Proxy) shut(which []Class, ways []Direction) {
@@ -137,9 +137,9 @@ func (p *Proxy) shut(which []Class, ways []Direction) {
 	})
 }
 
-// change calls f while nothing passes. A write may be blocked by a peer that reads
-// nothing, and would block the switch with it: all writes are interrupted, and
-// taken up again as the gates then allow.
+// change calls f while nothing passes. A write may be blocked by a peer that reads nothing, and
+// would block the switch with it: all writes are interrupted, and resumed as the gates then
+// allow.
 func (p *Proxy) change(f func()) {
 	p.switching.Lock()
 	defer p.switching.Unlock()
@@ -158,8 +158,8 @@ func (p *Proxy) interruptWrites(deadline time.Time) {
 	}
 }
 
-// Delay holds all bytes that arrive from now on back by d in each direction, so
-// that a round trip takes 2d longer. It delays; it does not limit how much passes.
+// Delay holds all arriving bytes back by d in each direction, so that a round trip takes 2d
+// longer. It delays; it does not limit the throughput.
 func (p *Proxy) Delay(d time.Duration) {
 	for c := range p.delay {
 		p.delay[c].Store(int64(d))

@@ -3,10 +3,10 @@
 // ([StartSentinel]), on loopback ports and in temporary directories of their own.
 // It reaches nothing else.
 //
-// A server can be stopped, killed, frozen and restarted. Whatever state it is in,
-// it is gone at the end of its test, and on Linux also when the test binary dies.
-// [NewProxy] puts a connection in between that can be cut, delayed, reset or made
-// to swallow everything in silence.
+// A server can be stopped, killed, frozen and restarted. Whatever state it is in, it is ended
+// at the end of its test, and on Linux also when the test binary is killed. [NewProxy] puts a
+// connection in between that can be cut, delayed, reset or made to swallow everything without a
+// sign.
 //
 // [Each] runs a test on every kind of Redis that a cache has to work on. Those
 // servers are shared by all tests of a binary, so its TestMain must be [Main].
@@ -39,8 +39,8 @@ const (
 	// settings that the harness starts servers with.
 	oldest = 7
 
-	// patience is how long a server may take to do what it must. It is far more
-	// than is needed, for machines that have other things to do.
+	// patience bounds how long a server may take for an expected step. It is far more than is
+	// needed, for busy machines.
 	patience = 30 * time.Second
 )
 
@@ -73,7 +73,7 @@ func requireFor(tb testing.TB, c config) {
 	}
 }
 
-// missingTLS says why no server can be started with TLS although others can, or nothing.
+// missingTLS returns why no server can be started with TLS although others can, or "".
 var missingTLS = sync.OnceValue(func() string {
 	s, err := newServer(config{tls: true}, false, redisArgs)
 	if err == nil {
@@ -83,8 +83,8 @@ var missingTLS = sync.OnceValue(func() string {
 	return withoutTLS(err.Error())
 })
 
-// withoutTLS says that a server was built without TLS if that is why it did not start,
-// by the error of the start, which has the server's log.
+// withoutTLS returns that a server was built without TLS if that is why it did not start, by
+// the error of the start, which has the server's log, and otherwise "".
 func withoutTLS(failure string) string {
 	for _, complaint := range []string{">>> 'tls-", "Failed to configure TLS", "connection listener of TLS", "connection listener of tls"} {
 		if strings.Contains(failure, complaint) {
@@ -94,8 +94,8 @@ func withoutTLS(failure string) string {
 	return ""
 }
 
-// missing says why no server can be started, or nothing. The answer does not
-// change while the tests run.
+// missing returns why no server can be started, or "". The result does not change while the
+// tests run.
 var missing = sync.OnceValue(func() string {
 	out, err := exec.Command(binary, "--version").Output()
 	if err != nil {
@@ -106,7 +106,7 @@ var missing = sync.OnceValue(func() string {
 
 var version = regexp.MustCompile(`\bv=(\d+)\.`)
 
-// tooOld says what is wrong with a server that describes its version like this.
+// tooOld returns what is wrong with a server of this version, or "".
 func tooOld(description string) string {
 	m := version.FindStringSubmatch(description)
 	if m == nil {
@@ -118,9 +118,8 @@ func tooOld(description string) string {
 	return ""
 }
 
-// eventually calls f again and again until it returns nil, and otherwise returns
-// its last error when ctx ends or over is closed. It asks often at first and more
-// rarely later.
+// eventually calls f repeatedly until it returns nil, and otherwise returns its last error when
+// ctx ends or over is closed. The interval between calls grows.
 func eventually(ctx context.Context, over <-chan struct{}, what string, f func(context.Context) error) error {
 	pause := time.Millisecond
 	for {

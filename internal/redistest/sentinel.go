@@ -14,12 +14,12 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// MasterName is what the sentinels call their master.
+// MasterName is the sentinels' name of the master.
 const MasterName = "mymaster"
 
-// Sentinel is a master with one replica, watched by sentinels, which take a master
-// for dead that has been silent for a second. Failover changes its fields, so it
-// must not be called while they are read.
+// Sentinel is a master with one replica, watched by sentinels, which consider a master down
+// that has been silent for a second. Failover changes its fields, so it must not be called
+// while they are read.
 type Sentinel struct {
 	Master, Replica *Server // after a failover the two have changed places
 	Watchers        []*Server
@@ -27,9 +27,9 @@ type Sentinel struct {
 	config config
 }
 
-// StartSentinel starts a master, a replica and a sentinel, or more of them by the
-// option [Sentinels], and waits until the sentinels know the replica and each
-// other. They are stopped at the end of the test.
+// StartSentinel starts a master, a replica and a sentinel, or more of them by the option
+// [Sentinels], and waits until the sentinels have discovered the replica and each other. They
+// are stopped at the end of the test.
 func StartSentinel(tb testing.TB, opts ...Option) *Sentinel {
 	tb.Helper()
 	config := newConfig(opts)
@@ -93,8 +93,8 @@ func (st *Sentinel) servers() []*Server {
 	return slices.DeleteFunc(all, func(s *Server) bool { return s == nil })
 }
 
-// sentinelArgs writes the file without which no sentinel runs. The sentinel
-// rewrites it with what it finds out.
+// sentinelArgs writes the configuration file, which a sentinel requires. The sentinel rewrites
+// it with what it discovers.
 func (st *Sentinel) sentinelArgs(s *Server) ([]string, error) {
 	var text strings.Builder
 	set := func(format string, args ...any) { fmt.Fprintf(&text, format+"\n", args...) }
@@ -114,7 +114,7 @@ func (st *Sentinel) sentinelArgs(s *Server) ([]string, error) {
 		set("port %d", s.Port())
 	}
 	if s.config.password != "" {
-		set("requirepass %q", s.config.password) // also what it shows to the other sentinels
+		set("requirepass %q", s.config.password) // also the one that it uses with the other sentinels
 	}
 	set("sentinel monitor %s 127.0.0.1 %d %d", MasterName, st.Master.Port(), st.config.sentinels/2+1)
 	set("sentinel down-after-milliseconds %s 1000", MasterName)
@@ -138,7 +138,7 @@ func (st *Sentinel) knowsAll(ctx context.Context, rdb *redis.Client) error {
 	if m["flags"] != "master" || m["num-slaves"] != "1" || m["num-other-sentinels"] != strconv.Itoa(st.config.sentinels-1) {
 		return fmt.Errorf("it sees a %s with %s replicas and %s other sentinels", m["flags"], m["num-slaves"], m["num-other-sentinels"])
 	}
-	// It must also have had an answer of the replica, or it would not promote it.
+	// It must also have received an answer of the replica, or it would not promote it.
 	replicas := redis.NewMapStringStringSliceCmd(ctx, "sentinel", "replicas", MasterName)
 	if err := rdb.Process(ctx, replicas); err != nil {
 		return err
@@ -200,13 +200,12 @@ func (st *Sentinel) Client(tb testing.TB) *redis.Client {
 	return closeAfter(tb, redis.NewFailoverClient(st.Options()))
 }
 
-// Failover has the sentinels put the replica in the master's place: at once if the
-// master runs, and after they have noticed it if it was killed or frozen. It
-// returns when all sentinels name the new master and that one takes writes.
+// Failover makes the sentinels promote the replica: at once if the master runs, and after they
+// have noticed it if it was killed or frozen. It returns when all sentinels name the new master
+// and that one accepts writes.
 //
-// A master that ran, or that comes back, remains one for about eight seconds more,
-// until the sentinels make it a replica: in the meantime it takes writes, which
-// will be lost.
+// A master that ran, or that comes back, remains one for about eight seconds more, until the
+// sentinels make it a replica: in the meantime it accepts writes, which will be lost.
 func (st *Sentinel) Failover(tb testing.TB) {
 	tb.Helper()
 	if err := st.failover(); err != nil {
@@ -226,8 +225,8 @@ func (st *Sentinel) failover() error {
 				return nil
 			}
 			if i == 0 && st.Master.Running() {
-				// Refused while a failover is under way, or the replica's state is
-				// not known well enough: it is asked again.
+				// Refused while a failover is in progress, or the state of the replica is not
+				// known well enough: it is repeated.
 				_ = rdb.Do(ctx, "sentinel", "failover", MasterName).Err()
 			}
 			return fmt.Errorf("the master is still on port %s, and looks like a %s", m["port"], m["flags"])

@@ -15,12 +15,12 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Server is a redis-server, or a sentinel. Its methods are safe for concurrent
-// use, so that one goroutine may kill what others are using.
+// Server is a redis-server, or a sentinel. Its methods are safe for concurrent use, so that one
+// goroutine may kill a server that others are using.
 type Server struct {
 	config config
 	home   string // its files; on Unix short enough for the path of a socket
-	dir    string // its data: home, or what the option Dir says
+	dir    string // its data: home, or that of the option Dir
 	port   *port
 	bus    *port // of a cluster node, else nil
 	argv   []string
@@ -28,7 +28,7 @@ type Server struct {
 
 	cleanup sync.Once
 
-	mu     sync.Mutex // guards what follows and is held while the server is started or stopped
+	mu     sync.Mutex // guards the fields below, and is held while the server is started or stopped
 	proc   *process   // nil before the first one
 	closed bool
 }
@@ -98,7 +98,7 @@ func redisArgs(s *Server) ([]string, error) {
 	args := []string{
 		"--bind", "127.0.0.1", "--dir", s.dir, "--daemonize", "no", "--save", "", "--appendonly", "no",
 		"--enable-debug-command", "yes",
-		"--repl-diskless-sync-delay", "0", // a replica need not wait for others to join in
+		"--repl-diskless-sync-delay", "0", // a replica need not wait for others
 	}
 	portSetting := "--port"
 	if s.config.tls {
@@ -161,7 +161,7 @@ func (s *Server) runLocked() error {
 	}))
 }
 
-// accepts asks without a go-redis client, which would print that it can't dial.
+// accepts dials without a go-redis client, which would print its failure.
 func (s *Server) accepts(ctx context.Context) error {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", s.Addr())
@@ -171,7 +171,7 @@ func (s *Server) accepts(ctx context.Context) error {
 	return conn.Close()
 }
 
-// waitFor asks the server again and again until f is content.
+// waitFor calls f repeatedly until it succeeds.
 func (s *Server) waitFor(what string, f func(context.Context, *redis.Client) error) error {
 	c := redis.NewClient(s.Options())
 	defer c.Close()
@@ -229,12 +229,12 @@ func closeAfter[C redis.UniversalClient](tb testing.TB, c C) C {
 	return c
 }
 
-// Kill ends the process as a crash does, and returns when it is gone. A server
-// that is down already stays so.
+// Kill ends the process as a crash does, and returns when it has ended. A server that is down
+// already stays so.
 func (s *Server) Kill() { s.end(kill) }
 
-// Stop ends the process in order, and returns when it is gone. A server that is
-// down already stays so; a frozen one is thawed to hear of it.
+// Stop ends the process in order, and returns when it has ended. A server that is down already
+// stays so; a frozen one is thawed first.
 func (s *Server) Stop() { s.end(stop) }
 
 func (s *Server) end(sig os.Signal) {
@@ -245,13 +245,13 @@ func (s *Server) end(sig os.Signal) {
 	}
 }
 
-// Freeze stops the process without ending it: connections stay open, the kernel
-// accepts new ones and takes what is sent, and nobody answers. It returns when the
-// process has come to rest; an error means that the server is down.
+// Freeze stops the process without ending it: connections stay open, the kernel accepts new
+// ones and buffers what is sent, and no answer comes. It returns when the process has come to
+// rest; an error means that the server is down.
 func (s *Server) Freeze() error { return s.process().freeze() }
 
-// Thaw lets a frozen process go on; it then carries out what has been sent to it
-// meanwhile. An error means that the server is down.
+// Thaw continues a frozen process; it then executes the commands sent meanwhile. An error means
+// that the server is down.
 func (s *Server) Thaw() error { return s.process().thaw() }
 
 func (s *Server) process() *process {
@@ -260,7 +260,7 @@ func (s *Server) process() *process {
 	return s.proc
 }
 
-// Running reports whether the process is there and not frozen.
+// Running reports whether the process runs and is not frozen.
 func (s *Server) Running() bool {
 	p := s.process()
 	return p.running() && !p.isFrozen()
@@ -285,7 +285,7 @@ func (s *Server) stopAfter(tb testing.TB) {
 	})
 }
 
-// close ends the process, in whatever state it is, and removes what it left.
+// close ends the process, in whatever state it is, and removes its files.
 func (s *Server) close() {
 	s.cleanup.Do(func() {
 		s.mu.Lock()

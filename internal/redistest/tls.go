@@ -24,8 +24,8 @@ type identity struct {
 	ca, cert, key []byte // PEM
 }
 
-// newIdentity makes one. Its certificates are valid for a century, so that a test
-// which bends the clock doesn't end their life.
+// newIdentity makes an identity. Its certificates are valid for a century, so that they do not
+// expire in a test that changes the clock.
 var newIdentity = sync.OnceValues(func() (*identity, error) {
 	from, to := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)
 	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -84,13 +84,13 @@ func CA() (*x509.CertPool, error) {
 func clientTLS() *tls.Config {
 	pool, err := CA()
 	if err != nil {
-		pool = x509.NewCertPool() // trust nobody
+		pool = x509.NewCertPool() // no authority
 	}
 	return &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 }
 
-// writeIdentity puts the files where a server finds them, and returns the settings
-// that name them, without the leading dashes.
+// writeIdentity writes the files for a server, and returns the settings that name them, without
+// the leading dashes.
 func writeIdentity(dir string) ([][2]string, error) {
 	id, err := newIdentity()
 	if err != nil {

@@ -31,8 +31,8 @@ type param struct {
 }
 
 const (
-	// maxConns bounds what a pool is asked to hold. go-redis takes memory for all
-	// of it at once, and panics beyond the range of an int32.
+	// maxConns bounds the size of a pool. go-redis allocates memory for all of it at once, and
+	// panics beyond the range of an int32.
 	maxConns  = 1 << 16
 	maxBuffer = 64 << 20 // bytes, per connection
 )
@@ -57,7 +57,7 @@ var params = map[string]param{
 
 	"pool_fifo":                  {kind: flag, forms: everywhere},
 	"pool_size":                  {kind: whole, max: maxConns, forms: everywhere}, // 0: go-redis's default
-	"pool_timeout":               {kind: limit, forms: everywhere},                // without one nobody waits for a connection
+	"pool_timeout":               {kind: limit, forms: everywhere},                // without one no command waits for a connection
 	"min_idle_conns":             {kind: whole, max: maxConns, forms: everywhere},
 	"max_idle_conns":             {kind: whole, max: maxConns, forms: everywhere},
 	"max_active_conns":           {kind: whole, max: maxConns, forms: everywhere},
@@ -83,7 +83,7 @@ var params = map[string]param{
 	"sentinel_password": {kind: text, forms: sentinel, ours: true},
 }
 
-// canonical are old names that go-redis still takes for a single server.
+// canonical are old names that go-redis still accepts for a single server.
 func canonical(name string) string {
 	switch name {
 	case "idle_timeout":
@@ -94,8 +94,7 @@ func canonical(name string) string {
 	return name
 }
 
-// elsewhere says what to do instead of using a parameter that go-redis has, and
-// URLs here have not.
+// elsewhere has the replacement for parameters that go-redis supports, and URLs here do not.
 func elsewhere(name string) string {
 	switch name {
 	case "addr":
@@ -114,7 +113,7 @@ func elsewhere(name string) string {
 
 // settings are the parameters of a URL.
 type settings struct {
-	theirs url.Values // for go-redis to read
+	theirs url.Values // parsed by go-redis
 
 	db                             string
 	cluster                        bool
@@ -127,8 +126,8 @@ type settings struct {
 	identitySuffix                 string
 }
 
-// readQuery checks all parameters, and reports everything that is wrong. It names
-// a parameter only if its name is known: another could be a piece of a password.
+// readQuery checks all parameters, and reports everything that is wrong. It names a parameter
+// only if it is a valid name: another could be a piece of a password.
 func readQuery(query string, t *target) (settings, error) {
 	s := settings{theirs: url.Values{}, dialerRetries: dialerRetries, contextTimeout: true}
 	seen := map[string]bool{}
@@ -227,7 +226,7 @@ func (s *settings) fill(values map[string]string) {
 
 func isTrue(v string) bool { return v == "true" || v == "1" }
 
-// check returns what a value must be, if it is not.
+// check returns the requirement that a value does not meet, or nil.
 func (p param) check(v string) error {
 	switch p.kind {
 	case whole:
@@ -251,8 +250,8 @@ func (p param) check(v string) error {
 	return nil
 }
 
-// duration reads what go-redis does: a number of seconds, or else a duration of
-// Go. It refuses numbers that go-redis would let overflow.
+// duration parses what go-redis does: a number of seconds, or else a duration of Go. It refuses
+// numbers that would overflow in go-redis.
 func duration(v string) (time.Duration, bool) {
 	const most = int(365 * 24 * time.Hour / time.Second)
 	if n, err := strconv.Atoi(v); err == nil {

@@ -22,8 +22,8 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// Where the URL is silent. A cache has a fallback: it is better off with a prompt
-// error than with one that comes after several attempts.
+// Defaults. A cache has a fallback, so a prompt error is better for it than one after several
+// attempts.
 const (
 	dialTimeout   = time.Second
 	ioTimeout     = time.Second
@@ -31,7 +31,7 @@ const (
 	dialerRetries = 1  // attempts, in fact: go-redis's default is five
 )
 
-// Options is what a URL amounts to. Exactly one of the fields is set.
+// Options is the result of parsing a URL. Exactly one of the fields is set.
 type Options struct {
 	Single   *redis.Options
 	Cluster  *redis.ClusterOptions
@@ -72,13 +72,12 @@ func (o Options) Client() redis.UniversalClient {
 // all nodes. Other authorities and certificates of clients need a client that is
 // built with go-redis.
 //
-// The other parameters are those of go-redis; see [params]. Where the URL is
-// silent, the client obeys the deadlines of contexts, does not repeat what failed,
-// dials once, and waits a second at most to dial, to read and to write. Parameters
-// that would read from replicas are refused: a cache would not see its own writes.
+// The other parameters are those of go-redis; see [params]. By default the client obeys the
+// deadlines of contexts, does not retry, dials once, and waits a second at most to dial, to
+// read and to write. Parameters that would read from replicas are refused: a cache would not
+// see its own writes.
 //
-// The error wraps [errs.ErrInvalidOption], says what to write instead, and quotes
-// nothing of the URL.
+// The error wraps [errs.ErrInvalidOption], has the remedy, and quotes nothing of the URL.
 func Parse(raw string) (redis.UniversalClient, error) {
 	o, err := ParseOptions(raw)
 	if err != nil {
@@ -120,8 +119,8 @@ func parse(raw string) (Options, error) {
 	return t.singleOptions(s)
 }
 
-// The parsers of go-redis see the parameters alone, which have been checked. Hosts
-// and passwords are filled in afterwards.
+// The parsers of go-redis get the parameters alone, which have been checked. Hosts and
+// passwords are filled in afterwards.
 const bare = "redis://localhost?"
 
 func (t *target) singleOptions(s settings) (Options, error) {
@@ -182,8 +181,8 @@ func (t *target) failover(s settings) (Options, error) {
 // refused stands for an error of go-redis, which might quote a value.
 func refused() error { return fmt.Errorf("go-redis does not accept the parameters") }
 
-// noMaintenance turns off what makes go-redis look up the names of servers and ask
-// them for notifications that only a hosted service sends.
+// noMaintenance turns off maintenance notifications, for which go-redis looks up the names of
+// servers, and which only a hosted service sends.
 func noMaintenance() *maintnotifications.Config {
 	return &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 }

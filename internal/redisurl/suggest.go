@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// suggestion names the known parameter that an unknown one is nearly the same as,
-// if there is one. It does not name the unknown one.
+// suggestion returns the valid parameter that an unknown one is nearly the same as, if there is
+// one. It does not name the unknown one.
 func suggestion(name string) string {
 	simple := simplify(name)
 	best, distance := "", 3

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// form is what a URL is for. The values are bits, to make sets of.
+// form is the kind of a URL. The values are bits, to make sets of.
 type form uint8
 
 const (
@@ -22,7 +22,7 @@ const (
 	everywhere = single | socket | cluster | sentinel
 )
 
-// target is what a URL says before its parameters.
+// target is the part of a URL before its parameters.
 type target struct {
 	form           form
 	tls            bool
@@ -30,7 +30,7 @@ type target struct {
 	hosts          []host
 	rawPath        string
 
-	// What readPath makes of rawPath.
+	// The result of readPath for rawPath.
 	path   string // of a socket
 	master string
 	db     int
@@ -57,8 +57,8 @@ var (
 	errEscape = errors.New("user, password and path must have the characters % / ? # @ and those that can't be printed written as %XX: %25 %2F %3F %23 %40")
 )
 
-// split takes a URL apart; the parameters are left to others. net/url would not
-// do: it knows one host in a URL, and quotes it in its errors.
+// split takes a URL apart, except for the parameters. net/url can't be used: it supports one
+// host in a URL, and quotes it in its errors.
 func split(raw string) (t *target, query string, err error) {
 	if raw == "" {
 		return nil, "", errors.New("it is empty: write redis://host:port/db")
@@ -91,7 +91,7 @@ func split(raw string) (t *target, query string, err error) {
 		end = i
 	}
 	authority, tail := rest[:end], rest[end:]
-	// A password with a '/' would otherwise pass for a host and a path.
+	// A password with a '/' would otherwise be taken for a host and a path.
 	if strings.Contains(tail, "@") {
 		return nil, "", fmt.Errorf("it has an @ after the first of / ? #: %w", errEscape)
 	}
@@ -202,8 +202,8 @@ func number(s string) (int, bool) {
 	return n, err == nil
 }
 
-// readPath reads what the form of the URL takes the path for. The database may
-// also have been a parameter.
+// readPath parses the path according to the form of the URL. The database may also have been a
+// parameter.
 func (t *target) readPath(s settings) error {
 	db := ""
 	switch t.form {
