@@ -12,7 +12,7 @@ const (
 	// Every is how often a line of a kind is logged at most.
 	Every = time.Minute
 
-	// calm is for how long a state must not have been entered to be left, if it was left
+	// calm is how long a state must not have been entered before it is left, if it was left
 	// and entered again within Every before.
 	calm = 10 * time.Second
 )

@@ -8,7 +8,7 @@ import (
 
 // Class is what a connection through a [Proxy] is used for. The proxy reads the commands and
 // classifies the connection by the first one that is specific. Until then, while the connection
-// is being set up, it passes bytes even if the switches of one class hold them back.
+// is being set up, it passes bytes that the switches of only one class would hold back.
 type Class int
 
 // The classes of connections.

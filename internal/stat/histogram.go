@@ -8,7 +8,7 @@ import (
 )
 
 // Histogram is a [metrics.Histogram] that any number of goroutines record in. It
-// is not striped: operations that are measured one by one last microseconds, and
+// is not sharded: operations that are measured one by one last microseconds, and
 // local hits are sampled. It must not be copied after its first use.
 type Histogram struct {
 	counts [metrics.Buckets]atomic.Uint64

@@ -58,7 +58,7 @@ func Actions(authorize func(*http.Request) error) Option {
 // written so, and of a long one the beginning. By default the type is shown only.
 func ShowValues() Option { return func(h *Handler) { h.values = true } }
 
-// Logger is told of actions, and of those refused. The default is slog.Default().
+// Logger logs actions, and those refused. The default is slog.Default().
 func Logger(l *slog.Logger) Option {
 	return func(h *Handler) {
 		if l != nil {

@@ -13,8 +13,8 @@
 //	refresh users    internal: an entry loaded anew behind a reader's back. It outlives
 //	                 the reader and therefore begins a trace of its own, which is linked to
 //	                 the reader's span
-//	redis get        client: an operation on Redis within a trace; one that nobody traces
-//	                 does not begin a trace
+//	redis get        client: an operation on Redis within a trace; without one it does
+//	                 not begin a trace
 //
 // Histograms can't be observed in OpenTelemetry: those of a Snapshot are given to the
 // reader itself, by package histogram.

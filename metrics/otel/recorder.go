@@ -70,7 +70,8 @@ func ended(o metrics.Outcome) attribute.KeyValue {
 	return attribute.String("cache.outcome", o.String())
 }
 
-// fail marks a span whose work has failed. Work that was canceled, because no caller waited for it any more, has not failed.
+// fail marks a span whose work has failed. Work that was canceled, because no caller waited
+// for it any more, has not failed.
 func fail(span trace.Span, o metrics.Outcome) {
 	if o == metrics.Succeeded || o == metrics.Canceled {
 		return
