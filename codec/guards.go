@@ -302,7 +302,8 @@ type isZeroer interface{ IsZero() bool }
 
 var zeroer = reflect.TypeFor[isZeroer]()
 
-// zeroPointer refuses a pointer to a value that is zero by its IsZero: left out, it would come back nil.
+// zeroPointer refuses a pointer to a value that is zero by its IsZero: left out, it would come
+// back nil.
 func zeroPointer(v reflect.Value, _ int) error {
 	if !v.IsNil() && v.Interface().(isZeroer).IsZero() {
 		return errorf("a pointer to a zero %v would be left out by the tag of its field, and come back nil", v.Type().Elem())

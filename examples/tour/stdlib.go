@@ -47,8 +47,8 @@ type stdlib struct {
 	src string // the folder that import paths are relative to
 }
 
-// openStdlib finds the Go installation. The error has the remedy when there is none, or when it
-// came without its sources.
+// openStdlib finds the Go installation. The error names what to install when there is none, or
+// when it came without its sources.
 func openStdlib(ctx context.Context) (*stdlib, error) {
 	root := build.Default.GOROOT
 	if root == "" {

@@ -35,7 +35,7 @@ type Encoding[K comparable] struct {
 	decode func(encoded string) (K, bool) // nil: the encoding can't be decoded
 }
 
-// For returns the encoding of K. Its error has the remedy.
+// For returns the encoding of K. Its error names an alternative.
 func For[K comparable]() (*Encoding[K], error) {
 	typ := reflect.TypeFor[K]()
 	if e := direct[K](); e != nil {

@@ -77,7 +77,8 @@ func (o Options) Client() redis.UniversalClient {
 // read and to write. Parameters that would read from replicas are refused: a cache would not
 // see its own writes.
 //
-// The error wraps [errs.ErrInvalidOption], has the remedy, and quotes nothing of the URL.
+// The error wraps [errs.ErrInvalidOption], names what to write instead, and quotes
+// nothing of the URL.
 func Parse(raw string) (redis.UniversalClient, error) {
 	o, err := ParseOptions(raw)
 	if err != nil {
