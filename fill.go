@@ -242,7 +242,7 @@ func (c *Cache[K, V]) plan(ctx context.Context, o *callOptions, l *inflightLoad[
 		}
 		r.over = o.hasTTL && o.ttl <= 0 && !l.res.wishes.hasTTL && !l.res.wishes.skip
 		record = func(now int64) ([]byte, error) {
-			return c.encode(l.rk, l.res.val, r.life, now, l.stamp, r.ans.info.Tags, r.etag, frame.CostOf((l.res.cost() - l.age()).Microseconds()))
+			return c.encode(l.rk, l.res.val, r.life, now, l.stamp, r.ans.info.Tags, r.etag, c.costOf(l.rk, l.res.cost()-l.age()))
 		}
 	case absent != nil:
 		r.ans = result[V]{absent: absent, info: Info{Tier: metrics.Source, Absent: true}}

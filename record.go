@@ -88,6 +88,13 @@ func (c *Cache[K, V]) encode(rk string, val V, l life, now int64, s stamp, tags 
 	return c.seal(rk, val, &h)
 }
 
+// costOf is the cost of a value that took so long. The time that it is dated by may be ahead of
+// the clock of the key's node: the value is not to count as one that began later than it did,
+// or an invalidation that came after it would spare it.
+func (c *Cache[K, V]) costOf(rk string, took time.Duration) uint32 {
+	return frame.CostOf(max(took.Microseconds(), 0) + c.client.ClockError(rk))
+}
+
 // costOfOlder is the cost of a value that is stored now, by the clock of the key's node, and was
 // derived from an older one: it began when that did.
 func costOfOlder(old *frame.Header, now int64) uint32 {
@@ -149,7 +156,7 @@ func (c *Cache[K, V]) encodeKept(rk string, val V, old *frame.Header, tags []str
 // texts: positions in the list may change from one program to the next.
 func (c *Cache[K, V]) encodeAbsence(rk string, reasons []error, l life, now int64, s stamp, cost time.Duration) ([]byte, error) {
 	h := c.header(frame.Absence, l, now, s)
-	h.Cost = frame.CostOf(cost.Microseconds())
+	h.Cost = c.costOf(rk, cost)
 	buf := c.signed(rk, frame.AppendHeader(make([]byte, 0, 192), &h))
 	return frame.Finish(c.appendSealed(rk, buf, appendReasons(nil, reasons)), 0, rk)
 }
@@ -430,7 +437,7 @@ func (c *Cache[K, V]) date(ctx context.Context, rk string, f *decoded[V]) {
 	f.age = max(time.Duration(now-h.Stored)*time.Microsecond, 0)
 	if began, ok := h.Began(); ok && h.Stored <= now+coherence.ClocksApart {
 		if f.began = max(began, 0); !c.client.OneNode() {
-			f.began, f.before = 0, now-f.began
+			f.began, f.before = 0, now+c.client.ClockError(rk)-f.began
 		}
 	}
 	f.left, f.retention = forever, forever

@@ -66,7 +66,7 @@ func (c *Cache[K, V]) look(ctx context.Context, changes []*change[K, V], cmds []
 		if !ch.stampsItself() || len(cmds[i].Frame) == 0 || !c.outdated(ch, s) {
 			continue
 		}
-		if frm, err := c.encode(ch.rk, ch.val, ch.life, ch.now, s, ch.tags, "", ch.recordCost()); err == nil {
+		if frm, err := c.encode(ch.rk, ch.val, ch.life, ch.now, s, ch.tags, "", c.recordCost(ch)); err == nil {
 			cmds[i].Frame = frm
 			c.stamped(ch, frm, s)
 		}
@@ -153,7 +153,7 @@ func (c *Cache[K, V]) exchangeStamps(ctx context.Context, s stamp, changes []*ch
 	var told []uint64
 	for j, i := range open {
 		ch := changes[i]
-		frm, err := c.encode(ch.rk, ch.val, ch.life, ch.now, s, ch.tags, "", ch.recordCost())
+		frm, err := c.encode(ch.rk, ch.val, ch.life, ch.now, s, ch.tags, "", c.recordCost(ch))
 		if err != nil {
 			continue // not expected: the same value was encoded before
 		}

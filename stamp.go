@@ -99,7 +99,7 @@ func (c *Cache[K, V]) findBegan(ctx context.Context, f *decoded[V]) bool {
 	}
 	now, err := c.client.Now(ctx, c.names.Epoch)
 	if err == nil {
-		f.began = max(now-f.before, 0)
+		f.began = max(now-c.client.ClockError(c.names.Epoch)-f.before, 0)
 	}
 	return f.began != 0
 }

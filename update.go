@@ -254,7 +254,7 @@ func (c *Cache[K, V]) exchangeThrough(ctx context.Context, ch *change[K, V], o *
 			ch.life.fresh = max(cur.leftAfter(since(asked)).Truncate(time.Millisecond), time.Millisecond)
 		}
 		var err error
-		if ch.frame, err = c.encode(ch.rk, ch.val, ch.life, ch.now, ch.stamp, ch.tags, "", ch.recordCost()); err != nil {
+		if ch.frame, err = c.encode(ch.rk, ch.val, ch.life, ch.now, ch.stamp, ch.tags, "", c.recordCost(ch)); err != nil {
 			return false, err
 		}
 	}

@@ -63,11 +63,11 @@ type change[K comparable, V any] struct {
 // recordCost returns the record's cost, from which readers compute when the value began. A
 // value that was derived from an older one began when that did: an invalidation that is sent
 // later concerns both, or neither.
-func (ch *change[K, V]) recordCost() uint32 {
+func (c *Cache[K, V]) recordCost(ch *change[K, V]) uint32 {
 	if ch.from != nil {
 		return costOfOlder(ch.from, ch.now)
 	}
-	return frame.CostOf(ch.cost.Microseconds())
+	return c.costOf(ch.rk, ch.cost)
 }
 
 // write runs every change; the outcome is in each err.
@@ -249,7 +249,7 @@ func (c *Cache[K, V]) encodeChange(ctx context.Context, ch *change[K, V], o *cal
 	if !ch.keep || ch.done {
 		return
 	}
-	if ch.frame, err = c.encode(ch.rk, ch.val, ch.life, ch.now, ch.stamp, ch.tags, "", ch.recordCost()); err != nil {
+	if ch.frame, err = c.encode(ch.rk, ch.val, ch.life, ch.now, ch.stamp, ch.tags, "", c.recordCost(ch)); err != nil {
 		ch.refuse(err)
 	}
 }

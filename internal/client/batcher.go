@@ -506,6 +506,16 @@ func (g *Client) Estimate(key string) (now int64, ok bool) {
 	return g.estimate(context.Background(), key)
 }
 
+// ClockError is by how much, in µs, what Now and Estimate say, or have said lately, may be wrong,
+// either way; 0 where the store does not tell. To decide what came later, a value counts as
+// earlier by that, and an invalidation as later.
+func (g *Client) ClockError(key string) int64 {
+	if s, is := g.store.(clocked); is {
+		return s.ClockError(key)
+	}
+	return 0
+}
+
 // estimate is Now where the estimate is known already, which is the usual case.
 func (g *Client) estimate(ctx context.Context, key string) (now int64, ok bool) {
 	if s, is := g.store.(interface {

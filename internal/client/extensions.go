@@ -24,6 +24,9 @@ type (
 	// placed: the node that a key's commands go to.
 	placed interface{ Endpoint(key string) string }
 
+	// clocked: by how much the estimate of a node's clock may be wrong, in µs.
+	clocked interface{ ClockError(key string) int64 }
+
 	kinded     interface{ Unknown() error }
 	demoted    interface{ Demotions() uint64 }
 	misfitting interface{ Misfit(error) store.Misfit }

@@ -15,6 +15,7 @@ var _ interface {
 	publisher
 	single
 	placed
+	clocked
 	kinded
 	demoted
 	misfitting

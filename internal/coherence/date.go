@@ -16,6 +16,13 @@ import (
 // The time is that of Redis's clock, by which records are dated, too. It is never too early: a
 // record spared by mistake is an old value that is read until it expires, a record hit by
 // mistake is a miss.
+// Two processes' estimates of that clock differ, each by as much as its measurement was wrong:
+// values are dated earlier by that, and invalidations later.
+//
+//  1. a process asks for the time, and waits long for the answer: its estimate is ahead
+//  2. it stores a value
+//  3. another one, whose estimate is behind, invalidates everything; Redis does not acknowledge
+//  4. it sends that as of a time before 2: the value would be spared
 
 const (
 	// driftPart is the fraction of an elapsed time, one in so many, by which it may be too
@@ -33,7 +40,7 @@ func (a *Coordinator) pastOf(began int64) retryqueue.Past {
 	if at, ok := a.cfg.Client.Estimate(a.cfg.Names.Epoch); ok {
 		// If Redis's clock was set back before, records may be dated later than it, but none
 		// later than the logical clock was.
-		p.At = max(at-(now()-began)/1000, a.Ages.Known().Tick)
+		p.At = max(at+a.cfg.Client.ClockError(a.cfg.Names.Epoch)-(now()-began)/1000, a.Ages.Known().Tick)
 	}
 	return p
 }
@@ -45,6 +52,7 @@ func (a *Coordinator) date(ctx context.Context, key string, p retryqueue.Past) i
 	if err != nil {
 		return 0
 	}
+	at += a.cfg.Client.ClockError(key)
 	passed := max(now()-p.Since, 0) / 1000
 	at -= passed - passed/driftPart
 	if p.At != 0 && (key == a.cfg.Names.Epoch || a.cfg.Client.OneNode()) {

@@ -112,7 +112,10 @@ type estimating struct {
 	*storetest.Memory
 	nodes   bool
 	unknown bool
+	wrong   int64 // by how much the measurement may be, in µs
 }
+
+func (e *estimating) ClockError(string) int64 { return e.wrong }
 
 func (e *estimating) OneNode() bool { return !e.nodes }
 
@@ -163,6 +166,23 @@ func TestTheTimeOfAnInvalidation(t *testing.T) {
 				t.Errorf("%s: %d, want %d", name, got, c.want)
 			}
 		}
+		// It is the latest that it may have been.
+		store.unknown, store.nodes, store.wrong = false, false, 100
+		store.SetSkew(0)
+		if p, at := a.pastOf(now()), time.Now().UnixMicro()+100; p.At != at {
+			t.Errorf("%+v, want the time %d", p, at)
+		}
+		if got := a.date(t.Context(), "n:k", retryqueue.Past{Since: now()}); got != time.Now().UnixMicro()+100 {
+			t.Errorf("%d, which may be too early", got)
+		}
+		a.ScheduleRetry(retryqueue.Item{Key: "n:k", At: was})
+		a.ScheduleRetry(retryqueue.Item{Key: "n:l"})
+		for key, want := range map[string]int64{"n:k": was + 100, "n:l": 0} {
+			if it, ok := a.queue.Find(key); !ok || it.At != want {
+				t.Errorf("%s: %+v, want the time %d", key, it, want)
+			}
+		}
+		store.wrong = 0
 		// Records may be dated by the logical clock where Redis's was set back.
 		store.unknown, store.nodes = false, false
 		store.SetSkew(0)

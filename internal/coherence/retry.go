@@ -39,7 +39,7 @@ var errOvertaken = errors.New("coherence: the logical clock changes faster than 
 func (a *Coordinator) Noted(it retryqueue.Item, sent int64) {
 	a.recent.Note(it, sent, now())
 	if a.queue.Has(it.Key) {
-		a.queue.Acknowledge(it.Key, sent, it.At, it.Token)
+		a.queue.Acknowledge(it.Key, sent, a.atLatest(&it), it.Token)
 		a.RedisUp()
 	}
 }
@@ -48,11 +48,20 @@ func (a *Coordinator) Noted(it retryqueue.Item, sent int64) {
 // has been delivered, the key is read past the local tier, and Redis's record of it is not
 // trusted; see [Coordinator.Outdated].
 func (a *Coordinator) ScheduleRetry(it retryqueue.Item) {
+	it.At = a.atLatest(&it)
 	if a.addItem(it) {
 		a.cfg.Events.Overflowed()
 	}
 	a.start()
 	a.wakeUp()
+}
+
+// atLatest is the latest that the time of an operation may have been, 0 if it is not known.
+func (a *Coordinator) atLatest(it *retryqueue.Item) int64 {
+	if it.At == 0 {
+		return 0
+	}
+	return it.At + a.cfg.Client.ClockError(it.Key)
 }
 
 // ScheduleTombstones queues an invalidation of tags, or of everything if there are none, that

@@ -32,6 +32,8 @@ type reading struct {
 	at     time.Time // when the answer arrived, with its monotonic reading
 	server int64     // µs
 	due    time.Time // when to measure again
+	within int64     // µs that server may be wrong by
+	before int64     // likewise of the reading that this one replaced
 }
 
 // now returns the estimate. Without one it measures and waits for the answer (the first callers
@@ -45,7 +47,9 @@ func (c *clock) now(ctx context.Context, measure func(context.Context) (int64, e
 		if r, err = take(ctx, measure); err != nil {
 			return 0, err
 		}
-		c.last.Store(r)
+		if !c.last.CompareAndSwap(nil, r) {
+			r = c.last.Load() // another caller's: wrong is of the one in use
+		}
 	}
 	now := time.Now()
 	if !now.Before(r.due) && c.renewal.CompareAndSwap(false, true) {
@@ -67,16 +71,28 @@ func (c *clock) estimate() (int64, bool) {
 	return r.server + passed.Microseconds(), passed < r.due.Sub(r.at)
 }
 
+// wrong is by how much, in µs, the estimate may be off, either way: also one that was made up to
+// clockAge ago, before the clock was measured again. It is half of the round trip that the
+// measurement took, which on a busy machine is more than what lies between two operations.
+func (c *clock) wrong() int64 {
+	r := c.last.Load()
+	if r == nil {
+		return 0
+	}
+	return max(r.within, r.before)
+}
+
 // renew replaces old by a new measurement. After a failed one the old offset stays in use for
 // clockRetry: the reason for the failure shows in the callers' own operations.
 func (c *clock) renew(ctx context.Context, old *reading, measure func(context.Context) (int64, error)) {
 	ctx, cancel := context.WithTimeout(ctx, clockPatience)
 	defer cancel()
 	if r, err := take(ctx, measure); err == nil {
+		r.before = old.within
 		c.last.Store(r)
 		return
 	}
-	c.last.CompareAndSwap(old, &reading{at: old.at, server: old.server, due: time.Now().Add(clockRetry)})
+	c.last.CompareAndSwap(old, &reading{at: old.at, server: old.server, due: time.Now().Add(clockRetry), within: old.within, before: old.before})
 }
 
 func take(ctx context.Context, measure func(context.Context) (int64, error)) (*reading, error) {
@@ -90,5 +106,6 @@ func take(ctx context.Context, measure func(context.Context) (int64, error)) (*r
 	}
 	// The node read its clock between sent and now. The middle halves the maximum error.
 	at := time.Now()
-	return &reading{at: at, server: server + at.Sub(sent).Microseconds()/2, due: at.Add(clockAge)}, nil
+	trip := at.Sub(sent).Microseconds()
+	return &reading{at: at, server: server + trip/2, due: at.Add(clockAge), within: (trip + 1) / 2}, nil
 }

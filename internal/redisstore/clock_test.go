@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -145,5 +146,58 @@ func TestTheEstimateIsTheMiddleOfTheRoundTrip(t *testing.T) {
 		if behind := time.Now().UnixMicro() - now; err != nil || behind != 50_000 {
 			t.Errorf("behind by %d µs; %v", behind, err)
 		}
+	})
+}
+
+// What an estimate may be wrong by is known, also of one that was made before the clock was
+// measured again, and whichever of two first measurements it is of.
+func TestItIsKnownHowWrongAnEstimateMayBe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &node{trip: 99 * time.Microsecond}
+		expect := func(want int64) {
+			t.Helper()
+			if got := n.c.wrong(); got != want {
+				t.Errorf("%d µs, want %d", got, want)
+			}
+		}
+		expect(0)
+		n.now(t)
+		expect(50)
+		again := func() {
+			t.Helper()
+			time.Sleep(clockAge)
+			n.now(t)
+			time.Sleep(2 * clockPatience)
+			synctest.Wait()
+		}
+		n.trip = 400 * time.Millisecond
+		again()
+		expect(200_000)
+		n.trip = 0
+		again()
+		expect(200_000)
+		n.err = errors.New("boom")
+		again()
+		expect(200_000)
+		n.err = nil
+		again()
+		expect(0)
+
+		var c clock
+		trips := []time.Duration{time.Second, time.Millisecond}
+		var all sync.WaitGroup
+		for _, trip := range trips {
+			all.Go(func() {
+				asked := time.Now()
+				now, err := c.now(t.Context(), func(context.Context) (int64, error) {
+					time.Sleep(trip)
+					return asked.UnixMicro(), nil
+				}, nil)
+				if off := time.Now().UnixMicro() - now; err != nil || off > c.wrong() {
+					t.Errorf("wrong by %d µs, and it was said to be %d at most; %v", off, c.wrong(), err)
+				}
+			})
+		}
+		all.Wait()
 	})
 }

@@ -123,6 +123,19 @@ func (s *Redis) Estimate(key string) (now int64, ok bool) {
 	return c.estimate()
 }
 
+// ClockError is by how much, in µs, Now and Estimate may be wrong, either way: what was measured
+// says. It needs no I/O.
+func (s *Redis) ClockError(key string) int64 {
+	addr := s.Endpoint(key)
+	s.clockMu.RLock()
+	c := s.clocks[addr]
+	s.clockMu.RUnlock()
+	if c == nil {
+		return 0
+	}
+	return c.wrong()
+}
+
 // Now implements Store.
 func (s *Redis) Now(ctx context.Context, key string) (int64, error) {
 	node, addr, err := s.node(ctx, key)
