@@ -66,7 +66,7 @@ func (c *Cache[K, V]) InvalidateEncoded(ctx context.Context, encoded ...string) 
 		changes[i].rk = c.prefix + enc
 		changes[i].key, _ = c.decodeKey(enc)
 	}
-	c.revoke(ctx, changes)
+	c.invalidate(ctx, changes)
 	c.stats.deleteHist.Record(since(start))
 	for i := range changes {
 		if err := changes[i].err; err != nil {

@@ -35,7 +35,7 @@ func process[K comparable, V any](t *testing.T, b *redistest.Backend, name strin
 	return on(t, &c, name, src, opts...)
 }
 
-// hearing runs f for each way of hearing, on every backend.
+// connected runs f for each way of hearing, on every backend.
 func hearing(t *testing.T, f func(t *testing.T, b *redistest.Backend, hears cache.Option)) {
 	redistest.Each(t, func(t *testing.T, b *redistest.Backend) {
 		for _, tr := range []invalidate.Transport{invalidate.Broadcast(), invalidate.Tracking(), invalidate.NoTransport()} {

@@ -29,14 +29,14 @@ func (e *events) Flushed() { e.stats.flushes.Add(1) }
 // "up" could come after the "down" of the session's end. The recorder's contract is not
 // to block.
 func (e *events) ConnectionChanged(hearing bool, err error) {
-	if e.stats.hearing.Swap(hearing) != hearing {
+	if e.stats.connected.Swap(hearing) != hearing {
 		state := metrics.Down
 		if hearing {
 			state = metrics.Up
 		}
 		e.stats.recorder.StateChange(metrics.StateEvent{Cache: e.reports.cache, Part: metrics.Listener, State: state})
 	}
-	e.reports.heard(hearing, err)
+	e.reports.connected(hearing, err)
 	if m := e.misfit(err); m != store.Fits && m != store.Replica {
 		e.stats.misfits.Add(1)
 		e.reports.misfit("listen", m, err)

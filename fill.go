@@ -29,7 +29,7 @@ type fillResult[V any] struct {
 	over bool    // the source says that the stored value is over
 
 	failure failure  // to be remembered, if its until is not 0
-	tell    *command // stores the failure in Redis; nil: none does
+	notify  *command // stores the failure in Redis; nil: none does
 }
 
 // command is one of the commands of a fill; none if its Key is "".
@@ -168,11 +168,11 @@ func (c *Cache[K, V]) giveBack(ls []*inflightLoad[K, V]) {
 // filled handles the outcome of a key's commands.
 func (c *Cache[K, V]) filled(l *inflightLoad[K, V], r *fillResult[V]) {
 	c.failed(l, r)
-	c.settleNotice(&r.lock, true, 0)
+	c.resolveMessage(&r.lock, true, 0)
 	if r.cmd.Key == "" {
 		return
 	}
-	c.settleNotice(&r.cmd, l.lease, r.now)
+	c.resolveMessage(&r.cmd, l.lease, r.now)
 	if r.cmd.reply.OK && r.cmd.reply.Err == nil {
 		if l.late {
 			c.failures.forget(l.rk)
@@ -196,7 +196,7 @@ func (c *Cache[K, V]) failed(l *inflightLoad[K, V], r *fillResult[V]) {
 	if r.failure.until == 0 {
 		return
 	}
-	if t := r.tell; t != nil {
+	if t := r.notify; t != nil {
 		switch {
 		case t.reply.Err != nil:
 			r.failure.about = frame.ID{} // the failure may or may not be stored in Redis
@@ -214,10 +214,10 @@ func (c *Cache[K, V]) failed(l *inflightLoad[K, V], r *fillResult[V]) {
 	}
 }
 
-// settleNotice completes the message of a command in the outbox. If it is not known whether
+// resolveMessage completes the message of a command in the outbox. If it is not known whether
 // the command took effect, that matters only if it replaced a value, which other processes
 // may hold: replacing a lease or a lock invalidates nothing.
-func (c *Cache[K, V]) settleNotice(cmd *command, harmless bool, now int64) {
+func (c *Cache[K, V]) resolveMessage(cmd *command, harmless bool, now int64) {
 	switch {
 	case cmd.Key == "":
 	case cmd.reply.Err == nil && cmd.reply.OK:
@@ -330,7 +330,7 @@ func (c *Cache[K, V]) unlock(ctx context.Context, l *inflightLoad[K, V], r *fill
 	}
 	if frm, err := c.encodeFailure(key, l.id, r.failure, hold, replaces, now); err == nil {
 		release.Command = store.Command{Op: store.CompareAndSet, Key: key, Frame: frm, TTL: max(hold, failureLife), Seen: l.token}
-		if r.tell = release; l.lease {
+		if r.notify = release; l.lease {
 			h, _ := frame.ReadHead(frm)
 			r.failure.about = h.ID
 		}

@@ -28,7 +28,7 @@ func (c *Cache[K, V]) Invalidate(ctx context.Context, keys ...K) error {
 		changes[i].key = k
 	}
 	c.validateAll(ctx, pointers(changes))
-	c.revoke(ctx, changes)
+	c.invalidate(ctx, changes)
 	c.stats.deleteHist.Record(since(start))
 	if len(changes) == 1 {
 		return c.explain("invalidate", changes[0].err)
@@ -36,7 +36,7 @@ func (c *Cache[K, V]) Invalidate(ctx context.Context, keys ...K) error {
 	return c.batch("invalidate", changes)
 }
 
-func (c *Cache[K, V]) revoke(ctx context.Context, changes []change[K, V]) {
+func (c *Cache[K, V]) invalidate(ctx context.Context, changes []change[K, V]) {
 	var sent []*change[K, V]
 	var encoded []string
 	for i := range changes {
@@ -49,7 +49,7 @@ func (c *Cache[K, V]) revoke(ctx context.Context, changes []change[K, V]) {
 	}
 	if c.client == nil {
 		for _, ch := range sent {
-			c.revokeLocal(ch.key, c.encoded(ch.rk), false)
+			c.invalidateLocal(ch.key, c.encoded(ch.rk), false)
 			c.failures.forget(ch.rk) // after the fence has moved; see remember
 		}
 		return
@@ -82,7 +82,7 @@ func (c *Cache[K, V]) dropKey(ctx context.Context, ch *change[K, V]) {
 		return
 	}
 	if ch.rk = rk; c.client == nil {
-		c.revokeLocal(ch.key, c.encoded(rk), false)
+		c.invalidateLocal(ch.key, c.encoded(rk), false)
 		c.failures.forget(rk)
 		return
 	}
@@ -115,7 +115,7 @@ func (c *Cache[K, V]) InvalidatePattern(ctx context.Context, pattern string) (in
 		}
 	}
 	if c.client == nil {
-		n := c.revokeMatching(pattern)
+		n := c.invalidateMatching(pattern)
 		c.failures.forgetAll()
 		return n, nil
 	}
@@ -135,7 +135,7 @@ func (c *Cache[K, V]) InvalidatePattern(ctx context.Context, pattern string) (in
 // dropPattern is dropKey for a pattern.
 func (c *Cache[K, V]) dropPattern(pattern string) {
 	if c.client == nil {
-		c.revokeMatching(pattern)
+		c.invalidateMatching(pattern)
 		c.failures.forgetAll()
 		return
 	}
@@ -218,7 +218,7 @@ func (c *Cache[K, V]) mark(ctx context.Context, tags []string) error {
 	c.fences.MoveAll()
 	c.failures.forgetAll()
 	look, at := c.coherence.BeginEpochRead(), local.Now()
-	marks, open, err := c.invalidator.Mark(ctx, tags)
+	marks, open, err := c.invalidator.InvalidateTags(ctx, tags)
 	if err != nil {
 		c.coherence.ScheduleTombstones(tags, open, at)
 		return c.writeFailed(ctx, err)

@@ -123,7 +123,7 @@ func (c *Cache[K, V]) leave(l *inflightLoad[K, V], r *fillResult[V]) {
 	var stop func()
 	if l.lease && l.state == fillBoth {
 		rest.state = fillNone
-		if t := r.tell; t != nil && t.reply.OK && t.reply.Err == nil {
+		if t := r.notify; t != nil && t.reply.OK && t.reply.Err == nil {
 			rest.state, rest.seen = fillBoth, store.TokenOf(t.Frame)
 			// For another HardTimeout: a load that takes longer is too late.
 			ctx, cancel := context.WithTimeout(c.refresher.ctx, c.policy.HardTimeout)

@@ -86,7 +86,7 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*infligh
 		default:
 			switch c.handleExisting(ctx, o, l, reply.Record, at) {
 			case replaceIt:
-				more, then = append(more, l), append(then, c.leaseOver(l.rk, reply.Record.Seen(), s, l.second, l.life))
+				more, then = append(more, l), append(then, c.leaseOver(l.rk, reply.Record.CASToken(), s, l.second, l.life))
 			case lockIt:
 				more, then = append(more, l), append(then, c.leaseCommand(store.SetNX, c.lockKey(l.rk), s, false, l.life))
 			}
@@ -120,7 +120,7 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*infligh
 			switch {
 			case reply.Err != nil:
 				l.state, l.why = fillNone, reply.Err
-			case reply.OK && looks[i] != 0 && replies[looks[i]].Err == nil && replies[looks[i]].Record.Seen() != l.seen:
+			case reply.OK && looks[i] != 0 && replies[looks[i]].Err == nil && replies[looks[i]].Record.CASToken() != l.seen:
 				late = append(late, store.Command{Op: store.CompareAndDelete, Key: cmds[i].Key, Seen: store.TokenOf(cmds[i].Frame)})
 				l.old, again = nil, true
 			case reply.OK:
@@ -133,7 +133,7 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*infligh
 					break
 				}
 				swap := c.leaseCommand(store.CompareAndSet, cmds[i].Key, s, l.second, l.life)
-				swap.Seen = reply.Record.Seen()
+				swap.Seen = reply.Record.CASToken()
 				then = append(then, swap)
 			case l.state == waiting && cmds[i].Key != l.rk && o.hasMaxAge && o.maxAge == 0:
 				l.state = fillBoth // another load holds the lock by now; MaxAge(0) does not wait for that one, either
@@ -372,7 +372,7 @@ func (c *Cache[K, V]) handleExisting(ctx context.Context, o *callOptions, l *inf
 	case usable:
 		if o.background && f.age >= o.backgroundAge {
 			l.old = &f
-			c.stay(ctx, l, &f, rec.Seen())
+			c.stay(ctx, l, &f, rec.CASToken())
 			return lockIt
 		}
 		if !o.tooOld(f.ans.info) {
@@ -385,17 +385,17 @@ func (c *Cache[K, V]) handleExisting(ctx context.Context, o *callOptions, l *inf
 		if f.ans.absent == nil {
 			l.old = &f
 		}
-		c.stay(ctx, l, &f, rec.Seen())
+		c.stay(ctx, l, &f, rec.CASToken())
 		return lockIt
 	case stale:
 		l.old = &f
-		c.stay(ctx, l, &f, rec.Seen())
+		c.stay(ctx, l, &f, rec.CASToken())
 		return lockIt
 	case expired, typeMismatch:
 		if l.old = nil; !c.stays(&f) {
 			return replaceIt
 		}
-		c.stay(ctx, l, &f, rec.Seen())
+		c.stay(ctx, l, &f, rec.CASToken())
 		return lockIt
 	case unavailable:
 		l.state, l.why = fillNone, f.err
@@ -428,7 +428,7 @@ func (c *Cache[K, V]) handleExisting(ctx context.Context, o *callOptions, l *inf
 	default:
 		return replaceIt
 	}
-	l.state, l.seen = fillBoth, rec.Seen()
+	l.state, l.seen = fillBoth, rec.CASToken()
 	return nothingMore
 }
 

@@ -104,7 +104,7 @@ func (l *Load[V]) RetryAfter(d time.Duration) {
 }
 
 // NoStale sets for a load that fails that no stale value may be served instead: for
-// example because access was revoked.
+// example because access was invalidated.
 func (l *Load[V]) NoStale() { l.set(func(w *loadDirectives) { w.noStale = true }) }
 
 func (l *Load[V]) set(f func(*loadDirectives)) {

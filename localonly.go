@@ -26,7 +26,7 @@ func (c *Cache[K, V]) lookLocal(key K, at int64) (e *local.Entry[V], is status) 
 	if !ok {
 		return nil, notFound
 	}
-	v := c.verdictOf(e.Meta, at)
+	v := c.localValidity(e.Meta, at)
 	switch {
 	case v == logicalclock.Valid && at < e.Deadline:
 		return e, usable
@@ -140,9 +140,9 @@ func endClaims[K comparable, V any](ls []*inflightLoad[K, V]) {
 	}
 }
 
-// revokeLocal makes one key invalid by the invalidator's policy. marked: all keys are, by a
+// invalidateLocal makes one key invalid by the invalidator's policy. marked: all keys are, by a
 // tombstone, which does not show in an entry's own dates.
-func (c *Cache[K, V]) revokeLocal(key K, enc string, marked bool) {
+func (c *Cache[K, V]) invalidateLocal(key K, enc string, marked bool) {
 	lazy := c.invalidation.Mode == invalidation.Lazy && c.policy.StaleFor() > 0
 	if rk, err := c.redisKey(key); c.invalidation.Mode != invalidation.Delayed && !lazy || err != nil || c.encoded(rk) != enc {
 		c.local.Remove(enc)
@@ -182,8 +182,8 @@ func (c *Cache[K, V]) shorten(key K, enc string, end int64, keepLife, keepStale 
 	}
 }
 
-// revokeMatching makes the keys that match a pattern invalid, and returns how many it was.
-func (c *Cache[K, V]) revokeMatching(pattern string) (n int64) {
+// invalidateMatching makes the keys that match a pattern invalid, and returns how many it was.
+func (c *Cache[K, V]) invalidateMatching(pattern string) (n int64) {
 	match := glob.Compile(pattern).Match
 	c.fences.LoseMatching(match)
 	at := local.Now()
@@ -195,21 +195,21 @@ func (c *Cache[K, V]) revokeMatching(pattern string) (n int64) {
 		if at < e.Deadline || e.Meta != nil && at < e.Meta.Stale {
 			n++
 		}
-		c.revokeLocal(k, c.encoded(rk), false)
+		c.invalidateLocal(k, c.encoded(rk), false)
 		return true
 	})
 	return n
 }
 
-// revokeAllLocal makes everything invalid.
-func (c *Cache[K, V]) revokeAllLocal() {
+// invalidateAllLocal makes everything invalid.
+func (c *Cache[K, V]) invalidateAllLocal() {
 	if c.invalidation.Mode == invalidation.Immediate {
 		c.local.Flush()
 		return
 	}
 	c.local.Range(func(k K, _ *local.Entry[V]) bool {
 		if rk, err := c.redisKey(k); err == nil {
-			c.revokeLocal(k, c.encoded(rk), true)
+			c.invalidateLocal(k, c.encoded(rk), true)
 		}
 		return true
 	})
@@ -226,13 +226,13 @@ func (c *Cache[K, V]) markLocal(tags []string) error {
 	}
 	c.failures.forgetAll()
 	asked, at := c.clock.ReadVersion(), local.Now()
-	marks, err := c.localClock.Mark(c.clock.Known(), c.invalidation.NewMark(tags))
+	marks, err := c.localClock.AddTombstones(c.clock.Known(), c.invalidation.NewTombstone(tags))
 	if err != nil {
 		return err
 	}
-	c.clock.LearnMarks(tags, &marks, asked, at)
+	c.clock.LearnTombstones(tags, &marks, asked, at)
 	if len(tags) == 0 {
-		c.revokeAllLocal()
+		c.invalidateAllLocal()
 	}
 	return nil
 }

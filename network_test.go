@@ -74,14 +74,14 @@ func (d *deaf) Publish(ctx context.Context, t store.Notify) error {
 	return d.Store.Publish(ctx, t)
 }
 
-func (d *deaf) Mark(ctx context.Context, names store.Names, known logicalclock.Known, m logicalclock.NewMark) (logicalclock.Marks, error) {
+func (d *deaf) AddTombstones(ctx context.Context, names store.Names, known logicalclock.Known, m logicalclock.NewTombstone) (logicalclock.Reading, error) {
 	d.mu.Lock()
 	err := d.err
 	d.mu.Unlock()
 	if err != nil {
-		return logicalclock.Marks{}, err
+		return logicalclock.Reading{}, err
 	}
-	return d.Store.Mark(ctx, names, known, m)
+	return d.Store.AddTombstones(ctx, names, known, m)
 }
 
 var quietLog = WithLogger(slog.New(slog.DiscardHandler))

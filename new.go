@@ -120,7 +120,7 @@ func build[K comparable, V any](name string, src Source[K, V], opts []Option, op
 	if err := c.chooseLocal(&cfg); err != nil {
 		return nil, err
 	}
-	c.invalidation = cfg.revokePolicy()
+	c.invalidation = cfg.invalidationPolicy()
 	c.slidesLocally = store == nil && c.policy.Sliding > 0
 	if store == nil {
 		c.clock, c.localClock = logicalclock.NewTable(), &logicalclock.LocalClock{}
@@ -338,14 +338,14 @@ func (c *Cache[K, V]) chooseTransport(cfg *config) {
 		ac.Local = &localInvalidator[K, V]{c.local, c.keys, c.fences}
 	}
 	c.coherence = coherence.New(ac)
-	c.clock = c.coherence.Ages
+	c.clock = c.coherence.Clock
 	c.invalidator = &invalidation.Invalidator{Store: c.client, Names: c.names, Policy: c.invalidation, Outbox: c.coherence.Outbox, Known: c.clock.Known}
 	if c.sealer != nil {
 		c.invalidator.Sign = c.resign
 	}
 }
 
-func (c *config) revokePolicy() invalidation.Policy {
+func (c *config) invalidationPolicy() invalidation.Policy {
 	switch c.invalidator.Mode() {
 	case invalidate.ModeDelayed:
 		return invalidation.Policy{Mode: invalidation.Delayed, Delay: c.invalidator.Delay()}

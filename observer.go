@@ -53,8 +53,8 @@ func (r refreshRecorder) StartRefresh(ctx, caller context.Context, refresh metri
 	return inner, func(o metrics.Outcome) { apart(func() { end(o) }) }
 }
 
-// guardRecorder wraps r so that its panics are contained.
-func guardRecorder(r metrics.Recorder) metrics.Recorder {
+// protectRecorder wraps r so that its panics are contained.
+func protectRecorder(r metrics.Recorder) metrics.Recorder {
 	if r == metrics.Recorder(metrics.Discard{}) {
 		return r
 	}

@@ -60,11 +60,11 @@ func (r *refusing) Do(ctx context.Context, cmds []store.Command) []store.Reply {
 	return replies
 }
 
-func (r *refusing) Mark(ctx context.Context, names store.Names, known logicalclock.Known, n logicalclock.NewMark) (logicalclock.Marks, error) {
+func (r *refusing) AddTombstones(ctx context.Context, names store.Names, known logicalclock.Known, n logicalclock.NewTombstone) (logicalclock.Reading, error) {
 	if r.refuses("mark") {
-		return logicalclock.Marks{}, errRefused
+		return logicalclock.Reading{}, errRefused
 	}
-	return r.Memory.Mark(ctx, names, known, n)
+	return r.Memory.AddTombstones(ctx, names, known, n)
 }
 
 func (r *refusing) Scan(ctx context.Context, master, pattern string, cursor uint64) ([]string, uint64, error) {

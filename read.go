@@ -392,7 +392,7 @@ func (c *Cache[K, V]) ask(ctx context.Context, cmds []store.Command) (_ []store.
 // has moved since the read began, the record can't be dated, or this process has a pending
 // change of the key that Redis may not have yet.
 func (c *Cache[K, V]) fillLocal(key K, rk string, f fence.Token, found *decoded[V], at int64) {
-	if c.local == nil || !found.timed || c.distrusted(rk, found.raw.Tags) {
+	if c.local == nil || !found.timed || c.isPending(rk, found.raw.Tags) {
 		return
 	}
 	if found.raw.Limit != math.MaxInt64 {

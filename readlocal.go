@@ -52,12 +52,12 @@ func (c *Cache[K, V]) mayUseLocal(rk string, now int64) bool {
 
 // lives reports whether a local entry was not invalidated by tag or by Clear.
 func (c *Cache[K, V]) lives(m *local.Meta, now int64) bool {
-	return c.verdictOf(m, now) == logicalclock.Valid
+	return c.localValidity(m, now) == logicalclock.Valid
 }
 
-// verdictOf returns the validity of a local entry by the logical clock. Entries are dropped
+// localValidity returns the validity of a local entry by the logical clock. Entries are dropped
 // when the clock's tombstones have not been received in time.
-func (c *Cache[K, V]) verdictOf(m *local.Meta, now int64) logicalclock.Validity {
+func (c *Cache[K, V]) localValidity(m *local.Meta, now int64) logicalclock.Validity {
 	if m == nil {
 		return logicalclock.Valid
 	}
@@ -69,9 +69,9 @@ func (c *Cache[K, V]) verdictOf(m *local.Meta, now int64) logicalclock.Validity 
 	return v
 }
 
-// distrusted reports whether a value must not be put into the local tier, because a change or
+// isPending reports whether a value must not be put into the local tier, because a change or
 // an invalidation of it by this process is still pending.
-func (c *Cache[K, V]) distrusted(rk string, tags []string) bool {
+func (c *Cache[K, V]) isPending(rk string, tags []string) bool {
 	return c.coherence.AnyPending() && (c.coherence.Pending(rk) || slices.ContainsFunc(tags, c.coherence.PendingTag))
 }
 

@@ -107,8 +107,8 @@ func (r *reports) circuit(endpoint string, open bool) {
 	}
 }
 
-// heard is called repeatedly with whether notifications are received.
-func (r *reports) heard(hearing bool, err error) {
+// connected is called repeatedly with whether notifications are received.
+func (r *reports) connected(hearing bool, err error) {
 	if hearing {
 		if r.disconnected.Leave() {
 			r.log.Info("cache: notifications restored", r.args(0)...)

@@ -185,7 +185,7 @@ func (c *Cache[K, V]) exchangeStamps(ctx context.Context, s stamp, changes []*ch
 	for j, reply := range c.client.Do(ctx, gets) {
 		own := store.TokenOf(cmds[open[j]].Frame)
 		if reply.Err == nil && c.leftByLoadOver(ctx, gets[j].Key, reply.Record, own) {
-			again, then = append(again, open[j]), append(then, reply.Record.Seen())
+			again, then = append(again, open[j]), append(then, reply.Record.CASToken())
 		}
 	}
 	return again, then

@@ -13,12 +13,12 @@ import (
 //
 //   - The payload of a value, an absence or a failure is sealed, and the seal binds the
 //     Redis key, the kind, and all of section B: version, type, times, tags, ETag.
-//   - Section A, which an invalidation replaces without knowing the rest, has a mark in
+//   - Section A, which an invalidation replaces without knowing the rest, has a tombstone in
 //     its id, an authentication code over its limit and the times of section B. A value or
 //     an absence without a valid mark counts as invalidated: replacing section A can only
 //     shorten a life. An invalidation by a program without the key is treated in this way,
 //     too.
-//   - Leases and intents have a mark, too. One without a valid mark is replaced like a
+//   - Leases and intents have a tombstone, too. One without a valid mark is replaced like a
 //     corrupt record.
 //   - An entry of the write-behind queue is sealed under its key and operation.
 //
@@ -33,7 +33,7 @@ func seals(c codec.Codec) codec.Sealer {
 	return nil
 }
 
-// signed sets the mark of the frame at the beginning of raw, and returns raw.
+// signed sets the tombstone of the frame at the beginning of raw, and returns raw.
 func (c *Cache[K, V]) signed(rk string, raw []byte) []byte {
 	if c.sealer != nil {
 		frame.SetMark(raw, c.sealer.Mark(rk, frame.AppendMarked(nil, raw)))
@@ -41,13 +41,13 @@ func (c *Cache[K, V]) signed(rk string, raw []byte) []byte {
 	return raw
 }
 
-// marked reports whether the mark of a frame is valid, or none is needed.
+// marked reports whether the tombstone of a frame is valid, or none is needed.
 func (c *Cache[K, V]) marked(rk string, raw []byte) bool {
 	return c.sealer == nil || c.sealer.Marked(rk, frame.AppendMarked(nil, raw), frame.Mark(raw))
 }
 
 // resign is invalidation.Invalidator.Sign: it signs the section A that invalidates a record. A
-// record whose mark was not valid before does not get a valid one.
+// record whose tombstone was not valid before does not get a valid one.
 func (c *Cache[K, V]) resign(rk string, seen, section []byte) []byte {
 	if len(seen) < frame.HeadLen || !c.marked(rk, seen) {
 		h, _ := frame.ReadHead(section)

@@ -187,21 +187,21 @@ func (n *simNet) Do(ctx context.Context, cmds []store.Command) []store.Reply {
 
 func (n *simNet) draw(what ...string) *dice { return n.w.draw(append(what, strconv.Itoa(n.id))...) }
 
-func (n *simNet) Marks(ctx context.Context, names store.Names, known logicalclock.Known, tags []string) (m logicalclock.Marks, err error) {
+func (n *simNet) ReadClock(ctx context.Context, names store.Names, known logicalclock.Known, tags []string) (m logicalclock.Reading, err error) {
 	d := n.draw("marks")
-	if lost := n.pass(ctx, d, func(ctx context.Context, _ bool) { m, err = n.Memory.Marks(ctx, names, known, tags) }); lost != nil {
-		return logicalclock.Marks{}, lost
+	if lost := n.pass(ctx, d, func(ctx context.Context, _ bool) { m, err = n.Memory.ReadClock(ctx, names, known, tags) }); lost != nil {
+		return logicalclock.Reading{}, lost
 	}
 	return m, err
 }
 
-func (n *simNet) Mark(ctx context.Context, names store.Names, known logicalclock.Known, nm logicalclock.NewMark) (m logicalclock.Marks, err error) {
+func (n *simNet) AddTombstones(ctx context.Context, names store.Names, known logicalclock.Known, nm logicalclock.NewTombstone) (m logicalclock.Reading, err error) {
 	d := n.draw("mark")
 	if lost := n.pass(ctx, d, func(ctx context.Context, _ bool) {
-		m, err = n.Memory.Mark(ctx, names, known, nm)
+		m, err = n.Memory.AddTombstones(ctx, names, known, nm)
 		n.w.wire("node %d: > mark %v, mode %v, before %v: %+v, %v", n.id, nm.Tags, nm.Mode, nm.Before, m, err)
 	}); lost != nil {
-		return logicalclock.Marks{}, lost
+		return logicalclock.Reading{}, lost
 	}
 	return m, err
 }
@@ -238,9 +238,9 @@ func (n *simNet) ServerID(ctx context.Context) (s string, err error) {
 	return s, err
 }
 
-// Listen ends with the node, and when its session is cut; then the node is deaf for a
+// Subscribe ends with the node, and when its session is cut; then the node is deaf for a
 // while.
-func (n *simNet) Listen(ctx context.Context, l store.Subscription, s store.Subscriber) error {
+func (n *simNet) Subscribe(ctx context.Context, l store.Subscription, s store.Subscriber) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(n.ctx, func() { cancel(errLost) })()
@@ -252,7 +252,7 @@ func (n *simNet) Listen(ctx context.Context, l store.Subscription, s store.Subsc
 	if err := sleep(ctx, pause); err != nil {
 		return err
 	}
-	return n.Memory.Listen(ctx, l, s)
+	return n.Memory.Subscribe(ctx, l, s)
 }
 
 func (n *simNet) cut(deaf time.Duration) {

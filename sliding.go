@@ -52,7 +52,7 @@ func (b *refresher[K, V]) prolong(rk string, rec store.Record, life, every time.
 		return
 	}
 	b.touchedLocked(rk, later(now, every))
-	b.prolonged = append(b.prolonged, store.Command{Op: store.Extend, Key: rk, Seen: rec.Seen(), TTL: life})
+	b.prolonged = append(b.prolonged, store.Command{Op: store.Extend, Key: rk, Seen: rec.CASToken(), TTL: life})
 	if !b.prolonging {
 		b.prolonging = true
 		b.wg.Go(b.prolongAll)

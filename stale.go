@@ -50,7 +50,7 @@ func (c *Cache[K, V]) localStale(it *lookup[K, V], o *callOptions) {
 		return
 	}
 	e, ok := c.local.Peek(it.key)
-	if !ok || e.Meta == nil || e.Meta.Absent || it.at >= e.Meta.Stale || c.verdictOf(e.Meta, it.at) == logicalclock.Invalid {
+	if !ok || e.Meta == nil || e.Meta.Absent || it.at >= e.Meta.Stale || c.localValidity(e.Meta, it.at) == logicalclock.Invalid {
 		return
 	}
 	info := localInfo(e, it.at)

@@ -46,7 +46,7 @@ func (c *Cache[K, V]) judge(ctx context.Context, fs []*decoded[V]) {
 	var asked map[string]bool
 	now := local.Now()
 	for _, f := range fs {
-		if f.status != usable && f.status != stale || c.verdict(ctx, f, now) {
+		if f.status != usable && f.status != stale || c.validity(ctx, f, now) {
 			continue
 		}
 		unknown = append(unknown, f)
@@ -68,18 +68,18 @@ func (c *Cache[K, V]) judge(ctx context.Context, fs []*decoded[V]) {
 	for _, f := range unknown {
 		if err != nil {
 			f.status, f.err = unavailable, err
-		} else if !c.verdict(ctx, f, now) {
+		} else if !c.validity(ctx, f, now) {
 			// The tombstones just fetched are outdated again already.
 			c.findBegan(ctx, f)
 			v, until, err := c.coherence.JudgeNow(ctx, f.raw.Era, f.raw.Stamp, f.began, f.raw.Tags)
 			f.err = err
-			c.judged(f, v, until)
+			c.applyValidity(f, v, until)
 		}
 	}
 }
 
-// verdict validates one record, and reports whether it could.
-func (c *Cache[K, V]) verdict(ctx context.Context, f *decoded[V], now int64) bool {
+// validity validates one record, and reports whether it could.
+func (c *Cache[K, V]) validity(ctx context.Context, f *decoded[V], now int64) bool {
 	v, until := c.clock.Judge(f.raw.Era, f.raw.Stamp, f.began, f.raw.Tags, now)
 	if v == logicalclock.Invalid && c.clock.AnyDated() && c.findBegan(ctx, f) {
 		v, until = c.clock.Judge(f.raw.Era, f.raw.Stamp, f.began, f.raw.Tags, now)
@@ -87,7 +87,7 @@ func (c *Cache[K, V]) verdict(ctx context.Context, f *decoded[V], now int64) boo
 	if v == logicalclock.Unknown {
 		return false
 	}
-	c.judged(f, v, until)
+	c.applyValidity(f, v, until)
 	return true
 }
 
@@ -104,7 +104,7 @@ func (c *Cache[K, V]) findBegan(ctx context.Context, f *decoded[V]) bool {
 	return f.began != 0
 }
 
-func (c *Cache[K, V]) judged(f *decoded[V], v logicalclock.Validity, until int64) {
+func (c *Cache[K, V]) applyValidity(f *decoded[V], v logicalclock.Validity, until int64) {
 	switch v {
 	case logicalclock.Unknown:
 		f.status = unavailable
@@ -126,6 +126,6 @@ func (c *Cache[K, V]) judged(f *decoded[V], v logicalclock.Validity, until int64
 
 func (c *Cache[K, V]) learnLocal(tags []string) {
 	asked, at := c.clock.ReadVersion(), local.Now()
-	m := c.localClock.Marks(c.clock.Known(), tags)
-	c.clock.LearnMarks(tags, &m, asked, at)
+	m := c.localClock.ReadClock(c.clock.Known(), tags)
+	c.clock.LearnTombstones(tags, &m, asked, at)
 }

@@ -35,7 +35,7 @@ type stats struct {
 	getHist, getManyHist, setHist, deleteHist, loadHist, remoteHist stat.Histogram
 
 	breaker                   atomic.Uint32 // a metrics.State
-	hearing                   atomic.Bool   // as last reported to the recorder
+	connected                 atomic.Bool   // as last reported to the recorder
 	backlog, backlogAge, dead atomic.Int64  // as last read; see lookAtQueue
 
 	mu   sync.Mutex
@@ -46,7 +46,7 @@ func newStats(r metrics.Recorder) *stats {
 	if r == nil {
 		r = metrics.Discard{}
 	}
-	s := &stats{recorder: guardRecorder(r)}
+	s := &stats{recorder: protectRecorder(r)}
 	s.refreshes, _ = s.recorder.(metrics.RefreshRecorder)
 	return s
 }

@@ -100,7 +100,7 @@ func (c *Cache[K, V]) updateOnce(ctx context.Context, ch *change[K, V], f func(V
 		return false, c.writeFailed(ctx, err)
 	}
 	if cur.status != usable && c.loader != nil {
-		return c.updateLoadedRemote(ctx, ch, f, o, rec.Seen(), &cur, s)
+		return c.updateLoadedRemote(ctx, ch, f, o, rec.CASToken(), &cur, s)
 	}
 	var old V
 	if kept {
@@ -110,7 +110,7 @@ func (c *Cache[K, V]) updateOnce(ctx context.Context, ch *change[K, V], f func(V
 		return false, err
 	}
 	ch.cost = 0 // without a kept value, it began just now
-	return c.exchange(ctx, ch, o, rec.Seen(), &cur, kept, asked, s)
+	return c.exchange(ctx, ch, o, rec.CASToken(), &cur, kept, asked, s)
 }
 
 // updateLoadedRemote is updateOnce for a value that has to be loaded from the source. A useless
@@ -188,7 +188,7 @@ func (c *Cache[K, V]) claim(ctx context.Context, key string, seen store.CASToken
 		if second = f.status == leased; second && !c.obsolete(&f.raw) {
 			return lease, nil
 		}
-		seen = reply.Record.Seen()
+		seen = reply.Record.CASToken()
 	}
 }
 

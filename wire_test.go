@@ -122,16 +122,16 @@ func (w *wire) Do(ctx context.Context, cmds []store.Command) (replies []store.Re
 	return replies
 }
 
-func (w *wire) Marks(ctx context.Context, names store.Names, known logicalclock.Known, tags []string) (m logicalclock.Marks, err error) {
-	if lost := w.through("marks", func() { m, err = w.Memory.Marks(ctx, names, known, tags) }); lost != nil {
-		return logicalclock.Marks{}, lost
+func (w *wire) ReadClock(ctx context.Context, names store.Names, known logicalclock.Known, tags []string) (m logicalclock.Reading, err error) {
+	if lost := w.through("marks", func() { m, err = w.Memory.ReadClock(ctx, names, known, tags) }); lost != nil {
+		return logicalclock.Reading{}, lost
 	}
 	return m, err
 }
 
-func (w *wire) Mark(ctx context.Context, names store.Names, known logicalclock.Known, n logicalclock.NewMark) (m logicalclock.Marks, err error) {
-	if lost := w.through("mark", func() { m, err = w.Memory.Mark(ctx, names, known, n) }); lost != nil {
-		return logicalclock.Marks{}, lost
+func (w *wire) AddTombstones(ctx context.Context, names store.Names, known logicalclock.Known, n logicalclock.NewTombstone) (m logicalclock.Reading, err error) {
+	if lost := w.through("mark", func() { m, err = w.Memory.AddTombstones(ctx, names, known, n) }); lost != nil {
+		return logicalclock.Reading{}, lost
 	}
 	return m, err
 }

@@ -443,6 +443,6 @@ func (c *Cache[K, V]) setIfAbsent(ctx context.Context, key K, val V, o *callOpti
 			return true, nil
 		}
 		cmd = claim(store.CompareAndSet)
-		cmd.Seen = reply.Record.Seen()
+		cmd.Seen = reply.Record.CASToken()
 	}
 }

@@ -198,7 +198,7 @@ func (c *Client) mark(ctx context.Context, what string, tags []string) error {
 		return err
 	}
 	defer c.tally(ctx)
-	marks, open, err := c.revoker.Mark(ctx, tags)
+	marks, open, err := c.revoker.InvalidateTags(ctx, tags)
 	if err != nil {
 		c.open(open)
 		if errors.Is(err, logicalclock.ErrNoClock) {

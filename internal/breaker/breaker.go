@@ -66,7 +66,7 @@ type Set struct {
 	circuits map[string]*circuit
 	closed   bool
 
-	telling sync.Mutex // held while Changed is called; acquired before noting
+	reporting sync.Mutex // held while Changed is called; acquired before noting
 
 	noting  sync.Mutex // guards the fields below
 	changes []Change   // not reported yet
@@ -109,7 +109,7 @@ func (s *Set) Enter(endpoint, key string) (done func(failure error), err error) 
 	return func(failure error) {
 		c.end(end, failure)
 		if failure != nil {
-			s.tell()
+			s.report()
 		}
 	}, nil
 }
@@ -210,9 +210,9 @@ func (c *circuit) probe() {
 		c.probeIn(tick) // slightly too early
 		return
 	}
-	c.set.tell()
+	c.set.report()
 	c.end(end, c.set.cfg.Probe(c.endpoint, c.key))
-	c.set.tell()
+	c.set.report()
 }
 
 // note records a change. It is called with a gobreaker lock held.
@@ -227,10 +227,10 @@ func (s *Set) note(endpoint string, state State) {
 	s.changes = append(s.changes, Change{endpoint, state, worst})
 }
 
-// tell reports the recorded changes.
-func (s *Set) tell() {
-	s.telling.Lock()
-	defer s.telling.Unlock()
+// report reports the recorded changes.
+func (s *Set) report() {
+	s.reporting.Lock()
+	defer s.reporting.Unlock()
 	s.noting.Lock()
 	changes := s.changes
 	s.changes = nil

@@ -231,7 +231,7 @@ func TestManyAtOnce(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 	}
-	s.tell()
+	s.report()
 	last := map[string]string{}
 	_, told := e.take()
 	for _, c := range told {

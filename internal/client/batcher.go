@@ -52,7 +52,7 @@ const (
 
 // batcher batches the reads of a Client, or its other commands.
 type batcher struct {
-	guard    *Client
+	client   *Client
 	endpoint func(key string) string // nil: there is only one
 
 	// By endpoint: commands for one endpoint do not wait for another.
@@ -66,7 +66,7 @@ type batcher struct {
 }
 
 func (t *batcher) init(g *Client) {
-	t.guard, t.endpoint = g, endpointsOf(g.store)
+	t.client, t.endpoint = g, endpointsOf(g.store)
 	t.queues = map[string]*endpointQueue{}
 }
 
@@ -164,7 +164,7 @@ func (t *batcher) do(ctx context.Context, cmds []store.Command, now time.Time) (
 			break
 		}
 	}
-	got, err := t.guard.do(ctx, mine)
+	got, err := t.client.do(ctx, mine)
 	took := time.Since(now)
 	if err != nil {
 		took = 0
@@ -225,8 +225,8 @@ func (t *batcher) queueFor(key string) *endpointQueue {
 // itself, at once.
 func (t *batcher) join(l *endpointQueue, ctx context.Context, cmds []store.Command, seats []slot, now time.Time) (lot int, alone bool) {
 	bound, most := 0, batchMost
-	if t == &t.guard.reads {
-		bound, most = t.guard.sizes.bound(), t.guard.sizes.reads()
+	if t == &t.client.reads {
+		bound, most = t.client.sizes.bound(), t.client.sizes.reads()
 	}
 	lot, alone, late := l.join(ctx, cmds, seats, now, bound, most)
 	if late != nil {
@@ -361,7 +361,7 @@ func (l *endpointQueue) end(lot int, took time.Duration) *batch {
 
 // flush sends batches until none waits.
 func (t *batcher) flush(l *endpointQueue, tr *batch, lot int) {
-	if t.guard.background(func() { stackgrow.Grow(); t.send(l, tr, lot) }) {
+	if t.client.background(func() { stackgrow.Grow(); t.send(l, tr, lot) }) {
 		return
 	}
 	for ; tr != nil; tr = l.end(lot, 0) { // the Client was closed
@@ -373,7 +373,7 @@ func (t *batcher) flush(l *endpointQueue, tr *batch, lot int) {
 func (t *batcher) send(l *endpointQueue, tr *batch, lot int) {
 	for tr != nil {
 		began := time.Now()
-		tr.replies, tr.err = t.guard.do(tr.ctx, tr.cmds)
+		tr.replies, tr.err = t.client.do(tr.ctx, tr.cmds)
 		took := time.Since(began)
 		if tr.err != nil {
 			took = 0
@@ -388,7 +388,7 @@ func (t *batcher) send(l *endpointQueue, tr *batch, lot int) {
 // wait collects the replies to batches that other goroutines send, for a caller that arrived at
 // start. replies are those to the commands that the caller sent itself, nil if it sent none.
 func (t *batcher) wait(ctx context.Context, start time.Time, seats []slot, replies []store.Reply) ([]store.Reply, error) {
-	first := min(tooLong, t.guard.timeout)
+	first := min(tooLong, t.client.timeout)
 	if replies != nil {
 		first -= time.Since(start)
 	}
@@ -413,7 +413,7 @@ func (t *batcher) wait(ctx context.Context, start time.Time, seats []slot, repli
 				}
 			case <-ctx.Done():
 			case <-timer.C:
-				if left := t.guard.timeout - time.Since(start); left > 0 {
+				if left := t.client.timeout - time.Since(start); left > 0 {
 					waits = true
 					timer.Reset(min(left, t.flushStuck(seats)))
 				}
@@ -429,7 +429,7 @@ func (t *batcher) wait(ctx context.Context, start time.Time, seats []slot, repli
 			if err := ended(ctx, true); err != nil {
 				return nil, err
 			}
-			return nil, &TimeoutError{After: t.guard.timeout}
+			return nil, &TimeoutError{After: t.client.timeout}
 		}
 	}
 	return collect(seats, replies), nil
@@ -460,7 +460,7 @@ func collect(seats []slot, replies []store.Reply) []store.Reply {
 // flushStuck sends the batches of seats that wait for stuck round trips, and returns the time
 // until it is to be called again.
 func (t *batcher) flushStuck(seats []slot) time.Duration {
-	again := t.guard.timeout
+	again := t.client.timeout
 	for _, s := range seats {
 		if s.batch == nil {
 			continue
@@ -469,7 +469,7 @@ func (t *batcher) flushStuck(seats []slot) time.Duration {
 		if next != nil {
 			t.flush(s.batch.line, next, lot)
 		}
-		if in == 0 && t == &t.guard.reads && !s.early {
+		if in == 0 && t == &t.client.reads && !s.early {
 			var now bool
 			if now, in = s.batch.line.mayOvertake(s.batch); now {
 				t.overtake(s.batch)

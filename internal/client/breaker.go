@@ -20,8 +20,8 @@ var ErrOpen = breaker.ErrOpen
 // endpointBreaker refuses operations of a [Client] on endpoints that do not answer. A nil
 // endpointBreaker refuses nothing.
 type endpointBreaker struct {
-	guard *Client
-	set   *breaker.Set
+	client *Client
+	set    *breaker.Set
 	// endpoint names the node that a key's commands go to; nil: there is only one.
 	endpoint func(key string) string
 	timeout  time.Duration // of the Client
@@ -42,7 +42,7 @@ type endpointBreaker struct {
 // meanwhile.
 func (g *Client) Break(cfg breaker.Config) {
 	cfg.Probe = g.probe
-	g.breaker = &endpointBreaker{guard: g, set: breaker.New(cfg), timeout: g.timeout, verifying: map[string][]func(error){}}
+	g.breaker = &endpointBreaker{client: g, set: breaker.New(cfg), timeout: g.timeout, verifying: map[string][]func(error){}}
 	g.breaker.endpoint = endpointsOf(g.store)
 }
 
@@ -148,7 +148,7 @@ func (b *endpointBreaker) verify(endpoint, key string, done func(error)) {
 	if asked {
 		return
 	}
-	if !b.guard.background(func() { b.verified(endpoint, b.guard.probe(endpoint, key)) }) {
+	if !b.client.background(func() { b.verified(endpoint, b.client.probe(endpoint, key)) }) {
 		delete(b.verifying, endpoint)
 		done(breaker.ErrUnknown)
 	}

@@ -232,14 +232,18 @@ func (g *Client) Scan(ctx context.Context, master, pattern string, cursor uint64
 	return b.keys, b.next, err
 }
 
-// Marks reads a logical clock; see Store.
-func (g *Client) Marks(ctx context.Context, names store.Names, known logicalclock.Known, tags []string) (logicalclock.Marks, error) {
-	return ask(g, ctx, "marks", names.Epoch, len(tags), func(ctx context.Context) (logicalclock.Marks, error) { return g.store.Marks(ctx, names, known, tags) })
+// ReadClock reads a logical clock; see Store.
+func (g *Client) ReadClock(ctx context.Context, names store.Names, known logicalclock.Known, tags []string) (logicalclock.Reading, error) {
+	return ask(g, ctx, "marks", names.Epoch, len(tags), func(ctx context.Context) (logicalclock.Reading, error) {
+		return g.store.ReadClock(ctx, names, known, tags)
+	})
 }
 
-// Mark writes a mark, of tags or of all; see Store.
-func (g *Client) Mark(ctx context.Context, names store.Names, known logicalclock.Known, m logicalclock.NewMark) (logicalclock.Marks, error) {
-	return ask(g, ctx, "mark", names.Epoch, len(m.Tags), func(ctx context.Context) (logicalclock.Marks, error) { return g.store.Mark(ctx, names, known, m) })
+// AddTombstones writes a mark, of tags or of all; see Store.
+func (g *Client) AddTombstones(ctx context.Context, names store.Names, known logicalclock.Known, m logicalclock.NewTombstone) (logicalclock.Reading, error) {
+	return ask(g, ctx, "mark", names.Epoch, len(m.Tags), func(ctx context.Context) (logicalclock.Reading, error) {
+		return g.store.AddTombstones(ctx, names, known, m)
+	})
 }
 
 // Publish publishes a message; see Store.
@@ -252,10 +256,10 @@ func (g *Client) Publish(ctx context.Context, t store.Notify) error {
 	return err
 }
 
-// Listen receives messages; see Store. It is not bounded by the timeout, and its caller ends it
+// Subscribe receives messages; see Store. It is not bounded by the timeout, and its caller ends it
 // by its context before Close.
-func (g *Client) Listen(ctx context.Context, l store.Subscription, s store.Subscriber) error {
-	return g.store.Listen(ctx, l, s)
+func (g *Client) Subscribe(ctx context.Context, l store.Subscription, s store.Subscriber) error {
+	return g.store.Subscribe(ctx, l, s)
 }
 
 // call runs f, which is about key if that is not "", within the timeout and no longer than ctx,

@@ -201,11 +201,11 @@ func TestTheGuardHandsOnWhatTheStoreAnswers(t *testing.T) {
 					t.Errorf("%q, %d, %v", keys, next, err)
 				}
 				names := store.NewNames("p", "n")
-				m, err := g.Mark(ctx, names, logicalclock.Known{}, logicalclock.NewMark{Tags: []string{"a"}})
+				m, err := g.AddTombstones(ctx, names, logicalclock.Known{}, logicalclock.NewTombstone{Tags: []string{"a"}})
 				if err != nil || m.Tags[0].Hard != m.Epoch.Clock {
 					t.Errorf("%+v, %v", m, err)
 				}
-				if got, err := g.Marks(ctx, names, logicalclock.Known{}, []string{"a"}); err != nil || got.Tags[0] != m.Tags[0] {
+				if got, err := g.ReadClock(ctx, names, logicalclock.Known{}, []string{"a"}); err != nil || got.Tags[0] != m.Tags[0] {
 					t.Errorf("%+v, %v", got, err)
 				}
 				if err := g.Publish(ctx, store.Notify{Channel: "c"}); err != nil {
@@ -302,11 +302,11 @@ func TestTheGuardTellsWhatItDid(t *testing.T) {
 			{"scan", 0, func(ctx context.Context) error { return operations["scan"](g, ctx) }},
 			{"publish", 0, func(ctx context.Context) error { return operations["publish"](g, ctx) }},
 			{"marks", 2, func(ctx context.Context) error {
-				_, err := g.Marks(ctx, names, logicalclock.Known{}, []string{"a", "b"})
+				_, err := g.ReadClock(ctx, names, logicalclock.Known{}, []string{"a", "b"})
 				return err
 			}},
 			{"mark", 2, func(ctx context.Context) error {
-				_, err := g.Mark(ctx, names, logicalclock.Known{}, logicalclock.NewMark{Tags: []string{"a", "b"}})
+				_, err := g.AddTombstones(ctx, names, logicalclock.Known{}, logicalclock.NewTombstone{Tags: []string{"a", "b"}})
 				return err
 			}},
 		} {

@@ -63,12 +63,16 @@ func (f *fake) Scan(ctx context.Context, master, pattern string, cursor uint64) 
 	return keys, next, err
 }
 
-func (f *fake) Marks(ctx context.Context, names store.Names, known logicalclock.Known, tags []string) (logicalclock.Marks, error) {
-	return late(f, ctx, func(ctx context.Context) (logicalclock.Marks, error) { return f.Memory.Marks(ctx, names, known, tags) })
+func (f *fake) ReadClock(ctx context.Context, names store.Names, known logicalclock.Known, tags []string) (logicalclock.Reading, error) {
+	return late(f, ctx, func(ctx context.Context) (logicalclock.Reading, error) {
+		return f.Memory.ReadClock(ctx, names, known, tags)
+	})
 }
 
-func (f *fake) Mark(ctx context.Context, names store.Names, known logicalclock.Known, n logicalclock.NewMark) (logicalclock.Marks, error) {
-	return late(f, ctx, func(ctx context.Context) (logicalclock.Marks, error) { return f.Memory.Mark(ctx, names, known, n) })
+func (f *fake) AddTombstones(ctx context.Context, names store.Names, known logicalclock.Known, n logicalclock.NewTombstone) (logicalclock.Reading, error) {
+	return late(f, ctx, func(ctx context.Context) (logicalclock.Reading, error) {
+		return f.Memory.AddTombstones(ctx, names, known, n)
+	})
 }
 
 func (f *fake) Publish(ctx context.Context, tell store.Notify) error {
@@ -91,11 +95,11 @@ var operations = map[string]func(*Client, context.Context) error{
 	"masters": func(g *Client, ctx context.Context) error { _, err := g.Masters(ctx); return err },
 	"scan":    func(g *Client, ctx context.Context) error { _, _, err := g.Scan(ctx, "", "*", 0); return err },
 	"marks": func(g *Client, ctx context.Context) error {
-		_, err := g.Marks(ctx, store.NewNames("p", "n"), logicalclock.Known{}, []string{"a"})
+		_, err := g.ReadClock(ctx, store.NewNames("p", "n"), logicalclock.Known{}, []string{"a"})
 		return err
 	},
 	"mark": func(g *Client, ctx context.Context) error {
-		_, err := g.Mark(ctx, store.NewNames("p", "n"), logicalclock.Known{}, logicalclock.NewMark{Tags: []string{"a"}})
+		_, err := g.AddTombstones(ctx, store.NewNames("p", "n"), logicalclock.Known{}, logicalclock.NewTombstone{Tags: []string{"a"}})
 		return err
 	},
 	"publish": func(g *Client, ctx context.Context) error { return g.Publish(ctx, store.Notify{Channel: "c"}) },

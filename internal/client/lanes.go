@@ -157,7 +157,7 @@ func bounded(cmds []store.Command) []store.Command {
 // overtake sends the reads of a slow batch once more, with bounds, in case a large record in it
 // is the reason.
 func (t *batcher) overtake(tr *batch) {
-	g := t.guard
+	g := t.client
 	g.background(func() {
 		defer tr.line.overtaken()
 		if err := g.begin(tr.ctx); err != nil {

@@ -32,7 +32,7 @@ func (a *Coordinator) BeginEpochRead() EpochRead {
 
 // beginLook is BeginEpochRead for reads that do not show that the cache is in use.
 func (a *Coordinator) beginLook() EpochRead {
-	return EpochRead{a.Ages.ReadVersion(), now(), a.Ages.Known()}
+	return EpochRead{a.Clock.ReadVersion(), now(), a.Clock.Known()}
 }
 
 // EndEpochRead takes the reply. If the epoch is missing or unusable, it is read once more, by
@@ -94,7 +94,7 @@ func (a *Coordinator) unreadable(err error) bool {
 	if !errors.Is(err, logicalclock.ErrNoClock) {
 		return false
 	}
-	a.Ages.Reset()
+	a.Clock.Reset()
 	a.wentBack()
 	return true
 }
@@ -113,12 +113,12 @@ func (a *Coordinator) EndEpochReadBeside(ctx context.Context, l EpochRead, reply
 		if e.All.Next != 0 && !e.All.Dated() {
 			redisNow, _ = a.cfg.Client.Now(ctx, a.cfg.Names.Epoch)
 		}
-		return e.Era, e.Clock, a.Ages.Learn(e, redisNow, l.asked, l.at)
+		return e.Era, e.Clock, a.Clock.Learn(e, redisNow, l.asked, l.at)
 	}
 	if a.EndEpochRead(ctx, l, reply) != nil {
 		return 0, 0, false
 	}
-	return a.Ages.Stamp()
+	return a.Clock.Stamp()
 }
 
 // readEpochNow reads the logical clock alone. [Coordinator.FetchTombstones] will not do where
@@ -134,8 +134,8 @@ func (a *Coordinator) readEpochNow(ctx context.Context) error {
 }
 
 func (a *Coordinator) learnEpoch(e logicalclock.Epoch, redisNow int64, l EpochRead) bool {
-	before := a.Ages.Known().Era
-	if !a.Ages.Learn(e, redisNow, l.asked, l.at) {
+	before := a.Clock.Known().Era
+	if !a.Clock.Learn(e, redisNow, l.asked, l.at) {
 		return false
 	}
 	a.learnedAt(before, l.at)
@@ -151,7 +151,7 @@ func (a *Coordinator) learnedAt(eraBefore uint64, at int64) {
 			break
 		}
 	}
-	if eraBefore != 0 && eraBefore != a.Ages.Known().Era {
+	if eraBefore != 0 && eraBefore != a.Clock.Known().Era {
 		a.flushed()
 	}
 }
@@ -163,15 +163,15 @@ const askAgain = 5
 func (a *Coordinator) FetchTombstones(ctx context.Context, tags []string) error {
 	for range askAgain {
 		l := a.beginLook()
-		before := a.Ages.Known()
-		m, err := a.cfg.Client.Marks(ctx, a.cfg.Names, before, tags)
+		before := a.Clock.Known()
+		m, err := a.cfg.Client.ReadClock(ctx, a.cfg.Names, before, tags)
 		if a.unreadable(err) && before != (logicalclock.Known{}) {
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		if a.learnMarks(tags, &m, l) {
+		if a.learnTombstones(tags, &m, l) {
 			a.learnedAt(before.Era, l.at)
 			return nil
 		}
@@ -179,11 +179,11 @@ func (a *Coordinator) FetchTombstones(ctx context.Context, tags []string) error 
 	return errOvertaken
 }
 
-// learnMarks learns a script's answer.
-func (a *Coordinator) learnMarks(tags []string, m *logicalclock.Marks, l EpochRead) bool {
+// learnTombstones learns a script's answer.
+func (a *Coordinator) learnTombstones(tags []string, m *logicalclock.Reading, l EpochRead) bool {
 	a.measured(m.Now)
-	ok := a.Ages.LearnMarks(tags, m, l.asked, l.at)
-	if !ok && l.known.Era != 0 && a.Ages.Known().Era == 0 {
+	ok := a.Clock.LearnTombstones(tags, m, l.asked, l.at)
+	if !ok && l.known.Era != 0 && a.Clock.Known().Era == 0 {
 		a.wentBack() // what was known is reset
 	}
 	return ok
@@ -192,7 +192,7 @@ func (a *Coordinator) learnMarks(tags []string, m *logicalclock.Marks, l EpochRe
 // JudgeNow validates one record against an answer that is requested from Redis now.
 func (a *Coordinator) JudgeNow(ctx context.Context, era uint64, stamp, began int64, tags []string) (logicalclock.Validity, int64, error) {
 	at := now()
-	m, err := a.cfg.Client.Marks(ctx, a.cfg.Names, a.Ages.Known(), tags)
+	m, err := a.cfg.Client.ReadClock(ctx, a.cfg.Names, a.Clock.Known(), tags)
 	if err != nil {
 		a.unreadable(err)
 		return logicalclock.Unknown, 0, err
@@ -204,7 +204,7 @@ func (a *Coordinator) JudgeNow(ctx context.Context, era uint64, stamp, began int
 // fresh reports whether the copy of the logical clock is recent enough to validate records of
 // other processes.
 func (a *Coordinator) fresh(now int64) bool {
-	if _, _, ok := a.Ages.Stamp(); !ok {
+	if _, _, ok := a.Clock.Stamp(); !ok {
 		return false
 	}
 	learned := a.learned.Load()
@@ -218,7 +218,7 @@ func (a *Coordinator) Stamp(ctx context.Context) (era uint64, stamp int64, err e
 		return 0, 0, err
 	}
 	if a.fresh(now()) {
-		if era, stamp, ok := a.Ages.Stamp(); ok {
+		if era, stamp, ok := a.Clock.Stamp(); ok {
 			return era, stamp, nil
 		}
 	}
@@ -232,7 +232,7 @@ func (a *Coordinator) Stamp(ctx context.Context) (era uint64, stamp int64, err e
 			return 0, 0, err
 		}
 		// A late message of another era may have reset the table.
-		if era, stamp, ok := a.Ages.Stamp(); ok {
+		if era, stamp, ok := a.Clock.Stamp(); ok {
 			return era, stamp, nil
 		}
 	}
@@ -247,7 +247,7 @@ func (a *Coordinator) StampWrite(ctx context.Context) (era uint64, stamp int64, 
 	if err == nil || ctx.Err() != nil || a.cfg.Client.OneNode() {
 		return era, stamp, err
 	}
-	if k := a.Ages.Known(); k.Era != 0 {
+	if k := a.Clock.Known(); k.Era != 0 {
 		return k.Era, k.Clock, nil
 	}
 	return 0, 0, err
@@ -272,51 +272,51 @@ func (a *Coordinator) renewLives(ctx context.Context) time.Duration {
 // ApplyOwnTombstones takes Redis's answer to this process's own tombstones, before the
 // invalidation returns to its caller: from then on no entry that they invalidate is served. l
 // was begun before they were sent.
-func (a *Coordinator) ApplyOwnTombstones(ctx context.Context, tags []string, m logicalclock.Marks, l EpochRead) error {
-	return a.ownMarks(ctx, tags, nil, m, l)
+func (a *Coordinator) ApplyOwnTombstones(ctx context.Context, tags []string, m logicalclock.Reading, l EpochRead) error {
+	return a.ownTombstones(ctx, tags, nil, m, l)
 }
 
-// ownMarks is ApplyOwnTombstones for invalidations requested at the times pasts; nil: when l
+// ownTombstones is ApplyOwnTombstones for invalidations requested at the times pasts; nil: when l
 // was begun.
-func (a *Coordinator) ownMarks(ctx context.Context, tags []string, pasts []retryqueue.Past, m logicalclock.Marks, l EpochRead) error {
+func (a *Coordinator) ownTombstones(ctx context.Context, tags []string, pasts []retryqueue.Past, m logicalclock.Reading, l EpochRead) error {
 	s := subjects(aTag, tags)
-	a.recent.NoteMarks(s, answered(&m), pasts, l.at, now())
-	before := a.Ages.Known().Era
-	if a.learnMarks(tags, &m, l) {
+	a.recent.NoteTombstones(s, answered(&m), pasts, l.at, now())
+	before := a.Clock.Known().Era
+	if a.learnTombstones(tags, &m, l) {
 		a.learnedAt(before, l.at)
 	} else if err := a.FetchTombstones(ctx, tags); err != nil {
 		// Neither the effect of these tombstones nor of any others is known here: retry them,
 		// and treat the clock as unknown until then.
-		a.Ages.Forget()
+		a.Clock.Forget()
 		if pasts == nil {
 			a.ScheduleTombstones(tags, 0, l.at)
 		} // otherwise it is returned to the queue, with its time
 		return err
 	}
 	a.acknowledgedTombstones(s, l.at)
-	a.marked(tags)
+	a.applyTombstones(tags)
 	return nil
 }
 
 // applyPeerTombstones takes tombstones that another process has published.
-func (a *Coordinator) applyPeerTombstones(tags []string, m logicalclock.Marks) {
+func (a *Coordinator) applyPeerTombstones(tags []string, m logicalclock.Reading) {
 	if latest := a.latest.Load(); latest != 0 && !m.Epoch.By(latest) {
 		a.missed() // Redis would not accept it
 		return
 	}
-	if !a.Ages.ApplyPeer(tags, &m, now()) {
+	if !a.Clock.ApplyPeer(tags, &m, now()) {
 		// Another era, or an unknown one: entries from before may be invalid.
 		a.flushed()
 		a.wakeUp()
 		return
 	}
-	a.marked(tags)
+	a.applyTombstones(tags)
 }
 
-// marked drops what tombstones have invalidated. Entries with tags are validated when they are
+// applyTombstones drops what tombstones have invalidated. Entries with tags are validated when they are
 // next read; entries without tags are flushed now if everything was invalidated. Loads in
 // flight began before the tombstones, and no new reader may share them.
-func (a *Coordinator) marked(tags []string) {
+func (a *Coordinator) applyTombstones(tags []string) {
 	if len(tags) == 0 {
 		a.flush()
 		return

@@ -38,17 +38,17 @@ func TestAStampDespiteALateNotice(t *testing.T) {
 	defer guard.Close()
 	var a *Coordinator
 	late := 0
-	var old logicalclock.Marks
+	var old logicalclock.Reading
 	a = New(Config{Client: guard, Names: names, Fences: fence.NewTable(), Events: quiet{}, Local: flushHook(func() {
 		late++
-		a.Ages.ApplyPeer(nil, &old, now())
+		a.Clock.ApplyPeer(nil, &old, now())
 	})})
 	defer a.Close()
 	before, _, err := a.Stamp(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if old, err = guard.Marks(ctx, names, a.Ages.Known(), nil); err != nil {
+	if old, err = guard.ReadClock(ctx, names, a.Clock.Known(), nil); err != nil {
 		t.Fatal(err)
 	}
 	guard.Do(ctx, []store.Command{{Op: store.Delete, Key: names.Epoch}, {Op: store.Delete, Key: names.Tags}})

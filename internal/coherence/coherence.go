@@ -113,7 +113,7 @@ type Events interface {
 // Coordinator keeps one cache coherent. All methods are safe for concurrent use.
 type Coordinator struct {
 	Outbox *message.Outbox
-	Ages   *logicalclock.Table
+	Clock  *logicalclock.Table
 
 	cfg         Config
 	invalidator *invalidation.Invalidator // for retries: removes entries, whatever Config.Policy is
@@ -157,7 +157,7 @@ type Coordinator struct {
 // New returns an idle coordinator: it starts with the first call of [Coordinator.Ready].
 func New(cfg Config) *Coordinator {
 	a := &Coordinator{
-		cfg: cfg, Outbox: message.NewOutbox(message.NewSender()), Ages: logicalclock.NewTable(),
+		cfg: cfg, Outbox: message.NewOutbox(message.NewSender()), Clock: logicalclock.NewTable(),
 		inbox: message.NewInbox(), queue: retryqueue.NewQueue(maxPending), recent: retryqueue.NewRecentWrites(),
 		woken: make(chan struct{}, 1), redisUp: make(chan struct{}, 1), first: make(chan struct{}),
 	}
@@ -168,7 +168,7 @@ func New(cfg Config) *Coordinator {
 	a.selfWrites.init()
 	a.serverID.init()
 	a.pending.init()
-	a.invalidator = &invalidation.Invalidator{Store: cfg.Client, Names: cfg.Names, Outbox: a.Outbox, Known: a.Ages.Known}
+	a.invalidator = &invalidation.Invalidator{Store: cfg.Client, Names: cfg.Names, Outbox: a.Outbox, Known: a.Clock.Known}
 	if cfg.Transport == None {
 		a.localValid.Store(math.MaxInt64)
 		a.readyOnce.Do(func() { close(a.first) })

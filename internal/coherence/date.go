@@ -40,7 +40,7 @@ func (a *Coordinator) pastOf(began int64) retryqueue.Past {
 	if at, ok := a.cfg.Client.Estimate(a.cfg.Names.Epoch); ok {
 		// If Redis's clock was set back before, records may be dated later than it, but none
 		// later than the logical clock was.
-		p.At = max(at+a.cfg.Client.ClockError(a.cfg.Names.Epoch)-(now()-began)/1000, a.Ages.Known().Tick)
+		p.At = max(at+a.cfg.Client.ClockError(a.cfg.Names.Epoch)-(now()-began)/1000, a.Clock.Known().Tick)
 	}
 	return p
 }

@@ -24,7 +24,7 @@ func TestTheLivesOfTheLogicalClockAreRenewed(t *testing.T) {
 				defer guard.Close()
 				a := New(Config{Client: guard, Names: names, Fences: fence.NewTable(), Events: quiet{}, Transport: transport, StartTimeout: time.Second})
 				defer a.Close()
-				m, err := st.Mark(t.Context(), names, logicalclock.Known{}, logicalclock.NewMark{Tags: []string{"a"}})
+				m, err := st.AddTombstones(t.Context(), names, logicalclock.Known{}, logicalclock.NewTombstone{Tags: []string{"a"}})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -35,7 +35,7 @@ func TestTheLivesOfTheLogicalClockAreRenewed(t *testing.T) {
 						t.Errorf("%s lives for %v", key, left)
 					}
 				}
-				got, err := st.Marks(t.Context(), names, logicalclock.Known{}, []string{"a"})
+				got, err := st.ReadClock(t.Context(), names, logicalclock.Known{}, []string{"a"})
 				if err != nil || got.Epoch.Era != m.Epoch.Era || got.Tags[0] != m.Tags[0] {
 					t.Errorf("%+v after %+v; %v", got, m, err)
 				}
@@ -49,7 +49,7 @@ func TestALogicalClockOutOfUseEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := storetest.NewMemory()
 		names := store.Names{Data: "n:", Epoch: ":{c:n}:epoch", Tags: ":{c:n}:tags", Channel: ":{c:n}:events"}
-		m, err := st.Mark(t.Context(), names, logicalclock.Known{}, logicalclock.NewMark{Tags: []string{"a"}})
+		m, err := st.AddTombstones(t.Context(), names, logicalclock.Known{}, logicalclock.NewTombstone{Tags: []string{"a"}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -60,7 +60,7 @@ func TestALogicalClockOutOfUseEnds(t *testing.T) {
 			}
 		}
 		known := logicalclock.Known{Era: m.Epoch.Era, Tick: m.Epoch.Tick, Clock: m.Epoch.Clock}
-		if got, err := st.Marks(t.Context(), names, known, nil); err != nil || got.Epoch.Era == m.Epoch.Era || got.Epoch.Clock <= known.Clock {
+		if got, err := st.ReadClock(t.Context(), names, known, nil); err != nil || got.Epoch.Era == m.Epoch.Era || got.Epoch.Clock <= known.Clock {
 			t.Errorf("%+v after %+v; %v", got, m, err)
 		}
 	})

@@ -45,17 +45,17 @@ func (c *clocked) Now(ctx context.Context, key string) (int64, error) {
 	return c.Memory.Now(ctx, key)
 }
 
-func (c *clocked) Marks(ctx context.Context, names store.Names, known logicalclock.Known, tags []string) (logicalclock.Marks, error) {
+func (c *clocked) ReadClock(ctx context.Context, names store.Names, known logicalclock.Known, tags []string) (logicalclock.Reading, error) {
 	c.mu.Lock()
 	c.asked++
 	f := c.onMarks
 	c.mu.Unlock()
 	if f != nil {
 		if err := f(known); err != nil {
-			return logicalclock.Marks{}, err
+			return logicalclock.Reading{}, err
 		}
 	}
-	return c.Memory.Marks(ctx, names, known, tags)
+	return c.Memory.ReadClock(ctx, names, known, tags)
 }
 
 // onClock makes a coordinator that does nothing in the background.
@@ -87,7 +87,7 @@ func TestALookLearnsTheClock(t *testing.T) {
 		if err := a.EndEpochRead(t.Context(), look, a.epoch(t)); err != nil || st.asked != 1 {
 			t.Fatalf("without an epoch: %v, asked %d times", err, st.asked)
 		}
-		if _, _, ok := a.Ages.Stamp(); !ok || !a.used.Load() || a.learned.Load() != look.at && a.learned.Load() != now() {
+		if _, _, ok := a.Clock.Stamp(); !ok || !a.used.Load() || a.learned.Load() != look.at && a.learned.Load() != now() {
 			t.Error("it is not learned")
 		}
 		time.Sleep(time.Second)
@@ -179,7 +179,7 @@ func TestALookSeesThatRedisWentBack(t *testing.T) {
 	}
 }
 
-// Redis's clock is asked for only where an epoch may be ahead of it, or a mark is pending.
+// Redis's clock is asked for only where an epoch may be ahead of it, or a tombstone is pending.
 func TestWhenRedissClockIsNeeded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, st, _ := onClock(t, None)
@@ -202,16 +202,16 @@ func TestWhenRedissClockIsNeeded(t *testing.T) {
 			t.Errorf("it was measured: asked %d times, %v", n, err)
 		}
 		for name, c := range map[string]struct {
-			mark logicalclock.NewMark
+			mark logicalclock.NewTombstone
 			nows int
 		}{
-			"a pending mark":   {logicalclock.NewMark{Mode: logicalclock.Delayed, Delay: 60_000_000}, 1},
-			"a mark":           {logicalclock.NewMark{}, 0},
-			"a mark made late": {logicalclock.NewMark{Before: []int64{time.Now().UnixMicro() - 1_000_000}}, 0},
+			"a pending mark":   {logicalclock.NewTombstone{Mode: logicalclock.Delayed, Delay: 60_000_000}, 1},
+			"a mark":           {logicalclock.NewTombstone{}, 0},
+			"a mark made late": {logicalclock.NewTombstone{Before: []int64{time.Now().UnixMicro() - 1_000_000}}, 0},
 		} {
 			st.Do(t.Context(), []store.Command{{Op: store.Delete, Key: a.cfg.Names.Epoch}})
-			a.Ages.Reset()
-			if _, err := st.Mark(t.Context(), a.cfg.Names, logicalclock.Known{}, c.mark); err != nil {
+			a.Clock.Reset()
+			if _, err := st.AddTombstones(t.Context(), a.cfg.Names, logicalclock.Known{}, c.mark); err != nil {
 				t.Fatal(err)
 			}
 			if n, err := look(); n != c.nows || err != nil {
@@ -224,7 +224,7 @@ func TestWhenRedissClockIsNeeded(t *testing.T) {
 			}
 		}
 		st.Do(t.Context(), []store.Command{{Op: store.Delete, Key: a.cfg.Names.Epoch}})
-		a.Ages.Reset()
+		a.Clock.Reset()
 		if err := a.FetchTombstones(t.Context(), nil); err != nil {
 			t.Fatal(err)
 		}
@@ -248,7 +248,7 @@ func TestALookBesideAWrite(t *testing.T) {
 		}
 		learned := a.learned.Load()
 		time.Sleep(time.Second)
-		st.Mark(t.Context(), a.cfg.Names, logicalclock.Known{}, logicalclock.NewMark{})
+		st.AddTombstones(t.Context(), a.cfg.Names, logicalclock.Known{}, logicalclock.NewTombstone{})
 		e, _ := logicalclock.ParseEpoch(a.epoch(t).Record.Raw)
 		if era, clock, ok := a.EndEpochReadBeside(t.Context(), a.BeginEpochRead(), a.epoch(t)); !ok || era != e.Era || clock != e.Clock || a.learned.Load() != learned {
 			t.Errorf("%d, %d, %v, want %d, %d; learned at %d, want %d", era, clock, ok, e.Era, e.Clock, a.learned.Load(), learned)
@@ -298,8 +298,8 @@ func TestWhatCanNotBeReadIsAskedForWithoutWhatIsKnown(t *testing.T) {
 	if _, open := a.rollbackSeen.open(); !open {
 		t.Error("it is no evidence")
 	}
-	if _, _, err := a.JudgeNow(t.Context(), 1, 1, 0, nil); !errors.Is(err, logicalclock.ErrNoClock) || a.Ages.Known().Era != 0 {
-		t.Errorf("%v, and %+v is known", err, a.Ages.Known())
+	if _, _, err := a.JudgeNow(t.Context(), 1, 1, 0, nil); !errors.Is(err, logicalclock.ErrNoClock) || a.Clock.Known().Era != 0 {
+		t.Errorf("%v, and %+v is known", err, a.Clock.Known())
 	}
 	store.asked = 0
 	store.onMarks = func(logicalclock.Known) error { return logicalclock.ErrNoClock }
@@ -315,7 +315,7 @@ func TestWhatCanNotBeReadIsAskedForWithoutWhatIsKnown(t *testing.T) {
 	if err := a.FetchTombstones(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	era, clock, _ := a.Ages.Stamp()
+	era, clock, _ := a.Clock.Stamp()
 	if v, _, err := a.JudgeNow(t.Context(), era, clock, 0, nil); err != nil || v == logicalclock.Unknown {
 		t.Errorf("%v, %v", v, err)
 	}
@@ -328,7 +328,7 @@ func TestAnswersThatAreOvertaken(t *testing.T) {
 	st.onMarks = func(logicalclock.Known) error {
 		if overtaken > 0 {
 			overtaken--
-			a.Ages.Subscribed()
+			a.Clock.Subscribed()
 		}
 		return nil
 	}
@@ -433,10 +433,10 @@ func TestAWriteWithoutTheNodeOfTheClock(t *testing.T) {
 func TestOwnMarks(t *testing.T) {
 	for _, tags := range [][]string{nil, {"t"}} {
 		a, store, l := onClock(t, Broadcast)
-		mark := func() (logicalclock.Marks, EpochRead) {
+		mark := func() (logicalclock.Reading, EpochRead) {
 			t.Helper()
 			look := a.BeginEpochRead()
-			m, err := a.cfg.Client.Mark(t.Context(), a.cfg.Names, a.Ages.Known(), logicalclock.NewMark{Tags: tags})
+			m, err := a.cfg.Client.AddTombstones(t.Context(), a.cfg.Names, a.Clock.Known(), logicalclock.NewTombstone{Tags: tags})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -460,24 +460,24 @@ func TestOwnMarks(t *testing.T) {
 		}
 		// The answer is overtaken: it is asked for again.
 		m, look = mark()
-		a.Ages.Subscribed()
+		a.Clock.Subscribed()
 		if store.asked = 0; a.ApplyOwnTombstones(t.Context(), tags, m, look) != nil || store.asked != 1 {
 			t.Errorf("%q: asked %d times", tags, store.asked)
 		}
 		m, look = mark()
-		a.Ages.Subscribed()
+		a.Clock.Subscribed()
 		store.onMarks = func(logicalclock.Known) error { return errLost }
 		err := a.ApplyOwnTombstones(t.Context(), tags, m, look)
-		if _, _, ok := a.Ages.Stamp(); !errors.Is(err, errLost) || ok || !a.AnyPending() || a.queue.All() != (tags == nil) {
+		if _, _, ok := a.Clock.Stamp(); !errors.Is(err, errLost) || ok || !a.AnyPending() || a.queue.All() != (tags == nil) {
 			t.Errorf("%q: %v, the clock is known: %v", tags, err, ok)
 		}
 	}
 }
 
-// Marks of an era that is not known may be of anything.
+// Tombstones of an era that is not known may be of anything.
 func TestMarksOfAnUnknownEra(t *testing.T) {
 	a, store, l := onClock(t, Broadcast)
-	m, err := store.Marks(t.Context(), a.cfg.Names, logicalclock.Known{}, nil)
+	m, err := store.ReadClock(t.Context(), a.cfg.Names, logicalclock.Known{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

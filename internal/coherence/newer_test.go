@@ -190,7 +190,7 @@ func TestTheTimeOfAnInvalidation(t *testing.T) {
 			t.Fatal(err)
 		}
 		store.SetSkew(-time.Hour)
-		if p, tick := a.pastOf(now()), a.Ages.Known().Tick; p.At != tick {
+		if p, tick := a.pastOf(now()), a.Clock.Known().Tick; p.At != tick {
 			t.Errorf("%+v, want the time %d", p, tick)
 		}
 	})
@@ -317,7 +317,7 @@ func TestWhichRecordsAreOutdated(t *testing.T) {
 			t.Error("nothing is pending")
 		}
 		a.addItem(retryqueue.Item{Key: "n:k", At: at})
-		a.addItem(retryqueue.Item{Key: "n:mine", At: at, Token: old.Seen().Token})
+		a.addItem(retryqueue.Item{Key: "n:mine", At: at, Token: old.CASToken().Token})
 		if !is("n:k", old) || is("n:k", fresh) || is("n:other", old) || is("n:k", store.Record{}) || is("n", old) || is("n:mine", old) {
 			t.Error("keys")
 		}

@@ -193,7 +193,7 @@ func (a *Coordinator) Outdated(ctx context.Context, redisKey string, rec store.R
 		return false
 	}
 	if it, ok := a.queue.Find(redisKey); ok {
-		if (it.Token == "" || rec.Seen().Token != it.Token) && !a.newer(ctx, &it, rec) {
+		if (it.Token == "" || rec.CASToken().Token != it.Token) && !a.newer(ctx, &it, rec) {
 			return true
 		}
 	}

@@ -49,13 +49,13 @@ func TestKeysThatAreMissingAreToldInCommon(t *testing.T) {
 	if a.notify(context.Background()) {
 		t.Error("all was told, and two messages were not")
 	}
-	if n := a.queue.Len(); n == 0 || n > 2*invalidation.KeysPerNotice {
+	if n := a.queue.Len(); n == 0 || n > 2*invalidation.KeysPerMessage {
 		t.Errorf("%d keys are left", n)
 	}
 	if !a.notify(context.Background()) {
 		t.Error("not all was told")
 	}
-	if most := keys/invalidation.KeysPerNotice + 6; st.n > most {
+	if most := keys/invalidation.KeysPerMessage + 6; st.n > most {
 		t.Errorf("%d messages, want %d at most", st.n, most)
 	}
 }

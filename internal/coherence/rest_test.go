@@ -29,7 +29,7 @@ func TestTheEndOfASessionEndsTrust(t *testing.T) {
 		defer w.Close()
 		store.CutListeners(errLost)
 		synctest.Wait()
-		if _, _, ok := a.Ages.Stamp(); ok || a.LocalValid(now()) || !woken(w) {
+		if _, _, ok := a.Clock.Stamp(); ok || a.LocalValid(now()) || !woken(w) {
 			t.Error("it is as if the session went on")
 		}
 		a.Close()
@@ -57,8 +57,8 @@ func TestDemotionsRaiseASuspicion(t *testing.T) {
 			t.Errorf("the connections were renewed: %v", err)
 		}
 		store.demotions.Add(1)
-		s := &session{a: a, armed: make(chan struct{})}
-		close(s.armed)
+		s := &session{a: a, subscribed: make(chan struct{})}
+		close(s.subscribed)
 		if !is(func() { s.prepare(t.Context()) }) {
 			t.Error("a session raises none")
 		}
@@ -108,7 +108,7 @@ func TestAClockThatIsForgottenMeanwhile(t *testing.T) {
 	store.onMarks = func(logicalclock.Known) error {
 		if once {
 			once = false
-			a.Ages.Reset()
+			a.Clock.Reset()
 		}
 		return nil
 	}
@@ -123,7 +123,7 @@ func TestAClockThatIsForgottenMeanwhile(t *testing.T) {
 	overtaken := 1
 	store.onMarks = func(logicalclock.Known) error {
 		if overtaken--; overtaken == 0 {
-			b.Ages.Reset()
+			b.Clock.Reset()
 		}
 		return nil
 	}
@@ -141,14 +141,14 @@ func TestMarksThatAreNotBelieved(t *testing.T) {
 	if err := a.FetchTombstones(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	m, err := store.Marks(t.Context(), a.cfg.Names, logicalclock.Known{}, nil)
+	m, err := store.ReadClock(t.Context(), a.cfg.Names, logicalclock.Known{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	m.Epoch.Tick += 1 << 50
 	m.Epoch.Clock = m.Epoch.Tick
 	a.applyPeerTombstones([]string{"t"}, m)
-	if k := a.Ages.Known(); k.Clock == m.Epoch.Clock || l.flushed != 1 {
+	if k := a.Clock.Known(); k.Clock == m.Epoch.Clock || l.flushed != 1 {
 		t.Errorf("%+v is known, %d flushes", k, l.flushed)
 	}
 }
@@ -193,11 +193,11 @@ func TestWhatAnotherServerMayHaveLost(t *testing.T) {
 			}
 		}
 	})
-	m := &logicalclock.Marks{Epoch: logicalclock.Epoch{Era: 7}}
-	if u := noted(m, logicalclock.Mark{Hard: 1, Soft: 2, Next: 10, When: 5}); u != (retryqueue.Mark{Era: 7, Hard: 1, Soft: 2, Next: 10, Before: 5}) {
+	m := &logicalclock.Reading{Epoch: logicalclock.Epoch{Era: 7}}
+	if u := noted(m, logicalclock.Tombstone{Hard: 1, Soft: 2, Next: 10, When: 5}); u != (retryqueue.Tombstone{Era: 7, Hard: 1, Soft: 2, Next: 10, Before: 5}) {
 		t.Errorf("made late: %+v", u)
 	}
-	if u := noted(m, logicalclock.Mark{Hard: 1, Soft: 2, Next: 5, When: 10}); u != (retryqueue.Mark{Era: 7, Hard: 1, Soft: 2, Next: 5}) {
+	if u := noted(m, logicalclock.Tombstone{Hard: 1, Soft: 2, Next: 5, When: 10}); u != (retryqueue.Tombstone{Era: 7, Hard: 1, Soft: 2, Next: 5}) {
 		t.Errorf("pending: %+v", u)
 	}
 }
@@ -234,7 +234,7 @@ func TestTheLatestCallIsPending(t *testing.T) {
 		t.Errorf("a tag since %d, a pattern since %d", tag, pattern)
 	}
 	a.ScheduleTombstones(nil, 0, now())
-	store.mark = func(logicalclock.NewMark) error { return errLost }
+	store.mark = func(logicalclock.NewTombstone) error { return errLost }
 	if a.notify(t.Context()) || a.pending.since("x", nil) == never {
 		t.Error("everything is not pending, and was not told")
 	}

@@ -93,7 +93,7 @@ func (a *Coordinator) SchedulePattern(pattern string, numbers []uint64, began in
 // NotedPattern is Noted for a pattern. For tags, ApplyOwnTombstones does the same.
 func (a *Coordinator) NotedPattern(pattern string, sent int64) {
 	s := subjects(aPattern, []string{pattern})
-	a.recent.NoteMarks(s, nil, nil, sent, now())
+	a.recent.NoteTombstones(s, nil, nil, sent, now())
 	a.acknowledgedTombstones(s, sent)
 }
 
@@ -129,7 +129,7 @@ func tagsAndPatterns(subjects []string) (tags, patterns []string) {
 // that Redis has.
 func (a *Coordinator) replayRecent(ctx context.Context, safe int64) {
 	told := a.recent.Since(now(), safe)
-	a.withoutMarked(ctx, &told)
+	a.withoutTombstoned(ctx, &told)
 	another := a.serverID.changed(now())
 	covered := int64(never) // writes sent by then are covered by an invalidation of everything
 	if told.All {
@@ -295,7 +295,7 @@ func (a *Coordinator) notifyBatch(ctx context.Context, b *retryqueue.Batch, told
 			failed.Items = append(failed.Items, it)
 			continue
 		}
-		if it.Token != "" && reply.Record.Seen().Token == it.Token {
+		if it.Token != "" && reply.Record.CASToken().Token == it.Token {
 			// Redis holds the record that it acknowledged: nothing was lost.
 			a.Outbox.Skip(it.Numbers...)
 			done.Items = append(done.Items, it)
@@ -306,12 +306,12 @@ func (a *Coordinator) notifyBatch(ctx context.Context, b *retryqueue.Batch, told
 			quiet = append(quiet, it)
 			continue
 		}
-		cmd := store.Command{Op: store.CompareAndDelete, Key: it.Key, Seen: reply.Record.Seen()}
+		cmd := store.Command{Op: store.CompareAndDelete, Key: it.Key, Seen: reply.Record.CASToken()}
 		var n uint64
 		cmd.Notify, n = invalidation.NotifyOf(a.Outbox, a.cfg.Names, message.Invalidated, a.encoded(it.Key))
 		cmds, items, numbers = append(cmds, cmd), append(items, it), append(numbers, n)
 	}
-	*told += a.tellQuietly(ctx, quiet, &done, &failed)
+	*told += a.notifyQuietly(ctx, quiet, &done, &failed)
 	for i, reply := range a.cfg.Client.Do(ctx, cmds) {
 		switch {
 		case reply.Err == nil && reply.OK:
@@ -335,10 +335,10 @@ func (a *Coordinator) notifyBatch(ctx context.Context, b *retryqueue.Batch, told
 	return failed
 }
 
-// tellQuietly publishes messages, for many keys each, for keys of which Redis has nothing to
+// notifyQuietly publishes messages, for many keys each, for keys of which Redis has nothing to
 // remove: readers may be waiting for them. It returns the number of keys.
-func (a *Coordinator) tellQuietly(ctx context.Context, items []retryqueue.Item, done, failed *retryqueue.Batch) (told int) {
-	for some := range slices.Chunk(items, invalidation.KeysPerNotice) {
+func (a *Coordinator) notifyQuietly(ctx context.Context, items []retryqueue.Item, done, failed *retryqueue.Batch) (told int) {
+	for some := range slices.Chunk(items, invalidation.KeysPerMessage) {
 		keys := make([]string, len(some))
 		for i, it := range some {
 			keys[i] = a.encoded(it.Key)
@@ -377,12 +377,12 @@ func (a *Coordinator) notifyTombstones(ctx context.Context, b *retryqueue.Batch)
 			before[i] = a.date(ctx, a.cfg.Names.Epoch, p)
 		}
 		l := a.beginLook()
-		marks, n, failed := a.invalidator.MarkLate(ctx, tags, before)
+		marks, n, failed := a.invalidator.InvalidateTagsLate(ctx, tags, before)
 		if failed != nil {
 			a.unreadable(failed)
 			rest.Numbers = append(rest.Numbers, n)
 		} else {
-			failed = a.ownMarks(ctx, tags, pasts, marks, l)
+			failed = a.ownTombstones(ctx, tags, pasts, marks, l)
 		}
 		err = cmp.Or(err, failed)
 		return failed == nil

@@ -165,7 +165,7 @@ func (o *selfWrites) answer(redisKey string, version uint64, rec store.Record) b
 	if o.inFlight[redisKey] != nil || s.version != version {
 		return o.unverifyLocked(redisKey)
 	}
-	return s.seen == rec.Seen()
+	return s.seen == rec.CASToken()
 }
 
 // tracks reports whether the server reports changes of a key.

@@ -20,7 +20,7 @@ func newOwn() *selfWrites {
 // stored says that this process has stored what is in rec.
 func (o *selfWrites) stored(k string, rec store.Record) bool {
 	o.begin(k)
-	return o.end(k, rec.Seen(), true, 0)
+	return o.end(k, rec.CASToken(), true, 0)
 }
 
 func TestAForeignChangeIsBelievedAtOnce(t *testing.T) {
@@ -77,13 +77,13 @@ func TestALookWaitsForTheReply(t *testing.T) {
 		if !o.maybeOwn("k") {
 			t.Fatal("a change that comes before the reply is taken for a foreign one")
 		}
-		if o.end("k", record("first").Seen(), true, 0) {
+		if o.end("k", record("first").CASToken(), true, 0) {
 			t.Error("dropped, though a command is still under way")
 		}
 		if keys, _ := o.take(); len(keys) != 0 {
 			t.Error("looked at too early")
 		}
-		drop := o.end("k", record("second").Seen(), took, 0)
+		drop := o.end("k", record("second").CASToken(), took, 0)
 		keys, versions := o.take()
 		if drop == took || (len(keys) == 1) != took {
 			t.Errorf("%s: drop is %v, to be looked at %q", name, drop, keys)
@@ -120,7 +120,7 @@ func TestOwnChangesAreForgotten(t *testing.T) {
 	o.stored("old", record("v"))
 	for i := range int64(3) {
 		o.begin("k")
-		o.end("k", record("v").Seen(), true, (i+1)*2*ownLife)
+		o.end("k", record("v").CASToken(), true, (i+1)*2*ownLife)
 	}
 	if o.maybeOwn("old") {
 		t.Error("after a while")

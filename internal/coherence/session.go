@@ -19,7 +19,7 @@ func (a *Coordinator) listen() {
 	tracking := a.cfg.Transport == Tracking
 	pause := retryFirst
 	for {
-		s := &session{a: a, armed: make(chan struct{})}
+		s := &session{a: a, subscribed: make(chan struct{})}
 		err := s.run(a.ctx, tracking)
 		if a.ctx.Err() != nil {
 			return
@@ -47,10 +47,10 @@ func (a *Coordinator) listen() {
 	}
 }
 
-// session is one run of store.Store.Listen, and its store.Subscriber.
+// session is one run of store.Store.Subscribe, and its store.Subscriber.
 type session struct {
-	a     *Coordinator
-	armed chan struct{} // closed by Subscribed
+	a          *Coordinator
+	subscribed chan struct{} // closed by Subscribed
 
 	known atomic.Bool // the logical clock was learned after Subscribed: the local tier may become valid
 
@@ -69,7 +69,7 @@ func (s *session) run(ctx context.Context, tracking bool) error {
 		defer close(done)
 		s.prepare(ctx)
 	}()
-	err := s.a.cfg.Client.Listen(ctx, store.Subscription{
+	err := s.a.cfg.Client.Subscribe(ctx, store.Subscription{
 		Channel: s.a.cfg.Names.Channel, Tracking: tracking, Prefix: s.a.cfg.Names.Data, HeartbeatInterval: HeartbeatInterval, HeartbeatTimeout: HeartbeatTimeout,
 	}, s)
 	cancel()
@@ -85,7 +85,7 @@ func (s *session) end() {
 	s.over = true
 	s.a.localValid.Store(never)
 	s.mu.Unlock()
-	s.a.Ages.Forget()
+	s.a.Clock.Forget()
 	s.a.Suspect()
 	s.a.wakeAll()
 }
@@ -93,7 +93,7 @@ func (s *session) end() {
 // prepare does what has to be done between Subscribed and validity.
 func (s *session) prepare(ctx context.Context) {
 	select {
-	case <-s.armed:
+	case <-s.subscribed:
 	case <-ctx.Done():
 		return
 	}
@@ -114,13 +114,13 @@ func (s *session) prepare(ctx context.Context) {
 	}
 	s.mu.Lock()
 	s.known.Store(true)
-	s.trustLocked()
+	s.extendLocked()
 	s.mu.Unlock()
 }
 
-// trustLocked extends the local tier's validity up to the deadline of the last heartbeat. mu is
+// extendLocked extends the local tier's validity up to the deadline of the last heartbeat. mu is
 // held.
-func (s *session) trustLocked() {
+func (s *session) extendLocked() {
 	if s.over || !s.known.Load() || !s.back {
 		return
 	}
@@ -142,10 +142,10 @@ func (s *session) trustLocked() {
 //  4. subscribed: only from here on are messages received
 func (s *session) Subscribed() {
 	s.a.inbox.Subscribed(now())
-	s.a.Ages.Subscribed()
+	s.a.Clock.Subscribed()
 	s.a.selfWrites.forget()
 	s.a.flush()
-	close(s.armed)
+	close(s.subscribed)
 }
 
 // Heartbeat implements store.Subscriber.
@@ -156,7 +156,7 @@ func (s *session) Heartbeat(sent time.Time) {
 	if !s.back || at > s.sent {
 		s.back, s.sent = true, at
 	}
-	s.trustLocked()
+	s.extendLocked()
 }
 
 // KeysChanged implements store.Subscriber.
@@ -183,7 +183,7 @@ func (s *session) Message(payload string) {
 	switch {
 	case errors.Is(err, message.ErrNewer):
 		if n.Sender != 0 && n.Sender != a.Outbox.Sender() {
-			a.inbox.Hear(&n, now())
+			a.inbox.Receive(&n, now())
 		}
 		a.missed() // its meaning is unknown
 		return
@@ -193,7 +193,7 @@ func (s *session) Message(payload string) {
 		if n.Kind == message.Watermark || a.Outbox.IsOwnEcho(n.Number) {
 			return
 		}
-	case a.inbox.Hear(&n, now()):
+	case a.inbox.Receive(&n, now()):
 		a.missed()
 	}
 	switch n.Kind {
@@ -210,7 +210,7 @@ func (s *session) Message(payload string) {
 		a.dropMatching(n.Pattern)
 		a.cfg.Events.Received(1)
 	case message.TagsInvalidated:
-		if m, ok := logicalclock.ParseMarks(n.Text, len(n.Tags)); ok {
+		if m, ok := logicalclock.ParseReading(n.Text, len(n.Tags)); ok {
 			a.applyPeerTombstones(n.Tags, m)
 		} else {
 			a.missed()
@@ -222,7 +222,7 @@ func (s *session) Message(payload string) {
 // missed is called when messages may have been lost during a session. One of them may have been
 // about tombstones: the copy of the logical clock is not complete any more.
 func (a *Coordinator) missed() {
-	a.Ages.Subscribed()
+	a.Clock.Subscribed()
 	a.flushed()
 }
 

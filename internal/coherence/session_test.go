@@ -36,7 +36,7 @@ func onStore(t *testing.T) (*Coordinator, *storetest.Memory) {
 //  3. the heartbeat arrives late
 func TestALateHeartbeatOfAnEndedSessionCountsForNothing(t *testing.T) {
 	a, _ := onStore(t)
-	s := &session{a: a, armed: make(chan struct{})}
+	s := &session{a: a, subscribed: make(chan struct{})}
 	s.known.Store(true)
 	s.Heartbeat(time.Now())
 	if !a.LocalValid(now()) {
@@ -55,7 +55,7 @@ func TestALateHeartbeatOfAnEndedSessionCountsForNothing(t *testing.T) {
 // The end of a session may be that of a server whose successor lacks what was acknowledged.
 func TestTheEndOfASessionRaisesASuspicion(t *testing.T) {
 	a, _ := onStore(t)
-	s := &session{a: a, armed: make(chan struct{})}
+	s := &session{a: a, subscribed: make(chan struct{})}
 	if _, open := a.suspicion.open(); open {
 		t.Fatal("there is a suspicion before")
 	}
@@ -85,7 +85,7 @@ func TestASessionBeginsWithRecentWrites(t *testing.T) {
 	a.Noted(retryqueue.Item{Key: "n:k", At: at, Token: "the new one"}, now())
 	st.Do(ctx, []store.Command{{Op: store.Set, Key: "n:k", Frame: []byte("the old one")}})
 	st.Succeed()
-	s := &session{a: a, armed: make(chan struct{})}
+	s := &session{a: a, subscribed: make(chan struct{})}
 	s.Subscribed()
 	s.prepare(ctx)
 	if !a.queue.Has("n:k") {
@@ -100,7 +100,7 @@ func TestOwnInvalidationsByTagAreRecent(t *testing.T) {
 	a, _ := onStore(t)
 	ctx := context.Background()
 	l := a.BeginEpochRead()
-	m, err := a.cfg.Client.Mark(ctx, a.cfg.Names, a.Ages.Known(), logicalclock.NewMark{Tags: []string{"t"}})
+	m, err := a.cfg.Client.AddTombstones(ctx, a.cfg.Names, a.Clock.Known(), logicalclock.NewTombstone{Tags: []string{"t"}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -108,7 +108,7 @@ func (a *Coordinator) moved(key string, f func()) bool {
 func TestWhatIsDroppedMovesItsFence(t *testing.T) {
 	for _, local := range []bool{true, false} {
 		a, l := onTier(t, Broadcast, local, storetest.NewMemory())
-		s := &session{a: a, armed: make(chan struct{})}
+		s := &session{a: a, subscribed: make(chan struct{})}
 		w, other := a.Wait("k"), a.Wait("other")
 		told := message.Message{Sender: 7, Number: 1, Kind: message.Invalidated, Keys: []string{"k", "l"}}
 		moved := a.moved("k", func() { s.Message(string(told.Append(nil))) })
@@ -141,7 +141,7 @@ func TestWhatIsDroppedMovesItsFence(t *testing.T) {
 // number has failed, or is none of its own.
 func TestOwnNoticesAreSkippedUnlessTheyFailed(t *testing.T) {
 	a, l := onTier(t, Broadcast, true, storetest.NewMemory())
-	s := &session{a: a, armed: make(chan struct{})}
+	s := &session{a: a, subscribed: make(chan struct{})}
 	hear := func(number uint64) bool {
 		n := message.Message{Sender: a.Outbox.Sender(), Number: number, Kind: message.Invalidated, Keys: []string{"k"}}
 		l.removed = nil
@@ -163,7 +163,7 @@ func TestOwnNoticesAreSkippedUnlessTheyFailed(t *testing.T) {
 	}
 }
 
-// A gap, a newer version and marks that can't be read may concern everything.
+// A gap, a newer version and tombstones that can't be read may concern everything.
 func TestWhatMayConcernEverythingFlushes(t *testing.T) {
 	head := func(sender byte) string {
 		return "\xC5dn\x01\x09" + "\x00\x00\x00\x00\x00\x00\x00" + string([]byte{sender}) + "\x00\x00\x00\x00\x00\x00\x00\x01" + "\x01\x00"
@@ -180,19 +180,19 @@ func TestWhatMayConcernEverythingFlushes(t *testing.T) {
 		"marks of another form": {string(marked.Append(nil)) + "nonsense", true},
 	} {
 		a, l := onTier(t, Broadcast, true, storetest.NewMemory())
-		s := &session{a: a, armed: make(chan struct{})}
+		s := &session{a: a, subscribed: make(chan struct{})}
 		if err := a.FetchTombstones(t.Context(), nil); err != nil {
 			t.Fatal(err)
 		}
 		s.Message(c.text)
-		_, _, known := a.Ages.Stamp()
+		_, _, known := a.Clock.Stamp()
 		if (l.flushes > 0) != c.flush || (l.flushed > 0) != c.flush || known == c.flush && name != "foreign bytes" && c.flush {
 			t.Errorf("%s: %+v, the clock is known: %v", name, l, known)
 		}
 	}
 	// The number of a newer kind counts: what comes after it is not taken for a gap.
 	a, l := onTier(t, Broadcast, true, storetest.NewMemory())
-	s := &session{a: a, armed: make(chan struct{})}
+	s := &session{a: a, subscribed: make(chan struct{})}
 	s.Subscribed()
 	s.Message(head(7))
 	next := message.Message{Sender: 7, Number: 2, Kind: message.Invalidated}
@@ -214,24 +214,24 @@ func TestWhatMayConcernEverythingFlushes(t *testing.T) {
 	}
 }
 
-// Marks of another process count from then on.
+// Tombstones of another process count from then on.
 func TestMarksOfOthersAreHeard(t *testing.T) {
 	store := storetest.NewMemory()
 	a, l := onTier(t, Broadcast, true, store)
-	s := &session{a: a, armed: make(chan struct{})}
+	s := &session{a: a, subscribed: make(chan struct{})}
 	if err := a.FetchTombstones(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	_, before, _ := a.Ages.Stamp()
+	_, before, _ := a.Clock.Stamp()
 	for _, tags := range [][]string{{"t"}, nil} {
 		l.flushes, l.received = 0, 0
-		m, err := store.Mark(t.Context(), a.cfg.Names, logicalclock.Known{}, logicalclock.NewMark{Tags: tags})
+		m, err := store.AddTombstones(t.Context(), a.cfg.Names, logicalclock.Known{}, logicalclock.NewTombstone{Tags: tags})
 		if err != nil {
 			t.Fatal(err)
 		}
 		n := message.Message{Sender: 7, Number: 1, Kind: message.TagsInvalidated, Tags: tags}
 		moved := a.moved("k", func() { s.Message(string(m.AppendText(n.Append(nil)))) })
-		_, after, ok := a.Ages.Stamp()
+		_, after, ok := a.Clock.Stamp()
 		if !ok || after <= before || l.received != 1 {
 			t.Errorf("%q: the clock goes from %d to %d, %v; %+v", tags, before, after, ok, l)
 		}
@@ -240,7 +240,7 @@ func TestMarksOfOthersAreHeard(t *testing.T) {
 		}
 	}
 	// A time that Redis does not believe is none.
-	m, err := store.Marks(t.Context(), a.cfg.Names, logicalclock.Known{}, nil)
+	m, err := store.ReadClock(t.Context(), a.cfg.Names, logicalclock.Known{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -248,7 +248,7 @@ func TestMarksOfOthersAreHeard(t *testing.T) {
 	m.Epoch.Tick = m.Epoch.Clock
 	n := message.Message{Sender: 7, Number: 2, Kind: message.TagsInvalidated}
 	s.Message(string(m.AppendText(n.Append(nil))))
-	if _, after, ok := a.Ages.Stamp(); ok && after != before {
+	if _, after, ok := a.Clock.Stamp(); ok && after != before {
 		t.Errorf("the clock goes to %d", after)
 	}
 }
@@ -256,7 +256,7 @@ func TestMarksOfOthersAreHeard(t *testing.T) {
 // What the server tells of by Tracking.
 func TestChangesThatTheServerTells(t *testing.T) {
 	a, l := onTier(t, Tracking, true, storetest.NewMemory())
-	s := &session{a: a, armed: make(chan struct{})}
+	s := &session{a: a, subscribed: make(chan struct{})}
 	set := &store.Command{Op: store.Set, Key: "n:own", Frame: make([]byte, 40)}
 	a.OwnBegin(set)
 	s.KeysChanged([]string{"n:own", "n:other", "n", "n:"})
@@ -331,7 +331,7 @@ func TestDoubtfulChangesAreLookedInto(t *testing.T) {
 		a.OwnBegin(extend)
 		r := a.cfg.Client.Do(t.Context(), []store.Command{*extend})
 		a.OwnEnd(extend, &r[0])
-		s := &session{a: a, armed: make(chan struct{})}
+		s := &session{a: a, subscribed: make(chan struct{})}
 		s.KeysChanged([]string{"n:mine", "n:theirs", "n:extended"})
 		synctest.Wait()
 		if !slices.Equal(l.removed, []string{"theirs"}) {
@@ -353,7 +353,7 @@ func TestGenerationsOfOwnChanges(t *testing.T) {
 	o := newOwn()
 	st := func(k string) {
 		o.begin(k)
-		o.end(k, record(k).Seen(), true, at)
+		o.end(k, record(k).CASToken(), true, at)
 	}
 	st("a")
 	if at += ownLife; len(o.past) != 0 {
@@ -409,7 +409,7 @@ func TestALookDuringACommandIsPutOff(t *testing.T) {
 	if !o.answer("k", versions[0], record("theirs")) {
 		t.Error("dropped, though a command is under way")
 	}
-	if o.end("k", record("second").Seen(), true, 0); len(o.unverified) != 1 {
+	if o.end("k", record("second").CASToken(), true, 0); len(o.unverified) != 1 {
 		t.Error("it is not looked at again")
 	}
 	o.forget()

@@ -20,14 +20,14 @@ type steps struct {
 	most, marked int
 }
 
-func (s *steps) Mark(ctx context.Context, names store.Names, known logicalclock.Known, n logicalclock.NewMark) (logicalclock.Marks, error) {
+func (s *steps) AddTombstones(ctx context.Context, names store.Names, known logicalclock.Known, n logicalclock.NewTombstone) (logicalclock.Reading, error) {
 	s.most, s.marked = max(s.most, len(n.Tags)), s.marked+len(n.Tags)
-	return s.Memory.Mark(ctx, names, known, n)
+	return s.Memory.AddTombstones(ctx, names, known, n)
 }
 
-func (s *steps) Marks(ctx context.Context, names store.Names, known logicalclock.Known, tags []string) (logicalclock.Marks, error) {
+func (s *steps) ReadClock(ctx context.Context, names store.Names, known logicalclock.Known, tags []string) (logicalclock.Reading, error) {
 	s.most = max(s.most, len(tags))
-	return s.Memory.Marks(ctx, names, known, tags)
+	return s.Memory.ReadClock(ctx, names, known, tags)
 }
 
 // However many tags are pending, each step is short for Redis, which carries out nothing

@@ -27,11 +27,11 @@ type wire struct {
 	mu     sync.Mutex // pieces of a call go at the same time
 	fail   func(op store.Op, key string) error
 	before func(cmds []store.Command)
-	mark   func(n logicalclock.NewMark) error
+	mark   func(n logicalclock.NewTombstone) error
 	post   error
 	scan   error
 	told   []message.Message
-	marks  []logicalclock.NewMark
+	marks  []logicalclock.NewTombstone
 	asked  int // Marks
 }
 
@@ -82,23 +82,23 @@ func (w *wire) Scan(ctx context.Context, master, pattern string, cursor uint64) 
 	return w.Memory.Scan(ctx, master, pattern, cursor)
 }
 
-func (w *wire) Marks(ctx context.Context, names store.Names, known logicalclock.Known, tags []string) (logicalclock.Marks, error) {
+func (w *wire) ReadClock(ctx context.Context, names store.Names, known logicalclock.Known, tags []string) (logicalclock.Reading, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.asked++
-	return w.Memory.Marks(ctx, names, known, tags)
+	return w.Memory.ReadClock(ctx, names, known, tags)
 }
 
-func (w *wire) Mark(ctx context.Context, names store.Names, known logicalclock.Known, n logicalclock.NewMark) (logicalclock.Marks, error) {
+func (w *wire) AddTombstones(ctx context.Context, names store.Names, known logicalclock.Known, n logicalclock.NewTombstone) (logicalclock.Reading, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.marks = append(w.marks, n)
 	if w.mark != nil {
 		if err := w.mark(n); err != nil {
-			return logicalclock.Marks{}, err
+			return logicalclock.Reading{}, err
 		}
 	}
-	return w.Memory.Mark(ctx, names, known, n)
+	return w.Memory.AddTombstones(ctx, names, known, n)
 }
 
 func (w *wire) put(key string, rec store.Record) {
@@ -161,7 +161,7 @@ func TestWhatBecomesOfAKeyThatIsToldLater(t *testing.T) {
 			if c.rec != nil {
 				rec := c.rec(at)
 				if st.put("n:k", rec); c.mine {
-					it.Token = rec.Seen().Token
+					it.Token = rec.CASToken().Token
 				}
 			}
 			a.addItem(it)
@@ -272,7 +272,7 @@ func TestMarksAreToldWithTheirTimes(t *testing.T) {
 		}
 		store.marks = nil
 		a.ScheduleTombstones(nil, a.failedNumber(), now()-int64(5*time.Second))
-		store.mark = func(logicalclock.NewMark) error { return errLost }
+		store.mark = func(logicalclock.NewTombstone) error { return errLost }
 		if a.notify(t.Context()) || !a.Pending("n:x") || !a.isOpen() {
 			t.Error("everything that fails is told")
 		}
@@ -288,7 +288,7 @@ func TestMarksAreToldWithTheirTimes(t *testing.T) {
 		// Tags that fail are told again, and those alone.
 		store.marks = nil
 		a.ScheduleTombstones([]string{"t"}, 0, now())
-		store.mark = func(logicalclock.NewMark) error { return errLost }
+		store.mark = func(logicalclock.NewTombstone) error { return errLost }
 		if a.notify(t.Context()) || !a.PendingTag("t") || !a.isOpen() {
 			t.Error("a tag that fails is told")
 		}
@@ -307,7 +307,7 @@ func TestMarksThatRedisHasAreNotToldAgain(t *testing.T) {
 			a, _ := onTier(t, Broadcast, true, st)
 			a.started = true
 			l := a.BeginEpochRead()
-			m, err := a.cfg.Client.Mark(t.Context(), a.cfg.Names, a.Ages.Known(), logicalclock.NewMark{Tags: tags})
+			m, err := a.cfg.Client.AddTombstones(t.Context(), a.cfg.Names, a.Clock.Known(), logicalclock.NewTombstone{Tags: tags})
 			if err != nil || a.ApplyOwnTombstones(t.Context(), tags, m, l) != nil {
 				t.Fatal(err)
 			}
@@ -315,7 +315,7 @@ func TestMarksThatRedisHasAreNotToldAgain(t *testing.T) {
 				st.Memory.Do(t.Context(), []store.Command{{Op: store.Delete, Key: a.cfg.Names.Epoch}, {Op: store.Delete, Key: a.cfg.Names.Tags}})
 			}
 			told := a.recent.Since(now(), nothing)
-			a.withoutMarked(t.Context(), &told)
+			a.withoutTombstoned(t.Context(), &told)
 			if told.All != (lost && tags == nil) || (len(told.Tags) == 2) != (lost && tags != nil) || !lost && len(told.Tags) != 0 {
 				t.Errorf("%s: %+v", name, told)
 			}
@@ -335,11 +335,11 @@ func TestMarksThatRedisHasAreNotToldAgain(t *testing.T) {
 			}
 			st.Fail(errLost)
 			told = a.recent.Since(now(), nothing)
-			if a.withoutMarked(t.Context(), &told); !told.All && len(told.Tags) != 2 {
+			if a.withoutTombstoned(t.Context(), &told); !told.All && len(told.Tags) != 2 {
 				t.Errorf("%s: without an answer %+v", name, told)
 			}
 			st.asked = 0
-			if a.withoutMarked(t.Context(), &retryqueue.Replay{}); st.asked != 0 {
+			if a.withoutTombstoned(t.Context(), &retryqueue.Replay{}); st.asked != 0 {
 				t.Error("Redis is asked about nothing")
 			}
 			st.Fail(nil)

@@ -9,26 +9,26 @@ import (
 )
 
 // answered returns Redis's answer to an invalidation by tag, or of everything.
-func answered(m *logicalclock.Marks) []retryqueue.Mark {
+func answered(m *logicalclock.Reading) []retryqueue.Tombstone {
 	if len(m.Tags) == 0 {
-		return []retryqueue.Mark{noted(m, m.Epoch.All)}
+		return []retryqueue.Tombstone{noted(m, m.Epoch.All)}
 	}
-	out := make([]retryqueue.Mark, len(m.Tags))
+	out := make([]retryqueue.Tombstone, len(m.Tags))
 	for i, t := range m.Tags {
 		out[i] = noted(m, t)
 	}
 	return out
 }
 
-func noted(m *logicalclock.Marks, t logicalclock.Mark) retryqueue.Mark {
-	u := retryqueue.Mark{Era: m.Epoch.Era, Hard: t.Hard, Soft: t.Soft, Next: t.Next}
+func noted(m *logicalclock.Reading, t logicalclock.Tombstone) retryqueue.Tombstone {
+	u := retryqueue.Tombstone{Era: m.Epoch.Era, Hard: t.Hard, Soft: t.Soft, Next: t.Next}
 	if t.Dated() {
 		u.Before = t.When
 	}
 	return u
 }
 
-// withoutMarked removes from told the tags, or the invalidation of everything, whose tombstones
+// withoutTombstoned removes from told the tags, or the invalidation of everything, whose tombstones
 // Redis still has. Another invalidation, at a later time, would remove what other processes
 // have stored since:
 //
@@ -38,21 +38,21 @@ func noted(m *logicalclock.Marks, t logicalclock.Mark) retryqueue.Mark {
 //     lost the Clear
 //
 // Redis is asked in any case: what it has lost can't be known here.
-func (a *Coordinator) withoutMarked(ctx context.Context, told *retryqueue.Replay) {
+func (a *Coordinator) withoutTombstoned(ctx context.Context, told *retryqueue.Replay) {
 	if !told.All && len(told.Tags) == 0 {
 		return
 	}
 	has := map[string]bool{}
 	ask := func(tags []string) bool {
-		m, err := a.cfg.Client.Marks(ctx, a.cfg.Names, a.Ages.Known(), tags)
+		m, err := a.cfg.Client.ReadClock(ctx, a.cfg.Names, a.Clock.Known(), tags)
 		if err != nil {
 			return false
 		}
-		if told.All && told.Marks[""].In(noted(&m, m.Epoch.All)) {
+		if told.All && told.Tombstones[""].In(noted(&m, m.Epoch.All)) {
 			told.All = false
 		}
 		for i, t := range tags {
-			has[aTag+t] = told.Marks[aTag+t].In(noted(&m, m.Tags[i]))
+			has[aTag+t] = told.Tombstones[aTag+t].In(noted(&m, m.Tags[i]))
 		}
 		return true
 	}

@@ -32,7 +32,7 @@ func TestTrustBeginsAndEnds(t *testing.T) {
 			if !a.LocalValid(now()) || !a.Connected(now()) || !heard || !flushed || a.Since(now()) != never {
 				t.Errorf("%s: not trusted after the first call: heard %v, flushed %v", name, heard, flushed)
 			}
-			if _, _, ok := a.Ages.Stamp(); !ok {
+			if _, _, ok := a.Clock.Stamp(); !ok {
 				t.Errorf("%s: the logical clock is not known", name)
 			}
 			until := a.localValid.Load()
@@ -93,7 +93,7 @@ type deaf struct {
 	modes []bool
 }
 
-func (d *deaf) Listen(ctx context.Context, l store.Subscription, s store.Subscriber) error {
+func (d *deaf) Subscribe(ctx context.Context, l store.Subscription, s store.Subscriber) error {
 	d.tries, d.modes = append(d.tries, time.Now()), append(d.modes, l.Tracking)
 	if d.err == nil || !l.Tracking && errors.Is(d.err, store.ErrNoTracking) {
 		<-ctx.Done()
@@ -197,7 +197,7 @@ func TestSessionsAreTriedAgain(t *testing.T) {
 func TestTrustIsThatOfTheLatestPulse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, l := onTier(t, Broadcast, true, storetest.NewMemory())
-		s := &session{a: a, armed: make(chan struct{})}
+		s := &session{a: a, subscribed: make(chan struct{})}
 		pass(time.Minute)
 		sent := time.Now()
 		at := now()
@@ -208,7 +208,7 @@ func TestTrustIsThatOfTheLatestPulse(t *testing.T) {
 		}
 		s.mu.Lock()
 		s.known.Store(true)
-		s.trustLocked()
+		s.extendLocked()
 		s.mu.Unlock()
 		if want := at + int64(HeartbeatTimeout); a.localValid.Load() != want || len(l.heard) != 1 {
 			t.Errorf("trusted until %d, want %d", a.localValid.Load(), want)
@@ -240,15 +240,15 @@ func TestASessionBeginsWithNothing(t *testing.T) {
 	a.OwnBegin(set)
 	a.OwnEnd(set, &store.Reply{OK: true})
 	gap := message.Message{Sender: 7, Number: 9, Kind: message.Invalidated}
-	a.inbox.Hear(&gap, now())
-	s := &session{a: a, armed: make(chan struct{})}
+	a.inbox.Receive(&gap, now())
+	s := &session{a: a, subscribed: make(chan struct{})}
 	s.Subscribed()
 	select {
-	case <-s.armed:
+	case <-s.subscribed:
 	default:
 		t.Error("nothing is prepared")
 	}
-	if _, _, ok := a.Ages.Stamp(); ok || l.flushes != 1 || a.selfWrites.maybeOwn("n:k") || a.inbox.Tick(now()+int64(time.Hour)) {
+	if _, _, ok := a.Clock.Stamp(); ok || l.flushes != 1 || a.selfWrites.maybeOwn("n:k") || a.inbox.Tick(now()+int64(time.Hour)) {
 		t.Errorf("the clock is known: %v, %+v", ok, l)
 	}
 }
@@ -367,9 +367,9 @@ func TestEachBeat(t *testing.T) {
 			t.Errorf("tallies: %+v", store.told)
 		}
 		first := message.Message{Sender: 7, Number: 1, Kind: message.Invalidated}
-		a.inbox.Hear(&first, now())
+		a.inbox.Receive(&first, now())
 		tally := message.Message{Sender: 7, Number: 2, Kind: message.Watermark}
-		a.inbox.Hear(&tally, now())
+		a.inbox.Receive(&tally, now())
 		l.mu.Lock()
 		l.flushes = 0
 		l.mu.Unlock()

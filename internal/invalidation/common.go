@@ -11,8 +11,8 @@ import (
 // bytes, but for the last of them: the message goes out with its commands, which are sent in
 // parts if there are many.
 const (
-	KeysPerNotice  = 64
-	bytesPerNotice = 64 << 10
+	KeysPerMessage  = 64
+	bytesPerMessage = 64 << 10
 )
 
 // InCommon executes commands on keys, Sets and Deletes, by calling do, and publishes messages
@@ -59,7 +59,7 @@ func InCommon(out *message.Outbox, names store.Names, encoded []string, cmds []s
 			at[i] = len(all)
 			all = append(all, cmds[i])
 			of, keys, bytes = append(of, i), append(keys, encoded[i]), bytes+len(cmds[i].Frame)
-			if len(of) == KeysPerNotice || bytes >= bytesPerNotice {
+			if len(of) == KeysPerMessage || bytes >= bytesPerMessage {
 				flush()
 			}
 		}

@@ -24,14 +24,14 @@ func TestCommandsAreToldInCommon(t *testing.T) {
 		cmds, encoded = append(cmds, c), append(encoded, c.Key[len(names.Data):])
 	}
 	add(cmd(store.Delete, "d1", 0))
-	add(cmd(store.Set, "large", bytesPerNotice))
+	add(cmd(store.Set, "large", bytesPerMessage))
 	own := cmd(store.SetNX, "own", 1)
 	own.Notify = store.Notify{Channel: "other", Message: "m"}
 	add(own)
-	add(cmd(store.Set, "half 1", bytesPerNotice/2))
+	add(cmd(store.Set, "half 1", bytesPerMessage/2))
 	add(cmd(store.Delete, "d2", 0))
-	add(cmd(store.Set, "half 2", bytesPerNotice/2))
-	for i := range KeysPerNotice {
+	add(cmd(store.Set, "half 2", bytesPerMessage/2))
+	for i := range KeysPerMessage {
 		add(cmd(store.Set, fmt.Sprint("small ", i), 1))
 	}
 	add(cmd(store.Set, "last", 1))
@@ -69,7 +69,7 @@ func TestCommandsAreToldInCommon(t *testing.T) {
 		}
 	}
 	var small []string
-	for i := range KeysPerNotice {
+	for i := range KeysPerMessage {
 		small = append(small, fmt.Sprint("small ", i))
 	}
 	if want := [][]string{{"large"}, {"half 1", "half 2"}, small, {"last"}, {"d1", "d2"}, {"other"}}; !reflect.DeepEqual(groups, want) {

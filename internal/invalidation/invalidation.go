@@ -41,10 +41,10 @@ type Policy struct {
 	Delay time.Duration // Delayed; whole milliseconds, at least one
 }
 
-// NewMark returns the mark that invalidates tags by the policy, or everything if there are
+// NewTombstone returns the tombstone that invalidates tags by the policy, or everything if there are
 // none.
-func (p Policy) NewMark(tags []string) logicalclock.NewMark {
-	m := logicalclock.NewMark{Tags: tags}
+func (p Policy) NewTombstone(tags []string) logicalclock.NewTombstone {
+	m := logicalclock.NewTombstone{Tags: tags}
 	switch p.Mode {
 	case Delayed:
 		m.Mode, m.Delay = logicalclock.Delayed, p.Delay.Microseconds()
@@ -223,7 +223,7 @@ func (r *Invalidator) removeOlder(ctx context.Context, encoded []string, out []O
 				continue
 			}
 			changed = append(changed, i)
-			cmds = append(cmds, store.Command{Op: store.CompareAndDelete, Key: heads[j].Key, Seen: reply.Record.Seen()})
+			cmds = append(cmds, store.Command{Op: store.CompareAndDelete, Key: heads[j].Key, Seen: reply.Record.CASToken()})
 		}
 		open = nil
 		for j, reply := range r.Store.Do(ctx, cmds) {
@@ -241,7 +241,7 @@ func (r *Invalidator) removeOlder(ctx context.Context, encoded []string, out []O
 
 // notifyOf publishes messages for keys that are missing in Redis.
 func (r *Invalidator) notifyOf(ctx context.Context, which []int, encoded []string, out []Outcome) {
-	for some := range slices.Chunk(which, KeysPerNotice) {
+	for some := range slices.Chunk(which, KeysPerMessage) {
 		keys := make([]string, len(some))
 		for j, i := range some {
 			keys[j] = encoded[i]
@@ -264,7 +264,7 @@ func (r *Invalidator) change(ctx context.Context, key string, rec store.Record) 
 	if rec.State == store.Missing {
 		return cmd, nil
 	}
-	release := store.Command{Op: store.CompareAndDelete, Key: key, Seen: rec.Seen()}
+	release := store.Command{Op: store.CompareAndDelete, Key: key, Seen: rec.CASToken()}
 	h, err := frame.ReadHead(rec.Raw)
 	if err != nil || h.Kind != frame.Value && h.Kind != frame.Absence {
 		return release, nil // a lease, another type, or an unusable record
@@ -273,7 +273,7 @@ func (r *Invalidator) change(ctx context.Context, key string, rec store.Record) 
 	if err != nil {
 		return cmd, err
 	}
-	cmd = store.Command{Op: store.PatchHeader, Key: key, Seen: rec.Seen()}
+	cmd = store.Command{Op: store.PatchHeader, Key: key, Seen: rec.CASToken()}
 	// The limit is not the current time, but one that is always past: Redis's clock may be set
 	// back.
 	limit := min(h.Limit, 0)
@@ -450,23 +450,23 @@ func (r *Invalidator) batch(ctx context.Context, found []string, newer func(stri
 	return errors.Join(err, r.publish(ctx, number, tell.Message, m))
 }
 
-// Mark invalidates the entries of tags, or all entries if there are none. Its cost does not
+// InvalidateTags invalidates the entries of tags, or all entries if there are none. Its cost does not
 // depend on their number. It returns the logical clock as Redis knows it from then on.
-func (r *Invalidator) Mark(ctx context.Context, tags []string) (logicalclock.Marks, uint64, error) {
-	return r.mark(ctx, r.Policy.NewMark(tags))
+func (r *Invalidator) InvalidateTags(ctx context.Context, tags []string) (logicalclock.Reading, uint64, error) {
+	return r.addTombstones(ctx, r.Policy.NewTombstone(tags))
 }
 
-// MarkLate is Mark by the policy Immediate for tags, or all entries, whose invalidation was
-// requested at the times before by Redis's clock; see logicalclock.NewMark.
-func (r *Invalidator) MarkLate(ctx context.Context, tags []string, before []int64) (logicalclock.Marks, uint64, error) {
-	return r.mark(ctx, logicalclock.NewMark{Tags: tags, Before: before})
+// InvalidateTagsLate is Mark by the policy Immediate for tags, or all entries, whose invalidation was
+// requested at the times before by Redis's clock; see logicalclock.NewTombstone.
+func (r *Invalidator) InvalidateTagsLate(ctx context.Context, tags []string, before []int64) (logicalclock.Reading, uint64, error) {
+	return r.addTombstones(ctx, logicalclock.NewTombstone{Tags: tags, Before: before})
 }
 
-func (r *Invalidator) mark(ctx context.Context, m logicalclock.NewMark) (logicalclock.Marks, uint64, error) {
+func (r *Invalidator) addTombstones(ctx context.Context, m logicalclock.NewTombstone) (logicalclock.Reading, uint64, error) {
 	note := r.Outbox.Next(message.TagsInvalidated)
 	note.Tags = m.Tags
 	m.Channel, m.Message = r.Names.Channel, string(note.Append(nil))
-	marks, err := r.Store.Mark(ctx, r.Names, r.Known(), m)
+	marks, err := r.Store.AddTombstones(ctx, r.Names, r.Known(), m)
 	if err != nil {
 		r.Outbox.Failed(note.Number)
 		return marks, note.Number, err

@@ -175,7 +175,7 @@ func TestWhatCanNotStayIsRemoved(t *testing.T) {
 func TestKeysThatRedisDoesNotHaveAreToldInCommon(t *testing.T) {
 	r, s := newRevoker(t, Policy{Mode: Lazy})
 	var keys []string
-	for i := range 2*KeysPerNotice + 1 {
+	for i := range 2*KeysPerMessage + 1 {
 		keys = append(keys, fmt.Sprintf("%03d", i))
 	}
 	for i, o := range r.Keys(t.Context(), keys) {
@@ -189,7 +189,7 @@ func TestKeysThatRedisDoesNotHaveAreToldInCommon(t *testing.T) {
 	settledBy(t, r.Outbox, nil)
 }
 
-// A record that was stored in between is revoked as well: its load may have begun before.
+// A record that was stored in between is invalidated as well: its load may have begun before.
 // the message of the attempt that came to nothing need not be heard.
 func TestARecordThatTakesAnothersPlaceIsRevoked(t *testing.T) {
 	r, s := newRevoker(t, Policy{Mode: Lazy})

@@ -19,16 +19,16 @@ import (
 type marking struct {
 	*storetest.Memory
 	err   error
-	asked logicalclock.NewMark
+	asked logicalclock.NewTombstone
 	known logicalclock.Known
 }
 
-func (m *marking) Mark(ctx context.Context, names store.Names, known logicalclock.Known, n logicalclock.NewMark) (logicalclock.Marks, error) {
+func (m *marking) AddTombstones(ctx context.Context, names store.Names, known logicalclock.Known, n logicalclock.NewTombstone) (logicalclock.Reading, error) {
 	m.asked, m.known = n, known
 	if m.err != nil {
-		return logicalclock.Marks{}, m.err
+		return logicalclock.Reading{}, m.err
 	}
-	return m.Memory.Mark(ctx, names, known, n)
+	return m.Memory.AddTombstones(ctx, names, known, n)
 }
 
 func TestAMarkIsMadeByThePolicyAndTold(t *testing.T) {
@@ -36,20 +36,22 @@ func TestAMarkIsMadeByThePolicyAndTold(t *testing.T) {
 	for name, c := range map[string]struct {
 		policy Policy
 		late   []int64
-		want   logicalclock.NewMark
+		want   logicalclock.NewTombstone
 	}{
-		"immediate":   {Policy{}, nil, logicalclock.NewMark{Mode: logicalclock.Hard}},
-		"delayed":     {Policy{Mode: Delayed, Delay: time.Second}, nil, logicalclock.NewMark{Mode: logicalclock.Delayed, Delay: 1_000_000}},
-		"lazy":        {Policy{Mode: Lazy}, nil, logicalclock.NewMark{Mode: logicalclock.Soft}},
-		"lazy, later": {Policy{Mode: Lazy}, []int64{5}, logicalclock.NewMark{Mode: logicalclock.Hard, Before: []int64{5}}},
+		"immediate":   {Policy{}, nil, logicalclock.NewTombstone{Mode: logicalclock.Hard}},
+		"delayed":     {Policy{Mode: Delayed, Delay: time.Second}, nil, logicalclock.NewTombstone{Mode: logicalclock.Delayed, Delay: 1_000_000}},
+		"lazy":        {Policy{Mode: Lazy}, nil, logicalclock.NewTombstone{Mode: logicalclock.Soft}},
+		"lazy, later": {Policy{Mode: Lazy}, []int64{5}, logicalclock.NewTombstone{Mode: logicalclock.Hard, Before: []int64{5}}},
 	} {
 		for _, lost := range []error{nil, errLost} {
 			s := &marking{Memory: storetest.NewMemory(), err: lost}
 			g := client.New(s, time.Minute)
 			r := &Invalidator{Store: g, Names: names, Policy: c.policy, Outbox: message.NewOutbox(1), Known: func() logicalclock.Known { return known }}
-			mark := func() (logicalclock.Marks, uint64, error) { return r.Mark(t.Context(), []string{"t"}) }
+			mark := func() (logicalclock.Reading, uint64, error) { return r.InvalidateTags(t.Context(), []string{"t"}) }
 			if c.late != nil {
-				mark = func() (logicalclock.Marks, uint64, error) { return r.MarkLate(t.Context(), []string{"t"}, c.late) }
+				mark = func() (logicalclock.Reading, uint64, error) {
+					return r.InvalidateTagsLate(t.Context(), []string{"t"}, c.late)
+				}
 			}
 			m, open, err := mark()
 			if !errors.Is(err, lost) || (open != 0) != (lost != nil) || (len(m.Tags) == 1) != (lost == nil) || s.known != known {

@@ -6,11 +6,11 @@ import (
 )
 
 // by judges an entry of this era by one answer, in which m is of all entries, or of a tag.
-func by(t *testing.T, m Mark, tag bool, redisNow, stamp, began, now int64) (Validity, int64) {
+func by(t *testing.T, m Tombstone, tag bool, redisNow, stamp, began, now int64) (Validity, int64) {
 	t.Helper()
-	answer := &Marks{Epoch: Epoch{Era: era, Clock: 1 << 40}, Now: redisNow}
+	answer := &Reading{Epoch: Epoch{Era: era, Clock: 1 << 40}, Now: redisNow}
 	if tag {
-		answer.Tags = []Mark{m}
+		answer.Tags = []Tombstone{m}
 	} else {
 		answer.Epoch.All = m
 	}
@@ -18,7 +18,7 @@ func by(t *testing.T, m Mark, tag bool, redisNow, stamp, began, now int64) (Vali
 }
 
 func TestAMarkThatWasMadeLateLeavesWhatBeganAfterIt(t *testing.T) {
-	m := Mark{Next: 40, When: 30}
+	m := Tombstone{Next: 40, When: 30}
 	for _, tag := range []bool{false, true} {
 		for _, c := range []struct {
 			stamp, began int64
@@ -31,11 +31,11 @@ func TestAMarkThatWasMadeLateLeavesWhatBeganAfterIt(t *testing.T) {
 	}
 }
 
-// A mark whose own clock is far ahead of Redis's is from before that clock went back; one
+// A tombstone whose own clock is far ahead of Redis's is from before that clock went back; one
 // that is a little ahead was made by a process whose estimate of it is.
 func TestAPendingMarkFromAClockThatWentBackStrikesAtOnce(t *testing.T) {
 	const made = 10 * estimate
-	m := Mark{Next: made, When: made + 500}
+	m := Tombstone{Next: made, When: made + 500}
 	for _, c := range []struct {
 		now   int64
 		want  Validity
@@ -51,12 +51,12 @@ func TestAPendingMarkFromAClockThatWentBackStrikesAtOnce(t *testing.T) {
 }
 
 func TestAnAnswerJudgesByTheFloor(t *testing.T) {
-	m := at(50, Mark{})
+	m := at(50, Tombstone{})
 	m.Epoch.Floor = 30
 	none := at(50)
 	none.Epoch.Floor = 30
 	for _, c := range []struct {
-		m     *Marks
+		m     *Reading
 		stamp int64
 		want  Validity
 	}{{m, 29, Invalid}, {m, 30, Valid}, {none, 29, Valid}} {
@@ -69,25 +69,25 @@ func TestAnAnswerJudgesByTheFloor(t *testing.T) {
 func TestMarksOfTwoTimesSayWhatEitherSays(t *testing.T) {
 	const due, late = 1000, math.MaxInt64
 	for name, c := range map[string]struct {
-		marks        []mark
+		marks        []tombstone
 		stamp, began int64
 		v            Validity
 		until        int64
 	}{
-		"what is covered by a mark of now says nothing more":           {[]mark{{dated: 40, before: 39}, {hard: 45}, {dated: 50, before: 30}}, 46, 35, Valid, late},
-		"of the same time as well":                                     {[]mark{{dated: 45, before: 39}, {hard: 45}, {dated: 50, before: 30}}, 46, 35, Valid, late},
-		"nor if it comes after that":                                   {[]mark{{hard: 45}, {dated: 40, before: 39}, {dated: 50, before: 30}}, 46, 35, Valid, late},
-		"nor of the same time, after that":                             {[]mark{{hard: 45}, {dated: 45, before: 39}, {dated: 50, before: 30}}, 46, 35, Valid, late},
-		"nor beside one that says more":                                {[]mark{{hard: 45}, {dated: 50, before: 30}, {dated: 40, before: 39}}, 46, 35, Valid, late},
-		"nor of the same time, beside it":                              {[]mark{{hard: 45}, {dated: 50, before: 30}, {dated: 45, before: 39}}, 46, 35, Valid, late},
-		"two late ones are one":                                        {[]mark{{dated: 40, before: 20}, {dated: 50, before: 30}}, 49, 30, Invalid, 0},
-		"in any order":                                                 {[]mark{{dated: 50, before: 30}, {dated: 40, before: 20}}, 49, 30, Invalid, 0},
-		"and leave what began after both":                              {[]mark{{dated: 50, before: 30}, {dated: 40, before: 20}}, 39, 31, Valid, late},
-		"one that is pending does not hit what began after a late one": {[]mark{{next: 30, due: due}, {dated: 40, before: 35}}, 29, 36, Valid, late},
-		"nor if the late one is as of its time":                        {[]mark{{next: 30, due: due}, {dated: 40, before: 30}}, 29, 36, Valid, late},
-		"it does if the late one is of an earlier time":                {[]mark{{next: 30, due: due}, {dated: 40, before: 25}}, 29, 27, Valid, due},
+		"what is covered by a mark of now says nothing more":           {[]tombstone{{dated: 40, before: 39}, {hard: 45}, {dated: 50, before: 30}}, 46, 35, Valid, late},
+		"of the same time as well":                                     {[]tombstone{{dated: 45, before: 39}, {hard: 45}, {dated: 50, before: 30}}, 46, 35, Valid, late},
+		"nor if it comes after that":                                   {[]tombstone{{hard: 45}, {dated: 40, before: 39}, {dated: 50, before: 30}}, 46, 35, Valid, late},
+		"nor of the same time, after that":                             {[]tombstone{{hard: 45}, {dated: 45, before: 39}, {dated: 50, before: 30}}, 46, 35, Valid, late},
+		"nor beside one that says more":                                {[]tombstone{{hard: 45}, {dated: 50, before: 30}, {dated: 40, before: 39}}, 46, 35, Valid, late},
+		"nor of the same time, beside it":                              {[]tombstone{{hard: 45}, {dated: 50, before: 30}, {dated: 45, before: 39}}, 46, 35, Valid, late},
+		"two late ones are one":                                        {[]tombstone{{dated: 40, before: 20}, {dated: 50, before: 30}}, 49, 30, Invalid, 0},
+		"in any order":                                                 {[]tombstone{{dated: 50, before: 30}, {dated: 40, before: 20}}, 49, 30, Invalid, 0},
+		"and leave what began after both":                              {[]tombstone{{dated: 50, before: 30}, {dated: 40, before: 20}}, 39, 31, Valid, late},
+		"one that is pending does not hit what began after a late one": {[]tombstone{{next: 30, due: due}, {dated: 40, before: 35}}, 29, 36, Valid, late},
+		"nor if the late one is as of its time":                        {[]tombstone{{next: 30, due: due}, {dated: 40, before: 30}}, 29, 36, Valid, late},
+		"it does if the late one is of an earlier time":                {[]tombstone{{next: 30, due: due}, {dated: 40, before: 25}}, 29, 27, Valid, due},
 	} {
-		var m mark
+		var m tombstone
 		for _, o := range c.marks {
 			m.merge(o, 0)
 		}
@@ -99,8 +99,8 @@ func TestMarksOfTwoTimesSayWhatEitherSays(t *testing.T) {
 
 // Learn spares what is known already, and nothing else.
 func TestWhatAnEpochSaysAnewIsLearned(t *testing.T) {
-	known := Epoch{Era: era, Tick: 60, Clock: 50, Floor: 20, All: Mark{Hard: 10, Soft: 15, Next: 40, When: 30}}
-	mark := func(change func(*Mark)) func(*Epoch) { return func(e *Epoch) { change(&e.All) } }
+	known := Epoch{Era: era, Tick: 60, Clock: 50, Floor: 20, All: Tombstone{Hard: 10, Soft: 15, Next: 40, When: 30}}
+	mark := func(change func(*Tombstone)) func(*Epoch) { return func(e *Epoch) { change(&e.All) } }
 	for name, c := range map[string]struct {
 		change       func(*Epoch)
 		stamp, began int64
@@ -110,13 +110,13 @@ func TestWhatAnEpochSaysAnewIsLearned(t *testing.T) {
 		"the same":             {func(*Epoch) {}, 41, 0, nil, Valid},
 		"the clock":            {func(e *Epoch) { e.Clock = 51 }, 51, 0, nil, Valid},
 		"the floor":            {func(e *Epoch) { e.Floor = 21 }, 20, 31, []string{"t"}, Invalid},
-		"a hard mark":          {mark(func(m *Mark) { m.Hard = 11 }), 10, 31, nil, Invalid},
-		"a soft mark":          {mark(func(m *Mark) { m.Soft = 16 }), 15, 31, nil, Stale},
-		"a later late mark":    {mark(func(m *Mark) { m.Next = 41 }), 40, 30, nil, Invalid},
-		"one of a later time":  {mark(func(m *Mark) { m.When = 31 }), 39, 31, nil, Invalid},
-		"a mark that is due":   {mark(func(m *Mark) { m.Next, m.When = 45, 46 }), 44, 100, nil, Invalid},
+		"a hard mark":          {mark(func(m *Tombstone) { m.Hard = 11 }), 10, 31, nil, Invalid},
+		"a soft mark":          {mark(func(m *Tombstone) { m.Soft = 16 }), 15, 31, nil, Stale},
+		"a later late mark":    {mark(func(m *Tombstone) { m.Next = 41 }), 40, 30, nil, Invalid},
+		"one of a later time":  {mark(func(m *Tombstone) { m.When = 31 }), 39, 31, nil, Invalid},
+		"a mark that is due":   {mark(func(m *Tombstone) { m.Next, m.When = 45, 46 }), 44, 100, nil, Invalid},
 		"another era":          {func(e *Epoch) { e.Era = 8 }, 41, 0, nil, Invalid},
-		"nothing, of all this": {mark(func(m *Mark) { *m = Mark{Hard: 9} }), 39, 31, nil, Valid},
+		"nothing, of all this": {mark(func(m *Tombstone) { *m = Tombstone{Hard: 9} }), 39, 31, nil, Valid},
 	} {
 		tab := NewTable()
 		for _, change := range []func(*Epoch){func(*Epoch) {}, c.change} {
@@ -148,15 +148,15 @@ func TestWhatAnEpochSaysAnewIsLearned(t *testing.T) {
 }
 
 func TestOnlyMarksThatWereMadeLateAskWhenValuesBegan(t *testing.T) {
-	late := Mark{Next: 40, When: 30}
+	late := Tombstone{Next: 40, When: 30}
 	for name, c := range map[string]struct {
-		all, tag Mark
+		all, tag Tombstone
 		want     bool
 	}{
-		"none":     {Mark{}, Mark{Hard: 40}, false},
-		"pending":  {Mark{Next: 40, When: 41}, Mark{Next: 40, When: 40}, false},
-		"of all":   {late, Mark{}, true},
-		"of a tag": {Mark{}, late, true},
+		"none":     {Tombstone{}, Tombstone{Hard: 40}, false},
+		"pending":  {Tombstone{Next: 40, When: 41}, Tombstone{Next: 40, When: 40}, false},
+		"of all":   {late, Tombstone{}, true},
+		"of a tag": {Tombstone{}, late, true},
 	} {
 		tab := NewTable()
 		m := at(50, c.tag)

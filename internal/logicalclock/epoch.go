@@ -26,71 +26,71 @@ import (
 // Redis's clock (MaxAhead). So Redis's own clock catches up with whatever is accepted: no bytes
 // in the place of an epoch keep a cache from going on.
 type Epoch struct {
-	Era   uint64 // of 53 bits; not 0
-	Tick  int64  // the last time that any process touched the epoch
-	Clock int64  // the time of the last tombstone, or of the era's beginning
-	Floor int64  // an entry with tags that is stamped earlier is invalid
-	All   Mark   // the tombstone of all entries
+	Era   uint64    // of 53 bits; not 0
+	Tick  int64     // the last time that any process touched the epoch
+	Clock int64     // the time of the last tombstone, or of the era's beginning
+	Floor int64     // an entry with tags that is stamped earlier is invalid
+	All   Tombstone // the tombstone of all entries
 }
 
-// Mark is the tombstone of a tag, or of all entries.
+// Tombstone is the tombstone of a tag, or of all entries.
 //
 // Next and When have one of two meanings. If Next is the lesser, or both are equal, a delayed
 // invalidation is pending: at the time When an entry that is stamped earlier than Next becomes
-// invalid. If Next is the greater, the mark is dated: it was made late, for an invalidation
+// invalid. If Next is the greater, the tombstone is dated: it was made late, for an invalidation
 // requested at the time When, and an entry that is stamped earlier than Next is invalid unless
 // its value began after When. A program that does not distinguish the two takes the second for
 // a delayed invalidation that is due, and invalidates more than necessary.
-type Mark struct {
+type Tombstone struct {
 	Hard int64 // an entry that is stamped earlier is invalid
 	Soft int64 // an entry that is stamped earlier is stale
 	Next int64 // 0: none
 	When int64 // Redis's clock, µs
 }
 
-// Dated reports whether the mark was made late, so that Next and When belong to an earlier
+// Dated reports whether the tombstone was made late, so that Next and When belong to an earlier
 // invalidation.
-func (m *Mark) Dated() bool { return 0 < m.When && m.When < m.Next }
+func (m *Tombstone) Dated() bool { return 0 < m.When && m.When < m.Next }
 
 // Known is the latest state of an epoch that a process has seen. It lets Redis detect that it
-// has gone back in time: see [store.Store.Marks]. The zero value means that nothing is known.
+// has gone back in time: see [store.Store.Reading]. The zero value means that nothing is known.
 type Known struct {
 	Era   uint64
 	Tick  int64
 	Clock int64
 }
 
-// Marks is Redis's answer: the epoch, and the marks of the requested tags.
-type Marks struct {
+// Reading is Redis's answer: the epoch, and the tombstones of the requested tags.
+type Reading struct {
 	Epoch Epoch
-	Tags  []Mark // in the order of the request
-	Now   int64  // Redis's clock, µs
+	Tags  []Tombstone // in the order of the request
+	Now   int64       // Redis's clock, µs
 }
 
-// Mode is the effect of a NewMark on entries.
+// Mode is the effect of a NewTombstone on entries.
 type Mode uint8
 
 const (
 	Hard    Mode = iota // invalid
 	Soft                // stale
-	Delayed             // invalid after NewMark.Delay
+	Delayed             // invalid after NewTombstone.Delay
 )
 
-// NewMark invalidates tags, or all entries if there are none.
-type NewMark struct {
+// NewTombstone invalidates tags, or all entries if there are none.
+type NewTombstone struct {
 	Tags  []string
 	Mode  Mode
 	Delay int64 // µs
 	// Before, with Hard, holds the times at which the invalidation of each tag, or of
-	// everything, was requested, by Redis's clock in µs, if the mark is made later: what began
+	// everything, was requested, by Redis's clock in µs, if the tombstone is made later: what began
 	// after that stays. 0 means unknown. Nil: now.
 	Before []int64
-	// Message is published on Channel, if that is not "", after the mark is made, followed by
-	// the text of the new marks as [Marks.AppendText] writes it.
+	// Message is published on Channel, if that is not "", after the tombstone is made, followed by
+	// the text of the new tombstones as [Reading.AppendText] writes it.
 	Channel, Message string
 }
 
-func (n *NewMark) Check() error {
+func (n *NewTombstone) Check() error {
 	if n.Mode > Delayed || n.Delay < 0 || n.Delay >= maxDelay {
 		return fmt.Errorf("logicalclock: a mark of mode %d with a delay of %d µs", n.Mode, n.Delay)
 	}
@@ -109,7 +109,7 @@ func (n *NewMark) Check() error {
 }
 
 // before returns the time of the i-th tag's invalidation, 0 if that is now.
-func (n *NewMark) before(i int) int64 {
+func (n *NewTombstone) before(i int) int64 {
 	if n.Before == nil {
 		return 0
 	}
@@ -144,7 +144,7 @@ const (
 	aheadSlack = 600 * 1_000_000
 
 	// ClockLife is the TTL of the keys of a logical clock. Processes that use it renew it, see
-	// [redisstore.Redis.Marks], and package coherence extends it once an hour.
+	// [redisstore.Redis.Reading], and package coherence extends it once an hour.
 	ClockLife = 100 * 24 * time.Hour
 )
 
@@ -226,14 +226,14 @@ func (s *stored) resume(known Known, now int64, era uint64) (e Epoch, tags bool)
 const GoneBack = 1_000_000
 
 // add returns m with n added, at the logical time t. before is the time of the invalidation if
-// the mark is made later, else 0.
+// the tombstone is made later, else 0.
 //
-// There is only one Next. Two dated marks become the later mark with the later time, which
-// invalidates what either does. A pending mark to which a dated one is added becomes dated, too:
-// its time is its own Next, which is that of Redis's clock then, or later. A pending mark that
+// There is only one Next. Two dated tombstones become the later tombstone with the later time, which
+// invalidates what either does. A pending tombstone to which a dated one is added becomes dated, too:
+// its time is its own Next, which is that of Redis's clock then, or later. A pending tombstone that
 // is added to a dated one would invalidate what that one spares, though later: all of it is
 // invalidated now.
-func (m Mark) add(n *NewMark, before, t, now int64) Mark {
+func (m Tombstone) add(n *NewTombstone, before, t, now int64) Tombstone {
 	dated := m.Dated()
 	if m.Next > 0 && !dated && m.When <= now {
 		m.Hard, m.Next, m.When = max(m.Hard, m.Next), 0, 0
@@ -263,9 +263,9 @@ func (m Mark) add(n *NewMark, before, t, now int64) Mark {
 	return m
 }
 
-// Last returns the latest time in m. A mark with no later time than the floor says nothing
+// Last returns the latest time in m. A tombstone with no later time than the floor says nothing
 // about entries with tags that are not below the floor.
-func (m Mark) Last() int64 { return max(m.Hard, m.Soft, m.Next) }
+func (m Tombstone) Last() int64 { return max(m.Hard, m.Soft, m.Next) }
 
 // ParseEpoch parses the record stored under Names.Epoch. ok is false for anything else, except
 // for times that only Redis's clock shows to be impossible: see [Epoch.By].
@@ -281,7 +281,7 @@ func ReadEpoch[T string | []byte](s T) (e Epoch, tags bool, ok bool) {
 	if !Numbers(s, "e1", n[:]) || n[0] == 0 || n[8] > 1 {
 		return Epoch{}, false, false
 	}
-	e = Epoch{Era: uint64(n[0]), Tick: n[1], Clock: n[2], Floor: n[3], All: Mark{n[4], n[5], n[6], n[7]}}
+	e = Epoch{Era: uint64(n[0]), Tick: n[1], Clock: n[2], Floor: n[3], All: Tombstone{n[4], n[5], n[6], n[7]}}
 	return e, n[8] == 1, true
 }
 
@@ -293,16 +293,16 @@ func (e *Epoch) text(tags bool) string {
 	return "e1" + Decimals(int64(e.Era), e.Tick, e.Clock, e.Floor, e.All.Hard, e.All.Soft, e.All.Next, e.All.When, last)
 }
 
-// ReadMark parses a mark's text: "m1" and four decimal numbers.
-func ReadMark(s string) (Mark, bool) {
+// ReadTombstone parses a tombstone's text: "m1" and four decimal numbers.
+func ReadTombstone(s string) (Tombstone, bool) {
 	var n [4]int64
 	if !Numbers(s, "m1", n[:]) {
-		return Mark{}, false
+		return Tombstone{}, false
 	}
-	return Mark{n[0], n[1], n[2], n[3]}, true
+	return Tombstone{n[0], n[1], n[2], n[3]}, true
 }
 
-func (m Mark) Text() string { return "m1" + Decimals(m.Hard, m.Soft, m.Next, m.When) }
+func (m Tombstone) Text() string { return "m1" + Decimals(m.Hard, m.Soft, m.Next, m.When) }
 
 // Numbers parses decimal numbers, none negative and all written as strconv does, each after a
 // space, behind head. They must be the whole of s.
@@ -339,9 +339,9 @@ func Decimals(vals ...int64) string {
 	return string(b)
 }
 
-// AppendText appends the text of m: Redis's clock, the epoch, and the marks of the
+// AppendText appends the text of m: Redis's clock, the epoch, and the tombstones of the
 // tags, a line each.
-func (m *Marks) AppendText(dst []byte) []byte {
+func (m *Reading) AppendText(dst []byte) []byte {
 	dst = strconv.AppendInt(dst, m.Now, 10)
 	dst = append(dst, '\n')
 	dst = append(dst, m.Epoch.text(false)...)
@@ -352,27 +352,27 @@ func (m *Marks) AppendText(dst []byte) []byte {
 	return dst
 }
 
-// ParseMarks parses the text of [Marks.AppendText] for that many tags. It rejects values that
+// ParseReading parses the text of [Reading.AppendText] for that many tags. It rejects values that
 // are impossible by the time of Redis's clock in the text.
-func ParseMarks(s string, tags int) (m Marks, ok bool) {
+func ParseReading(s string, tags int) (m Reading, ok bool) {
 	lines := strings.Split(s, "\n")
 	if len(lines) != 2+tags {
-		return Marks{}, false
+		return Reading{}, false
 	}
 	var now [1]int64
 	if !Numbers(" "+lines[0], "", now[:]) {
-		return Marks{}, false
+		return Reading{}, false
 	}
 	m.Now = now[0]
 	e, hash, ok := ReadEpoch(lines[1])
 	if !ok || hash || !e.Sound() || !e.By(Latest(m.Now)) {
-		return Marks{}, false
+		return Reading{}, false
 	}
 	m.Epoch = e
 	for _, line := range lines[2:] {
-		t, ok := ReadMark(line)
+		t, ok := ReadTombstone(line)
 		if !ok || t.Last() > e.Clock {
-			return Marks{}, false
+			return Reading{}, false
 		}
 		m.Tags = append(m.Tags, t)
 	}

@@ -8,7 +8,7 @@ import (
 
 // There is one way to write an epoch and marks: what is read is what would be written.
 func FuzzParseMarks(f *testing.F) {
-	m := Marks{Now: 5, Epoch: Epoch{Era: 1<<53 - 1, Tick: 2, Clock: 9, Floor: 4, All: Mark{5, 6, 7, 8}}, Tags: []Mark{{1, 2, 3, 4}, {}}}
+	m := Reading{Now: 5, Epoch: Epoch{Era: 1<<53 - 1, Tick: 2, Clock: 9, Floor: 4, All: Tombstone{5, 6, 7, 8}}, Tags: []Tombstone{{1, 2, 3, 4}, {}}}
 	f.Add(string(m.AppendText(nil)))
 	f.Add("0\ne1 1 0 0 0 0 0 0 0 0")
 	f.Add("01\ne1 1 0 0 0 0 0 0 0 0")
@@ -17,14 +17,14 @@ func FuzzParseMarks(f *testing.F) {
 	f.Add("0\ne1 1 0 9007199254740991 0 0 0 0 0 0")
 	f.Fuzz(func(t *testing.T, s string) {
 		tags := max(0, strings.Count(s, "\n")-1)
-		m, ok := ParseMarks(s, tags)
+		m, ok := ParseReading(s, tags)
 		if !ok {
 			return
 		}
 		if got := string(m.AppendText(nil)); got != s {
 			t.Errorf("%q is read as %q", s, got)
 		}
-		if _, ok := ParseMarks(s, tags+1); ok {
+		if _, ok := ParseReading(s, tags+1); ok {
 			t.Errorf("%q has %d tags and one more", s, tags)
 		}
 		e := m.Epoch
@@ -46,7 +46,7 @@ func FuzzParseMarks(f *testing.F) {
 // What a call goes on with, case by case.
 func TestAnEpochGoesOnOrBeginsAnew(t *testing.T) {
 	const now, era = 1000, 99
-	old := Epoch{Era: 1, Tick: 500, Clock: 400, Floor: 300, All: Mark{Hard: 350}}
+	old := Epoch{Era: 1, Tick: 500, Clock: 400, Floor: 300, All: Tombstone{Hard: 350}}
 	begun := func(tick, clock int64) Epoch { return Epoch{Era: era, Tick: tick, Clock: clock, Floor: clock} }
 	with := func(f func(e *Epoch)) Epoch { e := old; e.Tick = now; f(&e); return e }
 	for name, tt := range map[string]struct {
@@ -69,7 +69,7 @@ func TestAnEpochGoesOnOrBeginsAnew(t *testing.T) {
 		"back to an older era":        {stored{Epoch: old, ok: true, asked: true}, Known{Era: 2, Tick: 501 + LostFor}, begun(502+LostFor, now), false},
 		"tags, but none is asked for": {stored{Epoch: old, ok: true, tags: true}, Known{}, with(func(*Epoch) {}), true},
 		"a floor after the clock":     {stored{Epoch: Epoch{Era: 1, Tick: 500, Clock: 400, Floor: 401}, ok: true}, Known{}, begun(now, now), false},
-		"a mark after the clock":      {stored{Epoch: Epoch{Era: 1, Tick: 500, Clock: 400, All: Mark{Soft: 401}}, ok: true}, Known{}, begun(now, now), false},
+		"a mark after the clock":      {stored{Epoch: Epoch{Era: 1, Tick: 500, Clock: 400, All: Tombstone{Soft: 401}}, ok: true}, Known{}, begun(now, now), false},
 		"a clock of tomorrow":         {stored{Epoch: Epoch{Era: 1, Clock: now + MaxAhead}, ok: true}, Known{}, Epoch{Era: 1, Tick: now, Clock: now + MaxAhead}, false},
 		"and later":                   {stored{Epoch: Epoch{Era: 1, Clock: now + MaxAhead + 1}, ok: true}, Known{}, begun(now, now), false},
 		"a tick of later than that":   {stored{Epoch: Epoch{Era: 1, Tick: now + MaxAhead + 1}, ok: true}, Known{}, begun(now, now), false},
@@ -85,34 +85,34 @@ func TestAnEpochGoesOnOrBeginsAnew(t *testing.T) {
 
 func TestAMarkAddsToWhatWasSaid(t *testing.T) {
 	const at, now = 900, 1000
-	due, pending := Mark{Hard: 1, Soft: 2, Next: 3, When: now}, Mark{Hard: 1, Soft: 2, Next: 3, When: now + 1}
-	dated := Mark{Hard: 1, Soft: 2, Next: 600, When: 500}
+	due, pending := Tombstone{Hard: 1, Soft: 2, Next: 3, When: now}, Tombstone{Hard: 1, Soft: 2, Next: 3, When: now + 1}
+	dated := Tombstone{Hard: 1, Soft: 2, Next: 600, When: 500}
 	for _, tt := range []struct {
-		before Mark
-		n      NewMark
-		want   Mark
+		before Tombstone
+		n      NewTombstone
+		want   Tombstone
 	}{
-		{Mark{}, NewMark{Mode: Hard}, Mark{Hard: at}},
-		{Mark{}, NewMark{Mode: Soft}, Mark{Soft: at}},
-		{Mark{}, NewMark{Mode: Delayed, Delay: 7}, Mark{Next: at, When: now + 7}},
-		{due, NewMark{Mode: Hard}, Mark{Hard: at, Soft: 2}},
-		{due, NewMark{Mode: Soft}, Mark{Hard: 3, Soft: at}},
-		{due, NewMark{Mode: Delayed, Delay: 7}, Mark{Hard: 3, Soft: 2, Next: at, When: now + 7}},
-		{pending, NewMark{Mode: Hard}, Mark{Hard: at, Soft: 2}},
-		{pending, NewMark{Mode: Soft}, Mark{Hard: 1, Soft: at, Next: 3, When: now + 1}},
-		{pending, NewMark{Mode: Delayed, Delay: 7}, Mark{Hard: 1, Soft: 2, Next: at, When: now + 1}},
-		{pending, NewMark{Mode: Delayed}, Mark{Hard: 1, Soft: 2, Next: at, When: now}},
-		{Mark{}, NewMark{Before: []int64{800}}, Mark{Next: at, When: 800}},
-		{Mark{}, NewMark{Before: []int64{at}}, Mark{Hard: at}},
-		{Mark{}, NewMark{Before: []int64{0}}, Mark{Hard: at}},
-		{due, NewMark{Before: []int64{800}}, Mark{Hard: 3, Soft: 2, Next: at, When: 800}},
-		{pending, NewMark{Before: []int64{800}}, Mark{Hard: 1, Soft: 2, Next: at, When: 800}},
-		{Mark{Next: 850, When: now + 1}, NewMark{Before: []int64{800}}, Mark{Next: at, When: 850}},
-		{dated, NewMark{Before: []int64{800}}, Mark{Hard: 1, Soft: 2, Next: at, When: 800}},
-		{dated, NewMark{Before: []int64{400}}, Mark{Hard: 1, Soft: 2, Next: at, When: 500}},
-		{dated, NewMark{Mode: Hard}, Mark{Hard: at, Soft: 2}},
-		{dated, NewMark{Mode: Soft}, Mark{Hard: 1, Soft: at, Next: 600, When: 500}},
-		{dated, NewMark{Mode: Delayed, Delay: 7}, Mark{Hard: 600, Soft: 2, Next: at, When: now + 7}},
+		{Tombstone{}, NewTombstone{Mode: Hard}, Tombstone{Hard: at}},
+		{Tombstone{}, NewTombstone{Mode: Soft}, Tombstone{Soft: at}},
+		{Tombstone{}, NewTombstone{Mode: Delayed, Delay: 7}, Tombstone{Next: at, When: now + 7}},
+		{due, NewTombstone{Mode: Hard}, Tombstone{Hard: at, Soft: 2}},
+		{due, NewTombstone{Mode: Soft}, Tombstone{Hard: 3, Soft: at}},
+		{due, NewTombstone{Mode: Delayed, Delay: 7}, Tombstone{Hard: 3, Soft: 2, Next: at, When: now + 7}},
+		{pending, NewTombstone{Mode: Hard}, Tombstone{Hard: at, Soft: 2}},
+		{pending, NewTombstone{Mode: Soft}, Tombstone{Hard: 1, Soft: at, Next: 3, When: now + 1}},
+		{pending, NewTombstone{Mode: Delayed, Delay: 7}, Tombstone{Hard: 1, Soft: 2, Next: at, When: now + 1}},
+		{pending, NewTombstone{Mode: Delayed}, Tombstone{Hard: 1, Soft: 2, Next: at, When: now}},
+		{Tombstone{}, NewTombstone{Before: []int64{800}}, Tombstone{Next: at, When: 800}},
+		{Tombstone{}, NewTombstone{Before: []int64{at}}, Tombstone{Hard: at}},
+		{Tombstone{}, NewTombstone{Before: []int64{0}}, Tombstone{Hard: at}},
+		{due, NewTombstone{Before: []int64{800}}, Tombstone{Hard: 3, Soft: 2, Next: at, When: 800}},
+		{pending, NewTombstone{Before: []int64{800}}, Tombstone{Hard: 1, Soft: 2, Next: at, When: 800}},
+		{Tombstone{Next: 850, When: now + 1}, NewTombstone{Before: []int64{800}}, Tombstone{Next: at, When: 850}},
+		{dated, NewTombstone{Before: []int64{800}}, Tombstone{Hard: 1, Soft: 2, Next: at, When: 800}},
+		{dated, NewTombstone{Before: []int64{400}}, Tombstone{Hard: 1, Soft: 2, Next: at, When: 500}},
+		{dated, NewTombstone{Mode: Hard}, Tombstone{Hard: at, Soft: 2}},
+		{dated, NewTombstone{Mode: Soft}, Tombstone{Hard: 1, Soft: at, Next: 600, When: 500}},
+		{dated, NewTombstone{Mode: Delayed, Delay: 7}, Tombstone{Hard: 600, Soft: 2, Next: at, When: now + 7}},
 	} {
 		if got := tt.before.add(&tt.n, tt.n.before(0), at, now); got != tt.want {
 			t.Errorf("%+v and %+v: %+v instead of %+v", tt.before, tt.n, got, tt.want)

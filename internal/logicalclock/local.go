@@ -12,43 +12,43 @@ type LocalClock struct {
 	clock State // guarded by mu
 }
 
-// Marks reads the clock; see [store.Store].
-func (l *LocalClock) Marks(known Known, tags []string) Marks {
+// Reading reads the clock; see [store.Store].
+func (l *LocalClock) ReadClock(known Known, tags []string) Reading {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.clock.Marks(known, time.Now().UnixMicro(), NewEra(), tags)
+	return l.clock.ReadClock(known, time.Now().UnixMicro(), NewEra(), tags)
 }
 
-// Mark marks tags, or all entries; see [store.Store]. The channel of n is not used.
-func (l *LocalClock) Mark(known Known, n NewMark) (Marks, error) {
+// Tombstone marks tags, or all entries; see [store.Store]. The channel of n is not used.
+func (l *LocalClock) AddTombstones(known Known, n NewTombstone) (Reading, error) {
 	if err := n.Check(); err != nil {
-		return Marks{}, err
+		return Reading{}, err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.clock.Mark(known, time.Now().UnixMicro(), NewEra(), &n), nil
+	return l.clock.AddTombstones(known, time.Now().UnixMicro(), NewEra(), &n), nil
 }
 
 // State is a logical clock in memory: the state that Redis has under the clock's keys.
 type State struct {
-	Epoch string    // the stored text; "": none
-	Tags  *TagMarks // nil: none
+	Epoch string         // the stored text; "": none
+	Tags  *TagTombstones // nil: none
 }
 
-// TagMarks stands for Redis's hash of tags.
-type TagMarks struct {
-	era   uint64
-	marks map[string]Mark
+// TagTombstones stands for Redis's hash of tags.
+type TagTombstones struct {
+	era        uint64
+	tombstones map[string]Tombstone
 }
 
-// Marks does what [redisstore.Redis.Marks] does, at the time now by Redis's clock.
-func (c *State) Marks(known Known, now int64, era uint64, tags []string) Marks {
+// Reading does what [redisstore.Redis.Reading] does, at the time now by Redis's clock.
+func (c *State) ReadClock(known Known, now int64, era uint64, tags []string) Reading {
 	e, has := c.resume(known, now, era, len(tags) > 0)
-	out := Marks{Now: now}
+	out := Reading{Now: now}
 	for _, tag := range tags {
-		var mark Mark
+		var mark Tombstone
 		if c.Tags != nil {
-			mark = c.Tags.mark(tag, &e, now)
+			mark = c.Tags.tombstone(tag, &e, now)
 		}
 		out.Tags = append(out.Tags, mark)
 	}
@@ -57,18 +57,18 @@ func (c *State) Marks(known Known, now int64, era uint64, tags []string) Marks {
 	return out
 }
 
-// Mark does what [redisstore.Redis.Mark] does, except for the message.
-func (c *State) Mark(known Known, now int64, era uint64, n *NewMark) Marks {
+// Tombstone does what [redisstore.Redis.Tombstone] does, except for the message.
+func (c *State) AddTombstones(known Known, now int64, era uint64, n *NewTombstone) Reading {
 	e, has := c.resume(known, now, era, len(n.Tags) > 0)
 	if len(n.Tags) > 0 && c.Tags == nil {
-		c.Tags = &TagMarks{era: e.Era, marks: map[string]Mark{}}
+		c.Tags = &TagTombstones{era: e.Era, tombstones: map[string]Tombstone{}}
 	}
 	for _, tag := range n.Tags {
-		c.Tags.mark(tag, &e, now)
+		c.Tags.tombstone(tag, &e, now)
 	}
 	t := max(e.Clock+1, now)
 	e.Clock = t
-	out := Marks{Now: now}
+	out := Reading{Now: now}
 	before := func(i int) int64 {
 		if e.Tick-now > GoneBack {
 			return 0
@@ -79,12 +79,12 @@ func (c *State) Mark(known Known, now int64, era uint64, n *NewMark) Marks {
 		e.All = e.All.add(n, before(0), t, now)
 	}
 	for i, tag := range n.Tags {
-		c.Tags.marks[tag] = c.Tags.marks[tag].add(n, before(i), t, now)
+		c.Tags.tombstones[tag] = c.Tags.tombstones[tag].add(n, before(i), t, now)
 	}
 	for _, tag := range n.Tags {
-		out.Tags = append(out.Tags, c.Tags.marks[tag])
+		out.Tags = append(out.Tags, c.Tags.tombstones[tag])
 	}
-	for rounds := min(len(n.Tags), forgetRounds); rounds > 0 && len(c.Tags.marks) > MaxTags; rounds-- {
+	for rounds := min(len(n.Tags), forgetRounds); rounds > 0 && len(c.Tags.tombstones) > MaxTags; rounds-- {
 		e.Floor = c.Tags.forget(e.Floor, t)
 	}
 	out.Epoch = e
@@ -105,13 +105,13 @@ func (c *State) resume(known Known, now int64, era uint64, asked bool) (e Epoch,
 	return e, has
 }
 
-// mark returns the mark of a tag. An impossible one is replaced, and the clock moves on if the
+// tombstone returns the tombstone of a tag. An impossible one is replaced, and the clock moves on if the
 // mark is later.
-func (h *TagMarks) mark(tag string, e *Epoch, now int64) Mark {
-	m, ok := h.marks[tag]
+func (h *TagTombstones) tombstone(tag string, e *Epoch, now int64) Tombstone {
+	m, ok := h.tombstones[tag]
 	if ok && m.Last() > now+MaxAhead {
-		m = Mark{Hard: e.Clock}
-		h.marks[tag] = m
+		m = Tombstone{Hard: e.Clock}
+		h.tombstones[tag] = m
 	}
 	e.Clock = max(e.Clock, m.Last())
 	return m
@@ -123,9 +123,9 @@ const forgetRounds = 64
 
 // forget removes the oldest of a sample of tags that are older than t, and all of the sample
 // that then say no more than the floor, which it returns.
-func (h *TagMarks) forget(floor, t int64) int64 {
+func (h *TagTombstones) forget(floor, t int64) int64 {
 	oldest, sample := t, make([]string, 0, TagSample)
-	for tag, mark := range h.marks { // in any order
+	for tag, mark := range h.tombstones { // in any order
 		if len(sample) == TagSample {
 			break
 		}
@@ -137,8 +137,8 @@ func (h *TagMarks) forget(floor, t int64) int64 {
 	}
 	floor = max(floor, oldest)
 	for _, tag := range sample {
-		if h.marks[tag].Last() <= floor {
-			delete(h.marks, tag)
+		if h.tombstones[tag].Last() <= floor {
+			delete(h.tombstones, tag)
 		}
 	}
 	return floor

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// world is one Redis that remembers every mark ever made, one Table, and all that is
+// world is one Redis that remembers every tombstone ever made, one Table, and all that is
 // on its way between them, which arrives in any order.
 type world struct {
 	*testing.T
@@ -56,14 +56,14 @@ type flight struct {
 	asked  Token
 	at     int64
 	tags   []string
-	answer *Marks
-	made   int // 1 + the index of the own mark that it acknowledges
+	answer *Reading
+	made   int // 1 + the index of the own tombstone that it acknowledges
 }
 
 type news struct {
 	at   int64
 	tags []string
-	text *Marks
+	text *Reading
 }
 
 const redisAhead = 1_000_000_000
@@ -98,8 +98,8 @@ func (m *madeMark) verdict(redis int64) Validity {
 }
 
 // say is what Redis answers about a tag, or about all entries.
-func (w *world) say(tag string) (m Mark) {
-	var late Mark
+func (w *world) say(tag string) (m Tombstone) {
+	var late Tombstone
 	for i := range w.made {
 		k := &w.made[i]
 		if k.era != w.era || !(tag == "" && len(k.tags) == 0 || slices.Contains(k.tags, tag)) {
@@ -133,8 +133,8 @@ func (w *world) say(tag string) (m Mark) {
 	return m
 }
 
-func (w *world) answer(tags []string) *Marks {
-	m := &Marks{Now: w.redis()}
+func (w *world) answer(tags []string) *Reading {
+	m := &Reading{Now: w.redis()}
 	m.Epoch = Epoch{Era: w.era, Tick: w.redis(), Clock: w.clock, Floor: w.floor, All: w.say("")}
 	for _, tag := range tags {
 		m.Tags = append(m.Tags, w.say(tag))
@@ -169,11 +169,11 @@ func (w *world) carryOut(f *flight) {
 	}
 }
 
-// deliver gives an answer to the table. One that acknowledges a mark is asked for
+// deliver gives an answer to the table. One that acknowledges a tombstone is asked for
 // again if it is refused.
 func (w *world) deliver(f *flight) (ok bool) {
 	w.flights = slices.DeleteFunc(w.flights, func(g *flight) bool { return g == f })
-	ok = w.tab.LearnMarks(f.tags, f.answer, f.asked, f.at)
+	ok = w.tab.LearnTombstones(f.tags, f.answer, f.asked, f.at)
 	if f.made > 0 {
 		if ok {
 			w.made[f.made-1].acked = true
@@ -299,7 +299,7 @@ func (w *world) checkFresh() {
 		ref, newer = Invalid, true
 	}
 	switch {
-	// Delayed marks that come together strike together, with the first.
+	// Delayed tombstones that come together strike together, with the first.
 	case by < ref, v < by, !delayed && (by != ref || v != by), !newer && v != Valid:
 		w.Fatalf("an entry %+v %q: the table says %d, the answer %d, and all the marks %d", s, tags, v, by, ref)
 	}

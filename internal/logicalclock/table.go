@@ -17,32 +17,32 @@ type Token uint64
 // Table is a process's copy of the logical clock. All methods are safe for concurrent use.
 // Local times are nanoseconds of one monotonic clock.
 type Table struct {
-	dated atomic.Bool // a dated mark was learned
-	later atomic.Bool // a delayed mark was learned
+	dated atomic.Bool // a dated tombstone was learned
+	later atomic.Bool // a delayed tombstone was learned
 
 	mu          sync.RWMutex // guards what follows
 	readVersion Token        // moved when an era is adopted, and when the table is reset or forgets
 	known       bool
-	hearing     bool
+	subscribed  bool
 	// The following fields are kept when the table forgets, for they hold as long as the era
-	// does: a Redis that has lost a mark does not make valid again what this process knew to be
+	// does: a Redis that has lost a tombstone does not make valid again what this process knew to be
 	// invalid. But they are not complete any more.
 	epoch Epoch // without All
-	all   mark
-	tags  map[string]tagMark
+	all   tombstone
+	tags  map[string]tagTombstone
 	base  int64 // the clock when this session's knowledge began
 	lost  int64 // the latest time in a forgotten tag's mark
 }
 
-// tagMark is the mark of a tag when the clock was asOf.
-type tagMark struct {
-	mark
+// tagTombstone is the tombstone of a tag when the clock was asOf.
+type tagTombstone struct {
+	tombstone
 	asOf int64
 }
 
 // NewTable returns an empty table, which is not subscribed.
 func NewTable() *Table {
-	return &Table{tags: map[string]tagMark{}}
+	return &Table{tags: map[string]tagTombstone{}}
 }
 
 // Known returns the highest state that was ever seen of the latest era, for Redis to detect a
@@ -64,10 +64,10 @@ func (t *Table) Stamp() (era uint64, stamp int64, ok bool) {
 	return t.epoch.Era, t.epoch.Clock, true
 }
 
-// AnyDated reports whether a dated mark was learned, so that it matters when values began.
+// AnyDated reports whether a dated tombstone was learned, so that it matters when values began.
 func (t *Table) AnyDated() bool { return t.dated.Load() }
 
-// AnyDelayed reports whether a mark was learned that takes effect some time after it was made,
+// AnyDelayed reports whether a tombstone was learned that takes effect some time after it was made,
 // so that a load may have begun in between.
 func (t *Table) AnyDelayed() bool { return t.later.Load() }
 
@@ -78,18 +78,18 @@ func (t *Table) ReadVersion() Token {
 	return t.readVersion
 }
 
-// Subscribed discards the table's knowledge, and declares that from now on every mark that is
+// Subscribed discards the table's knowledge, and declares that from now on every tombstone that is
 // made is passed to ApplyPeer. It is also called when messages may have been missed.
 func (t *Table) Subscribed() { t.forget(true) }
 
-// Forget discards the table's knowledge, and declares that marks are not received any more.
+// Forget discards the table's knowledge, and declares that tombstones are not received any more.
 // Judge returns Unknown until an answer is learned that was requested after this.
 func (t *Table) Forget() { t.forget(false) }
 
 func (t *Table) forget(hearing bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.hearing = hearing
+	t.subscribed = hearing
 	t.forgetLocked()
 }
 
@@ -112,12 +112,12 @@ func (t *Table) resetLocked() {
 }
 
 // Learn learns an epoch. redisNow is Redis's clock in µs at the answer or a little earlier, 0
-// if it is not known: then pending marks count as due. The rest is as with LearnMarks.
+// if it is not known: then pending tombstones count as due. The rest is as with LearnTombstones.
 func (t *Table) Learn(e Epoch, redisNow int64, asked Token, at int64) (ok bool) {
 	if t.covers(&e) {
 		return true
 	}
-	return t.LearnMarks(nil, &Marks{Epoch: e, Now: redisNow}, asked, at)
+	return t.LearnTombstones(nil, &Reading{Epoch: e, Now: redisNow}, asked, at)
 }
 
 // covers reports whether e contains nothing new: the usual case of an epoch that is read with
@@ -131,14 +131,14 @@ func (t *Table) covers(e *Epoch) bool {
 		(e.All.Next <= t.all.hard || e.All.Dated() && e.All.Next <= t.all.dated && e.All.When <= t.all.before)
 }
 
-// LearnMarks learns Redis's answer to a Marks or Mark for these tags. asked was taken before
+// LearnTombstones learns Redis's answer to a Marks or Mark for these tags. asked was taken before
 // the request was sent, and so was the local time at.
 //
 // If ok is false nothing was learned. Either the answer is of another era than the known one,
 // or no era is known, and it may be older than what was adopted or forgotten since the request
 // was sent; or the table was reset, as by Reset. Then send another request. An invalidation is
 // not complete until its own answer, or a later one, was learned.
-func (t *Table) LearnMarks(tags []string, m *Marks, asked Token, at int64) (ok bool) {
+func (t *Table) LearnTombstones(tags []string, m *Reading, asked Token, at int64) (ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if m.Epoch.Era == 0 || len(tags) != len(m.Tags) {
@@ -161,20 +161,20 @@ func (t *Table) LearnMarks(tags []string, m *Marks, asked Token, at int64) (ok b
 }
 
 // ApplyPeer learns from the message of another process's mark, which was received at now. A
-// pending mark takes effect later by as long as the message took. If ok is false, the epoch has
+// pending tombstone takes effect later by as long as the message took. If ok is false, the epoch has
 // to be requested. If that is because the message is not of the known era, but of a new one, or
 // of an old one and late, then nothing is known until the answer.
-func (t *Table) ApplyPeer(tags []string, m *Marks, now int64) (ok bool) {
+func (t *Table) ApplyPeer(tags []string, m *Reading, now int64) (ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if m.Epoch.Era == 0 || len(tags) != len(m.Tags) || t.epoch.Era != 0 && t.epoch.Era != m.Epoch.Era {
-		// It is not enough to reject the message: an answer from before this mark must not be
-		// the first that is learned, because the mark would be missed.
+		// It is not enough to reject the message: an answer from before this tombstone must not be
+		// the first that is learned, because the tombstone would be missed.
 		t.forgetLocked()
 		return false
 	}
 	if !t.known {
-		if !t.hearing {
+		if !t.subscribed {
 			return false
 		}
 		// The first message of a session may begin its knowledge: marks made after it are
@@ -196,7 +196,7 @@ func (t *Table) ApplyPeer(tags []string, m *Marks, now int64) (ok bool) {
 // adoptLocked makes e's era the known one.
 func (t *Table) adoptLocked(e *Epoch) {
 	if t.epoch.Era != e.Era {
-		t.epoch, t.all, t.lost = Epoch{Era: e.Era}, mark{}, 0
+		t.epoch, t.all, t.lost = Epoch{Era: e.Era}, tombstone{}, 0
 		clear(t.tags)
 	}
 	t.known = true
@@ -205,8 +205,8 @@ func (t *Table) adoptLocked(e *Epoch) {
 }
 
 // mergeLocked merges m, of the known era.
-func (t *Table) mergeLocked(tags []string, m *Marks, at int64) {
-	if m.Epoch.All.Dated() || slices.ContainsFunc(m.Tags, func(m Mark) bool { return m.Dated() }) {
+func (t *Table) mergeLocked(tags []string, m *Reading, at int64) {
+	if m.Epoch.All.Dated() || slices.ContainsFunc(m.Tags, func(m Tombstone) bool { return m.Dated() }) {
 		t.dated.Store(true)
 	}
 	if delayed(m.Epoch.All) || slices.ContainsFunc(m.Tags, delayed) {
@@ -214,22 +214,22 @@ func (t *Table) mergeLocked(tags []string, m *Marks, at int64) {
 	}
 	e, k := &m.Epoch, &t.epoch
 	k.Tick, k.Clock, k.Floor = max(k.Tick, e.Tick), max(k.Clock, e.Clock), max(k.Floor, e.Floor)
-	t.all.merge(localMark(e.All, m.Now, at), at)
+	t.all.merge(localTombstone(e.All, m.Now, at), at)
 	for i, name := range tags {
-		t.mergeTagLocked(name, tagMark{localMark(m.Tags[i], m.Now, at), e.Clock}, at)
+		t.mergeTagLocked(name, tagTombstone{localTombstone(m.Tags[i], m.Now, at), e.Clock}, at)
 	}
 }
 
-func (t *Table) mergeTagLocked(name string, l tagMark, at int64) {
+func (t *Table) mergeTagLocked(name string, l tagTombstone, at int64) {
 	old, ok := t.tags[name]
 	switch {
 	case ok:
-		old.merge(l.mark, at)
+		old.merge(l.tombstone, at)
 		old.asOf = max(old.asOf, l.asOf)
 		t.tags[name] = old
 		return
 	case l.asOf < t.lost:
-		return // it may lack a mark that was received and forgotten
+		return // it may lack a tombstone that was received and forgotten
 	}
 	if len(t.tags) >= maxTags {
 		for victim, m := range t.tags { // an arbitrary one
@@ -243,7 +243,7 @@ func (t *Table) mergeTagLocked(name string, l tagMark, at int64) {
 }
 
 // Judge validates an entry by its era, stamp and tags, and by when its value began, by Redis's
-// clock in µs: 0 if that is not known. For a Valid or Stale entry, until is when a pending mark
+// clock in µs: 0 if that is not known. For a Valid or Stale entry, until is when a pending tombstone
 // makes it Invalid, as far as is known; the greatest int64 if there is none. It does not
 // allocate.
 func (t *Table) Judge(era uint64, stamp, began int64, tags []string, now int64) (v Validity, until int64) {
@@ -272,7 +272,7 @@ func (t *Table) Judge(era uint64, stamp, began int64, tags []string, now int64) 
 		return v, until
 	}
 	complete := t.epoch.Clock
-	if t.hearing {
+	if t.subscribed {
 		complete = t.base
 	}
 	unknown := false

@@ -9,11 +9,11 @@ import (
 const era = 7
 
 // at is an answer of Redis at a clock, with marks for tags.
-func at(clock int64, tags ...Mark) *Marks {
-	return &Marks{Epoch: Epoch{Era: era, Tick: clock, Clock: clock}, Tags: tags, Now: 1_000_000}
+func at(clock int64, tags ...Tombstone) *Reading {
+	return &Reading{Epoch: Epoch{Era: era, Tick: clock, Clock: clock}, Tags: tags, Now: 1_000_000}
 }
 
-func hard(t int64) Mark { return Mark{Hard: t} }
+func hard(t int64) Tombstone { return Tombstone{Hard: t} }
 
 // want checks what Judge says of an entry of this era.
 func want(t *testing.T, tab *Table, v Validity, stamp int64, tags ...string) {
@@ -23,14 +23,14 @@ func want(t *testing.T, tab *Table, v Validity, stamp int64, tags ...string) {
 	}
 }
 
-func learn(t *testing.T, tab *Table, m *Marks, tags ...string) {
+func learn(t *testing.T, tab *Table, m *Reading, tags ...string) {
 	t.Helper()
-	if !tab.LearnMarks(tags, m, tab.ReadVersion(), 0) {
+	if !tab.LearnTombstones(tags, m, tab.ReadVersion(), 0) {
 		t.Fatal("an answer of now is refused")
 	}
 }
 
-func hear(t *testing.T, tab *Table, m *Marks, tags ...string) {
+func hear(t *testing.T, tab *Table, m *Reading, tags ...string) {
 	t.Helper()
 	if !tab.ApplyPeer(tags, m, 0) {
 		t.Fatal("a notice is refused")
@@ -51,7 +51,7 @@ func TestNothingIsKnownAtFirst(t *testing.T) {
 func TestTheEpochJudgesEveryEntry(t *testing.T) {
 	tab := NewTable()
 	m := at(50)
-	m.Epoch.All, m.Epoch.Floor = Mark{Hard: 10, Soft: 20}, 30
+	m.Epoch.All, m.Epoch.Floor = Tombstone{Hard: 10, Soft: 20}, 30
 	learn(t, tab, m)
 	want(t, tab, Invalid, 9)
 	want(t, tab, Stale, 10)
@@ -62,7 +62,7 @@ func TestTheEpochJudgesEveryEntry(t *testing.T) {
 	want(t, tab, Unknown, 49, "t")
 	want(t, tab, Valid, 50, "t")
 	// What is later than the clock is a stamp of a later clock, or none: Redis is asked, and
-	// by its answer no entry is good that no mark would ever hit.
+	// by its answer no entry is good that no tombstone would ever hit.
 	want(t, tab, Unknown, 51)
 	want(t, tab, Unknown, 1<<53-1, "t")
 	for stamp, want := range map[int64]Validity{50: Valid, 51: Invalid, 1<<53 - 1: Invalid} {
@@ -91,7 +91,7 @@ func TestAnotherEraIsGoneUnlessItMayBeLater(t *testing.T) {
 
 func TestATagIsJudgedByItsMark(t *testing.T) {
 	tab := NewTable()
-	learn(t, tab, at(50, Mark{Hard: 40, Soft: 45}, Mark{}), "a", "b")
+	learn(t, tab, at(50, Tombstone{Hard: 40, Soft: 45}, Tombstone{}), "a", "b")
 	want(t, tab, Invalid, 39, "a")
 	want(t, tab, Invalid, 39, "b", "a")
 	want(t, tab, Stale, 44, "a")
@@ -135,7 +135,7 @@ func TestOwnMarksHoldThoughOthersAreOnTheirWay(t *testing.T) {
 	want(t, tab, Invalid, 50, "b")
 }
 
-// A question that was asked before a mark was heard must not bring back a table
+// A question that was asked before a tombstone was heard must not bring back a table
 // without it.
 func TestALateAnswerDoesNotUndoANotice(t *testing.T) {
 	t.Run("the tag was not known", func(t *testing.T) {
@@ -144,7 +144,7 @@ func TestALateAnswerDoesNotUndoANotice(t *testing.T) {
 		learn(t, tab, at(50))
 		late := tab.ReadVersion()
 		hear(t, tab, at(51, hard(51)), "a")
-		if !tab.LearnMarks([]string{"a"}, at(50, hard(3)), late, 0) {
+		if !tab.LearnTombstones([]string{"a"}, at(50, hard(3)), late, 0) {
 			t.Fatal("refused, although of the known era")
 		}
 		want(t, tab, Invalid, 50, "a")
@@ -154,7 +154,7 @@ func TestALateAnswerDoesNotUndoANotice(t *testing.T) {
 		tab.Subscribed()
 		late := tab.ReadVersion()
 		hear(t, tab, at(51, hard(51)), "a")
-		tab.LearnMarks([]string{"b"}, at(50, hard(3)), late, 0)
+		tab.LearnTombstones([]string{"b"}, at(50, hard(3)), late, 0)
 		want(t, tab, Invalid, 50, "a")
 		want(t, tab, Unknown, 50, "b") // it is of before the session
 	})
@@ -170,7 +170,7 @@ func TestALateAnswerDoesNotUndoANotice(t *testing.T) {
 			}
 			learn(t, tab, at(51, hard(4)), fmt.Sprint("filler ", i))
 		}
-		tab.LearnMarks([]string{"a"}, at(50, hard(3)), late, 0)
+		tab.LearnTombstones([]string{"a"}, at(50, hard(3)), late, 0)
 		want(t, tab, Unknown, 50, "a")
 	})
 }
@@ -180,12 +180,12 @@ func TestAnAnswerFromBeforeTheSessionDoesNotBeginIt(t *testing.T) {
 		tab := NewTable()
 		asked := tab.ReadVersion()
 		begin(tab)
-		if tab.LearnMarks(nil, at(50), asked, 0) {
+		if tab.LearnTombstones(nil, at(50), asked, 0) {
 			t.Errorf("%s: taken", name)
 		}
 		want(t, tab, Unknown, 60)
 		learn(t, tab, at(51))
-		if !tab.LearnMarks(nil, at(50), asked, 0) {
+		if !tab.LearnTombstones(nil, at(50), asked, 0) {
 			t.Errorf("%s: refused, although the era is known again", name)
 		}
 		if _, s, _ := tab.Stamp(); s != 51 {
@@ -200,10 +200,10 @@ func TestAnOldEraDoesNotComeBack(t *testing.T) {
 	late, soon := tab.ReadVersion(), tab.ReadVersion()
 	next := at(60)
 	next.Epoch.Era = 8
-	if !tab.LearnMarks(nil, next, soon, 0) {
+	if !tab.LearnTombstones(nil, next, soon, 0) {
 		t.Fatal("the new era is refused")
 	}
-	if tab.LearnMarks(nil, at(55), late, 0) {
+	if tab.LearnTombstones(nil, at(55), late, 0) {
 		t.Error("the old era came back")
 	}
 	want(t, tab, Invalid, 55)
@@ -211,7 +211,7 @@ func TestAnOldEraDoesNotComeBack(t *testing.T) {
 		t.Errorf("known: %+v", k)
 	}
 	tab.Forget()
-	if tab.LearnMarks(nil, at(55), late, 0) {
+	if tab.LearnTombstones(nil, at(55), late, 0) {
 		t.Error("the old era came back when all was forgotten")
 	}
 }
@@ -221,7 +221,7 @@ func TestANewEraBeginsWithNothing(t *testing.T) {
 	m := at(50, hard(45))
 	m.Epoch.All.Hard, m.Epoch.Floor = 40, 40
 	learn(t, tab, m, "a")
-	learn(t, tab, &Marks{Epoch: Epoch{Era: 8, Tick: 20, Clock: 20}, Tags: []Mark{{}}, Now: 1}, "a")
+	learn(t, tab, &Reading{Epoch: Epoch{Era: 8, Tick: 20, Clock: 20}, Tags: []Tombstone{{}}, Now: 1}, "a")
 	if v, _ := tab.Judge(8, 5, 0, []string{"a"}, 0); v != Valid {
 		t.Errorf("an entry of the new era has verdict %d", v)
 	}
@@ -241,7 +241,7 @@ func TestANoticeOfAnotherEraLeavesNothingKnown(t *testing.T) {
 		t.Error("believed")
 	}
 	want(t, tab, Unknown, 60)
-	if tab.LearnMarks(nil, at(50), asked, 0) {
+	if tab.LearnTombstones(nil, at(50), asked, 0) {
 		t.Error("an answer from before the notice is taken")
 	}
 	learn(t, tab, other)
@@ -250,7 +250,7 @@ func TestANoticeOfAnotherEraLeavesNothingKnown(t *testing.T) {
 	}
 }
 
-// A failover may lose a mark that was acknowledged, in the same era.
+// A failover may lose a tombstone that was acknowledged, in the same era.
 func TestWhatWasGoneStaysGoneOverAForget(t *testing.T) {
 	tab := NewTable()
 	learn(t, tab, at(50, hard(50)), "a")
@@ -264,9 +264,9 @@ func TestWhatWasGoneStaysGoneOverAForget(t *testing.T) {
 
 func TestAPendingMarkStrikesInTime(t *testing.T) {
 	const ms = 1_000_000
-	m := at(50, Mark{Next: 50, When: 1_005_000}) // 5 ms after Now
+	m := at(50, Tombstone{Next: 50, When: 1_005_000}) // 5 ms after Now
 	tab := NewTable()
-	if !tab.LearnMarks([]string{"a"}, m, tab.ReadVersion(), 100*ms) {
+	if !tab.LearnTombstones([]string{"a"}, m, tab.ReadVersion(), 100*ms) {
 		t.Fatal("refused")
 	}
 	check := func(now, end int64, v Validity) {
@@ -287,14 +287,14 @@ func TestAPendingMarkStrikesInTime(t *testing.T) {
 }
 
 func TestOfTwoPendingMarksTheFirstStrikesForBoth(t *testing.T) {
-	for name, c := range map[string]struct{ a, b, want mark }{
-		"both are pending":   {mark{next: 10, due: 5}, mark{next: 12, due: 9}, mark{next: 12, due: 5}},
-		"one is due":         {mark{next: 10, due: 1}, mark{next: 12, due: 9}, mark{hard: 10, next: 12, due: 9}},
-		"one is overtaken":   {mark{next: 10, due: 5}, mark{hard: 10}, mark{hard: 10}},
-		"one is no mark":     {mark{}, mark{soft: 3, next: 12, due: 9}, mark{soft: 3, next: 12, due: 9}},
-		"both are due":       {mark{next: 10, due: 1}, mark{next: 12, due: 0}, mark{hard: 12}},
-		"the same, sooner":   {mark{next: 10, due: 5}, mark{next: 10, due: 4}, mark{next: 10, due: 4}},
-		"one hits all of it": {mark{hard: 20}, mark{next: 12, due: 9}, mark{hard: 20}},
+	for name, c := range map[string]struct{ a, b, want tombstone }{
+		"both are pending":   {tombstone{next: 10, due: 5}, tombstone{next: 12, due: 9}, tombstone{next: 12, due: 5}},
+		"one is due":         {tombstone{next: 10, due: 1}, tombstone{next: 12, due: 9}, tombstone{hard: 10, next: 12, due: 9}},
+		"one is overtaken":   {tombstone{next: 10, due: 5}, tombstone{hard: 10}, tombstone{hard: 10}},
+		"one is no mark":     {tombstone{}, tombstone{soft: 3, next: 12, due: 9}, tombstone{soft: 3, next: 12, due: 9}},
+		"both are due":       {tombstone{next: 10, due: 1}, tombstone{next: 12, due: 0}, tombstone{hard: 12}},
+		"the same, sooner":   {tombstone{next: 10, due: 5}, tombstone{next: 10, due: 4}, tombstone{next: 10, due: 4}},
+		"one hits all of it": {tombstone{hard: 20}, tombstone{next: 12, due: 9}, tombstone{hard: 20}},
 	} {
 		for range 2 {
 			got := c.a
@@ -309,7 +309,7 @@ func TestOfTwoPendingMarksTheFirstStrikesForBoth(t *testing.T) {
 
 func TestAnUnknownClockOfRedisMakesPendingMarksDue(t *testing.T) {
 	tab := NewTable()
-	e := Epoch{Era: era, Clock: 50, All: Mark{Next: 40, When: 1 << 50}}
+	e := Epoch{Era: era, Clock: 50, All: Tombstone{Next: 40, When: 1 << 50}}
 	if !tab.Learn(e, 0, tab.ReadVersion(), 0) {
 		t.Fatal("refused")
 	}
@@ -319,7 +319,7 @@ func TestAnUnknownClockOfRedisMakesPendingMarksDue(t *testing.T) {
 
 func TestADeadlineFarAwayDoesNotOverflow(t *testing.T) {
 	tab := NewTable()
-	e := Epoch{Era: era, Clock: 50, All: Mark{Next: 40, When: math.MaxInt64}}
+	e := Epoch{Era: era, Clock: 50, All: Tombstone{Next: 40, When: math.MaxInt64}}
 	tab.Learn(e, 40, tab.ReadVersion(), math.MaxInt64/2)
 	want(t, tab, Valid, 39)
 }
@@ -328,7 +328,7 @@ func TestNonsenseIsRefused(t *testing.T) {
 	tab := NewTable()
 	none := at(50)
 	none.Epoch.Era = 0
-	if tab.LearnMarks(nil, none, tab.ReadVersion(), 0) || tab.LearnMarks([]string{"a"}, at(50), tab.ReadVersion(), 0) {
+	if tab.LearnTombstones(nil, none, tab.ReadVersion(), 0) || tab.LearnTombstones([]string{"a"}, at(50), tab.ReadVersion(), 0) {
 		t.Error("learned")
 	}
 	tab.Subscribed()
@@ -375,13 +375,13 @@ func TestALateNoticeBringsNoOldEraBack(t *testing.T) {
 	tab.Subscribed()
 	old, young := at(50), at(60)
 	old.Epoch.Era, young.Epoch.Era = 1, 2
-	for _, m := range []*Marks{old, young} {
-		if !tab.LearnMarks(nil, m, tab.ReadVersion(), 0) {
+	for _, m := range []*Reading{old, young} {
+		if !tab.LearnTombstones(nil, m, tab.ReadVersion(), 0) {
 			t.Fatal("refused")
 		}
 		tab.forget(true)
 	}
-	if !tab.LearnMarks(nil, young, tab.ReadVersion(), 0) {
+	if !tab.LearnTombstones(nil, young, tab.ReadVersion(), 0) {
 		t.Fatal("refused")
 	}
 	for range 3 {
@@ -410,7 +410,7 @@ func TestAResetForgetsWhatIsElseNeverForgotten(t *testing.T) {
 	if _, _, ok := tab.Stamp(); ok {
 		t.Error("there is a stamp")
 	}
-	if tab.LearnMarks([]string{"a"}, m, late, 0) {
+	if tab.LearnTombstones([]string{"a"}, m, late, 0) {
 		t.Error("an answer from before it is learned")
 	}
 	learn(t, tab, at(10))
@@ -425,7 +425,7 @@ func TestWhatIsFarAheadOfRedisIsForgotten(t *testing.T) {
 	ahead := at(now + 3*day)
 	ahead.Now = now + 3*day
 	learn(t, tab, ahead)
-	if tab.LearnMarks(nil, at(50), tab.ReadVersion(), 0) {
+	if tab.LearnTombstones(nil, at(50), tab.ReadVersion(), 0) {
 		t.Error("an answer is merged with what it can't agree with")
 	}
 	if k := tab.Known(); k != (Known{}) {

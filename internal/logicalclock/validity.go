@@ -7,14 +7,14 @@
 // for the opposite: not to take incomplete knowledge for complete, and to return Valid only
 // while it holds.
 //
-// Whether the mark of a tag is complete depends on whether this process receives messages.
+// Whether the tombstone of a tag is complete depends on whether this process receives messages.
 //
-//   - After [Table.Subscribed], every mark that any process makes reaches [Table.ApplyPeer]. A
+//   - After [Table.Subscribed], every tombstone that any process makes reaches [Table.ApplyPeer]. A
 //     tag's mark stays complete once it is known as of the session's first epoch, or later:
-//     every later mark is received. The mark of another process may be in transit, and an entry
+//     every later tombstone is received. The tombstone of another process may be in transit, and an entry
 //     that it invalidates is Valid until it arrives, also when a later one has overtaken it;
-//     staleness for as long as a message takes is what the cache promises. For its own marks a
-//     process has the answer of Redis, and passes it to [Table.LearnMarks] before the
+//     staleness for as long as a message takes is what the cache promises. For its own tombstones a
+//     process has the answer of Redis, and passes it to [Table.LearnTombstones] before the
 //     invalidation returns.
 //   - After [Table.Forget], no messages are received. A tag's mark that was learned when the
 //     clock was c does not include marks after c; it is complete only while the known clock is
@@ -31,7 +31,7 @@
 //  4. the first answer arrives. To adopt A would make every entry Invalid, and those from
 //     before the loss Valid
 //
-// The same token keeps an answer from before a session, which lacks the marks that the process
+// The same token keeps an answer from before a session, which lacks the tombstones that the process
 // did not receive, from being taken for that session's first.
 package logicalclock
 
@@ -44,40 +44,40 @@ type Validity uint8
 
 const (
 	Unknown Validity = iota // ask Redis
-	Valid                   // no mark affects it
+	Valid                   // no tombstone affects it
 	Stale                   // to be revalidated; usable where stale values are allowed
 	Invalid                 // not usable
 )
 
-// mark is a Mark with its deadline in local time.
-type mark struct {
+// tombstone is a Mark with its deadline in local time.
+type tombstone struct {
 	hard, soft int64
 	next       int64 // 0: none
 	due        int64 // when next takes effect, in nanoseconds of the local clock
-	dated      int64 // of a dated mark; 0: none
+	dated      int64 // of a dated tombstone; 0: none
 	before     int64 // values that began later, by Redis's clock in µs, are not affected by dated
 }
 
-// estimate is by how much, in µs, a process's estimate of Redis's clock may be behind. A mark
+// estimate is by how much, in µs, a process's estimate of Redis's clock may be behind. A tombstone
 // that was made a moment ago is then in the future, although Redis's clock was not set back.
 const estimate = 1_000_000
 
 // delayed reports whether m takes effect, or took effect, some time after it was made.
-func delayed(m Mark) bool { return m.Next > m.Hard && !m.Dated() }
+func delayed(m Tombstone) bool { return m.Next > m.Hard && !m.Dated() }
 
-// localMark converts m, which Redis returned when its own clock was now, for a process that
+// localTombstone converts m, which Redis returned when its own clock was now, for a process that
 // sent the request at the local time asked. The answer was given later than that, so the
 // deadline comes too early by no more than the answer took, and never too late.
-func localMark(m Mark, now, asked int64) mark {
-	l := mark{hard: m.Hard, soft: m.Soft}
+func localTombstone(m Tombstone, now, asked int64) tombstone {
+	l := tombstone{hard: m.Hard, soft: m.Soft}
 	switch {
-	case m.Next <= m.Hard: // no pending mark, or one without effect
+	case m.Next <= m.Hard: // no pending tombstone, or one without effect
 	case m.Dated():
 		l.dated, l.before = m.Next, m.When
 	case now <= 0 || m.When <= now:
 		l.hard = m.Next
 	case now < m.Next-estimate:
-		// More than the mark's whole delay is left: Redis's clock was set back. The mark takes
+		// More than the tombstone's whole delay is left: Redis's clock was set back. The tombstone takes
 		// effect now, since the remaining time is not known.
 		l.hard = m.Next
 	case m.When-now > math.MaxInt64/2000:
@@ -88,19 +88,19 @@ func localMark(m Mark, now, asked int64) mark {
 	return l
 }
 
-// strike makes a pending mark effective if it is due.
-func (m *mark) strike(now int64) {
+// apply makes a pending tombstone effective if it is due.
+func (m *tombstone) apply(now int64) {
 	if m.due <= now {
 		m.hard = max(m.hard, m.next)
 		m.next, m.due = 0, 0
 	}
 }
 
-// merge merges o into m. Of two pending marks, all entries that either affects become invalid
+// merge merges o into m. Of two pending tombstones, all entries that either affects become invalid
 // when the first takes effect: no entry lives longer than either allows.
-func (m *mark) merge(o mark, now int64) {
-	m.strike(now)
-	o.strike(now)
+func (m *tombstone) merge(o tombstone, now int64) {
+	m.apply(now)
+	o.apply(now)
 	m.hard, m.soft = max(m.hard, o.hard), max(m.soft, o.soft)
 	switch {
 	case o.next == 0:
@@ -116,7 +116,7 @@ func (m *mark) merge(o mark, now int64) {
 		m.dated, m.before = 0, 0
 	}
 	if o.dated > m.hard {
-		// Two dated marks become one that affects what either does: the later mark with the
+		// Two dated tombstones become one that affects what either does: the later tombstone with the
 		// later time.
 		m.dated, m.before = max(m.dated, o.dated), max(m.before, o.before)
 	}
@@ -127,7 +127,7 @@ func (m *mark) merge(o mark, now int64) {
 
 // judge validates an entry that has the stamp, and whose value began at a time by Redis's
 // clock, 0 if that is not known. An entry that is not Invalid becomes Invalid at until.
-func (m *mark) judge(stamp, began, now int64) (v Validity, until int64) {
+func (m *tombstone) judge(stamp, began, now int64) (v Validity, until int64) {
 	v, until = Valid, math.MaxInt64
 	if stamp < m.soft {
 		v = Stale
@@ -142,7 +142,7 @@ func (m *mark) judge(stamp, began, now int64) (v Validity, until int64) {
 }
 
 // greatest returns the latest time in m.
-func (m *mark) greatest() int64 { return max(m.hard, m.soft, m.next, m.dated) }
+func (m *tombstone) greatest() int64 { return max(m.hard, m.soft, m.next, m.dated) }
 
 // JudgeBy validates an entry against one answer of Redis, which was requested, at the local
 // time asked, for exactly the entry's tags. The results are those of [Table.Judge].
@@ -150,17 +150,17 @@ func (m *mark) greatest() int64 { return max(m.hard, m.soft, m.next, m.dated) }
 // It is for a reader for which a Table returned Unknown. With the answer at hand the reader
 // need not rely on the table to stay complete until it has judged, which may never happen while
 // other processes keep marking.
-func JudgeBy(m *Marks, era uint64, stamp, began, asked, now int64) (v Validity, until int64) {
+func JudgeBy(m *Reading, era uint64, stamp, began, asked, now int64) (v Validity, until int64) {
 	e := &m.Epoch
-	// The clock has not issued a stamp that is later than itself: no mark would ever affect the
+	// The clock has not issued a stamp that is later than itself: no tombstone would ever affect the
 	// entry.
 	if era != e.Era || stamp > e.Clock || len(m.Tags) > 0 && stamp < e.Floor {
 		return Invalid, 0
 	}
-	l := localMark(e.All, m.Now, asked)
+	l := localTombstone(e.All, m.Now, asked)
 	v, until = l.judge(stamp, began, now)
 	for _, t := range m.Tags {
-		l = localMark(t, m.Now, asked)
+		l = localTombstone(t, m.Now, asked)
 		w, end := l.judge(stamp, began, now)
 		v, until = max(v, w), min(until, end)
 	}

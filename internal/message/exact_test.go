@@ -12,7 +12,7 @@ import (
 func (e *ear) from(sender uint64, gap bool, n Message) {
 	e.Helper()
 	n.Sender = sender
-	if got := e.b.Hear(&n, e.now); got != gap {
+	if got := e.b.Receive(&n, e.now); got != gap {
 		e.Errorf("%+v of sender %d: gap %v", n, sender, got)
 	}
 }
@@ -20,7 +20,7 @@ func (e *ear) from(sender uint64, gap bool, n Message) {
 // Before the first session nothing is known of what was published when.
 func TestABaseCountsForNothingBeforeTheFirstSession(t *testing.T) {
 	b := NewInbox()
-	if b.Hear(&Message{Sender: 1, Number: 5, Kind: Invalidated, Base: 4, Quiet: time.Hour}, 0) {
+	if b.Receive(&Message{Sender: 1, Number: 5, Kind: Invalidated, Base: 4, Quiet: time.Hour}, 0) {
 		t.Error("a gap at once")
 	}
 	if !b.Tick(grace) {
@@ -33,7 +33,7 @@ func TestABaseIsFromBeforeTheSessionOrNot(t *testing.T) {
 	for since, gap := range map[int64]bool{998 * ms: false, 999 * ms: false, 999*ms + 1: true, 1000 * ms: true} {
 		b := NewInbox()
 		b.Subscribed(0)
-		b.Hear(&Message{Sender: 1, Number: 5, Kind: Invalidated, Base: 4, Quiet: time.Second}, since)
+		b.Receive(&Message{Sender: 1, Number: 5, Kind: Invalidated, Base: 4, Quiet: time.Second}, since)
 		if got := b.Tick(settle); got != gap {
 			t.Errorf("%v after the beginning: gap %v", time.Duration(since), got)
 		}

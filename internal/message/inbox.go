@@ -48,7 +48,7 @@ type peer struct {
 	outOfOrder map[uint64]struct{} // received beyond mark+1
 	// The claims of watermarks beyond mark: the first one, and the latest one after it.
 	claim, next claim
-	heard       int64 // when the last message was received
+	received    int64 // when the last message was received
 	last        bool
 }
 
@@ -72,8 +72,8 @@ func (b *Inbox) Subscribed(now int64) {
 	b.settled = now + settle
 }
 
-// Hear records a message of another sender, and reports a gap.
-func (b *Inbox) Hear(n *Message, now int64) (gap bool) {
+// Receive records a message of another sender, and reports a gap.
+func (b *Inbox) Receive(n *Message, now int64) (gap bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	p := b.peers[n.Sender]
@@ -85,7 +85,7 @@ func (b *Inbox) Hear(n *Message, now int64) (gap bool) {
 		p.synced = true
 		p.restart(max(p.mark, n.Base))
 	}
-	if gap = p.hear(n, now); gap {
+	if gap = p.receive(n, now); gap {
 		b.acceptLocked(now)
 	}
 	return gap
@@ -110,7 +110,7 @@ func (b *Inbox) Tick(now int64) (gap bool) {
 	}
 	crowded := len(b.peers) > maxPeers
 	maps.DeleteFunc(b.peers, func(_ uint64, p *peer) bool {
-		quiet := now - p.heard
+		quiet := now - p.received
 		// Its messages may still be in transit, and must not look like those of an unknown
 		// sender.
 		left := p.last && p.synced && quiet >= grace
@@ -135,8 +135,8 @@ func (b *Inbox) acceptLocked(now int64) {
 	}
 }
 
-func (p *peer) hear(n *Message, now int64) (gap bool) {
-	p.heard = now
+func (p *peer) receive(n *Message, now int64) (gap bool) {
+	p.received = now
 	if n.Kind != Watermark {
 		p.count(n.Number)
 	} else {

@@ -29,7 +29,7 @@ func (e *ear) pass(d int64) { e.now += d }
 func (e *ear) hear(gap bool, numbers ...uint64) {
 	e.Helper()
 	for _, n := range numbers {
-		if got := e.b.Hear(&Message{Sender: 1, Number: n, Kind: Invalidated}, e.now); got != gap {
+		if got := e.b.Receive(&Message{Sender: 1, Number: n, Kind: Invalidated}, e.now); got != gap {
 			e.Errorf("number %d: gap %v", n, got)
 		}
 	}
@@ -37,7 +37,7 @@ func (e *ear) hear(gap bool, numbers ...uint64) {
 
 func (e *ear) tally(gap bool, number uint64, skipped ...uint64) {
 	e.Helper()
-	if got := e.b.Hear(&Message{Sender: 1, Number: number, Kind: Watermark, Skipped: skipped}, e.now); got != gap {
+	if got := e.b.Receive(&Message{Sender: 1, Number: number, Kind: Watermark, Skipped: skipped}, e.now); got != gap {
 		e.Errorf("tally %d: gap %v", number, got)
 	}
 }
@@ -133,8 +133,8 @@ func TestAGapDoesNotHideWhatIsStillOpen(t *testing.T) {
 func TestOneFlushDoesForAllSenders(t *testing.T) {
 	e := newEar(t)
 	for s := uint64(1); s <= 3; s++ {
-		e.b.Hear(&Message{Sender: s, Number: 1, Kind: Invalidated}, e.now)
-		e.b.Hear(&Message{Sender: s, Number: 2, Kind: Watermark}, e.now+int64(s))
+		e.b.Receive(&Message{Sender: s, Number: 1, Kind: Invalidated}, e.now)
+		e.b.Receive(&Message{Sender: s, Number: 2, Kind: Watermark}, e.now+int64(s))
 	}
 	e.pass(grace + 1)
 	e.tick(true)
@@ -172,7 +172,7 @@ func TestMeetingASender(t *testing.T) {
 				t.Helper()
 				for s := uint64(1); s < 4; s++ {
 					c.first.Sender = s
-					if e.b.Hear(&c.first, e.now) {
+					if e.b.Receive(&c.first, e.now) {
 						t.Error("a gap at once")
 					}
 				}
@@ -240,7 +240,7 @@ func TestASenderThatClosesIsForgotten(t *testing.T) {
 	e := newEar(t)
 	e.hear(false, 1)
 	bye := &Message{Sender: 1, Number: 3, Kind: Watermark, Last: true}
-	if e.b.Hear(bye, e.now) {
+	if e.b.Receive(bye, e.now) {
 		t.Error("a gap at once")
 	}
 	e.hear(false, 3)
@@ -253,7 +253,7 @@ func TestASenderThatClosesIsForgotten(t *testing.T) {
 func TestTheLastWordsOfASenderMayOvertakeItsFirst(t *testing.T) {
 	e := newEar(t)
 	e.hear(false, 1)
-	e.b.Hear(&Message{Sender: 1, Number: 1, Kind: Watermark, Last: true}, e.now)
+	e.b.Receive(&Message{Sender: 1, Number: 1, Kind: Watermark, Last: true}, e.now)
 	e.tick(false)
 	e.hear(false, 2)
 	e.later(false)
@@ -264,7 +264,7 @@ func TestTheLastWordsOfASenderMayOvertakeItsFirst(t *testing.T) {
 
 func TestSilentSendersAreForgottenWhenThereAreMany(t *testing.T) {
 	e := newEar(t)
-	meet := func(s uint64) { e.b.Hear(&Message{Sender: s, Number: 1, Kind: Invalidated}, e.now) }
+	meet := func(s uint64) { e.b.Receive(&Message{Sender: s, Number: 1, Kind: Invalidated}, e.now) }
 	for s := range uint64(maxPeers) {
 		meet(1 + s)
 	}
@@ -328,7 +328,7 @@ func lossy(t *testing.T, r *rand.Rand, lossless bool) {
 			}
 			n := way[i].n
 			way = append(way[:i], way[i+1:]...)
-			report(b.Hear(&n, now))
+			report(b.Receive(&n, now))
 		}
 		if step%20 == 0 {
 			report(b.Tick(now))

@@ -32,7 +32,7 @@ func TestASenderThatWasQuietSinceBeforeTheSessionCostsNoFlush(t *testing.T) {
 				o.Again()
 				n, due = o.Watermark(false)
 			}
-			if !due || b.Hear(&n, since()) {
+			if !due || b.Receive(&n, since()) {
 				t.Errorf("kind %d: a gap at the first notice %+v", first, n)
 			}
 			time.Sleep(time.Minute)
@@ -59,7 +59,7 @@ func TestABurstOfASenderThatWasQuiet(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 		for _, i := range []int{2, 3, 1} {
-			if b.Hear(&burst[i], since()) {
+			if b.Receive(&burst[i], since()) {
 				t.Errorf("a gap at number %d", burst[i].Number)
 			}
 		}
@@ -72,7 +72,7 @@ func TestABurstOfASenderThatWasQuiet(t *testing.T) {
 			o.Done(n.Number)
 		}
 		n, _ := o.Watermark(false)
-		gap := b.Hear(&n, since())
+		gap := b.Receive(&n, since())
 		time.Sleep(time.Second)
 		if !gap && !b.Tick(since()) {
 			t.Error("a lost notice is not missed")
@@ -94,7 +94,7 @@ func TestASenderThatTellsWithinTheSessionIsMissed(t *testing.T) {
 			o.Done(o.Begin()) // and nothing of it arrives
 			time.Sleep(10 * time.Second)
 			n := o.Next(Invalidated)
-			gap := b.Hear(&n, since())
+			gap := b.Receive(&n, since())
 			time.Sleep(time.Duration(grace))
 			if gap = b.Tick(since()) || gap; !gap {
 				t.Errorf("%s: it is not missed: %+v", name, n)

@@ -151,7 +151,7 @@ func appendStrings(dst []byte, list []string) []byte {
 // most 16 times len(s).
 //
 // The error is [ErrForeign] or [ErrNewer]. Of a newer message whose Sender is not 0 the number
-// is known, and [Inbox.Hear] should count it; nothing else of it is.
+// is known, and [Inbox.Receive] should count it; nothing else of it is.
 func Parse(s string) (Message, error) {
 	if len(s) <= len(magic) || s[:len(magic)] != magic || s[3] == 0 {
 		return Message{}, ErrForeign

@@ -120,7 +120,7 @@ func (s *script) together(cmds []store.Command) {
 // note remembers what the key may hold now, mostly the latest.
 func (s *script) note(c store.Command, r store.Reply) {
 	if r.Record.State == store.Found {
-		s.seen[c.Key] = append(s.seen[c.Key], r.Record.Seen())
+		s.seen[c.Key] = append(s.seen[c.Key], r.Record.CASToken())
 	}
 	if r.OK && (c.Op == store.Set || c.Op == store.SetNX || c.Op == store.CompareAndSet || c.Op == store.PatchHeader) {
 		s.seen[c.Key] = append(s.seen[c.Key], store.TokenOf(c.Frame))

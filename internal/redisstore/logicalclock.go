@@ -20,17 +20,17 @@ func inLua(script string) string {
 }
 
 // Marks and Mark are one script each, which implements in Redis what
-// [logicalclock.stored.resume] and [logicalclock.Mark.add] implement in Go. Both touch the
+// [logicalclock.stored.resume] and [logicalclock.Tombstone.add] implement in Go. Both touch the
 // epoch, so that it is not the least recently used key, and renew its lifetime.
 //
 // KEYS[1] is the epoch and KEYS[2] the hash of tags: its field "" holds the era that it belongs
-// to, and "t:" followed by a tag the mark of that tag. Where no tag is named there is only one
+// to, and "t:" followed by a tag the tombstone of that tag. Where no tag is named there is only one
 // key, since a script of one key also runs while a cluster moves it to another node; for
-// scripts of two keys then see [Redis.markInSteps]. ARGV[1] to ARGV[3] are the era, tick and
+// scripts of two keys then see [Redis.addTombstonesInSteps]. ARGV[1] to ARGV[3] are the era, tick and
 // clock that the caller knows, ARGV[4] is a new era. Numbers are doubles and exact up to 2^53.
 //
-// An epoch is a list of numbers here: 1 era, 2 tick, 3 clock, 4 floor, 5 to 8 the mark of all
-// entries, 9 whether there are tags. A mark is one too: 1 hard, 2 soft, 3 next, 4 when.
+// An epoch is a list of numbers here: 1 era, 2 tick, 3 clock, 4 floor, 5 to 8 the tombstone of all
+// entries, 9 whether there are tags. A tombstone is one too: 1 hard, 2 soft, 3 next, 4 when.
 //
 // All reads happen before the first write, which is of the epoch, and is refused if any write
 // is: a script that fails has written nothing.
@@ -130,10 +130,10 @@ local function save(marks)
 end
 `)
 
-// addText is [logicalclock.Mark.add] of the mode in ARGV[i], at the time t. ARGV[i + 1] is the
+// addText is [logicalclock.Tombstone.add] of the mode in ARGV[i], at the time t. ARGV[i + 1] is the
 // delay, or the times of NewMark.Before, each preceded by a space; before is one of them.
 //
-// A mark that is made in steps may have a time later than t.
+// A tombstone that is made in steps may have a time later than t.
 const addText = `
 local function timesOf(i)
   local times = {}
@@ -240,38 +240,38 @@ end
 return answer
 `)
 
-// Marks implements Store. It renews the lifetime of the epoch, and of the hash of tags if tags
+// ReadClock implements Store. It renews the lifetime of the epoch, and of the hash of tags if tags
 // is not empty.
-func (s *Redis) Marks(ctx context.Context, names store.Names, known logicalclock.Known, tags []string) (logicalclock.Marks, error) {
-	m, err := s.marks(ctx, marksScript, names, known, tags)
+func (s *Redis) ReadClock(ctx context.Context, names store.Names, known logicalclock.Known, tags []string) (logicalclock.Reading, error) {
+	m, err := s.runClock(ctx, marksScript, names, known, tags)
 	if len(tags) > 0 && isUnstable(err) {
-		return s.marksInSteps(ctx, names, known, tags)
+		return s.readClockInSteps(ctx, names, known, tags)
 	}
 	return m, err
 }
 
-// Mark implements Store. A repeated attempt marks again, at a later time: entries that were
+// AddTombstones implements Store. A repeated attempt marks again, at a later time: entries that were
 // stored in between are invalidated although they need not be.
-func (s *Redis) Mark(ctx context.Context, names store.Names, known logicalclock.Known, n logicalclock.NewMark) (logicalclock.Marks, error) {
+func (s *Redis) AddTombstones(ctx context.Context, names store.Names, known logicalclock.Known, n logicalclock.NewTombstone) (logicalclock.Reading, error) {
 	if err := n.Check(); err != nil {
-		return logicalclock.Marks{}, err
+		return logicalclock.Reading{}, err
 	}
-	m, err := s.marks(ctx, markScript, names, known, n.Tags, uint8(n.Mode), whenOf(&n), logicalclock.MaxTags, logicalclock.TagSample, n.Channel, n.Message)
+	m, err := s.runClock(ctx, markScript, names, known, n.Tags, uint8(n.Mode), whenOf(&n), logicalclock.MaxTags, logicalclock.TagSample, n.Channel, n.Message)
 	if len(n.Tags) > 0 && isUnstable(err) {
-		return s.markInSteps(ctx, names, known, &n)
+		return s.addTombstonesInSteps(ctx, names, known, &n)
 	}
 	return m, err
 }
 
 // whenOf returns ARGV[6] of markScript.
-func whenOf(n *logicalclock.NewMark) any {
+func whenOf(n *logicalclock.NewTombstone) any {
 	if n.Mode == logicalclock.Hard {
 		return logicalclock.Decimals(n.Before...)
 	}
 	return n.Delay
 }
 
-func (s *Redis) marks(ctx context.Context, both urgentScript, names store.Names, known logicalclock.Known, tags []string, more ...any) (logicalclock.Marks, error) {
+func (s *Redis) runClock(ctx context.Context, both urgentScript, names store.Names, known logicalclock.Known, tags []string, more ...any) (logicalclock.Reading, error) {
 	keys := []string{names.Epoch, names.Tags}
 	if len(tags) == 0 {
 		keys = keys[:1]
@@ -283,15 +283,15 @@ func (s *Redis) marks(ctx context.Context, both urgentScript, names store.Names,
 	}
 	text, err := s.runText(ctx, both, keys, args)
 	if err != nil {
-		return logicalclock.Marks{}, err
+		return logicalclock.Reading{}, err
 	}
-	return readMarks(text, len(tags))
+	return parseReading(text, len(tags))
 }
 
-func readMarks(text string, tags int) (logicalclock.Marks, error) {
-	m, ok := logicalclock.ParseMarks(text, tags)
+func parseReading(text string, tags int) (logicalclock.Reading, error) {
+	m, ok := logicalclock.ParseReading(text, tags)
 	if !ok {
-		return logicalclock.Marks{}, logicalclock.ErrNoClock
+		return logicalclock.Reading{}, logicalclock.ErrNoClock
 	}
 	return m, nil
 }

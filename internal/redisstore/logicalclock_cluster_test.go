@@ -99,27 +99,27 @@ func TestMarksWorkWhileTheirSlotMoves(t *testing.T) {
 	for first, prepare := range map[string]func(names store.Names) error{
 		"nothing is there": func(store.Names) error { return nil },
 		"an epoch": func(names store.Names) error {
-			_, err := s.Mark(ctx, names, logicalclock.Known{}, logicalclock.NewMark{})
+			_, err := s.AddTombstones(ctx, names, logicalclock.Known{}, logicalclock.NewTombstone{})
 			return err
 		},
 		"an epoch and tags": func(names store.Names) error {
-			_, err := s.Mark(ctx, names, logicalclock.Known{}, logicalclock.NewMark{Tags: []string{"old"}})
+			_, err := s.AddTombstones(ctx, names, logicalclock.Known{}, logicalclock.NewTombstone{Tags: []string{"old"}})
 			return err
 		},
 		"an epoch without its tags": func(names store.Names) error {
-			if _, err := s.Mark(ctx, names, logicalclock.Known{}, logicalclock.NewMark{Tags: []string{"old"}}); err != nil {
+			if _, err := s.AddTombstones(ctx, names, logicalclock.Known{}, logicalclock.NewTombstone{Tags: []string{"old"}}); err != nil {
 				return err
 			}
 			return client.Del(ctx, names.Tags).Err()
 		},
 		"tags without an epoch": func(names store.Names) error {
-			if _, err := s.Mark(ctx, names, logicalclock.Known{}, logicalclock.NewMark{Tags: []string{"old"}}); err != nil {
+			if _, err := s.AddTombstones(ctx, names, logicalclock.Known{}, logicalclock.NewTombstone{Tags: []string{"old"}}); err != nil {
 				return err
 			}
 			return client.Del(ctx, names.Epoch).Err()
 		},
 		"tags of another era": func(names store.Names) error {
-			if _, err := s.Mark(ctx, names, logicalclock.Known{}, logicalclock.NewMark{}); err != nil {
+			if _, err := s.AddTombstones(ctx, names, logicalclock.Known{}, logicalclock.NewTombstone{}); err != nil {
 				return err
 			}
 			return client.HSet(ctx, names.Tags, "", "1", "t:old", "m1 1 0 0 0").Err()
@@ -147,7 +147,7 @@ func TestMarksWorkWhileTheirSlotMoves(t *testing.T) {
 					}
 				}
 				var known logicalclock.Known
-				learn := func(got logicalclock.Marks, err error) logicalclock.Marks {
+				learn := func(got logicalclock.Reading, err error) logicalclock.Reading {
 					t.Helper()
 					if err != nil {
 						t.Fatal(err)
@@ -158,35 +158,35 @@ func TestMarksWorkWhileTheirSlotMoves(t *testing.T) {
 					known = logicalclock.Known{Era: got.Epoch.Era, Tick: got.Epoch.Tick, Clock: got.Epoch.Clock}
 					return got
 				}
-				agreed := func() (got logicalclock.Marks, err error) { // by the nodes, on who has the slot
-					for got, err = s.Marks(ctx, names, known, nil); redis.HasErrorPrefix(err, "MOVED"); {
+				agreed := func() (got logicalclock.Reading, err error) { // by the nodes, on who has the slot
+					for got, err = s.ReadClock(ctx, names, known, nil); redis.HasErrorPrefix(err, "MOVED"); {
 						time.Sleep(10 * time.Millisecond)
-						got, err = s.Marks(ctx, names, known, nil)
+						got, err = s.ReadClock(ctx, names, known, nil)
 					}
 					return got, err
 				}
 				learn(agreed())
-				cleared := learn(s.Mark(ctx, names, known, logicalclock.NewMark{Channel: names.Channel, Message: "m\n"}))
+				cleared := learn(s.AddTombstones(ctx, names, known, logicalclock.NewTombstone{Channel: names.Channel, Message: "m\n"}))
 				if cleared.Epoch.All.Hard != cleared.Epoch.Clock {
 					t.Errorf("after everything is marked: %+v", cleared)
 				}
 				if got := told(t); got != string(cleared.AppendText([]byte("m\n"))) {
 					t.Errorf("heard %q of %+v", got, cleared)
 				}
-				learn(s.Marks(ctx, names, known, []string{"a", "old"}))
-				marked := learn(s.Mark(ctx, names, known, logicalclock.NewMark{Tags: []string{"a", "b"}, Channel: names.Channel, Message: "m\n"}))
+				learn(s.ReadClock(ctx, names, known, []string{"a", "old"}))
+				marked := learn(s.AddTombstones(ctx, names, known, logicalclock.NewTombstone{Tags: []string{"a", "b"}, Channel: names.Channel, Message: "m\n"}))
 				if marked.Epoch.Clock <= cleared.Epoch.Clock || marked.Tags[0].Hard <= cleared.Epoch.Clock || marked.Tags[1].Hard <= cleared.Epoch.Clock {
 					t.Errorf("after tags are marked: %+v, after %+v", marked, cleared)
 				}
-				if got, ok := logicalclock.ParseMarks(strings.TrimPrefix(told(t), "m\n"), 2); !ok || got.Tags[0] != marked.Tags[0] || got.Tags[1] != marked.Tags[1] || got.Epoch.Clock != marked.Epoch.Clock {
+				if got, ok := logicalclock.ParseReading(strings.TrimPrefix(told(t), "m\n"), 2); !ok || got.Tags[0] != marked.Tags[0] || got.Tags[1] != marked.Tags[1] || got.Epoch.Clock != marked.Epoch.Clock {
 					t.Errorf("heard %+v of %+v", got, marked)
 				}
-				soft := learn(s.Mark(ctx, names, known, logicalclock.NewMark{Tags: []string{"a"}, Mode: logicalclock.Soft}))
-				late := learn(s.Mark(ctx, names, known, logicalclock.NewMark{Tags: []string{"b"}, Mode: logicalclock.Delayed, Delay: 3_600_000_000}))
-				want := []logicalclock.Mark{{Hard: marked.Tags[0].Hard, Soft: soft.Epoch.Clock}, {Hard: marked.Tags[1].Hard, Next: late.Epoch.Clock, When: late.Tags[0].When}, {}}
+				soft := learn(s.AddTombstones(ctx, names, known, logicalclock.NewTombstone{Tags: []string{"a"}, Mode: logicalclock.Soft}))
+				late := learn(s.AddTombstones(ctx, names, known, logicalclock.NewTombstone{Tags: []string{"b"}, Mode: logicalclock.Delayed, Delay: 3_600_000_000}))
+				want := []logicalclock.Tombstone{{Hard: marked.Tags[0].Hard, Soft: soft.Epoch.Clock}, {Hard: marked.Tags[1].Hard, Next: late.Epoch.Clock, When: late.Tags[0].When}, {}}
 				check := func(when string) {
 					t.Helper()
-					got := learn(s.Marks(ctx, names, known, []string{"a", "b", "c"}))
+					got := learn(s.ReadClock(ctx, names, known, []string{"a", "b", "c"}))
 					for i := range want {
 						if got.Tags[i] != want[i] {
 							t.Errorf("%s: mark %d is %+v instead of %+v", when, i, got.Tags[i], want[i])
@@ -222,11 +222,11 @@ func TestMarksInStepsAgreeWithMarksAtOnce(t *testing.T) {
 		for g := range uint64(6) {
 			wg.Go(func() {
 				r := rand.New(rand.NewPCG(g, 1))
-				marks, mark := s.Marks, s.Mark
+				marks, mark := s.ReadClock, s.AddTombstones
 				if g%2 == 0 {
-					marks = s.MarksInSteps
-					mark = func(ctx context.Context, names store.Names, known logicalclock.Known, n logicalclock.NewMark) (logicalclock.Marks, error) {
-						return s.MarkInSteps(ctx, names, known, &n)
+					marks = s.ReadClockInSteps
+					mark = func(ctx context.Context, names store.Names, known logicalclock.Known, n logicalclock.NewTombstone) (logicalclock.Reading, error) {
+						return s.AddTombstonesInSteps(ctx, names, known, &n)
 					}
 				}
 				for range 150 {
@@ -235,7 +235,7 @@ func TestMarksInStepsAgreeWithMarksAtOnce(t *testing.T) {
 					case 0: // evicted
 						b.Client.Del(ctx, names.Tags)
 					case 1, 2, 3, 4:
-						m, err := mark(ctx, names, logicalclock.Known{}, logicalclock.NewMark{Tags: []string{tags[i]}})
+						m, err := mark(ctx, names, logicalclock.Known{}, logicalclock.NewTombstone{Tags: []string{tags[i]}})
 						if err == nil {
 							for at := acked[i].Load(); m.Tags[0].Hard > at && !acked[i].CompareAndSwap(at, m.Tags[0].Hard); at = acked[i].Load() {
 							}

@@ -32,13 +32,13 @@ const stepsAgain = 16
 // which is a script of one key; other processes may be in the middle of their steps, or may see
 // the slot settled and use one script.
 //
-// A mark:
+// A tombstone:
 //
 //	M1. the epoch is touched: it says the era E and the clock c. t is later than c, and
 //	    than all stamps that any process has
-//	M2. the mark is written into the hash, at the time t
-//	M3. the clock of the era E is advanced to t, at least, and the mark is published
-//	M4. the hash is read: the mark is there, or all steps are repeated
+//	M2. the tombstone is written into the hash, at the time t
+//	M3. the clock of the era E is advanced to t, at least, and the tombstone is published
+//	M4. the hash is read: the tombstone is there, or all steps are repeated
 //
 // A read:
 //
@@ -46,30 +46,30 @@ const stepsAgain = 16
 //	Q2. the hash is read
 //	Q3. the epoch is touched: the floor is still the same
 //
-// If it is not, the hash of Q2 may be another one than that of Q1, and lack marks that the
+// If it is not, the hash of Q2 may be another one than that of Q1, and lack tombstones that the
 // floor now stands for.
 //
 // The hash is written before the clock, because of this interleaving:
 //
-//  1. the clock is advanced to t; the mark is not in the hash yet
-//  2. a reader reads that the clock is t and the tag has no mark
-//  3. the mark is written. The reader takes its knowledge for complete up to t
+//  1. the clock is advanced to t; the tombstone is not in the hash yet
+//  2. a reader reads that the clock is t and the tag has no tombstone
+//  3. the tombstone is written. The reader takes its knowledge for complete up to t
 //
 // and it is read after the clock, for the same reason. A time in Q2 that is later than c
-// belongs to a mark that is not complete yet, or was completed after Q1: it may be left out,
-// and counts as c. The same read as one script advances the clock instead, so that a mark whose
+// belongs to a tombstone that is not complete yet, or was completed after Q1: it may be left out,
+// and counts as c. The same read as one script advances the clock instead, so that a tombstone whose
 // writer has died after M2 does not stay later than the clock.
 //
-// t need not be a time that no other mark has. A stamp that the mark does not cover, t or
-// later, was read after the clock had reached t, so after M1, and the caller of the mark had
+// t need not be a time that no other mark has. A stamp that the tombstone does not cover, t or
+// later, was read after the clock had reached t, so after M1, and the caller of the tombstone had
 // changed the source before that.
 //
 // M4 is needed, since the hash may be replaced before M3:
 //
-//  1. the epoch says that there are no tags; M2 begins a hash with the mark
+//  1. the epoch says that there are no tags; M2 begins a hash with the tombstone
 //  2. another process marks another tag, as one script. By the epoch there are no tags: it
 //     removes the hash, begins one, and the epoch says that there are tags
-//  3. M3. The mark is lost
+//  3. M3. The tombstone is lost
 //
 // After M3 the epoch says that there are tags. The hash that M4 has read is then removed only
 // by an operation that raises the floor above t, or begins another era.
@@ -82,7 +82,7 @@ const stepsAgain = 16
 //
 //  1. M1: the epoch says that there are no tags
 //  2. another process marks another tag, as one script: there is a hash. It is evicted
-//  3. M2 begins a hash. A reader finds the era in it, and no mark of that other tag
+//  3. M2 begins a hash. A reader finds the era in it, and no tombstone of that other tag
 //
 // So the hash belongs to a token first, which is not an era: to all other processes the tags
 // are lost. M3 is refused if the epoch says by then that there are tags, and M4 replaces the
@@ -93,8 +93,8 @@ const stepsAgain = 16
 // it is lost, and the loss is detected.
 
 // stepScript: ARGV[1] to ARGV[4] as in marksScript. ARGV[5] is "touch", or for the era ARGV[6]
-// "mark", "begin" for a mark in a new hash, or "floor", ARGV[7] the time of the mark, ARGV[8] a
-// channel or "", ARGV[9] the message, ARGV[10] and on the texts of the marks. It answers "" if
+// "mark", "begin" for a tombstone in a new hash, or "floor", ARGV[7] the time of the tombstone, ARGV[8] a
+// channel or "", ARGV[9] the message, ARGV[10] and on the texts of the tombstones. It answers "" if
 // it is refused, otherwise the time and the epoch as it is stored, each on a line.
 var stepScript = newUrgentScript(resume + `
 if ARGV[5] ~= 'touch' and number(e[1]) ~= ARGV[6] then return '' end
@@ -121,8 +121,8 @@ return answer
 
 // tagsScript: KEYS[1] is the hash, ARGV[1] the era, ARGV[2] the clock, ARGV[3] "1" if the epoch
 // says that there are tags, ARGV[4] a token; to write, ARGV[5] is the mode, otherwise "",
-// ARGV[6] as in addText, ARGV[7] the time of the mark; ARGV[8] and on are tags. It answers
-// "mark", or "begin" if the hash belongs to the token, and the texts of the marks, each on a
+// ARGV[6] as in addText, ARGV[7] the time of the tombstone; ARGV[8] and on are tags. It answers
+// "mark", or "begin" if the hash belongs to the token, and the texts of the tombstones, each on a
 // line; or "lost"; or "stale" if the key has another value that is to be removed.
 var tagsScript = newUrgentScript(markBase + addText + inLua(`
 local hash, failed = look('HGET', KEYS[1], '')
@@ -189,7 +189,7 @@ func (st *steps) epoch(ctx context.Context, op string, more ...any) (same bool, 
 
 // hash carries out a step on the hash of tags. If marks is nil, all steps are to be repeated.
 // op is "begin" if the hash was begun.
-func (st *steps) hash(ctx context.Context, mode, when any, t int64) (op string, marks []logicalclock.Mark, err error) {
+func (st *steps) hash(ctx context.Context, mode, when any, t int64) (op string, marks []logicalclock.Tombstone, err error) {
 	has := 0
 	if st.has {
 		has = 1
@@ -213,7 +213,7 @@ func (st *steps) hash(ctx context.Context, mode, when any, t int64) (op string, 
 		return "", nil, logicalclock.ErrNoClock
 	}
 	for _, line := range lines[1:] {
-		m, ok := logicalclock.ReadMark(line)
+		m, ok := logicalclock.ReadTombstone(line)
 		if !ok {
 			return "", nil, logicalclock.ErrNoClock
 		}
@@ -222,27 +222,27 @@ func (st *steps) hash(ctx context.Context, mode, when any, t int64) (op string, 
 	return op, marks, nil
 }
 
-// marksInSteps is Marks in steps.
-func (s *Redis) marksInSteps(ctx context.Context, names store.Names, known logicalclock.Known, tags []string) (logicalclock.Marks, error) {
+// readClockInSteps is Marks in steps.
+func (s *Redis) readClockInSteps(ctx context.Context, names store.Names, known logicalclock.Known, tags []string) (logicalclock.Reading, error) {
 	st := steps{store: s, names: names, known: known, tags: tags}
 	for range stepsAgain {
 		if _, err := st.epoch(ctx, "touch"); err != nil { // Q1
-			return logicalclock.Marks{}, err
+			return logicalclock.Reading{}, err
 		}
-		out := logicalclock.Marks{Epoch: st.e, Now: st.now}
+		out := logicalclock.Reading{Epoch: st.e, Now: st.now}
 		if !st.has {
-			out.Tags = make([]logicalclock.Mark, len(tags))
+			out.Tags = make([]logicalclock.Tombstone, len(tags))
 			return out, nil
 		}
 		_, marks, err := st.hash(ctx, "", "", 0) // Q2
 		if err != nil {
-			return logicalclock.Marks{}, err
+			return logicalclock.Reading{}, err
 		}
 		if marks == nil {
 			continue
 		}
 		if _, err := st.epoch(ctx, "touch"); err != nil { // Q3
-			return logicalclock.Marks{}, err
+			return logicalclock.Reading{}, err
 		}
 		if st.e.Era != out.Epoch.Era || st.e.Floor != out.Epoch.Floor {
 			continue
@@ -251,16 +251,16 @@ func (s *Redis) marksInSteps(ctx context.Context, names store.Names, known logic
 		out.Tags = marks
 		return out, nil
 	}
-	return logicalclock.Marks{}, errSteps
+	return logicalclock.Reading{}, errSteps
 }
 
-// markInSteps is Mark of tags, in steps. It forgets no tags.
-func (s *Redis) markInSteps(ctx context.Context, names store.Names, known logicalclock.Known, n *logicalclock.NewMark) (logicalclock.Marks, error) {
+// addTombstonesInSteps is Mark of tags, in steps. It forgets no tags.
+func (s *Redis) addTombstonesInSteps(ctx context.Context, names store.Names, known logicalclock.Known, n *logicalclock.NewTombstone) (logicalclock.Reading, error) {
 	st := steps{store: s, names: names, known: known, tags: n.Tags}
 	for range stepsAgain {
 		st.token = "new " + rand.Text()
 		if _, err := st.epoch(ctx, "touch"); err != nil { // M1
-			return logicalclock.Marks{}, err
+			return logicalclock.Reading{}, err
 		}
 		t := max(st.e.Clock+1, st.now)
 		when := whenOf(n)
@@ -269,37 +269,37 @@ func (s *Redis) markInSteps(ctx context.Context, names store.Names, known logica
 		}
 		op, marks, err := st.hash(ctx, uint8(n.Mode), when, t) // M2
 		if err != nil {
-			return logicalclock.Marks{}, err
+			return logicalclock.Reading{}, err
 		}
 		if marks == nil {
 			continue
 		}
 		for i := range marks {
-			t = max(t, marks[i].Last()) // of another process, whose mark is not complete yet
+			t = max(t, marks[i].Last()) // of another process, whose tombstone is not complete yet
 		}
 		args := []any{st.e.Era, t, n.Channel, n.Message}
 		for i := range marks {
 			args = append(args, marks[i].Text())
 		}
 		if same, err := st.epoch(ctx, op, args...); err != nil { // M3
-			return logicalclock.Marks{}, err
+			return logicalclock.Reading{}, err
 		} else if !same {
 			continue
 		}
-		out := logicalclock.Marks{Epoch: st.e, Now: st.now}
+		out := logicalclock.Reading{Epoch: st.e, Now: st.now}
 		if _, out.Tags, err = st.hash(ctx, "", "", 0); err != nil { // M4
-			return logicalclock.Marks{}, err
+			return logicalclock.Reading{}, err
 		}
 		if out.Tags != nil && said(marks, out.Tags) {
 			clip(out.Tags, st.e.Clock)
 			return out, nil
 		}
 	}
-	return logicalclock.Marks{}, errSteps
+	return logicalclock.Reading{}, errSteps
 }
 
-// said reports whether the marks in found include all that is in wrote.
-func said(wrote, found []logicalclock.Mark) bool {
+// said reports whether the tombstones in found include all that is in wrote.
+func said(wrote, found []logicalclock.Tombstone) bool {
 	for i, w := range wrote {
 		f := found[i]
 		if w.Dated() && f.Dated() && f.When < w.When {
@@ -312,8 +312,8 @@ func said(wrote, found []logicalclock.Mark) bool {
 	return true
 }
 
-// clip limits the times of marks to the clock.
-func clip(marks []logicalclock.Mark, clock int64) {
+// clip limits the times of tombstones to the clock.
+func clip(marks []logicalclock.Tombstone, clock int64) {
 	for i := range marks {
 		m := &marks[i]
 		m.Hard, m.Soft, m.Next = min(m.Hard, clock), min(m.Soft, clock), min(m.Next, clock)

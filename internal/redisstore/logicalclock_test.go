@@ -80,7 +80,7 @@ func TestMarksAreAlike(t *testing.T) {
 						}
 					}
 					known := last
-					lies := 6 // of what is known: a tick that is ahead leaves no mark dated
+					lies := 6 // of what is known: a tick that is ahead leaves no tombstone dated
 					if seed%2 == 1 {
 						lies = 2
 					}
@@ -102,7 +102,7 @@ func TestMarksAreAlike(t *testing.T) {
 					for range r.IntN(most + 3) {
 						asked = append(asked, tags[r.IntN(len(tags))])
 					}
-					n := logicalclock.NewMark{Tags: asked, Mode: logicalclock.Mode(r.IntN(3)), Delay: []int64{0, 500, 5000, 3_600_000_000}[r.IntN(4)]}
+					n := logicalclock.NewTombstone{Tags: asked, Mode: logicalclock.Mode(r.IntN(3)), Delay: []int64{0, 500, 5000, 3_600_000_000}[r.IntN(4)]}
 					if n.Mode == logicalclock.Hard && r.IntN(2) == 0 {
 						for range max(len(asked), 1) {
 							n.Before = append(n.Before, max(0, time.Now().UnixMicro()+int64(r.IntN(60_000_000)-50_000_000)))
@@ -111,16 +111,16 @@ func TestMarksAreAlike(t *testing.T) {
 					if r.IntN(2) == 0 {
 						n.Channel, n.Message = names.Channel, fmt.Sprint(step, ":\n")
 					}
-					var want, got logicalclock.Marks
+					var want, got logicalclock.Reading
 					var err error
 					op := "mark"
 					if r.IntN(2) == 0 {
-						got, err = s.Mark(t.Context(), names, known, n)
-						want = model.MarkAt(names, known, got.Now, got.Epoch.Era, n)
+						got, err = s.AddTombstones(t.Context(), names, known, n)
+						want = model.AddTombstonesAt(names, known, got.Now, got.Epoch.Era, n)
 					} else {
 						op, n.Channel, n.Message = "marks", "", ""
-						got, err = s.Marks(t.Context(), names, known, asked)
-						want = model.MarksAt(names, known, got.Now, got.Epoch.Era, asked)
+						got, err = s.ReadClock(t.Context(), names, known, asked)
+						want = model.ReadClockAt(names, known, got.Now, got.Epoch.Era, asked)
 					}
 					if err != nil || !reflect.DeepEqual(got, want) {
 						t.Fatalf("step %d: %s of %+v, known %+v: %v\n%+v instead of\n%+v", step, op, n, known, err, got, want)
@@ -173,12 +173,12 @@ func TestMarksComeBackAfterTheScriptsAreLost(t *testing.T) {
 		s, names := newReal(t, c), store.NewNames("p", "x")
 		for range 2 {
 			s.forget(t)
-			m, err := s.Mark(t.Context(), names, logicalclock.Known{}, logicalclock.NewMark{Tags: []string{"a"}})
+			m, err := s.AddTombstones(t.Context(), names, logicalclock.Known{}, logicalclock.NewTombstone{Tags: []string{"a"}})
 			if err != nil {
 				t.Fatal(err)
 			}
 			s.forget(t)
-			got, err := s.Marks(t.Context(), names, logicalclock.Known{}, []string{"a"})
+			got, err := s.ReadClock(t.Context(), names, logicalclock.Known{}, []string{"a"})
 			if err != nil || got.Tags[0] != m.Tags[0] || got.Epoch.Era != m.Epoch.Era {
 				t.Errorf("%+v after %+v; %v", got, m, err)
 			}
@@ -189,14 +189,14 @@ func TestMarksComeBackAfterTheScriptsAreLost(t *testing.T) {
 func TestMarksAreChecked(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, b *redistest.Backend) {
 		for _, s := range []world{newReal(t, b.Client), memory{storetest.NewMemory()}} {
-			for _, n := range []logicalclock.NewMark{{Mode: 3}, {Delay: -1}, {Mode: logicalclock.Delayed, Delay: 1 << 52},
+			for _, n := range []logicalclock.NewTombstone{{Mode: 3}, {Delay: -1}, {Mode: logicalclock.Delayed, Delay: 1 << 52},
 				{Mode: logicalclock.Soft, Before: []int64{1}}, {Before: []int64{}}, {Before: []int64{1, 2}}, {Before: []int64{-1}}, {Before: []int64{1 << 53}},
 			} {
-				if _, err := s.Mark(t.Context(), store.NewNames(b.Prefix, "x"), logicalclock.Known{}, n); err == nil {
+				if _, err := s.AddTombstones(t.Context(), store.NewNames(b.Prefix, "x"), logicalclock.Known{}, n); err == nil {
 					t.Errorf("%T: %+v", s, n)
 				}
 			}
-			if m, err := s.Mark(t.Context(), store.NewNames(b.Prefix, "x"), logicalclock.Known{}, logicalclock.NewMark{Mode: logicalclock.Delayed, Delay: 1<<52 - 1}); err != nil {
+			if m, err := s.AddTombstones(t.Context(), store.NewNames(b.Prefix, "x"), logicalclock.Known{}, logicalclock.NewTombstone{Mode: logicalclock.Delayed, Delay: 1<<52 - 1}); err != nil {
 				t.Errorf("%T: the longest delay: %+v, %v", s, m, err)
 			}
 		}
@@ -212,11 +212,11 @@ func TestForgottenTagsAreBelowTheFloor(t *testing.T) {
 		said := map[string]int64{}
 		floor := int64(0)
 		for i := range 300 {
-			n := logicalclock.NewMark{Mode: logicalclock.Mode(i % 3), Delay: 3_600_000_000}
+			n := logicalclock.NewTombstone{Mode: logicalclock.Mode(i % 3), Delay: 3_600_000_000}
 			for j := range 1 + i%3 {
 				n.Tags = append(n.Tags, fmt.Sprint("tag", (i*7+j*13)%200))
 			}
-			m, err := s.Mark(t.Context(), names, logicalclock.Known{}, n)
+			m, err := s.AddTombstones(t.Context(), names, logicalclock.Known{}, n)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -238,13 +238,13 @@ func TestForgottenTagsAreBelowTheFloor(t *testing.T) {
 		for tag := range said {
 			all = append(all, tag)
 		}
-		m, err := s.Marks(t.Context(), names, logicalclock.Known{}, all)
+		m, err := s.ReadClock(t.Context(), names, logicalclock.Known{}, all)
 		if err != nil {
 			t.Fatal(err)
 		}
 		kept := 0
 		for i, mark := range m.Tags {
-			if mark != (logicalclock.Mark{}) {
+			if mark != (logicalclock.Tombstone{}) {
 				kept++
 			}
 			if last := max(mark.Hard, mark.Soft, mark.Next); last != said[all[i]] && said[all[i]] > m.Epoch.Floor {
@@ -264,18 +264,18 @@ func TestForgottenTagsAreBelowTheFloor(t *testing.T) {
 	})
 }
 
-// What somebody else has put in the place of a mark is taken for the worst.
+// What somebody else has put in the place of a tombstone is taken for the worst.
 func TestADamagedMarkIsTakenForAFreshOne(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, b *redistest.Backend) {
 		s, names := newReal(t, b.Client), store.NewNames(b.Prefix, "x")
 		for _, text := range []string{"", "m1", "m1 1 2 3", "m1 1 2 3 x", "m1 1 2 3 04", "m2 1 2 3 4", "m1 1 2 3 9007199254740992"} {
-			m, err := s.Mark(t.Context(), names, logicalclock.Known{}, logicalclock.NewMark{Tags: []string{"a", "b"}, Mode: logicalclock.Soft})
+			m, err := s.AddTombstones(t.Context(), names, logicalclock.Known{}, logicalclock.NewTombstone{Tags: []string{"a", "b"}, Mode: logicalclock.Soft})
 			if err != nil {
 				t.Fatal(err)
 			}
 			b.Client.HSet(t.Context(), names.Tags, "t:a", text)
-			got, err := s.Marks(t.Context(), names, logicalclock.Known{}, []string{"a", "b"})
-			if err != nil || got.Tags[0] != (logicalclock.Mark{Hard: m.Epoch.Clock}) || got.Tags[1] != m.Tags[1] {
+			got, err := s.ReadClock(t.Context(), names, logicalclock.Known{}, []string{"a", "b"})
+			if err != nil || got.Tags[0] != (logicalclock.Tombstone{Hard: m.Epoch.Clock}) || got.Tags[1] != m.Tags[1] {
 				t.Errorf("%q: %+v, %v", text, got, err)
 			}
 		}
@@ -289,14 +289,14 @@ func TestAUserWhoMayNotPublishGetsAnErrorAndTheMark(t *testing.T) {
 	client := redis.NewClient(o)
 	t.Cleanup(func() { client.Close() })
 	s, names := newReal(t, client), store.NewNames("p", "x")
-	before, err := s.Marks(t.Context(), names, logicalclock.Known{}, []string{"a"})
+	before, err := s.ReadClock(t.Context(), names, logicalclock.Known{}, []string{"a"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m, err := s.Mark(t.Context(), names, logicalclock.Known{}, logicalclock.NewMark{Tags: []string{"a"}, Channel: "c"}); err == nil {
+	if m, err := s.AddTombstones(t.Context(), names, logicalclock.Known{}, logicalclock.NewTombstone{Tags: []string{"a"}, Channel: "c"}); err == nil {
 		t.Errorf("%+v", m)
 	}
-	if after, err := s.Marks(t.Context(), names, logicalclock.Known{}, []string{"a"}); err != nil || after.Tags[0].Hard <= before.Epoch.Clock {
+	if after, err := s.ReadClock(t.Context(), names, logicalclock.Known{}, []string{"a"}); err != nil || after.Tags[0].Hard <= before.Epoch.Clock {
 		t.Errorf("%+v, %v", after, err)
 	}
 }
@@ -314,11 +314,11 @@ func TestMarksNeedNoMemoryToSpare(t *testing.T) {
 		t.Fatal("there is memory left")
 	}
 	for i := range 3 { // with an epoch and without
-		m, err := s.Mark(t.Context(), names, logicalclock.Known{}, logicalclock.NewMark{Tags: []string{"a"}})
+		m, err := s.AddTombstones(t.Context(), names, logicalclock.Known{}, logicalclock.NewTombstone{Tags: []string{"a"}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := s.Marks(t.Context(), names, logicalclock.Known{}, []string{"a"}); err != nil || got.Tags[0] != m.Tags[0] {
+		if got, err := s.ReadClock(t.Context(), names, logicalclock.Known{}, []string{"a"}); err != nil || got.Tags[0] != m.Tags[0] {
 			t.Errorf("%d: %+v, %v", i, got, err)
 		}
 	}

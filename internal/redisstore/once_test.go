@@ -182,9 +182,12 @@ func TestOnlyWhatDoesNoHarmIsRepeated(t *testing.T) {
 			"head": {b.Prefix + "k", func(ctx context.Context) error {
 				return st.Do(ctx, []store.Command{{Op: store.GetHeader, Key: b.Prefix + "k"}})[0].Err
 			}, true},
-			"marks": {names.Epoch, func(ctx context.Context) error { _, err := st.Marks(ctx, names, logicalclock.Known{}, nil); return err }, false},
+			"marks": {names.Epoch, func(ctx context.Context) error {
+				_, err := st.ReadClock(ctx, names, logicalclock.Known{}, nil)
+				return err
+			}, false},
 			"mark": {names.Epoch, func(ctx context.Context) error {
-				_, err := st.Mark(ctx, names, logicalclock.Known{}, logicalclock.NewMark{})
+				_, err := st.AddTombstones(ctx, names, logicalclock.Known{}, logicalclock.NewTombstone{})
 				return err
 			}, false},
 			"publish": {tell.Channel, func(ctx context.Context) error { return st.Publish(ctx, tell) }, false},

@@ -51,12 +51,12 @@ func (s *Redis) Publish(ctx context.Context, t store.Notify) error {
 	return errors.Join(errs...)
 }
 
-// Listen implements Store.
+// Subscribe implements Store.
 //
 // Operations that may block for longer than ctx allows, dialing and publishing with a client
 // that does not obey contexts, are left behind when the session ends: the client's own timeouts
 // end them, and Close waits for them.
-func (s *Redis) Listen(ctx context.Context, l store.Subscription, sink store.Subscriber) error {
+func (s *Redis) Subscribe(ctx context.Context, l store.Subscription, sink store.Subscriber) error {
 	if err := l.Check(); err != nil {
 		return err
 	}

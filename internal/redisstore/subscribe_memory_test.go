@@ -128,7 +128,7 @@ func TestMemoryEndsAtADeadline(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		began := time.Now()
-		if err := storetest.NewMemory().Listen(ctx, steady("news"), newEar()); err != context.DeadlineExceeded || time.Since(began) != time.Minute {
+		if err := storetest.NewMemory().Subscribe(ctx, steady("news"), newEar()); err != context.DeadlineExceeded || time.Since(began) != time.Minute {
 			t.Errorf("%v after %v", err, time.Since(began))
 		}
 	})

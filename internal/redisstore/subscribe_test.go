@@ -140,7 +140,7 @@ func start(t *testing.T, s store.Store, l store.Subscription) *hearing {
 	h := &hearing{ear: newEar(), stop: stop, done: make(chan struct{})}
 	go func() {
 		defer close(h.done)
-		h.err = s.Listen(ctx, l, h)
+		h.err = s.Subscribe(ctx, l, h)
 		h.add(event{kind: "ended", text: fmt.Sprint(h.err)})
 	}()
 	t.Cleanup(func() { stop(); <-h.done })
@@ -328,7 +328,7 @@ func TestACancelledContextListensToNothing(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		e := newEar()
-		if err := s.Listen(ctx, steady(prefix+"news"), e); err != context.Canceled {
+		if err := s.Subscribe(ctx, steady(prefix+"news"), e); err != context.Canceled {
 			t.Error(err)
 		}
 		if len(e.all()) > 0 {

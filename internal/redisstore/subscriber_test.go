@@ -12,7 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// post collects what is published on a channel, without [store.Store.Listen] where
+// post collects what is published on a channel, without [store.Store.Subscribe] where
 // there is a server.
 type post struct {
 	channel string
@@ -37,7 +37,7 @@ func newPost(t *testing.T, w world, channel string) *post {
 		p.masters = 1
 		p.mark = func(t *testing.T, m string) { publish(t, w, channel, m+"0") }
 		wg.Go(func() {
-			_ = w.Listen(ctx, store.Subscription{Channel: channel, HeartbeatInterval: time.Minute, HeartbeatTimeout: time.Hour}, p)
+			_ = w.Subscribe(ctx, store.Subscription{Channel: channel, HeartbeatInterval: time.Minute, HeartbeatTimeout: time.Hour}, p)
 		})
 		<-p.armed
 		return p

@@ -230,31 +230,31 @@ func TestOnlyTheFirstThatDoesNotFitIsReported(t *testing.T) {
 }
 
 func TestAMarkIsInWhatTakesItsPlace(t *testing.T) {
-	m := Mark{Era: 1, Hard: 10, Soft: 20, Next: 30}
-	dated := Mark{Era: 1, Hard: 10, Next: 30, Before: 25}
+	m := Tombstone{Era: 1, Hard: 10, Soft: 20, Next: 30}
+	dated := Tombstone{Era: 1, Hard: 10, Next: 30, Before: 25}
 	for _, c := range []struct {
-		m, now Mark
+		m, now Tombstone
 		in     bool
 	}{
 		{m, m, true},
-		{m, Mark{Era: 1, Hard: 11, Soft: 21, Next: 31}, true},
-		{m, Mark{Era: 2, Hard: 10, Soft: 20, Next: 30}, false},
-		{m, Mark{Era: 1, Hard: 9, Soft: 20, Next: 30}, false},
-		{m, Mark{Era: 1, Hard: 10, Soft: 19, Next: 30}, false},
-		{m, Mark{Era: 1, Hard: 10, Soft: 20, Next: 29}, false},
-		{m, Mark{Era: 1, Hard: 10, Soft: 20}, false},
-		{m, Mark{Era: 1, Hard: 30, Soft: 20}, true},  // it has struck
-		{m, Mark{Era: 1, Hard: 29, Soft: 20}, false}, // another one has
-		{m, Mark{Era: 1, Hard: 10, Soft: 20, Next: 30, Before: 29}, false},
+		{m, Tombstone{Era: 1, Hard: 11, Soft: 21, Next: 31}, true},
+		{m, Tombstone{Era: 2, Hard: 10, Soft: 20, Next: 30}, false},
+		{m, Tombstone{Era: 1, Hard: 9, Soft: 20, Next: 30}, false},
+		{m, Tombstone{Era: 1, Hard: 10, Soft: 19, Next: 30}, false},
+		{m, Tombstone{Era: 1, Hard: 10, Soft: 20, Next: 29}, false},
+		{m, Tombstone{Era: 1, Hard: 10, Soft: 20}, false},
+		{m, Tombstone{Era: 1, Hard: 30, Soft: 20}, true},  // it has struck
+		{m, Tombstone{Era: 1, Hard: 29, Soft: 20}, false}, // another one has
+		{m, Tombstone{Era: 1, Hard: 10, Soft: 20, Next: 30, Before: 29}, false},
 		{dated, dated, true},
-		{dated, Mark{Era: 1, Hard: 10, Next: 31, Before: 26}, true},
-		{dated, Mark{Era: 1, Hard: 10, Next: 31, Before: 24}, false},
-		{dated, Mark{Era: 1, Hard: 10, Next: 29, Before: 26}, false},
-		{dated, Mark{Era: 1, Hard: 10, Next: 31}, false},
-		{dated, Mark{Era: 1, Hard: 30}, true},
-		{Mark{Era: 1}, Mark{Era: 1}, true},
-		{Mark{}, Mark{}, false}, // nothing was answered
-		{Mark{Hard: 1}, Mark{Era: 1, Hard: 2}, false},
+		{dated, Tombstone{Era: 1, Hard: 10, Next: 31, Before: 26}, true},
+		{dated, Tombstone{Era: 1, Hard: 10, Next: 31, Before: 24}, false},
+		{dated, Tombstone{Era: 1, Hard: 10, Next: 29, Before: 26}, false},
+		{dated, Tombstone{Era: 1, Hard: 10, Next: 31}, false},
+		{dated, Tombstone{Era: 1, Hard: 30}, true},
+		{Tombstone{Era: 1}, Tombstone{Era: 1}, true},
+		{Tombstone{}, Tombstone{}, false}, // nothing was answered
+		{Tombstone{Hard: 1}, Tombstone{Era: 1, Hard: 2}, false},
 	} {
 		if got := c.m.In(c.now); got != c.in {
 			t.Errorf("%+v in %+v: %v", c.m, c.now, got)
@@ -264,13 +264,13 @@ func TestAMarkIsInWhatTakesItsPlace(t *testing.T) {
 
 func TestRecentRemembersWhatRedisAnsweredAndSinceWhen(t *testing.T) {
 	r := NewRecentWrites()
-	mark := func(n int64) Mark { return Mark{Era: 1, Hard: n} }
-	r.NoteMarks([]string{"a", "b"}, []Mark{mark(1), mark(2)}, []Past{{Since: 3, At: 30}, {Since: 4}}, 5, 6)
-	r.NoteMarks([]string{"c"}, nil, nil, 7, 8)
-	r.NoteMarks([]string{"d"}, []Mark{{}}, nil, 9, 10)
+	mark := func(n int64) Tombstone { return Tombstone{Era: 1, Hard: n} }
+	r.NoteTombstones([]string{"a", "b"}, []Tombstone{mark(1), mark(2)}, []Past{{Since: 3, At: 30}, {Since: 4}}, 5, 6)
+	r.NoteTombstones([]string{"c"}, nil, nil, 7, 8)
+	r.NoteTombstones([]string{"d"}, []Tombstone{{}}, nil, 9, 10)
 	got := r.Since(11, all)
-	if want := map[string]Mark{"a": mark(1), "b": mark(2)}; !reflect.DeepEqual(got.Marks, want) {
-		t.Errorf("marks %+v, want %+v", got.Marks, want)
+	if want := map[string]Tombstone{"a": mark(1), "b": mark(2)}; !reflect.DeepEqual(got.Tombstones, want) {
+		t.Errorf("marks %+v, want %+v", got.Tombstones, want)
 	}
 	want := map[string]Past{
 		"a": {Since: 3, At: 30, Acked: true}, "b": {Since: 4, Acked: true},
@@ -281,10 +281,10 @@ func TestRecentRemembersWhatRedisAnsweredAndSinceWhen(t *testing.T) {
 	}
 
 	r = NewRecentWrites()
-	r.NoteMarks(nil, []Mark{mark(3)}, nil, 12, 13)
+	r.NoteTombstones(nil, []Tombstone{mark(3)}, nil, 12, 13)
 	got = r.Since(14, all)
-	if got.Marks[""] != mark(3) || got.Pasts[""] != (Past{Since: 12, Acked: true}) {
-		t.Errorf("of everything: %+v, %+v", got.Marks, got.Pasts)
+	if got.Tombstones[""] != mark(3) || got.Pasts[""] != (Past{Since: 12, Acked: true}) {
+		t.Errorf("of everything: %+v, %+v", got.Tombstones, got.Pasts)
 	}
 }
 
@@ -305,7 +305,7 @@ func TestAnyIsWhetherSomethingMayHaveBeenLost(t *testing.T) {
 	any(2*sec, false)
 	r.Note(Item{Key: "b"}, -9*sec, -9*sec) // two goroutines note in any order
 	any(2*sec-1, true)
-	r.NoteMarks(nil, nil, nil, 3*sec, 3*sec)
+	r.NoteTombstones(nil, nil, nil, 3*sec, 3*sec)
 	any(13*sec-1, true)
 	any(13*sec, false)
 }

@@ -49,7 +49,7 @@ func (q *Queue) openLocked(s *pending, numbers []uint64) {
 }
 
 func (q *Queue) sizeLocked() int {
-	return len(q.waiting.keys) + len(q.taken.keys) + q.waiting.mark.size() + q.taken.mark.size()
+	return len(q.waiting.keys) + len(q.taken.keys) + q.waiting.tombstone.size() + q.taken.tombstone.size()
 }
 
 func (s *pending) size() int {
@@ -91,7 +91,7 @@ func (p *set) slots(yield func(*pending) bool) {
 			return
 		}
 	}
-	if p.mark != nil {
-		yield(p.mark)
+	if p.tombstone != nil {
+		yield(p.tombstone)
 	}
 }

@@ -37,16 +37,16 @@ type Queue struct {
 
 // set holds the waiting or the taken invalidations.
 type set struct {
-	keys map[string]*pending
-	mark *pending // tags or everything; nil: neither
+	keys      map[string]*pending
+	tombstone *pending // tags or everything; nil: neither
 }
 
 // pending is one pending invalidation.
 type pending struct {
-	item   Item            // only Numbers if this is a mark
-	all    bool            // the mark is of everything
+	item   Item            // only Numbers if this is a tombstone
+	all    bool            // the tombstone is of everything
 	past   Past            // of all
-	tags   map[string]Past // of a mark: the tags that all does not cover
+	tags   map[string]Past // of a tombstone: the tags that all does not cover
 	period uint64
 }
 
@@ -71,7 +71,7 @@ func (q *Queue) Add(it Item) (full bool) {
 }
 
 func (q *Queue) addLocked(it Item) (full bool) {
-	if m := q.waiting.mark; m.covers(it.past()) {
+	if m := q.waiting.tombstone; m.covers(it.past()) {
 		q.openLocked(m, it.Numbers)
 		return false
 	}
@@ -121,11 +121,11 @@ func (q *Queue) addTagsLocked(tags map[string]Past, numbers []uint64) (full bool
 
 // markLocked returns the waiting mark, and creates it if there is none.
 func (q *Queue) markLocked() *pending {
-	if q.waiting.mark == nil {
-		q.waiting.mark = q.newSlotLocked()
-		q.waiting.mark.tags = map[string]Past{}
+	if q.waiting.tombstone == nil {
+		q.waiting.tombstone = q.newSlotLocked()
+		q.waiting.tombstone.tags = map[string]Past{}
 	}
-	return q.waiting.mark
+	return q.waiting.tombstone
 }
 
 // AddAll adds an invalidation of everything, as of the time past. It covers all waiting
@@ -173,7 +173,7 @@ func (q *Queue) addAllLocked(numbers []uint64, past Past) {
 }
 
 // covers reports whether s makes an invalidation requested at the time p unnecessary: s is of
-// everything, and of no earlier time. A mark that Redis has acknowledged once covers nothing,
+// everything, and of no earlier time. A tombstone that Redis has acknowledged once covers nothing,
 // since Redis's records are trusted meanwhile.
 func (s *pending) covers(p Past) bool {
 	return s != nil && s.all && !s.past.Acked && s.past.Since >= p.Since
@@ -182,7 +182,7 @@ func (s *pending) covers(p Past) bool {
 // overflowLocked replaces all waiting invalidations by one of everything, with the latest of
 // their times, if there are too many.
 func (q *Queue) overflowLocked() (full bool) {
-	m := q.waiting.mark
+	m := q.waiting.tombstone
 	if q.sizeLocked() <= q.max || len(q.waiting.keys) == 0 && (m == nil || len(m.tags) == 0) {
 		return false
 	}
@@ -222,7 +222,9 @@ func (q *Queue) Has(key string) bool {
 	return q.waiting.has(key) || q.taken.has(key)
 }
 
-func (p *set) has(key string) bool { return p.keys[key] != nil || p.mark != nil && p.mark.all }
+func (p *set) has(key string) bool {
+	return p.keys[key] != nil || p.tombstone != nil && p.tombstone.all
+}
 
 // HasTag is Has for a tag.
 func (q *Queue) HasTag(tag string) bool {
@@ -231,7 +233,7 @@ func (q *Queue) HasTag(tag string) bool {
 	}
 	q.mu.RLock()
 	defer q.mu.RUnlock()
-	return q.waiting.mark.has(tag) || q.taken.mark.has(tag)
+	return q.waiting.tombstone.has(tag) || q.taken.tombstone.has(tag)
 }
 
 func (s *pending) has(tag string) bool {
@@ -269,7 +271,7 @@ func (q *Queue) All() bool {
 	}
 	q.mu.RLock()
 	defer q.mu.RUnlock()
-	return q.waiting.mark != nil && q.waiting.mark.all || q.taken.mark != nil && q.taken.mark.all
+	return q.waiting.tombstone != nil && q.waiting.tombstone.all || q.taken.tombstone != nil && q.taken.tombstone.all
 }
 
 // Acknowledge records that a later operation on a key was acknowledged, which was sent at the
@@ -291,7 +293,7 @@ func (q *Queue) Dismiss(tags []string) (numbers []uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	defer q.finishLocked()
-	m := q.waiting.mark
+	m := q.waiting.tombstone
 	if m == nil {
 		return nil
 	}
@@ -301,7 +303,7 @@ func (q *Queue) Dismiss(tags []string) (numbers []uint64) {
 	if m.all || len(m.tags) > 0 {
 		return nil
 	}
-	q.waiting.mark = nil
+	q.waiting.tombstone = nil
 	q.releaseLocked(m.period)
 	return m.item.Numbers
 }
@@ -331,8 +333,8 @@ func (q *Queue) Take(n int) Batch {
 		q.taken.keys[key] = s
 		b.Items = append(b.Items, s.item)
 	}
-	if m := q.waiting.mark; m != nil && q.taken.mark == nil {
-		q.waiting.mark, q.taken.mark = nil, m
+	if m := q.waiting.tombstone; m != nil && q.taken.tombstone == nil {
+		q.waiting.tombstone, q.taken.tombstone = nil, m
 		b.All, b.Past, b.Numbers = m.all, m.past, m.item.Numbers
 		for tag := range m.tags {
 			b.Tags = append(b.Tags, tag)
@@ -371,7 +373,7 @@ func (q *Queue) Return(b Batch) {
 		if s == nil {
 			continue
 		}
-		switch m, newer := q.waiting.mark, q.waiting.keys[it.Key]; {
+		switch m, newer := q.waiting.tombstone, q.waiting.keys[it.Key]; {
 		case newer != nil:
 			q.mergeLocked(newer, s, it.Numbers)
 		case m.covers(s.item.past()):
@@ -392,7 +394,7 @@ func (q *Queue) Return(b Batch) {
 			rest[tag] = s.tags[tag]
 		}
 		q.addTagsLocked(rest, nil)
-		q.mergeLocked(q.waiting.mark, s, b.Numbers)
+		q.mergeLocked(q.waiting.tombstone, s, b.Numbers)
 	}
 }
 
@@ -406,8 +408,8 @@ func (q *Queue) untakeMarkLocked(b *Batch) *pending {
 	if !b.All && len(b.Tags) == 0 {
 		return nil
 	}
-	s := q.taken.mark
-	q.taken.mark = nil
+	s := q.taken.tombstone
+	q.taken.tombstone = nil
 	return s
 }
 

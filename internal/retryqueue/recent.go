@@ -45,11 +45,11 @@ const (
 
 type note struct {
 	subject
-	item Item
-	mark Mark  // of a tag, or everything
-	past Past  // likewise
-	sent int64 // a time before the operation was sent to Redis
-	at   int64 // when the note was made: Redis had acknowledged by then
+	item      Item
+	tombstone Tombstone // of a tag, or everything
+	past      Past      // likewise
+	sent      int64     // a time before the operation was sent to Redis
+	at        int64     // when the note was made: Redis had acknowledged by then
 }
 
 // Replay is what has to be replayed.
@@ -57,8 +57,8 @@ type Replay struct {
 	Items []Item   // oldest first
 	Tags  []string // oldest first
 	All   bool     // everything was invalidated
-	// Marks holds Redis's answers for the tags, and for everything under "".
-	Marks map[string]Mark
+	// Tombstones holds Redis's answers for the tags, and for everything under "".
+	Tombstones map[string]Tombstone
 	// Pasts holds the times of these invalidations, under the same names.
 	Pasts map[string]Past
 }
@@ -82,24 +82,24 @@ func (r *RecentWrites) Note(it Item, sent, now int64) {
 	r.noteLocked(note{subject: subject{aKey, it.Key}, item: it, sent: sent, at: now})
 }
 
-// Mark is Redis's answer to an invalidation: the logical times of a tombstone, with their era.
+// Tombstone is Redis's answer to an invalidation: the logical times of a tombstone, with their era.
 // The zero value is no answer.
-type Mark struct {
+type Tombstone struct {
 	Era              uint64
 	Hard, Soft, Next int64
-	Before           int64 // of a dated mark, where Next belongs to it: see logicalclock.Mark; else 0
+	Before           int64 // of a dated tombstone, where Next belongs to it: see logicalclock.Tombstone; else 0
 }
 
 // In reports whether now, Redis's current answer, is of the same era and includes m.
-func (m Mark) In(now Mark) bool {
+func (m Tombstone) In(now Tombstone) bool {
 	return m.Era != 0 && m.Era == now.Era && m.Hard <= now.Hard && m.Soft <= now.Soft &&
 		(m.Next <= now.Hard || m.Next <= now.Next && (m.Before == 0) == (now.Before == 0) && m.Before <= now.Before)
 }
 
-// NoteMarks records tags, or everything if there are none, as Note does. marks are Redis's
+// NoteTombstones records tags, or everything if there are none, as Note does. marks are Redis's
 // answers, one for each, or nil; pasts are the times of the invalidations, if those are from
 // before they were sent, or nil.
-func (r *RecentWrites) NoteMarks(tags []string, marks []Mark, pasts []Past, sent, now int64) {
+func (r *RecentWrites) NoteTombstones(tags []string, marks []Tombstone, pasts []Past, sent, now int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	past := func(i int) Past {
@@ -113,14 +113,14 @@ func (r *RecentWrites) NoteMarks(tags []string, marks []Mark, pasts []Past, sent
 	n := note{subject: subject{kind: everything}, sent: sent, at: now, past: past(0)}
 	if len(tags) == 0 {
 		if len(marks) > 0 {
-			n.mark = marks[0]
+			n.tombstone = marks[0]
 		}
 		r.noteLocked(n)
 	}
 	for i, tag := range tags {
 		n := note{subject: subject{aTag, tag}, sent: sent, at: now, past: past(i)}
 		if marks != nil {
-			n.mark = marks[i]
+			n.tombstone = marks[i]
 		}
 		r.noteLocked(n)
 	}
@@ -173,11 +173,11 @@ func (r *RecentWrites) Since(now, safe int64) Replay {
 
 func (t *Replay) note(name string, n *note) {
 	if t.Pasts == nil {
-		t.Marks, t.Pasts = map[string]Mark{}, map[string]Past{}
+		t.Tombstones, t.Pasts = map[string]Tombstone{}, map[string]Past{}
 	}
 	t.Pasts[name] = n.past
-	if n.mark.Era != 0 {
-		t.Marks[name] = n.mark
+	if n.tombstone.Era != 0 {
+		t.Tombstones[name] = n.tombstone
 	}
 }
 

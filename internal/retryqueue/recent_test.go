@@ -15,7 +15,7 @@ const all = math.MaxInt64
 func told(t *testing.T, r *RecentWrites, now int64, want Replay) {
 	t.Helper()
 	got := r.Since(now, all)
-	if got.Marks, got.Pasts = nil, nil; !reflect.DeepEqual(got, want) {
+	if got.Tombstones, got.Pasts = nil, nil; !reflect.DeepEqual(got, want) {
 		t.Errorf("at %d: %+v, want %+v", now, got, want)
 	}
 }
@@ -26,8 +26,8 @@ func TestRecentRemembersTheLastOfEachKeyForAWhile(t *testing.T) {
 	r.Note(Item{Key: "a", At: 1, Token: "t", Numbers: []uint64{1}}, -5*sec, -5*sec)
 	r.Note(Item{Key: "b", At: 2}, -4*sec, -4*sec)
 	r.Note(Item{Key: "a", At: 3, Token: "u"}, -3*sec, -3*sec)
-	r.NoteMarks([]string{"a", "t"}, nil, nil, -2*sec, -2*sec)
-	r.NoteMarks([]string{"a"}, nil, nil, -1*sec, -1*sec)
+	r.NoteTombstones([]string{"a", "t"}, nil, nil, -2*sec, -2*sec)
+	r.NoteTombstones([]string{"a"}, nil, nil, -1*sec, -1*sec)
 	both := []Item{{Key: "b", At: 2, Acked: true, Since: -4 * sec}, {Key: "a", At: 3, Token: "u", Acked: true, Since: -3 * sec}}
 	told(t, r, 0, Replay{Items: both, Tags: []string{"t", "a"}})
 	told(t, r, 6*sec-1, Replay{Items: both, Tags: []string{"t", "a"}})
@@ -41,7 +41,7 @@ func TestRecentRemembersTheLastOfEachKeyForAWhile(t *testing.T) {
 
 func TestRecentRemembersThatEverythingWasInvalidated(t *testing.T) {
 	r := NewRecentWrites()
-	r.NoteMarks(nil, nil, nil, 0, 0)
+	r.NoteTombstones(nil, nil, nil, 0, 0)
 	told(t, r, recentFor-1, Replay{All: true})
 	told(t, r, recentFor, Replay{})
 }
@@ -86,8 +86,8 @@ func TestWhatIsTooOldMakesRoomWithoutALoss(t *testing.T) {
 func TestRecentLeavesOutWhatIsSafe(t *testing.T) {
 	r := NewRecentWrites()
 	r.Note(Item{Key: "a"}, 1, 5)
-	r.NoteMarks([]string{"t"}, nil, nil, 2, 6)
-	r.NoteMarks(nil, nil, nil, 3, 7)
+	r.NoteTombstones([]string{"t"}, nil, nil, 2, 6)
+	r.NoteTombstones(nil, nil, nil, 3, 7)
 	r.Note(Item{Key: "b"}, 1, 8) // took long
 	b := []Item{{Key: "b", Acked: true, Since: 1}}
 	for safe, want := range map[int64]Replay{
@@ -97,7 +97,7 @@ func TestRecentLeavesOutWhatIsSafe(t *testing.T) {
 		3: {Items: []Item{{Key: "a", Acked: true, Since: 1}, b[0]}, Tags: []string{"t"}, All: true},
 	} {
 		got := r.Since(10, safe)
-		if got.Marks, got.Pasts = nil, nil; !reflect.DeepEqual(got, want) {
+		if got.Tombstones, got.Pasts = nil, nil; !reflect.DeepEqual(got, want) {
 			t.Errorf("safe after %d: %+v, want %+v", safe, got, want)
 		}
 	}

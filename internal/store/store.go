@@ -41,9 +41,9 @@ type Record struct {
 	Raw []byte
 }
 
-// Seen returns the token of this record for a later compare-and-set. It copies: the token does
+// CASToken returns the token of this record for a later compare-and-set. It copies: the token does
 // not keep the record alive.
-func (r Record) Seen() CASToken {
+func (r Record) CASToken() CASToken {
 	s := CASToken{State: r.State}
 	if r.State == Found {
 		s.Token = string(r.Raw[:min(TokenLen, len(r.Raw))])
@@ -61,7 +61,7 @@ type CASToken struct {
 
 // TokenOf is the token of a record that the caller wrote itself.
 func TokenOf(raw []byte) CASToken {
-	return Record{State: Found, Raw: raw}.Seen()
+	return Record{State: Found, Raw: raw}.CASToken()
 }
 
 // Match reports whether rec is still the record that was seen.
@@ -246,10 +246,10 @@ type Store interface {
 	Now(ctx context.Context, key string) (int64, error)
 	Masters(ctx context.Context) ([]string, error)
 	Scan(ctx context.Context, master, pattern string, cursor uint64) (keys []string, next uint64, err error)
-	Marks(ctx context.Context, names Names, known logicalclock.Known, tags []string) (logicalclock.Marks, error)
-	Mark(ctx context.Context, names Names, known logicalclock.Known, m logicalclock.NewMark) (logicalclock.Marks, error)
+	ReadClock(ctx context.Context, names Names, known logicalclock.Known, tags []string) (logicalclock.Reading, error)
+	AddTombstones(ctx context.Context, names Names, known logicalclock.Known, m logicalclock.NewTombstone) (logicalclock.Reading, error)
 	Publish(ctx context.Context, t Notify) error
-	Listen(ctx context.Context, l Subscription, s Subscriber) error
+	Subscribe(ctx context.Context, l Subscription, s Subscriber) error
 	ServerID(ctx context.Context) (string, error)
 	Close()
 }

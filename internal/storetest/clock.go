@@ -8,33 +8,33 @@ import (
 	"time"
 )
 
-// MarksAt is Marks at a given time; era is that of a new epoch.
-func (m *Memory) MarksAt(names store.Names, known logicalclock.Known, now int64, era uint64, tags []string) logicalclock.Marks {
+// ReadClockAt is Marks at a given time; era is that of a new epoch.
+func (m *Memory) ReadClockAt(names store.Names, known logicalclock.Known, now int64, era uint64, tags []string) logicalclock.Reading {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.marksLocked(names, known, now, era, tags)
+	return m.readClockLocked(names, known, now, era, tags)
 }
 
-// MarkAt is Mark at a given time; era is that of a new epoch.
-func (m *Memory) MarkAt(names store.Names, known logicalclock.Known, now int64, era uint64, n logicalclock.NewMark) logicalclock.Marks {
+// AddTombstonesAt is Mark at a given time; era is that of a new epoch.
+func (m *Memory) AddTombstonesAt(names store.Names, known logicalclock.Known, now int64, era uint64, n logicalclock.NewTombstone) logicalclock.Reading {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.markLocked(names, known, now, era, &n)
+	return m.addTombstonesLocked(names, known, now, era, &n)
 }
 
-// Marks implements Store.
-func (m *Memory) Marks(ctx context.Context, names store.Names, known logicalclock.Known, tags []string) (logicalclock.Marks, error) {
+// ReadClock implements Store.
+func (m *Memory) ReadClock(ctx context.Context, names store.Names, known logicalclock.Known, tags []string) (logicalclock.Reading, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := cmp.Or(ctx.Err(), m.fail); err != nil {
-		return logicalclock.Marks{}, err
+		return logicalclock.Reading{}, err
 	}
-	return m.marksLocked(names, known, m.nowLocked(), logicalclock.NewEra(), tags), nil
+	return m.readClockLocked(names, known, m.nowLocked(), logicalclock.NewEra(), tags), nil
 }
 
-func (m *Memory) marksLocked(names store.Names, known logicalclock.Known, now int64, era uint64, tags []string) logicalclock.Marks {
+func (m *Memory) readClockLocked(names store.Names, known logicalclock.Known, now int64, era uint64, tags []string) logicalclock.Reading {
 	c := m.clockLocked(names)
-	out := c.Marks(known, now, era, tags)
+	out := c.ReadClock(known, now, era, tags)
 	m.putEpochLocked(names, c.Epoch)
 	switch {
 	case len(tags) == 0:
@@ -46,19 +46,19 @@ func (m *Memory) marksLocked(names store.Names, known logicalclock.Known, now in
 	return out
 }
 
-// Mark implements Store.
-func (m *Memory) Mark(ctx context.Context, names store.Names, known logicalclock.Known, n logicalclock.NewMark) (logicalclock.Marks, error) {
+// AddTombstones implements Store.
+func (m *Memory) AddTombstones(ctx context.Context, names store.Names, known logicalclock.Known, n logicalclock.NewTombstone) (logicalclock.Reading, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := cmp.Or(ctx.Err(), m.fail, n.Check()); err != nil {
-		return logicalclock.Marks{}, err
+		return logicalclock.Reading{}, err
 	}
-	return m.markLocked(names, known, m.nowLocked(), logicalclock.NewEra(), &n), nil
+	return m.addTombstonesLocked(names, known, m.nowLocked(), logicalclock.NewEra(), &n), nil
 }
 
-func (m *Memory) markLocked(names store.Names, known logicalclock.Known, now int64, era uint64, n *logicalclock.NewMark) logicalclock.Marks {
+func (m *Memory) addTombstonesLocked(names store.Names, known logicalclock.Known, now int64, era uint64, n *logicalclock.NewTombstone) logicalclock.Reading {
 	c := m.clockLocked(names)
-	out := c.Mark(known, now, era, n)
+	out := c.AddTombstones(known, now, era, n)
 	if len(n.Tags) > 0 {
 		it, _ := m.lookLocked(names.Tags)
 		m.putLocked(names.Tags, item{other: true, tags: c.Tags, until: it.until})

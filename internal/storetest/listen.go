@@ -133,8 +133,8 @@ func (m *Memory) Publish(ctx context.Context, t store.Notify) error {
 	return nil
 }
 
-// Listen implements Store. It runs on the goroutine of the caller.
-func (m *Memory) Listen(ctx context.Context, l store.Subscription, sink store.Subscriber) error {
+// Subscribe implements Store. It runs on the goroutine of the caller.
+func (m *Memory) Subscribe(ctx context.Context, l store.Subscription, sink store.Subscriber) error {
 	if err := l.Check(); err != nil {
 		return err
 	}

@@ -30,9 +30,9 @@ type Memory struct {
 
 type item struct {
 	raw   []byte
-	other bool                   // holds a type other than a string
-	tags  *logicalclock.TagMarks // other: it holds the tags of an epoch
-	until time.Time              // zero: no expiry
+	other bool                        // holds a type other than a string
+	tags  *logicalclock.TagTombstones // other: it holds the tags of an epoch
+	until time.Time                   // zero: no expiry
 }
 
 // NewMemory returns an empty store.
