@@ -53,7 +53,7 @@ type Tombstone struct {
 func (m *Tombstone) Dated() bool { return 0 < m.When && m.When < m.Next }
 
 // Known is the latest state of an epoch that a process has seen. It lets Redis detect that it
-// has gone back in time: see [store.Store.Reading]. The zero value means that nothing is known.
+// has gone back in time: see [store.Store.ReadClock]. The zero value means that nothing is known.
 type Known struct {
 	Era   uint64
 	Tick  int64
@@ -144,7 +144,7 @@ const (
 	aheadSlack = 600 * 1_000_000
 
 	// ClockLife is the TTL of the keys of a logical clock. Processes that use it renew it, see
-	// [redisstore.Redis.Reading], and package coherence extends it once an hour.
+	// [redisstore.Redis.ReadClock], and package coherence extends it once an hour.
 	ClockLife = 100 * 24 * time.Hour
 )
 

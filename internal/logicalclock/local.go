@@ -12,14 +12,14 @@ type LocalClock struct {
 	clock State // guarded by mu
 }
 
-// Reading reads the clock; see [store.Store].
+// ReadClock reads the clock; see [store.Store].
 func (l *LocalClock) ReadClock(known Known, tags []string) Reading {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.clock.ReadClock(known, time.Now().UnixMicro(), NewEra(), tags)
 }
 
-// Tombstone marks tags, or all entries; see [store.Store]. The channel of n is not used.
+// AddTombstones marks tags, or all entries; see [store.Store]. The channel of n is not used.
 func (l *LocalClock) AddTombstones(known Known, n NewTombstone) (Reading, error) {
 	if err := n.Check(); err != nil {
 		return Reading{}, err
@@ -41,7 +41,7 @@ type TagTombstones struct {
 	tombstones map[string]Tombstone
 }
 
-// Reading does what [redisstore.Redis.Reading] does, at the time now by Redis's clock.
+// ReadClock does what [redisstore.Redis.ReadClock] does, at the time now by Redis's clock.
 func (c *State) ReadClock(known Known, now int64, era uint64, tags []string) Reading {
 	e, has := c.resume(known, now, era, len(tags) > 0)
 	out := Reading{Now: now}
@@ -57,7 +57,7 @@ func (c *State) ReadClock(known Known, now int64, era uint64, tags []string) Rea
 	return out
 }
 
-// Tombstone does what [redisstore.Redis.Tombstone] does, except for the message.
+// AddTombstones does what [redisstore.Redis.AddTombstones] does, except for the message.
 func (c *State) AddTombstones(known Known, now int64, era uint64, n *NewTombstone) Reading {
 	e, has := c.resume(known, now, era, len(n.Tags) > 0)
 	if len(n.Tags) > 0 && c.Tags == nil {
