@@ -137,11 +137,13 @@ type Coordinator struct {
 	renewal      renewal
 	dialed       atomic.Uint32 // the number of connections that Reconnected has seen
 
-	ctx     context.Context
-	stop    context.CancelFunc
-	wg      sync.WaitGroup
-	woken   chan struct{} // maintain has work to do
-	redisUp chan struct{} // Redis answers again: retry now
+	ctx   context.Context
+	stop  context.CancelFunc
+	wg    sync.WaitGroup
+	woken chan struct{} // maintain has work to do
+
+	notifying atomic.Int32  // calls of notify in progress
+	redisUp   chan struct{} // Redis answers again: retry now
 
 	mu          sync.Mutex // guards what follows
 	started     bool

@@ -1,12 +1,15 @@
 package coherence
 
 import (
+	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/delqhi/cache/internal/retryqueue"
+	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/storetest"
 )
 
@@ -49,6 +52,46 @@ func TestWhyAPatternIsNotTold(t *testing.T) {
 		}
 		if a.notify(t.Context()); a.failure.Load() != nil {
 			t.Error("it is said why nothing fails")
+		}
+	})
+}
+
+// stuck is a store whose first look at a record waits, and fails then.
+type stuck struct {
+	*storetest.Memory
+	looks atomic.Int32
+	gate  chan struct{}
+}
+
+func (s *stuck) Do(ctx context.Context, cmds []store.Command) []store.Reply {
+	if cmds[0].Op == store.GetHeader && s.looks.Add(1) == 1 {
+		<-s.gate
+		return []store.Reply{{Err: errLost}}
+	}
+	return s.Memory.Do(ctx, cmds)
+}
+
+// Close waits for an attempt in progress, and tries again what that does not get through.
+func TestCloseDeliversWhatIsBeingSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := &stuck{Memory: storetest.NewMemory(), gate: make(chan struct{})}
+		st.Do(t.Context(), []store.Command{{Op: store.Set, Key: "n:k", Frame: []byte("old")}})
+		a, _ := onTier(t, None, true, st)
+		a.ScheduleRetry(retryqueue.Item{Key: "n:k"})
+		synctest.Wait()
+		if st.looks.Load() != 1 {
+			t.Fatal("nothing is being sent")
+		}
+		closed := make(chan struct{})
+		go func() {
+			defer close(closed)
+			a.Close()
+		}()
+		synctest.Wait()
+		close(st.gate)
+		<-closed
+		if rec := st.Do(t.Context(), []store.Command{{Op: store.Get, Key: "n:k"}})[0].Record; rec.State != store.Missing {
+			t.Errorf("the old value is still there after Close: %q", rec.Raw)
 		}
 	})
 }

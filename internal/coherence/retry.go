@@ -225,6 +225,8 @@ func (a *Coordinator) watermark(closing bool) {
 // notify delivers all pending invalidations, and reports whether none is left. A failed one
 // does not keep the others from being delivered, unless nothing gets through.
 func (a *Coordinator) notify(ctx context.Context) bool {
+	a.notifying.Add(1)
+	defer a.notifying.Add(-1)
 	told := 0
 	var failed []retryqueue.Batch
 	for {
@@ -485,12 +487,28 @@ const clockSlack = 250_000
 // ClocksApart is by how much, in µs, two processes' estimates of Redis's clock may differ.
 const ClocksApart = 1_000_000
 
+// closePoll is how often Close looks whether another goroutine has delivered what it took.
+const closePoll = time.Millisecond
+
 // flushOnClose delivers what still can be delivered.
 func (a *Coordinator) flushOnClose() {
 	ctx, cancel := context.WithTimeout(a.ctx, flushOnCloseTime)
 	defer cancel()
-	if a.queue.Len() > 0 {
-		a.notify(ctx)
+	for a.queue.Len() > 0 {
+		// Another goroutine may be delivering some. The end of Close would cancel that, and what
+		// it does not get through is to be tried again.
+		busy := a.notifying.Load() > 0
+		if a.notify(ctx) || !busy {
+			break
+		}
+		t := time.NewTimer(closePoll)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+		}
+		if t.Stop(); ctx.Err() != nil {
+			break
+		}
 	}
 	a.watermark(true)
 }
