@@ -16,6 +16,7 @@ import (
 // The time is that of Redis's clock, by which records are dated, too. It is never too early: a
 // record spared by mistake is an old value that is read until it expires, a record hit by
 // mistake is a miss.
+//
 // Two processes' estimates of that clock differ, each by as much as its measurement was wrong:
 // values are dated earlier by that, and invalidations later.
 //

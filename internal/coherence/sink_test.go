@@ -103,7 +103,7 @@ func (a *Coordinator) moved(key string, f func()) bool {
 	return !a.cfg.Fences.Valid(key, fence)
 }
 
-// What is dropped is out of the local tier, or else its fence is moved, and whoever waits
+// What is dropped is out of the local tier, or else its fence is moved, and every reader that waits
 // for it looks again.
 func TestWhatIsDroppedMovesItsFence(t *testing.T) {
 	for _, local := range []bool{true, false} {
@@ -271,7 +271,7 @@ func TestChangesThatTheServerTells(t *testing.T) {
 	if l.flushes != 1 || l.flushed != 1 {
 		t.Errorf("a flush: %+v", l)
 	}
-	// A change during a command that has not taken effect is of somebody else.
+	// A change during a command that has not taken effect is of another client.
 	for name, reply := range map[string]store.Reply{"refused": {}, "lost": {OK: true, Err: errors.New("no answer")}} {
 		l.removed = nil
 		swap := &store.Command{Op: store.CompareAndSet, Key: "n:" + name, Frame: make([]byte, 40)}
@@ -307,7 +307,7 @@ func TestChangesThatTheServerTells(t *testing.T) {
 	}
 }
 
-// What may be of somebody else is looked at: it stays if it is what this process stored.
+// What may be of another client is looked at: it stays if it is what this process stored.
 func TestDoubtfulChangesAreLookedInto(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := storetest.NewMemory()

@@ -264,7 +264,7 @@ func TestForgottenTagsAreBelowTheFloor(t *testing.T) {
 	})
 }
 
-// What somebody else has put in the place of a tombstone is taken for the worst.
+// What another program has put in the place of a tombstone is taken for the worst.
 func TestADamagedMarkIsTakenForAFreshOne(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, b *redistest.Backend) {
 		s, names := newReal(t, b.Client), store.NewNames(b.Prefix, "x")
