@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/delqhi/cache/codec"
-	"github.com/delqhi/cache/internal/coherence"
 	"github.com/delqhi/cache/internal/frame"
+	"github.com/delqhi/cache/internal/invalidation"
 	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/usercode"
@@ -99,7 +99,7 @@ func (c *Cache[K, V]) costOf(rk string, took time.Duration) uint32 {
 // derived from an older one: it began when that did.
 func costOfOlder(old *frame.Header, now int64) uint32 {
 	began, ok := old.Began()
-	if !ok || old.Stored > now+coherence.ClocksApart {
+	if !ok || old.Stored > now+invalidation.ClocksApart {
 		return frame.OfOlder
 	}
 	return frame.CostOfOlder(now - began)
@@ -435,7 +435,7 @@ func (c *Cache[K, V]) date(ctx context.Context, rk string, f *decoded[V]) {
 	// A record from before a failover may be dated by another clock: its age can't be
 	// negative, and it can't have more than its whole life left.
 	f.age = max(time.Duration(now-h.Stored)*time.Microsecond, 0)
-	if began, ok := h.Began(); ok && h.Stored <= now+coherence.ClocksApart {
+	if began, ok := h.Began(); ok && h.Stored <= now+invalidation.ClocksApart {
 		if f.began = max(began, 0); !c.client.OneNode() {
 			f.began, f.before = 0, now+c.client.ClockError(rk)-f.began
 		}
@@ -449,7 +449,7 @@ func (c *Cache[K, V]) date(ctx context.Context, rk string, f *decoded[V]) {
 	case h.Limit <= 0:
 		f.left = min(f.left, 0)
 	case h.Limit != math.MaxInt64:
-		left := time.Duration(min(h.Limit-now, math.MaxInt64/1000)) * time.Microsecond
+		left := time.Duration(min(c.invalidation.Limit(h.Limit, now)-now, math.MaxInt64/1000)) * time.Microsecond
 		f.left, f.retention = min(f.left, left), min(f.retention, left)
 	}
 }

@@ -395,6 +395,61 @@ func TestWhatWasInvalidatedStaysSoWhenRedissClockGoesBack(t *testing.T) {
 	}
 }
 
+// A load that keeps a record prolongs its key, so that Redis's timer does not end the delay:
+//
+//  1. a record is invalidated with a delay
+//  2. a load keeps it, and prolongs its key
+//  3. Redis's clock is set back
+//  4. the record has an hour left by that clock, and is invalidated a second time or not
+func TestADelayedInvalidationOfARecordThatIsProlonged(t *testing.T) {
+	const delay = 100 * time.Millisecond
+	for name, again := range map[string]bool{"once": false, "twice": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx := t.Context()
+				store := storetest.NewMemory()
+				loads, goOn := make(chan struct{}), make(chan struct{})
+				a := onMemory(t, store, Source[string, string]{Load: func(context.Context, string) (string, error) {
+					close(loads)
+					<-goOn
+					return "new", nil
+				}}, WithInvalidator(invalidate.Delayed(delay)))
+				b := onMemory(t, store, Source[string, string]{}, WithInvalidator(invalidate.Delayed(delay)))
+				if err := a.Set(ctx, "k", "old"); err != nil {
+					t.Fatal(err)
+				}
+				if err := b.Invalidate(ctx, "k"); err != nil {
+					t.Fatal(err)
+				}
+				done := make(chan error)
+				go func() {
+					_, err := a.Get(ctx, "k", MaxAge(0))
+					done <- err
+				}()
+				<-loads
+				time.Sleep(delay / 2)
+				store.SetSkew(-time.Hour)
+				c := onMemory(t, store, Source[string, string]{}, WithInvalidator(invalidate.Delayed(delay))) // learns now
+				if again {
+					if err := c.Invalidate(ctx, "k"); err != nil {
+						t.Fatal(err)
+					}
+				}
+				time.Sleep(delay/2 + time.Millisecond)
+				for i, c := range []*Cache[string, string]{b, c} {
+					if v, err := c.Peek(ctx, "k"); err == nil {
+						t.Errorf("process %d: %q is served after its end", i, v)
+					}
+				}
+				close(goOn)
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
 // noClock is a store that can't say what time it is: TIME is forbidden by its ACL.
 type noClock struct{ *storetest.Memory }
 

@@ -31,6 +31,10 @@ func Immediate() Policy { return Policy{} }
 // even if this process no longer runs by then. A life that ends earlier is not prolonged, and a
 // value that is written meanwhile is not removed. d is in whole milliseconds, at least one, and
 // at most 100 years: see [Policy.Validate].
+//
+// All processes of a cache use the same d. An entry that has more than a process's own d and a
+// second left, since another process has a longer one, or since Redis's clock was set back, has
+// expired for that process.
 func Delayed(d time.Duration) Policy { return Policy{mode: ModeDelayed, delay: d} }
 
 // Lazy removes nothing: the entry is stale, and the next read loads from the source.

@@ -460,7 +460,7 @@ func (a *Coordinator) newer(ctx context.Context, it *retryqueue.Item, rec store.
 		return false
 	}
 	now, err := a.cfg.Client.Now(ctx, it.Key)
-	return err == nil && h.Stored <= now+ClocksApart
+	return err == nil && h.Stored <= now+invalidation.ClocksApart
 }
 
 // endsInTime reports whether a record that existed at the invalidation expires when the cache's
@@ -475,7 +475,7 @@ func (a *Coordinator) endsInTime(at int64, rec store.Record) bool {
 		return h.Limit <= 0
 	case invalidation.Delayed:
 		// The invalidation was dated when the key was found.
-		return at != 0 && h.Limit-at-ClocksApart <= a.cfg.Policy.Delay.Microseconds()
+		return at != 0 && h.Limit-at-invalidation.ClocksApart <= a.cfg.Policy.Delay.Microseconds()
 	}
 	return false
 }
@@ -483,9 +483,6 @@ func (a *Coordinator) endsInTime(at int64, rec store.Record) bool {
 // clockSlack is by how much, in µs, the dates of two concurrent writes of different processes
 // may differ, due to the duration of an operation and to their estimates of Redis's clock.
 const clockSlack = 250_000
-
-// ClocksApart is by how much, in µs, two processes' estimates of Redis's clock may differ.
-const ClocksApart = 1_000_000
 
 // closePoll is how often Close looks whether another goroutine has delivered what it took.
 const closePoll = time.Millisecond

@@ -54,6 +54,21 @@ func (p Policy) NewTombstone(tags []string) logicalclock.NewTombstone {
 	return m
 }
 
+// ClocksApart is by how much, in µs, two processes' estimates of Redis's clock may differ.
+const ClocksApart = 1_000_000
+
+// Limit returns the time at which a record with the given limit is over, by Redis's clock, which
+// says now: the limit itself, unless more than the policy's whole delay is left. Then Redis's
+// clock was set back since the record was invalidated, and it is over, as a tombstone that takes
+// effect later is. Redis's own timer does not replace this: a load that keeps the record prolongs
+// its key.
+func (p Policy) Limit(limit, now int64) int64 {
+	if p.Mode == Delayed && limit != math.MaxInt64 && limit > add(now, p.Delay.Microseconds()+ClocksApart) {
+		return 0
+	}
+	return limit
+}
+
 // Invalidator invalidates the entries of one cache. All methods are safe for concurrent use.
 type Invalidator struct {
 	Store  *client.Client
@@ -278,7 +293,7 @@ func (r *Invalidator) change(ctx context.Context, key string, rec store.Record) 
 	// back.
 	limit := min(h.Limit, 0)
 	if r.Policy.Mode == Delayed {
-		limit = min(h.Limit, add(now, r.Policy.Delay.Microseconds()))
+		limit = min(r.Policy.Limit(h.Limit, now), add(now, r.Policy.Delay.Microseconds()))
 		cmd.TTL = r.Policy.Delay
 	}
 	cmd.Frame = frame.AppendSeal(nil, h.Kind, frame.NewID(), limit)
