@@ -139,14 +139,14 @@ func (c *Cache[K, V]) inspectRemote(ctx context.Context, rk string) (Entry[V], e
 	if c.client == nil {
 		return Entry[V]{}, ErrMiss
 	}
-	replies, _, err := c.ask(ctx, []store.Command{{Op: store.Get, Key: rk}})
+	replies, r, _, err := c.ask(ctx, []store.Command{{Op: store.Get, Key: rk}})
 	if replies[0].Err != nil {
 		err = replies[0].Err
 	}
 	if err != nil {
 		return Entry[V]{}, &missError{c.unavailable(err)}
 	}
-	f := c.decode(ctx, rk, replies[0].Record)
+	f := c.decode(ctx, rk, replies[0].Record, &r)
 	c.judge(ctx, []*decoded[V]{&f})
 	switch f.status {
 	case unavailable:

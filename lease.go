@@ -37,7 +37,8 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*infligh
 		return false
 	}
 	// As in a read, what Redis holds is used only once pending invalidations are delivered.
-	if err := c.coherence.Reconcile(ctx); err != nil {
+	r, err := c.coherence.BeginRead(ctx, len(asked), func(i int) string { return asked[i].rk })
+	if err != nil {
 		for _, l := range asked {
 			l.state, l.why = fillNone, err
 		}
@@ -62,14 +63,8 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*infligh
 	// The commands run even if the caller is gone: a lease that was granted without the load
 	// learning of it would block other loads until it expires.
 	whole := context.WithoutCancel(ctx)
-	asking := local.Now()
-	before := c.coherence.Connections(asking)
-	told, pending := c.coherence.PendingCount()
 	replies := c.exec(whole, cmds)
-	redialed := c.coherence.Reconnected(before, asking)
-	if n, _ := c.coherence.PendingCount(); pending && n != told {
-		redialed = true // the reply may be older than an invalidation delivered meanwhile
-	}
+	suspect := c.coherence.EndRead(&r)
 	seen := func(i int) {
 		l, reply := asked[i], &replies[i]
 		switch {
@@ -81,10 +76,10 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*infligh
 			l.state, l.why = fillNone, reply.Err
 		case reply.OK:
 			c.granted(l, cmds[i])
-		case redialed:
+		case suspect || c.coherence.Overtaken(&r, l.rk):
 			again = true
 		default:
-			switch c.handleExisting(ctx, o, l, reply.Record, at) {
+			switch c.handleExisting(ctx, o, l, reply.Record, &r, at) {
 			case replaceIt:
 				more, then = append(more, l), append(then, c.leaseOver(l.rk, reply.Record.CASToken(), s, l.second, l.life))
 			case lockIt:
@@ -222,7 +217,7 @@ func (c *Cache[K, V]) dropSpeculative(o *callOptions, ls []*inflightLoad[K, V]) 
 // handleLockHeld deals with a key whose value another load is replacing, or has failed to.
 // It reports whether the record in the place of the lock is of no use.
 func (c *Cache[K, V]) handleLockHeld(ctx context.Context, o *callOptions, l *inflightLoad[K, V], rec store.Record) (useless bool) {
-	f := c.decode(ctx, c.lockKey(l.rk), rec)
+	f := c.decode(ctx, c.lockKey(l.rk), rec, nil)
 	anew := o.hasMaxAge && o.maxAge == 0
 	switch {
 	case f.status == leased && anew:
@@ -365,8 +360,8 @@ const (
 )
 
 // handleExisting deals with a key that is not empty.
-func (c *Cache[K, V]) handleExisting(ctx context.Context, o *callOptions, l *inflightLoad[K, V], rec store.Record, at int64) step {
-	f := c.decode(ctx, l.rk, rec)
+func (c *Cache[K, V]) handleExisting(ctx context.Context, o *callOptions, l *inflightLoad[K, V], rec store.Record, r *coherence.Reading, at int64) step {
+	f := c.decode(ctx, l.rk, rec, r)
 	c.judge(ctx, []*decoded[V]{&f})
 	switch f.status {
 	case usable:

@@ -255,7 +255,7 @@ func (c *Cache[K, V]) readRemote(ctx context.Context, s *scratch[K, V], j *loade
 	if len(asked) == 0 {
 		return
 	}
-	replies, again, err := c.ask(ctx, cmds)
+	replies, r, again, err := c.ask(ctx, cmds)
 	if again {
 		s.cmds = make([]store.Command, 0, cap(s.cmds)) // the first attempt may still be in flight
 	}
@@ -269,7 +269,7 @@ func (c *Cache[K, V]) readRemote(ctx context.Context, s *scratch[K, V], j *loade
 		case err != nil:
 			f.status, f.err = unavailable, err
 		default:
-			c.decodeTo(f, ctx, it.rk, replies[i].Record)
+			c.decodeTo(f, ctx, it.rk, replies[i].Record, &r)
 		}
 	}
 	c.judge(ctx, pointers)
@@ -330,31 +330,22 @@ const askAgain = 4
 // invalidated, unless this process is connected and receives its changes anyway. The error
 // says why that clock is not known. again is true if it took more than one attempt; the
 // earlier ones may still be in flight if Redis has not answered them.
-func (c *Cache[K, V]) ask(ctx context.Context, cmds []store.Command) (_ []store.Reply, again bool, _ error) {
+func (c *Cache[K, V]) ask(ctx context.Context, cmds []store.Command) (_ []store.Reply, r coherence.Reading, again bool, _ error) {
 	n := len(cmds)
 	fewest := n // the smallest number of keys so far whose replies were unreliable
 	for try := 1; ; try++ {
 		again = try > 1
-		if err := c.coherence.Reconcile(ctx); err != nil {
+		var err error
+		if r, err = c.coherence.BeginRead(ctx, n, func(i int) string { return cmds[i].Key }); err != nil {
 			replies := make([]store.Reply, n)
 			for i := range replies {
 				replies[i].Err = cmp.Or(ctx.Err(), err)
 			}
-			return replies, again, nil
+			return replies, r, again, nil
 		}
 		var replies []store.Reply
-		var err error
-		at := local.Now()
-		told, pending := c.coherence.PendingCount()
-		var unsure []int // their replies may be older than a pending invalidation delivered meanwhile
-		for i := range cmds[:n] {
-			if pending && c.coherence.Concerned(cmds[i].Key) {
-				unsure = append(unsure, i)
-			}
-		}
-		before := c.coherence.Connections(at)
-		if c.coherence.Connected(at) {
-			replies = c.client.Do(ctx, cmds)
+		if c.coherence.Connected(local.Now()) {
+			replies = c.client.Do(ctx, cmds[:n])
 		} else {
 			look := c.coherence.BeginEpochRead()
 			if again {
@@ -363,7 +354,7 @@ func (c *Cache[K, V]) ask(ctx context.Context, cmds []store.Command) (_ []store.
 			replies = c.client.Do(ctx, append(cmds[:n], store.Command{Op: store.Get, Key: c.names.Epoch, Shared: true}))
 			err = c.coherence.EndEpochRead(ctx, look, replies[n])
 		}
-		if c.coherence.Reconnected(before, at) {
+		if c.coherence.EndRead(&r) {
 			err = coherence.ErrSuspect
 		}
 		if err == coherence.ErrSuspect && !again {
@@ -372,19 +363,21 @@ func (c *Cache[K, V]) ask(ctx context.Context, cmds []store.Command) (_ []store.
 		if err == coherence.ErrSuspect {
 			err = nil // another connection may be made at any time
 		}
-		if len(unsure) > 0 {
-			if n, _ := c.coherence.PendingCount(); n != told {
-				// Each invalidation is delivered once, so that mostly fewer keys are left each time.
-				if try < askAgain || len(unsure) < fewest {
-					fewest = len(unsure)
-					continue
-				}
-				for _, i := range unsure {
-					replies[i] = store.Reply{Err: coherence.ErrPending}
-				}
+		var unsure []int
+		for i := range cmds[:n] {
+			if c.coherence.Overtaken(&r, cmds[i].Key) {
+				unsure = append(unsure, i)
 			}
 		}
-		return replies[:n], again, err
+		// Each invalidation is delivered once, so that mostly fewer keys are left each time.
+		if len(unsure) > 0 && (try < askAgain || len(unsure) < fewest) {
+			fewest = len(unsure)
+			continue
+		}
+		for _, i := range unsure {
+			replies[i] = store.Reply{Err: coherence.ErrPending}
+		}
+		return replies[:n], r, again, err
 	}
 }
 

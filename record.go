@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/delqhi/cache/codec"
+	"github.com/delqhi/cache/internal/coherence"
 	"github.com/delqhi/cache/internal/frame"
 	"github.com/delqhi/cache/internal/invalidation"
 	"github.com/delqhi/cache/internal/local"
@@ -312,19 +313,20 @@ func (f *decoded[V]) leftAfter(d time.Duration) time.Duration {
 
 const forever = time.Duration(math.MaxInt64)
 
-// decode decodes a record. It never fails: anything other than an intact, fresh record
-// of this cache has a status other than usable.
-func (c *Cache[K, V]) decode(ctx context.Context, rk string, rec store.Record) (f decoded[V]) {
-	c.decodeTo(&f, ctx, rk, rec)
+// decode decodes a record that the read r has returned; r may be nil if the record is not to be
+// used as an answer. It never fails: anything other than an
+// intact, fresh record of this cache has a status other than usable.
+func (c *Cache[K, V]) decode(ctx context.Context, rk string, rec store.Record, r *coherence.Reading) (f decoded[V]) {
+	c.decodeTo(&f, ctx, rk, rec, r)
 	return f
 }
 
 // decodeTo is decode into f, which is empty.
-func (c *Cache[K, V]) decodeTo(f *decoded[V], ctx context.Context, rk string, rec store.Record) {
+func (c *Cache[K, V]) decodeTo(f *decoded[V], ctx context.Context, rk string, rec store.Record, r *coherence.Reading) {
 	if c.parse(f, ctx, rk, rec); f.status == corrupt {
 		c.stats.undecodable.Add(1)
 	}
-	if (f.status == usable || f.status == stale) && c.coherence != nil && c.coherence.Outdated(ctx, rk, rec, f.raw.Tags) {
+	if (f.status == usable || f.status == stale) && c.coherence != nil && c.coherence.Outdated(ctx, r, rk, rec, f.raw.Tags) {
 		f.status, f.pending = expired, true
 	}
 }

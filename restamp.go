@@ -204,7 +204,7 @@ func (c *Cache[K, V]) leftByLoadOver(ctx context.Context, rk string, rec store.R
 	if err != nil || h.Kind != frame.Lease && h.Kind != frame.Failure {
 		return false
 	}
-	switch f := c.decode(ctx, rk, rec); f.status {
+	switch f := c.decode(ctx, rk, rec, nil); f.status {
 	case leased:
 		return tookOver(f.raw.ID, seen)
 	case failed:

@@ -66,7 +66,7 @@ func nextPause(last time.Duration, rnd float64) time.Duration {
 
 func (c *Cache[K, V]) updateOnce(ctx context.Context, ch *change[K, V], f func(V, bool) (V, error), o *callOptions) (bool, error) {
 	asked := local.Now()
-	replies, _, err := c.ask(ctx, []store.Command{{Op: store.Get, Key: ch.rk}})
+	replies, r, _, err := c.ask(ctx, []store.Command{{Op: store.Get, Key: ch.rk}})
 	if err = cmp.Or(replies[0].Err, err); err != nil {
 		return false, c.writeFailed(ctx, err)
 	}
@@ -82,7 +82,7 @@ func (c *Cache[K, V]) updateOnce(ctx context.Context, ch *change[K, V], f func(V
 			rec = head.Record
 		}
 	}
-	cur := c.decode(ctx, ch.rk, rec)
+	cur := c.decode(ctx, ch.rk, rec, &r)
 	c.judge(ctx, []*decoded[V]{&cur})
 	switch cur.status {
 	case unavailable:
@@ -184,7 +184,7 @@ func (c *Cache[K, V]) claim(ctx context.Context, key string, seen store.CASToken
 		case !lock || cmd.Op != store.SetNX:
 			return lease, nil
 		}
-		f := c.decode(ctx, key, reply.Record)
+		f := c.decode(ctx, key, reply.Record, nil)
 		if second = f.status == leased; second && !c.obsolete(&f.raw) {
 			return lease, nil
 		}

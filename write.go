@@ -384,7 +384,13 @@ func (c *Cache[K, V]) setIfAbsent(ctx context.Context, key K, val V, o *callOpti
 		// The lifetime is over already: only report whether the value would have been stored.
 		cmd.Op = store.Get
 	}
+	again := false
 	for pause := time.Duration(0); ; {
+		// As in a read: a record that this process has replaced or invalidated is not there.
+		r, err := c.coherence.BeginRead(ctx, 1, func(int) string { return ch.rk })
+		if err != nil {
+			return false, c.writeFailed(ctx, err)
+		}
 		ch.at = local.Now()
 		ch.fence = c.fences.Token(c.encoded(ch.rk))
 		final := cmd.Op != store.Get && !c.toSource()
@@ -421,9 +427,16 @@ func (c *Cache[K, V]) setIfAbsent(ctx context.Context, key K, val V, o *callOpti
 			cmd = claim(store.SetNX)
 			continue
 		}
-		f := c.decode(ctx, ch.rk, reply.Record)
+		f := c.decode(ctx, ch.rk, reply.Record, &r)
 		c.judge(ctx, []*decoded[V]{&f})
 		switch {
+		case c.coherence.EndRead(&r) && !again:
+			again = true
+			cmd = claim(cmd.Op)
+			continue
+		case c.coherence.Overtaken(&r, ch.rk):
+			cmd = claim(cmd.Op)
+			continue
 		case f.status == usable && f.ans.absent == nil || f.status == newer:
 			return false, nil
 		case f.status == unavailable:

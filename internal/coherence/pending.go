@@ -173,22 +173,9 @@ func (a *Coordinator) sweepTombstonesLocked() {
 	p.countLocked()
 }
 
-// PendingCount returns a counter that grows with the invalidations delivered by retry: a reply
-// that was requested before it changed may be older than one of them. any reports whether any
-// are still pending.
-func (a *Coordinator) PendingCount() (told uint64, any bool) {
-	return a.deliveredAny.Load(), a.AnyPending()
-}
-
-// Concerned reports whether a pending invalidation may affect Redis's record of a key.
-func (a *Coordinator) Concerned(redisKey string) bool {
-	return a.pending.n.Load() > 0 || a.queue.Has(redisKey)
-}
-
-// Outdated reports whether a record that Redis holds was replaced or invalidated by this
-// process, as far as is known: the invalidation has not been delivered, or Redis may have lost
-// it. While none is pending, it costs one atomic load.
-func (a *Coordinator) Outdated(ctx context.Context, redisKey string, rec store.Record, tags []string) bool {
+// replaced reports whether a pending invalidation affects a record that Redis holds. While none
+// is pending, it costs one atomic load.
+func (a *Coordinator) replaced(ctx context.Context, redisKey string, rec store.Record, tags []string) bool {
 	if !a.AnyPending() || rec.State != store.Found || len(redisKey) < len(a.cfg.Names.Data) {
 		return false
 	}

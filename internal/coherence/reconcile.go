@@ -155,35 +155,3 @@ func (a *Coordinator) reconcileUntil(ctx context.Context) error {
 	a.suspicion.settle(reasons)
 	return nil
 }
-
-// Connections returns the number of connections to Redis, for [Coordinator.Reconnected], if
-// that needs the number from before an operation that begins now; 0 if it does not.
-func (a *Coordinator) Connections(now int64) uint32 {
-	if a.serverID.known() || !a.recent.Any(now) {
-		return 0
-	}
-	return a.cfg.Client.Connections()
-}
-
-// Reconnected reports whether new connections to Redis were made, and then raises a suspicion:
-// nothing else shows that a server was restarted or replaced between two operations. If this
-// process has no recent writes to lose, it reports false.
-//
-// A suspicion is soon settled where Redis tells its server identity. There, every connection
-// since the last call counts, whatever operation made it. Elsewhere all recent writes and
-// invalidations have to be replayed, which may remove what other processes have stored since:
-// only connections count that were made since before, the result of [Coordinator.Connections],
-// which was called when a read began, at the local time at.
-func (a *Coordinator) Reconnected(before uint32, at int64) bool {
-	if !a.recent.Any(at) {
-		return false
-	}
-	n := a.cfg.Client.Connections()
-	if (before == 0 || n == before) && (n == a.dialed.Load() || !a.serverID.known()) {
-		return false
-	}
-	// In this order: a goroutine that sees the new number must see the suspicion as well.
-	a.Suspect()
-	a.dialed.Store(n)
-	return true
-}

@@ -331,7 +331,9 @@ func (a *Coordinator) notifyBatch(ctx context.Context, b *retryqueue.Batch, told
 			failed.Items = append(failed.Items, items[i])
 		}
 	}
-	a.deliveredAny.Add(1)
+	if !done.Empty() {
+		a.deliveredAny.Add(1) // first: what is no longer pending has been counted
+	}
 	a.queue.Settle(done)
 	a.completeTombstones()
 	return failed

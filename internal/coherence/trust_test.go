@@ -474,18 +474,18 @@ func TestConnectionsRaiseASuspicion(t *testing.T) {
 		redialed := func(before uint32) bool {
 			a.cfg.Client.Get(t.Context(), "n:x") // ends an operation: connections are counted anew
 			raised, _ := a.suspicion.open()
-			is := a.Reconnected(before, now())
+			is := a.reconnected(before, now())
 			if after, _ := a.suspicion.open(); (after > raised) != is {
 				t.Errorf("%s: suspicion: %v, want %v", name, after > raised, is)
 			}
 			return is
 		}
-		if store.n = 2; redialed(1) || a.Connections(now()) != 0 {
+		if store.n = 2; redialed(1) || a.connections(now()) != 0 {
 			t.Errorf("%s: nothing was written", name)
 		}
 		a.Noted(retryqueue.Item{Key: "n:k", At: 1}, now())
 		a.cfg.Client.Get(t.Context(), "n:x")
-		if got, want := a.Connections(now()), map[bool]uint32{true: 2}[unknown]; got != want {
+		if got, want := a.connections(now()), map[bool]uint32{true: 2}[unknown]; got != want {
 			t.Errorf("%s: %d connections, want %d", name, got, want)
 		}
 		if !redialed(1) {
