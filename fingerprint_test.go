@@ -1,15 +1,11 @@
 package cache
 
 import (
-	"errors"
 	"fmt"
 	"reflect"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/delqhi/cache/internal/store"
-	"github.com/delqhi/cache/internal/storetest"
 )
 
 type generic[T any] struct{ X T }
@@ -115,33 +111,4 @@ func TestFingerprintsStay(t *testing.T) {
 			t.Errorf("%s: %#x, was %#x", what, got[0], got[1])
 		}
 	}
-}
-
-// A record of another type of the same name is a miss.
-func TestARecordOfAnotherTypeOfTheNameIsAMiss(t *testing.T) {
-	st := storetest.NewMemory()
-	over := func(*config) store.Store { return st }
-	ctx := t.Context()
-	func() {
-		type T struct{ Cents int }
-		c, err := build("x", Source[string, []generic[T]]{}, []Option{quietLog}, over)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		if err := c.Set(ctx, "k", []generic[T]{{T{5}}}); err != nil {
-			t.Fatal(err)
-		}
-	}()
-	func() {
-		type T struct{ Euros int }
-		c, err := build("x", Source[string, []generic[T]]{}, []Option{quietLog}, over)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		if v, err := c.Get(ctx, "k"); !errors.Is(err, ErrMiss) {
-			t.Errorf("%+v, %v", v, err)
-		}
-	}()
 }

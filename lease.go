@@ -76,7 +76,7 @@ func (c *Cache[K, V]) acquire(ctx context.Context, o *callOptions, ls []*infligh
 			l.state, l.why = fillNone, reply.Err
 		case reply.OK:
 			c.granted(l, cmds[i])
-		case suspect || c.coherence.Overtaken(&r, l.rk):
+		case suspect || c.coherence.Overtaken(whole, &r, l.rk, reply.Record):
 			again = true
 		default:
 			switch c.handleExisting(ctx, o, l, reply.Record, &r, at) {

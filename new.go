@@ -159,6 +159,7 @@ type config struct {
 	maxValue    int
 	breaker     breakerConfig
 	loadLimit   int
+	open        func() store.Store // for tests: in place of a client; see package hook
 	localOnly   bool
 	cloning     bool
 	errs        []error
@@ -270,6 +271,9 @@ func checkType(cd codec.Codec, t reflect.Type) error {
 }
 
 func (c *config) chooseStore(rdb redis.UniversalClient) store.Store {
+	if c.open != nil {
+		return c.open()
+	}
 	none := isNil(rdb)
 	switch {
 	case c.localOnly && !none:

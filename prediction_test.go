@@ -2,17 +2,11 @@ package cache
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
-	"testing"
-	"testing/synctest"
 
 	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/storetest"
-	"github.com/delqhi/cache/metrics"
-	"github.com/delqhi/cache/strategy"
 )
 
 // ops is a store that notes what it is asked to do.
@@ -50,146 +44,4 @@ func (s *ops) take() string {
 	defer s.mu.Unlock()
 	defer func() { s.done = nil }()
 	return fmt.Sprint(s.done)
-}
-
-func expecting(t *testing.T, src Source[string, string], opts ...Option) (*Cache[string, string], *ops) {
-	st := &ops{Memory: storetest.NewMemory()}
-	c, err := build("test", src, append([]Option{WithLogger(slog.New(slog.DiscardHandler))}, opts...), func(*config) store.Store { return st })
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	for i := range missStreak + 1 { // the first one learns what time it is
-		if _, err := c.Get(t.Context(), fmt.Sprint("before ", i)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	synctest.Wait()
-	st.take()
-	return c, st
-}
-
-func of(_ context.Context, key string) (string, error) { return "of " + key, nil }
-
-// Where one read after the other has missed, the next one asks for the lease at once.
-func TestAMissThatIsExpectedTakesTwoRoundTrips(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c, store := expecting(t, SourceFunc(of))
-		var info Info
-		if v, err := c.Get(t.Context(), "k", Report(&info)); v != "of k" || err != nil || info.Tier != metrics.Source {
-			t.Errorf("%q, %v, from %v", v, err, info.Tier)
-		}
-		if did := store.take(); did != "[add swap]" {
-			t.Errorf("a miss did %s", did)
-		}
-		if v, err := c.Peek(t.Context(), "k"); v != "of k" || err != nil {
-			t.Errorf("it is not stored: %q, %v", v, err)
-		}
-		if m := c.Metrics(); m.MissAbsent != uint64(missStreak)+2 || m.Loads != m.MissAbsent || m.RemoteHits != 1 {
-			t.Errorf("%d misses, %d loads, %d hits", m.MissAbsent, m.Loads, m.RemoteHits)
-		}
-	})
-}
-
-// Whatever is there instead is found by the read that follows, and ends the prediction.
-func TestAMissThatWasExpectedForNothing(t *testing.T) {
-	for what, put := range map[string]func(t *testing.T, c *Cache[string, string], store *ops){
-		"a value": func(t *testing.T, c *Cache[string, string], _ *ops) {
-			if err := c.Set(t.Context(), "k", "value"); err != nil {
-				t.Fatal(err)
-			}
-		},
-		"somebody else's bytes": func(_ *testing.T, c *Cache[string, string], st *ops) {
-			st.Memory.Do(context.Background(), []store.Command{{Op: store.Set, Key: c.RedisKey("k"), Frame: []byte("hello")}})
-		},
-		"no answer": func(_ *testing.T, _ *Cache[string, string], store *ops) { store.fail = errors.New("refused") },
-	} {
-		t.Run(what, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				c, store := expecting(t, SourceFunc(of))
-				put(t, c, store)
-				store.take()
-				before := c.Metrics()
-				want := "of k"
-				if what == "a value" {
-					want = "value"
-				}
-				var info Info
-				v, err := c.Get(t.Context(), "k", Report(&info))
-				if v != want || err != nil {
-					t.Errorf("%q, %v", v, err)
-				}
-				if did := store.take(); len(did) < len("[add get") || did[:len("[add get")] != "[add get" {
-					t.Errorf("it did %s", did)
-				}
-				if c.missPredictor.misses.Load() >= c.missPredictor.streak {
-					t.Error("the next one is expected to miss as well")
-				}
-				m := c.Metrics()
-				requests := m.Hits() + m.Misses() - before.Hits() - before.Misses()
-				loads := m.Loads - before.Loads
-				if hit := m.RemoteHits - before.RemoteHits; requests != 1 || hit+loads != 1 || (hit == 1) != (what == "a value") {
-					t.Errorf("%d requests, %d hits, %d loads", requests, hit, loads)
-				}
-			})
-		})
-	}
-}
-
-// Many who want the same key share what comes of the prediction, whether they had it or not.
-func TestAHunchIsShared(t *testing.T) {
-	for _, there := range []bool{false, true} {
-		t.Run(fmt.Sprint("there ", there), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				c, _ := expecting(t, SourceFunc(of))
-				if there {
-					if err := c.Set(t.Context(), "k", "of k"); err != nil {
-						t.Fatal(err)
-					}
-				}
-				before := c.Metrics()
-				var all sync.WaitGroup
-				for range 50 {
-					all.Go(func() {
-						if v, err := c.Get(t.Context(), "k"); v != "of k" || err != nil {
-							t.Errorf("%q, %v", v, err)
-						}
-					})
-					all.Go(func() {
-						if vals, err := c.GetMany(t.Context(), []string{"k", "l"}); len(vals) != 2 || err != nil {
-							t.Errorf("%v, %v", vals, err)
-						}
-					})
-				}
-				all.Wait()
-				m := c.Metrics()
-				if got := m.Hits() + m.Misses() - before.Hits() - before.Misses(); got != 150 {
-					t.Errorf("%d requests of 150", got)
-				}
-				if there && m.Loads-before.Loads != 1 || !there && m.Loads-before.Loads != 2 {
-					t.Errorf("%d loads", m.Loads-before.Loads)
-				}
-			})
-		})
-	}
-}
-
-// Where a value that is stale may be the answer, or a hit has more to do, every read
-// looks.
-func TestSomeStrategiesAlwaysLook(t *testing.T) {
-	for _, s := range []strategy.Strategy{
-		strategy.StaleWhileRevalidate(1e9), strategy.StaleIfError(1e9), strategy.Sliding(1e9), strategy.RefreshAhead(0.5), strategy.EarlyExpiration(1),
-	} {
-		t.Run(s.Name(), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				c, store := expecting(t, SourceFunc(of), WithStrategy(s))
-				if _, err := c.Get(t.Context(), "k"); err != nil {
-					t.Fatal(err)
-				}
-				if did := store.take(); did != "[get get add swap]" {
-					t.Errorf("a miss did %s", did)
-				}
-			})
-		})
-	}
 }

@@ -365,7 +365,7 @@ func (c *Cache[K, V]) ask(ctx context.Context, cmds []store.Command) (_ []store.
 		}
 		var unsure []int
 		for i := range cmds[:n] {
-			if c.coherence.Overtaken(&r, cmds[i].Key) {
+			if replies[i].Err == nil && c.coherence.Overtaken(ctx, &r, cmds[i].Key, replies[i].Record) {
 				unsure = append(unsure, i)
 			}
 		}

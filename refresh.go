@@ -202,3 +202,10 @@ func (b *refresher[K, V]) close() {
 	b.stop()
 	waitClosing(&b.wg)
 }
+
+// len returns the number of keys with a refresh in flight.
+func (r *refresher[K, V]) len() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.running)
+}

@@ -2,7 +2,6 @@ package cache
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -17,7 +16,6 @@ import (
 	"github.com/delqhi/cache/internal/logonce"
 	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/storetest"
-	"github.com/delqhi/cache/strategy"
 )
 
 // serverError is an answer of Redis.
@@ -136,44 +134,6 @@ func TestNothingFloodsTheLog(t *testing.T) {
 			}
 		})
 	}
-}
-
-// A Redis that refuses writes and answers reads is not unavailable, and what could not be
-// told is not news at each request.
-func TestAFullRedisDoesNotFloodTheLog(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx := t.Context()
-		log := &lineCount{t: t, lines: map[string]int{}, last: map[string]time.Time{}}
-		w := &wire{Memory: storetest.NewMemory()}
-		c, err := build("test", Source[string, string]{}, []Option{WithLogger(slog.New(log)), WithStrategy(strategy.LRU(10), strategy.Jitter(0))},
-			func(*config) store.Store { return w })
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		if err := c.Set(ctx, "k", "v"); err != nil {
-			t.Fatal(err)
-		}
-		w.set(losing(serverError("OOM command not allowed"), []string{"set"}), nil)
-		for range 1000 {
-			if err := c.Set(ctx, "other", "v"); !errors.Is(err, ErrUnavailable) {
-				t.Fatal(err)
-			}
-			if v, err := c.Get(ctx, "k", SkipLocal()); v != "v" || err != nil {
-				t.Fatal(v, err)
-			}
-			time.Sleep(5 * time.Millisecond)
-		}
-		w.heal()
-		for range 10 {
-			if err := c.Set(ctx, "other", "v"); err != nil {
-				t.Error(err)
-			}
-		}
-		if log.count("refuses a kind") != 1 || log.count("accepts again") != 1 || log.count("unavailable") != 0 || log.count("invalidations delivered") != 1 {
-			t.Errorf("%v", log.lines)
-		}
-	})
 }
 
 // A proxy that closes the connection at a command is no broken network: other operations

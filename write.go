@@ -434,7 +434,7 @@ func (c *Cache[K, V]) setIfAbsent(ctx context.Context, key K, val V, o *callOpti
 			again = true
 			cmd = claim(cmd.Op)
 			continue
-		case c.coherence.Overtaken(&r, ch.rk):
+		case c.coherence.Overtaken(ctx, &r, ch.rk, reply.Record):
 			cmd = claim(cmd.Op)
 			continue
 		case f.status == usable && f.ans.absent == nil || f.status == newer:

@@ -60,7 +60,7 @@ var architecture = table{
 			module: []string{
 				"codec", "strategy", "invalidate", "metrics",
 				"internal/breaker", "internal/client", "internal/coherence", "internal/errs", "internal/fence", "internal/flight", "internal/frame",
-				"internal/glob", "internal/invalidation", "internal/keys", "internal/local", "internal/logicalclock", "internal/logonce",
+				"internal/glob", "internal/hook", "internal/invalidation", "internal/keys", "internal/local", "internal/logicalclock", "internal/logonce",
 				"internal/message", "internal/percpu", "internal/redisstore", "internal/redisurl", "internal/retryqueue", "internal/stat",
 				"internal/store", "internal/topk", "internal/usercode", "internal/writebehind",
 			},
@@ -118,6 +118,12 @@ var architecture = table{
 		"internal/storetest":  {module: []string{"internal/glob", "internal/logicalclock", "internal/store"}, helper: true},
 		"internal/redistest":  {others: []string{goRedis, miniRedis, goleak}, helper: true},
 		"internal/archtest":   {},
+		"internal/hook":       {module: []string{"internal/coherence", "internal/invalidation", "internal/store"}},
+
+		// Tests of the whole.
+		"internal/e2e":        {tests: []string{"internal/frame", "internal/store", "internal/writebehind"}, others: []string{xxhash}},
+		"internal/e2e/memory": {tests: []string{"internal/coherence", "internal/frame", "internal/hook", "internal/invalidation", "internal/local", "internal/logicalclock", "internal/logonce", "internal/message", "internal/retryqueue", "internal/store"}},
+		"internal/sim":        {tests: []string{"internal/coherence", "internal/frame", "internal/hook", "internal/invalidation", "internal/logicalclock", "internal/message", "internal/store"}},
 
 		// Programs as a user would write them: nothing from internal.
 		"examples/...": {

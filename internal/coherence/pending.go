@@ -1,14 +1,12 @@
 package coherence
 
 import (
-	"context"
 	"errors"
 	"sync"
 	"sync/atomic"
 
 	"github.com/delqhi/cache/internal/glob"
 	"github.com/delqhi/cache/internal/retryqueue"
-	"github.com/delqhi/cache/internal/store"
 )
 
 // ErrPending means that the key was written or invalidated by this process, and Redis has not
@@ -171,23 +169,4 @@ func (a *Coordinator) sweepTombstonesLocked() {
 		}
 	}
 	p.countLocked()
-}
-
-// replaced reports whether a pending invalidation affects a record that Redis holds. While none
-// is pending, it costs one atomic load.
-func (a *Coordinator) replaced(ctx context.Context, redisKey string, rec store.Record, tags []string) bool {
-	if !a.AnyPending() || rec.State != store.Found || len(redisKey) < len(a.cfg.Names.Data) {
-		return false
-	}
-	if it, ok := a.queue.Find(redisKey); ok {
-		if (it.Token == "" || rec.CASToken().Token != it.Token) && !a.newer(ctx, &it, rec) {
-			return true
-		}
-	}
-	since := a.pending.since(redisKey[len(a.cfg.Names.Data):], tags)
-	if since == never {
-		return false
-	}
-	it := retryqueue.Item{Key: redisKey, At: a.date(ctx, redisKey, retryqueue.Past{Since: since})}
-	return !a.newer(ctx, &it, rec)
 }

@@ -3,6 +3,7 @@ package coherence
 import (
 	"context"
 
+	"github.com/delqhi/cache/internal/retryqueue"
 	"github.com/delqhi/cache/internal/store"
 )
 
@@ -16,8 +17,8 @@ import (
 //  3. the invalidation is delivered: the record is gone, and nothing is pending any more
 //  4. the read finds nothing that is pending for the key, and takes the old record for valid
 //
-// So a Reading notes which keys were concerned before the request, and [Coordinator.Outdated]
-// takes each of their records for outdated once anything was delivered. If another goroutine has
+// So a Reading notes what was pending for each key before the request, and once anything was
+// delivered, [Coordinator.Outdated] compares the record with that. If another goroutine has
 // raised and settled a suspicion meanwhile, which may concern any key, [Coordinator.EndRead] says
 // so.
 type Reading struct {
@@ -26,7 +27,34 @@ type Reading struct {
 	settled     bool   // all of them are settled
 	connections uint32
 	delivered   uint64
-	concerned   map[string]struct{}
+	pending     map[string]pendingFor // by Redis key; nil if there is none
+}
+
+// pendingFor is what is pending for a key.
+type pendingFor struct {
+	item  retryqueue.Item
+	ok    bool  // there is an item
+	since int64 // of patterns and of everything, or of tags as well; never if there are none
+}
+
+func (a *Coordinator) pendingFor(redisKey string, tags []string) (p pendingFor) {
+	p.item, p.ok = a.queue.Find(redisKey)
+	p.since = a.pending.since(redisKey[len(a.cfg.Names.Data):], tags)
+	return p
+}
+
+func (p *pendingFor) any() bool { return p.ok || p.since != never }
+
+// affects reports whether one of the invalidations affects a record that Redis holds.
+func (a *Coordinator) affects(ctx context.Context, p *pendingFor, redisKey string, rec store.Record) bool {
+	if p.ok && (p.item.Token == "" || rec.CASToken().Token != p.item.Token) && !a.newer(ctx, &p.item, rec) {
+		return true
+	}
+	if p.since == never {
+		return false
+	}
+	it := retryqueue.Item{Key: redisKey, At: a.date(ctx, redisKey, retryqueue.Past{Since: p.since})}
+	return !a.newer(ctx, &it, rec)
 }
 
 // BeginRead makes sure that Redis has nothing older than this process's recent writes, as
@@ -41,11 +69,16 @@ func (a *Coordinator) BeginRead(ctx context.Context, n int, key func(int) string
 	r.delivered = a.deliveredAny.Load() // before the queue is looked at
 	if a.AnyPending() {
 		for i := range n {
-			if k := key(i); a.concerned(k) {
-				if r.concerned == nil {
-					r.concerned = make(map[string]struct{})
+			k := key(i)
+			if len(k) < len(a.cfg.Names.Data) {
+				continue // not of this cache's data
+			}
+			// Tags are not known yet. Once they are delivered, the logical clock has them.
+			if p := a.pendingFor(k, nil); p.any() {
+				if r.pending == nil {
+					r.pending = make(map[string]pendingFor)
 				}
-				r.concerned[k] = struct{}{}
+				r.pending[k] = p
 			}
 		}
 	}
@@ -67,19 +100,14 @@ func (a *Coordinator) EndRead(r *Reading) (suspect bool) {
 	return (reasons != r.reasons || !r.settled) && a.recent.Any(r.at)
 }
 
-// Overtaken reports whether a pending invalidation was delivered that may concern the record of
-// a key, after the record was requested. r may be nil if that is not asked.
-func (a *Coordinator) Overtaken(r *Reading, redisKey string) bool {
-	if r == nil || r.concerned == nil || a.deliveredAny.Load() == r.delivered {
+// Overtaken reports whether an invalidation that affects a record was pending when it was
+// requested, and anything was delivered since. r may be nil if the record is no answer.
+func (a *Coordinator) Overtaken(ctx context.Context, r *Reading, redisKey string, rec store.Record) bool {
+	if r == nil || r.pending == nil || a.deliveredAny.Load() == r.delivered || rec.State != store.Found {
 		return false
 	}
-	_, ok := r.concerned[redisKey]
-	return ok
-}
-
-// concerned reports whether a pending invalidation may affect Redis's record of a key.
-func (a *Coordinator) concerned(redisKey string) bool {
-	return a.pending.n.Load() > 0 || a.queue.Has(redisKey)
+	p, ok := r.pending[redisKey]
+	return ok && a.affects(ctx, &p, redisKey, rec)
 }
 
 // connections returns the number of connections to Redis, for reconnected, if that needs the
@@ -117,8 +145,16 @@ func (a *Coordinator) reconnected(before uint32, at int64) bool {
 // Outdated reports whether a record that Redis holds was replaced or invalidated by this
 // process, as far as is known: the invalidation has not been delivered, or Redis may have lost
 // it, or it was delivered after the record was requested; r is the read of the record. While
-// nothing is pending, it costs two atomic loads.
+// nothing is pending, it costs an atomic load.
 func (a *Coordinator) Outdated(ctx context.Context, r *Reading, redisKey string, rec store.Record, tags []string) bool {
-	// In this order: what is no longer pending has been counted as delivered.
-	return a.replaced(ctx, redisKey, rec, tags) || a.Overtaken(r, redisKey)
+	if rec.State != store.Found || len(redisKey) < len(a.cfg.Names.Data) {
+		return false
+	}
+	if a.AnyPending() {
+		if p := a.pendingFor(redisKey, tags); a.affects(ctx, &p, redisKey, rec) {
+			return true
+		}
+	}
+	// Last: what is no longer pending has been counted as delivered.
+	return a.Overtaken(ctx, r, redisKey, rec)
 }

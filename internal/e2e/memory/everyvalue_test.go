@@ -1,0 +1,187 @@
+package memory_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/delqhi/cache"
+	"github.com/delqhi/cache/codec"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
+	"github.com/delqhi/cache/internal/valuetest"
+	"github.com/delqhi/cache/strategy"
+)
+
+// ofType is a codec as it is for values of another type, in a cache of any.
+type ofType struct {
+	codec.Codec
+	typ reflect.Type
+}
+
+func (c ofType) CheckType(reflect.Type) error {
+	return c.Codec.(codec.TypeChecker).CheckType(c.typ)
+}
+
+func (c ofType) Unmarshal(data []byte, v any) error {
+	target := reflect.New(c.typ)
+	if err := c.Codec.Unmarshal(data, target.Interface()); err != nil {
+		return err
+	}
+	*v.(*any) = target.Elem().Interface()
+	return nil
+}
+
+// P16: whatever the type and the value, the same value comes back from Redis, from a copy and
+// from the queue, or it is refused with the reason.
+func TestEveryValueComesBackFromEveryTier(t *testing.T) {
+	key := bytes.Repeat([]byte{1}, 32)
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		kept := map[string]int{}
+		for i, tt := range valuetest.Cases() {
+			for name, cd := range map[string]codec.Codec{"json": codec.JSON(), "msgpack": codec.Msgpack()} {
+				cd = ofType{cd, reflect.TypeOf(tt.Value)}
+				if i%4 == 0 {
+					cd = codec.Encrypted(codec.Compressed(cd, codec.Threshold(0)), key)
+				}
+				keeps := name == "json" && tt.JSON || name == "msgpack" && tt.Msgpack
+				check := func(how string, got any, err error) {
+					t.Helper()
+					switch {
+					case keeps && err != nil:
+						t.Errorf("%s, %s: %T %+v: %v", name, how, tt.Value, tt.Value, err)
+					case !keeps && err == nil:
+						t.Errorf("%s, %s: %T %+v is kept", name, how, tt.Value, tt.Value)
+					case keeps && !valuetest.Same(tt.Value, got):
+						t.Errorf("%s, %s: %T %+v reads as %+v", name, how, tt.Value, tt.Value, got)
+					case keeps:
+						kept[name+how]++
+					}
+				}
+				v, err := throughRedis(ctx, cd, tt.Value)
+				check("Redis", v, err)
+				v, err = throughQueue(ctx, cd, tt.Value)
+				check("queue", v, err)
+				v, err = throughCopy(ctx, cd, tt.Value)
+				check("copy", v, err)
+			}
+		}
+		for how, n := range kept {
+			if n < 100 {
+				t.Errorf("%s has kept %d values only", how, n)
+			}
+		}
+	})
+}
+
+func onlyMiss[V any](v V, err error) (V, error) {
+	if errors.Is(err, cache.ErrMiss) {
+		err = fmt.Errorf("set and not found: %w", err)
+	}
+	return v, err
+}
+
+// throughRedis has one process write what another one reads.
+func throughRedis(ctx context.Context, cd codec.Codec, v any) (any, error) {
+	st := storetest.NewMemory()
+	open := func() store.Store { return st }
+	a, err := build("x", cache.Source[string, any]{}, []cache.Option{quietLog, cache.WithCodec(cd)}, open)
+	if err != nil {
+		return nil, err
+	}
+	defer a.Close()
+	b, err := build("x", cache.Source[string, any]{}, []cache.Option{quietLog, cache.WithCodec(cd)}, open)
+	if err != nil {
+		return nil, err
+	}
+	defer b.Close()
+	if err := a.Set(ctx, "k", v); err != nil {
+		return nil, err
+	}
+	return onlyMiss(b.Get(ctx, "k"))
+}
+
+// throughQueue returns what the source was given.
+func throughQueue(ctx context.Context, cd codec.Codec, v any) (any, error) {
+	stored := make(chan any, 10)
+	c, err := build("x", cache.Source[string, any]{Store: func(_ context.Context, _ string, v any) error { stored <- v; return nil }},
+		[]cache.Option{quietLog, cache.WithCodec(cd), cache.WithStrategy(strategy.WriteBehind())}, func() store.Store { return storetest.NewMemory() })
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	if err := c.Set(ctx, "k", v); err != nil {
+		return nil, err
+	}
+	if err := c.Sync(ctx); err != nil {
+		return nil, err
+	}
+	select {
+	case v := <-stored:
+		return v, nil
+	default:
+		return nil, errors.New("the source was not asked")
+	}
+}
+
+// throughCopy reads from the local tier, with WithCloning.
+func throughCopy(ctx context.Context, cd codec.Codec, v any) (any, error) {
+	c, err := build("x", cache.Source[string, any]{}, []cache.Option{quietLog, cache.WithCodec(cd), cache.LocalOnly(), cache.WithCloning()}, func() store.Store { return nil })
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	if err := c.Set(ctx, "k", v); err != nil {
+		return nil, err
+	}
+	return onlyMiss(c.Get(ctx, "k"))
+}
+
+// What is empty and what is nil stay apart by WithCloning, of whatever type V is.
+func TestACopyOfWhatIsEmptyIsEmpty(t *testing.T) {
+	copies(t, []byte{}, nil, []byte{0})
+	copies(t, valuetest.Bytes{}, nil)
+	copies(t, valuetest.Strings{}, nil, valuetest.Strings{""})
+	copies(t, map[string][]byte{}, nil, map[string][]byte{"nil": nil, "empty": {}})
+	copies(t, valuetest.Nils{}, valuetest.Nils{S: []int{}, M: map[string]int{}, B: []byte{}, SS: [][]string{nil, {}}, MM: map[string]map[string][]int{"a": nil, "b": {}}})
+	copies(t, (*valuetest.Point)(nil), &valuetest.Point{})
+}
+
+func copies[V any](t *testing.T, vals ...V) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		for name, cd := range map[string]codec.Codec{"default": nil, "json": codec.JSON(), "msgpack": codec.Msgpack(), "s2": codec.Compressed(codec.JSON(), codec.Threshold(0))} {
+			opts := []cache.Option{quietLog, cache.WithCloning(), cache.WithStrategy(strategy.LRU(10), strategy.TTL(time.Hour))}
+			if cd != nil {
+				opts = append(opts, cache.WithCodec(cd))
+			}
+			for _, local := range []bool{true, false} {
+				st, opts := store.Store(storetest.NewMemory()), opts
+				if local {
+					st, opts = nil, append(opts[:len(opts):len(opts)], cache.LocalOnly())
+				}
+				c, err := build("x", cache.Source[string, V]{}, opts, func() store.Store { return st })
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, v := range vals {
+					if err := c.Set(t.Context(), "k", v); err != nil {
+						t.Fatal(err)
+					}
+					for range 2 {
+						if got, err := c.Get(t.Context(), "k"); err != nil || !reflect.DeepEqual(got, v) {
+							t.Errorf("%s, local only %v: %#v reads as %#v, %v", name, local, v, got, err)
+						}
+					}
+				}
+				c.Close()
+			}
+		}
+	})
+}

@@ -1,0 +1,233 @@
+package memory_test
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/delqhi/cache"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
+	"github.com/delqhi/cache/strategy"
+)
+
+// versions is a source whose first load is held up until the test lets it end.
+type versions struct {
+	now   atomic.Value // string
+	loads atomic.Int32
+	first chan struct{}
+}
+
+func newVersions(v string) *versions {
+	s := &versions{first: make(chan struct{})}
+	s.now.Store(v)
+	return s
+}
+
+func (s *versions) load(context.Context, string) (string, error) {
+	v := s.now.Load().(string)
+	if s.loads.Add(1) == 1 {
+		<-s.first
+	}
+	return v, nil
+}
+
+// onlyOnce returns a hook for [wire.watch] that closes seen at the first command for which
+// is reports true, and waits there for goOn.
+func onlyOnce(is func(store.Command) bool) (hook func([]store.Command), seen, goOn chan struct{}) {
+	seen, goOn = make(chan struct{}), make(chan struct{})
+	var n atomic.Int32
+	return func(cmds []store.Command) {
+		if is(cmds[0]) && n.Add(1) == 1 {
+			close(seen)
+			<-goOn
+		}
+	}, seen, goOn
+}
+
+// Without a local tier the fence moves at the acknowledgement as well.
+//
+//  1. a: an invalidation is on its way to Redis
+//  2. a: a read fails, and a load begins without a lease; it is answered v1
+//  3. the source changes to v2; the invalidation is acknowledged
+//  4. a: a reader comes: it must not join the load of 2
+func TestALoadFromBeforeAnAcknowledgementIsNotJoined(t *testing.T) {
+	for name, change := range map[string]func(context.Context, *cache.Cache[string, string]) error{
+		"invalidate": func(ctx context.Context, c *cache.Cache[string, string]) error { return c.Invalidate(ctx, "k") },
+		"delete":     func(ctx context.Context, c *cache.Cache[string, string]) error { return c.Delete(ctx, "k") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx := t.Context()
+				src := newVersions("v1")
+				c, net := onWireWith(t, storetest.NewMemory(), cache.Source[string, string]{Load: src.load})
+				_, _ = c.Peek(ctx, "other")
+				hook, sent, goOn := onlyOnce(func(cmd store.Command) bool { return cmd.Op == store.Delete })
+				net.watch(hook, nil)
+				done := make(chan error, 1)
+				go func() { done <- change(ctx, c) }()
+				<-sent
+				net.lose("get")
+				go c.Get(ctx, "k")
+				synctest.Wait()
+				if src.loads.Load() != 1 {
+					t.Fatal("no load has begun")
+				}
+				src.now.Store("v2")
+				close(goOn)
+				if err := <-done; err != nil {
+					t.Fatal(err)
+				}
+				second := get(c, "k", src.load)
+				synctest.Wait()
+				close(src.first)
+				if v := <-second; v != "v2" {
+					t.Errorf("%q after the change was acknowledged", v)
+				}
+			})
+		})
+	}
+}
+
+// The fence of what a lease's request finds in Redis is taken before that is asked.
+//
+//  1. a: looks, and finds nothing; b sets v1
+//  2. a: asks for the lease, and is answered v1
+//  3. b: sets v2; a hears of it
+//  4. a: gets the answer of 2, and must not keep it
+func TestWhatTheLeaseFindsIsFencedFromBeforeItsRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		st := storetest.NewMemory()
+		a, net := onWire(t, st, cache.Source[string, string]{Load: func(context.Context, string) (string, error) { return "", errors.New("not this way") }})
+		b := onMemory(t, st, cache.Source[string, string]{})
+		_, _ = a.Peek(ctx, "other")
+		_, _ = b.Peek(ctx, "other")
+		time.Sleep(5 * time.Second)
+		key := a.RedisKey("k")
+		getting, got, goOn := onlyOnce(func(cmd store.Command) bool { return cmd.Op == store.Get && cmd.Key == key })
+		adding, added, end := onlyOnce(func(cmd store.Command) bool { return cmd.Op == store.SetNX && cmd.Key == key })
+		net.watch(nil, func(cmds []store.Command) { getting(cmds); adding(cmds) })
+		read := make(chan struct{})
+		go func() { defer close(read); _, _ = a.Get(ctx, "k") }()
+		<-got
+		if err := b.Set(ctx, "k", "v1"); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		close(goOn)
+		<-added
+		if err := b.Set(ctx, "k", "v2"); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		close(end)
+		<-read
+		time.Sleep(3 * time.Second)
+		if v, err := a.Get(ctx, "k"); v != "v2" || err != nil {
+			t.Errorf("%q, %v: 3 s after it was replaced", v, err)
+		}
+	})
+}
+
+// An invalidation by tag, or of everything, keeps readers from joining loads under way,
+// whose values are not known to have the tag until they have ended.
+func TestNoLoadFromBeforeAnInvalidationByTagIsJoined(t *testing.T) {
+	for name, opts := range map[string][]cache.Option{"two tiers": nil, "local only": {cache.LocalOnly()}} {
+		for what, change := range map[string]func(context.Context, *cache.Cache[string, string]) error{
+			"tag":   func(ctx context.Context, c *cache.Cache[string, string]) error { return c.InvalidateTags(ctx, "t") },
+			"clear": func(ctx context.Context, c *cache.Cache[string, string]) error { return c.Clear(ctx) },
+			"pattern": func(ctx context.Context, c *cache.Cache[string, string]) error {
+				_, err := c.InvalidatePattern(ctx, "*")
+				return err
+			},
+		} {
+			t.Run(name+"/"+what, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					ctx := t.Context()
+					src := newVersions("v1")
+					source := cache.Source[string, string]{Load: src.load, Tags: func(string, string) []string { return []string{"t"} }}
+					var c *cache.Cache[string, string]
+					if opts == nil {
+						c, _ = onWire(t, storetest.NewMemory(), source)
+					} else {
+						var err error
+						if c, err = cache.NewFrom(nil, "test", source, opts...); err != nil {
+							t.Fatal(err)
+						}
+						t.Cleanup(func() { c.Close() })
+					}
+					go c.Get(ctx, "k")
+					synctest.Wait()
+					src.now.Store("v2")
+					if err := change(ctx, c); err != nil {
+						t.Fatal(err)
+					}
+					second := get(c, "k", src.load)
+					synctest.Wait()
+					close(src.first)
+					if v := <-second; v != "v2" {
+						t.Errorf("%q after the invalidation", v)
+					}
+				})
+			})
+		}
+	}
+}
+
+// A refresh whose outcome is not known has others told of it: they may have the value that
+// it replaced.
+//
+//  1. a and b: have v1 in their local tiers
+//  2. a: refreshes; Redis stores v2, and neither the reply nor the notification arrives
+//  3. b: must see v2
+func TestARefreshOfUnknownOutcomeReachesOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		st := storetest.NewMemory()
+		src := newVersions("v1")
+		close(src.first)
+		a, net := onWire(t, st, cache.Source[string, string]{Load: src.load})
+		b := onMemory(t, st, cache.Source[string, string]{}, cache.WithStrategy(strategy.TTL(time.Hour), strategy.LocalTTL(time.Hour)))
+		for _, c := range []*cache.Cache[string, string]{a, b} {
+			if v, err := c.Get(ctx, "k"); v != "v1" || err != nil {
+				t.Fatal(v, err)
+			}
+			synctest.Wait()
+		}
+		time.Sleep(5 * time.Second)
+		if v, err := b.Get(ctx, "k"); v != "v1" || err != nil {
+			t.Fatal(v, err)
+		}
+		if _, ok := localOf(b).Peek("k"); !ok {
+			t.Fatal("b does not have it")
+		}
+		src.now.Store("v2")
+		var lost atomic.Bool
+		st.Intercept(func(d storetest.Delivery) (int, time.Duration) {
+			if lost.Load() && d.Kind == storetest.DeliverMessage {
+				return 0, 0
+			}
+			return 1, 0
+		})
+		net.set(nil, func(op string) error {
+			if op == "swap" {
+				return errors.New("the reply was lost")
+			}
+			return nil
+		})
+		net.watch(func(cmds []store.Command) { lost.Store(cmds[0].Op == store.CompareAndSet) }, func([]store.Command) { lost.Store(false) })
+		_ = a.Refresh(ctx, "k")
+		net.heal()
+		if err := a.Sync(ctx); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		if v, err := b.Get(ctx, "k"); v == "v1" {
+			t.Errorf("%q, %v: 2 s after it was replaced", v, err)
+		}
+	})
+}

@@ -1,0 +1,3 @@
+package memory_test
+
+type coordinate struct{ X, Y float64 }

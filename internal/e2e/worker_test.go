@@ -1,0 +1,259 @@
+package e2e_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/delqhi/cache"
+	"github.com/delqhi/cache/invalidate"
+	"github.com/delqhi/cache/strategy"
+	"github.com/redis/go-redis/v9"
+)
+
+// Tests of several processes start the test binary again, with this variable set. Such
+// a worker has one cache, does what it is told on its standard input, a JSON line each,
+// and answers on its standard output. Tasks run side by side.
+const workerEnv = "CACHE_TEST_WORKER"
+
+// workerConfig is what the variable says.
+type workerConfig struct {
+	URL       string
+	Prefix    string
+	Transport string // a key of transports
+}
+
+// transports are the ways to hear that tests go through, each with what goes with it.
+var transports = map[string][]cache.Option{
+	"broadcast":     {cache.WithTransport(invalidate.Broadcast()), twoLong},
+	"tracking":      {cache.WithTransport(invalidate.Tracking()), twoLong},
+	"no local tier": {cache.WithTransport(invalidate.NoTransport()), oneLong},
+}
+
+// Lives are long, so that no entry ends by itself, which would hide that it was not
+// dropped.
+var (
+	oneLong = cache.WithStrategy(strategy.TTL(time.Hour), strategy.Jitter(0))
+	twoLong = cache.WithOptions(oneLong, cache.WithStrategy(strategy.LRU(1000), strategy.LocalTTL(time.Hour)))
+)
+
+// task is what a worker is to do.
+type task struct {
+	ID      int
+	Do      string
+	Key     string        `json:",omitempty"`
+	Callers int           `json:",omitempty"` // read
+	Error   string        `json:",omitempty"` // release: what the load returns
+	For     time.Duration `json:",omitempty"` // hammer
+	Me, All int           `json:",omitempty"` // hammer: which of how many workers this is
+}
+
+// status is what became of a task. Times are those of the machine's clock.
+type status struct {
+	ID       int
+	Values   map[string]int `json:",omitempty"` // read: how many callers got which value
+	Errors   map[string]int `json:",omitempty"` // read: … which error
+	Loads    []int64        `json:",omitempty"` // state: when loads of the key began
+	Blocked  int            `json:",omitempty"` // state: callers that wait for a load
+	Acquired int            `json:",omitempty"` // state: how often a lease was asked for, and Redis has answered
+	Log      *hammerLog     `json:",omitempty"` // hammer
+	Failed   string         `json:",omitempty"` // the task itself
+}
+
+type worker struct {
+	rdb   redis.UniversalClient
+	cache *cache.Cache[string, string]
+
+	mu       sync.Mutex
+	gates    map[string]chan error // of the loads of a key
+	loads    map[string][]int64
+	acquired map[string]int
+}
+
+// work is the whole life of a worker. It returns its exit code.
+func work(text string) int {
+	if err := func() error {
+		var config workerConfig
+		if err := json.Unmarshal([]byte(text), &config); err != nil {
+			return err
+		}
+		rdb, err := cache.NewClient(config.URL)
+		if err != nil {
+			return err
+		}
+		defer rdb.Close()
+		w := &worker{rdb: rdb, gates: map[string]chan error{}, loads: map[string][]int64{}, acquired: map[string]int{}}
+		rdb.AddHook(leaseHook{w})
+		opts := slices.Concat([]cache.Option{cache.WithPrefix(config.Prefix), cache.WithTimeout(10 * time.Second), discard}, transports[config.Transport])
+		if w.cache, err = cache.NewFrom(rdb, "n", cache.Source[string, string]{Load: w.load, Tags: w.tags}, opts...); err != nil {
+			return err
+		}
+		defer w.cache.Close()
+		return w.serve()
+	}(); err != nil {
+		fmt.Fprintln(os.Stderr, "worker:", err)
+		return 1
+	}
+	return 0
+}
+
+// serve does what it is told until its input ends.
+func (w *worker) serve() error {
+	var tasks sync.WaitGroup
+	defer tasks.Wait()
+	var out sync.Mutex
+	answers := json.NewEncoder(os.Stdout)
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		var t task
+		if err := json.Unmarshal(in.Bytes(), &t); err != nil {
+			return err
+		}
+		tasks.Go(func() {
+			o := w.do(context.Background(), &t)
+			o.ID = t.ID
+			out.Lock()
+			defer out.Unlock()
+			if err := answers.Encode(o); err != nil {
+				os.Exit(1) // nobody listens any more
+			}
+		})
+	}
+	return nil
+}
+
+func (w *worker) do(ctx context.Context, t *task) (o status) {
+	switch t.Do {
+	case "ready": // it hears, if it can
+		if _, err := w.cache.Peek(ctx, "nothing"); !errors.Is(err, cache.ErrMiss) || errors.Is(err, cache.ErrUnavailable) {
+			o.Failed = fmt.Sprint(err)
+		}
+	case "read":
+		w.read(ctx, t, &o)
+	case "state":
+		o.Blocked = blockedIn("internal/flight.(*Group")
+		w.mu.Lock()
+		o.Loads, o.Acquired = slices.Clone(w.loads[t.Key]), w.acquired[t.Key]
+		w.mu.Unlock()
+	case "release":
+		var err error
+		if t.Error != "" {
+			err = errors.New(t.Error)
+		}
+		w.gate(t.Key) <- err
+	case "hammer":
+		o.Log = w.hammer(ctx, t)
+	default:
+		o.Failed = "there is no task " + t.Do
+	}
+	return o
+}
+
+// read has so many callers read at once.
+func (w *worker) read(ctx context.Context, t *task, o *status) {
+	o.Values, o.Errors = map[string]int{}, map[string]int{}
+	var mu sync.Mutex
+	var callers sync.WaitGroup
+	for range max(t.Callers, 1) {
+		callers.Go(func() {
+			v, err := w.cache.Get(ctx, t.Key)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				o.Errors[err.Error()]++
+			} else {
+				o.Values[v]++
+			}
+		})
+	}
+	callers.Wait()
+}
+
+// gate is what the loads of a key wait for. It holds one answer.
+func (w *worker) gate(key string) chan error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	g := w.gates[key]
+	if g == nil {
+		g = make(chan error, 1)
+		w.gates[key] = g
+	}
+	return g
+}
+
+// load is the source of the worker's cache: for keys that begin with "gate", a value
+// of this process's own when it is told to, else what a key of Redis says.
+func (w *worker) load(ctx context.Context, key string) (string, error) {
+	if !strings.HasPrefix(key, "gate") {
+		return w.source(ctx, key)
+	}
+	w.mu.Lock()
+	w.loads[key] = append(w.loads[key], time.Now().UnixNano())
+	w.mu.Unlock()
+	select {
+	case err := <-w.gate(key):
+		return fmt.Sprint("loaded by ", os.Getpid()), err
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	}
+}
+
+// leaseHook counts the answers to the commands that ask for a lease.
+type leaseHook struct{ w *worker }
+
+func (h leaseHook) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h leaseHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		h.count(cmd)
+		return err
+	}
+}
+
+func (h leaseHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		err := next(ctx, cmds)
+		for _, cmd := range cmds {
+			h.count(cmd)
+		}
+		return err
+	}
+}
+
+func (h leaseHook) count(cmd redis.Cmder) {
+	if args := cmd.Args(); cmd.Name() == "set" && len(args) > 4 && args[3] == "nx" {
+		rk, _ := args[1].(string)
+		h.w.mu.Lock()
+		h.w.acquired[rk[strings.LastIndexByte(rk, ':')+1:]]++
+		h.w.mu.Unlock()
+	}
+}
+
+// blockedIn counts the goroutines that wait in a select of a function's own, given by
+// the beginning of its name below the module.
+func blockedIn(name string) (n int) {
+	buf := make([]byte, 1<<20)
+	for {
+		if k := runtime.Stack(buf, true); k < len(buf) {
+			buf = buf[:k]
+			break
+		}
+		buf = make([]byte, 2*len(buf))
+	}
+	for _, g := range bytes.Split(buf, []byte("\n\n")) {
+		head, frames, _ := bytes.Cut(g, []byte("\n"))
+		if bytes.Contains(head, []byte("[select")) && bytes.HasPrefix(frames, []byte("github.com/delqhi/cache/"+name)) {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,112 @@
+package sim_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/delqhi/cache/internal/message"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
+)
+
+// delivery is what becomes of notifications.
+func (w *world) delivery() func(storetest.Delivery) (int, time.Duration) {
+	return func(dl storetest.Delivery) (int, time.Duration) {
+		d := w.draw("delivery", strconv.Itoa(dl.Listener), strconv.Itoa(int(dl.Kind)))
+		copies, delay := 1, d.upTo(mostDelay)
+		if w.may(slowNotices) && d.one(20) {
+			delay = d.upTo(slowDelay)
+		}
+		if w.may(twice) && d.one(10) {
+			copies = 2
+		}
+		if w.may(drops) && d.one(10) && dl.Kind == storetest.DeliverMessage {
+			if n, err := message.Parse(dl.Text); err == nil && n.Kind != message.Watermark {
+				copies = 0
+			}
+		}
+		return copies, delay
+	}
+}
+
+// strike has a fault happen.
+func (w *world) strike(ctx context.Context, f fault, alive *[]*simNode, start func()) {
+	n := (*alive)[w.n(len(*alive))]
+	switch f {
+	case freezes:
+		d := w.upTo(700 * time.Millisecond)
+		w.log("node %d: frozen for %v", n.id, d)
+		n.net.frozen.Store(int64(w.now() + d))
+	case cuts:
+		if w.one(4) {
+			w.log("all sessions are cut")
+			w.store.CutListeners(errors.New("sim: cut"))
+			break
+		}
+		d := w.upTo(400 * time.Millisecond)
+		w.log("node %d: deaf for %v", n.id, d)
+		n.net.cut(d)
+	case crashes:
+		w.log("node %d: crashes", n.id)
+		n.crash()
+		*alive = slices.DeleteFunc(*alive, func(o *simNode) bool { return o == n })
+		start()
+	case skews:
+		d := time.Duration(w.n(3)-1) * time.Hour
+		w.log("the store's clock jumps to %v", d)
+		w.store.SetSkew(d)
+	case outages, restarts:
+		w.log("the store is down")
+		w.store.Fail(errStoreDown)
+		_ = sleep(ctx, w.upTo(2500*time.Millisecond))
+		w.store.Fail(nil)
+		if f == restarts {
+			w.wipe()
+			w.store.Succeed()
+		}
+		w.store.CutListeners(errStoreDown)
+		w.log("the store is back; empty: %v", f == restarts)
+	case evictions:
+		w.evict()
+	case strangers:
+		w.stranger()
+	}
+}
+
+// stranger is another program, which changes a key and tells nobody.
+func (w *world) stranger() {
+	r := w.register([]string{"s0", "s1", "s2"}[w.n(3)])
+	version := r.next(w.now())
+	cmd := store.Command{Op: store.Delete, Key: "sim:" + r.key}
+	if w.one(2) {
+		cmd = store.Command{Op: store.Set, Key: cmd.Key, Frame: []byte("OK")}
+	}
+	w.store.Do(context.Background(), []store.Command{cmd})
+	w.log("a stranger changes %s to version %d: %v", r.key, version, cmd.Op)
+	r.settled(bound{version: version, from: w.now(), node: -2, foreign: true}, w.now())
+	r.over(w.now())
+}
+
+// wipe loses everything.
+func (w *world) wipe() {
+	names := store.NewNames("", "sim")
+	keys := []string{names.Epoch, names.Tags}
+	for _, k := range simKeys {
+		keys = append(keys, names.Data+k)
+	}
+	for _, k := range keys {
+		w.store.Do(context.Background(), []store.Command{{Op: store.Delete, Key: k}})
+	}
+}
+
+func (w *world) evict() {
+	names := store.NewNames("", "sim")
+	key := []string{names.Epoch, names.Tags, names.Data + simKeys[w.n(len(simKeys))]}[w.n(3)]
+	w.log("evicted: %s", key)
+	w.store.Do(context.Background(), []store.Command{{Op: store.Delete, Key: key}})
+}
+
+var errStoreDown = errors.New("sim: the store is down")

@@ -1,0 +1,281 @@
+package sim_test
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/delqhi/cache/internal/frame"
+	"github.com/delqhi/cache/internal/logicalclock"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
+)
+
+// fault is something that may go wrong in a simulated world.
+type fault uint32
+
+const (
+	lostRequests fault = 1 << iota // an operation fails and has no effect
+	lostReplies                    // an operation fails and has its effect
+	freezes                        // a node's operations are held up
+	ghosts                         // an operation takes effect after its caller gave up
+	slowNotices                    // notifications take up to a second
+	twice                          // … come twice
+	drops                          // … are lost
+	cuts                           // sessions end
+	crashes                        // nodes die, and others start in their places
+	skews                          // the store's clock jumps
+	outages                        // the store is down for a while
+	restarts                       // … and has lost everything
+	evictions                      // keys of data and of the logical clock disappear
+	strangers                      // another program writes and deletes keys
+	impatience                     // callers give up
+	allFaults    = 1<<iota - 1
+)
+
+var faultNames = []string{"lost requests", "lost replies", "freezes", "ghosts", "slow notices", "twice", "drops", "cuts", "crashes",
+	"skews", "outages", "restarts", "evictions", "strangers", "impatience"}
+
+func (f fault) String() (s string) {
+	for i, name := range faultNames {
+		if f&(1<<i) != 0 {
+			s += ", " + name
+		}
+	}
+	if s == "" {
+		return "none"
+	}
+	return s[2:]
+}
+
+var errLost = errors.New("sim: the connection broke")
+
+// dice are the random numbers of one part of a world. Each part has its own, so that
+// what one does changes as little as possible for the others.
+type dice struct {
+	mu  sync.Mutex
+	rng *rand.Rand
+}
+
+func newDice(seed, part uint64) *dice { return &dice{rng: rand.New(rand.NewPCG(seed, part))} }
+
+func (d *dice) n(n int) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.rng.IntN(n)
+}
+
+func (d *dice) one(in int) bool { return d.n(in) == 0 }
+
+func (d *dice) perm(n int) []int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.rng.Perm(n)
+}
+
+// upTo is a time of at most most, to the nanosecond: no two things happen at once.
+func (d *dice) upTo(most time.Duration) time.Duration { return time.Duration(d.n(int(most)) + 1) }
+
+// simNet is the network between one node and the store. Whatever takes effect does so
+// after one random time, and is answered after another.
+type simNet struct {
+	*storetest.Memory
+	w      *world
+	id     int             // of the node
+	ctx    context.Context // ends when the node crashes
+	frozen atomic.Int64    // until then, as time since the world began
+	deaf   atomic.Int64    // likewise
+
+	session atomic.Pointer[context.CancelCauseFunc] // cuts the Listen under way
+}
+
+const mostLatency = 3 * time.Millisecond
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// pass takes an operation there and back.
+func (n *simNet) pass(ctx context.Context, d *dice, do func(ctx context.Context, ghost bool)) error {
+	there := d.upTo(mostLatency)
+	if until := time.Duration(n.frozen.Load()) - n.w.now(); until > 0 {
+		there += until
+	}
+	if n.ctx.Err() != nil || n.w.may(lostRequests) && d.one(25) {
+		return n.lost(ctx, d)
+	}
+	switch {
+	case n.w.may(ghosts) && d.one(4):
+		time.Sleep(there) // whether or not anybody still waits
+	case sleep(ctx, there) != nil:
+		return ctx.Err()
+	}
+	if n.ctx.Err() != nil {
+		return n.lost(ctx, d)
+	}
+	do(context.WithoutCancel(ctx), ctx.Err() != nil)
+	if n.w.may(lostReplies) && d.one(25) {
+		return n.lost(ctx, d)
+	}
+	return sleep(ctx, d.upTo(mostLatency))
+}
+
+// lost fails at once or by a timeout.
+func (n *simNet) lost(ctx context.Context, d *dice) error {
+	if n.ctx.Err() != nil || d.one(2) {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	if err := sleep(ctx, d.upTo(mostLatency)); err != nil {
+		return err
+	}
+	return errLost
+}
+
+func (n *simNet) OneNode() bool { return n.w.single }
+
+func (n *simNet) Do(ctx context.Context, cmds []store.Command) []store.Reply {
+	replies := make([]store.Reply, len(cmds))
+	d := n.draw(cmds[0].Op.String(), cmds[0].Key)
+	together := d.one(2)
+	err := n.pass(ctx, d, func(ctx context.Context, ghost bool) {
+		if together {
+			copy(replies, n.Memory.Do(ctx, cmds))
+		} else {
+			var firsts []int // of what goes as one
+			for i := 0; i < len(cmds); i += 1 + cmds[i].With {
+				firsts = append(firsts, i)
+			}
+			order := d.perm(len(firsts)) // as different nodes of a cluster do
+			if n.w.single {
+				slices.Sort(order)
+			}
+			for _, f := range order {
+				i := firsts[f]
+				copy(replies[i:], n.Memory.Do(ctx, cmds[i:i+1+cmds[i].With]))
+				if len(cmds) > 1 {
+					time.Sleep(d.upTo(mostLatency))
+				}
+			}
+		}
+		for i := range cmds {
+			n.w.wire("node %d: > %v %s: %v", n.id, cmds[i].Op, cmds[i].Key, replies[i].OK)
+		}
+		if ghost {
+			n.w.haunt(cmds, replies)
+		}
+	})
+	if err != nil {
+		for i := range replies {
+			replies[i] = store.Reply{Err: err}
+		}
+	}
+	return replies
+}
+
+func (n *simNet) draw(what ...string) *dice { return n.w.draw(append(what, strconv.Itoa(n.id))...) }
+
+func (n *simNet) ReadClock(ctx context.Context, names store.Names, known logicalclock.Known, tags []string) (m logicalclock.Reading, err error) {
+	d := n.draw("marks")
+	if lost := n.pass(ctx, d, func(ctx context.Context, _ bool) { m, err = n.Memory.ReadClock(ctx, names, known, tags) }); lost != nil {
+		return logicalclock.Reading{}, lost
+	}
+	return m, err
+}
+
+func (n *simNet) AddTombstones(ctx context.Context, names store.Names, known logicalclock.Known, nm logicalclock.NewTombstone) (m logicalclock.Reading, err error) {
+	d := n.draw("mark")
+	if lost := n.pass(ctx, d, func(ctx context.Context, _ bool) {
+		m, err = n.Memory.AddTombstones(ctx, names, known, nm)
+		n.w.wire("node %d: > mark %v, mode %v, before %v: %+v, %v", n.id, nm.Tags, nm.Mode, nm.Before, m, err)
+	}); lost != nil {
+		return logicalclock.Reading{}, lost
+	}
+	return m, err
+}
+
+func (n *simNet) Publish(ctx context.Context, t store.Notify) (err error) {
+	d := n.draw("publish")
+	if lost := n.pass(ctx, d, func(ctx context.Context, _ bool) { err = n.Memory.Publish(ctx, t) }); lost != nil {
+		return lost
+	}
+	return err
+}
+
+func (n *simNet) Scan(ctx context.Context, master, pattern string, cursor uint64) (keys []string, next uint64, err error) {
+	d := n.draw("scan")
+	if lost := n.pass(ctx, d, func(ctx context.Context, _ bool) { keys, next, err = n.Memory.Scan(ctx, master, pattern, cursor) }); lost != nil {
+		return nil, 0, lost
+	}
+	return keys, next, err
+}
+
+func (n *simNet) Masters(ctx context.Context) ([]string, error) { return []string{""}, ctx.Err() }
+
+func (n *simNet) Now(ctx context.Context, key string) (int64, error) {
+	if n.ctx.Err() != nil {
+		return 0, n.lost(ctx, n.draw("now"))
+	}
+	return n.Memory.Now(ctx, key)
+}
+
+func (n *simNet) ServerID(ctx context.Context) (s string, err error) {
+	if lost := n.pass(ctx, n.draw("lineage"), func(ctx context.Context, _ bool) { s, err = n.Memory.ServerID(ctx) }); lost != nil {
+		return "", lost
+	}
+	return s, err
+}
+
+// Subscribe ends with the node, and when its session is cut; then the node is deaf for a
+// while.
+func (n *simNet) Subscribe(ctx context.Context, l store.Subscription, s store.Subscriber) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(n.ctx, func() { cancel(errLost) })()
+	n.session.Store(&cancel)
+	pause := n.draw("listen").upTo(mostLatency)
+	if until := time.Duration(n.deaf.Load()) - n.w.now(); until > 0 {
+		pause += until
+	}
+	if err := sleep(ctx, pause); err != nil {
+		return err
+	}
+	return n.Memory.Subscribe(ctx, l, s)
+}
+
+func (n *simNet) cut(deaf time.Duration) {
+	n.deaf.Store(int64(n.w.now() + deaf))
+	if cancel := n.session.Load(); cancel != nil {
+		(*cancel)(errLost)
+	}
+}
+
+// haunt notes what took effect after its caller gave up, and whatever has happened
+// since: of that nothing is promised until the next write.
+func (w *world) haunt(cmds []store.Command, replies []store.Reply) {
+	for i := range cmds {
+		c := &cmds[i]
+		blind := c.Op == store.Set || c.Op == store.SetNX || c.Op == store.CompareAndSet && c.Seen.State == store.Missing
+		if !blind || !replies[i].OK {
+			continue
+		}
+		if f, err := frame.Parse(c.Key, c.Frame); err == nil && f.Kind == frame.Value {
+			if key, version, ok := parseValue(string(f.Payload)); ok {
+				w.log("ghost of %s:%d", key, version)
+				w.register(key).ghost(version, w.now())
+			}
+		}
+	}
+}

@@ -1,0 +1,412 @@
+package sim_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"math"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/delqhi/cache"
+	"github.com/delqhi/cache/internal/coherence"
+	"github.com/delqhi/cache/internal/hook"
+	"github.com/delqhi/cache/internal/invalidation"
+	"github.com/delqhi/cache/internal/storetest"
+)
+
+// world is what is true: the versions of all keys, what each node may still serve of
+// them, and a log of what happened.
+type world struct {
+	marks  marks
+	t      *testing.T
+	seed   uint64
+	faults fault
+	policy invalidation.Policy
+	calms  int // of so many changes one is made: what is old shows only while nobody changes it again
+	store  *storetest.Memory
+	single bool // of one node, which carries out commands in their order
+	began  time.Time
+	*dice                // of the world itself
+	calm   chan struct{} // closed: no faults any more
+
+	mu     sync.Mutex // guards what follows
+	regs   map[string]*register
+	events []string
+	failed string
+	nodes  int // ever started
+	drawn  map[string]uint64
+}
+
+// random returns the random numbers of one thing that happens. They depend on what it is
+// and on how many of its kind there were, and not on what else happens meanwhile: a
+// world is to go the same way again.
+func (w *world) draw(what ...string) *dice {
+	name := strings.Join(what, " ")
+	w.mu.Lock()
+	n := w.drawn[name]
+	w.drawn[name]++
+	w.mu.Unlock()
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(name))
+	return newDice(w.seed, h.Sum64()+n)
+}
+
+func (w *world) now() time.Duration { return time.Since(w.began) }
+
+// may reports whether a fault may happen at this time.
+func (w *world) may(f fault) bool {
+	select {
+	case <-w.calm:
+		return false
+	default:
+		return w.faults&f != 0
+	}
+}
+
+const keptEvents = 1500
+
+func (w *world) log(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.events) == keptEvents {
+		w.events = append(w.events[:0], w.events[1:]...)
+	}
+	w.events = append(w.events, fmt.Sprintf("%14v  ", w.now())+fmt.Sprintf(format, args...))
+}
+
+// wire logs what goes over the network.
+func (w *world) wire(format string, args ...any) {
+	if *simWire {
+		w.log(format, args...)
+	}
+}
+
+// violated notes the first violation; what follows from it is of no interest.
+func (w *world) violated(format string, args ...any) {
+	w.log("VIOLATED: "+format, args...)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.failed == "" {
+		w.failed = fmt.Sprintf(format, args...) + "\n" + strings.Join(w.events[max(0, len(w.events)-*simEvents):], "\n")
+	}
+}
+
+func (w *world) broken() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.failed != ""
+}
+
+// Keys of three kinds. What begins with s is in the source and is only ever
+// invalidated, by several at once. w is in the source, and written by one at a time,
+// source first. c is in the cache alone, and written by one at a time.
+var (
+	simKeys = []string{"s0", "s1", "s2", "w0", "w1", "c0", "c1"}
+	simTags = map[string][]string{"s0": {"a"}, "s1": {"a", "b"}, "w0": {"b"}, "c0": {"a"}}
+)
+
+func inSource(key string) bool { return key[0] != 'c' }
+
+// marks is when something was invalidated by tag, or everything was.
+type marks struct {
+	mu      sync.Mutex
+	running int
+	last    time.Duration
+}
+
+func (m *marks) begin() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.running++
+}
+
+func (m *marks) end(at time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.running--
+	m.last = max(m.last, at)
+}
+
+// since is up to when a load may have begun without knowing of one. Where nothing is heard, it
+// may be stamped with a logical time of up to a second ago.
+func (m *marks) since() time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.running > 0 {
+		return math.MaxInt64
+	}
+	return m.last + time.Second + 5*mostLatency
+}
+
+// register is one key.
+type register struct {
+	key   string
+	alone chan struct{} // has one token: that of the one who writes
+
+	mu      sync.Mutex // guards what follows
+	version int
+	changes int           // under way
+	changed time.Duration // when the last one ended
+	bounds  []bound
+	ghosts  map[int]time.Duration // versions that may be served though they are too old
+	loads   map[int]time.Duration // loads under way, and when they began
+	loadID  int
+	began   time.Duration // when the last change began
+	clear   time.Duration // how much later that was than the one before
+	kept    int           // the version that is to be found until the next change begins; 0: none
+}
+
+// bound says that from some time on nothing older than a version is served.
+type bound struct {
+	version int
+	from    time.Duration
+	node    int  // on that node at once, on others after they have heard; -1: everywhere at once
+	foreign bool // by another program, which tells nobody
+}
+
+func (w *world) register(key string) *register {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.regs[key]
+}
+
+// next makes a new version: a change begins.
+func (r *register) next(now time.Duration) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.clear, r.began, r.kept = now-r.began, now, 0
+	r.version++
+	r.changes++
+	return r.version
+}
+
+// certain is by how much later a write begins than the change before it if none of what is
+// sent later of that may hit it: clocks drift.
+const certain = 20 * time.Millisecond
+
+// keeping are the faults that take no acknowledged write.
+const keeping = lostRequests | lostReplies | freezes | slowNotices | twice | drops | cuts | crashes | impatience
+
+// stored says that Redis has acknowledged a version, which is not made of another. What
+// failed before is told later, by this node and by others, and is to leave it alone, however
+// it was called for:
+//
+//  1. one node invalidates tags, a pattern or everything; that fails
+//  2. another node writes, and Redis acknowledges
+//  3. the first node tells Redis of 1, as of now: what was written in 2 is gone
+func (w *world) stored(r *register, version int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !inSource(r.key) && r.version == version && r.clear >= certain && w.faults&^keeping == 0 {
+		r.kept = version
+	}
+}
+
+// missing returns the version that a read which finds nothing, and began at a version, had to
+// find; 0: none.
+func (r *register) missing(version int) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.version != version {
+		return 0
+	}
+	return r.kept
+}
+
+// over says that a change has ended, or will have.
+func (r *register) over(at time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.changes--
+	r.changed = max(r.changed, at)
+}
+
+func (r *register) current() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.version
+}
+
+// settled says that a version was acknowledged.
+func (r *register) settled(b bound, now time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.bounds = append(r.bounds, b)
+	if len(r.bounds) > 64 {
+		r.bounds = r.bounds[1:]
+	}
+	for v, at := range r.ghosts {
+		if at < now-10*time.Second {
+			delete(r.ghosts, v)
+		}
+	}
+}
+
+func (r *register) ghost(version int, now time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ghosts[version] = now
+}
+
+// least is the oldest version that a read which begins now on n may return.
+func (r *register) least(n *simNode, now time.Duration) (version int, why bound) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, b := range r.bounds {
+		from := b.from
+		if b.node != n.id && b.node != -1 {
+			lag, ok := n.lag(b.foreign)
+			if !ok {
+				continue
+			}
+			from += lag
+		}
+		if now >= from && b.version > version {
+			version, why = b.version, b
+		}
+	}
+	return version, why
+}
+
+// allowed reports whether a version may be served where nothing older than least may.
+func (r *register) allowed(version, least int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if version > r.version {
+		return false
+	}
+	_, haunted := r.ghosts[version]
+	return version >= least || haunted
+}
+
+// Every seventh version of some keys in the source is that there is nothing. They have
+// no tags: an absence has none.
+func absentAt(key string, version int) bool { return version%7 == 0 && simTags[key] == nil }
+
+// allowedAbsence reports whether it may be said that there is no such thing.
+func (r *register) allowedAbsence(least int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for v := max(least, 0); v <= r.version; v++ {
+		if absentAt(r.key, v) {
+			return true
+		}
+	}
+	return false
+}
+
+func value(key string, version int) string { return fmt.Sprintf("%s:%d", key, version) }
+
+func parseValue(s string) (key string, version int, ok bool) {
+	key, v, ok := strings.Cut(s, ":")
+	version, err := strconv.Atoi(v)
+	return key, version, ok && err == nil
+}
+
+type loadKind struct{}
+
+// How long the source takes: usually, and at the most.
+const (
+	usualLoad = 60 * time.Millisecond
+	mostLoad  = 300 * time.Millisecond
+)
+
+var errSource = errors.New("sim: the source failed")
+
+// load is the source. What it answers is what was true at some moment while it ran.
+func (n *simNode) load(ctx context.Context, key string) (string, error) {
+	w, r := n.w, n.w.register(key)
+	r.mu.Lock()
+	r.loadID++
+	id := r.loadID
+	d := w.draw("load", key)
+	now := w.now()
+	forced := ctx.Value(loadKind{}) != nil
+	if !forced && w.faults == 0 && r.changes == 0 {
+		beside, marked := 0, w.marks.since()
+		for other, began := range r.loads {
+			if began <= r.changed+5*mostLatency { // its lease may have been taken before, and removed
+				continue
+			}
+			// After an invalidation by tag it is not known whether the key is concerned: a second
+			// load may begin then, and no third.
+			if beside++; beside > 1 || began > marked {
+				defer w.violated("P4: loads %d and %d of %s run at once, and nothing has happened to it since %v", other, id, key, r.changed)
+			}
+		}
+	}
+	if r.loads[id] = now; forced || r.changes > 0 {
+		r.loads[id] = 0 // others may begin beside it
+	}
+	r.mu.Unlock()
+	w.log("node %d: load %d of %s begins, forced: %v", n.id, id, key, forced)
+	defer func() {
+		w.log("node %d: load %d of %s ends", n.id, id, key)
+		r.mu.Lock()
+		delete(r.loads, id)
+		if forced && n.transport == coherence.None {
+			// It takes the place of somebody's lease, and may be stamped with a logical
+			// time of up to a second ago: to others that is no value.
+			r.changed = max(r.changed, w.now())
+		}
+		r.mu.Unlock()
+	}()
+	took := usualLoad
+	if d.one(6) {
+		took = mostLoad
+	}
+	if err := sleep(ctx, d.upTo(took/2)); err != nil {
+		return "", err
+	}
+	version := r.current()
+	if err := sleep(ctx, d.upTo(took/2)); err != nil {
+		return "", err
+	}
+	switch {
+	case d.one(20):
+		return "", errSource
+	case !inSource(key) || absentAt(key, version):
+		return "", cache.ErrNotFound
+	}
+	return value(key, version), nil
+}
+
+// lag is how much later than its acknowledgement elsewhere a change is seen on a node;
+// ok is false if there is no bound.
+func (n *simNode) lag(foreign bool) (d time.Duration, ok bool) {
+	w := n.w
+	slack := 10 * mostLatency
+	if n.transport == coherence.None || foreign || w.faults != 0 {
+		slack += mostLoad // a load that began before, and is shared
+	}
+	if w.faults&(lostRequests|lostReplies|freezes|outages|ghosts|crashes|cuts|slowNotices) != 0 {
+		slack += 2 * hook.DefaultTimeout // … may have to wait for Redis as well
+	}
+	if n.transport == coherence.None || foreign && n.transport == coherence.Broadcast {
+		switch {
+		case !n.local:
+			return slack, true
+		case n.localTTL == 0:
+			return 0, false
+		}
+		return n.localTTL + slack, true
+	}
+	switch {
+	case w.faults&drops != 0:
+		return 3500*time.Millisecond + slack, true
+	case w.faults&^(twice|skews|strangers|evictions) != 0:
+		return coherence.HeartbeatTimeout + slack, true
+	}
+	return mostDelay + slack, true
+}
+
+// How long a notification takes.
+const (
+	mostDelay = 5 * time.Millisecond
+	slowDelay = 900 * time.Millisecond
+)
