@@ -34,7 +34,7 @@ func isAbsentError(err error) bool {
 func (c *Cache[K, V]) parts() hook.Parts {
 	p := hook.Parts{
 		Names: c.names, Coherence: c.coherence, Loads: c.flights.Len,
-		Refreshes: c.refresher.len, Invalidation: c.invalidation, Version: c.valueVersion,
+		Refreshes: c.refresher.len, Fence: c.fences.Token, Invalidation: c.invalidation, Version: c.valueVersion,
 		PredictMiss:  func() { c.missPredictor.streak = 0 },
 		PredictsMiss: func() bool { return c.missPredictor.misses.Load() >= c.missPredictor.streak },
 	}

@@ -22,5 +22,3 @@ func (s *source) Source() Source[string, string] {
 }
 
 func (s *source) will(f func(context.Context) (string, error)) { s.load.Store(&f) }
-func (s *source) give(v string)                                { s.will(func(context.Context) (string, error) { return v, nil }) }
-func (s *source) fail(err error)                               { s.will(func(context.Context) (string, error) { return "", err }) }

@@ -427,10 +427,11 @@ func (c *Cache[K, V]) setIfAbsent(ctx context.Context, key K, val V, o *callOpti
 			cmd = claim(store.SetNX)
 			continue
 		}
+		suspect := c.coherence.EndRead(&r)
 		f := c.decode(ctx, ch.rk, reply.Record, &r)
 		c.judge(ctx, []*decoded[V]{&f})
 		switch {
-		case c.coherence.EndRead(&r) && !again:
+		case suspect && !again:
 			again = true
 			cmd = claim(cmd.Op)
 			continue

@@ -118,7 +118,7 @@ var architecture = table{
 		"internal/storetest":  {module: []string{"internal/glob", "internal/logicalclock", "internal/store"}, helper: true},
 		"internal/redistest":  {others: []string{goRedis, miniRedis, goleak}, helper: true},
 		"internal/archtest":   {},
-		"internal/hook":       {module: []string{"internal/coherence", "internal/invalidation", "internal/store"}},
+		"internal/hook":       {module: []string{"internal/coherence", "internal/fence", "internal/invalidation", "internal/store"}},
 
 		// Tests of the whole.
 		"internal/e2e":        {tests: []string{"internal/frame", "internal/store", "internal/writebehind"}, others: []string{xxhash}},

@@ -22,12 +22,33 @@ import (
 // raised and settled a suspicion meanwhile, which may concern any key, [Coordinator.EndRead] says
 // so.
 type Reading struct {
-	at          int64  // local time
-	reasons     uint64 // suspicions
-	settled     bool   // all of them are settled
+	at          int64 // local time
 	connections uint32
-	delivered   uint64
+	begin, end  moment                // before the request, and when Redis had answered
 	pending     map[string]pendingFor // by Redis key; nil if there is none
+}
+
+// moment is how many suspicions had been raised, and how much had been delivered.
+type moment struct {
+	reasons   uint64
+	settled   bool // no suspicion is open
+	delivered uint64
+}
+
+func (a *Coordinator) moment() moment {
+	reasons, open := a.suspicion.open()
+	return moment{reasons, !open, a.deliveredAny.Load()}
+}
+
+// settledSince reports whether a suspicion may have been settled since m that was raised or open
+// since then, which has removed something from Redis. If it has removed nothing, what it
+// concerns, if anything, is pending.
+func (a *Coordinator) settledSince(m moment) bool {
+	if a.deliveredAny.Load() == m.delivered {
+		return false
+	}
+	reasons, _ := a.suspicion.open()
+	return reasons != m.reasons || !m.settled
 }
 
 // pendingFor is what is pending for a key.
@@ -64,9 +85,7 @@ func (a *Coordinator) BeginRead(ctx context.Context, n int, key func(int) string
 		return r, err
 	}
 	r.at = now()
-	reasons, open := a.suspicion.open()
-	r.reasons, r.settled = reasons, !open
-	r.delivered = a.deliveredAny.Load() // before the queue is looked at
+	r.begin = a.moment() // before the queue is looked at
 	if a.AnyPending() {
 		for i := range n {
 			k := key(i)
@@ -90,24 +109,23 @@ func (a *Coordinator) BeginRead(ctx context.Context, n int, key func(int) string
 // server that lacks writes of this process which Redis had acknowledged; then a suspicion is
 // raised, and the records are read again.
 func (a *Coordinator) EndRead(r *Reading) (suspect bool) {
-	if a.reconnected(r.connections, r.at) {
-		return true
-	}
-	if a.deliveredAny.Load() == r.delivered {
-		return false // a suspicion has removed nothing: what it concerns, if anything, is pending
-	}
-	reasons, _ := a.suspicion.open()
-	return (reasons != r.reasons || !r.settled) && a.recent.Any(r.at)
+	r.end = a.moment()
+	return a.reconnected(r.connections, r.at) || a.settledSince(r.begin) && a.recent.Any(r.at)
 }
 
 // Overtaken reports whether an invalidation that affects a record was pending when it was
-// requested, and anything was delivered since. r may be nil if the record is no answer.
+// requested, and anything was delivered since, or whether a suspicion that may concern it was
+// settled after EndRead. r may be nil if the record is no answer.
 func (a *Coordinator) Overtaken(ctx context.Context, r *Reading, redisKey string, rec store.Record) bool {
-	if r == nil || r.pending == nil || a.deliveredAny.Load() == r.delivered || rec.State != store.Found {
+	if r == nil || rec.State != store.Found {
 		return false
 	}
-	p, ok := r.pending[redisKey]
-	return ok && a.affects(ctx, &p, redisKey, rec)
+	if r.pending != nil && a.deliveredAny.Load() != r.begin.delivered {
+		if p, ok := r.pending[redisKey]; ok && a.affects(ctx, &p, redisKey, rec) {
+			return true
+		}
+	}
+	return a.settledSince(r.end) && a.recent.Any(r.at)
 }
 
 // connections returns the number of connections to Redis, for reconnected, if that needs the

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/delqhi/cache/internal/coherence"
+	"github.com/delqhi/cache/internal/fence"
 	"github.com/delqhi/cache/internal/invalidation"
 	"github.com/delqhi/cache/internal/store"
 )
@@ -28,6 +29,7 @@ type Parts struct {
 	Loads     func() int             // number of keys with a load in flight
 	Refreshes func() int             // number of keys with a refresh in flight
 
+	Fence        func(encoded string) fence.Token
 	Invalidation invalidation.Policy
 	Version      uint32 // of the values
 

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/delqhi/cache"
+	"github.com/delqhi/cache/internal/hook"
+	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/strategy"
@@ -228,6 +230,67 @@ func TestARefreshOfUnknownOutcomeReachesOthers(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		if v, err := b.Get(ctx, "k"); v == "v1" {
 			t.Errorf("%q, %v: 2 s after it was replaced", v, err)
+		}
+	})
+}
+
+// A key whose invalidation is pending is not read from the local tier, whatever has put it
+// there, and what is read meanwhile is not kept there.
+func TestTheLocalTierHasNoPartInWhatIsPending(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		store := storetest.NewMemory()
+		c, net := onWire(t, store, cache.Source[string, string]{})
+		if err := c.Set(ctx, "k", "v1"); err != nil {
+			t.Fatal(err)
+		}
+		net.lose("delete", "release", "head")
+		if err := c.Invalidate(ctx, "k"); err == nil {
+			t.Fatal("it was acknowledged")
+		}
+		old := &local.Entry[string]{Value: "v0", Deadline: local.Now() + int64(time.Hour)}
+		put := func() {
+			localOf(c).Put("k", "k", old, hook.Of(c).Fence("k"))
+		}
+		put()
+		if v, _ := c.Get(ctx, "k"); v == "v0" {
+			t.Errorf("%q was served from the local tier", v)
+		}
+		localOf(c).Remove("k")
+		_, _ = c.Get(ctx, "k")
+		if e, ok := localOf(c).Peek("k"); ok {
+			t.Errorf("%q was kept in the local tier", e.Value)
+		}
+		put()
+		net.heal()
+		if err := c.Sync(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if e, ok := localOf(c).Peek("k"); ok {
+			t.Errorf("%q is in the local tier when the invalidation has been delivered", e.Value)
+		}
+	})
+}
+
+// When a pending invalidation by pattern has been delivered, nothing that matches it is in
+// the local tier.
+func TestADeliveredPatternLeavesNothingInTheLocalTier(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		c, net := onWire(t, storetest.NewMemory(), cache.Source[string, string]{})
+		_, _ = c.Peek(ctx, "other")
+		net.lose("publish")
+		if _, err := c.InvalidatePattern(ctx, "k*"); err == nil {
+			t.Fatal("it was acknowledged")
+		}
+		old := &local.Entry[string]{Value: "v0", Deadline: local.Now() + int64(time.Hour)}
+		localOf(c).Put("k1", "k1", old, hook.Of(c).Fence("k1"))
+		net.heal()
+		if err := c.Sync(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if e, ok := localOf(c).Peek("k1"); ok {
+			t.Errorf("%q is in the local tier", e.Value)
 		}
 	})
 }

@@ -11,11 +11,6 @@ import (
 
 type generic[T any] struct{ X T }
 
-type several[K comparable, T any] struct {
-	M map[K][]T
-	P *several[K, T]
-}
-
 // A record of another type of the same name is a miss.
 func TestARecordOfAnotherTypeOfTheNameIsAMiss(t *testing.T) {
 	st := storetest.NewMemory()

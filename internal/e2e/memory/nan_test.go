@@ -1,3 +1,0 @@
-package memory_test
-
-type coordinate struct{ X, Y float64 }
