@@ -35,6 +35,8 @@ func (c *Cache[K, V]) parts() hook.Parts {
 	p := hook.Parts{
 		Names: c.names, Coherence: c.coherence, Loads: c.flights.Len,
 		Refreshes: c.refresher.len, Fence: c.fences.Token, Invalidation: c.invalidation, Version: c.valueVersion,
+		NoLoads:      func() bool { return c.limit.places.TryAcquire(defaultLoadLimit) },
+		NoFailures:   c.failures.none,
 		PredictMiss:  func() { c.missPredictor.streak = 0 },
 		PredictsMiss: func() bool { return c.missPredictor.misses.Load() >= c.missPredictor.streak },
 	}

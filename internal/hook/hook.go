@@ -33,6 +33,12 @@ type Parts struct {
 	Invalidation invalidation.Policy
 	Version      uint32 // of the values
 
+	// NoLoads reports whether all places of the load limit are free, and takes them.
+	NoLoads func() bool
+
+	// NoFailures reports whether no failed load is remembered.
+	NoFailures func() bool
+
 	// PredictMiss makes the cache take each read that Redis could answer for a miss.
 	PredictMiss func()
 	// PredictsMiss reports whether it would now, after what the last reads have found.

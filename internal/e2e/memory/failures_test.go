@@ -169,3 +169,33 @@ func TestRefreshReachesOthersAlsoWhereRedisHasEvicted(t *testing.T) {
 		}
 	}
 }
+
+// A failure that is over, or of another key, does not keep reads from being loaded at once.
+func TestOneFailureDoesNotEndThePrediction(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, st := t.Context(), &ops{Memory: storetest.NewMemory()}
+		c, err := build("test", cache.SourceFunc(func(_ context.Context, k int) (int, error) {
+			if k < 0 {
+				return 0, errFlaky
+			}
+			return k, nil
+		}), []cache.Option{quietLog, cache.WithStrategy(strategy.ErrorTTL(time.Minute))}, func() store.Store { return st })
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		c.Get(ctx, -1)
+		for i := range 50 {
+			c.Get(ctx, i)
+		}
+		st.take()
+		c.Get(ctx, 1000)
+		if did := st.take(); did != "[add swap]" {
+			t.Errorf("a miss while another key's failure is remembered: %s", did)
+		}
+		time.Sleep(2 * time.Minute)
+		if !hook.Of(c).NoFailures() {
+			t.Error("a failure is remembered that is over")
+		}
+	})
+}

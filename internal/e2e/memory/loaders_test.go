@@ -314,3 +314,66 @@ func TestALocalHitAllocatesNothingAllocAnyStrategy(t *testing.T) {
 		}
 	}
 }
+
+// What a loader, a store or the function of an Update returns comes back as it is, though
+// it be an error that the cache knows.
+func TestErrorsOfTheProgramAreUnchanged(t *testing.T) {
+	errs := map[string]error{
+		"a miss": cache.ErrMiss, "closed": cache.ErrClosed, "unavailable": cache.ErrUnavailable, "overload": cache.ErrOverload, "too large": cache.ErrTooLarge,
+	}
+	orders, net := onWire(t, storetest.NewMemory(), cache.Source[string, int]{})
+	net.lose()
+	_, errs["a miss of another cache"] = orders.Peek(t.Context(), "k")
+	errs["of another cache"] = orders.Set(t.Context(), "k", 1)
+	errs["of another cache, wrapped"] = fmt.Errorf("orders: %w", errors.Unwrap(errs["of another cache"]))
+	for name, err := range errs {
+		if err == nil {
+			t.Fatalf("%s: no error", name)
+		}
+	}
+	for name, want := range errs {
+		t.Run(name, func(t *testing.T) {
+			anyTiers(t, func(t *testing.T, build func(cache.Source[string, int], ...strategy.Strategy) *cache.Cache[string, int]) {
+				ctx := t.Context()
+				load := func(context.Context, string) (int, error) { return 0, want }
+				c := build(cache.Source[string, int]{Load: load, Store: func(context.Context, string, int) error { return want }})
+				if _, err := c.Get(ctx, "k"); err != want {
+					t.Errorf("Get: %v", err)
+				}
+				if _, err := c.GetOrLoad(ctx, "k", load); err != want {
+					t.Errorf("GetOrLoad: %v", err)
+				}
+				m, err := c.GetMany(ctx, []string{"a", "b"})
+				var batch *cache.BatchError[string]
+				if !errors.As(err, &batch) || batch.For("a") != want || batch.For("b") != want || len(m) != 0 {
+					t.Errorf("GetMany: %v, %v", m, err)
+				}
+				if err := c.Refresh(ctx, "k"); err != want {
+					t.Errorf("Refresh: %v", err)
+				}
+				if err := c.Set(ctx, "k", 1); err != want {
+					t.Errorf("Set: %v", err)
+				}
+				if _, err := build(cache.Source[string, int]{}).Update(ctx, "k", func(int, bool) (int, error) { return 0, want }); err != want {
+					t.Errorf("Update: %v", err)
+				}
+				// Remembered, and what a stale value covers.
+				c = build(cache.Source[string, int]{Load: load}, strategy.ErrorTTL(time.Hour))
+				for range 2 {
+					if _, err := c.Get(ctx, "m"); err != want {
+						t.Errorf("Get, remembered: %v", err)
+					}
+				}
+				c = build(cache.Source[string, int]{Load: load}, strategy.TTL(time.Second), strategy.StaleIfError(time.Hour))
+				if err := c.Set(ctx, "s", 1); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Minute)
+				var info cache.Info
+				if v, err := c.Get(ctx, "s", cache.Report(&info)); v != 1 || err != nil || info.LoadErr != want {
+					t.Errorf("over a stale value: %d, %v, %v", v, err, info.LoadErr)
+				}
+			})
+		})
+	}
+}

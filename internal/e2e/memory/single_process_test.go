@@ -261,3 +261,89 @@ func TestARecorderThatBlocksIsLeftAlone(t *testing.T) {
 		close(r.until)
 	})
 }
+
+// Whatever waits for a loader that ignores the end of its context is released when the load's
+// time is over, with the stale value if there is one that may cover it, and else with an error
+// that says so.
+func TestALoaderThatIgnoresItsTimeIsLeftAlone(t *testing.T) {
+	for name, ask := range map[string]func(context.Context, *cache.Cache[string, int], cache.LoadFunc[string, int]) (int, error){
+		"Get": func(ctx context.Context, c *cache.Cache[string, int], load cache.LoadFunc[string, int]) (int, error) {
+			return c.Get(ctx, "k")
+		},
+		"Get anew": func(ctx context.Context, c *cache.Cache[string, int], load cache.LoadFunc[string, int]) (int, error) {
+			return c.Get(ctx, "k", cache.MaxAge(0))
+		},
+		"Refresh": func(ctx context.Context, c *cache.Cache[string, int], load cache.LoadFunc[string, int]) (int, error) {
+			return 0, c.Refresh(ctx, "k")
+		},
+		"Refresh of several": func(ctx context.Context, c *cache.Cache[string, int], load cache.LoadFunc[string, int]) (int, error) {
+			var batch *cache.BatchError[string]
+			errors.As(c.Refresh(ctx, "k", "l"), &batch)
+			return 0, batch.For("k")
+		},
+		"GetMany": func(ctx context.Context, c *cache.Cache[string, int], load cache.LoadFunc[string, int]) (int, error) {
+			m, err := c.GetMany(ctx, []string{"k", "other"})
+			var batch *cache.BatchError[string]
+			errors.As(err, &batch)
+			return m["k"], batch.For("k")
+		},
+		"GetOrLoad": func(ctx context.Context, c *cache.Cache[string, int], load cache.LoadFunc[string, int]) (int, error) {
+			return c.GetOrLoad(ctx, "k", load)
+		},
+		"Update": func(ctx context.Context, c *cache.Cache[string, int], load cache.LoadFunc[string, int]) (int, error) {
+			return c.Update(ctx, "k", func(old int, _ bool) (int, error) { return old, nil })
+		},
+	} {
+		for _, many := range []bool{false, true} {
+			for _, covered := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s/many %v/covered %v", name, many, covered), func(t *testing.T) {
+					anyTiers(t, func(t *testing.T, build func(cache.Source[string, int], ...strategy.Strategy) *cache.Cache[string, int]) {
+						ctx := t.Context()
+						s := newStubborn()
+						strategies := []strategy.Strategy{strategy.TTL(time.Minute), strategy.HardTimeout(hard)}
+						if covered {
+							strategies = append(strategies, strategy.StaleIfError(time.Hour))
+						}
+						c := build(s.source(many), strategies...)
+						if name == "Update" && many {
+							t.Skip("Update loads keys one by one")
+						}
+						if err := c.Set(ctx, "other", 1); err != nil {
+							t.Fatal(err)
+						}
+						if _, err := c.Get(ctx, "k"); err != nil {
+							t.Fatal(err)
+						}
+						time.Sleep(2 * time.Minute)
+						_ = c.Set(ctx, "other", 1)
+						start := time.Now()
+						v, err := ask(ctx, c, s.load)
+						if took := time.Since(start); took < hard || took > hard+hook.ReleaseGrace {
+							t.Errorf("released after %v", took)
+						}
+						if covered && (name == "Get" || name == "GetMany" || name == "GetOrLoad") {
+							if v != 1 || err != nil {
+								t.Errorf("%d, %v, though there is a stale value", v, err)
+							}
+						} else if !errors.Is(err, hook.ErrHardTimeout) || !errors.Is(err, context.DeadlineExceeded) {
+							t.Errorf("%d, %v", v, err)
+						}
+						// The next one does not wait for it.
+						start = time.Now()
+						if v, err := c.Get(ctx, "k", cache.MaxAge(0)); v != 3 || err != nil || time.Since(start) > time.Second {
+							t.Errorf("%d, %v after %v", v, err, time.Since(start))
+						}
+						s.returns(2)
+						synctest.Wait()
+						if v, err := c.Get(ctx, "k"); v != 3 || err != nil {
+							t.Errorf("%d, %v: the late value has replaced a newer one", v, err)
+						}
+						if !hook.Of(c).NoLoads() {
+							t.Error("a place of the load limit is lost")
+						}
+					})
+				})
+			}
+		}
+	}
+}

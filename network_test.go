@@ -1,7 +1,0 @@
-package cache
-
-import (
-	"log/slog"
-)
-
-var quietLog = WithLogger(slog.New(slog.DiscardHandler))
