@@ -27,7 +27,7 @@ type param struct {
 	kind     kind
 	min, max int  // of a whole number
 	forms    form // that have it
-	ours     bool // it is read here, since not all parsers of go-redis know it
+	ours     bool // it is read here: go-redis's parser does not know it, or has it elsewhere
 }
 
 const (
@@ -47,13 +47,13 @@ var params = map[string]param{
 	"max_retries":          {kind: whole, min: -1, max: 100, forms: everywhere}, // 0 and -1: none
 	"min_retry_backoff":    {kind: span, forms: everywhere},
 	"max_retry_backoff":    {kind: span, forms: everywhere},
-	"dialer_retries":       {kind: whole, min: 1, max: 100, forms: everywhere, ours: true},
-	"dialer_retry_timeout": {kind: limit, forms: everywhere, ours: true},
+	"dialer_retries":       {kind: whole, min: 1, max: 100, forms: everywhere},
+	"dialer_retry_timeout": {kind: limit, forms: everywhere},
 
 	"dial_timeout":            {kind: limit, forms: everywhere}, // go-redis fails every dial without one
 	"read_timeout":            {kind: span, forms: everywhere},
 	"write_timeout":           {kind: span, forms: everywhere},
-	"context_timeout_enabled": {kind: flag, forms: everywhere, ours: true},
+	"context_timeout_enabled": {kind: flag, forms: everywhere},
 
 	"pool_fifo":                  {kind: flag, forms: everywhere},
 	"pool_size":                  {kind: whole, max: maxConns, forms: everywhere}, // 0: go-redis's default
@@ -69,18 +69,26 @@ var params = map[string]param{
 	"conn_max_lifetime":          {kind: span, forms: everywhere},
 	"conn_max_lifetime_jitter":   {kind: span, forms: everywhere},
 
-	"disableIdentity": {kind: flag, forms: everywhere, ours: true},
-	"identitySuffix":  {kind: text, forms: everywhere, ours: true},
+	"disableIdentity": {kind: flag, forms: everywhere},
+	"identitySuffix":  {kind: text, forms: everywhere},
 
-	"skip_verify": {kind: flag, forms: single | cluster | sentinel, ours: true},
+	"skip_verify": {kind: flag, forms: single | cluster | sentinel},
 	"db":          {kind: text, forms: everywhere, ours: true}, // read with the path, which may give it too
 
 	"cluster":                 {kind: flag, forms: single | cluster, ours: true},
-	"max_redirects":           {kind: whole, min: -1, max: 100, forms: cluster},
-	"failing_timeout_seconds": {kind: whole, max: 86400, forms: cluster},
+	"max_redirects":           {kind: whole, min: -1, max: 100, forms: cluster, ours: true},
+	"failing_timeout_seconds": {kind: whole, max: 86400, forms: cluster, ours: true},
 
 	"sentinel_username": {kind: text, forms: sentinel, ours: true},
 	"sentinel_password": {kind: text, forms: sentinel, ours: true},
+}
+
+// only names sets of forms in errors.
+var only = map[form]string{
+	single | cluster | sentinel: "single servers, clusters, sentinels",
+	single | cluster:            "single servers, clusters",
+	cluster:                     "clusters",
+	sentinel:                    "sentinels",
 }
 
 // canonical are old names that go-redis still accepts for a single server.
@@ -111,30 +119,15 @@ func elsewhere(name string) string {
 	return ""
 }
 
-// settings are the parameters of a URL.
-type settings struct {
-	theirs url.Values // parsed by go-redis
-
-	db                             string
-	cluster                        bool
-	skipVerify                     bool
-	sentinelUser, sentinelPassword string
-	dialerRetries                  int
-	dialerRetryTimeout             time.Duration
-	contextTimeout                 bool
-	noIdentity                     bool
-	identitySuffix                 string
-}
-
 // readQuery checks all parameters, and reports everything that is wrong. It names a parameter
-// only if it is a valid name: another could be a piece of a password.
-func readQuery(query string, t *target) (settings, error) {
-	s := settings{theirs: url.Values{}, dialerRetries: dialerRetries, contextTimeout: true}
-	seen := map[string]bool{}
+// only if it is a valid name: another could be a piece of a password. It decides whether a single
+// host is a cluster.
+func (t *target) readQuery() (url.Values, error) {
+	values := url.Values{}
 	var wrong []string
+	refuse := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
 	place := 0
-	values := map[string]string{}
-	for pair := range strings.SplitSeq(query, "&") {
+	for pair := range strings.SplitSeq(t.query, "&") {
 		if pair == "" {
 			continue
 		}
@@ -143,85 +136,51 @@ func readQuery(query string, t *target) (settings, error) {
 		name, err := url.QueryUnescape(rawName)
 		value, err2 := url.QueryUnescape(rawValue)
 		if err != nil || err2 != nil || strings.Contains(pair, ";") {
-			wrong = append(wrong, fmt.Sprintf("parameter %d can't be decoded: write name=value with & between them, and %% ; & + in a value as %%25 %%3B %%26 %%2B", place))
+			refuse("parameter %d can't be decoded: write name=value with & between them, and %% ; & + in a value as %%25 %%3B %%26 %%2B", place)
 			continue
 		}
 		name = canonical(name)
-		p, ok := params[name]
+		p, known := params[name]
 		switch instead := elsewhere(name); {
 		case instead != "":
-			wrong = append(wrong, instead)
-		case !ok:
-			wrong = append(wrong, fmt.Sprintf("parameter %d is unknown%s", place, suggestion(name)))
-		case seen[name]:
-			wrong = append(wrong, name+" is given more than once")
+			refuse("%s", instead)
+		case !known:
+			refuse("parameter %d is unknown%s", place, suggestion(name))
+		case values.Has(name):
+			refuse("%s is given more than once", name)
 		case value == "":
-			wrong = append(wrong, name+" has no value: write "+name+"=value, or leave it out")
+			refuse("%s has no value: write %[1]s=value, or leave it out", name)
 		default:
 			if err := p.check(value); err != nil {
-				wrong = append(wrong, fmt.Sprintf("%s must be %v", name, err))
+				refuse("%s must be %v", name, err)
 			}
-			values[name] = value
 		}
-		seen[name] = true
+		if known {
+			values.Set(name, value)
+		}
 	}
-	// Which parameters fit depends on whether it is a cluster.
-	f := t.form
-	if isTrue(values["cluster"]) && f == single {
-		f = cluster
+	if t.form == single && isTrue(values.Get("cluster")) {
+		t.form = cluster
 	}
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		switch p := params[name]; {
-		case p.forms&f == 0:
-			wrong = append(wrong, fmt.Sprintf("%s is for %s only: leave it out", name, p.forms))
+		case p.forms&t.form == 0:
+			refuse("%s is for %s only: leave it out", name, only[p.forms])
 		case name == "skip_verify" && !t.tls:
-			wrong = append(wrong, "skip_verify is for TLS: write rediss:// or rediss+sentinel://, or leave it out")
-		case name == "cluster" && !isTrue(values[name]) && f == cluster:
-			wrong = append(wrong, "several hosts are a cluster: leave cluster out, or write one host")
+			refuse("skip_verify is for TLS: write rediss:// or rediss+sentinel://, or leave it out")
+		case name == "cluster" && !isTrue(values.Get(name)) && t.form == cluster:
+			refuse("several hosts are a cluster: leave cluster out, or write one host")
 		}
 	}
 	for _, pair := range [][2]string{{"conn_max_lifetime_jitter", "conn_max_lifetime"}, {"sentinel_username", "sentinel_password"}} {
-		if values[pair[0]] != "" && values[pair[1]] == "" {
-			wrong = append(wrong, pair[0]+" does nothing without "+pair[1]+": give both or none")
+		if values.Get(pair[0]) != "" && values.Get(pair[1]) == "" {
+			refuse("%s does nothing without %s: give both or none", pair[0], pair[1])
 		}
 	}
 	if len(wrong) > 0 {
-		return settings{}, errors.New(strings.Join(wrong, "; "))
+		return nil, errors.New(strings.Join(wrong, "; "))
 	}
-	s.fill(values)
-	return s, nil
-}
-
-// fill stores values that have been checked.
-func (s *settings) fill(values map[string]string) {
-	for name, v := range values {
-		if !params[name].ours {
-			s.theirs.Set(name, v)
-			continue
-		}
-		switch name {
-		case "db":
-			s.db = v
-		case "cluster":
-			s.cluster = isTrue(v)
-		case "skip_verify":
-			s.skipVerify = isTrue(v)
-		case "context_timeout_enabled":
-			s.contextTimeout = isTrue(v)
-		case "disableIdentity":
-			s.noIdentity = isTrue(v)
-		case "identitySuffix":
-			s.identitySuffix = v
-		case "dialer_retries":
-			s.dialerRetries, _ = strconv.Atoi(v)
-		case "dialer_retry_timeout":
-			s.dialerRetryTimeout, _ = duration(v)
-		case "sentinel_username":
-			s.sentinelUser = v
-		case "sentinel_password":
-			s.sentinelPassword = v
-		}
-	}
+	return values, nil
 }
 
 func isTrue(v string) bool { return v == "true" || v == "1" }
@@ -259,18 +218,4 @@ func duration(v string) (time.Duration, bool) {
 	}
 	d, err := time.ParseDuration(v)
 	return d, err == nil
-}
-
-// String names forms in an error.
-func (f form) String() string {
-	var names []string
-	for _, n := range []struct {
-		form form
-		name string
-	}{{single, "single servers"}, {socket, "Unix sockets"}, {cluster, "clusters"}, {sentinel, "sentinels"}} {
-		if f&n.form != 0 {
-			names = append(names, n.name)
-		}
-	}
-	return strings.Join(names, ", ")
 }

@@ -17,16 +17,27 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-func mustParse(t *testing.T, raw string) Options {
+func mustParse(t *testing.T, raw string) *redis.UniversalOptions {
 	t.Helper()
-	o, err := ParseOptions(raw)
+	o, err := parse(raw)
 	if err != nil {
 		t.Fatalf("%s: %v", raw, err)
 	}
 	return o
 }
 
-// place is what the three kinds of options say about where to go and as whom.
+// chosen returns the options of the client that go-redis makes.
+func chosen(o *redis.UniversalOptions) reflect.Value {
+	switch {
+	case o.MasterName != "":
+		return reflect.ValueOf(o.Failover()).Elem()
+	case o.IsClusterMode:
+		return reflect.ValueOf(o.Cluster()).Elem()
+	}
+	return reflect.ValueOf(o.Simple()).Elem()
+}
+
+// place is what a URL says about where to go and as whom.
 type place struct {
 	kind           string
 	addrs          []string
@@ -37,23 +48,19 @@ type place struct {
 	serverName     string
 }
 
-func placeOf(o Options) place {
-	var p place
-	var c *tls.Config
-	switch {
-	case o.Single != nil:
-		p = place{kind: o.Single.Network, addrs: []string{o.Single.Addr}, user: o.Single.Username, password: o.Single.Password, db: o.Single.DB}
-		c = o.Single.TLSConfig
-	case o.Cluster != nil:
-		p = place{kind: "cluster", addrs: o.Cluster.Addrs, user: o.Cluster.Username, password: o.Cluster.Password}
-		c = o.Cluster.TLSConfig
-	case o.Failover != nil:
-		f := o.Failover
-		p = place{kind: "sentinel", addrs: f.SentinelAddrs, user: f.Username, password: f.Password, db: f.DB, master: f.MasterName}
-		c = f.TLSConfig
+func placeOf(o *redis.UniversalOptions) place {
+	c := redis.NewUniversalClient(o)
+	defer c.Close()
+	kind := "cluster"
+	if c, ok := c.(*redis.Client); ok {
+		kind = c.Options().Network
+		if c.Options().Addr == "FailoverClient" {
+			kind = "sentinel"
+		}
 	}
-	if p.tls = c != nil; p.tls {
-		p.serverName = c.ServerName
+	p := place{kind: kind, addrs: o.Addrs, user: o.Username, password: o.Password, db: o.DB, master: o.MasterName}
+	if p.tls = o.TLSConfig != nil; p.tls {
+		p.serverName = o.TLSConfig.ServerName
 	}
 	return p
 }
@@ -111,20 +118,10 @@ func TestUsersPasswordsAndHostsOfAnyKindComeThrough(t *testing.T) {
 			}
 		}
 		o := mustParse(t, "redis+sentinel://h/m?"+url.Values{"sentinel_username": {secret}, "sentinel_password": {secret}}.Encode())
-		if o.Failover.SentinelUsername != secret || o.Failover.SentinelPassword != secret || o.Failover.Password != "" {
-			t.Errorf("%q became %q and %q", secret, o.Failover.SentinelUsername, o.Failover.SentinelPassword)
+		if o.SentinelUsername != secret || o.SentinelPassword != secret || o.Password != "" {
+			t.Errorf("%q became %q and %q", secret, o.SentinelUsername, o.SentinelPassword)
 		}
 	}
-}
-
-// common are fields that the three kinds of options have.
-func common(o Options) reflect.Value {
-	for _, p := range []any{o.Single, o.Cluster, o.Failover} {
-		if v := reflect.ValueOf(p); !v.IsNil() {
-			return v.Elem()
-		}
-	}
-	return reflect.Value{}
 }
 
 var bases = map[form]string{
@@ -143,72 +140,56 @@ func TestWhereTheURLIsSilent(t *testing.T) {
 			// Left to go-redis.
 			"PoolSize": 0, "Protocol": 0, "MinIdleConns": 0, "PoolTimeout": time.Duration(0), "DisableIdentity": false,
 		} {
-			if got := common(o).FieldByName(field).Interface(); got != want {
+			if got := chosen(o).FieldByName(field).Interface(); got != want {
 				t.Errorf("%v: %s is %v, not %v", form, field, got, want)
 			}
 		}
-		if form == sentinel {
-			continue // never on
+		if form != sentinel { // which never has them
+			m := chosen(o).FieldByName("MaintNotificationsConfig").Interface().(*maintnotifications.Config)
+			if m == nil || m.Mode != maintnotifications.ModeDisabled {
+				t.Errorf("%v: maintenance notifications are %+v", form, m)
+			}
 		}
-		m := common(o).FieldByName("MaintNotificationsConfig").Interface().(*maintnotifications.Config)
-		if m == nil || m.Mode != maintnotifications.ModeDisabled {
-			t.Errorf("%v: maintenance notifications are %+v", form, m)
-		}
-		if c := common(o).FieldByName("TLSConfig").Interface().(*tls.Config); form != socket && (c.InsecureSkipVerify || c.MinVersion != tls.VersionTLS12) {
+		if c := o.TLSConfig; form != socket && (c.InsecureSkipVerify || c.MinVersion != tls.VersionTLS12) {
 			t.Errorf("%v: TLS from version %x, unverified: %v", form, c.MinVersion, c.InsecureSkipVerify)
 		}
 	}
 }
 
+// What go-redis reads alone is left to it, but for an example of each kind.
 func TestParametersMeanTheSameInEveryForm(t *testing.T) {
 	for param, want := range map[string]struct {
 		field string
 		value any
 	}{
-		"protocol=2":                      {"Protocol", 2},
-		"client_name=me":                  {"ClientName", "me"},
-		"max_retries=2":                   {"MaxRetries", 2},
-		"max_retries=0":                   {"MaxRetries", -1},
-		"max_retries=-1":                  {"MaxRetries", -1},
-		"min_retry_backoff=5ms":           {"MinRetryBackoff", 5 * time.Millisecond},
-		"max_retry_backoff=0":             {"MaxRetryBackoff", time.Duration(-1)},
-		"dialer_retries=3":                {"DialerRetries", 3},
-		"dialer_retry_timeout=2":          {"DialerRetryTimeout", 2 * time.Second},
-		"dial_timeout=1.5s":               {"DialTimeout", 1500 * time.Millisecond},
-		"read_timeout=3":                  {"ReadTimeout", 3 * time.Second},
-		"read_timeout=0":                  {"ReadTimeout", time.Duration(-1)},
-		"write_timeout=-1":                {"WriteTimeout", time.Duration(-1)},
-		"context_timeout_enabled=false":   {"ContextTimeoutEnabled", false},
-		"pool_fifo=1":                     {"PoolFIFO", true},
-		"pool_size=20":                    {"PoolSize", 20},
-		"pool_timeout=4s":                 {"PoolTimeout", 4 * time.Second},
-		"min_idle_conns=2":                {"MinIdleConns", 2},
-		"max_idle_conns=3":                {"MaxIdleConns", 3},
-		"max_active_conns=4":              {"MaxActiveConns", 4},
-		"max_concurrent_dials=5":          {"MaxConcurrentDials", 5},
-		"pipeline_pool_size=-1":           {"PipelinePoolSize", -1},
-		"pipeline_read_buffer_size=4096":  {"PipelineReadBufferSize", 4096},
-		"pipeline_write_buffer_size=4096": {"PipelineWriteBufferSize", 4096},
-		"conn_max_idle_time=1m":           {"ConnMaxIdleTime", time.Minute},
-		"idle_timeout=1m":                 {"ConnMaxIdleTime", time.Minute},
-		"conn_max_lifetime=1h":            {"ConnMaxLifetime", time.Hour},
-		"max_conn_age=1h":                 {"ConnMaxLifetime", time.Hour},
+		"client_name=me":                {"ClientName", "me"},
+		"max_retries=2":                 {"MaxRetries", 2},
+		"max_retries=0":                 {"MaxRetries", -1},
+		"max_retries=-1":                {"MaxRetries", -1},
+		"max_retry_backoff=0":           {"MaxRetryBackoff", time.Duration(-1)},
+		"dialer_retries=3":              {"DialerRetries", 3},
+		"dialer_retry_timeout=2":        {"DialerRetryTimeout", 2 * time.Second},
+		"dial_timeout=1.5s":             {"DialTimeout", 1500 * time.Millisecond},
+		"read_timeout=3":                {"ReadTimeout", 3 * time.Second},
+		"read_timeout=0":                {"ReadTimeout", time.Duration(-1)},
+		"write_timeout=-1":              {"WriteTimeout", time.Duration(-1)},
+		"context_timeout_enabled=false": {"ContextTimeoutEnabled", false},
+		"pool_fifo=1":                   {"PoolFIFO", true},
+		"pipeline_pool_size=-1":         {"PipelinePoolSize", -1},
+		"idle_timeout=1m":               {"ConnMaxIdleTime", time.Minute},
+		"max_conn_age=1h":               {"ConnMaxLifetime", time.Hour},
 		"conn_max_lifetime=1h&conn_max_lifetime_jitter=1m": {"ConnMaxLifetimeJitter", time.Minute},
-		"disableIdentity=true":                             {"DisableIdentity", true},
-		"identitySuffix=x":                                 {"IdentitySuffix", "x"},
 	} {
 		for form, raw := range bases {
-			if got := common(mustParse(t, raw+"?"+param)).FieldByName(want.field).Interface(); got != want.value {
+			if got := chosen(mustParse(t, raw+"?"+param)).FieldByName(want.field).Interface(); got != want.value {
 				t.Errorf("%v: %s makes %s %v, not %v", form, param, want.field, got, want.value)
 			}
 		}
 	}
-	for _, form := range []form{single, cluster, sentinel} {
-		if c := common(mustParse(t, bases[form]+"?skip_verify=true")).FieldByName("TLSConfig").Interface().(*tls.Config); !c.InsecureSkipVerify {
-			t.Errorf("%v: skip_verify does nothing", form)
-		}
+	if c := mustParse(t, bases[cluster]+"?skip_verify=true").TLSConfig; !c.InsecureSkipVerify {
+		t.Error("skip_verify does nothing")
 	}
-	o := mustParse(t, bases[cluster]+"?max_redirects=7&failing_timeout_seconds=9").Cluster
+	o := mustParse(t, bases[cluster]+"?max_redirects=7&failing_timeout_seconds=9").Cluster()
 	if o.MaxRedirects != 7 || o.FailingTimeoutSeconds != 9 {
 		t.Errorf("%d redirects, %d seconds", o.MaxRedirects, o.FailingTimeoutSeconds)
 	}
@@ -233,7 +214,7 @@ func TestEveryParameterHasAnEffect(t *testing.T) {
 			if name == "cluster" && form == cluster {
 				raw = "rediss://a"
 			}
-			o, err := ParseOptions(raw + "?" + name + "=" + value)
+			o, err := parse(raw + "?" + name + "=" + value)
 			if p.forms&form == 0 {
 				if err == nil || !strings.Contains(err.Error(), name+" is for ") {
 					t.Errorf("%v: %s: %v", form, name, err)
@@ -248,7 +229,7 @@ func TestEveryParameterHasAnEffect(t *testing.T) {
 			if name == "conn_max_lifetime_jitter" {
 				before = mustParse(t, raw+"?conn_max_lifetime=1h")
 			}
-			if reflect.DeepEqual(o, before) {
+			if reflect.DeepEqual(chosen(o).Interface(), chosen(before).Interface()) {
 				t.Errorf("%v: %s does nothing", form, name)
 			}
 		}
@@ -269,7 +250,7 @@ func TestNoParameterOfGoRedisIsUnknown(t *testing.T) {
 		if _, ok := params[canonical(name)]; ok {
 			continue
 		}
-		_, err := ParseOptions("redis://h?" + name + "=1")
+		_, err := parse("redis://h?" + name + "=1")
 		if err == nil || strings.Contains(err.Error(), "unknown") {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -311,26 +292,8 @@ func TestParseDoesNoIO(t *testing.T) {
 	}
 }
 
-func TestKindsOfClients(t *testing.T) {
-	for raw, want := range map[string]redis.UniversalClient{
-		"redis://h":            &redis.Client{},
-		"unix:///s":            &redis.Client{},
-		"redis://a,b":          &redis.ClusterClient{},
-		"redis+sentinel://s/m": &redis.Client{},
-	} {
-		c, err := Parse(raw)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		if reflect.TypeOf(c) != reflect.TypeOf(want) {
-			t.Errorf("%s: a %T", raw, c)
-		}
-	}
-}
-
 func TestErrorsReportEverythingThatIsWrong(t *testing.T) {
-	_, err := ParseOptions("redis://h?pool_size=many&nonsense=1&read_timeout=soon&pool_fifo=maybe&pool_fifo=1&client_name=&read_only=true&maxretries=3&max_redirects=3")
+	_, err := Parse("redis://h?pool_size=many&nonsense=1&read_timeout=soon&pool_fifo=maybe&pool_fifo=1&client_name=&read_only=true&maxretries=3&max_redirects=3")
 	if !errors.Is(err, errs.ErrInvalidOption) {
 		t.Fatal(err)
 	}
@@ -343,10 +306,10 @@ func TestErrorsReportEverythingThatIsWrong(t *testing.T) {
 			t.Errorf("%q is missing in %v", want, err)
 		}
 	}
-	again, err2 := ParseOptions("redis://h?sentinel_username=1&max_redirects=1&conn_max_lifetime_jitter=1&failing_timeout_seconds=1")
+	_, err = parse("redis://h?sentinel_username=1&max_redirects=1&conn_max_lifetime_jitter=1&failing_timeout_seconds=1")
 	for range 20 {
-		if _, err := ParseOptions("redis://h?sentinel_username=1&max_redirects=1&conn_max_lifetime_jitter=1&failing_timeout_seconds=1"); err.Error() != err2.Error() {
-			t.Fatalf("one URL, two errors: %v, %v; %v", err, err2, again)
+		if _, again := parse("redis://h?sentinel_username=1&max_redirects=1&conn_max_lifetime_jitter=1&failing_timeout_seconds=1"); again.Error() != err.Error() {
+			t.Fatalf("one URL, two errors: %v, %v", again, err)
 		}
 	}
 }

@@ -22,34 +22,21 @@ const (
 	everywhere = single | socket | cluster | sentinel
 )
 
-// target is the part of a URL before its parameters.
+// target is a URL taken apart.
 type target struct {
 	form           form
 	tls            bool
 	user, password string
-	hosts          []host
-	rawPath        string
-
-	// The result of readPath for rawPath.
-	path   string // of a socket
-	master string
-	db     int
+	addrs          []string // host:port, or the path of a socket
+	path, query    string   // escaped
 }
 
-// host is a name or address, without brackets, and a port.
-type host struct {
-	name string
-	port string
-}
-
-func (h host) addr() string { return net.JoinHostPort(h.name, h.port) }
-
-func (t *target) addrs() []string {
-	addrs := make([]string, len(t.hosts))
-	for i, h := range t.hosts {
-		addrs[i] = h.addr()
-	}
-	return addrs
+var schemes = map[string]target{
+	"redis":           {form: single},
+	"rediss":          {form: single, tls: true},
+	"unix":            {form: socket},
+	"redis+sentinel":  {form: sentinel},
+	"rediss+sentinel": {form: sentinel, tls: true},
 }
 
 var (
@@ -57,59 +44,40 @@ var (
 	errEscape = errors.New("user, password and path must have the characters % / ? # @ and those that can't be printed written as %XX: %25 %2F %3F %23 %40")
 )
 
-// split takes a URL apart, except for the parameters. net/url can't be used: it supports one
-// host in a URL, and quotes it in its errors.
-func split(raw string) (t *target, query string, err error) {
+// split takes a URL apart, except for the path and the parameters. net/url, and with it go-redis,
+// can't be used: it supports one host in a URL, and quotes it in its errors.
+func split(raw string) (target, error) {
 	if raw == "" {
-		return nil, "", errors.New("it is empty: write redis://host:port/db")
+		return target{}, errors.New("it is empty: write redis://host:port/db")
 	}
 	if strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
-		return nil, "", errors.New("it contains a space, a line break or another character that can't be printed, perhaps at an end: remove it, or write it as %XX")
+		return target{}, errors.New("it contains a space, a line break or another character that can't be printed, perhaps at an end: remove it, or write it as %XX")
 	}
 	scheme, rest, ok := strings.Cut(raw, "://")
 	if !ok {
-		return nil, "", fmt.Errorf("it has no scheme: %w", errScheme)
+		return target{}, fmt.Errorf("it has no scheme: %w", errScheme)
 	}
-	t = &target{}
-	switch strings.ToLower(scheme) {
-	case "redis":
-		t.form = single
-	case "rediss":
-		t.form, t.tls = single, true
-	case "unix":
-		t.form = socket
-	case "redis+sentinel":
-		t.form = sentinel
-	case "rediss+sentinel":
-		t.form, t.tls = sentinel, true
-	default:
-		return nil, "", fmt.Errorf("its scheme is unknown: %w", errScheme)
+	t, ok := schemes[strings.ToLower(scheme)]
+	if !ok {
+		return target{}, fmt.Errorf("its scheme is unknown: %w", errScheme)
 	}
-
-	end := len(rest)
+	authority, tail := rest, ""
 	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
-		end = i
+		authority, tail = rest[:i], rest[i:]
 	}
-	authority, tail := rest[:end], rest[end:]
 	// A password with a '/' would otherwise be taken for a host and a path.
 	if strings.Contains(tail, "@") {
-		return nil, "", fmt.Errorf("it has an @ after the first of / ? #: %w", errEscape)
+		return target{}, fmt.Errorf("it has an @ after the first of / ? #: %w", errEscape)
 	}
 	if strings.Contains(tail, "#") {
-		return nil, "", fmt.Errorf("it has a #, which means nothing here: %w", errEscape)
+		return target{}, fmt.Errorf("it has a #, which means nothing here: %w", errEscape)
 	}
-	hosts := authority
-	if i := strings.LastIndexByte(authority, '@'); i >= 0 {
-		hosts = authority[i+1:]
-		if err := t.readUser(authority[:i]); err != nil {
-			return nil, "", err
-		}
+	t.path, t.query, _ = strings.Cut(tail, "?")
+	at := strings.LastIndexByte(authority, '@')
+	if err := t.readUser(authority[:max(at, 0)]); err != nil {
+		return target{}, err
 	}
-	if err := t.readHosts(hosts); err != nil {
-		return nil, "", err
-	}
-	t.rawPath, query, _ = strings.Cut(tail, "?")
-	return t, query, nil
+	return t, t.readHosts(authority[at+1:])
 }
 
 func (t *target) readUser(s string) error {
@@ -128,29 +96,27 @@ func (t *target) readUser(s string) error {
 }
 
 func (t *target) readHosts(list string) error {
-	if t.form == socket {
-		if list != "" {
-			return errors.New("a Unix socket has a path and no host: write unix:///path/to/redis.sock")
-		}
-		return nil
-	}
-	if list == "" {
-		return errors.New("it has no host: write redis://host:port")
-	}
 	port := "6379"
-	if t.form == sentinel {
+	switch {
+	case t.form == socket && list != "":
+		return errors.New("a Unix socket has a path and no host: write unix:///path/to/redis.sock")
+	case t.form == socket:
+		return nil
+	case list == "":
+		return errors.New("it has no host: write redis://host:port")
+	case t.form == sentinel:
 		port = "26379"
 	}
 	all := strings.Split(list, ",")
 	for i, s := range all {
-		h, err := readHost(s, port)
+		addr, err := readHost(s, port)
+		if err != nil && len(all) > 1 {
+			return fmt.Errorf("host %d of %d: %w", i+1, len(all), err)
+		}
 		if err != nil {
-			if len(all) > 1 {
-				return fmt.Errorf("host %d of %d: %w", i+1, len(all), err)
-			}
 			return fmt.Errorf("its host: %w", err)
 		}
-		t.hosts = append(t.hosts, h)
+		t.addrs = append(t.addrs, addr)
 	}
 	if len(all) > 1 && t.form == single {
 		t.form = cluster
@@ -158,90 +124,85 @@ func (t *target) readHosts(list string) error {
 	return nil
 }
 
-// readHost reads host[:port] or [address][:port].
-func readHost(s, defaultPort string) (host, error) {
-	name, port, hasPort := s, "", false
-	if inner, ok := strings.CutPrefix(s, "["); ok {
-		address, rest, closed := strings.Cut(inner, "]")
-		port, hasPort = strings.CutPrefix(rest, ":")
-		name = strings.Replace(address, "%25", "%", 1) // a zone
-		ip, err := netip.ParseAddr(name)
-		if !closed || rest != "" && !hasPort || err != nil || !ip.Is6() {
-			return host{}, errors.New("between brackets must stand an IPv6 address, and after them a port or nothing: write [::1]:6379")
-		}
-	} else {
-		name, port, hasPort = strings.Cut(s, ":")
-		switch {
-		case strings.Contains(port, ":"):
-			return host{}, errors.New("it has more than one colon: write host:port, and an IPv6 address in brackets, as in [::1]:6379")
-		case name == "":
-			return host{}, errors.New("its name is missing: write host:port")
-		case strings.ContainsFunc(name, notInHost):
-			return host{}, errors.New("a name has letters a to z, digits, dots, hyphens and underscores; others are not possible (international names have the form xn--…)")
-		}
+// readHost returns host:port for host[:port] or [address][:port].
+func readHost(s, defaultPort string) (string, error) {
+	if strings.LastIndexByte(s, ':') <= strings.LastIndexByte(s, ']') {
+		s += ":" + defaultPort
 	}
-	if !hasPort {
-		return host{name, defaultPort}, nil
+	name, port, err := net.SplitHostPort(s)
+	brackets := strings.HasPrefix(s, "[")
+	if brackets {
+		name = strings.Replace(name, "%25", "%", 1) // a zone
 	}
-	if n, ok := number(port); !ok || n < 1 || n > 65535 {
-		return host{}, errors.New("its port must be a number between 1 and 65535: write host:port, or host alone")
+	ip, _ := netip.ParseAddr(name)
+	n, err2 := strconv.ParseUint(port, 10, 16)
+	switch {
+	case err != nil || brackets && !ip.Is6():
+		return "", errors.New("it has more than one colon, or no IPv6 address in brackets: write host:port, or write [::1]:6379")
+	case name == "":
+		return "", errors.New("its name is missing: write host:port")
+	case !brackets && strings.ContainsFunc(name, notInHost):
+		return "", errors.New("a name has letters a to z, digits, dots, hyphens and underscores; others are not possible (international names have the form xn--…)")
+	case err2 != nil || n == 0:
+		return "", errors.New("its port must be a number between 1 and 65535: write host:port, or host alone")
 	}
-	return host{name, port}, nil
+	return net.JoinHostPort(name, port), nil
 }
 
 func notInHost(r rune) bool {
 	return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '.' || r == '-' || r == '_')
 }
 
-// number reads digits: neither signs nor a way around them.
-func number(s string) (int, bool) {
-	if s == "" || len(s) > 9 || strings.Trim(s, "0123456789") != "" {
-		return 0, false
-	}
-	n, err := strconv.Atoi(s)
-	return n, err == nil
-}
-
 // readPath parses the path according to the form of the URL. The database may also have been a
 // parameter.
-func (t *target) readPath(s settings) error {
-	db := ""
+func (t *target) readPath(db string) (master string, number int, err error) {
+	path := strings.TrimSuffix(strings.TrimPrefix(t.path, "/"), "/")
 	switch t.form {
 	case socket:
-		var err error
-		if t.path, err = url.PathUnescape(t.rawPath); err != nil || strings.Contains(t.path, "\x00") {
-			return fmt.Errorf("its path can't be decoded: %w", errEscape)
+		name, err := url.PathUnescape(t.path)
+		if err != nil || strings.Contains(name, "\x00") {
+			return "", 0, fmt.Errorf("its path can't be decoded: %w", errEscape)
 		}
-		if strings.Trim(t.path, "/") == "" {
-			return errors.New("the path of the socket is missing: write unix:///path/to/redis.sock")
+		if strings.Trim(name, "/") == "" {
+			return "", 0, errors.New("the path of the socket is missing: write unix:///path/to/redis.sock")
 		}
+		t.addrs, path = []string{name}, ""
 	case cluster:
-		if strings.Trim(t.rawPath, "/") != "" || s.db != "" {
-			return errors.New("a cluster has no databases: leave the number out")
+		if strings.Trim(path, "/") != "" || db != "" {
+			return "", 0, errors.New("a cluster has no databases: leave the number out")
 		}
+		return "", 0, nil
 	case sentinel:
-		var err error
-		t.master, db, _ = strings.Cut(strings.TrimPrefix(t.rawPath, "/"), "/")
-		if t.master, err = url.PathUnescape(t.master); err != nil {
-			return fmt.Errorf("the name of its master can't be decoded: %w", errEscape)
+		master, path, _ = strings.Cut(path, "/")
+		if master, err = url.PathUnescape(master); err != nil {
+			return "", 0, fmt.Errorf("the name of its master can't be decoded: %w", errEscape)
 		}
-		if t.master == "" {
-			return errors.New("the name of the master is missing: write redis+sentinel://host:26379/mymaster")
+		if master == "" {
+			return "", 0, errors.New("the name of the master is missing: write redis+sentinel://host:26379/mymaster")
 		}
-	default:
-		db = strings.TrimPrefix(t.rawPath, "/")
 	}
-	db = strings.TrimSuffix(db, "/")
-	if db != "" && s.db != "" {
-		return errors.New("it gives the database twice, in the path and as db: leave one of them out")
+	if path != "" && db != "" {
+		return "", 0, errors.New("it gives the database twice, in the path and as db: leave one of them out")
 	}
-	if db += s.db; db == "" {
-		return nil
+	if db += path; db == "" {
+		return master, 0, nil
 	}
-	n, ok := number(db)
-	if !ok {
-		return errors.New("the database must be a number that is not negative: write redis://host:port/0, redis+sentinel://host:port/mymaster/0, or db=0")
+	n, err := strconv.ParseUint(db, 10, 31)
+	if err != nil {
+		return "", 0, errors.New("the database must be a number that is not negative: write redis://host:port/0, redis+sentinel://host:port/mymaster/0, or db=0")
 	}
-	t.db = n
-	return nil
+	return master, int(n), nil
+}
+
+// serverName returns the name under which certificates are verified; if it is empty, each server
+// is verified under the name that it is dialed by. That is right where the hosts differ: go-redis's
+// parsers would have the master verified under the name of a sentinel. One host alone may be the
+// common name of a cluster whose nodes call themselves by their IP addresses.
+func (t *target) serverName() string {
+	if t.form == sentinel || len(t.addrs) > 1 {
+		return ""
+	}
+	host, _, _ := net.SplitHostPort(t.addrs[0])
+	name, _, _ := strings.Cut(host, "%") // certificates have no zones
+	return name
 }
