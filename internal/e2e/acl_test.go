@@ -273,6 +273,7 @@ func userOf(s *redistest.Server) func(user string) redis.UniversalClient {
 
 // The list of commands in the documentation is enough, and none of it is too much.
 func TestTheCommandsOfAUser(t *testing.T) {
+	redistest.Long(t)
 	s := redistest.Start(t)
 	p := &permissions{
 		hands: []*redis.Client{s.Client(t)}, connect: userOf(s),
@@ -321,6 +322,7 @@ func TestTheCommandsOfAUserWhoWritesBehind(t *testing.T) {
 
 // The same for what a cluster needs besides.
 func TestTheCommandsOfAUserOfACluster(t *testing.T) {
+	redistest.Long(t)
 	cluster := redistest.StartCluster(t, 3, redistest.Args("--cluster-node-timeout", "15000"))
 	p := &permissions{
 		keys:     slices.Concat(neededKeys, neededChannels, queueKeys),

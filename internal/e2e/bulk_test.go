@@ -39,6 +39,7 @@ var _ io.Writer = (*batchLog)(nil)
 // A call for many keys does what it says, for all of them, on a server that is well, and
 // costs nothing else.
 func TestACallForManyKeys(t *testing.T) {
+	redistest.Long(t)
 	redistest.Require(t)
 	server := redistest.Start(t)
 	const n, size = 30_000, 100

@@ -25,6 +25,7 @@ const soakGrowth = 16 << 20
 // none is wrong or too old, all is as it was when they are over, and neither goroutines nor
 // memory grow.
 func TestSoak(t *testing.T) {
+	redistest.Long(t)
 	redistest.Require(t)
 	t.Logf("-soak.seed %d", *soakSeed)
 	for _, name := range []string{"single", "cluster, all masters"} {

@@ -15,6 +15,7 @@ import (
 // caches are in use: every read succeeds, none is wrong or too old, nobody waits for what
 // does not answer once the circuit is open, and when it is over, all is as it was.
 func TestStorms(t *testing.T) {
+	redistest.Long(t)
 	redistest.Require(t)
 	where := names(sites)
 	if underRace {

@@ -190,7 +190,7 @@ var longTTLs = []time.Duration{0, time.Hour, 24 * time.Hour, 30*24*time.Hour + t
 
 func TestAllStoresAnswerAlike(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, b *redistest.Backend) {
-		for seed := range uint64(12) {
+		for seed := range uint64(redistest.Times(4, 12)) {
 			alike(t, seed, b.Prefix, newReal(t, b.Client), func() {})
 		}
 	})

@@ -46,10 +46,33 @@ const (
 
 // Require skips the test if there is no redis-server of version 7.0 or newer on
 // the PATH. If the environment variable CACHE_TEST_REQUIRE_REDIS is set, it fails
-// the test instead: set it where nothing may be skipped.
+// the test instead: set it where nothing may be skipped. With -short it skips every test.
 func Require(tb testing.TB) {
 	tb.Helper()
+	if testing.Short() {
+		tb.Skip("it starts a redis-server, which -short leaves out")
+	}
 	require(tb, missing())
+}
+
+// longEnv is the environment variable that has tests run which take long.
+const longEnv = "CACHE_TEST_LONG"
+
+// Times returns how often a test repeats something: many if the environment variable
+// CACHE_TEST_LONG is set, as in .ci/run, else few.
+func Times(few, many int) int {
+	if os.Getenv(longEnv) == "" {
+		return few
+	}
+	return many
+}
+
+// Long skips the test unless the environment variable CACHE_TEST_LONG is set, as in .ci/run.
+func Long(tb testing.TB) {
+	tb.Helper()
+	if os.Getenv(longEnv) == "" {
+		tb.Skipf("it takes long: set %s to run it", longEnv)
+	}
 }
 
 func require(tb testing.TB, reason string) {

@@ -321,11 +321,13 @@ func TestErrorsOfTheProgramAreUnchanged(t *testing.T) {
 	errs := map[string]error{
 		"a miss": cache.ErrMiss, "closed": cache.ErrClosed, "unavailable": cache.ErrUnavailable, "overload": cache.ErrOverload, "too large": cache.ErrTooLarge,
 	}
-	orders, net := onWire(t, storetest.NewMemory(), cache.Source[string, int]{})
-	net.lose()
-	_, errs["a miss of another cache"] = orders.Peek(t.Context(), "k")
-	errs["of another cache"] = orders.Set(t.Context(), "k", 1)
-	errs["of another cache, wrapped"] = fmt.Errorf("orders: %w", errors.Unwrap(errs["of another cache"]))
+	synctest.Test(t, func(t *testing.T) {
+		orders, net := onWire(t, storetest.NewMemory(), cache.Source[string, int]{})
+		net.lose()
+		_, errs["a miss of another cache"] = orders.Peek(t.Context(), "k")
+		errs["of another cache"] = orders.Set(t.Context(), "k", 1)
+		errs["of another cache, wrapped"] = fmt.Errorf("orders: %w", errors.Unwrap(errs["of another cache"]))
+	})
 	for name, err := range errs {
 		if err == nil {
 			t.Fatalf("%s: no error", name)
