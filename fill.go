@@ -7,7 +7,6 @@ import (
 
 	"github.com/delqhi/cache/internal/flight"
 	"github.com/delqhi/cache/internal/frame"
-	"github.com/delqhi/cache/internal/invalidation"
 	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/message"
 	"github.com/delqhi/cache/internal/retryqueue"
@@ -35,8 +34,8 @@ type fillResult[V any] struct {
 // command is one of the commands of a fill; none if its Key is "".
 type command struct {
 	store.Command
-	notified uint64 // the sequence number of its message
-	reply    store.Reply
+	sent  message.Sent
+	reply store.Reply
 }
 
 // fill stores the loaded values and resolves the calls. It runs to its end even if
@@ -52,7 +51,7 @@ func (c *Cache[K, V]) fill(ctx context.Context, o *callOptions, ls []*inflightLo
 		if cmd.Key == "" {
 			return
 		}
-		cmd.Notify, cmd.notified = invalidation.NotifyOf(c.coherence.Outbox, c.names, kind, c.encoded(l.rk))
+		cmd.Notify, cmd.sent = c.invalidator.NotifyOf(kind, c.encoded(l.rk))
 		cmds, owners = append(cmds, cmd.Command), append(owners, cmd)
 	}
 	plan := func(i int) { c.plan(ctx, o, ls[i], &results[i]) }
@@ -214,19 +213,17 @@ func (c *Cache[K, V]) failed(l *inflightLoad[K, V], r *fillResult[V]) {
 	}
 }
 
-// resolveMessage completes the message of a command in the outbox. If it is not known whether
-// the command took effect, that matters only if it replaced a value, which other processes
-// may hold: replacing a lease or a lock invalidates nothing.
+// resolveMessage resolves the message of a command. If it is not known whether the command took
+// effect, that matters only if it replaced a value, which other processes may hold: replacing a
+// lease or a lock invalidates nothing.
 func (c *Cache[K, V]) resolveMessage(cmd *command, harmless bool, now int64) {
-	switch {
-	case cmd.Key == "":
-	case cmd.reply.Err == nil && cmd.reply.OK:
-		c.coherence.Outbox.Done(cmd.notified)
-	case cmd.reply.Err == nil || harmless:
-		c.coherence.Outbox.Skip(cmd.notified)
-	default:
-		c.coherence.Outbox.Failed(cmd.notified)
-		c.coherence.ScheduleRetry(retryqueue.Item{Key: cmd.Key, At: now, Numbers: []uint64{cmd.notified}})
+	err := cmd.reply.Err
+	took := err == nil && cmd.reply.OK
+	if harmless {
+		err = nil
+	}
+	if open := cmd.sent.Resolve(took, err); len(open) > 0 {
+		c.coherence.ScheduleRetry(retryqueue.Item{Key: cmd.Key, At: now, Numbers: open})
 	}
 }
 

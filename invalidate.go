@@ -57,10 +57,10 @@ func (c *Cache[K, V]) invalidate(ctx context.Context, changes []change[K, V]) {
 	at := local.Now()
 	for i, out := range c.invalidator.Keys(ctx, encoded) {
 		ch := sent[i]
-		ch.now, ch.notified = out.At, out.Open
+		ch.now = out.At
 		if out.Err != nil {
 			ch.err = c.writeFailed(ctx, out.Err)
-			c.scheduleRetry(ch, ch.rk)
+			c.scheduleRetry(ch, out.Open)
 		} else {
 			c.stats.sent.Add(1)
 			c.coherence.Noted(retryqueue.Item{Key: ch.rk, At: out.At, Token: out.Token}, at)
@@ -86,7 +86,7 @@ func (c *Cache[K, V]) dropKey(ctx context.Context, ch *change[K, V]) {
 		c.failures.forget(rk)
 		return
 	}
-	c.scheduleRetry(ch, rk)
+	c.scheduleRetry(ch, nil)
 	c.completeLocal(ch)
 }
 
@@ -208,7 +208,7 @@ func (c *Cache[K, V]) mark(ctx context.Context, tags []string) error {
 			return cmp.Or(c.markLocal(tags), err)
 		default:
 			c.failures.forgetAll()
-			c.coherence.ScheduleTombstones(tags, 0, local.Now())
+			c.coherence.ScheduleTombstones(tags, nil, local.Now())
 		}
 		return err
 	}

@@ -7,7 +7,6 @@ import (
 
 	"github.com/delqhi/cache/internal/coherence"
 	"github.com/delqhi/cache/internal/frame"
-	"github.com/delqhi/cache/internal/invalidation"
 	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/logicalclock"
 	"github.com/delqhi/cache/internal/message"
@@ -150,7 +149,7 @@ func (c *Cache[K, V]) outdated(ch *change[K, V], s stamp) bool {
 func (c *Cache[K, V]) exchangeStamps(ctx context.Context, s stamp, changes []*change[K, V], cmds []store.Command, open []int, seen []store.CASToken, tell bool) (again []int, then []store.CASToken) {
 	var swaps []store.Command
 	var of []int
-	var told []uint64
+	var messages []message.Sent
 	for j, i := range open {
 		ch := changes[i]
 		frm, err := c.encode(ch.rk, ch.val, ch.life, ch.now, s, ch.tags, "", c.recordCost(ch))
@@ -158,27 +157,23 @@ func (c *Cache[K, V]) exchangeStamps(ctx context.Context, s stamp, changes []*ch
 			continue // not expected: the same value was encoded before
 		}
 		swap := store.Command{Op: store.CompareAndSet, Key: ch.rk, Frame: frm, TTL: ch.life.physical(), Seen: seen[j]}
-		n := uint64(0)
+		var sent message.Sent
 		if tell { // wakes the loads that wait for the lease
-			swap.Notify, n = invalidation.NotifyOf(c.coherence.Outbox, c.names, message.Invalidated, c.encoded(ch.rk))
+			swap.Notify, sent = c.invalidator.NotifyOf(message.Invalidated, c.encoded(ch.rk))
 		}
-		swaps, of, told = append(swaps, swap), append(of, i), append(told, n)
+		swaps, of, messages = append(swaps, swap), append(of, i), append(messages, sent)
 	}
 	var gets []store.Command
 	for j, reply := range c.exec(ctx, swaps) {
-		i := of[j]
+		i, took := of[j], reply.Err == nil && reply.OK
+		messages[j].Resolve(took, nil) // replacing a lease invalidates nothing: no need to repeat it
 		switch {
-		case reply.Err == nil && reply.OK:
+		case took:
 			cmds[i].Frame = swaps[j].Frame
 			c.stamped(changes[i], swaps[j].Frame, s)
-			c.coherence.Outbox.Done(told[j])
-			continue
 		case reply.Err == nil:
-			c.coherence.Outbox.Skip(told[j])
 			again = append(again, i)
 			gets = append(gets, store.Command{Op: store.Get, Key: changes[i].rk, Most: mostOfLoads})
-		default:
-			c.coherence.Outbox.Skip(told[j]) // replacing a lease invalidates nothing
 		}
 	}
 	open, again = again, nil

@@ -7,7 +7,6 @@ import (
 	"github.com/delqhi/cache/internal/coherence"
 	"github.com/delqhi/cache/internal/fence"
 	"github.com/delqhi/cache/internal/frame"
-	"github.com/delqhi/cache/internal/invalidation"
 	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/message"
 	"github.com/delqhi/cache/internal/retryqueue"
@@ -30,25 +29,25 @@ import (
 
 // change is one key of a write.
 type change[K comparable, V any] struct {
-	key      K
-	val      V
-	rk       string
-	at       int64
-	fence    fence.Token
-	keep     bool // false: the value's life is over already, or the change is a Delete
-	life     life
-	stamp    stamp
-	dated    bool          // stamp is that of the value that this one was derived from
-	cost     time.Duration // how long the value took to make, from when the source was asked
-	now      int64         // the time of the key's node before it was sent, µs; 0: not known
-	notified uint64
-	claim    *fence.Claim // in a LocalOnly cache under a write strategy: takes the place of the intent
-	frame    []byte
-	tags     []string
-	older    []string        // tags of the value that it was derived from, for one that has none of its own
-	from     *frame.Header   // of the record of that value, nil if there was none: it began when that did
-	entry    *local.Entry[V] // for the local tier, if the change takes effect; nil: none
-	again    bool            // of an Update: another write was faster before, or seemed to be
+	key   K
+	val   V
+	rk    string
+	at    int64
+	fence fence.Token
+	keep  bool // false: the value's life is over already, or the change is a Delete
+	life  life
+	stamp stamp
+	dated bool          // stamp is that of the value that this one was derived from
+	cost  time.Duration // how long the value took to make, from when the source was asked
+	now   int64         // the time of the key's node before it was sent, µs; 0: not known
+	sent  message.Sent
+	claim *fence.Claim // in a LocalOnly cache under a write strategy: takes the place of the intent
+	frame []byte
+	tags  []string
+	older []string        // tags of the value that it was derived from, for one that has none of its own
+	from  *frame.Header   // of the record of that value, nil if there was none: it began when that did
+	entry *local.Entry[V] // for the local tier, if the change takes effect; nil: none
+	again bool            // of an Update: another write was faster before, or seemed to be
 
 	// Under a write strategy:
 	remove bool           // a Delete: the key is to be deleted from the source
@@ -105,16 +104,13 @@ func (c *Cache[K, V]) storeChange(ctx context.Context, changes []*change[K, V]) 
 
 // notify adds to a command the message that other processes are to drop the key.
 func (c *Cache[K, V]) notify(ch *change[K, V], cmd *store.Command) {
-	if c.coherence == nil {
-		return
-	}
-	cmd.Notify, ch.notified = invalidation.NotifyOf(c.coherence.Outbox, c.names, message.Invalidated, c.encoded(ch.rk))
+	cmd.Notify, ch.sent = c.invalidator.NotifyOf(message.Invalidated, c.encoded(ch.rk))
 }
 
 // execAndNotify runs the commands of changes and notifies other processes of them, with one
 // message for many where that is possible. look, if it is not nil, goes with them.
 func (c *Cache[K, V]) execAndNotify(ctx context.Context, look *clockLook, changes []*change[K, V], cmds []store.Command) []store.Reply {
-	if c.coherence == nil || len(cmds) == 1 || !c.client.OneNode() {
+	if len(cmds) == 1 || !c.client.OneNode() {
 		for i, ch := range changes {
 			c.notify(ch, &cmds[i])
 		}
@@ -123,20 +119,11 @@ func (c *Cache[K, V]) execAndNotify(ctx context.Context, look *clockLook, change
 	encoded := make([]string, len(changes))
 	for i, ch := range changes {
 		encoded[i] = c.encoded(ch.rk)
-		if ch.notified = 0; cmds[i].Op == store.CompareAndSet { // which may not take effect: then there is nothing to publish
-			c.notify(ch, &cmds[i])
-		}
 	}
-	do := func(cmds []store.Command) []store.Reply {
-		once := look
-		look = nil
-		return c.execReadingClock(ctx, once, cmds)
-	}
-	replies, open := invalidation.InCommon(c.coherence.Outbox, c.names, encoded, cmds, do)
+	do := func(cmds []store.Command) []store.Reply { return c.execReadingClock(ctx, look, cmds) }
+	replies, sent := c.invalidator.InCommon(encoded, cmds, do)
 	for i, ch := range changes {
-		if ch.notified == 0 {
-			ch.notified = open[i]
-		}
+		ch.sent = sent[i]
 	}
 	return replies
 }
@@ -144,34 +131,28 @@ func (c *Cache[K, V]) execAndNotify(ctx context.Context, look *clockLook, change
 // complete brings the local tier, the outbox and the retry queue in line with the outcome of
 // a change. If err is nil, took says whether the change took effect.
 func (c *Cache[K, V]) complete(ctx context.Context, ch *change[K, V], cmd *store.Command, took bool, err error) {
+	open := ch.sent.Resolve(took, err)
 	switch {
 	case err != nil:
 		ch.err = c.writeFailed(ctx, err)
-		c.coherence.Outbox.Failed(ch.notified)
-		c.scheduleRetry(ch, cmd.Key)
+		c.scheduleRetry(ch, open)
 		c.completeLocal(ch)
 	case took:
 		c.completeLocal(ch)
-		c.coherence.Outbox.Done(ch.notified)
 		c.stats.sent.Add(1)
 		token := ""
 		if ch.keep {
 			token = store.TokenOf(cmd.Frame).Token
 		}
 		c.coherence.Noted(retryqueue.Item{Key: cmd.Key, At: ch.now, Token: token}, ch.at)
-	default:
-		c.coherence.Outbox.Skip(ch.notified)
 	}
 }
 
 // scheduleRetry queues a change that Redis did not acknowledge, to be sent to Redis and the
-// other processes later: as an invalidation, since by then there may be a newer value.
-func (c *Cache[K, V]) scheduleRetry(ch *change[K, V], rk string) {
-	item := retryqueue.Item{Key: rk, At: ch.now}
-	if ch.notified != 0 {
-		item.Numbers = []uint64{ch.notified}
-	}
-	c.coherence.ScheduleRetry(item)
+// other processes later: as an invalidation, since by then there may be a newer value. open are
+// the numbers of messages that stay open until then.
+func (c *Cache[K, V]) scheduleRetry(ch *change[K, V], open []uint64) {
+	c.coherence.ScheduleRetry(retryqueue.Item{Key: ch.rk, At: ch.now, Numbers: open})
 }
 
 // completeLocal brings the local tier in line with the outcome of a change.
@@ -273,7 +254,7 @@ func (c *Cache[K, V]) timestamp(ctx context.Context, ch *change[K, V]) {
 		ch.keep = false
 	default:
 		ch.refuse(c.writeFailed(ctx, err))
-		c.scheduleRetry(ch, ch.rk)
+		c.scheduleRetry(ch, nil)
 		c.completeLocal(ch)
 	}
 }

@@ -162,7 +162,7 @@ func (c *Client) InvalidatePattern(ctx context.Context, pattern string) (int64, 
 	}
 	defer c.tally(ctx)
 	m, err := c.revoker.Pattern(ctx, pattern, keys.QuotePattern)
-	c.open(m.Open...)
+	c.open(m.Open)
 	if err != nil {
 		return m.Keys, c.failed(ctx, "pattern", err)
 	}
@@ -225,13 +225,7 @@ func (c *Client) Close() error {
 
 // open takes numbers of messages that may not have been published. They are not retried: they
 // count as published, so that a process that has not received them drops its whole local tier.
-func (c *Client) open(numbers ...uint64) {
-	for _, n := range numbers {
-		if n != 0 {
-			c.revoker.Outbox.Done(n)
-		}
-	}
-}
+func (c *Client) open(numbers []uint64) { c.revoker.Outbox.Done(numbers...) }
 
 // tally publishes the number up to which subscribers should have received messages.
 func (c *Client) tally(ctx context.Context) {

@@ -289,7 +289,7 @@ func (a *Coordinator) ownTombstones(ctx context.Context, tags []string, pasts []
 		// and treat the clock as unknown until then.
 		a.Clock.Forget()
 		if pasts == nil {
-			a.ScheduleTombstones(tags, 0, l.at)
+			a.ScheduleTombstones(tags, nil, l.at)
 		} // otherwise it is returned to the queue, with its time
 		return err
 	}

@@ -17,7 +17,7 @@ import (
 func TestWhatIsUntoldNeedsNoFurtherCall(t *testing.T) {
 	for name, add := range map[string]func(a *Coordinator){
 		"a key":     func(a *Coordinator) { a.ScheduleRetry(retryqueue.Item{Key: "n:k"}) },
-		"a tag":     func(a *Coordinator) { a.ScheduleTombstones([]string{"t"}, 0, now()) },
+		"a tag":     func(a *Coordinator) { a.ScheduleTombstones([]string{"t"}, nil, now()) },
 		"a pattern": func(a *Coordinator) { a.SchedulePattern("p*", nil, now()) },
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -41,7 +41,7 @@ func TestWhyAPatternIsNotTold(t *testing.T) {
 		store := &wire{Memory: storetest.NewMemory(), scan: errLost}
 		a, _ := onTier(t, None, true, store)
 		a.started = true
-		a.SchedulePattern("p*", []uint64{a.failedNumber()}, now())
+		a.SchedulePattern("p*", a.failedNumber(), now())
 		a.notify(t.Context())
 		if f := a.failure.Load(); f == nil || !errors.Is(*f, errLost) {
 			t.Error("it is not said why")

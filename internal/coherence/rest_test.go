@@ -233,7 +233,7 @@ func TestTheLatestCallIsPending(t *testing.T) {
 	if tag, pattern := a.pending.since("x", []string{"t"}), a.pending.since("p", nil); tag != 12 || pattern != 12 {
 		t.Errorf("a tag since %d, a pattern since %d", tag, pattern)
 	}
-	a.ScheduleTombstones(nil, 0, now())
+	a.ScheduleTombstones(nil, nil, now())
 	store.mark = func(logicalclock.NewTombstone) error { return errLost }
 	if a.notify(t.Context()) || a.pending.since("x", nil) == never {
 		t.Error("everything is not pending, and was not told")

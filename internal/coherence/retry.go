@@ -66,12 +66,8 @@ func (a *Coordinator) atLatest(it *retryqueue.Item) int64 {
 
 // ScheduleTombstones queues an invalidation of tags, or of everything if there are none, that
 // Redis has not acknowledged: of records written or loaded before the local time began. The
-// local tier is flushed now. number is that of the message, 0 if there was none.
-func (a *Coordinator) ScheduleTombstones(tags []string, number uint64, began int64) {
-	var numbers []uint64
-	if number != 0 {
-		numbers = []uint64{number}
-	}
+// local tier is flushed now. numbers are those of messages that stay open until Redis has it.
+func (a *Coordinator) ScheduleTombstones(tags []string, numbers []uint64, began int64) {
 	if a.addTombstones(subjects(aTag, tags), numbers, a.pastOf(began)) {
 		a.cfg.Events.Overflowed()
 	}
@@ -289,7 +285,7 @@ func (a *Coordinator) notifyBatch(ctx context.Context, b *retryqueue.Batch, told
 	var quiet []retryqueue.Item // nothing to remove from Redis: only to publish
 	var cmds []store.Command
 	var items []retryqueue.Item
-	var numbers []uint64
+	var messages []message.Sent
 	for i, reply := range a.cfg.Client.Do(ctx, heads) {
 		it := b.Items[i]
 		if reply.Err != nil {
@@ -309,27 +305,22 @@ func (a *Coordinator) notifyBatch(ctx context.Context, b *retryqueue.Batch, told
 			continue
 		}
 		cmd := store.Command{Op: store.CompareAndDelete, Key: it.Key, Seen: reply.Record.CASToken()}
-		var n uint64
-		cmd.Notify, n = invalidation.NotifyOf(a.Outbox, a.cfg.Names, message.Invalidated, a.encoded(it.Key))
-		cmds, items, numbers = append(cmds, cmd), append(items, it), append(numbers, n)
+		var sent message.Sent
+		cmd.Notify, sent = a.invalidator.NotifyOf(message.Invalidated, a.encoded(it.Key))
+		cmds, items, messages = append(cmds, cmd), append(items, it), append(messages, sent)
 	}
 	*told += a.notifyQuietly(ctx, quiet, &done, &failed)
 	for i, reply := range a.cfg.Client.Do(ctx, cmds) {
-		switch {
-		case reply.Err == nil && reply.OK:
-			a.Outbox.Done(numbers[i])
-			a.delivered(items[i], &done)
+		it := items[i]
+		it.Numbers = append(it.Numbers, messages[i].Resolve(reply.OK, reply.Err)...)
+		a.notifyFailed(reply.Err)
+		if reply.Err == nil && reply.OK {
+			a.delivered(it, &done)
 			*told++
-		case reply.Err == nil:
-			// Another client has changed the key meanwhile: read it again.
-			a.Outbox.Skip(numbers[i])
-			failed.Items = append(failed.Items, items[i])
-		default:
-			a.notifyFailed(reply.Err)
-			a.Outbox.Failed(numbers[i])
-			items[i].Numbers = append(items[i].Numbers, numbers[i])
-			failed.Items = append(failed.Items, items[i])
+			continue
 		}
+		// Without an error, another client has changed the key meanwhile: read it again.
+		failed.Items = append(failed.Items, it)
 	}
 	if !done.Empty() {
 		a.deliveredAny.Add(1) // first: what is no longer pending has been counted
@@ -347,14 +338,14 @@ func (a *Coordinator) notifyQuietly(ctx context.Context, items []retryqueue.Item
 		for i, it := range some {
 			keys[i] = a.encoded(it.Key)
 		}
-		tell, n := invalidation.NotifyOf(a.Outbox, a.cfg.Names, message.Invalidated, keys...)
-		if err := a.cfg.Client.Publish(ctx, tell); err != nil {
+		tell, sent := a.invalidator.NotifyOf(message.Invalidated, keys...)
+		err := a.cfg.Client.Publish(ctx, tell)
+		sent.Resolve(err == nil, nil)
+		if err != nil {
 			a.notifyFailed(err)
-			a.Outbox.Skip(n)
 			failed.Items = append(failed.Items, some...)
 			continue
 		}
-		a.Outbox.Done(n)
 		for _, it := range some {
 			a.delivered(it, done)
 		}
@@ -381,10 +372,10 @@ func (a *Coordinator) notifyTombstones(ctx context.Context, b *retryqueue.Batch)
 			before[i] = a.date(ctx, a.cfg.Names.Epoch, p)
 		}
 		l := a.beginLook()
-		marks, n, failed := a.invalidator.InvalidateTagsLate(ctx, tags, before)
+		marks, open, failed := a.invalidator.InvalidateTagsLate(ctx, tags, before)
 		if failed != nil {
 			a.unreadable(failed)
-			rest.Numbers = append(rest.Numbers, n)
+			rest.Numbers = append(rest.Numbers, open...)
 		} else {
 			failed = a.ownTombstones(ctx, tags, pasts, marks, l)
 		}

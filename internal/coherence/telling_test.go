@@ -113,17 +113,22 @@ func storedAt(at int64) store.Record {
 	return recordOf(frame.Header{Kind: frame.Value, Limit: math.MaxInt64, Stored: at})
 }
 
-// failed returns a number that is open in an outbox.
-func (a *Coordinator) failedNumber() uint64 {
-	n := a.Outbox.Begin()
-	a.Outbox.Failed(n)
-	return n
+// failedNumber returns a number that is open in an outbox.
+func (a *Coordinator) failedNumber() []uint64 {
+	_, sent := a.Outbox.Next(0)
+	return sent.Resolve(false, errLost)
+}
+
+// publishedNumber returns a number that was acknowledged.
+func (a *Coordinator) publishedNumber() uint64 {
+	n, sent := a.Outbox.Next(0)
+	sent.Resolve(true, nil)
+	return n.Number
 }
 
 // open reports whether a number is open.
 func (a *Coordinator) isOpen() bool {
-	n := a.Outbox.Begin()
-	a.Outbox.Done(n)
+	n := a.publishedNumber()
 	tally, _ := a.Outbox.Watermark(false)
 	return tally.Number != n
 }
@@ -157,7 +162,7 @@ func TestWhatBecomesOfAKeyThatIsToldLater(t *testing.T) {
 			a, l := onTier(t, Broadcast, true, st)
 			at := time.Now().UnixMicro()
 			time.Sleep(time.Second)
-			it := retryqueue.Item{Key: "n:k", At: at, Numbers: []uint64{a.failedNumber()}}
+			it := retryqueue.Item{Key: "n:k", At: at, Numbers: a.failedNumber()}
 			if c.rec != nil {
 				rec := c.rec(at)
 				if st.put("n:k", rec); c.mine {
@@ -250,11 +255,11 @@ func TestMarksAreToldWithTheirTimes(t *testing.T) {
 		}
 		n := a.failedNumber()
 		a.ScheduleTombstones([]string{"t"}, n, now()-int64(30*time.Second))
-		a.ScheduleTombstones([]string{"u"}, 0, now()-int64(20*time.Second))
+		a.ScheduleTombstones([]string{"u"}, nil, now()-int64(20*time.Second))
 		if l.flushes != 2 || !a.PendingTag("t") {
 			t.Errorf("%d flushes", l.flushes)
 		}
-		a.SchedulePattern("p*", []uint64{a.failedNumber()}, now()-int64(30*time.Second))
+		a.SchedulePattern("p*", a.failedNumber(), now()-int64(30*time.Second))
 		old, fresh := storedAt(date(31*time.Second)), storedAt(date(10*time.Second))
 		store.put("n:p1", old)
 		store.put("n:p2", fresh)
@@ -287,7 +292,7 @@ func TestMarksAreToldWithTheirTimes(t *testing.T) {
 		}
 		// Tags that fail are told again, and those alone.
 		store.marks = nil
-		a.ScheduleTombstones([]string{"t"}, 0, now())
+		a.ScheduleTombstones([]string{"t"}, nil, now())
 		store.mark = func(logicalclock.NewTombstone) error { return errLost }
 		if a.notify(t.Context()) || !a.PendingTag("t") || !a.isOpen() {
 			t.Error("a tag that fails is told")

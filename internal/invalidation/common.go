@@ -18,18 +18,20 @@ const (
 // InCommon executes commands on keys, Sets and Deletes, by calling do, and publishes messages
 // that cover several keys each; encoded holds the encodings of the keys. A message goes with
 // every few commands of one kind, if any of them has taken effect. One message for each key
-// would cost as much as the commands themselves. A command that has a message of its own keeps
-// it, and may be of any kind. InCommon needs a store of one node; see client.Client.OneNode.
+// would cost as much as the commands themselves. A command of another kind may not take effect,
+// and then there is nothing to publish: it gets a message of its own. InCommon needs a store of
+// one node; see client.Client.OneNode.
 //
-// If a key's message may not have been published, the error is in the key's reply, and the
-// number that is open for it in open, else 0.
-func InCommon(out *message.Outbox, names store.Names, encoded []string, cmds []store.Command, do func([]store.Command) []store.Reply) (replies []store.Reply, open []uint64) {
+// The caller resolves what is in sent: the message of each such command, and that of each key
+// whose message may not have been published; then the error is in the key's reply.
+func (r *Invalidator) InCommon(encoded []string, cmds []store.Command, do func([]store.Command) []store.Reply) (replies []store.Reply, sent []message.Sent) {
 	type group struct {
-		number uint64
-		of     []int // indexes of the commands
+		message message.Sent
+		of      []int // indexes of the commands
 	}
 	all := make([]store.Command, 0, len(cmds))
 	at := make([]int, len(cmds)) // indexes into all
+	replies, sent = make([]store.Reply, len(cmds)), make([]message.Sent, len(cmds))
 	var groups []group
 	var of []int
 	var keys []string
@@ -38,22 +40,15 @@ func InCommon(out *message.Outbox, names store.Names, encoded []string, cmds []s
 		if len(of) == 0 {
 			return
 		}
-		tell, number := NotifyOf(out, names, message.Invalidated, keys...)
-		groups = append(groups, group{number, of})
+		tell, common := r.NotifyOf(message.Invalidated, keys...)
+		groups = append(groups, group{common, of})
 		first := &all[at[of[0]]]
 		first.Notify, first.With = tell, len(of)-1
 		of, keys, bytes = nil, nil, 0
 	}
-	var own []int
 	for _, op := range []store.Op{store.Set, store.Delete} {
 		for i := range cmds {
-			switch {
-			case cmds[i].Notify.Channel != "":
-				if op == store.Set {
-					own = append(own, i)
-				}
-				continue
-			case cmds[i].Op != op:
+			if cmds[i].Op != op {
 				continue
 			}
 			at[i] = len(all)
@@ -65,23 +60,22 @@ func InCommon(out *message.Outbox, names store.Names, encoded []string, cmds []s
 		}
 		flush()
 	}
-	for _, i := range own {
-		at[i] = len(all)
-		all = append(all, cmds[i])
+	for i, cmd := range cmds {
+		if cmd.Op != store.Set && cmd.Op != store.Delete {
+			cmd.Notify, sent[i] = r.NotifyOf(message.Invalidated, encoded[i])
+			at[i] = len(all)
+			all = append(all, cmd)
+		}
 	}
 	got := do(all)
-	replies, open = make([]store.Reply, len(cmds)), make([]uint64, len(cmds))
 	for i := range cmds {
 		replies[i] = got[at[i]]
 	}
 	for _, g := range groups {
-		if slices.ContainsFunc(g.of, func(i int) bool { return replies[i].Err == nil }) {
-			out.Done(g.number)
-			continue
-		}
-		for j, n := range out.Split(g.number, len(g.of)) {
-			open[g.of[j]] = n
+		published := slices.ContainsFunc(g.of, func(i int) bool { return replies[i].Err == nil })
+		for j, each := range g.message.ResolveEach(len(g.of), published) {
+			sent[g.of[j]] = each
 		}
 	}
-	return replies, open
+	return replies, sent
 }

@@ -11,9 +11,8 @@ import (
 	"github.com/delqhi/cache/internal/store"
 )
 
-// Commands of one kind go in groups, Sets first, with one notice each; those with a message
-// of their own go as they are, Deletes of that kind excepted, which are not given. Each reply
-// is that of its own command.
+// Commands of one kind go in groups, Sets first, with one notice each; any other gets a notice of
+// its own. Each reply is that of its own command.
 func TestCommandsAreToldInCommon(t *testing.T) {
 	cmd := func(op store.Op, key string, size int) store.Command {
 		return store.Command{Op: op, Key: names.Data + key, Frame: make([]byte, size)}
@@ -25,9 +24,8 @@ func TestCommandsAreToldInCommon(t *testing.T) {
 	}
 	add(cmd(store.Delete, "d1", 0))
 	add(cmd(store.Set, "large", bytesPerMessage))
-	own := cmd(store.SetNX, "own", 1)
-	own.Notify = store.Notify{Channel: "other", Message: "m"}
-	add(own)
+	own := len(cmds)
+	add(cmd(store.CompareAndSet, "own", 1))
 	add(cmd(store.Set, "half 1", bytesPerMessage/2))
 	add(cmd(store.Delete, "d2", 0))
 	add(cmd(store.Set, "half 2", bytesPerMessage/2))
@@ -35,18 +33,12 @@ func TestCommandsAreToldInCommon(t *testing.T) {
 		add(cmd(store.Set, fmt.Sprint("small ", i), 1))
 	}
 	add(cmd(store.Set, "last", 1))
-	out := message.NewOutbox(1)
+	r := &Invalidator{Names: names, Outbox: message.NewOutbox(1)}
 	var groups [][]string
-	replies, open := InCommon(out, names, encoded, cmds, func(all []store.Command) []store.Reply {
+	replies, sent := r.InCommon(encoded, cmds, func(all []store.Command) []store.Reply {
 		got := make([]store.Reply, len(all))
 		for i := 0; i < len(all); {
 			c := all[i]
-			if c.Notify.Channel == "other" {
-				groups = append(groups, []string{"other"})
-				got[i] = store.Reply{Record: store.Record{State: store.Found, Raw: []byte(c.Key)}}
-				i++
-				continue
-			}
 			n, err := message.Parse(c.Notify.Message)
 			if err != nil || c.Notify.Channel != names.Channel || len(n.Keys) != c.With+1 {
 				t.Fatalf("%s: %+v with %d more, %v", c.Key, n, c.With, err)
@@ -64,21 +56,22 @@ func TestCommandsAreToldInCommon(t *testing.T) {
 		return got
 	})
 	for i := range cmds {
-		if !bytes.Equal(replies[i].Record.Raw, []byte(cmds[i].Key)) || open[i] != 0 {
-			t.Errorf("%s: the reply of %s, open %d", cmds[i].Key, replies[i].Record.Raw, open[i])
+		if !bytes.Equal(replies[i].Record.Raw, []byte(cmds[i].Key)) || (sent[i] != message.Sent{}) != (i == own) {
+			t.Errorf("%s: the reply of %s, sent %v", cmds[i].Key, replies[i].Record.Raw, sent[i])
 		}
+		sent[i].Resolve(true, nil)
 	}
 	var small []string
 	for i := range KeysPerMessage {
 		small = append(small, fmt.Sprint("small ", i))
 	}
-	if want := [][]string{{"large"}, {"half 1", "half 2"}, small, {"last"}, {"d1", "d2"}, {"other"}}; !reflect.DeepEqual(groups, want) {
+	if want := [][]string{{"large"}, {"half 1", "half 2"}, small, {"last"}, {"d1", "d2"}, {"own"}}; !reflect.DeepEqual(groups, want) {
 		t.Errorf("groups %q, want %q", groups, want)
 	}
 	if cmds[1].Notify.Channel != "" || cmds[1].With != 0 {
 		t.Error("the caller's commands were changed")
 	}
-	settledBy(t, out, nil)
+	settledBy(t, r.Outbox, nil)
 }
 
 // A command that fails alone is told of with the others; if all of a group fail, each key is
@@ -99,8 +92,8 @@ func TestAGroupIsOpenIfAllOfItFailed(t *testing.T) {
 				cmds[i].Op = store.Delete
 			}
 		}
-		out := message.NewOutbox(1)
-		replies, open := InCommon(out, names, encoded, cmds, func(all []store.Command) []store.Reply {
+		r := &Invalidator{Names: names, Outbox: message.NewOutbox(1)}
+		replies, sent := r.InCommon(encoded, cmds, func(all []store.Command) []store.Reply {
 			got := make([]store.Reply, len(all))
 			for i := range all {
 				if got[i].OK = true; slices.Contains(c.failing, slices.Index(encoded, all[i].Key[len(names.Data):])) {
@@ -115,13 +108,13 @@ func TestAGroupIsOpenIfAllOfItFailed(t *testing.T) {
 			if replies[i].Err != nil {
 				failed = append(failed, i)
 			}
-			if open[i] != 0 {
-				is, numbers = append(is, i), append(numbers, open[i])
+			if open := sent[i].Resolve(true, replies[i].Err); open != nil {
+				is, numbers = append(is, i), append(numbers, open...)
 			}
 		}
 		if !slices.Equal(is, c.open) || !slices.Equal(failed, c.failing) || len(slices.Compact(slices.Sorted(slices.Values(numbers)))) != len(is) {
 			t.Errorf("%s: failed %d, open %d by %d", name, failed, is, numbers)
 		}
-		settledBy(t, out, numbers)
+		settledBy(t, r.Outbox, numbers)
 	}
 }

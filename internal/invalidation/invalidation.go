@@ -86,32 +86,22 @@ type Invalidator struct {
 
 // Outcome is the outcome for one key.
 type Outcome struct {
-	Found bool   // there was an entry to invalidate
-	Err   error  // Redis did not acknowledge it
-	At    int64  // Redis's clock at the request, in µs; 0: not known
-	Open  uint64 // the number of a message that may or may not have been published; 0: none
-	Token string // header of the record that stays for a while, as it is now; "": none
+	Found bool     // there was an entry to invalidate
+	Err   error    // Redis did not acknowledge it
+	At    int64    // Redis's clock at the request, in µs; 0: not known
+	Open  []uint64 // the number of a message that may or may not have been published, if any
+	Token string   // header of the record that stays for a while, as it is now; "": none
 }
 
-// NotifyOf returns a message to publish together with a command, and its number. The caller
-// reports the outcome to the outbox.
-func NotifyOf(out *message.Outbox, names store.Names, kind message.Kind, keys ...string) (store.Notify, uint64) {
-	n := out.Next(kind)
+// NotifyOf returns a message to publish together with a command. The caller resolves it.
+func (r *Invalidator) NotifyOf(kind message.Kind, keys ...string) (store.Notify, message.Sent) {
+	n, sent := r.Outbox.Next(kind)
 	n.Keys = keys
-	return store.Notify{Channel: names.Channel, Message: string(n.Append(nil))}, n.Number
+	return r.notify(&n), sent
 }
 
-// settle reports to the outbox the outcome of a message that went with a command. published
-// matters only if err is nil.
-func (r *Invalidator) settle(n uint64, published bool, err error) {
-	switch {
-	case err != nil:
-		r.Outbox.Failed(n)
-	case published:
-		r.Outbox.Done(n)
-	default:
-		r.Outbox.Skip(n)
-	}
+func (r *Invalidator) notify(n *message.Message) store.Notify {
+	return store.Notify{Channel: r.Names.Channel, Message: string(n.Append(nil))}
 }
 
 // Keys invalidates keys, given by their encodings.
@@ -134,35 +124,27 @@ func (r *Invalidator) Keys(ctx context.Context, encoded []string) []Outcome {
 }
 
 func (r *Invalidator) remove(ctx context.Context, encoded []string, out []Outcome) {
+	cmds, sent := r.deletes(encoded), make([]message.Sent, len(encoded))
+	var replies []store.Reply
 	if len(encoded) > 1 && r.Store.OneNode() {
-		r.removeMany(ctx, encoded, out)
-		return
-	}
-	cmds := make([]store.Command, len(encoded))
-	numbers := make([]uint64, len(encoded))
-	for i, enc := range encoded {
-		cmds[i] = store.Command{Op: store.Delete, Key: r.Names.Data + enc}
-		cmds[i].Notify, numbers[i] = NotifyOf(r.Outbox, r.Names, message.Invalidated, enc)
-	}
-	for i, reply := range r.Store.Do(ctx, cmds) {
-		r.settle(numbers[i], true, reply.Err)
-		out[i].Found, out[i].Err = true, reply.Err
-		if reply.Err != nil {
-			out[i].Open = numbers[i]
+		replies, sent = r.InCommon(encoded, cmds, func(cmds []store.Command) []store.Reply { return r.Store.Do(ctx, cmds) })
+	} else {
+		for i, enc := range encoded {
+			cmds[i].Notify, sent[i] = r.NotifyOf(message.Invalidated, enc)
 		}
+		replies = r.Store.Do(ctx, cmds)
+	}
+	for i, reply := range replies {
+		out[i].Found, out[i].Err, out[i].Open = true, reply.Err, sent[i].Resolve(true, reply.Err)
 	}
 }
 
-func (r *Invalidator) removeMany(ctx context.Context, encoded []string, out []Outcome) {
+func (r *Invalidator) deletes(encoded []string) []store.Command {
 	cmds := make([]store.Command, len(encoded))
 	for i, enc := range encoded {
 		cmds[i] = store.Command{Op: store.Delete, Key: r.Names.Data + enc}
 	}
-	do := func(cmds []store.Command) []store.Reply { return r.Store.Do(ctx, cmds) }
-	replies, open := InCommon(r.Outbox, r.Names, encoded, cmds, do)
-	for i := range out {
-		out[i].Found, out[i].Err, out[i].Open = true, replies[i].Err, open[i]
-	}
+	return cmds
 }
 
 // rewrite invalidates keys whose records stay in Redis for a while: it reads each one, and
@@ -177,7 +159,7 @@ func (r *Invalidator) rewrite(ctx context.Context, open []int, encoded []string,
 		}
 		var again, changed, nothing []int
 		var cmds []store.Command
-		var numbers []uint64
+		var messages []message.Sent
 		for j, reply := range r.Store.Do(ctx, heads) {
 			i := open[j]
 			if reply.Err != nil {
@@ -193,21 +175,20 @@ func (r *Invalidator) rewrite(ctx context.Context, open []int, encoded []string,
 				nothing = append(nothing, i)
 				continue
 			}
-			var n uint64
+			var sent message.Sent
 			if tell {
-				cmd.Notify, n = NotifyOf(r.Outbox, r.Names, message.Invalidated, encoded[i])
+				cmd.Notify, sent = r.NotifyOf(message.Invalidated, encoded[i])
 			}
-			changed, cmds, numbers = append(changed, i), append(cmds, cmd), append(numbers, n)
+			changed, cmds, messages = append(changed, i), append(cmds, cmd), append(messages, sent)
 		}
 		if tell {
 			r.notifyOf(ctx, nothing, encoded, out)
 		}
 		for j, reply := range r.Store.Do(ctx, cmds) {
 			i := changed[j]
-			r.settle(numbers[j], reply.OK, reply.Err) // Failed, Done and Skip ignore 0
+			out[i].Err, out[i].Open = reply.Err, messages[j].Resolve(reply.OK, reply.Err)
 			switch {
 			case reply.Err != nil:
-				out[i].Err, out[i].Open = reply.Err, numbers[j]
 			case reply.OK:
 				out[i].Found, out[i].Token = true, string(frame.Token(cmds[j].Frame))
 			default:
@@ -261,14 +242,10 @@ func (r *Invalidator) notifyOf(ctx context.Context, which []int, encoded []strin
 		for j, i := range some {
 			keys[j] = encoded[i]
 		}
-		tell, n := NotifyOf(r.Outbox, r.Names, message.Invalidated, keys...)
+		tell, sent := r.NotifyOf(message.Invalidated, keys...)
 		err := r.Store.Publish(ctx, tell)
-		if err == nil {
-			r.Outbox.Done(n)
-			continue
-		}
-		for j, open := range r.Outbox.Split(n, len(some)) {
-			out[some[j]].Err, out[some[j]].Open = err, open
+		for j, each := range sent.ResolveEach(len(some), err == nil) {
+			out[some[j]].Err, out[some[j]].Open = err, each.Resolve(true, err)
 		}
 	}
 }
@@ -360,10 +337,11 @@ func (r *Invalidator) pattern(ctx context.Context, pattern string, quote func(st
 	}
 	// Last, and also if no key was found: local tiers have keys that Redis does not have any
 	// more.
-	note := r.Outbox.Next(message.Pattern)
+	note, sent := r.Outbox.Next(message.Pattern)
 	note.Pattern = pattern
-	errs = append(errs, r.publish(ctx, note.Number, string(note.Append(nil)), &m))
-	return m, errors.Join(errs...)
+	err = r.Store.Publish(ctx, r.notify(&note))
+	m.Open = append(m.Open, sent.Resolve(true, err)...)
+	return m, errors.Join(append(errs, err)...)
 }
 
 // mastersAgain is how often a cluster is asked for its masters: any node can answer, and one
@@ -381,14 +359,6 @@ func (r *Invalidator) masters(ctx context.Context) (masters []string, err error)
 		}
 	}
 	return nil, err
-}
-
-func (r *Invalidator) publish(ctx context.Context, number uint64, message string, m *Matched) error {
-	err := r.Store.Publish(ctx, store.Notify{Channel: r.Names.Channel, Message: message})
-	if r.settle(number, true, err); err != nil {
-		m.Open = append(m.Open, number)
-	}
-	return err
 }
 
 func (r *Invalidator) scan(ctx context.Context, master, full string, newer func(string, store.Record) bool, m *Matched) error {
@@ -426,11 +396,7 @@ func (r *Invalidator) batch(ctx context.Context, found []string, newer func(stri
 	case newer != nil:
 		r.removeOlder(ctx, encoded, out, newer)
 	case r.Policy.Mode == Immediate:
-		cmds := make([]store.Command, len(encoded))
-		for i, enc := range encoded {
-			cmds[i] = store.Command{Op: store.Delete, Key: r.Names.Data + enc}
-		}
-		for i, reply := range r.Store.Do(ctx, cmds) {
+		for i, reply := range r.Store.Do(ctx, r.deletes(encoded)) {
 			out[i].Found, out[i].Err = reply.Err == nil, reply.Err
 		}
 	default:
@@ -461,31 +427,29 @@ func (r *Invalidator) batch(ctx context.Context, found []string, newer func(stri
 	if len(tellOf) == 0 {
 		return err
 	}
-	tell, number := NotifyOf(r.Outbox, r.Names, message.Invalidated, tellOf...)
-	return errors.Join(err, r.publish(ctx, number, tell.Message, m))
+	tell, sent := r.NotifyOf(message.Invalidated, tellOf...)
+	lost := r.Store.Publish(ctx, tell)
+	m.Open = append(m.Open, sent.Resolve(true, lost)...)
+	return errors.Join(err, lost)
 }
 
 // InvalidateTags invalidates the entries of tags, or all entries if there are none. Its cost does not
-// depend on their number. It returns the logical clock as Redis knows it from then on.
-func (r *Invalidator) InvalidateTags(ctx context.Context, tags []string) (logicalclock.Reading, uint64, error) {
+// depend on their number. It returns the logical clock as Redis knows it from then on, and the
+// number of a message that may or may not have been published, if any.
+func (r *Invalidator) InvalidateTags(ctx context.Context, tags []string) (logicalclock.Reading, []uint64, error) {
 	return r.addTombstones(ctx, r.Policy.NewTombstone(tags))
 }
 
 // InvalidateTagsLate is Mark by the policy Immediate for tags, or all entries, whose invalidation was
 // requested at the times before by Redis's clock; see logicalclock.NewTombstone.
-func (r *Invalidator) InvalidateTagsLate(ctx context.Context, tags []string, before []int64) (logicalclock.Reading, uint64, error) {
+func (r *Invalidator) InvalidateTagsLate(ctx context.Context, tags []string, before []int64) (logicalclock.Reading, []uint64, error) {
 	return r.addTombstones(ctx, logicalclock.NewTombstone{Tags: tags, Before: before})
 }
 
-func (r *Invalidator) addTombstones(ctx context.Context, m logicalclock.NewTombstone) (logicalclock.Reading, uint64, error) {
-	note := r.Outbox.Next(message.TagsInvalidated)
+func (r *Invalidator) addTombstones(ctx context.Context, m logicalclock.NewTombstone) (logicalclock.Reading, []uint64, error) {
+	note, sent := r.Outbox.Next(message.TagsInvalidated)
 	note.Tags = m.Tags
 	m.Channel, m.Message = r.Names.Channel, string(note.Append(nil))
 	marks, err := r.Store.AddTombstones(ctx, r.Names, r.Known(), m)
-	if err != nil {
-		r.Outbox.Failed(note.Number)
-		return marks, note.Number, err
-	}
-	r.Outbox.Done(note.Number)
-	return marks, 0, nil
+	return marks, sent.Resolve(true, err), err
 }

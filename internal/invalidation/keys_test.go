@@ -30,7 +30,7 @@ func TestImmediateRemovesAndTells(t *testing.T) {
 		}
 		s.put("other", value(frame.Value, math.MaxInt64))
 		for i, o := range r.Keys(t.Context(), keys) {
-			if !o.Found || o.Err != nil || o.At == 0 || o.Open != 0 || o.Token != "" {
+			if !o.Found || o.Err != nil || o.At == 0 || o.Open != nil || o.Token != "" {
 				t.Errorf("%s: %s: %+v", name, keys[i], o)
 			}
 			if s.record(keys[i]).State != store.Missing {
@@ -74,10 +74,10 @@ func TestWhatIsNotAcknowledgedIsOpen(t *testing.T) {
 		s.late = func() error { return errLost }
 		var open []uint64
 		for i, o := range r.Keys(t.Context(), c.keys) {
-			if !errors.Is(o.Err, errLost) || o.Open == 0 || slices.Contains(open, o.Open) {
+			if !errors.Is(o.Err, errLost) || len(o.Open) != 1 || slices.Contains(open, o.Open[0]) {
 				t.Errorf("%s: %s: %+v", name, c.keys[i], o)
 			}
-			open = append(open, o.Open)
+			open = append(open, o.Open...)
 		}
 		if got := s.dropped(t); !slices.Equal(got, c.keys) {
 			t.Errorf("%s: told of %q", name, got)
@@ -97,7 +97,7 @@ func TestWhatCanNotBeLookedAtIsNotTold(t *testing.T) {
 		before := s.record("a")
 		lose(s)
 		o := r.Keys(t.Context(), []string{"a"})[0]
-		if !errors.Is(o.Err, errLost) || o.Open != 0 || o.Found || len(s.told) != 0 || !bytes.Equal(s.record("a").Raw, before.Raw) {
+		if !errors.Is(o.Err, errLost) || o.Open != nil || o.Found || len(s.told) != 0 || !bytes.Equal(s.record("a").Raw, before.Raw) {
 			t.Errorf("%s: %+v, %v", name, o, s.told)
 		}
 		if (o.At == 0) != (name == "no clock") {
@@ -129,7 +129,7 @@ func TestWhatStaysIsAnotherRecord(t *testing.T) {
 				s.put("k", raw)
 				o := r.Keys(t.Context(), []string{"k"})[0]
 				h := s.head(t, "k")
-				if !o.Found || o.Err != nil || o.At != now || o.Open != 0 || h.Limit != c.want || h.Kind != kind {
+				if !o.Found || o.Err != nil || o.At != now || o.Open != nil || h.Limit != c.want || h.Kind != kind {
 					t.Errorf("%s: %+v, limit %d, kind %d", name, o, h.Limit, h.Kind)
 				}
 				got := s.record("k").Raw
@@ -179,7 +179,7 @@ func TestKeysThatRedisDoesNotHaveAreToldInCommon(t *testing.T) {
 		keys = append(keys, fmt.Sprintf("%03d", i))
 	}
 	for i, o := range r.Keys(t.Context(), keys) {
-		if o.Found || o.Err != nil || o.Open != 0 {
+		if o.Found || o.Err != nil || o.Open != nil {
 			t.Errorf("%s: %+v", keys[i], o)
 		}
 	}

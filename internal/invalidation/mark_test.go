@@ -47,14 +47,14 @@ func TestAMarkIsMadeByThePolicyAndTold(t *testing.T) {
 			s := &marking{Memory: storetest.NewMemory(), err: lost}
 			g := client.New(s, time.Minute)
 			r := &Invalidator{Store: g, Names: names, Policy: c.policy, Outbox: message.NewOutbox(1), Known: func() logicalclock.Known { return known }}
-			mark := func() (logicalclock.Reading, uint64, error) { return r.InvalidateTags(t.Context(), []string{"t"}) }
+			mark := func() (logicalclock.Reading, []uint64, error) { return r.InvalidateTags(t.Context(), []string{"t"}) }
 			if c.late != nil {
-				mark = func() (logicalclock.Reading, uint64, error) {
+				mark = func() (logicalclock.Reading, []uint64, error) {
 					return r.InvalidateTagsLate(t.Context(), []string{"t"}, c.late)
 				}
 			}
 			m, open, err := mark()
-			if !errors.Is(err, lost) || (open != 0) != (lost != nil) || (len(m.Tags) == 1) != (lost == nil) || s.known != known {
+			if !errors.Is(err, lost) || (len(open) != 0) != (lost != nil) || (len(m.Tags) == 1) != (lost == nil) || s.known != known {
 				t.Errorf("%s: %+v, open %d, %v", name, m, open, err)
 			}
 			n, err := message.Parse(s.asked.Message)
@@ -65,11 +65,7 @@ func TestAMarkIsMadeByThePolicyAndTold(t *testing.T) {
 			if !reflect.DeepEqual(s.asked, c.want) {
 				t.Errorf("%s: asked for %+v, want %+v", name, s.asked, c.want)
 			}
-			if open != 0 {
-				settledBy(t, r.Outbox, []uint64{open})
-			} else {
-				settledBy(t, r.Outbox, nil)
-			}
+			settledBy(t, r.Outbox, open)
 			g.Close()
 		}
 	}

@@ -179,12 +179,12 @@ func TestASenderIsMetWithAllThatWasHeard(t *testing.T) {
 func TestGivingUpIsNoFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := NewOutbox(1)
-		o.Failed(o.Begin())
+		o.fail(o.begin())
 		time.Sleep(time.Minute)
 		o.Skip(1)
 		time.Sleep(time.Minute)
 		o.Done(1) // acknowledged after all
-		if n := o.Next(Invalidated); n.Base != 1 || n.Quiet != 2*time.Minute {
+		if n, _ := o.Next(Invalidated); n.Base != 1 || n.Quiet != 2*time.Minute {
 			t.Errorf("%+v", n)
 		}
 	})
@@ -194,12 +194,12 @@ func TestGivingUpIsNoFlight(t *testing.T) {
 // after it.
 func TestATallyMovesNoBaseOverWhatIsUnderWay(t *testing.T) {
 	o := NewOutbox(1)
-	o.Done(o.Begin())
-	o.Begin()
+	o.Done(o.begin())
+	o.begin()
 	if n, due := o.Watermark(false); !due || n.Number != 1 || n.Base > 1 {
 		t.Errorf("%+v", n)
 	}
-	if n := o.Next(Invalidated); n.Base > 1 {
+	if n, _ := o.Next(Invalidated); n.Base > 1 {
 		t.Errorf("2 is under way: %+v", n)
 	}
 }
@@ -207,8 +207,8 @@ func TestATallyMovesNoBaseOverWhatIsUnderWay(t *testing.T) {
 // The base of a watermark is not beyond its number, which something open holds back.
 func TestTheBaseOfATallyIsNotBeyondItsNumber(t *testing.T) {
 	o := NewOutbox(1)
-	o.Done(o.Begin())
-	o.Failed(o.Begin())
+	o.Done(o.begin())
+	o.fail(o.begin())
 	n, due := o.Watermark(false)
 	if !due || n.Number != 1 || n.Base > 1 {
 		t.Errorf("%+v", n)
@@ -226,8 +226,8 @@ func TestAgainIsForWhatWasSaid(t *testing.T) {
 	if _, due := o.Watermark(false); due {
 		t.Error("a tally of nothing is due")
 	}
-	n := o.Begin()
-	o.Failed(n)
+	n := o.begin()
+	o.fail(n)
 	o.Skip(n)
 	tallied(o)
 	tallied(o)

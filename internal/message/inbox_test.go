@@ -345,7 +345,7 @@ func lossy(t *testing.T, r *rand.Rand, lossless bool) {
 		if step > 2800 || r.IntN(4) > 0 {
 			continue // it ends in silence
 		}
-		n := o.Begin()
+		n := o.begin()
 		lost := !lossless && n > 1 && r.IntN(200) == 0
 		told := Message{Sender: o.Sender(), Number: n, Kind: Invalidated}
 		fate := r.IntN(10)
@@ -354,7 +354,7 @@ func lossy(t *testing.T, r *rand.Rand, lossless bool) {
 		}
 		switch fate {
 		case 0: // nobody knows whether it was published
-			o.Failed(n)
+			o.fail(n)
 			publish(told, r.IntN(2) == 0)
 			failed[s] = append(failed[s], n)
 		case 1: // what failed is told again

@@ -14,7 +14,7 @@ func TestASenderThatWasQuietSinceBeforeTheSessionCostsNoFlush(t *testing.T) {
 		since := func() int64 { return int64(time.Since(start)) }
 		o := NewOutbox(1)
 		for range 3 {
-			o.Done(o.Begin())
+			o.Done(o.begin())
 		}
 		time.Sleep(time.Second)
 		b := NewInbox()
@@ -26,7 +26,7 @@ func TestASenderThatWasQuietSinceBeforeTheSessionCostsNoFlush(t *testing.T) {
 			var n Message
 			due := true
 			if o.Watermark(false); first != Watermark {
-				n = o.Next(first)
+				n, _ = o.Next(first)
 				o.Done(n.Number)
 			} else {
 				o.Again()
@@ -49,13 +49,14 @@ func TestABurstOfASenderThatWasQuiet(t *testing.T) {
 		start := time.Now()
 		since := func() int64 { return int64(time.Since(start)) }
 		o, b := NewOutbox(1), NewInbox()
-		o.Done(o.Begin())
+		o.Done(o.begin())
 		time.Sleep(time.Second)
 		b.Subscribed(since())
 		time.Sleep(900 * time.Millisecond)
 		var burst []Message
 		for range 4 {
-			burst = append(burst, o.Next(Invalidated))
+			n, _ := o.Next(Invalidated)
+			burst = append(burst, n)
 			time.Sleep(time.Millisecond)
 		}
 		for _, i := range []int{2, 3, 1} {
@@ -87,13 +88,13 @@ func TestASenderThatTellsWithinTheSessionIsMissed(t *testing.T) {
 			start := time.Now()
 			since := func() int64 { return int64(time.Since(start)) }
 			o, b := NewOutbox(1), NewInbox()
-			o.Done(o.Begin())
+			o.Done(o.begin())
 			time.Sleep(time.Minute)
 			b.Subscribed(since())
 			time.Sleep(told)
-			o.Done(o.Begin()) // and nothing of it arrives
+			o.Done(o.begin()) // and nothing of it arrives
 			time.Sleep(10 * time.Second)
-			n := o.Next(Invalidated)
+			n, _ := o.Next(Invalidated)
 			gap := b.Receive(&n, since())
 			time.Sleep(time.Duration(grace))
 			if gap = b.Tick(since()) || gap; !gap {
@@ -110,23 +111,23 @@ func TestASenderThatTellsWithinTheSessionIsMissed(t *testing.T) {
 func TestTheBaseIsBelowWhatIsUnderWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := NewOutbox(1)
-		if n := o.Next(Invalidated); n.Base != 0 || n.Quiet != 0 {
+		if n, _ := o.Next(Invalidated); n.Base != 0 || n.Quiet != 0 {
 			t.Errorf("the first: %+v", n)
 		}
 		time.Sleep(time.Minute)
-		if n := o.Next(Invalidated); n.Base != 0 {
+		if n, _ := o.Next(Invalidated); n.Base != 0 {
 			t.Errorf("beside the first: %+v", n)
 		}
 		o.Done(1)
 		time.Sleep(time.Minute)
-		o.Failed(2)
+		o.fail(2)
 		time.Sleep(time.Minute)
-		n := o.Next(Invalidated)
+		n, _ := o.Next(Invalidated)
 		if n.Number != 3 || n.Base != 2 || n.Quiet != time.Minute {
 			t.Errorf("after both: %+v", n)
 		}
 		time.Sleep(time.Minute)
-		if n := o.Next(Invalidated); n.Base != 2 || n.Quiet != 2*time.Minute {
+		if n, _ := o.Next(Invalidated); n.Base != 2 || n.Quiet != 2*time.Minute {
 			t.Errorf("beside that: %+v", n)
 		}
 	})

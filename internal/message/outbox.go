@@ -20,9 +20,9 @@ const (
 
 // Outbox numbers this process's messages, and tracks the outcome of each.
 //
-// A number is in flight from Begin until Done or Failed. One that has failed stays open until
-// Skip. No watermark goes beyond the lowest open number: an open number may not have been
-// published.
+// A number is in flight from Next until it is resolved; see [Sent]. If its outcome is unknown it
+// stays open until Skip or Done. No watermark goes beyond the lowest open number: an open number
+// may not have been published.
 //
 // All methods are safe for concurrent use.
 type Outbox struct {
@@ -65,11 +65,8 @@ func NewSender() uint64 {
 // Sender returns the number that NewOutbox was given.
 func (o *Outbox) Sender() uint64 { return o.sender }
 
-// Begin returns a new number, which is now in flight.
-func (o *Outbox) Begin() uint64 { return o.Next(0).Number }
-
-// Next is [Outbox.Begin] for a message of that kind.
-func (o *Outbox) Next(kind Kind) Message {
+// Next returns a message of that kind with a new number, which is now in flight.
+func (o *Outbox) Next(kind Kind) (Message, Sent) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if len(o.inFlight) == 0 {
@@ -77,7 +74,7 @@ func (o *Outbox) Next(kind Kind) Message {
 	}
 	o.last++
 	o.inFlight[o.last] = struct{}{}
-	return Message{Sender: o.sender, Number: o.last, Kind: kind, Base: o.base, Quiet: o.quietLocked()}
+	return Message{Sender: o.sender, Number: o.last, Kind: kind, Base: o.base, Quiet: o.quietLocked()}, Sent{o, o.last}
 }
 
 // quietLocked returns how long ago the last number up to base left flight.
@@ -97,25 +94,26 @@ func (o *Outbox) landLocked(n uint64) (flew bool) {
 	return flew
 }
 
-// Done records that n was acknowledged: it was published.
-func (o *Outbox) Done(n uint64) {
+// Done records that these numbers count as published: they were acknowledged, or are open and
+// their content will never be published again. Receivers that have not received them flush.
+func (o *Outbox) Done(numbers ...uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.landLocked(n)
-	if _, ok := o.failed[n]; ok {
-		o.failed[n] = false
+	for _, n := range numbers {
+		o.landLocked(n)
+		if _, ok := o.failed[n]; ok {
+			o.failed[n] = false
+		}
 	}
 }
 
-// Failed records that it is unknown whether n was published, or will be. It stays open until
-// [Outbox.Skip].
-func (o *Outbox) Failed(n uint64) {
+// fail records that it is unknown whether n was published, or will be.
+func (o *Outbox) fail(n uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if !o.landLocked(n) {
-		return
+	if o.landLocked(n) {
+		o.failLocked(n, true)
 	}
-	o.failLocked(n, true)
 }
 
 // Skip records that the content of these numbers has been published again under other numbers:
@@ -133,21 +131,6 @@ func (o *Outbox) Skip(numbers ...uint64) {
 		}
 		o.skipped = append(o.skipped, skip{n, repeat})
 	}
-}
-
-// Split is [Outbox.Failed] for a message about several things, which will be published again
-// one by one: each gets a number of its own, which is open as well, and n is skipped.
-func (o *Outbox) Split(n uint64, into int) []uint64 {
-	numbers := make([]uint64, into)
-	o.mu.Lock()
-	for i := range numbers {
-		o.last++
-		numbers[i] = o.last
-		o.failLocked(o.last, true)
-	}
-	o.mu.Unlock()
-	o.Skip(n)
-	return numbers
 }
 
 // failLocked records n as failed. When there are too many it forgets the older half: it raises

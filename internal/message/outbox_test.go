@@ -1,17 +1,26 @@
 package message
 
 import (
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"testing"
 )
 
+// begin returns a new number.
+func (o *Outbox) begin() uint64 {
+	n, _ := o.Next(0)
+	return n.Number
+}
+
 // begin begins numbers 1 to n.
 func begin(o *Outbox, n int) {
 	for range n {
-		o.Begin()
+		o.begin()
 	}
 }
+
+var errLost = errors.New("the connection is gone")
 
 // tallied returns the number of the watermark that is due; 0: none is.
 func tallied(o *Outbox) uint64 {
@@ -40,7 +49,7 @@ func TestATallyCountsWhatIsOut(t *testing.T) {
 	if n := tallied(o); n != 3 {
 		t.Errorf("%d, want 3", n)
 	}
-	o.Failed(4)
+	o.fail(4)
 	begin(o, 1)
 	o.Done(5)
 	if n := tallied(o); n != 3 {
@@ -63,12 +72,12 @@ func TestThreeTalliesAndThenSilence(t *testing.T) {
 			}
 		}
 	}
-	o.Done(o.Begin())
+	o.Done(o.begin())
 	say(3)
-	n := o.Begin()
-	o.Failed(n)
+	n := o.begin()
+	o.fail(n)
 	say(0)
-	o.Done(o.Begin())
+	o.Done(o.begin())
 	say(0)
 	o.Skip(n)
 	say(3)
@@ -80,7 +89,7 @@ func TestASkippedNumberIsListedThreeTimes(t *testing.T) {
 	o := NewOutbox(7)
 	begin(o, 3)
 	for _, n := range []uint64{1, 2, 3} {
-		o.Failed(n)
+		o.fail(n)
 	}
 	o.Skip(2) // but 1 is open
 	if n := tallied(o); n != 0 {
@@ -102,10 +111,10 @@ func TestWhichEchoesAreSkipped(t *testing.T) {
 	o := NewOutbox(7)
 	begin(o, 6)
 	o.Done(2)
-	o.Failed(3)
-	o.Failed(4)
+	o.fail(3)
+	o.fail(4)
 	o.Skip(4)
-	o.Failed(5)
+	o.fail(5)
 	o.Done(5) // acknowledged after all, when the local entry was dropped
 	o.Skip(6) // without a Failed
 	for n, want := range map[uint64]bool{0: false, 1: true, 2: true, 3: false, 4: false, 5: false, 6: false, 7: false} {
@@ -122,7 +131,7 @@ func TestAClosingTallyCountsWhatIsOpen(t *testing.T) {
 	}
 	begin(o, 3)
 	o.Done(1)
-	o.Failed(2)
+	o.fail(2)
 	if n, due := o.Watermark(true); !due || n.Number != 3 || n.Skipped != nil || !n.Last {
 		t.Errorf("%+v %v", n, due)
 	}
@@ -130,12 +139,12 @@ func TestAClosingTallyCountsWhatIsOpen(t *testing.T) {
 
 func TestMemoryOfFailuresIsBounded(t *testing.T) {
 	o := NewOutbox(7)
-	first := o.Begin()
+	first := o.begin()
 	o.Done(first)
 	for range 3 * maxFailed {
-		o.Failed(o.Begin())
+		o.fail(o.begin())
 	}
-	last := o.Begin()
+	last := o.begin()
 	o.Done(last)
 	if n := len(o.failed); n > maxFailed {
 		t.Fatalf("%d failed numbers", n)
@@ -161,16 +170,16 @@ func TestMemoryOfFailuresIsBounded(t *testing.T) {
 // Its failure is too old to be remembered; receivers that have not heard it flush.
 func TestAnOldNumberThatFailsLateIsGivenUp(t *testing.T) {
 	o := NewOutbox(7)
-	old := o.Begin()
+	old := o.begin()
 	for range maxFailed + 1 {
-		n := o.Begin()
-		o.Failed(n)
+		n := o.begin()
+		o.fail(n)
 		o.Skip(n)
 	}
 	if n := tallied(o); n != old-1 {
 		t.Errorf("tally of %d, and %d is in flight", n, old)
 	}
-	o.Failed(old)
+	o.fail(old)
 	if n := tallied(o); n != maxFailed+2 {
 		t.Errorf("tally of %d", n)
 	}
@@ -209,11 +218,13 @@ func TestTheOutboxAgainstAModel(t *testing.T) {
 			switch r.IntN(7) {
 			case 0, 1:
 				model = append(model, inFlight)
-				if got := o.Begin(); got != uint64(len(model)-1) {
+				if got := o.begin(); got != uint64(len(model)-1) {
 					t.Fatalf("number %d", got)
 				}
 			case 2, 3:
-				o.Done(n)
+				if open := (Sent{o, n}).Resolve(true, nil); open != nil {
+					t.Fatalf("seed %d: open %d", seed, open)
+				}
 				switch model[n] {
 				case inFlight:
 					model[n] = done
@@ -221,12 +232,16 @@ func TestTheOutboxAgainstAModel(t *testing.T) {
 					model[n] = late
 				}
 			case 4:
-				o.Failed(n)
+				if open := (Sent{o, n}).Resolve(r.IntN(2) == 0, errLost); len(open) != 1 || open[0] != n {
+					t.Fatalf("seed %d: open %d", seed, open)
+				}
 				if model[n] == inFlight {
 					model[n] = failed
 				}
 			case 5:
-				o.Skip(n)
+				if open := (Sent{o, n}).Resolve(false, nil); open != nil {
+					t.Fatalf("seed %d: open %d", seed, open)
+				}
 				if model[n] == inFlight || model[n] == failed {
 					model[n] = givenUp
 				}
@@ -234,9 +249,9 @@ func TestTheOutboxAgainstAModel(t *testing.T) {
 				if model[n] != inFlight {
 					break
 				}
-				numbers := o.Split(n, 2)
-				if first := uint64(len(model)); len(numbers) != 2 || numbers[0] != first || numbers[1] != first+1 {
-					t.Fatalf("seed %d: Split gives %v after %d", seed, numbers, first-1)
+				each := Sent{o, n}.ResolveEach(2, false)
+				if first := uint64(len(model)); !slices.Equal(each, []Sent{{o, first}, {o, first + 1}}) {
+					t.Fatalf("seed %d: %v after %d", seed, each, first-1)
 				}
 				model[n] = givenUp
 				model = append(model, failed, failed)
