@@ -19,9 +19,6 @@ import (
 // it, with the text of the last failure.
 var ErrOpen = errors.New("circuit breaker is open")
 
-// ErrUnknown is the result of an operation that says nothing about its endpoint.
-var ErrUnknown = errors.New("not known")
-
 // State is the state of a circuit. A greater one is worse.
 type State uint8
 
@@ -82,8 +79,9 @@ type circuit struct {
 	timer    *time.Timer // of the next probe
 }
 
-// Enter begins an operation on an endpoint; done is to be called once, with the failure, nil or
-// ErrUnknown. If the circuit is not closed the error wraps [ErrOpen], and done is nil.
+// Enter begins an operation on an endpoint; done is to be called with its failure or nil, or not
+// at all if the result says nothing about the endpoint. If the circuit is not closed the error
+// wraps [ErrOpen], and done is nil.
 func (s *Set) Enter(endpoint, key string) (done func(failure error), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -107,9 +105,6 @@ func (s *Set) Enter(endpoint, key string) (done func(failure error), err error) 
 // end counts the result of an operation, or of a probe, unless the circuit has opened since it
 // began.
 func (s *Set) end(c *circuit, opened int, failure error) {
-	if failure == ErrUnknown {
-		return
-	}
 	var refusal error
 	if failure != nil {
 		refusal = fmt.Errorf("%w: %v", ErrOpen, failure)
