@@ -77,7 +77,7 @@ func endpointErr(err error) error {
 		return nil
 	}
 	var reply redis.Error
-	if errors.As(err, &reply) || IsAnswer(err) || errors.Is(err, errNoQueue) {
+	if errors.As(err, &reply) || IsAnswer(err) {
 		return nil
 	}
 	return err
