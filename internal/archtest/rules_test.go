@@ -46,7 +46,6 @@ const (
 	xxhash    = "github.com/cespare/xxhash/v2"
 	semaphore = "golang.org/x/sync"
 	goleak    = "go.uber.org/goleak"
-	gobreaker = "github.com/sony/gobreaker/v2"
 )
 
 // architecture is the table of this module. Imports point one way, from the
@@ -93,7 +92,7 @@ var architecture = table{
 		"internal/redisstore":   {module: []string{"internal/logicalclock", "internal/store"}, others: []string{goRedis}, tests: []string{"internal/client"}},
 		"internal/store":        {module: []string{"internal/logicalclock"}},
 		"internal/logicalclock": {},
-		"internal/breaker":      {others: []string{gobreaker}},
+		"internal/breaker":      {},
 
 		// Parts that know nothing of Redis.
 		"internal/errs":      {},

@@ -252,7 +252,7 @@ func TestNobodySlipsInBeforeTheProbe(t *testing.T) {
 		defer s.Close()
 		e.set("", true)
 		use(t, s, "", errAway)
-		time.Sleep(time.Second + tick/2)
+		time.Sleep(time.Second)
 		if use(t, s, "", nil) {
 			t.Error("a caller was the probe")
 		}

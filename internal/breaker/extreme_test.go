@@ -10,13 +10,7 @@ import (
 // Whatever numbers a circuit is made with, it opens after so many failures, not before, and
 // stays open for so long.
 func TestExtremeNumbers(t *testing.T) {
-	large := []int{math.MaxInt, math.MaxInt - 1, math.MaxInt32}
-	for bits := 32; bits < 63; bits++ { // what 32 bits would take for 0, 1 and 2
-		for more := range int64(3) {
-			large = append(large, int(min(int64(math.MaxInt), int64(1)<<bits+more)))
-		}
-	}
-	for _, failures := range large {
+	for _, failures := range []int{math.MaxInt, math.MaxInt - 1, math.MaxInt32} {
 		e := &endpoint{}
 		s := New(Config{Failures: failures, Open: time.Hour, Probe: e.ask, Changed: e.changed})
 		for range 10 {

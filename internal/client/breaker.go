@@ -6,7 +6,6 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/delqhi/cache/internal/breaker"
 	"github.com/delqhi/cache/internal/store"
@@ -24,10 +23,9 @@ type endpointBreaker struct {
 	set    *breaker.Set
 	// endpoint names the node that a key's commands go to; nil: there is only one.
 	endpoint func(key string) string
-	timeout  time.Duration // of the Client
 
 	mu        sync.Mutex
-	verifying map[string][]func(error) // done functions that the result is for, by endpoint that is being verified; guarded by mu
+	verifying map[string]bool // endpoints that verify has asked; guarded by mu
 }
 
 // Break makes the Client refuse operations while an endpoint does not answer: a single server
@@ -42,8 +40,7 @@ type endpointBreaker struct {
 // meanwhile.
 func (g *Client) Break(cfg breaker.Config) {
 	cfg.Probe = g.probe
-	g.breaker = &endpointBreaker{client: g, set: breaker.New(cfg), timeout: g.timeout, verifying: map[string][]func(error){}}
-	g.breaker.endpoint = endpointsOf(g.store)
+	g.breaker = &endpointBreaker{client: g, set: breaker.New(cfg), endpoint: endpointsOf(g.store), verifying: map[string]bool{}}
 }
 
 // endpointsOf returns a function that names the node that a key's commands go to, nil if there
@@ -80,7 +77,7 @@ func endpointErr(err error) error {
 		return nil
 	}
 	var reply redis.Error
-	if errors.As(err, &reply) || IsAnswer(err) || errors.Is(err, errNoQueue) {
+	if errors.As(err, &reply) || IsAnswer(err) {
 		return nil
 	}
 	return err
@@ -94,33 +91,32 @@ func IsAnswer(err error) bool {
 
 // entry is an operation that the breaker has admitted. A nil entry is not tracked.
 type entry struct {
-	done    func(failure error)
-	timeout time.Duration // of the Client
-	settled atomic.Bool
-
-	// large: many bytes are in flight; endpoint and key are for the request that decides then.
-	large         *endpointBreaker
+	breaker       *endpointBreaker
 	endpoint, key string
+	large         bool // many bytes are in flight: a request about key decides
+	done          func(failure error)
+	settled       atomic.Bool
 }
 
 // enter admits an operation on a key, or refuses it. An operation without a key, which goes to
 // any of several nodes, is always admitted.
-func (b *endpointBreaker) enter(key string) (*entry, error) {
-	if b == nil {
+func (b *endpointBreaker) enter(key string, large bool) (*entry, error) {
+	if b == nil || b.endpoint != nil && key == "" {
 		return nil, nil
 	}
 	endpoint := ""
 	if b.endpoint != nil {
-		if key == "" {
-			return nil, nil
-		}
 		endpoint = b.endpoint(key)
 	}
+	return b.enterAt(endpoint, key, large)
+}
+
+func (b *endpointBreaker) enterAt(endpoint, key string, large bool) (*entry, error) {
 	done, err := b.set.Enter(endpoint, key)
 	if err != nil {
 		return nil, err
 	}
-	return &entry{done: done, timeout: b.timeout}, nil
+	return &entry{breaker: b, endpoint: endpoint, key: key, large: large, done: done}, nil
 }
 
 // settle reports how the operation ended. Only the first call counts.
@@ -129,42 +125,30 @@ func (e *entry) settle(err error) {
 		return
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
-		err = &TimeoutError{After: e.timeout}
+		err = &TimeoutError{After: e.breaker.client.timeout}
 	}
-	if err = endpointErr(err); err != nil && e.large != nil {
-		e.large.verify(e.endpoint, e.key, e.done)
+	if err = endpointErr(err); err != nil && e.large {
+		e.breaker.verify(e)
 		return
 	}
 	e.done(err)
 }
 
-// verify sends a small request about key to an endpoint, and counts the result, once for all
-// calls that arrive meanwhile. done is that of the caller.
-func (b *endpointBreaker) verify(endpoint, key string, done func(error)) {
+// verify sends a small request to the endpoint of an operation that failed, and counts its
+// result instead, once for all operations that fail meanwhile.
+func (b *endpointBreaker) verify(e *entry) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	waiting, asked := b.verifying[endpoint]
-	b.verifying[endpoint] = append(waiting, done)
-	if asked {
+	if b.verifying[e.endpoint] {
 		return
 	}
-	if !b.client.background(func() { b.verified(endpoint, b.client.probe(endpoint, key)) }) {
-		delete(b.verifying, endpoint)
-		done(breaker.ErrUnknown)
-	}
-}
-
-func (b *endpointBreaker) verified(endpoint string, failure error) {
-	b.mu.Lock()
-	waiting := b.verifying[endpoint]
-	delete(b.verifying, endpoint)
-	b.mu.Unlock()
-	for i, done := range waiting {
-		if i > 0 {
-			failure = breaker.ErrUnknown
-		}
-		done(failure)
-	}
+	b.verifying[e.endpoint] = b.client.background(func() {
+		failure := b.client.probe(e.endpoint, e.key)
+		b.mu.Lock()
+		delete(b.verifying, e.endpoint)
+		b.mu.Unlock()
+		e.done(failure)
+	})
 }
 
 // admission is the entry of several commands, or the entries by endpoint.
@@ -181,13 +165,7 @@ type admission struct {
 // admit admits commands. It returns an error if all are refused.
 func (b *endpointBreaker) admit(cmds []store.Command, large bool) (a admission, err error) {
 	if b == nil || b.endpoint == nil || len(cmds) == 1 {
-		a.all, err = b.enter(cmds[0].Key)
-		if a.all != nil && large {
-			a.all.large, a.all.key = b, cmds[0].Key
-			if b.endpoint != nil {
-				a.all.endpoint = b.endpoint(cmds[0].Key)
-			}
-		}
+		a.all, err = b.enter(cmds[0].Key, large)
 		return a, err
 	}
 	a.of = make([]int, len(cmds))
@@ -197,13 +175,9 @@ func (b *endpointBreaker) admit(cmds []store.Command, large bool) (a admission, 
 		n, ok := known[endpoint]
 		if !ok {
 			n = -1
-			done, refusal := b.set.Enter(endpoint, cmds[i].Key)
+			e, refusal := b.enterAt(endpoint, cmds[i].Key, large)
 			if refusal == nil {
 				n = len(a.entries)
-				e := &entry{done: done, timeout: b.timeout}
-				if large {
-					e.large, e.endpoint, e.key = b, endpoint, cmds[i].Key
-				}
 				a.entries = append(a.entries, e)
 			} else {
 				a.refusal = refusal

@@ -268,7 +268,7 @@ func call[T any](g *Client, ctx context.Context, key string, f func(context.Cont
 	if err := g.begin(ctx); err != nil {
 		return val, err
 	}
-	e, err := g.breaker.enter(key)
+	e, err := g.breaker.enter(key, false)
 	if err != nil {
 		g.pending.Done()
 		return val, err

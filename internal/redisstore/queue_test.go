@@ -277,9 +277,4 @@ func TestGuardPassesQueuesOn(t *testing.T) {
 	if !slices.Equal(ops, want) {
 		t.Errorf("%q", ops)
 	}
-	if _, err := client.New(noQueues{storetest.NewMemory()}, time.Minute).Fetch(ctx, s.names, store.Fetch{}); err == nil {
-		t.Error("a store without queues")
-	}
 }
-
-type noQueues struct{ store.Store }

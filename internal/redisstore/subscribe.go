@@ -63,8 +63,8 @@ func (s *Redis) Subscribe(ctx context.Context, l store.Subscription, sink store.
 	ls := newSession(ctx, s, l, sink)
 	defer ls.end(nil)
 	defer context.AfterFunc(s.ctx, func() { ls.end(errStoreClosed) })()
-	err := ls.find()
-	if err == nil {
+	var err error
+	if ls.masters, err = detach(ls.ctx, s, s.listenMasters, nil); err == nil {
 		err = ls.run()
 	}
 	if ctx.Err() != nil {

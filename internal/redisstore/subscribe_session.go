@@ -59,12 +59,6 @@ func newSession(ctx context.Context, s *Redis, l store.Subscription, sink store.
 	return ls
 }
 
-// find looks up the masters.
-func (s *session) find() (err error) {
-	s.masters, err = detach(s.ctx, s.store, s.store.listenMasters, nil)
-	return err
-}
-
 // run runs the session. It returns the reason for its end.
 func (s *session) run() error {
 	conns := s.connections()

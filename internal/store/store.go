@@ -242,6 +242,7 @@ const RenewTime = 500 * time.Millisecond
 // replaced it by a restart or a failover. An empty answer means that the identity can't be
 // known, which is not an error.
 type Store interface {
+	Queue
 	Do(ctx context.Context, cmds []Command) []Reply
 	Now(ctx context.Context, key string) (int64, error)
 	Masters(ctx context.Context) ([]string, error)
