@@ -97,6 +97,7 @@ func build[K comparable, V any](name string, src Source[K, V], opts []Option, op
 		name: name, prefix: names.Data, names: names, valueVersion: cfg.version, maxValue: cfg.maxValue,
 		policy: cfg.policy, src: src, missPredictor: missPredictor{streak: missStreak}, reports: newReports(name, cfg.log), rand: rand.Float64, fences: fence.NewTable(), closing: make(chan struct{}),
 	}
+	c.failures.byKey.Max = maxFailures
 	if load := src.loader(); load != nil {
 		c.loader = &loader[K, V]{one: load, many: src.LoadMany}
 	}
