@@ -121,7 +121,7 @@ func build[K comparable, V any](name string, src Source[K, V], opts []Option, op
 	if err := c.chooseLocal(&cfg); err != nil {
 		return nil, err
 	}
-	c.invalidation = cfg.invalidationPolicy()
+	c.invalidation = invalidation.Policy{Mode: invalidation.Mode(cfg.invalidator.Mode()), Delay: cfg.invalidator.Delay()}
 	c.slidesLocally = store == nil && c.policy.Sliding > 0
 	if store == nil {
 		c.clock, c.localClock = logicalclock.NewTable(), &logicalclock.LocalClock{}
@@ -327,13 +327,10 @@ func (c *Cache[K, V]) chooseLocal(cfg *config) error {
 func (c *Cache[K, V]) chooseTransport(cfg *config) {
 	transport := coherence.None
 	switch {
-	case cfg.transport == nil && c.local != nil:
+	case cfg.transport != nil:
+		transport = coherence.Transport(cfg.transport.Kind())
+	case c.local != nil:
 		transport = coherence.Broadcast
-	case cfg.transport == nil:
-	case cfg.transport.Kind() == invalidate.KindBroadcast:
-		transport = coherence.Broadcast
-	case cfg.transport.Kind() == invalidate.KindTracking:
-		transport = coherence.Tracking
 	}
 	ac := coherence.Config{
 		Client: c.client, Names: c.names, Fences: c.fences, Quote: keys.QuotePattern, Transport: transport, StartTimeout: cfg.timeout, Policy: c.invalidation, Events: &events{c.stats, c.reports, c.client.Misfit},
@@ -348,16 +345,6 @@ func (c *Cache[K, V]) chooseTransport(cfg *config) {
 	if c.sealer != nil {
 		c.invalidator.Sign = c.resign
 	}
-}
-
-func (c *config) invalidationPolicy() invalidation.Policy {
-	switch c.invalidator.Mode() {
-	case invalidate.ModeDelayed:
-		return invalidation.Policy{Mode: invalidation.Delayed, Delay: c.invalidator.Delay()}
-	case invalidate.ModeLazy:
-		return invalidation.Policy{Mode: invalidation.Lazy}
-	}
-	return invalidation.Policy{}
 }
 
 // isNil reports whether v is nil, or an interface that holds a nil pointer.
