@@ -249,7 +249,7 @@ func (c *Cache[K, V]) chooseCodec(cfg *config) {
 	if cfg.localOnly {
 		return // values are never encoded, except to copy them
 	}
-	if isNil(c.codec) {
+	if usercode.IsNil(c.codec) {
 		return // reported by WithCodec
 	}
 	if err := checkType(c.codec, typ); err != nil {
@@ -275,7 +275,7 @@ func (c *config) chooseStore(rdb redis.UniversalClient) store.Store {
 	if c.open != nil {
 		return c.open()
 	}
-	none := isNil(rdb)
+	none := usercode.IsNil(rdb)
 	switch {
 	case c.localOnly && !none:
 		c.mistake("LocalOnly uses no Redis: the client must be nil")
@@ -345,16 +345,4 @@ func (c *Cache[K, V]) chooseTransport(cfg *config) {
 	if c.sealer != nil {
 		c.invalidator.Sign = c.resign
 	}
-}
-
-// isNil reports whether v is nil, or an interface that holds a nil pointer.
-func isNil(v any) bool {
-	if v == nil {
-		return true
-	}
-	switch rv := reflect.ValueOf(v); rv.Kind() {
-	case reflect.Pointer, reflect.Map, reflect.Slice, reflect.Func, reflect.Interface, reflect.Chan:
-		return rv.IsNil()
-	}
-	return false
 }

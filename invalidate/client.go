@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -21,6 +20,7 @@ import (
 	"github.com/delqhi/cache/internal/message"
 	"github.com/delqhi/cache/internal/redisstore"
 	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/usercode"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -65,7 +65,7 @@ func NewClient(rdb redis.UniversalClient, name string, opts ...ClientOption) (*C
 	mistake := func(text string) {
 		mistakes = append(mistakes, fmt.Errorf("%w: invalidate.NewClient: %s", errs.ErrInvalidOption, text))
 	}
-	if v := reflect.ValueOf(rdb); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
+	if usercode.IsNil(rdb) {
 		mistake("the Redis client is nil")
 	}
 	if !validName(name) {
