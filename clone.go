@@ -23,7 +23,7 @@ func (c *Cache[K, V]) chooseCloning(cfg *config) {
 			defer usercode.Recover(&err)
 			return c.src.Clone(v), nil
 		}
-	case !cfg.cloning || isConstant(reflect.TypeFor[V]()) || isNil(c.codec):
+	case !cfg.cloning || isConstant(reflect.TypeFor[V]()) || usercode.IsNil(c.codec):
 	default:
 		if cfg.localOnly {
 			if err := checkType(c.codec, reflect.TypeFor[V]()); err != nil {

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/delqhi/cache/internal/expiring"
 	"github.com/delqhi/cache/internal/fence"
 	"github.com/delqhi/cache/internal/frame"
 	"github.com/delqhi/cache/internal/local"
@@ -23,39 +24,25 @@ import (
 type failures struct {
 	any atomic.Bool // false: there are none
 
-	mu     sync.Mutex
-	byKey  map[string]failure
-	latest int64 // local time when the last of them ends
+	mu    sync.Mutex // guards byKey
+	byKey expiring.Map[failure]
 }
 
 type failure struct {
 	err   error
-	until int64    // local time
 	cover bool     // it prevents a load only for callers that have a stale value
 	about frame.ID // of the record in Redis while the failure counts: the failure's own, or the stale one; zero: not known
 	stamp stamp    // the logical time before the load; zero: not known
 }
 
-// maxFailures bounds their number; beyond it an arbitrary one is dropped, and the source is
-// asked sooner than necessary.
+// maxFailures bounds their number; if one is dropped, the source is asked sooner than
+// necessary.
 const maxFailures = 10_000
 
-func (f *failures) note(rk string, e failure) {
+func (f *failures) note(rk string, e failure, until int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.byKey == nil {
-		f.byKey = map[string]failure{}
-	}
-	if _, ok := f.byKey[rk]; !ok && len(f.byKey) >= maxFailures {
-		for k := range f.byKey {
-			delete(f.byKey, k)
-			break
-		}
-	}
-	if len(f.byKey) == 0 || e.until > f.latest {
-		f.latest = e.until
-	}
-	f.byKey[rk] = e
+	f.byKey.Put(rk, e, until)
 	f.any.Store(true)
 }
 
@@ -63,24 +50,18 @@ func (f *failures) note(rk string, e failure) {
 func (f *failures) knows(rk string, now int64) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	e, ok := f.byKey[rk]
-	return ok && now < e.until
+	_, ok := f.byKey.Get(rk, now)
+	return ok
 }
 
 // none reports whether no failure counts any more.
 func (f *failures) none() bool {
-	if !f.any.Load() {
-		return true
+	if f.any.Load() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.any.Store(!f.byKey.Empty(local.Now()))
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if len(f.byKey) > 0 && local.Now() >= f.latest {
-		clear(f.byKey)
-	}
-	if len(f.byKey) == 0 {
-		f.any.Store(false)
-	}
-	return len(f.byKey) == 0
+	return !f.any.Load()
 }
 
 // look returns the failure of a key that still counts, nil if there is none. covered says
@@ -88,12 +69,12 @@ func (f *failures) none() bool {
 func (f *failures) look(rk string, now int64, covered bool, clock func() logicalclock.Known) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	e, ok := f.byKey[rk]
+	e, ok := f.byKey.Get(rk, now)
 	switch {
 	case !ok:
 		return nil
-	case now >= e.until || e.stamp.before(clock()):
-		delete(f.byKey, rk)
+	case e.stamp.before(clock()):
+		f.byKey.Remove(rk)
 		return nil
 	case e.cover && !covered:
 		return nil
@@ -106,8 +87,8 @@ func (f *failures) look(rk string, now int64, covered bool, clock func() logical
 func (f *failures) seen(rk string, id frame.ID) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if e, ok := f.byKey[rk]; ok && e.about != (frame.ID{}) && e.about != id {
-		delete(f.byKey, rk)
+	if e, _ := f.byKey.Get(rk, local.Now()); e.about != (frame.ID{}) && e.about != id {
+		f.byKey.Remove(rk)
 	}
 }
 
@@ -116,14 +97,14 @@ func (f *failures) seen(rk string, id frame.ID) {
 func (f *failures) forget(rk string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delete(f.byKey, rk)
+	f.byKey.Remove(rk)
 }
 
 // forgetAll is called when it is not known which keys were invalidated.
 func (f *failures) forgetAll() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	clear(f.byKey)
+	f.byKey.Clear()
 }
 
 // before reports whether the logical clock has moved since the stamp. It is false if either
@@ -138,8 +119,8 @@ func (s stamp) before(clock logicalclock.Known) bool {
 //  1. the load fails, and the key's fence has not moved
 //  2. the key is invalidated: its fence moves, and its failures are forgotten
 //  3. the failure is noted
-func (c *Cache[K, V]) remember(rk string, e failure, moved func() bool) {
-	c.failures.note(rk, e)
+func (c *Cache[K, V]) remember(rk string, e failure, until int64, moved func() bool) {
+	c.failures.note(rk, e, until)
 	if moved() {
 		c.failures.forget(rk)
 	}
@@ -155,9 +136,8 @@ func (c *Cache[K, V]) moved(rk string, f fence.Token) func() bool {
 // that Redis holds while the failure counts.
 func (c *Cache[K, V]) loadedElsewhere(rk string, f fence.Token, fd *decoded[V], about frame.ID, cover bool) {
 	if now := local.Now(); !c.failures.knows(rk, now) {
-		c.remember(rk, failure{
-			err: fd.err, until: later(now, fd.hold), cover: cover, about: about, stamp: stamp{fd.raw.Era, fd.raw.Stamp},
-		}, c.moved(rk, f))
+		e := failure{err: fd.err, cover: cover, about: about, stamp: stamp{fd.raw.Era, fd.raw.Stamp}}
+		c.remember(rk, e, later(now, fd.hold), c.moved(rk, f))
 	}
 }
 

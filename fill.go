@@ -27,8 +27,9 @@ type fillResult[V any] struct {
 	keep bool    // the answer goes into the local tier, if cmd succeeds
 	over bool    // the source says that the stored value is over
 
-	failure failure  // to be remembered, if its until is not 0
-	notify  *command // stores the failure in Redis; nil: none does
+	failure     failure
+	failedUntil int64    // local time until which the failure is remembered; 0: it is not
+	notify      *command // stores the failure in Redis; nil: none does
 }
 
 // command is one of the commands of a fill; none if its Key is "".
@@ -192,7 +193,7 @@ func (c *Cache[K, V]) filled(l *inflightLoad[K, V], r *fillResult[V]) {
 // failed remembers that a load has failed, unless its key has been written or invalidated
 // meanwhile: then another record has replaced the lease in Redis, or the fence has moved.
 func (c *Cache[K, V]) failed(l *inflightLoad[K, V], r *fillResult[V]) {
-	if r.failure.until == 0 {
+	if r.failedUntil == 0 {
 		return
 	}
 	if t := r.notify; t != nil {
@@ -203,14 +204,14 @@ func (c *Cache[K, V]) failed(l *inflightLoad[K, V], r *fillResult[V]) {
 			return
 		}
 	}
+	moved := c.moved(l.rk, l.fence)
 	switch {
 	case l.claim != nil:
-		c.remember(l.rk, r.failure, l.claim.Lost)
+		moved = l.claim.Lost
 	case l.state == fillNone:
-		c.remember(l.rk, r.failure, c.moved(l.rk, l.call.Fence.fence))
-	default:
-		c.remember(l.rk, r.failure, c.moved(l.rk, l.fence))
+		moved = c.moved(l.rk, l.call.Fence.fence)
 	}
+	c.remember(l.rk, r.failure, r.failedUntil, moved)
 }
 
 // resolveMessage resolves the message of a command. If it is not known whether the command took
@@ -307,7 +308,7 @@ func (c *Cache[K, V]) unlock(ctx context.Context, l *inflightLoad[K, V], r *fill
 	hold := c.hold(l)
 	r.failure = failure{err: r.err, cover: c.policy.ErrorTTL == 0 && !l.res.wishes.hasRetry, stamp: l.stamp}
 	if failed && hold > 0 {
-		r.failure.until = later(local.Now(), hold)
+		r.failedUntil = later(local.Now(), hold)
 	}
 	key, release, replaces := l.rk, &r.cmd, ""
 	switch {

@@ -97,6 +97,7 @@ func build[K comparable, V any](name string, src Source[K, V], opts []Option, op
 		name: name, prefix: names.Data, names: names, valueVersion: cfg.version, maxValue: cfg.maxValue,
 		policy: cfg.policy, src: src, missPredictor: missPredictor{streak: missStreak}, reports: newReports(name, cfg.log), rand: rand.Float64, fences: fence.NewTable(), closing: make(chan struct{}),
 	}
+	c.failures.byKey.Max = maxFailures
 	if load := src.loader(); load != nil {
 		c.loader = &loader[K, V]{one: load, many: src.LoadMany}
 	}
@@ -120,7 +121,7 @@ func build[K comparable, V any](name string, src Source[K, V], opts []Option, op
 	if err := c.chooseLocal(&cfg); err != nil {
 		return nil, err
 	}
-	c.invalidation = cfg.invalidationPolicy()
+	c.invalidation = invalidation.Policy{Mode: invalidation.Mode(cfg.invalidator.Mode()), Delay: cfg.invalidator.Delay()}
 	c.slidesLocally = store == nil && c.policy.Sliding > 0
 	if store == nil {
 		c.clock, c.localClock = logicalclock.NewTable(), &logicalclock.LocalClock{}
@@ -248,7 +249,7 @@ func (c *Cache[K, V]) chooseCodec(cfg *config) {
 	if cfg.localOnly {
 		return // values are never encoded, except to copy them
 	}
-	if isNil(c.codec) {
+	if usercode.IsNil(c.codec) {
 		return // reported by WithCodec
 	}
 	if err := checkType(c.codec, typ); err != nil {
@@ -274,7 +275,7 @@ func (c *config) chooseStore(rdb redis.UniversalClient) store.Store {
 	if c.open != nil {
 		return c.open()
 	}
-	none := isNil(rdb)
+	none := usercode.IsNil(rdb)
 	switch {
 	case c.localOnly && !none:
 		c.mistake("LocalOnly uses no Redis: the client must be nil")
@@ -326,13 +327,10 @@ func (c *Cache[K, V]) chooseLocal(cfg *config) error {
 func (c *Cache[K, V]) chooseTransport(cfg *config) {
 	transport := coherence.None
 	switch {
-	case cfg.transport == nil && c.local != nil:
+	case cfg.transport != nil:
+		transport = coherence.Transport(cfg.transport.Kind())
+	case c.local != nil:
 		transport = coherence.Broadcast
-	case cfg.transport == nil:
-	case cfg.transport.Kind() == invalidate.KindBroadcast:
-		transport = coherence.Broadcast
-	case cfg.transport.Kind() == invalidate.KindTracking:
-		transport = coherence.Tracking
 	}
 	ac := coherence.Config{
 		Client: c.client, Names: c.names, Fences: c.fences, Quote: keys.QuotePattern, Transport: transport, StartTimeout: cfg.timeout, Policy: c.invalidation, Events: &events{c.stats, c.reports, c.client.Misfit},
@@ -347,26 +345,4 @@ func (c *Cache[K, V]) chooseTransport(cfg *config) {
 	if c.sealer != nil {
 		c.invalidator.Sign = c.resign
 	}
-}
-
-func (c *config) invalidationPolicy() invalidation.Policy {
-	switch c.invalidator.Mode() {
-	case invalidate.ModeDelayed:
-		return invalidation.Policy{Mode: invalidation.Delayed, Delay: c.invalidator.Delay()}
-	case invalidate.ModeLazy:
-		return invalidation.Policy{Mode: invalidation.Lazy}
-	}
-	return invalidation.Policy{}
-}
-
-// isNil reports whether v is nil, or an interface that holds a nil pointer.
-func isNil(v any) bool {
-	if v == nil {
-		return true
-	}
-	switch rv := reflect.ValueOf(v); rv.Kind() {
-	case reflect.Pointer, reflect.Map, reflect.Slice, reflect.Func, reflect.Interface, reflect.Chan:
-		return rv.IsNil()
-	}
-	return false
 }

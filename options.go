@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/delqhi/cache/codec"
+	"github.com/delqhi/cache/internal/usercode"
 	"github.com/delqhi/cache/invalidate"
 	"github.com/delqhi/cache/metrics"
 	"github.com/delqhi/cache/strategy"
@@ -30,7 +31,7 @@ func WithPrefix(prefix string) Option {
 // codec.Raw for strings and []byte.
 func WithCodec(cd codec.Codec) Option {
 	return option(func(c *config) {
-		if isNil(cd) {
+		if usercode.IsNil(cd) {
 			c.mistake("WithCodec(nil): leave the option out for the default")
 		}
 		c.codec = cd
@@ -64,7 +65,7 @@ func WithTransport(t invalidate.Transport) Option {
 // is no recorder.
 func WithRecorder(r metrics.Recorder) Option {
 	return option(func(c *config) {
-		if isNil(r) {
+		if usercode.IsNil(r) {
 			c.mistake("WithRecorder(nil): leave the option out for none")
 		}
 		c.recorder = r

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+
+	"github.com/delqhi/cache/internal/usercode"
 )
 
 // Update gives its function a value of its own. A value from Redis is newly decoded anyway. A
@@ -45,7 +47,7 @@ func (c *Cache[K, V]) chooseOwnCopy() {
 }
 
 func (c *Cache[K, V]) codecHolds(typ reflect.Type) bool {
-	if isNil(c.codec) {
+	if usercode.IsNil(c.codec) {
 		return false
 	}
 	ch, ok := c.codec.(interface{ CheckType(reflect.Type) error })

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/delqhi/cache/internal/expiring"
 	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/store"
 )
@@ -19,6 +20,10 @@ const (
 	// backOffFor is how long no refresh of a key is tried after one has failed, as when
 	// another process was found to be refreshing the key.
 	backOffFor = time.Second
+
+	// maxBackedOff bounds the keys that are backed off; a key that is dropped may be tried
+	// again earlier.
+	maxBackedOff = 10_000
 )
 
 // refresher refreshes entries in the background. There is at most one refresh of a key at a
@@ -34,8 +39,8 @@ type refresher[K comparable, V any] struct {
 
 	mu        sync.Mutex               // guards what follows
 	running   map[string]chan struct{} // closed when the refresh has ended
-	backedOff map[string]int64         // local time until which no refresh of a key is tried
-	touched   map[string]int64         // local time until which a key's life need not be prolonged
+	backedOff expiring.Map[struct{}]   // no refresh of these keys is tried
+	touched   expiring.Map[struct{}]   // the life of these keys need not be prolonged
 	small     int                      // functions of run that are running
 	closed    bool
 
@@ -44,7 +49,8 @@ type refresher[K comparable, V any] struct {
 }
 
 func newRefresher[K comparable, V any](c *Cache[K, V]) *refresher[K, V] {
-	b := &refresher[K, V]{c: c, running: map[string]chan struct{}{}, backedOff: map[string]int64{}, touched: map[string]int64{}}
+	b := &refresher[K, V]{c: c, running: map[string]chan struct{}{}}
+	b.backedOff.Max, b.touched.Max = maxBackedOff, maxProlonged
 	b.ctx, b.stop = context.WithCancel(context.Background())
 	return b
 }
@@ -83,14 +89,9 @@ func (b *refresher[K, V]) begin(rk string) bool {
 	now := local.Now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if _, ok := b.running[rk]; ok || b.closed || len(b.running) >= refreshesAtOnce {
+	_, running := b.running[rk]
+	if _, backedOff := b.backedOff.Get(rk, now); running || backedOff || b.closed || len(b.running) >= refreshesAtOnce {
 		return false
-	}
-	if until, ok := b.backedOff[rk]; ok {
-		if now < until {
-			return false
-		}
-		delete(b.backedOff, rk)
 	}
 	b.running[rk] = make(chan struct{})
 	b.wg.Add(1)
@@ -120,20 +121,10 @@ func (b *refresher[K, V]) sync(ctx context.Context) error {
 	return nil
 }
 
-// maxBackedOff bounds the size of backedOff; beyond it an arbitrary key is dropped, and may
-// be tried again earlier.
-const maxBackedOff = 10_000
-
 func (b *refresher[K, V]) backOff(rk string, d time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.backedOff) >= maxBackedOff {
-		for k := range b.backedOff {
-			delete(b.backedOff, k)
-			break
-		}
-	}
-	b.backedOff[rk] = later(local.Now(), d)
+	b.backedOff.Put(rk, struct{}{}, later(local.Now(), d))
 }
 
 // throttle reports whether the caller is the first for this key within d.
@@ -141,21 +132,15 @@ func (b *refresher[K, V]) throttle(rk string, d time.Duration) bool {
 	now := local.Now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if until, ok := b.touched[rk]; ok && now < until {
-		return false
-	}
-	b.touchedLocked(rk, later(now, d))
-	return true
+	return b.throttleLocked(rk, now, d)
 }
 
-func (b *refresher[K, V]) touchedLocked(rk string, until int64) {
-	if len(b.touched) >= maxProlonged {
-		for k := range b.touched {
-			delete(b.touched, k)
-			break
-		}
+func (b *refresher[K, V]) throttleLocked(rk string, now int64, d time.Duration) bool {
+	_, throttled := b.touched.Get(rk, now)
+	if !throttled {
+		b.touched.Put(rk, struct{}{}, later(now, d))
 	}
-	b.touched[rk] = until
+	return !throttled
 }
 
 // run runs f in the background, unless too many functions are running already.

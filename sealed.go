@@ -27,7 +27,7 @@ import (
 
 // seals returns c as a codec that seals, nil if it does not seal.
 func seals(c codec.Codec) codec.Sealer {
-	if s, ok := c.(codec.Sealer); ok && !isNil(c) && s.Seals() {
+	if s, ok := c.(codec.Sealer); ok && !usercode.IsNil(c) && s.Seals() {
 		return s
 	}
 	return nil

@@ -48,10 +48,9 @@ func (b *refresher[K, V]) prolong(rk string, rec store.Record, life, every time.
 	now := local.Now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if until, ok := b.touched[rk]; b.closed || ok && now < until || len(b.prolonged) >= maxProlonged {
+	if b.closed || len(b.prolonged) >= maxProlonged || !b.throttleLocked(rk, now, every) {
 		return
 	}
-	b.touchedLocked(rk, later(now, every))
 	b.prolonged = append(b.prolonged, store.Command{Op: store.Extend, Key: rk, Seen: rec.CASToken(), TTL: life})
 	if !b.prolonging {
 		b.prolonging = true
@@ -84,7 +83,7 @@ func (b *refresher[K, V]) prolongAll() {
 func (b *refresher[K, V]) untouched(rk string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	delete(b.touched, rk)
+	b.touched.Remove(rk)
 }
 
 // slid reports whether a local entry of a LocalOnly cache is to be prolonged: its life, or, if

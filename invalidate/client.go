@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -21,6 +20,7 @@ import (
 	"github.com/delqhi/cache/internal/message"
 	"github.com/delqhi/cache/internal/redisstore"
 	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/usercode"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -65,7 +65,7 @@ func NewClient(rdb redis.UniversalClient, name string, opts ...ClientOption) (*C
 	mistake := func(text string) {
 		mistakes = append(mistakes, fmt.Errorf("%w: invalidate.NewClient: %s", errs.ErrInvalidOption, text))
 	}
-	if v := reflect.ValueOf(rdb); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
+	if usercode.IsNil(rdb) {
 		mistake("the Redis client is nil")
 	}
 	if !validName(name) {
@@ -90,7 +90,7 @@ func NewClient(rdb redis.UniversalClient, name string, opts ...ClientOption) (*C
 	}
 	c.store = client.New(st, clientTimeout)
 	c.revoker = &invalidation.Invalidator{
-		Store: c.store, Names: store.NewNames(c.prefix, name).In(st.Database()), Policy: c.policy.revoke(),
+		Store: c.store, Names: store.NewNames(c.prefix, name).In(st.Database()), Policy: invalidation.Policy{Mode: invalidation.Mode(c.policy.mode), Delay: c.policy.delay},
 		Outbox: message.NewOutbox(message.NewSender()), Known: c.lastKnown,
 	}
 	return c, nil
@@ -100,16 +100,6 @@ func (c *Client) lastKnown() logicalclock.Known {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.known
-}
-
-func (p Policy) revoke() invalidation.Policy {
-	switch p.mode {
-	case ModeDelayed:
-		return invalidation.Policy{Mode: invalidation.Delayed, Delay: p.delay}
-	case ModeLazy:
-		return invalidation.Policy{Mode: invalidation.Lazy}
-	}
-	return invalidation.Policy{}
 }
 
 // validName reports what cache.New accepts as a name.

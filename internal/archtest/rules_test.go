@@ -58,7 +58,7 @@ var architecture = table{
 		".": {
 			module: []string{
 				"codec", "strategy", "invalidate", "metrics",
-				"internal/breaker", "internal/client", "internal/coherence", "internal/errs", "internal/fence", "internal/flight", "internal/frame",
+				"internal/breaker", "internal/client", "internal/coherence", "internal/errs", "internal/expiring", "internal/fence", "internal/flight", "internal/frame",
 				"internal/glob", "internal/hook", "internal/invalidation", "internal/keys", "internal/local", "internal/logicalclock", "internal/logonce",
 				"internal/message", "internal/percpu", "internal/redisstore", "internal/redisurl", "internal/retryqueue", "internal/stat",
 				"internal/store", "internal/topk", "internal/usercode", "internal/writebehind",
@@ -97,6 +97,7 @@ var architecture = table{
 		// Parts that know nothing of Redis.
 		"internal/errs":      {},
 		"internal/usercode":  {},
+		"internal/expiring":  {},
 		"internal/fence":     {},
 		"internal/flight":    {module: []string{"internal/stackgrow"}},
 		"internal/frame":     {others: []string{xxhash}},

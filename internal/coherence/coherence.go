@@ -72,7 +72,8 @@ type Local interface {
 	Flush()
 }
 
-// Transport is how a process receives invalidations.
+// Transport is how a process receives invalidations. The transports have the numbers of the
+// kinds of package invalidate.
 type Transport uint8
 
 const (

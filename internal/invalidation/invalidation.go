@@ -26,7 +26,7 @@ import (
 	"github.com/delqhi/cache/internal/store"
 )
 
-// Mode is a kind of [Policy].
+// Mode is a kind of [Policy]. The modes have the numbers of those of package invalidate.
 type Mode uint8
 
 const (

@@ -11,7 +11,7 @@ import (
 // variable of a concrete type as an error.
 func Checked(err error) error {
 	if text, ok := look(err); !ok {
-		return &unusableError{typ: reflect.TypeOf(err), null: isNil(err), text: text}
+		return &unusableError{typ: reflect.TypeOf(err), null: IsNil(err), text: text}
 	}
 	return err
 }
@@ -41,10 +41,13 @@ var errProbe = errors.New("")
 
 type probe struct{ error }
 
-func isNil(err error) bool {
-	switch v := reflect.ValueOf(err); v.Kind() {
+// IsNil reports whether v is nil, or its value is, as that of a nil pointer in an interface.
+func IsNil(v any) bool {
+	switch rv := reflect.ValueOf(v); rv.Kind() {
+	case reflect.Invalid:
+		return true
 	case reflect.Pointer, reflect.Map, reflect.Slice, reflect.Func, reflect.Chan:
-		return v.IsNil()
+		return rv.IsNil()
 	}
 	return false
 }
