@@ -41,8 +41,8 @@ func (a *Coordinator) moment() moment {
 }
 
 // settledSince reports whether a suspicion may have been settled since m that was raised or open
-// since then, which has removed something from Redis. If it has removed nothing, what it
-// concerns, if anything, is pending.
+// since then, which has removed something from Redis. Until one has removed something, what it
+// concerns is pending, or the read is like one that ended before the suspicion was raised.
 func (a *Coordinator) settledSince(m moment) bool {
 	if a.deliveredAny.Load() == m.delivered {
 		return false

@@ -1,0 +1,67 @@
+package coherence
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/delqhi/cache/internal/retryqueue"
+	"github.com/delqhi/cache/internal/storetest"
+)
+
+// What a failover has brought back, and a reconciliation removes while a read is in flight, the
+// read does not use: neither if the suspicion is settled before Redis's answer is there, nor if
+// it is settled between the answer and its use.
+func TestAReadNoticesWhatASuspicionHasRemoved(t *testing.T) {
+	for name, c := range map[string]struct {
+		happens func(*testing.T, *Coordinator)
+		suspect bool // what EndRead says if it happens before, and Outdated if it happens after
+	}{
+		"nothing":     {func(*testing.T, *Coordinator) {}, false},
+		"a suspicion": {func(_ *testing.T, a *Coordinator) { a.Suspect() }, false}, // as if the read had ended before
+		"a reconciliation": {func(t *testing.T, a *Coordinator) {
+			a.Suspect()
+			if err := a.Reconcile(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}, true},
+		"a delivery of something else": {func(t *testing.T, a *Coordinator) {
+			a.ScheduleRetry(retryqueue.Item{Key: "n:other"})
+			a.notify(t.Context())
+		}, false},
+	} {
+		for _, early := range []bool{true, false} {
+			synctest.Test(t, func(t *testing.T) {
+				st := &wire{Memory: storetest.NewMemory()}
+				a, _ := onTier(t, Broadcast, true, st)
+				defer a.Close()
+				if err := a.Reconcile(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Minute)
+				at := time.Now().UnixMicro()
+				old := storedAt(at - 5_000_000)
+				a.Noted(retryqueue.Item{Key: "n:k", At: at, Token: storedAt(at).CASToken().Token}, now())
+				st.put("n:k", old) // a failover has lost the write
+				r, err := a.BeginRead(t.Context(), 1, func(int) string { return "n:k" })
+				if err != nil || r.pending != nil {
+					t.Fatal(err, r)
+				}
+				if early {
+					c.happens(t, a)
+				}
+				suspect := a.EndRead(&r)
+				if want := early && c.suspect; suspect != want {
+					t.Errorf("%s, early %v: the answer is suspect: %v, want %v", name, early, suspect, want)
+				}
+				if !early {
+					c.happens(t, a)
+				}
+				if got, want := a.Outdated(context.Background(), &r, "n:k", old, nil), !early && c.suspect; got != want {
+					t.Errorf("%s, early %v: the record is outdated: %v, want %v", name, early, got, want)
+				}
+			})
+		}
+	}
+}
