@@ -10,6 +10,7 @@ import (
 )
 
 func TestEachRunsOnEveryKindOfRedis(t *testing.T) {
+	Require(t)
 	var mu sync.Mutex
 	var names, prefixes []string
 	t.Run("all", func(t *testing.T) {
