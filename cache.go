@@ -38,77 +38,22 @@ package cache
 
 import (
 	"context"
-	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/delqhi/cache/codec"
-	"github.com/delqhi/cache/internal/client"
-	"github.com/delqhi/cache/internal/coherence"
-	"github.com/delqhi/cache/internal/fence"
-	"github.com/delqhi/cache/internal/flight"
-	"github.com/delqhi/cache/internal/invalidation"
+	"github.com/delqhi/cache/internal/engine"
 	"github.com/delqhi/cache/internal/keys"
 	"github.com/delqhi/cache/internal/local"
-	"github.com/delqhi/cache/internal/logicalclock"
-	"github.com/delqhi/cache/internal/store"
-	"github.com/delqhi/cache/internal/topk"
-	"github.com/delqhi/cache/strategy"
 )
 
 // Cache is a typed cache. Make one with [New] or [NewFrom]; all methods are safe
 // for concurrent use.
 type Cache[K comparable, V any] struct {
-	name   string
-	prefix string      // of the Redis keys of entries: the prefix option, the name, ':'
-	names  store.Names // of the cache's keys and channels in Redis
-
-	keys         *keys.Encoding[K]
-	codec        codec.Codec
-	codecName    string
-	held         holder       // the codec if V is an interface, else nil
-	sealer       codec.Sealer // the codec if it seals, else nil; see sealed.go
-	fingerprint  uint64       // of the codec and V; see frame.Header.Type
-	valueVersion uint32
-	maxValue     int
-
-	policy   strategy.Policy
-	localTTL time.Duration // bound of a local entry's life; 0: none
-	// slidesLocally: a local hit prolongs the entry's life.
-	slidesLocally bool
-	clone         cloner[V]
-	own           cloner[V] // copies values for Update in a LocalOnly cache; nil: it can't
-	src           Source[K, V]
-	loader        *loader[K, V] // how src loads; nil if it doesn't
-
-	local         *local.Tier[K, V] // nil: no local tier
-	client        *client.Client    // nil: LocalOnly
-	fences        *fence.Table
-	coherence     *coherence.Coordinator    // nil: LocalOnly
-	invalidator   *invalidation.Invalidator // nil: LocalOnly
-	invalidation  invalidation.Policy       // what happens to an invalidated entry
-	clock         *logicalclock.Table       // the logical clock, for tags and Clear
-	localClock    *logicalclock.LocalClock  // keeps that clock in a LocalOnly cache
-	flights       *flight.Group[K, beginning, result[V]]
-	scratch       scratches[K, V]
-	limit         *loadLimit
-	missPredictor missPredictor
-
-	recordSize atomic.Int64 // size of the last record that was encoded, in bytes
-
-	refresher *refresher[K, V]
-	given     given[V]
-	queue     *queue[K, V] // nil: not WriteBehind
-	failures  failures
-
-	stats   *stats
-	tagged  *topk.Table // the tags that are invalidated most often
-	reports *reports
-	rand    func() float64 // in [0, 1)
-
-	closed    atomic.Bool
-	closing   chan struct{} // closed by Close
-	closeOnce sync.Once
+	engine   *engine.Cache
+	loader   engine.Loader          // of the source; nil if it doesn't load
+	keys     *keys.Encoding[K]      // of keys in Redis
+	local    *local.Tier[K, V]      // nil: no local tier
+	clone    func(val V) (V, error) // copies values of the local tier; nil: they are shared
+	readings readings[K, V]
 }
 
 // Get returns the value of key from the nearest tier that has it, otherwise
@@ -120,7 +65,7 @@ type Cache[K comparable, V any] struct {
 func (c *Cache[K, V]) Get(ctx context.Context, key K, opts ...ReadOption) (V, error) {
 	if len(opts) == 0 {
 		if v, due, ok := c.hit(key); ok {
-			if due != notDue && c.loader != nil {
+			if due != engine.NotDue && c.loader != nil {
 				c.refreshHit(ctx, key, due, c.loader)
 			}
 			return v, nil
@@ -131,14 +76,14 @@ func (c *Cache[K, V]) Get(ctx context.Context, key K, opts ...ReadOption) (V, er
 
 func (c *Cache[K, V]) get(ctx context.Context, key K, opts []ReadOption) (V, error) {
 	if len(opts) == 0 {
-		return c.readOne(ctx, "get", key, c.loader, &noOptions)
+		return c.readOne(ctx, "get", key, c.loader, &engine.NoOptions, nil)
 	}
 	o, err := collect(opts)
 	if err != nil {
 		var zero V
 		return zero, err
 	}
-	return c.readOne(ctx, "get", key, c.loader, &o)
+	return c.readOne(ctx, "get", key, c.loader, &o.Options, o.report)
 }
 
 // Peek returns the value of key if a tier has it, else an error that matches
@@ -150,8 +95,8 @@ func (c *Cache[K, V]) Peek(ctx context.Context, key K, opts ...ReadOption) (V, e
 		var zero V
 		return zero, err
 	}
-	o.peek = true
-	return c.readOne(ctx, "peek", key, nil, &o)
+	o.Peek = true
+	return c.readOne(ctx, "peek", key, nil, &o.Options, o.report)
 }
 
 // GetOrLoad is Get with the load function given by the call: load runs if no tier
@@ -162,7 +107,7 @@ func (c *Cache[K, V]) Peek(ctx context.Context, key K, opts ...ReadOption) (V, e
 func (c *Cache[K, V]) GetOrLoad(ctx context.Context, key K, load LoadFunc[K, V], opts ...LoadOption) (V, error) {
 	if len(opts) == 0 {
 		if v, due, ok := c.hit(key); ok {
-			if due != notDue && load != nil {
+			if due != engine.NotDue && load != nil {
 				c.refreshHitBy(ctx, key, due, load)
 			}
 			return v, nil
@@ -181,11 +126,11 @@ func (c *Cache[K, V]) getOrLoad(ctx context.Context, key K, load LoadFunc[K, V],
 		var zero V
 		return zero, err
 	}
-	return c.readOne(ctx, "get", key, c.queueFirst(&loader[K, V]{one: load}), &o)
+	return c.readOne(ctx, "get", key, c.engine.QueueFirst(&loader[K, V]{one: load}), &o.Options, o.report)
 }
 
 func (c *Cache[K, V]) refreshHitBy(ctx context.Context, key K, age time.Duration, load LoadFunc[K, V]) {
-	c.refreshHit(ctx, key, age, c.queueFirst(&loader[K, V]{one: load}))
+	c.refreshHit(ctx, key, age, c.engine.QueueFirst(&loader[K, V]{one: load}))
 }
 
 // GetMany is Get for several keys: one lookup in the local tier, one round trip
@@ -211,25 +156,25 @@ func (c *Cache[K, V]) GetOrLoadMany(ctx context.Context, keys []K, load BatchFun
 	if err != nil {
 		return map[K]V{}, err
 	}
-	return c.readMany(ctx, "get", keys, c.queueFirst(&loader[K, V]{many: load}), &o)
+	return c.readMany(ctx, "get", keys, c.engine.QueueFirst(&loader[K, V]{many: load}), &o)
 }
 
 // Inspect returns the entry of key in the nearest tier that has one, without loading,
 // filling or extending anything. A remembered absence is an entry with Absent set and no
 // error; the error matches [ErrMiss] if no tier has an entry.
 func (c *Cache[K, V]) Inspect(ctx context.Context, key K) (Entry[V], error) {
-	s := c.scratch.get(1)
-	s.items = append(s.items, lookup[K, V]{key: key})
-	c.read(ctx, s, nil, &callOptions{peek: true, uncounted: true, allowStale: true})
-	it := &s.items[0]
-	if it.err == nil && it.ans.absent != nil {
-		return Entry[V]{Info: it.ans.info.own()}, nil
+	r := c.readings.get(1)
+	r.add(key)
+	c.engine.Read(ctx, &r.Scratch, nil, &engine.Options{Peek: true, Uncounted: true, AllowStale: true})
+	it := r.At(0)
+	if it.Absent() {
+		return Entry[V]{Info: Info(it.Info())}, nil
 	}
-	v, err := c.deliver("inspect", it)
+	v, err := c.engine.Deliver("inspect", it)
 	if err != nil {
 		return Entry[V]{}, err
 	}
-	return Entry[V]{Value: v, Info: it.ans.info.own()}, nil
+	return Entry[V]{Value: valueOf[V](v), Info: Info(it.Info())}, nil
 }
 
 // Set stores val, in Redis first and then in the local tier. After a nil error no
@@ -242,10 +187,14 @@ func (c *Cache[K, V]) Set(ctx context.Context, key K, val V, opts ...WriteOption
 	if err != nil {
 		return err
 	}
-	start := local.Now()
-	err = c.set(ctx, key, val, &o)
-	c.stats.setHist.Record(since(start))
-	return err
+	p := &pair[K, V]{key, val}
+	return c.engine.Set(ctx, &p.key, &p.val, &o.Options)
+}
+
+// pair is a key and its value.
+type pair[K comparable, V any] struct {
+	key K
+	val V
 }
 
 // SetMany is Set for several keys, in one round trip to each Redis node. The
@@ -255,10 +204,37 @@ func (c *Cache[K, V]) SetMany(ctx context.Context, vals map[K]V, opts ...WriteOp
 	if err != nil {
 		return err
 	}
-	start := local.Now()
-	err = c.setMany(ctx, vals, &o)
-	c.stats.setHist.Record(since(start))
-	return err
+	pairs, changes := make([]pair[K, V], 0, len(vals)), make([]engine.Change, 0, len(vals))
+	for k, v := range vals {
+		pairs = append(pairs, pair[K, V]{k, v})
+		p := &pairs[len(pairs)-1]
+		changes = append(changes, engine.Change{Key: &p.key, Val: &p.val})
+	}
+	c.engine.SetMany(ctx, changes, &o.Options)
+	return c.batch("set", changes)
+}
+
+// batch joins the errors of changes.
+func (c *Cache[K, V]) batch(op string, changes []engine.Change) error {
+	var failed map[K]error
+	for i := range changes {
+		if ch := &changes[i]; ch.Err != nil {
+			if failed == nil {
+				failed = map[K]error{}
+			}
+			failed[*ch.Key.(*K)] = c.engine.Explain(op, ch.Err)
+		}
+	}
+	return batchError(failed)
+}
+
+// changesOf returns changes of keys.
+func changesOf[K comparable](keys []K) []engine.Change {
+	changes := make([]engine.Change, len(keys))
+	for i := range keys {
+		changes[i].Key = &keys[i]
+	}
+	return changes
 }
 
 // SetIfAbsent stores val if the key has no value, and reports whether it did. A
@@ -270,13 +246,8 @@ func (c *Cache[K, V]) SetIfAbsent(ctx context.Context, key K, val V, opts ...Wri
 	if err != nil {
 		return false, err
 	}
-	start := local.Now()
-	stored, err := c.setIfAbsent(ctx, key, val, &o)
-	if stored || err != nil {
-		c.stats.wrote(&c.stats.sets, err)
-	}
-	c.stats.setHist.Record(since(start))
-	return stored, c.explain("set if absent", err)
+	p := &pair[K, V]{key, val}
+	return c.engine.SetIfAbsent(ctx, &p.key, &p.val, &o.Options)
 }
 
 // Update replaces the value of key by the result of f and returns the new value. It is
@@ -301,24 +272,23 @@ func (c *Cache[K, V]) Update(ctx context.Context, key K, f func(old V, ok bool) 
 	if err != nil {
 		return zero, err
 	}
-	start := local.Now()
-	v, err := c.update(ctx, key, f, &o)
-	c.stats.wrote(&c.stats.sets, err)
-	c.stats.setHist.Record(since(start))
-	if err != nil {
-		return zero, c.explain("update", err)
-	}
-	return v, nil
+	v, err := c.engine.Update(ctx, &key, func(old engine.Value, ok bool) (engine.Value, error) {
+		v, err := f(valueOf[V](old), ok)
+		return &v, err
+	}, &o.Options)
+	return valueOf[V](v), err
 }
 
 // Delete removes keys from both tiers. For one key the error is its own, for
 // several it is a *[BatchError]. It matches [ErrUnavailable] if Redis did not
 // acknowledge; the local values are dropped all the same. No keys is no error.
 func (c *Cache[K, V]) Delete(ctx context.Context, keys ...K) error {
-	start := local.Now()
-	err := c.delete(ctx, keys)
-	c.stats.deleteHist.Record(since(start))
-	return err
+	changes := changesOf(keys)
+	c.engine.Delete(ctx, changes)
+	if len(changes) == 1 {
+		return c.engine.Explain("delete", changes[0].Err)
+	}
+	return c.batch("delete", changes)
 }
 
 // Close closes the cache: it cancels the loads in flight and waits for them and for
@@ -331,52 +301,19 @@ func (c *Cache[K, V]) Delete(ctx context.Context, keys ...K) error {
 // calls of other methods return [ErrClosed]. The Redis client stays open. Close may be
 // called more than once, and always returns nil.
 func (c *Cache[K, V]) Close() error {
-	c.closed.Store(true)
-	c.closeOnce.Do(func() {
-		close(c.closing)
-		c.refresher.seal()
-		c.flights.Cancel(ErrClosed)
-		waitClosing(c.flights)
-		c.refresher.close()
-		if c.queue != nil {
-			c.queue.Close()
-		}
-		if c.coherence != nil {
-			c.coherence.Close()
-		}
-		if c.client != nil {
-			c.client.Close()
-		}
-		if c.local != nil {
-			c.local.Close()
-		}
-	})
+	c.engine.Close()
 	return nil
 }
 
 // Name returns the name that the cache was made with.
-func (c *Cache[K, V]) Name() string { return c.name }
+func (c *Cache[K, V]) Name() string { return c.engine.Name() }
 
 // RedisKey returns the key in Redis that holds the value of key, "" for a key
 // whose text marshaler fails.
 func (c *Cache[K, V]) RedisKey(key K) string {
-	rk, err := c.redisKey(key)
+	rk, err := c.engine.RedisKey(&key)
 	if err != nil {
 		return ""
 	}
 	return rk
 }
-
-func (c *Cache[K, V]) redisKey(key K) (string, error) {
-	buf := make([]byte, 0, 128)
-	buf = append(buf, c.prefix...)
-	buf, err := c.keys.Append(buf, key)
-	return string(buf), err
-}
-
-// encoded returns the part of a Redis key that encodes the key itself.
-func (c *Cache[K, V]) encoded(rk string) string { return rk[len(c.prefix):] }
-
-func since(start int64) time.Duration { return time.Duration(local.Now() - start) }
-
-func (c *Cache[K, V]) isClosed() bool { return c.closed.Load() }

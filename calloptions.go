@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/delqhi/cache/internal/engine"
 )
 
 // ReadOption changes one read: [SkipLocal], [AllowStale], [MaxAge], [Report].
@@ -27,26 +29,10 @@ type LoadOption interface {
 
 // callOptions holds the options of one call.
 type callOptions struct {
-	skipLocal     bool
-	allowStale    bool
-	maxAge        time.Duration
-	hasMaxAge     bool
-	report        *Info
-	peek          bool // fill no tier
-	uncounted     bool // not counted as a request in the metrics
-	speculative   bool // Redis was not read before: load only keys that are empty there
-	refresh       bool // the load is a refresh, not a caller's read
-	background    bool // only if no other load of the key is in flight
-	backgroundAge time.Duration
-	ttl           time.Duration
-	hasTTL        bool
-	tags          []string
-	errs          []error
+	engine.Options
+	report *Info
+	errs   []error
 }
-
-// noOptions are the options of a call without any. Options are not modified once they
-// are collected.
-var noOptions callOptions
 
 // invalid returns the errors of all options, joined.
 func (o *callOptions) invalid() error { return errors.Join(o.errs...) }
@@ -70,7 +56,7 @@ func collect[O LoadOption](opts []O) (o callOptions, err error) {
 type skipLocal struct{}
 
 func (skipLocal) readOption()              {}
-func (skipLocal) applyCall(o *callOptions) { o.skipLocal = true }
+func (skipLocal) applyCall(o *callOptions) { o.SkipLocal = true }
 
 // SkipLocal makes a read bypass the local tier. The result still fills it. A LocalOnly
 // cache then has no tier to read.
@@ -79,7 +65,7 @@ func SkipLocal() ReadOption { return skipLocal{} }
 type allowStale struct{}
 
 func (allowStale) readOption()              {}
-func (allowStale) applyCall(o *callOptions) { o.allowStale = true }
+func (allowStale) applyCall(o *callOptions) { o.AllowStale = true }
 
 // AllowStale accepts a value whose fresh life is over, as long as a stale window of the
 // strategy keeps it, without asking the source.
@@ -92,7 +78,7 @@ func (d maxAge) applyCall(o *callOptions) {
 	if d < 0 {
 		o.mistake("MaxAge(%v) is negative: MaxAge(0) always loads", time.Duration(d))
 	}
-	o.maxAge, o.hasMaxAge = time.Duration(d), true
+	o.MaxAge, o.HasMaxAge = time.Duration(d), true
 }
 
 // MaxAge accepts only a value stored at most d ago. MaxAge(0) always loads, and
@@ -120,7 +106,7 @@ func (d ttl) applyCall(o *callOptions) {
 	if d > 0 && time.Duration(d) < time.Millisecond {
 		o.mistake("TTL(%v) is shorter than 1 ms, the shortest life in Redis", time.Duration(d))
 	}
-	o.ttl, o.hasTTL = time.Duration(d), true
+	o.TTL, o.HasTTL = time.Duration(d), true
 }
 
 // TTL sets the lifetime of a value that this call stores to d, exactly: jitter spreads only
@@ -131,7 +117,7 @@ func TTL(d time.Duration) WriteOption { return ttl(d) }
 type tags []string
 
 func (tags) writeOption()               {}
-func (t tags) applyCall(o *callOptions) { o.tags = append([]string(nil), t...) }
+func (t tags) applyCall(o *callOptions) { o.Tags = append([]string(nil), t...) }
 
 // Tags stores the value with these tags, in addition to those of [Source].Tags and
 // [Load.AddTags]; see [Cache.InvalidateTags].

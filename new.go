@@ -1,10 +1,11 @@
 package cache
 
 import (
+	"encoding"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"reflect"
 	"slices"
 	"strings"
@@ -13,19 +14,15 @@ import (
 	"unicode/utf8"
 
 	"github.com/delqhi/cache/codec"
-	"github.com/delqhi/cache/internal/breaker"
-	"github.com/delqhi/cache/internal/client"
 	"github.com/delqhi/cache/internal/coherence"
+	"github.com/delqhi/cache/internal/engine"
 	"github.com/delqhi/cache/internal/fence"
-	"github.com/delqhi/cache/internal/flight"
 	"github.com/delqhi/cache/internal/invalidation"
 	"github.com/delqhi/cache/internal/keys"
 	"github.com/delqhi/cache/internal/local"
-	"github.com/delqhi/cache/internal/logicalclock"
 	"github.com/delqhi/cache/internal/redisstore"
 	"github.com/delqhi/cache/internal/redisurl"
 	"github.com/delqhi/cache/internal/store"
-	"github.com/delqhi/cache/internal/topk"
 	"github.com/delqhi/cache/internal/usercode"
 	"github.com/delqhi/cache/invalidate"
 	"github.com/delqhi/cache/metrics"
@@ -92,56 +89,43 @@ func build[K comparable, V any](name string, src Source[K, V], opts []Option, op
 	cfg.checkName(name)
 	cfg.compile()
 
-	names := store.NewNames(cfg.prefix, name)
-	c := &Cache[K, V]{
-		name: name, prefix: names.Data, names: names, valueVersion: cfg.version, maxValue: cfg.maxValue,
-		policy: cfg.policy, src: src, missPredictor: missPredictor{streak: missStreak}, reports: newReports(name, cfg.log), rand: rand.Float64, fences: fence.NewTable(), closing: make(chan struct{}),
-	}
-	c.failures.byKey.Max = maxFailures
-	if load := src.loader(); load != nil {
-		c.loader = &loader[K, V]{one: load, many: src.LoadMany}
-	}
-	c.chooseWriting(&cfg)
-	c.chooseKeys(&cfg)
-	c.chooseCodec(&cfg)
-	c.chooseCloning(&cfg)
-	if cfg.localOnly {
-		c.chooseOwnCopy()
-	}
-	c.chooseQueue(&cfg)
-	store := open(&cfg)
+	c := &Cache[K, V]{}
+	chooseWriting(&cfg, &src)
+	c.chooseKeys(&cfg, src.Key)
+	typ := reflect.TypeFor[V]()
+	cfg.chooseCodec(typ)
+	cfg.checkCloning(typ, src.Clone != nil)
+	cfg.checkQueue(c.keys != nil && !c.keys.Reversible(), reflect.TypeFor[K]())
+	st := open(&cfg)
 	if err := cfg.err(); err != nil {
 		return nil, err
 	}
-	if s, ok := store.(interface{ Database() int }); ok {
-		c.names = c.names.In(s.Database())
-	}
 
-	c.stats, c.tagged = newStats(cfg.recorder), topk.New(maxTagged)
-	if err := c.chooseLocal(&cfg); err != nil {
+	ec := engine.Config{
+		Name: name, Prefix: cfg.prefix, Types: types[K, V]{c.keys}, Source: src.untyped(),
+		Codec: cfg.codec, CodecName: cfg.codecName, Version: cfg.version, MaxValue: cfg.maxValue,
+		Policy: cfg.policy, LocalTTL: cfg.localTTL(), CloneByCodec: cfg.cloning,
+		Invalidation: invalidation.Policy{Mode: invalidation.Mode(cfg.invalidator.Mode()), Delay: cfg.invalidator.Delay()},
+		Store:        st, Transport: cfg.kindOfTransport(), Timeout: cfg.timeout, Failures: cfg.breaker.failures, Open: cfg.breaker.open,
+		LoadLimit: cfg.loadLimit, Recorder: cfg.recorder, Log: cfg.log,
+	}
+	if !cfg.localOnly {
+		ec.Fingerprint = fingerprint[V](cfg.codecName)
+	}
+	if cfg.policy.LocalEntries > 0 {
+		ec.Local = func(fences *fence.Table) (engine.Local, error) { return c.makeLocal(&cfg, fences) }
+	}
+	var err error
+	if c.engine, err = engine.New(ec); err != nil {
 		return nil, err
 	}
-	c.invalidation = invalidation.Policy{Mode: invalidation.Mode(cfg.invalidator.Mode()), Delay: cfg.invalidator.Delay()}
-	c.slidesLocally = store == nil && c.policy.Sliding > 0
-	if store == nil {
-		c.clock, c.localClock = logicalclock.NewTable(), &logicalclock.LocalClock{}
-		c.fences.WithClaims()
-	} else {
-		c.client = client.New(store, cfg.timeout)
-		c.client.Observe = c.observe
-		c.client.Detours(c.detoured)
-		c.client.Break(breaker.Config{Failures: cfg.breaker.failures, Open: cfg.breaker.open, Changed: c.circuitChanged})
-		c.chooseTransport(&cfg)
-		if err := c.startQueue(cfg.prefix); err != nil {
-			return nil, err
+	c.loader = c.engine.Loader()
+	if c.engine.Clones() {
+		c.clone = func(v V) (V, error) {
+			copied, err := c.engine.Clone(&v)
+			return valueOf[V](copied), err
 		}
-		c.loader = c.queueFirst(c.loader)
 	}
-	c.limit = newLoadLimit(cfg.loadLimit)
-	c.refresher = newRefresher(c)
-	c.flights = flight.New[K, beginning, result[V]](func(v any, stack []byte) error {
-		return &PanicError{Value: v, Stack: stack} // a panic of this package: those of user code are recovered at the call
-	})
 	return c, nil
 }
 
@@ -149,6 +133,7 @@ func build[K comparable, V any](name string, src Source[K, V], opts []Option, op
 type config struct {
 	prefix      string
 	codec       codec.Codec
+	codecName   string
 	strategies  []strategy.Strategy
 	policy      strategy.Policy
 	invalidator invalidate.Policy
@@ -225,9 +210,9 @@ func (c *config) compile() {
 	}
 }
 
-func (c *Cache[K, V]) chooseKeys(cfg *config) {
-	if c.src.Key != nil {
-		c.keys = keys.Func(c.src.Key)
+func (c *Cache[K, V]) chooseKeys(cfg *config, key func(K) string) {
+	if key != nil {
+		c.keys = keys.Func(key)
 		return
 	}
 	var err error
@@ -236,30 +221,37 @@ func (c *Cache[K, V]) chooseKeys(cfg *config) {
 	}
 }
 
-func (c *Cache[K, V]) chooseCodec(cfg *config) {
-	typ := reflect.TypeFor[V]()
-	c.codec = cfg.codec
+// chooseCodec decides how values of a type are encoded.
+func (c *config) chooseCodec(typ reflect.Type) {
 	if c.codec == nil {
 		c.codec = codec.JSON()
 		if typ.Kind() == reflect.String || typ.Kind() == reflect.Slice && typ.Elem().Kind() == reflect.Uint8 {
 			c.codec = codec.Raw()
 		}
 	}
-	c.held = holds(c.codec, typ)
-	if cfg.localOnly {
+	if c.localOnly {
 		return // values are never encoded, except to copy them
 	}
 	if usercode.IsNil(c.codec) {
 		return // reported by WithCodec
 	}
 	if err := checkType(c.codec, typ); err != nil {
-		cfg.mistake("codec: %w", err)
+		c.mistake("codec: %w", err)
 	}
-	c.sealer = seals(c.codec)
 	if err := usercode.Do(func() { c.codecName = c.codec.Name() }); err != nil {
-		cfg.mistake("codec: %w", err)
+		c.mistake("codec: %w", err)
 	}
-	c.fingerprint = fingerprint[V](c.codecName)
+}
+
+// checkCloning checks that the codec can copy values of a type in a LocalOnly cache; if there is
+// Redis, chooseCodec has. clones says whether the source copies them.
+func (c *config) checkCloning(typ reflect.Type, clones bool) {
+	if clones || !c.cloning || !c.localOnly || engine.IsConstant(typ) || usercode.IsNil(c.codec) {
+		return
+	}
+	if err := checkType(c.codec, typ); err != nil {
+		c.mistake("WithCloning copies by the codec: %w", err)
+	}
 }
 
 // checkType returns the error of the codec's CheckType, nil if it has no such method.
@@ -303,46 +295,95 @@ func (c *config) listens() bool {
 	return c.policy.LocalEntries > 0
 }
 
-func (c *Cache[K, V]) chooseLocal(cfg *config) error {
-	if c.policy.LocalEntries == 0 {
-		return nil
-	}
-	lc := local.Config[K]{Capacity: c.policy.LocalEntries, Bytes: c.policy.LocalBytes, Fences: c.fences}
+// makeLocal makes the local tier.
+func (c *Cache[K, V]) makeLocal(cfg *config, fences *fence.Table) (engine.Local, error) {
+	lc := local.Config[K]{Capacity: cfg.policy.LocalEntries, Bytes: cfg.policy.LocalBytes, Fences: fences}
 	if c.keys.Reversible() {
 		lc.Decode = c.keys.Decode
 	}
 	var err error
-	if c.local, err = local.New[K, V](lc); err != nil {
-		return fmt.Errorf("cache: New: %w: %w", ErrInvalidOption, err)
-	}
-	// In a LocalOnly cache only an explicit LocalTTL shortens the life of an entry.
-	explicit := slices.ContainsFunc(c.policy.Strategies, func(s strategy.Strategy) bool { return s.Name() == "LocalTTL" })
-	if !cfg.localOnly || explicit {
-		c.localTTL = c.policy.LocalTTL
-	}
-	return nil
+	c.local, err = local.New[K, V](lc)
+	return local.Untyped[K, V]{Tier: c.local}, err
 }
 
-// chooseTransport makes the coordinator, which connects the cache with the other processes.
-func (c *Cache[K, V]) chooseTransport(cfg *config) {
-	transport := coherence.None
+// localTTL is the bound of a local entry's life. In a LocalOnly cache only an explicit LocalTTL
+// shortens it.
+func (c *config) localTTL() time.Duration {
+	explicit := slices.ContainsFunc(c.policy.Strategies, func(s strategy.Strategy) bool { return s.Name() == "LocalTTL" })
+	if c.localOnly && !explicit {
+		return 0
+	}
+	return c.policy.LocalTTL
+}
+
+// kindOfTransport is how the cache receives notifications.
+func (c *config) kindOfTransport() coherence.Transport {
 	switch {
-	case cfg.transport != nil:
-		transport = coherence.Transport(cfg.transport.Kind())
-	case c.local != nil:
-		transport = coherence.Broadcast
+	case c.transport != nil:
+		return coherence.Transport(c.transport.Kind())
+	case c.policy.LocalEntries > 0:
+		return coherence.Broadcast
 	}
-	ac := coherence.Config{
-		Client: c.client, Names: c.names, Fences: c.fences, Quote: keys.QuotePattern, Transport: transport, StartTimeout: cfg.timeout, Policy: c.invalidation, Events: &events{c.stats, c.reports, c.client.Misfit},
-		Changed: func(encoded string) { c.failures.forget(c.prefix + encoded) }, ChangedAny: c.failures.forgetAll,
+	return coherence.None
+}
+
+// chooseWriting checks that the source has the functions that the write strategy needs.
+func chooseWriting[K comparable, V any](cfg *config, src *Source[K, V]) {
+	stores := src.Store != nil || src.StoreMany != nil
+	switch mode := cfg.policy.Write; {
+	case mode == strategy.ModeCache && (stores || src.Delete != nil):
+		cfg.policy.Write = strategy.ModeThrough
+		if !stores {
+			cfg.mistake("Source.Delete without Source.Store: a cache that deletes from its source has to store there, too")
+		}
+	case mode != strategy.ModeCache && !stores:
+		name := slices.IndexFunc(cfg.policy.Strategies, func(s strategy.Strategy) bool {
+			return s.Name() == "WriteThrough" || s.Name() == "WriteAround" || s.Name() == "WriteBehind"
+		})
+		cfg.mistake("%v needs Source.Store or Source.StoreMany, through NewFrom", cfg.policy.Strategies[max(name, 0)])
 	}
-	if c.local != nil {
-		ac.Local = &localInvalidator[K, V]{c.local, c.keys, c.fences}
+}
+
+// checkQueue checks that keys of a type can be kept in a write-behind queue. asJSON says that
+// they are kept there as JSON, since their encoding is not reversible.
+func (c *config) checkQueue(asJSON bool, typ reflect.Type) {
+	if c.policy.Write != strategy.ModeBehind {
+		return
 	}
-	c.coherence = coherence.New(ac)
-	c.clock = c.coherence.Clock
-	c.invalidator = &invalidation.Invalidator{Store: c.client, Names: c.names, Policy: c.invalidation, Outbox: c.coherence.Outbox, Known: c.clock.Known}
-	if c.sealer != nil {
-		c.invalidator.Sign = c.resign
+	if c.localOnly {
+		c.mistake("strategy.WriteBehind() keeps writes in Redis, which a LocalOnly cache has not: write strategy.WriteThrough()")
 	}
+	if asJSON {
+		if err := checkType(engine.QueuedKeys, typ); err != nil {
+			c.mistake("strategy.WriteBehind() keeps keys in its queue as JSON: %w", err)
+		} else if hasInterface(typ, map[reflect.Type]bool{}) {
+			c.mistake("strategy.WriteBehind() keeps keys in its queue as JSON, from which what an interface in a %v holds would come back as another type: give its field a type", typ)
+		}
+	}
+}
+
+// hasInterface reports whether a key type contains an interface.
+func hasInterface(t reflect.Type, seen map[reflect.Type]bool) bool {
+	if seen[t] {
+		return false
+	}
+	seen[t] = true
+	if t.Kind() == reflect.Interface {
+		return true
+	}
+	switch reflect.New(t).Interface().(type) {
+	case json.Marshaler, encoding.TextMarshaler:
+		return false
+	}
+	switch t.Kind() {
+	case reflect.Pointer, reflect.Array:
+		return hasInterface(t.Elem(), seen)
+	case reflect.Struct:
+		for i := range t.NumField() {
+			if hasInterface(t.Field(i).Type, seen) {
+				return true
+			}
+		}
+	}
+	return false
 }

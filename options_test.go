@@ -54,6 +54,10 @@ func TestBadArgumentsOfNew(t *testing.T) {
 		"unexported field":    func() error { _, err := cache.New[string, hidden](rdb, "n"); return err },
 		"Raw for a struct":    func() error { _, err := cache.New[string, hidden](rdb, "n", cache.WithCodec(codec.Raw())); return err },
 		"nil codec":           func() error { _, err := cache.New[string, int](rdb, "n", cache.WithCodec(nil)); return err },
+		"cloning by a codec that can't hold the value": func() error {
+			_, err := cache.New[string, struct{ F func() }](nil, "n", cache.LocalOnly(), cache.WithCloning())
+			return err
+		},
 		"short key": func() error {
 			_, err := cache.New[string, int](rdb, "n", cache.WithCodec(codec.Encrypted(codec.JSON(), []byte("short"))))
 			return err

@@ -1,505 +1,124 @@
 package cache
 
 import (
-	"cmp"
 	"context"
-	"math"
+	"fmt"
+	"sync"
 	"time"
 
-	"github.com/delqhi/cache/internal/coherence"
-	"github.com/delqhi/cache/internal/fence"
-	"github.com/delqhi/cache/internal/flight"
-	"github.com/delqhi/cache/internal/local"
-	"github.com/delqhi/cache/internal/stat"
-	"github.com/delqhi/cache/internal/store"
-	"github.com/delqhi/cache/metrics"
+	"github.com/delqhi/cache/internal/engine"
 )
 
-// The read path, the same for one key and for many: prepare, then the local tier,
-// the remote tier and the source, each asked only for the keys that are still open.
-
-// result is the answer of a tier or a load for a key: a value, or that there is none.
-type result[V any] struct {
-	val    V
-	absent *absentError // not nil: the value does not exist
-	info   Info
-	unkept error // of a load: why the value could not be stored in Redis, if Redis does not answer
-	held   bool  // val is the one that the local tier holds
+// reading is the memory of a read: the engine's, and the keys and values that it points to.
+type reading[K comparable, V any] struct {
+	engine.Scratch
+	keys []K
+	vals []V
+	key  [1]K // of a read of one key, which is most of them
+	val  [1]V
 }
 
-// lookup is one key's read on its way through the tiers.
-type lookup[K comparable, V any] struct {
-	key   K
-	rk    string      // Redis key
-	at    int64       // local time before any tier was asked
-	fence fence.Token // taken before any tier was asked
-	done  bool        // the answer is in ans or err
-	ans   result[V]
-	err   error
+// maxReading bounds the number of keys of a read whose memory is kept: for a larger batch the
+// allocation does not matter.
+const maxReading = 512
 
-	due        time.Duration // the age of the local entry that has answered and is due for a refresh; else notDue
-	remoteErr  error         // why the remote tier could not be asked
-	pendingErr error         // the remote record is older than a change of this process that is still pending
-	stale      staleValue[V] // a stale value that may be served
-	own        bool          // ans.val belongs to this caller alone
+type readings[K comparable, V any] struct{ pool sync.Pool }
+
+// get returns the memory for a read of at most n keys.
+func (p *readings[K, V]) get(n int) *reading[K, V] {
+	n = max(n, 1)
+	r, ok := p.pool.Get().(*reading[K, V])
+	if !ok {
+		r = new(reading[K, V])
+	}
+	r.Grow(n)
+	switch {
+	case cap(r.keys) >= n:
+	case n == 1:
+		r.keys, r.vals = r.key[:0], r.val[:0]
+	default:
+		r.keys, r.vals = make([]K, 0, n), make([]V, 0, n)
+	}
+	return r
 }
 
-func (it *lookup[K, V]) answered(ans result[V]) {
-	it.done, it.ans = true, ans
+func (r *reading[K, V]) add(key K) {
+	n := len(r.keys)
+	r.keys, r.vals = r.keys[:n+1], r.vals[:n+1]
+	r.keys[n] = key
+	r.Add(&r.keys[n], &r.vals[n])
 }
 
-func (it *lookup[K, V]) failed(err error) {
-	it.done, it.err = true, err
+// put returns r to the pool, unless another goroutine may still refer to it.
+func (p *readings[K, V]) put(r *reading[K, V]) {
+	if len(r.keys) > maxReading || !r.Reset() {
+		return
+	}
+	clear(r.keys)
+	clear(r.vals)
+	r.keys, r.vals = r.keys[:0], r.vals[:0]
+	p.pool.Put(r)
 }
 
-// hit is the complete fast path of a read that the local tier answers: no exclusive lock,
-// no allocation. It is kept apart from all code that passes the value's address on, which
-// would move the value to the heap here as well. If the entry is due for a refresh before
-// it expires, due is its age; else it is notDue.
-func (c *Cache[K, V]) hit(key K) (v V, due time.Duration, ok bool) {
-	if c.local == nil {
-		return v, notDue, false
+// readOne reads one key; load is nil if nothing may be loaded.
+func (c *Cache[K, V]) readOne(ctx context.Context, op string, key K, load engine.Loader, o *engine.Options, report *Info) (v V, err error) {
+	r := c.readings.get(1)
+	r.add(key)
+	c.engine.ReadOne(ctx, &r.Scratch, load, o)
+	it := r.At(0)
+	if report != nil {
+		*report = Info(it.Info())
 	}
-	start := local.Now()
-	if c.coherence != nil && (!c.coherence.LocalValid(start) || c.coherence.AnyPending()) {
-		return v, notDue, false // the slow path determines what may be used
+	val, err := c.engine.Deliver(op, it)
+	if err == nil {
+		v = valueOf[V](val)
 	}
-	e, ok := c.local.Get(key, start)
-	if !ok || e.Meta != nil && (e.Meta.Absent || !c.lives(e.Meta, start)) || c.slidesLocally && c.slid(e, start) {
-		return v, notDue, false
-	}
-	if v = e.Value; c.clone != nil {
-		var err error
-		if v, err = c.clone(v); err != nil {
-			return v, notDue, false // the slow path reports why
-		}
-	}
-	due = c.due(e, start)
-	c.stats.localHit(start)
-	return v, due, true
-}
-
-// refreshHit starts a refresh of a key whose local entry has answered and is due.
-func (c *Cache[K, V]) refreshHit(ctx context.Context, key K, age time.Duration, j *loader[K, V]) {
-	if rk, err := c.redisKey(key); err == nil {
-		c.refresher.load(ctx, key, rk, age, j, &noOptions)
-	}
-}
-
-// readOne reads one key; j is nil if nothing may be loaded.
-func (c *Cache[K, V]) readOne(ctx context.Context, op string, key K, j *loader[K, V], o *callOptions) (V, error) {
-	start := local.Now()
-	s := c.scratch.get(1)
-	s.items = append(s.items, lookup[K, V]{key: key})
-	it := &s.items[0]
-	c.read(ctx, s, j, o)
-	if o.report != nil {
-		*o.report = it.ans.info.own()
-	}
-	c.stats.getHist.Record(since(start))
-	v, err := c.deliver(op, it)
-	c.scratch.put(s)
+	c.readings.put(r)
 	return v, err
 }
 
-// deliver returns what the caller gets.
-func (c *Cache[K, V]) deliver(op string, it *lookup[K, V]) (v V, err error) {
-	switch {
-	case it.err != nil:
-		return v, c.explain(op, it.err)
-	case it.ans.absent != nil:
-		return v, it.ans.absent
-	case c.clone != nil && !it.own:
-		if v, err = c.clone(it.ans.val); err != nil {
-			var zero V
-			return zero, c.explain(op, err)
-		}
-		return v, nil
+// readMany reads several keys: each tier is asked once for all that are open.
+func (c *Cache[K, V]) readMany(ctx context.Context, op string, keys []K, load engine.Loader, o *callOptions) (map[K]V, error) {
+	vals := make(map[K]V, len(keys))
+	if o.report != nil {
+		return vals, fmt.Errorf("%w: Report holds for one key, and this is a batch", ErrInvalidOption)
 	}
-	return it.ans.val, nil
-}
-
-// explain adds to an error of the cache itself the cache's name and the operation. Errors of
-// a loader, including another cache's, and of the caller's context are returned unchanged.
-func (c *Cache[K, V]) explain(op string, err error) error {
-	switch e := err.(type) {
-	case *theirError:
-		return e.err
-	case *unavailableError, *missError:
-		return &opError{cache: c.name, op: op, tier: metrics.Remote, err: err}
-	}
-	if err == ErrMiss || err == ErrClosed {
-		return &opError{cache: c.name, op: op, err: err}
-	}
-	return err
-}
-
-// read resolves every item of s.
-func (c *Cache[K, V]) read(ctx context.Context, s *scratch[K, V], j *loader[K, V], o *callOptions) {
-	items := s.items
-	c.prepare(ctx, items, &s.encoded)
-	if c.local != nil && !o.skipLocal {
-		c.readLocal(ctx, items, o)
-		c.refreshDue(ctx, items, j, o)
-	}
-	if c.predictsMiss(items, j, o) && c.loadSpeculatively(ctx, items, j, o) {
-		return
-	}
-	if c.client != nil {
-		c.readRemote(ctx, s, j, o)
-	} else {
-		c.missLocal(ctx, items, j, o)
-	}
-	c.applyNegativeCache(items, j, o)
-	if j != nil {
-		c.readSource(ctx, items, j, o)
-	}
-	for i := range items {
-		if it := &items[i]; !it.done {
-			it.failed(ErrMiss)
-			if !o.uncounted {
-				c.stats.unloaded.Add(1)
-			}
-			if err := cmp.Or(it.remoteErr, it.pendingErr); err != nil {
-				it.err = &missError{err}
-			}
-		}
-	}
-}
-
-// prepare encodes the keys, into space, and takes the fence tokens: before any tier is asked,
-// so that every later change of a key is noticed.
-func (c *Cache[K, V]) prepare(ctx context.Context, items []lookup[K, V], space *[]byte) {
-	err := ctx.Err()
-	if c.isClosed() {
-		err = ErrClosed
-	} else if c.coherence != nil && err == nil {
-		c.coherence.Ready(ctx)
-	}
-	at := local.Now()
-	buf := append((*space)[:0], c.prefix...)
-	for i := range items {
-		it := &items[i]
-		if err != nil {
-			it.failed(err)
+	r := c.readings.get(len(keys))
+	var zero V
+	for _, k := range keys {
+		if _, again := vals[k]; again {
 			continue
 		}
-		var kerr error
-		buf, kerr = c.keys.Append(buf[:len(c.prefix)], it.key)
-		if kerr != nil {
-			it.failed(kerr)
+		r.add(k)
+		if k == k { // not NaN, which could not be deleted from the map again
+			vals[k] = zero
+		}
+	}
+	c.engine.ReadMany(ctx, &r.Scratch, load, &o.Options)
+
+	var failed map[K]error
+	for i, key := range r.keys {
+		it := r.At(i)
+		if it.None() {
+			delete(vals, key)
 			continue
 		}
-		it.rk, it.at, it.due = string(buf), at, notDue
-		it.fence = c.fences.Token(c.encoded(it.rk))
-	}
-	*space = buf
-}
-
-// applyNegativeCache resolves the keys for which the source is not to be asked, since a load
-// of them has failed lately: with a stale value, or with that error.
-func (c *Cache[K, V]) applyNegativeCache(items []lookup[K, V], j *loader[K, V], o *callOptions) {
-	if j == nil || o.hasMaxAge && o.maxAge == 0 {
-		return
-	}
-	for i := range items {
-		it := &items[i]
-		if it.done {
+		v, err := c.engine.Deliver(op, it)
+		if err == nil {
+			vals[key] = valueOf[V](v)
 			continue
 		}
-		covered := it.stale.ok && c.policy.AllowsStale(it.stale.past, true)
-		failure := c.failures.look(it.rk, it.at, covered, c.clock.Known)
-		if failure == nil {
-			continue
+		delete(vals, key)
+		if failed == nil {
+			failed = map[K]error{}
 		}
-		if !o.uncounted {
-			c.stats.unloaded.Add(1)
-		}
-		c.staleOrFail(it, failure)
+		failed[key] = err
 	}
+	c.readings.put(r)
+	return vals, batchError(failed)
 }
 
-// staleOrFail resolves a read whose load has failed, with a stale value or with the failure.
-func (c *Cache[K, V]) staleOrFail(it *lookup[K, V], failure error) {
-	if c.allowsStale(it, failure) {
-		it.answerStale(failure)
-		c.stats.staleCovers.Add(1)
-		return
-	}
-	if u, ok := failure.(*noStaleError); ok {
-		failure = u.err
-	}
-	it.failed(failure)
-}
-
-func (c *Cache[K, V]) countHit(tier *stat.Counter, info Info, o *callOptions) {
-	if !o.uncounted {
-		c.stats.hit(tier, &info)
-	}
-}
-
-func (c *Cache[K, V]) countMiss(reason status, o *callOptions) {
-	if !o.uncounted {
-		c.stats.miss(reason)
-	}
-}
-
-func (c *Cache[K, V]) readRemote(ctx context.Context, s *scratch[K, V], j *loader[K, V], o *callOptions) {
-	items, asked, cmds := s.items, s.asked[:0], s.cmds[:0]
-	for i := range items {
-		if it := &items[i]; !it.done {
-			asked = append(asked, it)
-			cmds = append(cmds, store.Command{Op: store.Get, Key: it.rk})
-		}
-	}
-	if len(asked) == 0 {
-		return
-	}
-	replies, r, again, err := c.ask(ctx, cmds)
-	if again {
-		s.cmds = make([]store.Command, 0, cap(s.cmds)) // the first attempt may still be in flight
-	}
-	founds, pointers := s.founds[:len(asked)], s.pointers[:len(asked)]
-	for i, it := range asked {
-		f := &founds[i]
-		pointers[i] = f
-		switch {
-		case replies[i].Err != nil:
-			f.status, f.err = unavailable, replies[i].Err
-		case err != nil:
-			f.status, f.err = unavailable, err
-		default:
-			c.decodeTo(f, ctx, it.rk, replies[i].Record, &r)
-		}
-	}
-	c.judge(ctx, pointers)
-	for i, it := range asked {
-		f := &founds[i]
-		if j != nil {
-			c.missPredictor.noted(f.status)
-			c.recall(it, f)
-		}
-		switch {
-		case f.status == usable && !o.tooOld(f.ans.info):
-			it.answered(f.ans)
-			it.own = true
-			if !o.peek {
-				c.fillLocal(it.key, it.rk, it.fence, f, it.at)
-			}
-			c.countHit(&c.stats.remoteHits, f.ans.info, o)
-			if !o.peek {
-				c.touch(it.rk, f, replies[i].Record)
-			}
-			if g := f.aging(); !o.peek && j != nil && f.timed && f.ans.absent == nil && c.policy.ShouldRefresh(g.age, g.fresh, g.cost, c.random()) {
-				c.refresher.load(ctx, it.key, it.rk, g.age, j, o)
-			}
-		case f.status == unavailable && f.err == ctx.Err():
-			it.failed(f.err)
-		default:
-			c.notInRemote(ctx, it, f, j, o)
-		}
-	}
-}
-
-// notInRemote handles a key for which Redis has no fresh answer.
-func (c *Cache[K, V]) notInRemote(ctx context.Context, it *lookup[K, V], f *decoded[V], j *loader[K, V], o *callOptions) {
-	switch f.status {
-	case stale:
-		it.remoteStale(f, o)
-	case unavailable:
-		it.remoteErr = c.unavailable(f.err)
-		c.localStale(it, o)
-	case failed:
-		if f.hold > 0 {
-			c.loadedElsewhere(it.rk, it.fence, f, f.raw.ID, false)
-		}
-	case expired:
-		if f.pending {
-			it.pendingErr = c.unavailable(coherence.ErrPending)
-		}
-	}
-	if !c.serveStale(ctx, it, j, o) {
-		c.countMiss(f.status, o)
-	}
-}
-
-// askAgain is how many times Redis is asked while pending invalidations are being delivered.
-const askAgain = 4
-
-// ask reads records, and with them the logical clock that says which of them were
-// invalidated, unless this process is connected and receives its changes anyway. The error
-// says why that clock is not known. again is true if it took more than one attempt; the
-// earlier ones may still be in flight if Redis has not answered them.
-func (c *Cache[K, V]) ask(ctx context.Context, cmds []store.Command) (_ []store.Reply, r coherence.Reading, again bool, _ error) {
-	n := len(cmds)
-	fewest := n // the smallest number of keys so far whose replies were unreliable
-	for try := 1; ; try++ {
-		again = try > 1
-		var err error
-		if r, err = c.coherence.BeginRead(ctx, n, func(i int) string { return cmds[i].Key }); err != nil {
-			replies := make([]store.Reply, n)
-			for i := range replies {
-				replies[i].Err = cmp.Or(ctx.Err(), err)
-			}
-			return replies, r, again, nil
-		}
-		var replies []store.Reply
-		if c.coherence.Connected(local.Now()) {
-			replies = c.client.Do(ctx, cmds[:n])
-		} else {
-			look := c.coherence.BeginEpochRead()
-			if again {
-				cmds = cmds[:n:n] // the last attempt may still be in flight
-			}
-			replies = c.client.Do(ctx, append(cmds[:n], store.Command{Op: store.Get, Key: c.names.Epoch, Shared: true}))
-			err = c.coherence.EndEpochRead(ctx, look, replies[n])
-		}
-		if c.coherence.EndRead(&r) {
-			err = coherence.ErrSuspect
-		}
-		if err == coherence.ErrSuspect && !again {
-			continue // read again: the replies may be outdated
-		}
-		if err == coherence.ErrSuspect {
-			err = nil // another connection may be made at any time
-		}
-		var unsure []int
-		for i := range cmds[:n] {
-			if replies[i].Err == nil && c.coherence.Overtaken(ctx, &r, cmds[i].Key, replies[i].Record) {
-				unsure = append(unsure, i)
-			}
-		}
-		// Each invalidation is delivered once, so that mostly fewer keys are left each time.
-		if len(unsure) > 0 && (try < askAgain || len(unsure) < fewest) {
-			fewest = len(unsure)
-			continue
-		}
-		for _, i := range unsure {
-			replies[i] = store.Reply{Err: coherence.ErrPending}
-		}
-		return replies[:n], r, again, err
-	}
-}
-
-// fillLocal puts the record that Redis returned into the local tier, unless the key's fence
-// has moved since the read began, the record can't be dated, or this process has a pending
-// change of the key that Redis may not have yet.
-func (c *Cache[K, V]) fillLocal(key K, rk string, f fence.Token, found *decoded[V], at int64) {
-	if c.local == nil || !found.timed || c.isPending(rk, found.raw.Tags) {
-		return
-	}
-	if found.raw.Limit != math.MaxInt64 {
-		// It ends soon, by the TTL in Redis, which is not prolonged by a clock that is
-		// set back.
-		return
-	}
-	e := c.localEntry(&found.ans, at, found.aging(), stamp{found.raw.Era, found.raw.Stamp})
-	e.Deadline = min(e.Deadline, found.until)
-	c.local.Put(key, c.encoded(rk), e, f)
-}
-
-// readSource loads the keys that are still open, sharing loads with other callers.
-func (c *Cache[K, V]) readSource(ctx context.Context, items []lookup[K, V], j *loader[K, V], o *callOptions) {
-	var open []*lookup[K, V]
-	for i := range items {
-		switch it := &items[i]; {
-		case it.done:
-		case c.within(ctx, it.rk):
-			c.staleOrFail(it, errWaitsForItself)
-		default:
-			open = append(open, it)
-		}
-	}
-	for len(open) > 0 {
-		open = c.loadOpen(ctx, open, j, o)
-	}
-}
-
-// loadOpen loads keys. It returns those that have joined a load which did not take place,
-// either because it was speculative and the key was not empty, or because it was a refresh,
-// which does not wait for a lease or a free place: they are still to be loaded.
-func (c *Cache[K, V]) loadOpen(ctx context.Context, open []*lookup[K, V], j *loader[K, V], o *callOptions) (again []*lookup[K, V]) {
-	// The load may outlive this call, so what it needs is copied.
-	wants := make([]loadKey, len(open))
-	reqs := make([]flight.Request[K, beginning], len(open))
-	began := c.beginning(fence.Token{})
-	for i, it := range open {
-		began.fence = it.fence
-		wants[i] = loadKey{rk: it.rk, down: it.remoteErr != nil}
-		reqs[i] = flight.Request[K, beginning]{Key: it.key, Fence: began, Alone: o.hasMaxAge && o.maxAge == 0, Now: it.at, NotBefore: math.MinInt64}
-		if c.coherence != nil {
-			reqs[i].NotBefore = c.coherence.Since(it.at)
-		}
-	}
-	if soft, stop := c.applySoftTimeout(open, reqs); soft {
-		defer stop()
-	}
-	opts := *o
-	opts.report = nil
-	results := c.flights.Do(ctx, reqs, func(ctx context.Context, mine []*flight.Call[K, beginning, result[V]]) {
-		ls := make([]*inflightLoad[K, V], len(mine))
-		for i, call := range mine {
-			ls[i] = &inflightLoad[K, V]{call: call, loadKey: wants[call.Index]}
-		}
-		c.lead(ctx, j, &opts, ls)
-	})
-	for i, it := range open {
-		r := &results[i]
-		if r.Err == errNotAcquired && o.speculative {
-			continue
-		}
-		if r.Err == errNotAcquired || r.Err == errBusy && !o.background || r.Err == errNoPlaceBehind && !o.background {
-			again = append(again, it)
-			continue
-		}
-		switch {
-		case r.Late:
-			c.staleOrFail(it, errSoftTimeout)
-		case r.Err != nil && r.Err != ctx.Err():
-			c.staleOrFail(it, r.Err)
-		default:
-			it.done, it.ans, it.err, it.own = true, r.Val, r.Err, !r.Shared && !r.Joined && !r.Val.held
-		}
-		switch {
-		case o.refresh:
-			continue // not counted as a request
-		case r.Refused:
-			c.stats.unloaded.Add(1)
-		case r.Shared:
-			c.stats.coalesced.Add(1)
-		}
-		if it.remoteErr != nil && it.err == nil {
-			c.stats.fallbacks.Add(1)
-		}
-	}
-	return again
-}
-
-// applySoftTimeout ends the wait of reads that have a stale value after the soft timeout. The
-// load goes on, and fills.
-func (c *Cache[K, V]) applySoftTimeout(open []*lookup[K, V], reqs []flight.Request[K, beginning]) (soft bool, stop func()) {
-	if c.policy.SoftTimeout == 0 {
-		return false, nil
-	}
-	done := make(chan struct{})
-	for i, it := range open {
-		if c.allowsStale(it, errSoftTimeout) {
-			reqs[i].Soft, soft = done, true
-		}
-	}
-	if !soft {
-		return false, nil
-	}
-	t := time.AfterFunc(c.policy.SoftTimeout, func() { close(done) })
-	return true, func() { t.Stop() }
-}
-
-// loadKey is what a load needs to know about a key.
-type loadKey struct {
-	rk   string
-	down bool // the remote tier could not be asked
-}
-
-func (o *callOptions) tooOld(info Info) bool {
-	return o.hasMaxAge && (o.maxAge == 0 || info.Age > o.maxAge)
+// refreshHit starts a refresh of a key whose local entry has answered and is due.
+func (c *Cache[K, V]) refreshHit(ctx context.Context, key K, age time.Duration, load engine.Loader) {
+	c.engine.RefreshDue(ctx, &key, age, load)
 }

@@ -14,4 +14,16 @@ var (
 
 	// ErrUnavailable: Redis did not answer, or refused.
 	ErrUnavailable = errors.New("cache: redis unavailable")
+
+	// ErrMiss: no value, and no way to load it.
+	ErrMiss = errors.New("cache: miss")
+
+	// ErrNotFound: the source has no value.
+	ErrNotFound = errors.New("cache: not found")
+
+	// ErrOverload: too many loads, or too many queued writes.
+	ErrOverload = errors.New("cache: overload")
+
+	// ErrTooLarge: an encoded value exceeds its bound.
+	ErrTooLarge = errors.New("cache: value too large")
 )

@@ -45,9 +45,9 @@ func (t *Tier[K, V]) Swap(k K, encoded string, e *Entry[V], f fence.Token) bool 
 	return out == Stored
 }
 
-// Replace stores e in the place of old, if old is still the current entry, and does not move
-// the fence: it is the same value.
-func (t *Tier[K, V]) Replace(k K, old, e *Entry[V], encoded string) bool {
+// Replace stores e in the place of the entry with the head old, if that is still the current
+// one, and does not move the fence: it is the same value.
+func (t *Tier[K, V]) Replace(k K, old *Head, e *Entry[V], encoded string) bool {
 	return t.put(k, encoded, e, func() bool { return t.holds(k, old) }, keep) == Stored
 }
 
@@ -59,7 +59,7 @@ func (t *Tier[K, V]) Set(k K, encoded string, e *Entry[V]) Outcome {
 
 // CompareAndSwap stores e in the place of old, nil for no entry, if old is still the current
 // entry, and moves the key's fence. A nil e removes old.
-func (t *Tier[K, V]) CompareAndSwap(k K, encoded string, old, e *Entry[V]) Outcome {
+func (t *Tier[K, V]) CompareAndSwap(k K, encoded string, old *Head, e *Entry[V]) Outcome {
 	if e == nil {
 		return t.compareAndRemove(k, encoded, old)
 	}
@@ -91,11 +91,14 @@ func (t *Tier[K, V]) Fill(k K, encoded string, e *Entry[V], c *fence.Claim) Outc
 	return out
 }
 
-// holds reports whether e is the current entry of k, nil for none. The caller holds the shard's
-// lock.
-func (t *Tier[K, V]) holds(k K, e *Entry[V]) bool {
-	is, _ := t.Peek(k)
-	return is == e
+// holds reports whether the current entry of k is the one with that head, nil for none. The
+// caller holds the shard's lock.
+func (t *Tier[K, V]) holds(k K, head *Head) bool {
+	e, ok := t.Peek(k)
+	if !ok {
+		return head == nil
+	}
+	return &e.Head == head
 }
 
 // putMode is the mode of a put.
@@ -232,7 +235,7 @@ func (t *Tier[K, V]) moveAgain(encoded string, how putMode) {
 }
 
 // size is the size of an entry where bytes are counted.
-func (e *Entry[V]) size() int64 {
+func (e *Head) size() int64 {
 	if e.Meta == nil {
 		return 0
 	}

@@ -245,7 +245,7 @@ func TestAValueThatIsReplacedIsAlwaysThere(t *testing.T) {
 			t.Fatal(err)
 		}
 		sized := func(v int, size int64) *Entry[int] {
-			return &Entry[int]{Value: v, Deadline: math.MaxInt64, Meta: &Meta{Size: size}}
+			return &Entry[int]{Head: Head{Deadline: math.MaxInt64, Meta: &Meta{Size: size}}, Value: v}
 		}
 		tr.Put("k", "k", sized(0, 50), f.Token("k"))
 		done := make(chan struct{})

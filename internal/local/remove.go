@@ -54,7 +54,7 @@ func (t *Tier[K, V]) remove(k K, encoded string) bool {
 
 // compareAndRemove removes old, nil for no entry, if old is still the current entry, and moves
 // the key's fence.
-func (t *Tier[K, V]) compareAndRemove(k K, encoded string, old *Entry[V]) Outcome {
+func (t *Tier[K, V]) compareAndRemove(k K, encoded string, old *Head) Outcome {
 	h := t.hash(k)
 	s := t.shard(h)
 	s.mu.Lock()

@@ -28,11 +28,17 @@ import (
 )
 
 // Entry is a value and its metadata. What was put is the tier's own copy, which is not modified
-// from then on. Times are those of [Now], in nanoseconds; math.MaxInt64 stands for never.
+// from then on.
 type Entry[V any] struct {
+	Head
+	Value V
+}
+
+// Head is the metadata that every entry has. Times are those of [Now], in nanoseconds;
+// math.MaxInt64 stands for never.
+type Head struct {
 	Deadline int64 // Get serves it before this time only
 	Meta     *Meta // nil for a plain value
-	Value    V
 	Expires  int64 // when the value's life ends, which may be later
 	Stored   int64 // when the value was stored in the remote tier
 }

@@ -20,7 +20,7 @@ func alone(t *testing.T, bytes int64) (*Tier[string, int], *fence.Table) {
 }
 
 func sized(v int, size int64) *Entry[int] {
-	return &Entry[int]{Value: v, Deadline: math.MaxInt64, Meta: &Meta{Size: size}}
+	return &Entry[int]{Head: Head{Deadline: math.MaxInt64, Meta: &Meta{Size: size}}, Value: v}
 }
 
 // The writes of a tier without a Redis: each takes effect, moves the key and takes away what
@@ -42,25 +42,25 @@ func TestWritesWithoutRedisTakeEffectOrChangeNothing(t *testing.T) {
 			return tr.Set(key, enc, sized(2, 1<<40))
 		}, NoRoom, 0, false},
 		"swap of what is there": {old, func(tr *Tier[string, int], _ *fence.Table, is *Entry[int]) Outcome {
-			return tr.CompareAndSwap(key, enc, is, now)
+			return tr.CompareAndSwap(key, enc, &is.Head, now)
 		}, Stored, 2, false},
 		"swap that does not fit": {old, func(tr *Tier[string, int], _ *fence.Table, is *Entry[int]) Outcome {
-			return tr.CompareAndSwap(key, enc, is, sized(2, 1<<40))
+			return tr.CompareAndSwap(key, enc, &is.Head, sized(2, 1<<40))
 		}, NoRoom, 0, false},
 		"swap of nothing": {nil, func(tr *Tier[string, int], _ *fence.Table, is *Entry[int]) Outcome {
 			return tr.CompareAndSwap(key, enc, nil, now)
 		}, Stored, 2, false},
 		"swap of what was there": {old, func(tr *Tier[string, int], _ *fence.Table, _ *Entry[int]) Outcome {
-			return tr.CompareAndSwap(key, enc, entry(1), now)
+			return tr.CompareAndSwap(key, enc, &entry(1).Head, now)
 		}, Refused, 1, true},
 		"swap of nothing, late": {old, func(tr *Tier[string, int], _ *fence.Table, _ *Entry[int]) Outcome {
 			return tr.CompareAndSwap(key, enc, nil, now)
 		}, Refused, 1, true},
 		"removal of what is there": {old, func(tr *Tier[string, int], _ *fence.Table, is *Entry[int]) Outcome {
-			return tr.CompareAndSwap(key, enc, is, nil)
+			return tr.CompareAndSwap(key, enc, &is.Head, nil)
 		}, Stored, 0, true},
 		"removal of what was there": {old, func(tr *Tier[string, int], _ *fence.Table, _ *Entry[int]) Outcome {
-			return tr.CompareAndSwap(key, enc, entry(1), nil)
+			return tr.CompareAndSwap(key, enc, &entry(1).Head, nil)
 		}, Refused, 1, true},
 		"fill": {old, func(tr *Tier[string, int], f *fence.Table, _ *Entry[int]) Outcome {
 			c, _ := f.ClaimLoad(enc, 1, true)
@@ -136,7 +136,7 @@ func TestWhatIsReplacedMakesRoomLast(t *testing.T) {
 	tr.Set("b", "b", sized(2, 30))
 	tr.Set("c", "c", sized(3, 30))
 	before, _ := tr.Peek("a")
-	if out := tr.CompareAndSwap("a", "a", before, sized(4, 60)); out != Stored {
+	if out := tr.CompareAndSwap("a", "a", &before.Head, sized(4, 60)); out != Stored {
 		t.Fatal(out)
 	}
 	if e, ok := tr.Peek("a"); !ok || e.Value != 4 {

@@ -248,7 +248,7 @@ func TestTheLocalTierHasNoPartInWhatIsPending(t *testing.T) {
 		if err := c.Invalidate(ctx, "k"); err == nil {
 			t.Fatal("it was acknowledged")
 		}
-		old := &local.Entry[string]{Value: "v0", Deadline: local.Now() + int64(time.Hour)}
+		old := &local.Entry[string]{Head: local.Head{Deadline: local.Now() + int64(time.Hour)}, Value: "v0"}
 		put := func() {
 			localOf(c).Put("k", "k", old, hook.Of(c).Fence("k"))
 		}
@@ -283,7 +283,7 @@ func TestADeliveredPatternLeavesNothingInTheLocalTier(t *testing.T) {
 		if _, err := c.InvalidatePattern(ctx, "k*"); err == nil {
 			t.Fatal("it was acknowledged")
 		}
-		old := &local.Entry[string]{Value: "v0", Deadline: local.Now() + int64(time.Hour)}
+		old := &local.Entry[string]{Head: local.Head{Deadline: local.Now() + int64(time.Hour)}, Value: "v0"}
 		localOf(c).Put("k1", "k1", old, hook.Of(c).Fence("k1"))
 		net.heal()
 		if err := c.Sync(ctx); err != nil {

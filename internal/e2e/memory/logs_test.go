@@ -15,10 +15,10 @@ import (
 
 var levels = map[string]string{"Debug": "DEBUG", "Info": "INFO", "Warn": "WARN", "Error": "ERROR"}
 
-// logged finds the messages that the package logs, with their levels.
+// logged finds the messages that the cache logs, with their levels.
 func logged(t *testing.T) map[string]string {
 	t.Helper()
-	files, err := filepath.Glob("../../../*.go")
+	files, err := filepath.Glob("../../engine/*.go")
 	if err != nil {
 		t.Fatal(err)
 	}

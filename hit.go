@@ -1,0 +1,35 @@
+package cache
+
+import (
+	"time"
+
+	"github.com/delqhi/cache/internal/engine"
+	"github.com/delqhi/cache/internal/local"
+)
+
+// hit is the complete fast path of a read that the local tier answers: no exclusive lock,
+// no allocation. It is kept apart from all code that passes the value's address on, which
+// would move the value to the heap here as well. If the entry is due for a refresh before
+// it expires, due is its age; else it is engine.NotDue.
+func (c *Cache[K, V]) hit(key K) (v V, due time.Duration, ok bool) {
+	if c.local == nil {
+		return v, engine.NotDue, false
+	}
+	start := local.Now()
+	if !c.engine.LocalUsable(start) {
+		return v, engine.NotDue, false // the slow path determines what may be used
+	}
+	e, ok := c.local.Get(key, start)
+	if !ok || !c.engine.Answers(&e.Head, start) {
+		return v, engine.NotDue, false
+	}
+	if v = e.Value; c.clone != nil {
+		var err error
+		if v, err = c.clone(v); err != nil {
+			return v, engine.NotDue, false // the slow path reports why
+		}
+	}
+	due = c.engine.Due(&e.Head, start)
+	c.engine.CountLocalHit(start)
+	return v, due, true
+}

@@ -1,0 +1,244 @@
+// Package engine is a cache without its types: what package cache makes of it adds K and V.
+//
+// Keys are known by their encodings in Redis, and values by pointers that are passed on; what
+// needs their types is asked of [Types], of the [Source] and of the [Local] tier.
+//
+// There is one way through the package for a read and one for a write, each told at the
+// beginning of its file:
+//
+//	read.go    a read falls through the tiers: local, Redis, source
+//	lead.go    a load: lease, source, fill
+//	write.go   a write: encode, fence, Redis, local tier
+//	update.go  a write that depends on what the key holds
+package engine
+
+import (
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/delqhi/cache/codec"
+	"github.com/delqhi/cache/internal/breaker"
+	"github.com/delqhi/cache/internal/client"
+	"github.com/delqhi/cache/internal/coherence"
+	"github.com/delqhi/cache/internal/errs"
+	"github.com/delqhi/cache/internal/fence"
+	"github.com/delqhi/cache/internal/flight"
+	"github.com/delqhi/cache/internal/invalidation"
+	"github.com/delqhi/cache/internal/keys"
+	"github.com/delqhi/cache/internal/local"
+	"github.com/delqhi/cache/internal/logicalclock"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/topk"
+	"github.com/delqhi/cache/internal/usercode"
+	"github.com/delqhi/cache/metrics"
+	"github.com/delqhi/cache/strategy"
+)
+
+// Cache is a cache. All methods are safe for concurrent use.
+type Cache struct {
+	name   string
+	prefix string      // of the Redis keys of entries: the prefix option, the name, ':'
+	names  store.Names // of the cache's keys and channels in Redis
+
+	types        Types
+	src          Source
+	loader       Loader // of the source, behind the write-behind queue; nil if it doesn't load
+	codec        codec.Codec
+	codecName    string
+	held         holder       // the codec if V is an interface, else nil
+	sealer       codec.Sealer // the codec if it seals, else nil; see sealed.go
+	fingerprint  uint64       // of the codec and V; see frame.Header.Type
+	valueVersion uint32
+	maxValue     int
+
+	policy   strategy.Policy
+	localTTL time.Duration // bound of a local entry's life; 0: none
+	// slidesLocally: a local hit prolongs the entry's life.
+	slidesLocally bool
+	clone         cloner
+	own           cloner // copies values for Update in a LocalOnly cache; nil: it can't
+
+	local         Local          // nil: no local tier
+	client        *client.Client // nil: LocalOnly
+	fences        *fence.Table
+	coherence     *coherence.Coordinator    // nil: LocalOnly
+	invalidator   *invalidation.Invalidator // nil: LocalOnly
+	invalidation  invalidation.Policy       // what happens to an invalidated entry
+	clock         *logicalclock.Table       // the logical clock, for tags and Clear
+	localClock    *logicalclock.LocalClock  // keeps that clock in a LocalOnly cache
+	flights       *flight.Group[string, beginning, result]
+	limit         *loadLimit
+	missPredictor missPredictor
+
+	recordSize atomic.Int64 // size of the last record that was encoded, in bytes
+
+	refresher *refresher
+	given     given
+	queue     *queue // nil: not WriteBehind
+	failures  failures
+
+	stats   *stats
+	tagged  *topk.Table // the tags that are invalidated most often
+	reports *reports
+	rand    func() float64 // in [0, 1)
+
+	closed    atomic.Bool
+	closing   chan struct{} // closed by Close
+	closeOnce sync.Once
+}
+
+// Config says how a cache is made. All of it has been checked.
+type Config struct {
+	Name   string
+	Prefix string // of the prefix option
+	Types  Types
+	Source Source
+
+	Codec       codec.Codec
+	CodecName   string
+	Fingerprint uint64 // of the codec and V
+	Version     uint32
+	MaxValue    int // bytes
+
+	Policy       strategy.Policy
+	Invalidation invalidation.Policy
+	LocalTTL     time.Duration // bound of a local entry's life; 0: none
+	CloneByCodec bool          // the codec copies values, if Source.Clone does not
+
+	// Local makes the local tier; nil: there is none.
+	Local func(*fence.Table) (Local, error)
+
+	Store     store.Store // nil: LocalOnly
+	Transport coherence.Transport
+	Timeout   time.Duration // of an operation on Redis
+	Failures  int           // of the circuit breaker, before it opens
+	Open      time.Duration // how long it stays open
+	LoadLimit int
+
+	Recorder metrics.Recorder // nil: none
+	Log      *slog.Logger     // nil: slog.Default()
+}
+
+// New makes a cache.
+func New(cfg Config) (*Cache, error) {
+	names := store.NewNames(cfg.Prefix, cfg.Name)
+	c := &Cache{
+		name: cfg.Name, prefix: names.Data, names: names, types: cfg.Types, src: cfg.Source, loader: cfg.Source.Loader,
+		codec: cfg.Codec, codecName: cfg.CodecName, fingerprint: cfg.Fingerprint, valueVersion: cfg.Version, maxValue: cfg.MaxValue,
+		policy: cfg.Policy, localTTL: cfg.LocalTTL, invalidation: cfg.Invalidation, slidesLocally: cfg.Store == nil && cfg.Policy.Sliding > 0,
+		fences: fence.NewTable(), limit: newLoadLimit(cfg.LoadLimit), missPredictor: missPredictor{streak: missStreak},
+		stats: newStats(cfg.Recorder), tagged: topk.New(maxTagged), reports: newReports(cfg.Name, cfg.Log),
+		rand: rand.Float64, closing: make(chan struct{}),
+	}
+	c.failures.byKey.Max = maxFailures
+	c.held = holds(c.codec, c.types.ValueType())
+	c.chooseCloning(cfg.CloneByCodec)
+	if cfg.Local != nil {
+		var err error
+		if c.local, err = cfg.Local(c.fences); err != nil {
+			return nil, fmt.Errorf("cache: New: %w: %w", errs.ErrInvalidOption, err)
+		}
+	}
+	c.refresher = newRefresher(c)
+	c.flights = flight.New[string, beginning, result](func(v any, stack []byte) error {
+		return &usercode.PanicError{Value: v, Stack: stack} // a panic of this package: those of user code are recovered at the call
+	})
+	if cfg.Store == nil {
+		c.chooseOwnCopy()
+		c.clock, c.localClock = logicalclock.NewTable(), &logicalclock.LocalClock{}
+		c.fences.WithClaims()
+		return c, nil
+	}
+	if s, ok := cfg.Store.(interface{ Database() int }); ok {
+		c.names = c.names.In(s.Database())
+	}
+	c.sealer = seals(c.codec)
+	c.client = client.New(cfg.Store, cfg.Timeout)
+	c.client.Observe = c.observe
+	c.client.Detours(c.detoured)
+	c.client.Break(breaker.Config{Failures: cfg.Failures, Open: cfg.Open, Changed: c.circuitChanged})
+	c.connect(&cfg)
+	if err := c.startQueue(cfg.Prefix); err != nil {
+		return nil, err
+	}
+	c.loader = c.QueueFirst(c.loader)
+	return c, nil
+}
+
+// connect makes the coordinator, which connects the cache with the other processes.
+func (c *Cache) connect(cfg *Config) {
+	ac := coherence.Config{
+		Client: c.client, Names: c.names, Fences: c.fences, Quote: keys.QuotePattern, Transport: cfg.Transport, StartTimeout: cfg.Timeout, Policy: c.invalidation, Events: &events{c.stats, c.reports, c.client.Misfit},
+		Changed: func(encoded string) { c.failures.forget(c.prefix + encoded) }, ChangedAny: c.failures.forgetAll,
+	}
+	if c.local != nil {
+		ac.Local = &localInvalidator{c.local, c.types, c.fences}
+	}
+	c.coherence = coherence.New(ac)
+	c.clock = c.coherence.Clock
+	c.invalidator = &invalidation.Invalidator{Store: c.client, Names: c.names, Policy: c.invalidation, Outbox: c.coherence.Outbox, Known: c.clock.Known}
+	if c.sealer != nil {
+		c.invalidator.Sign = c.resign
+	}
+}
+
+// Close closes the cache.
+func (c *Cache) Close() {
+	c.closed.Store(true)
+	c.closeOnce.Do(func() {
+		close(c.closing)
+		c.refresher.seal()
+		c.flights.Cancel(errs.ErrClosed)
+		waitClosing(c.flights)
+		c.refresher.close()
+		if c.queue != nil {
+			c.queue.Close()
+		}
+		if c.coherence != nil {
+			c.coherence.Close()
+		}
+		if c.client != nil {
+			c.client.Close()
+		}
+		if c.local != nil {
+			c.local.Close()
+		}
+	})
+}
+
+// Name returns the name of the cache, and Prefix what its keys begin with in Redis.
+func (c *Cache) Name() string { return c.name }
+
+func (c *Cache) Prefix() string { return c.prefix }
+
+// Loader returns what the source loads with, nil if it doesn't.
+func (c *Cache) Loader() Loader { return c.loader }
+
+// Closed reports whether Close was called.
+func (c *Cache) Closed() bool { return c.closed.Load() }
+
+// RedisKey returns the key in Redis that holds the value of a key.
+func (c *Cache) RedisKey(key Key) (string, error) {
+	space := keySpaces.Get().(*[]byte)
+	defer keySpaces.Put(space)
+	buf, err := c.types.AppendKey(append((*space)[:0], c.prefix...), key)
+	if cap(buf) <= maxKeySpace {
+		*space = buf
+	}
+	return string(buf), err
+}
+
+// keySpaces has the memory that keys are encoded in.
+var keySpaces = sync.Pool{New: func() any { return new(make([]byte, 0, 128)) }}
+
+// maxKeySpace is the size of the largest one that is kept.
+const maxKeySpace = 4 << 10
+
+// encoded returns the part of a Redis key that encodes the key itself.
+func (c *Cache) encoded(rk string) string { return rk[len(c.prefix):] }
+
+func since(start int64) time.Duration { return time.Duration(local.Now() - start) }

@@ -1,0 +1,71 @@
+package engine
+
+import (
+	"github.com/delqhi/cache/internal/coherence"
+	"github.com/delqhi/cache/internal/fence"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/metrics"
+)
+
+// events counts and logs the events of the coordinator.
+type events struct {
+	stats   *stats
+	reports *reports
+	misfit  func(error) store.Misfit
+}
+
+var _ coherence.Events = (*events)(nil)
+
+func (e *events) Received(n int) { e.stats.received.Add(uint64(n)) }
+
+func (e *events) Flushed() { e.stats.flushes.Add(1) }
+
+// ConnectionChanged is called by one session after the other, also each time that a session
+// verifies again that it receives notifications.
+//
+// WARNING: the recorder and the logger are called under the session's lock, or a late
+// "up" could come after the "down" of the session's end. The recorder's contract is not
+// to block.
+func (e *events) ConnectionChanged(hearing bool, err error) {
+	if e.stats.connected.Swap(hearing) != hearing {
+		state := metrics.Down
+		if hearing {
+			state = metrics.Up
+		}
+		e.stats.recorder.StateChange(metrics.StateEvent{Cache: e.reports.cache, Part: metrics.Listener, State: state})
+	}
+	e.reports.connected(hearing, err)
+	if m := e.misfit(err); m != store.Fits && m != store.Replica {
+		e.stats.misfits.Add(1)
+		e.reports.misfit("listen", m, err)
+	}
+}
+
+func (e *events) Downgraded(err error) { e.reports.downgraded(err) }
+
+func (e *events) Overflowed() { e.reports.overflow() }
+
+func (e *events) Retried(n int) { e.reports.deliveredLater(n) }
+
+// localInvalidator adapts the local tier to coherence.Local.
+type localInvalidator struct {
+	Local
+	types  Types
+	fences *fence.Table
+}
+
+var _ coherence.Local = (*localInvalidator)(nil)
+
+// RemoveMatching implements coherence.Local. It moves the fences first, for the same
+// reason as Tier.Remove does.
+func (d *localInvalidator) RemoveMatching(match func(encoded string) bool) {
+	d.fences.MoveAll()
+	buf := make([]byte, 0, 128)
+	d.Range(func(k Key, _ Held) bool {
+		enc, err := d.types.AppendKey(buf[:0], k)
+		if err != nil || match(string(enc)) {
+			d.Remove(string(enc))
+		}
+		return true
+	})
+}

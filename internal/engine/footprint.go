@@ -1,0 +1,76 @@
+package engine
+
+import "reflect"
+
+// entryOverhead is the memory in bytes that an entry of the local tier takes beside its key and
+// value.
+const entryOverhead = 150
+
+// footprint estimates the memory that a value takes, in bytes, if it was not
+// encoded. It follows pointers to a small depth and samples only the first elements of a
+// list: it is meant to be right to a factor of about two for ordinary data, and cheap.
+func footprint(v any) int64 {
+	if v == nil {
+		return 0
+	}
+	rv := reflect.ValueOf(v)
+	return int64(rv.Type().Size()) + indirectSize(rv, 6)
+}
+
+// sampled is how many elements of a list or map are examined.
+const sampled = 16
+
+// indirectSize estimates the size of the memory that v refers to.
+func indirectSize(v reflect.Value, depth int) int64 {
+	if depth == 0 {
+		return 0
+	}
+	switch v.Kind() {
+	case reflect.String:
+		return int64(v.Len())
+	case reflect.Pointer, reflect.Interface:
+		if v.IsNil() {
+			return 0
+		}
+		e := v.Elem()
+		return int64(e.Type().Size()) + indirectSize(e, depth-1)
+	case reflect.Slice:
+		return int64(v.Cap())*int64(v.Type().Elem().Size()) + elements(v, depth)
+	case reflect.Array:
+		return elements(v, depth)
+	case reflect.Map:
+		n, sum := 0, int64(0)
+		for it := v.MapRange(); n < sampled && it.Next(); n++ {
+			sum += indirectSize(it.Key(), depth-1) + indirectSize(it.Value(), depth-1)
+		}
+		if n == 0 {
+			return 0
+		}
+		each := int64(v.Type().Key().Size()+v.Type().Elem().Size()) + 8
+		return int64(v.Len()) * (each + sum/int64(n))
+	case reflect.Struct:
+		sum := int64(0)
+		for i := range v.NumField() {
+			sum += indirectSize(v.Field(i), depth)
+		}
+		return sum
+	}
+	return 0
+}
+
+func elements(v reflect.Value, depth int) int64 {
+	switch v.Type().Elem().Kind() {
+	case reflect.String, reflect.Pointer, reflect.Interface, reflect.Slice, reflect.Array, reflect.Map, reflect.Struct:
+	default:
+		return 0
+	}
+	n := min(v.Len(), sampled)
+	sum := int64(0)
+	for i := range n {
+		sum += indirectSize(v.Index(i), depth-1)
+	}
+	if n == 0 {
+		return 0
+	}
+	return sum * int64(v.Len()) / int64(n)
+}

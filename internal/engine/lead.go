@@ -1,0 +1,251 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/delqhi/cache/internal/fence"
+	"github.com/delqhi/cache/internal/flight"
+	"github.com/delqhi/cache/internal/frame"
+	"github.com/delqhi/cache/internal/local"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/usercode"
+)
+
+// The miss path. One goroutine leads the load of one key, or of a batch, for
+// all callers in this process that wait for it:
+//
+//  1. acquire: SET lease NX GET, in place of the value. Either the key was empty
+//     and this load holds the lease; or it holds a value, which is the answer; or
+//     another process's lease, which this load waits for; or something of no use,
+//     which the lease then replaces, by compare-and-set.
+//  2. load, while the lease is renewed.
+//  3. fill: compare-and-set against exactly what step 1 saw. A SET or DEL in
+//     between, from any client, wins.
+//
+// A load that waits for another process's lease is woken when that load has ended, by
+// the message that goes with the fill. If the load has failed, a failure record is in the
+// lease's place for a while: loads that saw the lease take its error as their own, so that
+// they do not try, one after the other, a load that can't succeed. All other callers
+// ignore the failure record.
+
+const (
+	// A lease is short: if its process dies, another one takes over within leaseLife and
+	// one poll.
+	//
+	// The leases of a call for many keys last longer: they are asked for, extended and
+	// replaced in pieces, each of which takes its time.
+	leaseLife   = time.Second
+	leasePerKey = 200 * time.Microsecond
+	leaseMost   = time.Minute
+
+	// failureLife is how long waiting loads have to see that a load has failed.
+	failureLife = time.Second
+
+	// Another process's lease is read again after leasePoll even if no message was
+	// received: a process that dies, a lease that expires and a manual DEL send none.
+	leasePoll = 250 * time.Millisecond
+
+	// While disconnected from notifications, the lease is polled at these intervals.
+	pollFirst = 5 * time.Millisecond
+	pollMost  = 50 * time.Millisecond
+
+	// loadsAtOnce bounds how many loads of one batch run side by side where the
+	// source can only load one by one.
+	loadsAtOnce = 16
+)
+
+var (
+	errBusy           = errors.New("cache: somebody else is loading")
+	errHardTimeout    = errors.New("cache: the load exceeded the hard timeout")
+	errWaitsForItself = errors.New("cache: a function that a cache has called waits for its own key")
+	errEndedGoroutine = errors.New("cache: the load ended its goroutine")
+)
+
+// inflightLoad is one key of a load.
+type inflightLoad struct {
+	loadKey
+	call       *flight.Call[string, beginning, result]
+	state      fillState
+	why        error          // with fillNone: why Redis gave no lease
+	fence      fence.Token    // taken before the lease was requested
+	stamp      stamp          // likewise
+	seen       store.CASToken // what the fill's compare-and-set expects
+	lease      bool           // that is a lease of this load
+	lock       bool           // this load holds the lock of the key instead: the key has a value
+	id         frame.ID       // of this load's lease or lock
+	token      store.CASToken // likewise
+	second     bool           // it takes the place of an obsolete lease or lock
+	seenLeases []frame.ID     // other processes' leases that this load has waited for
+	old        *decoded       // the value that is to be replaced; nil: none
+	stays      frame.ID       // of the record that stays in place until the fill; zero: none
+	gone       bool           // that record is of no use to any reader
+	ends       int64          // local time when the key of that record expires, if nothing prolongs it
+	idle       time.Duration  // the least time by which it is prolonged; the lease's life if that is longer
+	life       time.Duration  // of the lease or lock
+	res        loaded
+	left       *leftover // the load goes on after its callers were answered; nil: it does not
+	late       bool      // this is the result of such a load
+
+	settled bool // the lease or lock was released, or is about to be
+
+	// In a LocalOnly cache:
+	claim  *fence.Claim   // takes the place of a lease or a lock
+	awaits []*fence.Claim // other loads and writes that this load waits for
+	entry  Held           // what the local tier held when the key was claimed
+}
+
+// leaseFor returns how long the leases of a call for n keys last, unless they are extended:
+// whole milliseconds.
+func leaseFor(n int) time.Duration {
+	return min(leaseLife+time.Duration(n-1)*leasePerKey, leaseMost).Truncate(time.Millisecond)
+}
+
+// beginning is the state of the fence and the logical clock when a load began. A caller that
+// comes later, and knows of newer invalidations, does not join the load: its value may be
+// from before them.
+type beginning struct {
+	fence fence.Token
+	era   uint64 // of the logical clock, as far as this process knew it
+	clock int64  // likewise
+}
+
+func (c *Cache) beginning(f fence.Token) beginning {
+	known := c.clock.Known()
+	return beginning{f, known.Era, known.Clock}
+}
+
+// lockKey returns the key of the lock that a load holds while it is to replace a value that
+// stays in place. Losing the lock only costs duplicate loads.
+func (c *Cache) lockKey(rk string) string { return c.names.Lock + c.encoded(rk) }
+
+// fillState says where the loaded value may be stored.
+type fillState uint8
+
+const (
+	waiting   fillState = iota // nothing decided yet
+	fillBoth                   // compare-and-set against seen, then the local tier
+	fillLocal                  // local tier only: Redis holds a newer program's record
+	fillNone                   // nowhere: without a lease, it might overwrite something newer
+)
+
+// loaded is the outcome of a load from the source.
+type loaded struct {
+	val    Value
+	err    error
+	wishes loadDirectives
+	began  int64 // local time
+
+	refused bool // the source was not asked: err is the load limit's
+	left    bool // the loader is still running, though its time is over
+}
+
+// cost returns the time since the load began: a record that is stored now began then.
+func (r *loaded) cost() time.Duration { return since(r.began) }
+
+// lead resolves the calls of ls. It waits for keys that other loads are loading while it loads
+// the rest: a caller that joins one key of a batch does not wait for another.
+func (c *Cache) lead(ctx context.Context, j Loader, o *Options, ls []*inflightLoad) {
+	ctx, cancel := context.WithTimeoutCause(ctx, c.policy.HardTimeout, errHardTimeout)
+	defer cancel()
+	all := ls
+	defer func() { c.giveBack(all) }()
+	wake, stop := c.watch(ls)
+	defer stop()
+	defer endClaims(all)
+	var loads sync.WaitGroup
+	defer loads.Wait()
+	for pause := pollFirst; ; pause = min(2*pause, pollMost) {
+		again := c.acquire(ctx, o, ls)
+		var ready, others []*inflightLoad
+		for _, l := range ls {
+			switch {
+			case l.call.Resolved():
+			case l.state == waiting:
+				others = append(others, l)
+			default:
+				ready = append(ready, l)
+			}
+		}
+		switch {
+		case len(others) == 0:
+			c.loadAndFill(ctx, j, o, ready)
+			return
+		case len(ready) > 0:
+			loads.Go(func() { c.loadApart(ctx, j, o, ready) })
+		}
+		if ls = others; again {
+			continue
+		}
+		if err := c.await(ctx, wake, pause); err != nil {
+			for _, l := range others {
+				if !o.refresh {
+					c.stats.unloaded.Add(1)
+				}
+				c.resolve(l, result{}, err)
+			}
+			return
+		}
+	}
+}
+
+// loadApart is loadAndFill on a goroutine of its own.
+func (c *Cache) loadApart(ctx context.Context, j Loader, o *Options, ls []*inflightLoad) {
+	err := errEndedGoroutine
+	defer func() {
+		for _, l := range ls {
+			c.resolve(l, result{}, err) // no effect on calls that are resolved already
+		}
+	}()
+	defer usercode.Recover(&err)
+	c.loadAndFill(ctx, j, o, ls)
+}
+
+// watch registers the waiter. It must be called before the first read of Redis, or of the
+// claims; see coherence.Waiter.
+func (c *Cache) watch(ls []*inflightLoad) (wake <-chan struct{}, stop func()) {
+	encoded := make([]string, len(ls))
+	for i, l := range ls {
+		encoded[i] = c.encoded(l.rk)
+	}
+	if c.coherence == nil {
+		w := c.fences.Wait(encoded...)
+		return w.C, w.Close
+	}
+	w := c.coherence.Wait(encoded...)
+	return w.C, w.Close
+}
+
+// await waits until wake, or until it is time to poll again.
+func (c *Cache) await(ctx context.Context, wake <-chan struct{}, pause time.Duration) error {
+	if c.coherence == nil || c.coherence.Connected(local.Now()) {
+		pause = leasePoll
+	}
+	t := time.NewTimer(pause)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-wake:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (c *Cache) resolve(l *inflightLoad, ans result, err error) {
+	c.flights.Resolve(l.call, ans, err)
+}

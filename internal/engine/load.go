@@ -1,0 +1,268 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/delqhi/cache/internal/errs"
+	"github.com/delqhi/cache/internal/local"
+	"github.com/delqhi/cache/internal/usercode"
+)
+
+// loadAndFill loads from the source, as soon as the load limit allows, and fills the results.
+// Leases are kept alive meanwhile, also while it is queued: others wait for this load. If the
+// source loads one by one, each key is filled when its own load has ended.
+func (c *Cache) loadAndFill(ctx context.Context, j Loader, o *Options, ls []*inflightLoad) {
+	if len(ls) == 0 {
+		return
+	}
+	stop := c.keepAlive(ctx, ls)
+	defer stop()
+	switch {
+	case len(ls) == 1 && j.HasOne():
+		c.loadSingle(ctx, j, o, ls[0])
+		stop()
+		c.fill(ctx, o, ls)
+	case j.HasMany():
+		// Keys that can't be found in the map that LoadMany returns are loaded one by one.
+		findable := func(l *inflightLoad) bool { return c.types.Findable(l.key) }
+		batch := slices.DeleteFunc(slices.Clone(ls), func(l *inflightLoad) bool { return !findable(l) })
+		if len(batch) > 0 {
+			c.limited(ctx, o, batch, func(leave func()) bool {
+				return c.loadMany(c.entering(ctx, redisKeys(batch)...), j, o, batch, leave)
+			})
+			if len(batch) == len(ls) {
+				stop()
+			}
+			c.fill(ctx, o, batch)
+		}
+		c.loadEach(ctx, j, o, slices.DeleteFunc(slices.Clone(ls), findable))
+	default:
+		c.loadEach(ctx, j, o, ls)
+	}
+}
+
+// loadEach loads one by one, and fills each key when its own load has ended.
+func (c *Cache) loadEach(ctx context.Context, j Loader, o *Options, ls []*inflightLoad) {
+	ended := make(chan *inflightLoad, len(ls))
+	go func() {
+		slots := make(chan struct{}, loadsAtOnce)
+		for _, l := range ls {
+			slots <- struct{}{}
+			go func() {
+				l.res.err = errEndedGoroutine // unless it returns, or panics
+				defer func() { <-slots; ended <- l }()
+				defer usercode.Recover(&l.res.err)
+				c.loadSingle(ctx, j, o, l)
+			}()
+		}
+	}()
+	for left := len(ls); left > 0; {
+		some := []*inflightLoad{<-ended}
+		for more := true; more; {
+			select {
+			case l := <-ended:
+				some = append(some, l)
+			default:
+				more = false
+			}
+		}
+		left -= len(some)
+		c.fill(ctx, o, some)
+	}
+}
+
+func (c *Cache) loadSingle(ctx context.Context, j Loader, o *Options, l *inflightLoad) {
+	c.limited(ctx, o, []*inflightLoad{l}, func(leave func()) bool {
+		lo := newLeftover()
+		l.res = c.loadOne(c.entering(ctx, l.rk), j, l.key, l.old, o.refresh, func(res loaded) {
+			leave()
+			c.fillLate(o, lo, res)
+		})
+		if l.res.left {
+			l.left = lo
+		}
+		return l.res.left
+	})
+}
+
+func redisKeys(ls []*inflightLoad) []string {
+	rks := make([]string, len(ls))
+	for i, l := range ls {
+		rks[i] = l.rk
+	}
+	return rks
+}
+
+// limited runs a call of a loader for ls, if the load limit has a slot for it. If load returns
+// left true, the loader goes on without its callers and releases the slot itself.
+func (c *Cache) limited(ctx context.Context, o *Options, ls []*inflightLoad, load func(leave func()) (left bool)) {
+	if err := c.limit.enter(ctx, o.background); err != nil {
+		for _, l := range ls {
+			l.res = loaded{err: err, refused: true}
+		}
+		if !o.refresh {
+			c.stats.unloaded.Add(uint64(len(ls)))
+		}
+		return
+	}
+	left := false
+	defer func() {
+		if !left {
+			c.limit.leave()
+		}
+	}()
+	left = load(c.limit.leave)
+}
+
+// loadOne calls a loader. old is the value that is to be replaced, nil if there is none.
+// refresh is for the metrics: no read waits for the load. If the loader goes on without its
+// callers, late is called when it has returned.
+func (c *Cache) loadOne(ctx context.Context, j Loader, key Key, old *decoded, refresh bool, late func(loaded)) (res loaded) {
+	if old != nil && old.ans.absent != nil {
+		old = nil // an absence is no value that NotModified could keep
+	}
+	ctx, h := c.types.Handle(ctx)
+	h.begin(old, c.clone)
+	call := c.stats.newLoad(1, refresh)
+	began := local.Now()
+	res.began = began
+	defer func() {
+		if res.left {
+			res.wishes = h.soFar()
+			call.done(res.err, 0, 0)
+			return
+		}
+		leaving(ctx)
+		res.settle(h.end(), old, c.clone)
+		found, absent := 0, 0
+		switch {
+		case res.err == nil:
+			found = 1
+		case c.absence(res.err) != nil:
+			absent = 1
+		}
+		call.done(res.err, found, absent)
+	}()
+	res.val, res.err, res.left = contained(ctx, c.closing, func() (Value, error) { return j.Load(call.begin(ctx, c.name), key) }, func(v Value, err error) {
+		leaving(ctx)
+		res := loaded{val: v, err: theirs(err), began: began}
+		res.settle(h.end(), old, c.clone)
+		late(res)
+	})
+	res.err = theirs(ended(ctx, res.err, res.left))
+	return res
+}
+
+func (c *Cache) loadMany(ctx context.Context, j Loader, o *Options, ls []*inflightLoad, leave func()) (left bool) {
+	ctx, h := c.types.Handle(ctx)
+	h.begin(nil, nil)
+	call := c.stats.newLoad(len(ls), o.refresh)
+	keys := make([]Key, len(ls))
+	for i, l := range ls {
+		keys[i] = l.key
+	}
+	began := local.Now()
+	los := make([]*leftover, len(ls))
+	for i := range los {
+		los[i] = newLeftover()
+	}
+	vals, err, left := contained(ctx, c.closing, func() (Found, error) { return j.LoadMany(call.begin(ctx, c.name), keys) }, func(vals Found, err error) {
+		leave()
+		leaving(ctx)
+		w, single := h.end(), c.keyed(ctx, err)
+		for i, key := range keys {
+			res := resultOf(vals, err, single, key, began)
+			res.settle(w, nil, nil)
+			c.fillLate(o, los[i], res)
+		}
+	})
+	if err = ended(ctx, err, left); left {
+		for i, l := range ls {
+			l.left, l.res = los[i], loaded{err: theirs(err), began: began, left: true, wishes: h.soFar()}
+		}
+		call.done(err, 0, 0)
+		return true
+	}
+	leaving(ctx)
+	w, found, absent := h.end(), 0, 0
+	// If the cache has ended the load, keys that a BatchError does not name are not absent:
+	// the loader may not have got to them. keyed then returns nil.
+	single := c.keyed(ctx, err)
+	for _, l := range ls {
+		l.res = resultOf(vals, err, single, l.key, began)
+		l.res.settle(w, nil, nil)
+		switch {
+		case l.res.err == nil:
+			found++
+		case c.absence(l.res.err) != nil:
+			absent++
+		}
+	}
+	call.done(err, found, absent)
+	return false
+}
+
+// keyed returns a function that gives the error of each key, if err of a LoadMany has the errors
+// of single keys; nil if it applies to all keys.
+func (c *Cache) keyed(ctx context.Context, err error) func(Key) error {
+	if err == nil || ctx.Err() != nil || usercode.Panicked(err) {
+		return nil
+	}
+	of, _ := c.types.Single(err)
+	return of
+}
+
+// resultOf returns the result of a LoadMany for one key.
+func resultOf(vals Found, err error, single func(Key) error, key Key, began int64) (res loaded) {
+	ok := false
+	if vals != nil {
+		res.val, ok = vals(key)
+	}
+	if !ok {
+		if res.err = err; single != nil {
+			res.err = single(key)
+		}
+		if res.err = theirs(res.err); res.err == nil {
+			res.err = errs.ErrNotFound
+		}
+	}
+	res.began = began
+	return res
+}
+
+// settle applies the directives of the loader to its result.
+func (r *loaded) settle(w loadDirectives, old *decoded, clone cloner) {
+	r.wishes = w
+	if r.err == errNotModified && old != nil {
+		// The old value begins a new life, and keeps its ETag and tags.
+		r.val, r.err = old.ans.val, nil
+		if old.ans.held && clone != nil { // the local tier shares it with other readers
+			r.val, r.err = clone(old.ans.val)
+		}
+		if w.etag == "" {
+			r.wishes.etag = old.raw.ETag
+		}
+		if len(w.tags) == 0 {
+			r.wishes.tags = old.ans.info.Tags
+		}
+	}
+}
+
+// ended returns the error of a load: that of its loader, and the cause if the cache ended it.
+func ended(ctx context.Context, err error, left bool) error {
+	switch {
+	case left:
+		return leftAlone(ctx)
+	case err == usercode.ErrGoexit:
+		err = errEndedGoroutine
+	}
+	if err != nil && ctx.Err() != nil {
+		// If the cache has ended the load, add the cause to the loader's error.
+		if cause := context.Cause(ctx); cause == errs.ErrClosed || cause == errHardTimeout {
+			err = fmt.Errorf("%w: %w", cause, err)
+		}
+	}
+	return err
+}

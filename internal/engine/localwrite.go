@@ -1,0 +1,272 @@
+package engine
+
+import (
+	"context"
+	"math"
+	"time"
+
+	"github.com/delqhi/cache/internal/errs"
+	"github.com/delqhi/cache/internal/fence"
+	"github.com/delqhi/cache/internal/local"
+	"github.com/delqhi/cache/strategy"
+)
+
+// The writes of a LocalOnly cache. Each takes effect in one step, under the lock of its
+// key's shard: a Set unconditionally, SetIfAbsent and Update if the entry that they have
+// read is still there. Under a write strategy a claim takes the place of the intent in
+// Redis; see writethrough.go.
+
+// finishLocal writes changes to the source, under a write strategy, and then to the tier.
+func (c *Cache) finishLocal(ctx context.Context, changes []*Change) {
+	if c.toSource() {
+		for _, ch := range changes {
+			if ch.claim == nil && !ch.remove {
+				ch.claim = c.fences.ClaimWrite(c.encoded(ch.rk), false)
+			}
+		}
+		defer func() {
+			for _, ch := range changes {
+				ch.claim.End(nil)
+			}
+		}()
+		c.writeSource(ctx, changes)
+	}
+	for _, ch := range changes {
+		ch.Err = ch.srcErr
+		c.concludeLocal(ch)
+	}
+}
+
+// concludeLocal brings the tier in line with the outcome of a change.
+func (c *Cache) concludeLocal(ch *Change) {
+	defer c.failures.forget(ch.rk) // after the fence has moved; see remember
+	enc, out := c.encoded(ch.rk), local.Refused
+	switch {
+	case ch.Err != nil || ch.entry.Head == nil || c.policy.Write == strategy.ModeAround:
+	case ch.claim != nil: // refused if another write came meanwhile: which one the source applied last is not known
+		out = c.local.Fill(ch.Key, enc, ch.entry, ch.claim)
+	default:
+		out = c.local.Set(ch.Key, enc, ch.entry)
+	}
+	switch out {
+	case local.Refused:
+		c.local.Remove(enc)
+	case local.Closed:
+		if !c.toSource() {
+			ch.Err = errs.ErrClosed
+		}
+	}
+}
+
+// claimWrite claims a key for SetIfAbsent or Update, under a write strategy. It waits for
+// other writes to the source.
+func (c *Cache) claimWrite(ctx context.Context, enc string) (*fence.Claim, error) {
+	if claim := c.fences.ClaimWrite(enc, true); claim != nil {
+		return claim, nil
+	}
+	w := c.fences.Wait(enc)
+	defer w.Close()
+	for {
+		if claim := c.fences.ClaimWrite(enc, true); claim != nil {
+			return claim, nil
+		}
+		if err := c.awaitClaims(ctx, w); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// awaitClaims waits for a claim to end, as long as ctx and the cache live.
+func (c *Cache) awaitClaims(ctx context.Context, w *fence.Waiter) error {
+	select {
+	case <-w.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-c.refresher.ctx.Done():
+		return errs.ErrClosed
+	}
+}
+
+func (c *Cache) setIfAbsentLocal(ctx context.Context, ch *Change) (bool, error) {
+	enc := c.encoded(ch.rk)
+	for {
+		ch.at = local.Now()
+		e, is := c.lookLocal(ch.Key, ch.at)
+		if is == usable && (e.Meta == nil || !e.Meta.Absent) {
+			return false, nil
+		}
+		if ch.keep {
+			ch.entry = c.changeEntry(ch, ch.at)
+		}
+		switch {
+		case c.toSource() && ch.claim == nil:
+			claim, err := c.claimWrite(ctx, enc)
+			if err != nil {
+				return false, err
+			}
+			ch.claim = claim
+			defer claim.End(nil)
+			continue // reads the entry again, since it may have waited
+		case c.toSource():
+			c.finishLocal(ctx, []*Change{ch})
+			return ch.Err == nil, ch.Err
+		case !ch.keep:
+			return true, nil // it would have been stored
+		}
+		switch c.local.CompareAndSwap(ch.Key, enc, e, ch.entry) {
+		case local.Refused: // another write was faster: read again
+			if err := ctx.Err(); err != nil {
+				return false, err
+			}
+		case local.Closed:
+			return false, errs.ErrClosed
+		default:
+			c.failures.forget(ch.rk)
+			return true, nil
+		}
+	}
+}
+
+// updateLocal is updateOnce in a LocalOnly cache.
+func (c *Cache) updateLocal(ctx context.Context, ch *Change, f Func, o *Options) (ok bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	if c.Closed() {
+		return false, errs.ErrClosed
+	}
+	if c.own == nil {
+		return false, errNoOwnCopy
+	}
+	enc := c.encoded(ch.rk)
+	at := local.Now()
+	s, _ := c.stamp(ctx) // before the load; can't fail: the clock is in this process
+	e, is := c.lookLocal(ch.Key, at)
+	if is != usable && c.loader != nil {
+		return c.updateLoaded(ctx, ch, f, o, e, s)
+	}
+	var old Value
+	have := is == usable && (e.Meta == nil || !e.Meta.Absent)
+	if have {
+		if old, err = c.own(e.Value); err != nil {
+			return false, err
+		}
+	}
+	if ch.Val, err = replace(f, old, have); err != nil {
+		return false, err
+	}
+	if err := c.stageLocal(ctx, ch, o, e, have, s); err != nil {
+		return false, err
+	}
+	if have && local.Now() >= e.Deadline {
+		return false, nil // the entry has expired meanwhile
+	}
+	if !c.toSource() {
+		return c.swapped(ch, c.local.CompareAndSwap(ch.Key, enc, e, ch.entry))
+	}
+	claim, err := c.claimWrite(ctx, enc)
+	if err != nil {
+		return false, err
+	}
+	defer claim.End(nil)
+	if now, _ := c.local.Peek(ch.Key); now != e {
+		return false, nil
+	}
+	ch.claim = claim
+	c.finishLocal(ctx, []*Change{ch})
+	return ch.Err == nil, ch.Err
+}
+
+// updateLoaded is updateLocal for a value that has to be loaded from the source. An invalidation
+// that comes meanwhile ends the claim.
+func (c *Cache) updateLoaded(ctx context.Context, ch *Change, f Func, o *Options, e Held, s stamp) (bool, error) {
+	enc := c.encoded(ch.rk)
+	w := c.fences.Wait(enc)
+	defer w.Close()
+	claim, _ := c.fences.ClaimLoad(enc, s.time, false)
+	if claim == nil { // a write to the source or a load is in flight: try again when it ends
+		return false, c.awaitClaims(ctx, w)
+	}
+	defer claim.End(nil)
+	if now, _ := c.local.Peek(ch.Key); now != e {
+		return false, nil
+	}
+	src, err := c.loadForUpdate(ctx, ch.Key, ch.rk, func(context.Context) (func(bool), error) { return nil, nil })
+	if err != nil {
+		return false, err
+	}
+	defer src.finish(true)
+	stop := c.give(ch.rk, claim, src)
+	defer stop()
+	if ch.Val, err = replace(f, src.val, src.have); err != nil {
+		return false, err
+	}
+	if err := c.stageLocal(ctx, ch, o, Held{}, false, s); err != nil {
+		return false, err
+	}
+	if !c.fences.ToWrite(claim) {
+		return false, nil
+	}
+	switch {
+	case c.toSource():
+		ch.claim = claim
+		c.finishLocal(ctx, []*Change{ch})
+		return ch.Err == nil, ch.Err
+	case ch.keep:
+		return c.swapped(ch, c.local.Fill(ch.Key, enc, ch.entry, claim))
+	}
+	return c.swapped(ch, c.local.CompareAndSwap(ch.Key, enc, e, Held{}))
+}
+
+// swapped returns the outcome of an Update from that of its operation on the tier.
+func (c *Cache) swapped(ch *Change, out local.Outcome) (bool, error) {
+	switch out {
+	case local.Refused:
+		return false, nil
+	case local.Closed:
+		return false, errs.ErrClosed
+	}
+	c.failures.forget(ch.rk)
+	return true, nil
+}
+
+// stageLocal decides how long the value of an Update is kept and makes its entry. A value
+// that replaces a live one keeps that one's deadline, tags and version, unless the call says
+// otherwise; see encodeKept.
+func (c *Cache) stageLocal(ctx context.Context, ch *Change, o *Options, e Held, kept bool, s stamp) error {
+	ch.done, ch.Err, ch.entry, ch.claim, ch.srcErr = false, nil, Held{}, nil, nil
+	ch.stamp, ch.dated = s, true
+	ch.older = nil
+	if kept && e.Meta != nil {
+		ch.stamp, ch.older = stamp{e.Meta.Era, e.Meta.Stamp}, e.Meta.Tags
+	}
+	if c.encodeChange(ctx, ch, o); ch.done {
+		return ch.Err
+	}
+	if !ch.keep {
+		return nil
+	}
+	ch.at = local.Now()
+	if !kept || o.HasTTL {
+		ch.entry = c.changeEntry(ch, ch.at)
+		return nil
+	}
+	left := forever
+	if e.Expires != math.MaxInt64 {
+		left = max(time.Duration(e.Expires-ch.at), 1)
+	}
+	ans := result{val: ch.Val, info: Info{Tags: ch.tags}}
+	ch.entry = c.localEntry(&ans, ch.at, freshness{remaining: left, fresh: left}, ch.stamp)
+	ch.entry.Deadline = min(ch.entry.Deadline, e.Deadline)
+	if ch.entry.Meta != nil && e.Meta != nil {
+		ch.entry.Meta.Stale = min(ch.entry.Meta.Stale, e.Meta.Stale)
+	}
+	return nil
+}
+
+// changeEntry is the local entry of a written value.
+func (c *Cache) changeEntry(ch *Change, at int64) Held {
+	ans := result{val: ch.Val, info: Info{Tags: ch.tags}}
+	return c.localEntry(&ans, at, freshness{remaining: ch.life.timeLeft(), fresh: ch.life.fresh, size: len(ch.frame)}, ch.stamp)
+}

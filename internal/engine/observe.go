@@ -1,0 +1,96 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/delqhi/cache/internal/breaker"
+	"github.com/delqhi/cache/internal/client"
+	"github.com/delqhi/cache/internal/errs"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/metrics"
+	"github.com/redis/go-redis/v9"
+)
+
+// observe is called for every remote operation.
+func (c *Cache) observe(ctx context.Context, op string, keys int, d time.Duration, err error) {
+	if client.IsAnswer(err) {
+		err = nil
+	}
+	if !store.IsBackground(ctx) {
+		c.stats.remoteOp(ctx, c.name, op, keys, d, err)
+	} else if err != nil && !errors.Is(err, client.ErrClosed) && !errors.Is(err, client.ErrOpen) && !endedByCaller(ctx) {
+		c.stats.remoteErrors.Add(1)
+	}
+	switch {
+	case errors.Is(err, client.ErrClosed):
+	case errors.Is(err, client.ErrOpen), errors.Is(err, client.ErrNoPlace): // Redis is not the reason
+	case err != nil:
+		if c.coherence != nil && !isReply(err) {
+			c.coherence.Suspect()
+		}
+		if c.reports.failed(op, c.client.Misfit(err), err) {
+			c.stats.misfits.Add(1)
+		}
+	case ctx.Err() == nil: // else the outcome is not known
+		c.reports.succeeded(op)
+	}
+}
+
+// detoured is called once for each feature that the server does not support and for which
+// there is a fallback.
+func (c *Cache) detoured(m store.Misfit) {
+	c.stats.misfits.Add(1)
+	c.reports.misfit("", m, nil)
+}
+
+// circuitChanged is called when the circuit breaker of an endpoint of Redis changes its state.
+func (c *Cache) circuitChanged(ch breaker.Change) {
+	state := breakerStates[ch.Worst]
+	if c.stats.breaker.Swap(uint32(state)) != uint32(state) {
+		c.stats.recorder.StateChange(metrics.StateEvent{Cache: c.name, Part: metrics.Breaker, State: state})
+	}
+	switch {
+	case ch.State == breaker.Open:
+		c.reports.circuit(ch.Endpoint, true)
+	case ch.Worst == breaker.Closed:
+		c.reports.circuit(ch.Endpoint, false)
+		c.coherence.RedisUp()
+	}
+}
+
+var breakerStates = [...]metrics.State{breaker.Closed: metrics.Closed, breaker.HalfOpen: metrics.HalfOpen, breaker.Open: metrics.Open}
+
+// isReply reports whether an error is a reply of a server, which is then still the same
+// server. A reply that a server gives while it takes over, as in a failover, does not count.
+func isReply(err error) bool {
+	var reply redis.Error
+	if !errors.As(err, &reply) {
+		return false
+	}
+	for _, state := range []string{"LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK"} {
+		if redis.HasErrorPrefix(err, state) {
+			return false
+		}
+	}
+	return true
+}
+
+// unavailable returns the error of a remote operation that failed, other than by the
+// end of the caller's context.
+func (c *Cache) unavailable(err error) error {
+	if errors.Is(err, client.ErrClosed) || c.Closed() && errors.Is(err, context.Canceled) {
+		return errs.ErrClosed // Close has canceled the operation
+	}
+	return &unavailableError{err}
+}
+
+// notKept reports a loaded value that is valid but could not be kept.
+func (c *Cache) notKept(err error) {
+	if errors.Is(err, errs.ErrUnavailable) {
+		return // reported already
+	}
+	c.stats.notKept.Add(1)
+	c.reports.notKept(err)
+}

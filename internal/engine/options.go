@@ -1,0 +1,31 @@
+package engine
+
+import "time"
+
+// Options are the options of one call. They are not modified once the call has begun.
+type Options struct {
+	SkipLocal  bool
+	AllowStale bool
+	MaxAge     time.Duration
+	HasMaxAge  bool
+	TTL        time.Duration
+	HasTTL     bool
+	Tags       []string
+	Peek       bool // fill no tier
+	Uncounted  bool // not counted as a request in the metrics
+
+	speculative   bool // Redis was not read before: load only keys that are empty there
+	refresh       bool // the load is a refresh, not a caller's read
+	background    bool // only if no other load of the key is in flight
+	backgroundAge time.Duration
+}
+
+// NoOptions are the options of a call without any.
+var NoOptions Options
+
+func (o *Options) tooOld(info *Info) bool {
+	return o.HasMaxAge && (o.MaxAge == 0 || info.Age > o.MaxAge)
+}
+
+// anew reports whether the call takes only a value that is loaded for it.
+func (o *Options) anew() bool { return o.HasMaxAge && o.MaxAge == 0 }

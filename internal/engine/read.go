@@ -1,0 +1,469 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"math"
+	"time"
+
+	"github.com/delqhi/cache/internal/coherence"
+	"github.com/delqhi/cache/internal/errs"
+	"github.com/delqhi/cache/internal/fence"
+	"github.com/delqhi/cache/internal/flight"
+	"github.com/delqhi/cache/internal/local"
+	"github.com/delqhi/cache/internal/stat"
+	"github.com/delqhi/cache/internal/store"
+)
+
+// The read path, the same for one key and for many: prepare, then the local tier,
+// the remote tier and the source, each asked only for the keys that are still open.
+
+// result is the answer of a tier or a load for a key: a value, or that there is none.
+type result struct {
+	val    Value
+	absent *absentError // not nil: the value does not exist
+	info   Info
+	unkept error // of a load: why the value could not be stored in Redis, if Redis does not answer
+	held   bool  // val is the one that the local tier holds
+}
+
+// Lookup is one key's read on its way through the tiers.
+type Lookup struct {
+	key   Key
+	space Value       // what a record's value is decoded into
+	rk    string      // Redis key
+	at    int64       // local time before any tier was asked
+	fence fence.Token // taken before any tier was asked
+	done  bool        // the answer is in ans or err
+	ans   result
+	err   error
+
+	due        time.Duration // the age of the local entry that has answered and is due for a refresh; else NotDue
+	remoteErr  error         // why the remote tier could not be asked
+	pendingErr error         // the remote record is older than a change of this process that is still pending
+	stale      staleValue    // a stale value that may be served
+	own        bool          // ans.val belongs to this caller alone
+}
+
+// Info says where the answer came from.
+func (it *Lookup) Info() Info { return it.ans.info.Own() }
+
+// None reports whether there is no value, and that is no failure.
+func (it *Lookup) None() bool {
+	return it.err == errs.ErrMiss || it.err == nil && it.ans.absent != nil
+}
+
+// Absent reports whether the answer is that the value does not exist.
+func (it *Lookup) Absent() bool { return it.err == nil && it.ans.absent != nil }
+
+func (it *Lookup) answered(ans result) {
+	it.done, it.ans = true, ans
+}
+
+func (it *Lookup) failed(err error) {
+	it.done, it.err = true, err
+}
+
+// Deliver returns what the caller of op gets.
+func (c *Cache) Deliver(op string, it *Lookup) (Value, error) {
+	switch {
+	case it.err != nil:
+		return nil, c.Explain(op, it.err)
+	case it.ans.absent != nil:
+		return nil, it.ans.absent
+	case c.clone != nil && !it.own:
+		v, err := c.clone(it.ans.val)
+		if err != nil {
+			return nil, c.Explain(op, err)
+		}
+		return v, nil
+	}
+	return it.ans.val, nil
+}
+
+// ReadOne is Read for one key, and is measured.
+func (c *Cache) ReadOne(ctx context.Context, s *Scratch, load Loader, o *Options) {
+	start := local.Now()
+	c.Read(ctx, s, load, o)
+	c.stats.getHist.Record(since(start))
+}
+
+// ReadMany is Read for a batch, and is measured.
+func (c *Cache) ReadMany(ctx context.Context, s *Scratch, load Loader, o *Options) {
+	start := local.Now()
+	c.Read(ctx, s, load, o)
+	c.stats.getManyHist.Record(since(start))
+}
+
+// Read resolves every lookup of s; load is nil if nothing may be loaded.
+func (c *Cache) Read(ctx context.Context, s *Scratch, j Loader, o *Options) {
+	items := s.items
+	c.prepare(ctx, items, &s.encoded)
+	if c.local != nil && !o.SkipLocal {
+		c.readLocal(ctx, items, o)
+		c.refreshDue(ctx, items, j, o)
+	}
+	if c.predictsMiss(items, j, o) && c.loadSpeculatively(ctx, s, j, o) {
+		return
+	}
+	if c.client != nil {
+		c.readRemote(ctx, s, j, o)
+	} else {
+		c.missLocal(ctx, items, j, o)
+	}
+	c.applyNegativeCache(items, j, o)
+	if j != nil {
+		c.readSource(ctx, s, j, o)
+	}
+	for i := range items {
+		if it := &items[i]; !it.done {
+			it.failed(errs.ErrMiss)
+			if !o.Uncounted {
+				c.stats.unloaded.Add(1)
+			}
+			if err := cmp.Or(it.remoteErr, it.pendingErr); err != nil {
+				it.err = &missError{err}
+			}
+		}
+	}
+}
+
+// prepare encodes the keys, into space, and takes the fence tokens: before any tier is asked,
+// so that every later change of a key is noticed.
+func (c *Cache) prepare(ctx context.Context, items []Lookup, space *[]byte) {
+	err := ctx.Err()
+	if c.Closed() {
+		err = errs.ErrClosed
+	} else if c.coherence != nil && err == nil {
+		c.coherence.Ready(ctx)
+	}
+	at := local.Now()
+	buf := append((*space)[:0], c.prefix...)
+	for i := range items {
+		it := &items[i]
+		if err != nil {
+			it.failed(err)
+			continue
+		}
+		var kerr error
+		buf, kerr = c.types.AppendKey(buf[:len(c.prefix)], it.key)
+		if kerr != nil {
+			it.failed(kerr)
+			continue
+		}
+		it.rk, it.at, it.due = string(buf), at, NotDue
+		it.fence = c.fences.Token(c.encoded(it.rk))
+	}
+	*space = buf
+}
+
+// applyNegativeCache resolves the keys for which the source is not to be asked, since a load
+// of them has failed lately: with a stale value, or with that error.
+func (c *Cache) applyNegativeCache(items []Lookup, j Loader, o *Options) {
+	if j == nil || o.anew() {
+		return
+	}
+	for i := range items {
+		it := &items[i]
+		if it.done {
+			continue
+		}
+		covered := it.stale.ok && c.policy.AllowsStale(it.stale.past, true)
+		failure := c.failures.look(it.rk, it.at, covered, c.clock.Known)
+		if failure == nil {
+			continue
+		}
+		if !o.Uncounted {
+			c.stats.unloaded.Add(1)
+		}
+		c.staleOrFail(it, failure)
+	}
+}
+
+// staleOrFail resolves a read whose load has failed, with a stale value or with the failure.
+func (c *Cache) staleOrFail(it *Lookup, failure error) {
+	if c.allowsStale(it, failure) {
+		it.answerStale(failure)
+		c.stats.staleCovers.Add(1)
+		return
+	}
+	if u, ok := failure.(*noStaleError); ok {
+		failure = u.err
+	}
+	it.failed(failure)
+}
+
+func (c *Cache) countHit(tier *stat.Counter, info Info, o *Options) {
+	if !o.Uncounted {
+		c.stats.hit(tier, &info)
+	}
+}
+
+func (c *Cache) countMiss(reason status, o *Options) {
+	if !o.Uncounted {
+		c.stats.miss(reason)
+	}
+}
+
+func (c *Cache) readRemote(ctx context.Context, s *Scratch, j Loader, o *Options) {
+	items, asked, cmds := s.items, s.asked[:0], s.cmds[:0]
+	for i := range items {
+		if it := &items[i]; !it.done {
+			asked = append(asked, it)
+			cmds = append(cmds, store.Command{Op: store.Get, Key: it.rk})
+		}
+	}
+	if len(asked) == 0 {
+		return
+	}
+	replies, r, again, err := c.ask(ctx, cmds)
+	if again {
+		s.cmds = make([]store.Command, 0, cap(s.cmds)) // the first attempt may still be in flight
+	}
+	founds, pointers := s.founds[:len(asked)], s.pointers[:len(asked)]
+	for i, it := range asked {
+		f := &founds[i]
+		f.space = it.space
+		pointers[i] = f
+		switch {
+		case replies[i].Err != nil:
+			f.status, f.err = unavailable, replies[i].Err
+		case err != nil:
+			f.status, f.err = unavailable, err
+		default:
+			c.decodeTo(f, ctx, it.rk, replies[i].Record, &r)
+		}
+	}
+	c.judge(ctx, pointers)
+	for i, it := range asked {
+		f := &founds[i]
+		if j != nil {
+			c.missPredictor.noted(f.status)
+			c.recall(it, f)
+		}
+		switch {
+		case f.status == usable && !o.tooOld(&f.ans.info):
+			it.answered(f.ans)
+			it.own = true
+			if !o.Peek {
+				c.fillLocal(it.key, it.rk, it.fence, f, it.at)
+			}
+			c.countHit(&c.stats.remoteHits, f.ans.info, o)
+			if !o.Peek {
+				c.touch(it.rk, f, replies[i].Record)
+			}
+			if g := f.aging(); !o.Peek && j != nil && f.timed && f.ans.absent == nil && c.policy.ShouldRefresh(g.age, g.fresh, g.cost, c.random()) {
+				c.refresher.load(ctx, it.key, it.rk, g.age, j, o)
+			}
+		case f.status == unavailable && f.err == ctx.Err():
+			it.failed(f.err)
+		default:
+			c.notInRemote(ctx, it, f, j, o)
+		}
+	}
+}
+
+// notInRemote handles a key for which Redis has no fresh answer.
+func (c *Cache) notInRemote(ctx context.Context, it *Lookup, f *decoded, j Loader, o *Options) {
+	switch f.status {
+	case stale:
+		it.remoteStale(f, o)
+	case unavailable:
+		it.remoteErr = c.unavailable(f.err)
+		c.localStale(it, o)
+	case failed:
+		if f.hold > 0 {
+			c.loadedElsewhere(it.rk, it.fence, f, f.raw.ID, false)
+		}
+	case expired:
+		if f.pending {
+			it.pendingErr = c.unavailable(coherence.ErrPending)
+		}
+	}
+	if !c.serveStale(ctx, it, j, o) {
+		c.countMiss(f.status, o)
+	}
+}
+
+// askAgain is how many times Redis is asked while pending invalidations are being delivered.
+const askAgain = 4
+
+// ask reads records, and with them the logical clock that says which of them were
+// invalidated, unless this process is connected and receives its changes anyway. The error
+// says why that clock is not known. again is true if it took more than one attempt; the
+// earlier ones may still be in flight if Redis has not answered them.
+func (c *Cache) ask(ctx context.Context, cmds []store.Command) (_ []store.Reply, r coherence.Reading, again bool, _ error) {
+	n := len(cmds)
+	fewest := n // the smallest number of keys so far whose replies were unreliable
+	for try := 1; ; try++ {
+		again = try > 1
+		var err error
+		if r, err = c.coherence.BeginRead(ctx, n, func(i int) string { return cmds[i].Key }); err != nil {
+			replies := make([]store.Reply, n)
+			for i := range replies {
+				replies[i].Err = cmp.Or(ctx.Err(), err)
+			}
+			return replies, r, again, nil
+		}
+		var replies []store.Reply
+		if c.coherence.Connected(local.Now()) {
+			replies = c.client.Do(ctx, cmds[:n])
+		} else {
+			look := c.coherence.BeginEpochRead()
+			if again {
+				cmds = cmds[:n:n] // the last attempt may still be in flight
+			}
+			replies = c.client.Do(ctx, append(cmds[:n], store.Command{Op: store.Get, Key: c.names.Epoch, Shared: true}))
+			err = c.coherence.EndEpochRead(ctx, look, replies[n])
+		}
+		if c.coherence.EndRead(&r) {
+			err = coherence.ErrSuspect
+		}
+		if err == coherence.ErrSuspect && !again {
+			continue // read again: the replies may be outdated
+		}
+		if err == coherence.ErrSuspect {
+			err = nil // another connection may be made at any time
+		}
+		var unsure []int
+		for i := range cmds[:n] {
+			if replies[i].Err == nil && c.coherence.Overtaken(ctx, &r, cmds[i].Key, replies[i].Record) {
+				unsure = append(unsure, i)
+			}
+		}
+		// Each invalidation is delivered once, so that mostly fewer keys are left each time.
+		if len(unsure) > 0 && (try < askAgain || len(unsure) < fewest) {
+			fewest = len(unsure)
+			continue
+		}
+		for _, i := range unsure {
+			replies[i] = store.Reply{Err: coherence.ErrPending}
+		}
+		return replies[:n], r, again, err
+	}
+}
+
+// fillLocal puts the record that Redis returned into the local tier, unless the key's fence
+// has moved since the read began, the record can't be dated, or this process has a pending
+// change of the key that Redis may not have yet.
+func (c *Cache) fillLocal(key Key, rk string, f fence.Token, found *decoded, at int64) {
+	if c.local == nil || !found.timed || c.isPending(rk, found.raw.Tags) {
+		return
+	}
+	if found.raw.Limit != math.MaxInt64 {
+		// It ends soon, by the TTL in Redis, which is not prolonged by a clock that is
+		// set back.
+		return
+	}
+	e := c.localEntry(&found.ans, at, found.aging(), stamp{found.raw.Era, found.raw.Stamp})
+	e.Deadline = min(e.Deadline, found.until)
+	c.local.Put(key, c.encoded(rk), e, f)
+}
+
+// readSource loads the keys that are still open, sharing loads with other callers.
+func (c *Cache) readSource(ctx context.Context, s *Scratch, j Loader, o *Options) {
+	items := s.items
+	var open []*Lookup
+	for i := range items {
+		switch it := &items[i]; {
+		case it.done:
+		case c.within(ctx, it.rk):
+			c.staleOrFail(it, errWaitsForItself)
+		default:
+			open = append(open, it)
+		}
+	}
+	for len(open) > 0 {
+		open = c.loadOpen(ctx, open, j, o)
+	}
+}
+
+// loadOpen loads keys. It returns those that have joined a load which did not take place,
+// either because it was speculative and the key was not empty, or because it was a refresh,
+// which does not wait for a lease or a free place: they are still to be loaded.
+func (c *Cache) loadOpen(ctx context.Context, open []*Lookup, j Loader, o *Options) (again []*Lookup) {
+	// The load may outlive this call, so what it needs is copied.
+	keys := make([]Key, len(open))
+	for i, it := range open {
+		keys[i] = it.key
+	}
+	c.types.KeepKeys(keys)
+	wants := make([]loadKey, len(open))
+	reqs := make([]flight.Request[string, beginning], len(open))
+	began := c.beginning(fence.Token{})
+	for i, it := range open {
+		began.fence = it.fence
+		wants[i] = loadKey{key: keys[i], rk: it.rk, down: it.remoteErr != nil}
+		reqs[i] = flight.Request[string, beginning]{Key: it.rk, Fence: began, Alone: o.anew(), Now: it.at, NotBefore: math.MinInt64}
+		if c.coherence != nil {
+			reqs[i].NotBefore = c.coherence.Since(it.at)
+		}
+	}
+	if soft, stop := c.applySoftTimeout(open, reqs); soft {
+		defer stop()
+	}
+	opts := *o
+	results := c.flights.Do(ctx, reqs, func(ctx context.Context, mine []*flight.Call[string, beginning, result]) {
+		ls := make([]*inflightLoad, len(mine))
+		for i, call := range mine {
+			ls[i] = &inflightLoad{call: call, loadKey: wants[call.Index]}
+		}
+		c.lead(ctx, j, &opts, ls)
+	})
+	for i, it := range open {
+		r := &results[i]
+		if r.Err == errNotAcquired && o.speculative {
+			continue
+		}
+		if r.Err == errNotAcquired || r.Err == errBusy && !o.background || r.Err == errNoPlaceBehind && !o.background {
+			again = append(again, it)
+			continue
+		}
+		switch {
+		case r.Late:
+			c.staleOrFail(it, errSoftTimeout)
+		case r.Err != nil && r.Err != ctx.Err():
+			c.staleOrFail(it, r.Err)
+		default:
+			it.done, it.ans, it.err, it.own = true, r.Val, r.Err, !r.Shared && !r.Joined && !r.Val.held
+		}
+		switch {
+		case o.refresh:
+			continue // not counted as a request
+		case r.Refused:
+			c.stats.unloaded.Add(1)
+		case r.Shared:
+			c.stats.coalesced.Add(1)
+		}
+		if it.remoteErr != nil && it.err == nil {
+			c.stats.fallbacks.Add(1)
+		}
+	}
+	return again
+}
+
+// applySoftTimeout ends the wait of reads that have a stale value after the soft timeout. The
+// load goes on, and fills.
+func (c *Cache) applySoftTimeout(open []*Lookup, reqs []flight.Request[string, beginning]) (soft bool, stop func()) {
+	if c.policy.SoftTimeout == 0 {
+		return false, nil
+	}
+	done := make(chan struct{})
+	for i, it := range open {
+		if c.allowsStale(it, errSoftTimeout) {
+			reqs[i].Soft, soft = done, true
+		}
+	}
+	if !soft {
+		return false, nil
+	}
+	t := time.AfterFunc(c.policy.SoftTimeout, func() { close(done) })
+	return true, func() { t.Stop() }
+}
+
+// loadKey is what a load needs to know about a key.
+type loadKey struct {
+	key  Key
+	rk   string
+	down bool // the remote tier could not be asked
+}

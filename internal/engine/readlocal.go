@@ -1,0 +1,117 @@
+package engine
+
+import (
+	"context"
+	"slices"
+
+	"github.com/delqhi/cache/internal/local"
+	"github.com/delqhi/cache/internal/logicalclock"
+)
+
+// LocalUsable reports whether the local tier may answer, whatever the key is.
+func (c *Cache) LocalUsable(now int64) bool {
+	return c.coherence == nil || c.coherence.LocalValid(now) && !c.coherence.AnyPending()
+}
+
+// Answers reports whether a local entry that has not expired answers a read with its value, and
+// the entry is not to be prolonged.
+func (c *Cache) Answers(e *local.Head, now int64) bool {
+	return (e.Meta == nil || !e.Meta.Absent && c.lives(e.Meta, now)) && !(c.slidesLocally && c.slid(e, now))
+}
+
+// CountLocalHit counts a hit that began at start.
+func (c *Cache) CountLocalHit(start int64) { c.stats.localHit(start) }
+
+func (c *Cache) readLocal(ctx context.Context, items []Lookup, o *Options) {
+	for i := range items {
+		it := &items[i]
+		if it.done || !c.mayUseLocal(it.rk, it.at) {
+			continue
+		}
+		e, ok := c.local.Get(it.key, it.at)
+		if !ok || e.Meta != nil && !c.lives(e.Meta, it.at) {
+			continue
+		}
+		ans := c.fromLocal(e, it.at)
+		if o.tooOld(&ans.info) {
+			continue
+		}
+		it.answered(ans)
+		c.countHit(&c.stats.localHits, ans.info, o)
+		if o.Peek {
+			continue
+		}
+		c.touchLocal(it.key, it.rk, e, it.at)
+		it.due = c.Due(e.Head, it.at)
+	}
+}
+
+// refreshDue refreshes the keys whose local entries have answered and are due.
+func (c *Cache) refreshDue(ctx context.Context, items []Lookup, j Loader, o *Options) {
+	if !c.refreshesAhead() || j == nil {
+		return
+	}
+	for i := range items {
+		if it := &items[i]; it.done && it.err == nil && it.due != NotDue {
+			c.refresher.load(ctx, it.key, it.rk, it.due, j, o)
+		}
+	}
+}
+
+// mayUseLocal reports whether the local tier may answer for a key: the tier must be valid,
+// and this process must have no pending invalidation of the key.
+func (c *Cache) mayUseLocal(rk string, now int64) bool {
+	return c.coherence == nil || c.coherence.LocalValid(now) && !c.coherence.Pending(rk)
+}
+
+// lives reports whether a local entry was not invalidated by tag or by Clear.
+func (c *Cache) lives(m *local.Meta, now int64) bool {
+	return c.localValidity(m, now) == logicalclock.Valid
+}
+
+// localValidity returns the validity of a local entry by the logical clock. Entries are dropped
+// when the clock's tombstones have not been received in time.
+func (c *Cache) localValidity(m *local.Meta, now int64) logicalclock.Validity {
+	if m == nil {
+		return logicalclock.Valid
+	}
+	v, _ := c.clock.Judge(m.Era, m.Stamp, m.Began, m.Tags, now)
+	if v == logicalclock.Unknown && c.localClock != nil {
+		c.learnLocal(m.Tags)
+		v, _ = c.clock.Judge(m.Era, m.Stamp, m.Began, m.Tags, now)
+	}
+	return v
+}
+
+// isPending reports whether a value must not be put into the local tier, because a change or
+// an invalidation of it by this process is still pending.
+func (c *Cache) isPending(rk string, tags []string) bool {
+	return c.coherence.AnyPending() && (c.coherence.Pending(rk) || slices.ContainsFunc(tags, c.coherence.PendingTag))
+}
+
+// missLocal handles the keys that the local tier of a LocalOnly cache could not answer: it
+// serves them stale, or counts a miss.
+func (c *Cache) missLocal(ctx context.Context, items []Lookup, j Loader, o *Options) {
+	for i := range items {
+		it := &items[i]
+		if it.done {
+			continue
+		}
+		is := notFound
+		if !o.SkipLocal {
+			_, is = c.lookLocal(it.key, it.at)
+		}
+		if c.localStale(it, o); !c.serveStale(ctx, it, j, o) {
+			c.countMiss(is, o)
+		}
+	}
+}
+
+// fromLocal returns the result of a local entry.
+func (c *Cache) fromLocal(e Held, at int64) result {
+	ans := result{val: e.Value, held: true, info: localInfo(e, at)}
+	if ans.info.Absent {
+		ans.absent = c.remembered(e.Meta.Reasons)
+	}
+	return ans
+}

@@ -1,0 +1,209 @@
+package engine
+
+import (
+	"context"
+	"math"
+	"slices"
+
+	"github.com/delqhi/cache/internal/coherence"
+	"github.com/delqhi/cache/internal/frame"
+	"github.com/delqhi/cache/internal/local"
+	"github.com/delqhi/cache/internal/logicalclock"
+	"github.com/delqhi/cache/internal/message"
+	"github.com/delqhi/cache/internal/store"
+)
+
+// A value that a caller writes is as new as the write. But the version of the logical clock
+// that this process knows before the write is sent may be older, by the delay of a message,
+// or by a second while it is disconnected from notifications:
+//
+//	1. another process invalidates everything, or a tag
+//	2. a value is written, with the version from before 1
+//	3. readers take it for older than the tombstone of 1
+//
+// So the clock is read before the write takes effect. If there was a tombstone that this
+// process did not know, the record gets the version that was read.
+//
+// With one node, the clock is read in the same round trip, before the write, and the record
+// is then exchanged; by compare-and-set, so that a later write is not undone. With several
+// nodes, commands to two of them have no order, and reading the clock takes a round trip of
+// its own. It must not be sent concurrently with the write:
+//
+//  1. a value is written
+//  2. another process invalidates everything: the value is invalid
+//  3. the clock is read. The reply includes the tombstone of 2 as if it were from before 1,
+//     and the value is valid again
+//
+// The version is one from before the write: a tombstone that comes between the two applies to
+// it. A loaded value is as old as the beginning of its load, and a derived value as old as the
+// one that it was derived from: these keep the version that they have.
+
+// clockLook is a read of the logical clock that goes with a write.
+type clockLook struct {
+	coherence.EpochRead
+	reply store.Reply
+}
+
+// look returns the clock read that is to go with changes, nil if none of them needs one. With
+// several nodes it reads the clock at once, and puts the version into cmds, which are not sent
+// yet.
+func (c *Cache) look(ctx context.Context, changes []*Change, cmds []store.Command) *clockLook {
+	if !slices.ContainsFunc(changes, (*Change).stampsItself) {
+		return nil
+	}
+	look := &clockLook{EpochRead: c.coherence.BeginEpochRead()}
+	if c.client.OneNode() {
+		return look
+	}
+	look.reply = c.client.Do(ctx, []store.Command{c.lookCommand()})[0]
+	var s stamp
+	var ok bool
+	if s.era, s.time, ok = c.coherence.EndEpochReadBeside(ctx, look.EpochRead, look.reply); !ok {
+		return nil // then the version that is known already is kept
+	}
+	for i, ch := range changes {
+		if !ch.stampsItself() || len(cmds[i].Frame) == 0 || !c.outdated(ch, s) {
+			continue
+		}
+		if frm, err := c.encode(ch.rk, ch.Val, ch.life, ch.now, s, ch.tags, "", c.recordCost(ch)); err == nil {
+			cmds[i].Frame = frm
+			c.stamped(ch, frm, s)
+		}
+	}
+	return nil
+}
+
+func (c *Cache) lookCommand() store.Command {
+	return store.Command{Op: store.Get, Key: c.names.Epoch, Shared: true}
+}
+
+// stamped sets a change's record to one with the version s.
+func (c *Cache) stamped(ch *Change, frm []byte, s stamp) {
+	ch.frame, ch.stamp = frm, s
+	if ch.entry.Head != nil {
+		ch.entry = c.changeEntry(ch, ch.at)
+	}
+}
+
+// stampsItself reports whether the change stores a value that is as new as the change.
+func (ch *Change) stampsItself() bool { return ch.keep && !ch.dated && ch.stamp.era != 0 }
+
+// execReadingClock is exec, preceded by the clock read unless look is nil.
+func (c *Cache) execReadingClock(ctx context.Context, look *clockLook, cmds []store.Command) []store.Reply {
+	if look == nil {
+		return c.exec(ctx, cmds)
+	}
+	replies := c.exec(ctx, append(append(make([]store.Command, 0, 1+len(cmds)), c.lookCommand()), cmds...))
+	look.reply = replies[0]
+	return replies[1:]
+}
+
+// restampAgain is how many times the exchange is tried for a record that loads keep replacing.
+const restampAgain = 4
+
+// restamp gives the records of changes that took effect the version that look has read, if
+// they would otherwise be taken for older than they are. replies are those to cmds.
+func (c *Cache) restamp(ctx context.Context, look *clockLook, changes []*Change, cmds []store.Command, replies []store.Reply) {
+	if look == nil {
+		return
+	}
+	var s stamp
+	var ok bool
+	if s.era, s.time, ok = c.coherence.EndEpochReadBeside(ctx, look.EpochRead, look.reply); !ok {
+		return
+	}
+	var open []int
+	seen := make([]store.CASToken, 0, 1)
+	for i, ch := range changes {
+		if ch.stampsItself() && replies[i].Err == nil && replies[i].OK && len(cmds[i].Frame) > 0 && c.outdated(ch, s) {
+			open, seen = append(open, i), append(seen, store.TokenOf(cmds[i].Frame))
+		}
+	}
+	for try := 0; len(open) > 0 && try < restampAgain; try++ {
+		open, seen = c.exchangeStamps(ctx, s, changes, cmds, open, seen, try > 0)
+	}
+}
+
+// outdated reports whether a tombstone from before s applies to a record with the stamp of ch.
+func (c *Cache) outdated(ch *Change, s stamp) bool {
+	switch {
+	case s.era != ch.stamp.era:
+		return true
+	case s.time <= ch.stamp.time:
+		return false
+	case len(ch.tags) > 0:
+		return true // the tags of the tombstones are not known yet
+	}
+	v, until := c.clock.Judge(ch.stamp.era, ch.stamp.time, 0, nil, local.Now())
+	return v != logicalclock.Valid || until != math.MaxInt64
+}
+
+// exchangeStamps replaces the records of the open changes by ones with the version s. seen is
+// what it replaces: the record itself, or the record of a load that took it for outdated and
+// has replaced it; then tell is true. It returns the changes that such a load turns out to
+// have replaced, which are to be tried once more. Any other record is newer:
+//
+//  1. a value is written, and deleted, by any client
+//  2. a load begins: its lease was put into an empty key
+//  3. replacing that lease would bring the value back
+func (c *Cache) exchangeStamps(ctx context.Context, s stamp, changes []*Change, cmds []store.Command, open []int, seen []store.CASToken, tell bool) (again []int, then []store.CASToken) {
+	var swaps []store.Command
+	var of []int
+	var messages []message.Sent
+	for j, i := range open {
+		ch := changes[i]
+		frm, err := c.encode(ch.rk, ch.Val, ch.life, ch.now, s, ch.tags, "", c.recordCost(ch))
+		if err != nil {
+			continue // not expected: the same value was encoded before
+		}
+		swap := store.Command{Op: store.CompareAndSet, Key: ch.rk, Frame: frm, TTL: ch.life.physical(), Seen: seen[j]}
+		var sent message.Sent
+		if tell { // wakes the loads that wait for the lease
+			swap.Notify, sent = c.invalidator.NotifyOf(message.Invalidated, c.encoded(ch.rk))
+		}
+		swaps, of, messages = append(swaps, swap), append(of, i), append(messages, sent)
+	}
+	var gets []store.Command
+	for j, reply := range c.exec(ctx, swaps) {
+		i, took := of[j], reply.Err == nil && reply.OK
+		messages[j].Resolve(took, nil) // replacing a lease invalidates nothing: no need to repeat it
+		switch {
+		case took:
+			cmds[i].Frame = swaps[j].Frame
+			c.stamped(changes[i], swaps[j].Frame, s)
+		case reply.Err == nil:
+			again = append(again, i)
+			gets = append(gets, store.Command{Op: store.Get, Key: changes[i].rk, Most: mostOfLoads})
+		}
+	}
+	open, again = again, nil
+	for j, reply := range c.client.Do(ctx, gets) {
+		own := store.TokenOf(cmds[open[j]].Frame)
+		if reply.Err == nil && c.leftByLoadOver(ctx, gets[j].Key, reply.Record, own) {
+			again, then = append(again, open[j]), append(then, reply.Record.CASToken())
+		}
+	}
+	return again, then
+}
+
+// mostOfLoads is more than the size in bytes of a lease or a failure record.
+const mostOfLoads = 4096
+
+// leftByLoadOver reports whether a record is the lease of a load that has replaced the record
+// in seen, or the failure record of that load.
+func (c *Cache) leftByLoadOver(ctx context.Context, rk string, rec store.Record, seen store.CASToken) bool {
+	if rec.State != store.Found {
+		return false
+	}
+	h, err := frame.ReadHead(rec.Raw)
+	if err != nil || h.Kind != frame.Lease && h.Kind != frame.Failure {
+		return false
+	}
+	switch f := c.decode(ctx, rk, rec, nil); f.status {
+	case leased:
+		return tookOver(f.raw.ID, seen)
+	case failed:
+		return tookOver(f.lease, seen)
+	}
+	return false
+}

@@ -1,0 +1,131 @@
+package engine
+
+import (
+	"context"
+
+	"github.com/delqhi/cache/internal/local"
+	"github.com/delqhi/cache/internal/logicalclock"
+)
+
+// stamp is the version of the logical clock that a record carries: the one that was known
+// before the write or load of the record began. It may be old, which only makes the record
+// invalid sooner than necessary.
+type stamp struct {
+	era  uint64
+	time int64
+}
+
+// stamp returns the logical time for a load or write that begins now.
+func (c *Cache) stamp(ctx context.Context) (s stamp, err error) {
+	if c.coherence != nil {
+		s.era, s.time, err = c.coherence.Stamp(ctx)
+		return s, err
+	}
+	var ok bool
+	if s.era, s.time, ok = c.clock.Stamp(); !ok {
+		c.learnLocal(nil)
+		s.era, s.time, _ = c.clock.Stamp()
+	}
+	return s, err
+}
+
+// stampWrite is stamp for a write.
+func (c *Cache) stampWrite(ctx context.Context) (s stamp, err error) {
+	if c.coherence == nil {
+		return c.stamp(ctx)
+	}
+	s.era, s.time, err = c.coherence.StampWrite(ctx)
+	return s, err
+}
+
+// judge sets the status of records that were invalidated by tag or by Clear. Records are
+// validated together, so that missing tombstones are fetched in one request.
+func (c *Cache) judge(ctx context.Context, fs []*decoded) {
+	var tags []string
+	var unknown []*decoded
+	var asked map[string]bool
+	now := local.Now()
+	for _, f := range fs {
+		if f.status != usable && f.status != stale || c.validity(ctx, f, now) {
+			continue
+		}
+		unknown = append(unknown, f)
+		for _, t := range f.raw.Tags {
+			if !asked[t] {
+				if asked == nil {
+					asked = map[string]bool{}
+				}
+				asked[t] = true
+				tags = append(tags, t)
+			}
+		}
+	}
+	if len(unknown) == 0 {
+		return
+	}
+	err := c.coherence.FetchTombstones(ctx, tags)
+	now = local.Now()
+	for _, f := range unknown {
+		if err != nil {
+			f.status, f.err = unavailable, err
+		} else if !c.validity(ctx, f, now) {
+			// The tombstones just fetched are outdated again already.
+			c.findBegan(ctx, f)
+			v, until, err := c.coherence.JudgeNow(ctx, f.raw.Era, f.raw.Stamp, f.began, f.raw.Tags)
+			f.err = err
+			c.applyValidity(f, v, until)
+		}
+	}
+}
+
+// validity validates one record, and reports whether it could.
+func (c *Cache) validity(ctx context.Context, f *decoded, now int64) bool {
+	v, until := c.clock.Judge(f.raw.Era, f.raw.Stamp, f.began, f.raw.Tags, now)
+	if v == logicalclock.Invalid && c.clock.AnyDated() && c.findBegan(ctx, f) {
+		v, until = c.clock.Judge(f.raw.Era, f.raw.Stamp, f.began, f.raw.Tags, now)
+	}
+	if v == logicalclock.Unknown {
+		return false
+	}
+	c.applyValidity(f, v, until)
+	return true
+}
+
+// findBegan determines when a value began, if that is not known yet. With several nodes, each
+// has a clock of its own; the time of the node with the logical clock may have to be requested.
+func (c *Cache) findBegan(ctx context.Context, f *decoded) bool {
+	if f.began != 0 || f.before <= 0 {
+		return false
+	}
+	now, err := c.client.Now(ctx, c.names.Epoch)
+	if err == nil {
+		f.began = max(now-c.client.ClockError(c.names.Epoch)-f.before, 0)
+	}
+	return f.began != 0
+}
+
+func (c *Cache) applyValidity(f *decoded, v logicalclock.Validity, until int64) {
+	switch v {
+	case logicalclock.Unknown:
+		f.status = unavailable
+	case logicalclock.Invalid:
+		f.status, f.gone = expired, true
+	case logicalclock.Stale:
+		// The tombstone says that the value is stale, but not since when: it counts as
+		// stale from now on.
+		if f.status == usable {
+			f.status, f.left = stale, min(f.left, 0)
+		}
+		if f.ans.absent != nil || !f.timed || f.retention <= 0 || c.policy.StaleFor() == 0 {
+			f.status = expired
+		}
+	case logicalclock.Valid:
+		f.until = until
+	}
+}
+
+func (c *Cache) learnLocal(tags []string) {
+	asked, at := c.clock.ReadVersion(), local.Now()
+	m := c.localClock.ReadClock(c.clock.Known(), tags)
+	c.clock.LearnTombstones(tags, &m, asked, at)
+}

@@ -1,0 +1,370 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/delqhi/cache/internal/flight"
+	"github.com/delqhi/cache/internal/local"
+	"github.com/delqhi/cache/internal/logicalclock"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/usercode"
+)
+
+// Update replaces a value by a function of it, and returns the new one.
+func (c *Cache) Update(ctx context.Context, key Key, f Func, o *Options) (Value, error) {
+	start := local.Now()
+	v, err := c.update(ctx, key, f, o)
+	c.stats.wrote(&c.stats.sets, err)
+	c.stats.setHist.Record(since(start))
+	if err != nil {
+		return nil, c.Explain("update", err)
+	}
+	return v, nil
+}
+
+// update replaces a value by a function of it, atomically over all processes: a
+// compare-and-set against exactly the value that f was given, repeated with the
+// current value if another write was faster.
+func (c *Cache) update(ctx context.Context, key Key, f Func, o *Options) (v Value, err error) {
+	ch := Change{Key: key}
+	if c.validate(ctx, &ch); ch.done {
+		return v, ch.Err
+	}
+	if c.within(ctx, ch.rk) {
+		return v, errWaitsForItself
+	}
+	for pause := time.Duration(0); ; pause = nextPause(pause, c.rand()) {
+		if pause > 0 {
+			if err := wait(ctx, pause); err != nil {
+				return v, ctx.Err()
+			}
+		}
+		ch.again = pause > 0
+		once := c.updateOnce
+		if c.client == nil {
+			once = c.updateLocal
+		}
+		ok, err := once(ctx, &ch, f, o)
+		if err != nil {
+			return v, err
+		}
+		if ok {
+			return ch.Val, nil
+		}
+	}
+}
+
+// Func is the function of an Update. ok is false if there is no value.
+type Func func(old Value, ok bool) (Value, error)
+
+// replace calls the function that was given to Update.
+func replace(f Func, old Value, have bool) (v Value, err error) {
+	err = usercode.Call(func() (err error) {
+		v, err = f(old, have)
+		return err
+	})
+	return v, theirs(err)
+}
+
+// nextPause spreads the retries of writers that collide on one key.
+func nextPause(last time.Duration, rnd float64) time.Duration {
+	const most = 20 * time.Millisecond
+	if last == 0 {
+		last = 100 * time.Microsecond
+	}
+	return min(time.Duration(float64(last)*(1+rnd)), most)
+}
+
+func (c *Cache) updateOnce(ctx context.Context, ch *Change, f Func, o *Options) (bool, error) {
+	asked := local.Now()
+	replies, r, _, err := c.ask(ctx, []store.Command{{Op: store.Get, Key: ch.rk}})
+	if err = cmp.Or(replies[0].Err, err); err != nil {
+		return false, c.writeFailed(ctx, err)
+	}
+	rec := replies[0].Record
+	if ch.again && rec.State == store.Missing {
+		// A Get within a batch reports a key of another Redis type as missing, and a
+		// compare-and-set against a missing key would never succeed there.
+		head := c.client.Do(ctx, []store.Command{{Op: store.GetHeader, Key: ch.rk}})[0]
+		if head.Err != nil {
+			return false, c.writeFailed(ctx, head.Err)
+		}
+		if head.Record.State == store.WrongType {
+			rec = head.Record
+		}
+	}
+	cur := c.decode(ctx, ch.rk, rec, &r)
+	c.judge(ctx, []*decoded{&cur})
+	switch cur.status {
+	case unavailable:
+		return false, c.writeFailed(ctx, cur.err)
+	case leased:
+		if cur.intended() || c.loader != nil && !c.obsolete(&cur.raw) {
+			return false, nil // a write to the source or a load is in flight: try again in a moment
+		}
+	case newer:
+		return false, fmt.Errorf("cache: Update: the value in Redis is of a newer version than WithVersion(%d)", c.valueVersion)
+	}
+	kept := cur.status == usable && cur.ans.absent == nil
+	s, err := c.stamp(ctx) // before the load
+	if err != nil {
+		return false, c.writeFailed(ctx, err)
+	}
+	if cur.status != usable && c.loader != nil {
+		return c.updateLoadedRemote(ctx, ch, f, o, rec.CASToken(), &cur, s)
+	}
+	var old Value
+	if kept {
+		old = cur.ans.val
+	}
+	if ch.Val, err = replace(f, old, kept); err != nil {
+		return false, err
+	}
+	ch.cost = 0 // without a kept value, it began just now
+	return c.exchange(ctx, ch, o, rec.CASToken(), &cur, kept, asked, s)
+}
+
+// updateLoadedRemote is updateOnce for a value that has to be loaded from the source. A useless
+// record is replaced by a lease, which an invalidation removes that comes while the source is
+// asked. A record that may be of use to others stays, such as a stale value for readers whose
+// load fails: then the key's lock marks the load in flight, and the compare-and-set against
+// the record itself decides whether the loaded value still counts.
+func (c *Cache) updateLoadedRemote(ctx context.Context, ch *Change, f Func, o *Options, seen store.CASToken, cur *decoded, s stamp) (bool, error) {
+	lock := c.stays(cur)
+	l := &inflightLoad{loadKey: loadKey{key: ch.Key, rk: ch.rk}, lock: lock, life: leaseLife}
+	c.stay(ctx, l, cur, seen)
+	src, err := c.loadForUpdate(ctx, ch.Key, ch.rk, func(ctx context.Context) (func(taken bool), error) {
+		key, at := ch.rk, seen
+		if lock {
+			key, at = c.lockKey(ch.rk), store.CASToken{}
+		}
+		// Even if the caller is gone: see acquire.
+		lease, err := c.claim(context.WithoutCancel(ctx), key, at, lock, s, cur.status == leased)
+		if err != nil || lease.State == store.Missing {
+			return nil, cmp.Or(err, errNotAcquired)
+		}
+		if !lock {
+			seen = lease
+		}
+		l.token = lease
+		if gone := c.prolong(context.WithoutCancel(ctx), []*inflightLoad{l}); len(gone) > 0 {
+			c.exec(context.WithoutCancel(ctx), gone)
+			return nil, errNotAcquired
+		}
+		stop := c.extend(ctx, l.life, []store.Command{{Op: store.Extend, Key: key, Seen: lease, TTL: l.life}}, l)
+		return func(taken bool) {
+			if stop(); !taken || lock { // the lease or lock has not been replaced
+				c.exec(context.WithoutCancel(ctx), []store.Command{{Op: store.CompareAndDelete, Key: key, Seen: lease}})
+			}
+		}, nil
+	})
+	if err == errNotAcquired {
+		return false, nil // another write or load was faster: try again in a moment
+	}
+	if err != nil {
+		return false, err
+	}
+	taken := false
+	defer func() { src.finish(taken) }()
+	stop := c.give(ch.rk, leaseID(l.token), src)
+	defer stop()
+	if ch.Val, err = replace(f, src.val, src.have); err != nil {
+		return false, err
+	}
+	stop()
+	ch.cost = since(src.began)
+	taken, err = c.exchange(ctx, ch, o, seen, cur, false, 0, s)
+	return taken, err
+}
+
+// claim puts a lease in the place of the record in seen. The returned lease is Missing if
+// another write or load was faster. A record in the place of a lock that is not a lease is
+// useless, and is replaced.
+func (c *Cache) claim(ctx context.Context, key string, seen store.CASToken, lock bool, s stamp, second bool) (lease store.CASToken, err error) {
+	for {
+		cmd := c.leaseCommand(store.CompareAndSet, key, s, second, leaseLife)
+		if cmd.Seen = seen; seen.State == store.Missing {
+			cmd.Op = store.SetNX
+		}
+		reply := c.exec(ctx, []store.Command{cmd})[0]
+		switch {
+		case reply.Err != nil:
+			return lease, c.writeFailed(ctx, reply.Err)
+		case reply.OK:
+			return store.TokenOf(cmd.Frame), nil
+		case !lock || cmd.Op != store.SetNX:
+			return lease, nil
+		}
+		f := c.decode(ctx, key, reply.Record, nil)
+		if second = f.status == leased; second && !c.obsolete(&f.raw) {
+			return lease, nil
+		}
+		seen = reply.Record.CASToken()
+	}
+}
+
+// exchange stores ch.Val over exactly the record in seen. If it replaces a live value, which
+// was requested at the local time asked, it keeps that value's deadline unless the call sets
+// another.
+func (c *Cache) exchange(ctx context.Context, ch *Change, o *Options, seen store.CASToken, cur *decoded, kept bool, asked int64, s stamp) (bool, error) {
+	ch.done, ch.Err, ch.entry, ch.older, ch.from = false, nil, Held{}, nil, nil
+	// A value that f derived from an older one has that one's version and tags.
+	if ch.stamp, ch.dated = s, true; kept {
+		ch.stamp, ch.older, ch.from = stamp{cur.raw.Era, cur.raw.Stamp}, cur.raw.Tags, &cur.raw
+	}
+	c.encodeChange(ctx, ch, o)
+	if ch.done {
+		return false, ch.Err
+	}
+	if c.toSource() {
+		return c.exchangeThrough(ctx, ch, o, seen, cur, kept, asked)
+	}
+	cmd := store.Command{Op: store.CompareAndSet, Key: ch.rk, Frame: ch.frame, TTL: ch.life.physical(), Seen: seen}
+	g := freshness{remaining: ch.life.timeLeft(), fresh: ch.life.fresh, size: len(ch.frame)}
+	limited := false
+	switch {
+	case !ch.keep:
+		cmd.Op = store.CompareAndDelete
+	case kept && !o.HasTTL:
+		h := &cur.raw
+		frm, err := c.encodeKept(ch.rk, ch.Val, h, ch.tags, ch.now)
+		if err != nil {
+			return false, err
+		}
+		cmd.Frame, cmd.TTL = frm, store.KeepTTL
+		g = freshness{remaining: cur.leftAfter(since(asked)), size: len(frm), began: cur.began}
+		if g.fresh = g.remaining; g.remaining == forever {
+			g.fresh = 0
+		}
+		limited = h.Limit != math.MaxInt64 // see fillLocal
+	}
+	ch.at = local.Now()
+	ch.fence = c.fences.Token(c.encoded(ch.rk))
+	if ch.keep && (cur.timed && g.remaining > 0 && !limited || !kept) {
+		ans := result{val: ch.Val, info: Info{Tags: ch.tags}}
+		if v, until := c.clock.Judge(ch.stamp.era, ch.stamp.time, 0, ch.tags, ch.at); v == logicalclock.Valid {
+			ch.entry = c.localEntry(&ans, ch.at, g, ch.stamp)
+			ch.entry.Deadline = min(ch.entry.Deadline, until)
+		}
+	}
+	c.notify(ch, &cmd)
+	reply := c.exec(ctx, []store.Command{cmd})[0]
+	c.complete(ctx, ch, &cmd, reply.OK, reply.Err)
+	if ch.Err == nil && !ch.keep && seen.State == store.Missing {
+		c.completeLocal(ch) // the key was empty, and is to stay empty
+		return true, nil
+	}
+	return reply.OK && ch.Err == nil, ch.Err
+}
+
+// exchangeThrough is exchange under a write strategy: the record in seen is replaced by an
+// intent, then the source is written. A value that is kept keeps its deadline.
+func (c *Cache) exchangeThrough(ctx context.Context, ch *Change, o *Options, seen store.CASToken, cur *decoded, kept bool, asked int64) (bool, error) {
+	if kept && !o.HasTTL && ch.keep && cur.timed {
+		if ch.life.fresh = 0; cur.left != forever {
+			ch.life.fresh = max(cur.leftAfter(since(asked)).Truncate(time.Millisecond), time.Millisecond)
+		}
+		var err error
+		if ch.frame, err = c.encode(ch.rk, ch.Val, ch.life, ch.now, ch.stamp, ch.tags, "", c.recordCost(ch)); err != nil {
+			return false, err
+		}
+	}
+	ch.at = local.Now()
+	ch.fence = c.fences.Token(c.encoded(ch.rk))
+	ch.intent, ch.lost, ch.srcErr = store.CASToken{}, false, nil
+	if ch.keep && c.clock != nil {
+		// Before anything is sent, since copying the value runs user code.
+		if v, _ := c.clock.Judge(ch.stamp.era, ch.stamp.time, 0, ch.tags, ch.at); v == logicalclock.Valid {
+			ch.entry = c.changeEntry(ch, ch.at)
+		}
+	}
+	claim := c.intentCommand(store.CompareAndSet, ch.rk, leaseLife)
+	claim.Seen = seen
+	reply := c.exec(ctx, []store.Command{claim})[0]
+	switch {
+	case reply.Err != nil:
+		return false, c.writeFailed(ctx, reply.Err)
+	case !reply.OK:
+		return false, nil
+	}
+	ch.intent = store.TokenOf(claim.Frame)
+	c.storeChange(ctx, []*Change{ch})
+	return ch.Err == nil, ch.Err
+}
+
+// loadedFor is a value that was loaded from the source for an Update.
+type loadedFor struct {
+	val   Value
+	have  bool
+	began int64 // local time
+	done  chan bool
+}
+
+// finish ends the Update. taken: its value has replaced the lease.
+func (l *loadedFor) finish(taken bool) { l.done <- taken }
+
+// loadForUpdate loads the value to start from. hold acquires the key for as long as the Update
+// needs it, up to the end of its function, and returns the function that releases it. All of
+// that runs in a goroutine that Close ends, and waits for: so the caller returns when its own
+// context ends, whatever the loader does, and neither a loader nor a function that ends its
+// goroutine leaves the key held.
+func (c *Cache) loadForUpdate(ctx context.Context, key Key, rk string, hold func(context.Context) (letGo func(taken bool), err error)) (*loadedFor, error) {
+	at := local.Now()
+	l := &loadedFor{done: make(chan bool, 1)}
+	req := flight.Request[string, beginning]{Key: rk, Fence: c.beginning(c.fences.Token(c.encoded(rk))), Apart: true, Now: at, NotBefore: math.MinInt64}
+	res := c.flights.Do(ctx, []flight.Request[string, beginning]{req}, func(ctx context.Context, mine []*flight.Call[string, beginning, result]) {
+		letGo, err := hold(ctx)
+		taken := false
+		if letGo != nil {
+			defer func() { letGo(taken) }()
+		}
+		if err == nil {
+			l.val, l.have, err = c.askForUpdate(ctx, key, rk, l)
+		}
+		if err != nil {
+			if letGo != nil { // before Resolve: when the caller learns of the error, the key is released
+				letGo(false)
+				letGo = func(bool) {}
+			}
+			c.flights.Resolve(mine[0], result{}, err)
+			return
+		}
+		c.flights.Resolve(mine[0], result{}, nil)
+		select {
+		case taken = <-l.done:
+		case <-ctx.Done(): // Close, or the caller's context ended before the source had answered
+		}
+	})[0]
+	if res.Err != nil {
+		return nil, res.Err
+	}
+	return l, nil
+}
+
+func (c *Cache) askForUpdate(ctx context.Context, key Key, rk string, l *loadedFor) (v Value, have bool, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, c.policy.HardTimeout, errHardTimeout)
+	defer cancel()
+	if err := c.limit.enter(ctx, false); err != nil {
+		return v, false, err
+	}
+	var res loaded
+	defer func() {
+		if !res.left {
+			c.limit.leave()
+		}
+	}()
+	res = c.loadOne(c.entering(ctx, rk), c.loader, key, nil, true, func(loaded) { c.limit.leave() })
+	l.began = res.began
+	switch {
+	case res.err == nil:
+		return res.val, true, nil
+	case c.absence(res.err) != nil:
+		return v, false, nil
+	default:
+		return v, false, res.err
+	}
+}

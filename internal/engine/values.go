@@ -1,0 +1,99 @@
+package engine
+
+import (
+	"context"
+	"reflect"
+	"time"
+
+	"github.com/delqhi/cache/internal/fence"
+	"github.com/delqhi/cache/internal/local"
+)
+
+// Key is a key of the program: a *K. The engine does not look into it; in Redis, and among the
+// loads in flight, the key stands under its encoding.
+type Key = any
+
+// Value is a value of the program: a *V. What it points to is not modified. nil stands for the
+// zero value.
+type Value = any
+
+// Types is what the engine asks of the types of keys and values. Its methods do not panic, but
+// for those that the comment says so of: they call functions of the program.
+type Types interface {
+	// AppendKey appends the encoding of a key.
+	AppendKey(dst []byte, k Key) ([]byte, error)
+	// Reversible reports whether DecodeKey decodes what AppendKey encodes.
+	Reversible() bool
+	DecodeKey(encoded string) (k Key, ok bool)
+	// KeepKeys replaces keys by copies, for as long as they are needed.
+	KeepKeys(keys []Key)
+	// Findable reports whether a key equals itself: NaN, for example, does not.
+	Findable(k Key) bool
+	// Key returns the K, as a codec takes it; NewKey a new one to decode into.
+	Key(k Key) any
+	NewKey() Key
+
+	// NewValue returns a zero value to decode into.
+	NewValue() Value
+	// Elem returns the V, as a codec takes it.
+	Elem(v Value) any
+	// ValueType is the type of V.
+	ValueType() reflect.Type
+
+	// Handle returns the context for a call of a loader, and the handle that the loader finds
+	// in it.
+	Handle(ctx context.Context) (context.Context, *Handle)
+	// Single returns a function that gives the error of each key if err matches one that has the
+	// errors of single keys, and how many they are; else nil.
+	Single(err error) (of func(k Key) error, n int)
+}
+
+// Loader has the functions that load.
+type Loader interface {
+	// HasOne and HasMany say which of Load and LoadMany there are.
+	HasOne() bool
+	HasMany() bool
+	// Load loads one value. It may panic.
+	Load(ctx context.Context, k Key) (Value, error)
+	// LoadMany loads several values; the function that it returns looks up one of them. It may
+	// panic.
+	LoadMany(ctx context.Context, keys []Key) (Found, error)
+}
+
+// Found looks up a value in the result of a LoadMany.
+type Found func(k Key) (Value, bool)
+
+// Source has the functions of the program's source; nil for those that there are none of. They
+// may panic.
+type Source struct {
+	Loader    Loader
+	Store     func(ctx context.Context, k Key, v Value) error
+	StoreMany func(ctx context.Context, keys []Key, vals []Value) error
+	Delete    func(ctx context.Context, k Key) error
+	Tags      func(k Key, v Value) []string
+	TTL       func(k Key, v Value) time.Duration
+	Clone     func(v Value) Value
+}
+
+// Held is an entry of the local tier.
+type Held = local.Held
+
+// Local is the local tier; see [local.Untyped].
+type Local interface {
+	Get(k Key, now int64) (Held, bool)
+	Peek(k Key) (Held, bool)
+	Put(k Key, encoded string, e Held, f fence.Token) bool
+	PutAndBump(k Key, encoded string, e Held, f fence.Token) bool
+	Swap(k Key, encoded string, e Held, f fence.Token) bool
+	Replace(k Key, old, e Held, encoded string) bool
+	Set(k Key, encoded string, e Held) local.Outcome
+	CompareAndSwap(k Key, encoded string, old, e Held) local.Outcome
+	Fill(k Key, encoded string, e Held, c *fence.Claim) local.Outcome
+	Remove(encoded string) bool
+	Range(f func(k Key, e Held) bool)
+	Flush()
+	Close()
+	Len() int
+	Bytes() int64
+	Evictions() uint64
+}

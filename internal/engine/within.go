@@ -1,0 +1,77 @@
+package engine
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+)
+
+// A function that a cache has called, such as Load or Store, may use caches in turn, with the
+// context that it was given, which identifies the call. It must not wait for an operation that
+// only its own return ends.
+
+type underWayKey struct{}
+
+// underWay is a running load, or write to the source, that a context belongs to.
+type underWay struct {
+	outer *underWay // the one that this one was called from; nil: none
+	cache any
+	keys  []string // Redis keys
+	over  atomic.Bool
+
+	once sync.Once
+	set  map[string]struct{} // of keys, if they are many; made when it is first needed
+}
+
+// fewKeys is the largest number of keys that are searched linearly.
+const fewKeys = 8
+
+func (u *underWay) has(rk string) bool {
+	if len(u.keys) <= fewKeys {
+		return slices.Contains(u.keys, rk)
+	}
+	u.once.Do(func() {
+		u.set = make(map[string]struct{}, len(u.keys))
+		for _, k := range u.keys {
+			u.set[k] = struct{}{}
+		}
+	})
+	_, ok := u.set[rk]
+	return ok
+}
+
+// entering returns the context for a call of user code for these keys.
+func (c *Cache) entering(ctx context.Context, rks ...string) context.Context {
+	outer, _ := ctx.Value(underWayKey{}).(*underWay)
+	return context.WithValue(ctx, underWayKey{}, &underWay{outer: outer, cache: c, keys: rks})
+}
+
+// leaving notes that the call is over: goroutines that it has left running may wait.
+func leaving(ctx context.Context) {
+	if u, ok := ctx.Value(underWayKey{}).(*underWay); ok {
+		u.over.Store(true)
+	}
+}
+
+// within reports whether ctx belongs to a call for the key that is still running.
+func (c *Cache) within(ctx context.Context, rk string) bool {
+	u, _ := ctx.Value(underWayKey{}).(*underWay)
+	for ; u != nil; u = u.outer {
+		if u.cache == any(c) && !u.over.Load() && u.has(rk) {
+			return true
+		}
+	}
+	return false
+}
+
+// withinAny is within for any key of the cache.
+func (c *Cache) withinAny(ctx context.Context) bool {
+	u, _ := ctx.Value(underWayKey{}).(*underWay)
+	for ; u != nil; u = u.outer {
+		if u.cache == any(c) && !u.over.Load() {
+			return true
+		}
+	}
+	return false
+}
