@@ -86,17 +86,13 @@ func (c *Cache) DecodeKey(encoded string) (key Key, ok bool) {
 // InspectEncoded reads what Redis holds under a key of which only the encoding is known, and
 // which therefore is not in the local tier.
 func (c *Cache) InspectEncoded(ctx context.Context, encoded string) (v Value, info Info, err error) {
-	v, info, err = c.inspectRemote(ctx, c.prefix+encoded)
+	if err = c.Usable(ctx); err == nil {
+		v, info, err = c.backend.inspect(ctx, c.prefix+encoded)
+	}
 	return v, info, c.Explain("inspect", err)
 }
 
-func (c *Cache) inspectRemote(ctx context.Context, rk string) (v Value, info Info, err error) {
-	if err := c.Usable(ctx); err != nil {
-		return nil, info, err
-	}
-	if c.client == nil {
-		return nil, info, errs.ErrMiss
-	}
+func (c *remote) inspect(ctx context.Context, rk string) (v Value, info Info, err error) {
 	replies, r, _, err := c.ask(ctx, []store.Command{{Op: store.Get, Key: rk}})
 	if replies[0].Err != nil {
 		err = replies[0].Err

@@ -21,14 +21,11 @@ import (
 	"time"
 
 	"github.com/delqhi/cache/codec"
-	"github.com/delqhi/cache/internal/breaker"
-	"github.com/delqhi/cache/internal/client"
 	"github.com/delqhi/cache/internal/coherence"
 	"github.com/delqhi/cache/internal/errs"
 	"github.com/delqhi/cache/internal/fence"
 	"github.com/delqhi/cache/internal/flight"
 	"github.com/delqhi/cache/internal/invalidation"
-	"github.com/delqhi/cache/internal/keys"
 	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/logicalclock"
 	"github.com/delqhi/cache/internal/store"
@@ -62,17 +59,16 @@ type Cache struct {
 	clone         cloner
 	own           cloner // copies values for Update in a LocalOnly cache; nil: it can't
 
-	local         Local          // nil: no local tier
-	client        *client.Client // nil: LocalOnly
-	fences        *fence.Table
-	coherence     *coherence.Coordinator    // nil: LocalOnly
-	invalidator   *invalidation.Invalidator // nil: LocalOnly
-	invalidation  invalidation.Policy       // what happens to an invalidated entry
-	clock         *logicalclock.Table       // the logical clock, for tags and Clear
-	localClock    *logicalclock.LocalClock  // keeps that clock in a LocalOnly cache
-	flights       *flight.Group[string, beginning, result]
-	limit         *loadLimit
-	missPredictor missPredictor
+	runsUserCode bool // storing a value calls functions of the program, of a codec for example
+
+	backend      backend
+	local        Local                  // nil: no local tier
+	validity     *coherence.Coordinator // of the local tier, nil if it is always valid: for the fast path
+	fences       *fence.Table
+	invalidation invalidation.Policy // what happens to an invalidated entry
+	clock        *logicalclock.Table // the logical clock, for tags and Clear
+	flights      *flight.Group[string, beginning, result]
+	limit        *loadLimit
 
 	recordSize atomic.Int64 // size of the last record that was encoded, in bytes
 
@@ -130,7 +126,7 @@ func New(cfg Config) (*Cache, error) {
 		name: cfg.Name, prefix: names.Data, names: names, types: cfg.Types, src: cfg.Source, loader: cfg.Source.Loader,
 		codec: cfg.Codec, codecName: cfg.CodecName, fingerprint: cfg.Fingerprint, valueVersion: cfg.Version, maxValue: cfg.MaxValue,
 		policy: cfg.Policy, localTTL: cfg.LocalTTL, invalidation: cfg.Invalidation, slidesLocally: cfg.Store == nil && cfg.Policy.Sliding > 0,
-		fences: fence.NewTable(), limit: newLoadLimit(cfg.LoadLimit), missPredictor: missPredictor{streak: missStreak},
+		fences: fence.NewTable(), limit: newLoadLimit(cfg.LoadLimit), runsUserCode: cfg.Store != nil || cfg.Source.TTL != nil || cfg.Source.Tags != nil,
 		stats: newStats(cfg.Recorder), tagged: topk.New(maxTagged), reports: newReports(cfg.Name, cfg.Log),
 		rand: rand.Float64, closing: make(chan struct{}),
 	}
@@ -148,42 +144,16 @@ func New(cfg Config) (*Cache, error) {
 		return &usercode.PanicError{Value: v, Stack: stack} // a panic of this package: those of user code are recovered at the call
 	})
 	if cfg.Store == nil {
-		c.chooseOwnCopy()
-		c.clock, c.localClock = logicalclock.NewTable(), &logicalclock.LocalClock{}
-		c.fences.WithClaims()
+		c.backend = newLocalOnly(c)
 		return c, nil
 	}
-	if s, ok := cfg.Store.(interface{ Database() int }); ok {
-		c.names = c.names.In(s.Database())
-	}
-	c.sealer = seals(c.codec)
-	c.client = client.New(cfg.Store, cfg.Timeout)
-	c.client.Observe = c.observe
-	c.client.Detours(c.detoured)
-	c.client.Break(breaker.Config{Failures: cfg.Failures, Open: cfg.Open, Changed: c.circuitChanged})
-	c.connect(&cfg)
-	if err := c.startQueue(cfg.Prefix); err != nil {
+	r := newRemote(c, &cfg)
+	c.backend, c.validity = r, r.coherence
+	if err := c.startQueue(r.client, cfg.Prefix); err != nil {
 		return nil, err
 	}
 	c.loader = c.QueueFirst(c.loader)
 	return c, nil
-}
-
-// connect makes the coordinator, which connects the cache with the other processes.
-func (c *Cache) connect(cfg *Config) {
-	ac := coherence.Config{
-		Client: c.client, Names: c.names, Fences: c.fences, Quote: keys.QuotePattern, Transport: cfg.Transport, StartTimeout: cfg.Timeout, Policy: c.invalidation, Events: &events{c.stats, c.reports, c.client.Misfit},
-		Changed: func(encoded string) { c.failures.forget(c.prefix + encoded) }, ChangedAny: c.failures.forgetAll,
-	}
-	if c.local != nil {
-		ac.Local = &localInvalidator{c.local, c.types, c.fences}
-	}
-	c.coherence = coherence.New(ac)
-	c.clock = c.coherence.Clock
-	c.invalidator = &invalidation.Invalidator{Store: c.client, Names: c.names, Policy: c.invalidation, Outbox: c.coherence.Outbox, Known: c.clock.Known}
-	if c.sealer != nil {
-		c.invalidator.Sign = c.resign
-	}
 }
 
 // Close closes the cache.
@@ -198,12 +168,7 @@ func (c *Cache) Close() {
 		if c.queue != nil {
 			c.queue.Close()
 		}
-		if c.coherence != nil {
-			c.coherence.Close()
-		}
-		if c.client != nil {
-			c.client.Close()
-		}
+		c.backend.close()
 		if c.local != nil {
 			c.local.Close()
 		}

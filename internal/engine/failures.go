@@ -134,7 +134,7 @@ func (c *Cache) moved(rk string, f fence.Token) func() bool {
 // loadedElsewhere notes a failure that another process has recorded in Redis, unless this
 // process has noted one itself. f is from before Redis was asked; about is the id of the record
 // that Redis holds while the failure counts.
-func (c *Cache) loadedElsewhere(rk string, f fence.Token, fd *decoded, about frame.ID, cover bool) {
+func (c *remote) loadedElsewhere(rk string, f fence.Token, fd *decoded, about frame.ID, cover bool) {
 	if now := local.Now(); !c.failures.knows(rk, now) {
 		e := failure{err: fd.err, cover: cover, about: about, stamp: stamp{fd.raw.Era, fd.raw.Stamp}}
 		c.remember(rk, e, later(now, fd.hold), c.moved(rk, f))
@@ -143,7 +143,7 @@ func (c *Cache) loadedElsewhere(rk string, f fence.Token, fd *decoded, about fra
 
 // recall forgets the failure of a key if the record in Redis has changed: not every process
 // receives a message that another one has written or invalidated the key.
-func (c *Cache) recall(it *Lookup, f *decoded) {
+func (c *remote) recall(it *Lookup, f *decoded) {
 	if f.status != unavailable && !c.failures.none() {
 		c.failures.seen(it.rk, f.raw.ID)
 	}

@@ -39,11 +39,12 @@ func FuzzAnyBytesInRedis(f *testing.F) {
 			rk, _ := c.RedisKey(&key)
 			raw := data
 			if kind := frame.Kind(how % 3); kind != 0 { // a valid frame around it
-				s, err := c.stamp(ctx)
+				r := c.backend.(*remote)
+				s, err := r.stamp(ctx)
 				if err != nil {
 					t.Fatal(err)
 				}
-				h := c.header(kind, life{fresh: time.Minute}, time.Now().UnixMicro(), s)
+				h := r.header(kind, life{fresh: time.Minute}, time.Now().UnixMicro(), s)
 				raw, _ = frame.Finish(append(frame.AppendHeader(nil, &h), data...), 0, rk)
 			}
 			if len(raw) == 36 && raw[0] == 0xC5 {

@@ -30,27 +30,13 @@ func (g *given) by(id any) func() (result, error) {
 // Update may modify l.val, so it is copied before.
 func (c *Cache) give(rk string, id any, l *loadedFor) (stop func()) {
 	ask := func() (result, error) { return result{absent: c.absence(errs.ErrNotFound)}, nil }
-	switch {
-	case !l.have:
-	case c.client == nil:
-		if c.own == nil {
-			return func() {}
-		}
-		val, err := c.own(l.val)
-		if err != nil {
+	if l.have {
+		next, ok := c.backend.copies(rk, l.val)
+		if !ok {
 			return func() {}
 		}
 		ask = func() (ans result, err error) {
-			ans.val, err = c.own(val)
-			return ans, err
-		}
-	default:
-		data, err := c.marshal(rk, nil, l.val)
-		if err != nil {
-			return func() {}
-		}
-		ask = func() (ans result, err error) {
-			ans.val, err = c.unmarshal(rk, append([]byte(nil), data...))
+			ans.val, err = next()
 			return ans, err
 		}
 	}

@@ -28,12 +28,16 @@ func isAbsentError(err error) bool {
 
 // Parts returns the cache's parts, for tests.
 func (c *Cache) Parts() hook.Parts {
-	return hook.Parts{
-		Names: c.names, Coherence: c.coherence, Loads: c.flights.Len,
+	p := hook.Parts{
+		Names: c.names, Loads: c.flights.Len,
 		Refreshes: c.refresher.len, Fence: c.fences.Token, Invalidation: c.invalidation, Version: c.valueVersion,
-		NoLoads:      func() bool { return c.limit.places.TryAcquire(c.limit.queue / queueFactor) },
-		NoFailures:   c.failures.none,
-		PredictMiss:  func() { c.missPredictor.streak = 0 },
-		PredictsMiss: func() bool { return c.missPredictor.misses.Load() >= c.missPredictor.streak },
+		NoLoads:    func() bool { return c.limit.places.TryAcquire(c.limit.queue / queueFactor) },
+		NoFailures: c.failures.none,
 	}
+	if r, ok := c.backend.(*remote); ok {
+		p.Coherence = r.coherence
+		p.PredictMiss = func() { r.missPredictor.streak = 0 }
+		p.PredictsMiss = func() bool { return r.missPredictor.misses.Load() >= r.missPredictor.streak }
+	}
+	return p
 }

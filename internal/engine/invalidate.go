@@ -7,10 +7,7 @@ import (
 	"slices"
 
 	"github.com/delqhi/cache/internal/errs"
-	"github.com/delqhi/cache/internal/glob"
-	"github.com/delqhi/cache/internal/keys"
 	"github.com/delqhi/cache/internal/local"
-	"github.com/delqhi/cache/internal/retryqueue"
 	"github.com/delqhi/cache/metrics"
 )
 
@@ -23,110 +20,39 @@ func (c *Cache) Invalidate(ctx context.Context, changes []Change) {
 }
 
 func (c *Cache) invalidate(ctx context.Context, changes []Change) {
-	var sent []*Change
-	var encoded []string
+	var open []*Change
 	for i := range changes {
-		ch := &changes[i]
-		if ch.done {
-			c.dropKey(ctx, ch)
-			continue
+		if ch := &changes[i]; !ch.done {
+			open = append(open, ch)
+		} else if c.invalidatesLater(ctx, ch) {
+			c.backend.invalidateLater(ch)
 		}
-		sent, encoded = append(sent, ch), append(encoded, c.encoded(ch.rk))
 	}
-	if c.client == nil {
-		for _, ch := range sent {
-			c.invalidateLocal(ch.Key, c.encoded(ch.rk), false)
-			c.failures.forget(ch.rk) // after the fence has moved; see remember
-		}
-		return
-	}
-	at := local.Now()
-	for i, out := range c.invalidator.Keys(ctx, encoded) {
-		ch := sent[i]
-		ch.now = out.At
-		if out.Err != nil {
-			ch.Err = c.writeFailed(ctx, out.Err)
-			c.scheduleRetry(ch, out.Open)
-		} else {
-			c.stats.sent.Add(1)
-			c.coherence.Noted(retryqueue.Item{Key: ch.rk, At: out.At, Token: out.Token}, at)
-		}
-		c.completeLocal(ch) // has no entry: drops the local one
-	}
+	c.backend.invalidate(ctx, open)
 }
 
-// dropKey handles a key whose invalidation was not begun because its caller's context had
-// ended, as that of an HTTP request does when its client disconnects: the caller's earlier
+// invalidatesLater reports whether a key is invalidated although the caller's context had ended
+// before, as that of an HTTP request does when its client disconnects: the caller's earlier
 // write to the source has happened all the same. The invalidation is retried like one that
 // failed.
-func (c *Cache) dropKey(ctx context.Context, ch *Change) {
+func (c *Cache) invalidatesLater(ctx context.Context, ch *Change) bool {
 	if ctx.Err() == nil || c.Closed() {
-		return
+		return false
 	}
 	rk, err := c.RedisKey(ch.Key)
-	if err != nil {
-		return
-	}
-	if ch.rk = rk; c.client == nil {
-		c.invalidateLocal(ch.Key, c.encoded(rk), false)
-		c.failures.forget(rk)
-		return
-	}
-	c.scheduleRetry(ch, nil)
-	c.completeLocal(ch)
+	ch.rk = rk
+	return err == nil
 }
 
 // InvalidatePattern makes the keys that match a Redis glob invalid, and returns how many there
 // were in Redis.
-func (c *Cache) InvalidatePattern(ctx context.Context, pattern string) (int64, error) {
-	if err := c.Usable(ctx); err != nil {
-		if !c.Closed() {
-			c.dropPattern(pattern)
-		}
-		return 0, c.Explain("invalidate pattern", err)
+func (c *Cache) InvalidatePattern(ctx context.Context, pattern string) (n int64, err error) {
+	if err = c.Usable(ctx); err == nil {
+		n, err = c.backend.invalidatePattern(ctx, pattern)
+	} else if !c.Closed() {
+		c.backend.invalidatePatternLater(pattern)
 	}
-	if c.client != nil {
-		if err := c.client.Unknown(); err != nil {
-			return 0, &opError{cache: c.name, op: "invalidate pattern", err: err}
-		}
-	}
-	if c.client == nil {
-		n := c.invalidateMatching(pattern)
-		c.failures.forgetAll()
-		return n, nil
-	}
-	at := local.Now()
-	m, err := c.invalidator.Pattern(ctx, pattern, keys.QuotePattern)
-	c.dropMatching(pattern)
-	c.failures.forgetAll() // after the fences have moved; see remember
-	if err != nil {
-		c.coherence.SchedulePattern(pattern, m.Open, at)
-		return m.Keys, c.Explain("invalidate pattern", c.writeFailed(ctx, err))
-	}
-	c.coherence.NotedPattern(pattern, at)
-	c.stats.sent.Add(1)
-	return m.Keys, nil
-}
-
-// dropPattern is dropKey for a pattern.
-func (c *Cache) dropPattern(pattern string) {
-	if c.client == nil {
-		c.invalidateMatching(pattern)
-		c.failures.forgetAll()
-		return
-	}
-	c.fences.MoveAll()
-	c.failures.forgetAll()
-	c.coherence.SchedulePattern(pattern, nil, local.Now())
-	c.dropMatching(pattern)
-}
-
-func (c *Cache) dropMatching(pattern string) {
-	if c.local == nil {
-		c.fences.MoveAll()
-		return
-	}
-	(&localInvalidator{c.local, c.types, c.fences}).RemoveMatching(glob.Compile(pattern).Match)
+	return n, c.Explain("invalidate pattern", err)
 }
 
 // InvalidateTags makes all values invalid that have one of the tags.
@@ -168,33 +94,14 @@ func (c *Cache) Clear(ctx context.Context) error {
 //  3. a read misses: it must not join that load, whose value is not known to have the
 //     tag until the load has ended
 func (c *Cache) mark(ctx context.Context, tags []string) error {
-	if err := c.Usable(ctx); err != nil {
-		switch {
-		case c.Closed():
-		case c.client == nil: // the context had ended: see dropKey
-			return cmp.Or(c.markLocal(tags), err)
-		default:
-			c.failures.forgetAll()
-			c.coherence.ScheduleTombstones(tags, nil, local.Now())
-		}
+	err := c.Usable(ctx)
+	switch {
+	case err == nil:
+		return c.backend.mark(ctx, tags)
+	case c.Closed():
 		return err
 	}
-	if c.client == nil {
-		return c.markLocal(tags)
-	}
-	c.fences.MoveAll()
-	c.failures.forgetAll()
-	look, at := c.coherence.BeginEpochRead(), local.Now()
-	marks, open, err := c.invalidator.InvalidateTags(ctx, tags)
-	if err != nil {
-		c.coherence.ScheduleTombstones(tags, open, at)
-		return c.writeFailed(ctx, err)
-	}
-	if err := c.coherence.ApplyOwnTombstones(ctx, tags, marks, look); err != nil {
-		return c.writeFailed(ctx, err)
-	}
-	c.stats.sent.Add(uint64(max(len(tags), 1)))
-	return nil
+	return cmp.Or(c.backend.markLater(tags), err)
 }
 
 // Refresh loads the keys of s anew, whatever the tiers hold; Refreshed returns the outcome of each.
@@ -224,8 +131,8 @@ func (c *Cache) Sync(ctx context.Context) error {
 		err = errs.ErrClosed // the wait ended because of Close
 	}
 	var why error
-	if err == nil && c.coherence != nil {
-		why, err = c.coherence.Sync(ctx)
+	if err == nil {
+		why, err = c.backend.sync(ctx)
 	}
 	if err == nil && c.queue != nil {
 		err = c.queue.Sync(ctx)
@@ -247,8 +154,6 @@ func (c *Cache) Usable(ctx context.Context) error {
 	if c.Closed() {
 		return errs.ErrClosed
 	}
-	if c.coherence != nil {
-		c.coherence.Ready(ctx)
-	}
+	c.backend.ready(ctx)
 	return nil
 }

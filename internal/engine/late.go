@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"github.com/delqhi/cache/internal/errs"
-	"github.com/delqhi/cache/internal/local"
-	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/usercode"
 )
 
@@ -121,19 +119,7 @@ func (lo *leftover) release(l *inflightLoad, stop func()) (first bool) {
 // leave releases a load that goes on: its value may replace the record that replaced its lease.
 func (c *Cache) leave(l *inflightLoad, r *fillResult) {
 	rest := &inflightLoad{loadKey: l.loadKey, call: l.call, state: l.state, fence: l.fence, stamp: l.stamp, seen: l.seen, claim: l.claim, late: true}
-	var stop func()
-	if l.lease && l.state == fillBoth {
-		rest.state = fillNone
-		if t := r.notify; t != nil && t.reply.OK && t.reply.Err == nil {
-			rest.state, rest.seen = fillBoth, store.TokenOf(t.Frame)
-			// For another HardTimeout: a load that takes longer is too late.
-			ctx, cancel := context.WithTimeout(c.refresher.ctx, c.policy.HardTimeout)
-			stays := &inflightLoad{loadKey: l.loadKey, lock: true, life: leaseLife, seen: rest.seen, ends: later(local.Now(), t.TTL)}
-			stopped := c.extend(ctx, leaseLife, nil, stays)
-			stop = func() { stopped(); cancel() }
-			context.AfterFunc(ctx, cancel)
-		}
-	}
+	stop := c.backend.keepLate(l, rest, r)
 	l.left.release(rest, stop)
 }
 

@@ -9,7 +9,6 @@ import (
 	"github.com/delqhi/cache/internal/fence"
 	"github.com/delqhi/cache/internal/flight"
 	"github.com/delqhi/cache/internal/frame"
-	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/usercode"
 )
@@ -151,14 +150,13 @@ func (c *Cache) lead(ctx context.Context, j Loader, o *Options, ls []*inflightLo
 	ctx, cancel := context.WithTimeoutCause(ctx, c.policy.HardTimeout, errHardTimeout)
 	defer cancel()
 	all := ls
-	defer func() { c.giveBack(all) }()
+	defer c.giveBack(all)
 	wake, stop := c.watch(ls)
 	defer stop()
-	defer endClaims(all)
 	var loads sync.WaitGroup
 	defer loads.Wait()
 	for pause := pollFirst; ; pause = min(2*pause, pollMost) {
-		again := c.acquire(ctx, o, ls)
+		again := c.backend.acquire(ctx, o, ls)
 		var ready, others []*inflightLoad
 		for _, l := range ls {
 			switch {
@@ -210,20 +208,22 @@ func (c *Cache) watch(ls []*inflightLoad) (wake <-chan struct{}, stop func()) {
 	for i, l := range ls {
 		encoded[i] = c.encoded(l.rk)
 	}
-	if c.coherence == nil {
-		w := c.fences.Wait(encoded...)
-		return w.C, w.Close
+	return c.backend.watch(encoded...)
+}
+
+// giveBack gives back what loads that did not finish hold, as after a panic.
+func (c *Cache) giveBack(ls []*inflightLoad) {
+	for _, l := range ls {
+		if l.left != nil && l.left.release(nil, nil) {
+			l.claim.End(nil)
+		}
 	}
-	w := c.coherence.Wait(encoded...)
-	return w.C, w.Close
+	c.backend.giveBack(ls)
 }
 
 // await waits until wake, or until it is time to poll again.
 func (c *Cache) await(ctx context.Context, wake <-chan struct{}, pause time.Duration) error {
-	if c.coherence == nil || c.coherence.Connected(local.Now()) {
-		pause = leasePoll
-	}
-	t := time.NewTimer(pause)
+	t := time.NewTimer(c.backend.pollEvery(pause))
 	defer t.Stop()
 	select {
 	case <-t.C:

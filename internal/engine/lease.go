@@ -17,11 +17,7 @@ import (
 
 // acquire tries to get a lease for each key, and resolves the loads of keys that have a
 // value by now. It reports whether to try again at once for those that are still waiting.
-func (c *Cache) acquire(ctx context.Context, o *Options, ls []*inflightLoad) (again bool) {
-	if c.client == nil {
-		c.acquireLocal(ctx, o, ls)
-		return false
-	}
+func (c *remote) acquire(ctx context.Context, o *Options, ls []*inflightLoad) (again bool) {
 	cmds := make([]store.Command, 0, len(ls))
 	asked := make([]*inflightLoad, 0, len(ls))
 	at := local.Now()
@@ -156,7 +152,7 @@ func (c *Cache) acquire(ctx context.Context, o *Options, ls []*inflightLoad) (ag
 // stays the same: the value is still over when it was to be over.
 
 // stay notes the record that stays in place until the fill, and when its key expires.
-func (c *Cache) stay(ctx context.Context, l *inflightLoad, f *decoded, seen store.CASToken) {
+func (c *remote) stay(ctx context.Context, l *inflightLoad, f *decoded, seen store.CASToken) {
 	l.seen, l.stays, l.gone, l.ends, l.idle = seen, f.raw.ID, f.gone, math.MaxInt64, 0
 	if f.status == typeMismatch {
 		c.date(ctx, l.rk, f)
@@ -185,7 +181,7 @@ func (l *inflightLoad) prolongation() (cmd store.Command, ok bool) {
 // prolong prolongs the records that stay in place, for the loads that have got their locks.
 // A load whose record has expired already, or was replaced, goes on waiting, and the command
 // that releases its lock is returned.
-func (c *Cache) prolong(ctx context.Context, ls []*inflightLoad) (gone []store.Command) {
+func (c *remote) prolong(ctx context.Context, ls []*inflightLoad) (gone []store.Command) {
 	var cmds []store.Command
 	var asked []*inflightLoad
 	for _, l := range ls {
@@ -206,7 +202,7 @@ func (c *Cache) prolong(ctx context.Context, ls []*inflightLoad) (gone []store.C
 }
 
 // dropSpeculative gives up loads that a prediction has started, unless they have got a lease.
-func (c *Cache) dropSpeculative(o *Options, ls []*inflightLoad) {
+func (c *remote) dropSpeculative(o *Options, ls []*inflightLoad) {
 	for _, l := range ls {
 		if o.speculative && !l.lease {
 			c.resolve(l, result{}, errNotAcquired)
@@ -216,7 +212,7 @@ func (c *Cache) dropSpeculative(o *Options, ls []*inflightLoad) {
 
 // handleLockHeld deals with a key whose value another load is replacing, or has failed to.
 // It reports whether the record in the place of the lock is of no use.
-func (c *Cache) handleLockHeld(ctx context.Context, o *Options, l *inflightLoad, rec store.Record) (useless bool) {
+func (c *remote) handleLockHeld(ctx context.Context, o *Options, l *inflightLoad, rec store.Record) (useless bool) {
 	f := c.decode(ctx, c.lockKey(l.rk), rec, nil)
 	anew := o.anew()
 	switch {
@@ -253,7 +249,7 @@ func (l *inflightLoad) note(id frame.ID) {
 
 // exec runs commands that change keys. Notifications of them that this process receives are
 // recognised as its own writes.
-func (c *Cache) exec(ctx context.Context, cmds []store.Command) []store.Reply {
+func (c *remote) exec(ctx context.Context, cmds []store.Command) []store.Reply {
 	for i := range cmds {
 		if cmds[i].Op != store.GetHeader {
 			c.coherence.OwnBegin(&cmds[i])
@@ -271,11 +267,11 @@ func (c *Cache) exec(ctx context.Context, cmds []store.Command) []store.Reply {
 // leaseCommand returns a command that asks for a lease, with a new id each time: only its own
 // attempt may recognise it. The lease says at which logical time the load begins, and whether
 // it takes the place of an obsolete one.
-func (c *Cache) leaseCommand(op store.Op, rk string, s stamp, second bool, life time.Duration) store.Command {
+func (c *remote) leaseCommand(op store.Op, rk string, s stamp, second bool, life time.Duration) store.Command {
 	return c.leaseOf(frame.NewID(), op, rk, s, second, life)
 }
 
-func (c *Cache) leaseOf(id frame.ID, op store.Op, rk string, s stamp, second bool, life time.Duration) store.Command {
+func (c *remote) leaseOf(id frame.ID, op store.Op, rk string, s stamp, second bool, life time.Duration) store.Command {
 	frm := frame.AppendLease(nil, id)
 	if s.time > 0 {
 		frm = frame.AppendLeaseSince(frm[:0], id, s.time, second)
@@ -289,7 +285,7 @@ func (c *Cache) leaseOf(id frame.ID, op store.Op, rk string, s stamp, second boo
 // unrelated invalidations do not restart a load again and again without any of them being
 // stored, there are two at a time at most: a load that has taken over a lease keeps it, unless
 // everything was invalidated.
-func (c *Cache) obsolete(h *frame.Header) bool {
+func (c *remote) obsolete(h *frame.Header) bool {
 	began, second, ok := h.Since()
 	known := c.clock.Known()
 	if !ok || began >= known.Clock {
@@ -304,7 +300,7 @@ func (c *Cache) obsolete(h *frame.Header) bool {
 
 // leaseOver is leaseCommand for a lease that replaces the record in seen. The second half of
 // the lease's id identifies that record.
-func (c *Cache) leaseOver(rk string, seen store.CASToken, s stamp, second bool, life time.Duration) store.Command {
+func (c *remote) leaseOver(rk string, seen store.CASToken, s stamp, second bool, life time.Duration) store.Command {
 	id := frame.NewID()
 	if len(seen.Token) == frame.TokenLen {
 		copy(id[len(id)/2:], seen.Token[frame.TokenLen-len(id)/2:])
@@ -329,7 +325,7 @@ func tookOver(id frame.ID, seen store.CASToken) bool {
 //     stays
 //  4. the load fails, and leaves a failure record in the lease's place: that is an own write,
 //     too
-func (c *Cache) granted(l *inflightLoad, cmd store.Command) {
+func (c *remote) granted(l *inflightLoad, cmd store.Command) {
 	l.hold(cmd)
 	if !l.lease || c.local == nil {
 		return
@@ -360,7 +356,7 @@ const (
 )
 
 // handleExisting deals with a key that is not empty.
-func (c *Cache) handleExisting(ctx context.Context, o *Options, l *inflightLoad, rec store.Record, r *coherence.Reading, at int64) step {
+func (c *remote) handleExisting(ctx context.Context, o *Options, l *inflightLoad, rec store.Record, r *coherence.Reading, at int64) step {
 	f := c.decode(ctx, l.rk, rec, r)
 	c.judge(ctx, []*decoded{&f})
 	switch f.status {
@@ -435,7 +431,7 @@ func (c *Cache) countAwaited(o *Options) {
 
 // keepAlive renews the leases of ls, and the records that stay in place under their locks,
 // until stop is called. stop waits for a renewal in flight.
-func (c *Cache) keepAlive(ctx context.Context, ls []*inflightLoad) (stop func()) {
+func (c *remote) keepAlive(ctx context.Context, ls []*inflightLoad) (stop func()) {
 	var cmds []store.Command
 	var locked []*inflightLoad
 	for _, l := range ls {
@@ -453,7 +449,7 @@ func (c *Cache) keepAlive(ctx context.Context, ls []*inflightLoad) (stop func())
 // extend repeats commands that extend leases of that lifetime, and prolongs the records that
 // stay under locks, until stop is called. stop waits for a round in flight. Most loads are
 // over before a lease has to be extended, and cost no more than a timer.
-func (c *Cache) extend(ctx context.Context, life time.Duration, cmds []store.Command, locked ...*inflightLoad) (stop func()) {
+func (c *remote) extend(ctx context.Context, life time.Duration, cmds []store.Command, locked ...*inflightLoad) (stop func()) {
 	if len(cmds)+len(locked) == 0 {
 		return func() {}
 	}

@@ -17,7 +17,7 @@ func (c *Cache) loadAndFill(ctx context.Context, j Loader, o *Options, ls []*inf
 	if len(ls) == 0 {
 		return
 	}
-	stop := c.keepAlive(ctx, ls)
+	stop := c.backend.keepAlive(ctx, ls)
 	defer stop()
 	switch {
 	case len(ls) == 1 && j.HasOne():

@@ -2,26 +2,102 @@ package engine
 
 import (
 	"context"
+	"math"
+	"time"
 
+	"github.com/delqhi/cache/internal/errs"
 	"github.com/delqhi/cache/internal/glob"
 	"github.com/delqhi/cache/internal/invalidation"
 	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/logicalclock"
+	"github.com/delqhi/cache/internal/usercode"
+	"github.com/delqhi/cache/metrics"
 )
 
-// A LocalOnly cache has no records in Redis: the entries of the local tier are its only data.
-// It follows the same steps as a cache on Redis, with the same outcomes, by these means:
-//
-//	on Redis                                          here
-//	compare-and-set of a record                       of the tier's entry, under its shard's lock
-//	SET                                               Tier.Set: the last one is the newer one
-//	lease, lock, intent                               fence.Claim: exact for its key
-//	waiting for the message of a fill                 fence.Waiter
-//	tombstones of tags and of Clear                   the same, in memory
+// localOnly is the backend of a cache without Redis: the entries of the local tier are its only
+// data. Waiting for what others do ends by a notification, or by the context: nothing is lost.
+type localOnly struct {
+	*Cache
+	localClock logicalclock.LocalClock // keeps the logical clock
+}
+
+var _ backend = (*localOnly)(nil)
+
+func newLocalOnly(c *Cache) *localOnly {
+	c.clock = logicalclock.NewTable()
+	c.fences.WithClaims()
+	c.chooseOwnCopy()
+	return &localOnly{Cache: c}
+}
+
+func (c *localOnly) ready(context.Context) {}
+
+func (c *localOnly) mayUseLocal(string, int64) bool { return true }
+
+func (c *localOnly) learn(tags []string) bool {
+	asked, at := c.clock.ReadVersion(), local.Now()
+	m := c.localClock.ReadClock(c.clock.Known(), tags)
+	c.clock.LearnTombstones(tags, &m, asked, at)
+	return true
+}
+
+func (c *localOnly) inspect(context.Context, string) (Value, Info, error) {
+	return nil, Info{}, errs.ErrMiss
+}
+
+func (c *localOnly) since(int64) int64 { return math.MinInt64 }
+
+// stamp can't fail: the clock is in this process.
+func (c *localOnly) stamp(context.Context) (s stamp, err error) {
+	var ok bool
+	if s.era, s.time, ok = c.clock.Stamp(); !ok {
+		c.learn(nil)
+		s.era, s.time, _ = c.clock.Stamp()
+	}
+	return s, nil
+}
+
+func (c *localOnly) watch(encoded ...string) (<-chan struct{}, func()) {
+	w := c.fences.Wait(encoded...)
+	return w.C, w.Close
+}
+
+func (c *localOnly) pollEvery(time.Duration) time.Duration { return leasePoll }
+
+func (c *localOnly) copies(_ string, val Value) (next func() (Value, error), ok bool) {
+	if c.own == nil {
+		return nil, false
+	}
+	kept, err := c.own(val)
+	return func() (Value, error) { return c.own(kept) }, err == nil
+}
+
+func (c *localOnly) sync(context.Context) (why, err error) { return nil, nil }
+
+func (c *localOnly) listener() (s metrics.State) { return s }
+
+func (c *localOnly) close() {}
+
+// read counts the keys that the local tier could not answer as misses, or serves them stale.
+func (c *localOnly) read(ctx context.Context, s *Scratch, j Loader, o *Options) {
+	for i := range s.items {
+		it := &s.items[i]
+		if it.done {
+			continue
+		}
+		is := notFound
+		if !o.SkipLocal {
+			_, is = c.lookLocal(it.key, it.at)
+		}
+		if c.localStale(it, o); !c.serveStale(ctx, it, j, o) {
+			c.countMiss(is, o)
+		}
+	}
+}
 
 // lookLocal returns the tier's entry of a key, nil if there is none, and its status: usable,
 // stale, expired, or notFound.
-func (c *Cache) lookLocal(key Key, at int64) (e Held, is status) {
+func (c *localOnly) lookLocal(key Key, at int64) (e Held, is status) {
 	e, ok := c.local.Peek(key)
 	if !ok {
 		return Held{}, notFound
@@ -36,11 +112,11 @@ func (c *Cache) lookLocal(key Key, at int64) (e Held, is status) {
 	return e, expired
 }
 
-// acquireLocal claims the keys of ls, as acquire does on Redis: it resolves the loads of keys
+// acquire claims the keys of ls. It resolves the loads of keys
 // that have a value by now, and those that have waited for a load that has failed. A key that
 // another load or a write to the source has claimed stays waiting.
-func (c *Cache) acquireLocal(ctx context.Context, o *Options, ls []*inflightLoad) {
-	s, _ := c.stamp(ctx) // can't fail: the clock is in this process
+func (c *localOnly) acquire(ctx context.Context, o *Options, ls []*inflightLoad) (again bool) {
+	s, _ := c.stamp(ctx)
 	for _, l := range ls {
 		if c.answerLocal(o, l) {
 			continue
@@ -67,7 +143,14 @@ func (c *Cache) acquireLocal(ctx context.Context, o *Options, ls []*inflightLoad
 			l.claim.End(nil)
 		}
 	}
+	return false
 }
+
+func (c *localOnly) keepAlive(context.Context, []*inflightLoad) (stop func()) { return func() {} }
+
+func (c *localOnly) encodeLoaded(context.Context, *inflightLoad, *fillResult) error { return nil }
+
+func (c *localOnly) keepLate(_, _ *inflightLoad, _ *fillResult) (stop func()) { return nil }
 
 // failedMeanwhile returns the failure of a load that l has waited for, nil if there is none.
 func (l *inflightLoad) failedMeanwhile() error {
@@ -81,7 +164,7 @@ func (l *inflightLoad) failedMeanwhile() error {
 
 // answerLocal resolves a load with the tier's entry, if that may be used, and otherwise notes
 // the entry that is to be replaced.
-func (c *Cache) answerLocal(o *Options, l *inflightLoad) bool {
+func (c *localOnly) answerLocal(o *Options, l *inflightLoad) bool {
 	l.old, l.entry = nil, Held{}
 	if o.SkipLocal {
 		return false
@@ -113,10 +196,33 @@ func (c *Cache) coalesced(o *Options) {
 	}
 }
 
-// fillLocalOnly stores the loaded value, unless the key was written or invalidated since it
+// store stores what was loaded in the tier, and ends the claims.
+func (c *localOnly) store(_ context.Context, _ *Options, ls []*inflightLoad, results []fillResult) {
+	at := local.Now()
+	for i, l := range ls {
+		if r := &results[i]; r.failedUntil != 0 {
+			c.remember(l.rk, r.failure, r.failedUntil, l.claim.Lost)
+		}
+	}
+	put := func(i int) { c.fill(ls[i], &results[i], at) }
+	usercode.EachIf(c.clone != nil, len(ls), put, func(_ int, err error) { c.notKept(err) })
+	for i, l := range ls {
+		var failure error
+		if results[i].shared {
+			failure = results[i].err
+		}
+		if l.left == nil {
+			l.claim.End(failure)
+		} else {
+			l.claim.Leave(failure)
+		}
+	}
+}
+
+// fill stores the loaded value, unless the key was written or invalidated since it
 // was claimed. If the value is not to be stored, the tier's entry stays, unless the source
 // says that it is over.
-func (c *Cache) fillLocalOnly(l *inflightLoad, r *fillResult, at int64) {
+func (c *localOnly) fill(l *inflightLoad, r *fillResult, at int64) {
 	enc := c.encoded(l.rk)
 	switch {
 	case r.keep:
@@ -130,9 +236,9 @@ func (c *Cache) fillLocalOnly(l *inflightLoad, r *fillResult, at int64) {
 	}
 }
 
-// endClaims ends the claims of ls, whatever their outcome, except those of loads that go on
+// giveBack ends the claims of ls, whatever their outcome, except those of loads that go on
 // without their callers: see fillLate.
-func endClaims(ls []*inflightLoad) {
+func (c *localOnly) giveBack(ls []*inflightLoad) {
 	for _, l := range ls {
 		if l.left == nil {
 			l.claim.End(nil)
@@ -140,9 +246,31 @@ func endClaims(ls []*inflightLoad) {
 	}
 }
 
-// invalidateLocal makes one key invalid by the invalidator's policy. marked: all keys are, by a
+func (c *localOnly) invalidate(_ context.Context, changes []*Change) {
+	for _, ch := range changes {
+		c.invalidateLater(ch)
+	}
+}
+
+func (c *localOnly) invalidateLater(ch *Change) {
+	c.invalidateKey(ch.Key, c.encoded(ch.rk), false)
+	c.failures.forget(ch.rk) // after the fence has moved; see remember
+}
+
+func (c *localOnly) invalidatePattern(_ context.Context, pattern string) (int64, error) {
+	n := c.invalidateMatching(pattern)
+	c.failures.forgetAll()
+	return n, nil
+}
+
+func (c *localOnly) invalidatePatternLater(pattern string) {
+	c.invalidateMatching(pattern)
+	c.failures.forgetAll()
+}
+
+// invalidateKey makes one key invalid by the invalidator's policy. marked: all keys are, by a
 // tombstone, which does not show in an entry's own dates.
-func (c *Cache) invalidateLocal(key Key, enc string, marked bool) {
+func (c *localOnly) invalidateKey(key Key, enc string, marked bool) {
 	lazy := c.invalidation.Mode == invalidation.Lazy && c.policy.StaleFor() > 0
 	if rk, err := c.RedisKey(key); c.invalidation.Mode != invalidation.Delayed && !lazy || err != nil || c.encoded(rk) != enc {
 		c.local.Remove(enc)
@@ -158,7 +286,7 @@ func (c *Cache) invalidateLocal(key Key, enc string, marked bool) {
 // shorten makes an entry unusable from the local time end on, also as a stale value unless
 // keepStale is set. With keepLife, its Expires stays, from which its Info and the time that
 // it has been stale are computed; else that ends as well. The fills of loads in flight fail.
-func (c *Cache) shorten(key Key, enc string, end int64, keepLife, keepStale bool) {
+func (c *localOnly) shorten(key Key, enc string, end int64, keepLife, keepStale bool) {
 	for {
 		f := c.fences.Move(enc)
 		e, ok := c.local.Peek(key)
@@ -184,7 +312,7 @@ func (c *Cache) shorten(key Key, enc string, end int64, keepLife, keepStale bool
 }
 
 // invalidateMatching makes the keys that match a pattern invalid, and returns how many it was.
-func (c *Cache) invalidateMatching(pattern string) (n int64) {
+func (c *localOnly) invalidateMatching(pattern string) (n int64) {
 	match := glob.Compile(pattern).Match
 	c.fences.LoseMatching(match)
 	at := local.Now()
@@ -196,30 +324,32 @@ func (c *Cache) invalidateMatching(pattern string) (n int64) {
 		if at < e.Deadline || e.Meta != nil && at < e.Meta.Stale {
 			n++
 		}
-		c.invalidateLocal(k, c.encoded(rk), false)
+		c.invalidateKey(k, c.encoded(rk), false)
 		return true
 	})
 	return n
 }
 
-// invalidateAllLocal makes everything invalid.
-func (c *Cache) invalidateAllLocal() {
+// invalidateAll makes everything invalid.
+func (c *localOnly) invalidateAll() {
 	if c.invalidation.Mode == invalidation.Immediate {
 		c.local.Flush()
 		return
 	}
 	c.local.Range(func(k Key, _ Held) bool {
 		if rk, err := c.RedisKey(k); err == nil {
-			c.invalidateLocal(k, c.encoded(rk), true)
+			c.invalidateKey(k, c.encoded(rk), true)
 		}
 		return true
 	})
 }
 
-// markLocal sets the tombstones of tags, or of everything: the logical clock is this process's
+func (c *localOnly) mark(_ context.Context, tags []string) error { return c.markLater(tags) }
+
+// markLater sets the tombstones of tags, or of everything: the logical clock is this process's
 // own. Loads in flight still fill, since the entries that they store are validated by their
 // tags; later callers do not join these loads.
-func (c *Cache) markLocal(tags []string) error {
+func (c *localOnly) markLater(tags []string) error {
 	if len(tags) == 0 {
 		c.fences.MoveAll()
 	} else {
@@ -233,7 +363,7 @@ func (c *Cache) markLocal(tags []string) error {
 	}
 	c.clock.LearnTombstones(tags, &marks, asked, at)
 	if len(tags) == 0 {
-		c.invalidateAllLocal()
+		c.invalidateAll()
 	}
 	return nil
 }

@@ -16,8 +16,16 @@ import (
 // read is still there. Under a write strategy a claim takes the place of the intent in
 // Redis; see writethrough.go.
 
-// finishLocal writes changes to the source, under a write strategy, and then to the tier.
-func (c *Cache) finishLocal(ctx context.Context, changes []*Change) {
+// encode gives a change its logical time, unless it has one: that of the value that it was
+// derived from.
+func (c *localOnly) encode(ctx context.Context, ch *Change) {
+	if !ch.done && !ch.dated {
+		ch.stamp, _ = c.stamp(ctx)
+	}
+}
+
+// apply writes changes to the source, under a write strategy, and then to the tier.
+func (c *localOnly) apply(ctx context.Context, changes []*Change) {
 	if c.toSource() {
 		for _, ch := range changes {
 			if ch.claim == nil && !ch.remove {
@@ -33,12 +41,12 @@ func (c *Cache) finishLocal(ctx context.Context, changes []*Change) {
 	}
 	for _, ch := range changes {
 		ch.Err = ch.srcErr
-		c.concludeLocal(ch)
+		c.complete(ch)
 	}
 }
 
-// concludeLocal brings the tier in line with the outcome of a change.
-func (c *Cache) concludeLocal(ch *Change) {
+// complete brings the tier in line with the outcome of a change.
+func (c *localOnly) complete(ch *Change) {
 	defer c.failures.forget(ch.rk) // after the fence has moved; see remember
 	enc, out := c.encoded(ch.rk), local.Refused
 	switch {
@@ -60,7 +68,7 @@ func (c *Cache) concludeLocal(ch *Change) {
 
 // claimWrite claims a key for SetIfAbsent or Update, under a write strategy. It waits for
 // other writes to the source.
-func (c *Cache) claimWrite(ctx context.Context, enc string) (*fence.Claim, error) {
+func (c *localOnly) claimWrite(ctx context.Context, enc string) (*fence.Claim, error) {
 	if claim := c.fences.ClaimWrite(enc, true); claim != nil {
 		return claim, nil
 	}
@@ -77,7 +85,7 @@ func (c *Cache) claimWrite(ctx context.Context, enc string) (*fence.Claim, error
 }
 
 // awaitClaims waits for a claim to end, as long as ctx and the cache live.
-func (c *Cache) awaitClaims(ctx context.Context, w *fence.Waiter) error {
+func (c *localOnly) awaitClaims(ctx context.Context, w *fence.Waiter) error {
 	select {
 	case <-w.C:
 		return nil
@@ -88,7 +96,7 @@ func (c *Cache) awaitClaims(ctx context.Context, w *fence.Waiter) error {
 	}
 }
 
-func (c *Cache) setIfAbsentLocal(ctx context.Context, ch *Change) (bool, error) {
+func (c *localOnly) setIfAbsent(ctx context.Context, ch *Change) (bool, error) {
 	enc := c.encoded(ch.rk)
 	for {
 		ch.at = local.Now()
@@ -109,7 +117,7 @@ func (c *Cache) setIfAbsentLocal(ctx context.Context, ch *Change) (bool, error) 
 			defer claim.End(nil)
 			continue // reads the entry again, since it may have waited
 		case c.toSource():
-			c.finishLocal(ctx, []*Change{ch})
+			c.apply(ctx, []*Change{ch})
 			return ch.Err == nil, ch.Err
 		case !ch.keep:
 			return true, nil // it would have been stored
@@ -128,8 +136,7 @@ func (c *Cache) setIfAbsentLocal(ctx context.Context, ch *Change) (bool, error) 
 	}
 }
 
-// updateLocal is updateOnce in a LocalOnly cache.
-func (c *Cache) updateLocal(ctx context.Context, ch *Change, f Func, o *Options) (ok bool, err error) {
+func (c *localOnly) updateOnce(ctx context.Context, ch *Change, f Func, o *Options) (ok bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
@@ -156,7 +163,7 @@ func (c *Cache) updateLocal(ctx context.Context, ch *Change, f Func, o *Options)
 	if ch.Val, err = replace(f, old, have); err != nil {
 		return false, err
 	}
-	if err := c.stageLocal(ctx, ch, o, e, have, s); err != nil {
+	if err := c.stage(ctx, ch, o, e, have, s); err != nil {
 		return false, err
 	}
 	if have && local.Now() >= e.Deadline {
@@ -174,13 +181,13 @@ func (c *Cache) updateLocal(ctx context.Context, ch *Change, f Func, o *Options)
 		return false, nil
 	}
 	ch.claim = claim
-	c.finishLocal(ctx, []*Change{ch})
+	c.apply(ctx, []*Change{ch})
 	return ch.Err == nil, ch.Err
 }
 
-// updateLoaded is updateLocal for a value that has to be loaded from the source. An invalidation
+// updateLoaded is updateOnce for a value that has to be loaded from the source. An invalidation
 // that comes meanwhile ends the claim.
-func (c *Cache) updateLoaded(ctx context.Context, ch *Change, f Func, o *Options, e Held, s stamp) (bool, error) {
+func (c *localOnly) updateLoaded(ctx context.Context, ch *Change, f Func, o *Options, e Held, s stamp) (bool, error) {
 	enc := c.encoded(ch.rk)
 	w := c.fences.Wait(enc)
 	defer w.Close()
@@ -202,7 +209,7 @@ func (c *Cache) updateLoaded(ctx context.Context, ch *Change, f Func, o *Options
 	if ch.Val, err = replace(f, src.val, src.have); err != nil {
 		return false, err
 	}
-	if err := c.stageLocal(ctx, ch, o, Held{}, false, s); err != nil {
+	if err := c.stage(ctx, ch, o, Held{}, false, s); err != nil {
 		return false, err
 	}
 	if !c.fences.ToWrite(claim) {
@@ -211,7 +218,7 @@ func (c *Cache) updateLoaded(ctx context.Context, ch *Change, f Func, o *Options
 	switch {
 	case c.toSource():
 		ch.claim = claim
-		c.finishLocal(ctx, []*Change{ch})
+		c.apply(ctx, []*Change{ch})
 		return ch.Err == nil, ch.Err
 	case ch.keep:
 		return c.swapped(ch, c.local.Fill(ch.Key, enc, ch.entry, claim))
@@ -220,7 +227,7 @@ func (c *Cache) updateLoaded(ctx context.Context, ch *Change, f Func, o *Options
 }
 
 // swapped returns the outcome of an Update from that of its operation on the tier.
-func (c *Cache) swapped(ch *Change, out local.Outcome) (bool, error) {
+func (c *localOnly) swapped(ch *Change, out local.Outcome) (bool, error) {
 	switch out {
 	case local.Refused:
 		return false, nil
@@ -231,10 +238,10 @@ func (c *Cache) swapped(ch *Change, out local.Outcome) (bool, error) {
 	return true, nil
 }
 
-// stageLocal decides how long the value of an Update is kept and makes its entry. A value
+// stage decides how long the value of an Update is kept and makes its entry. A value
 // that replaces a live one keeps that one's deadline, tags and version, unless the call says
 // otherwise; see encodeKept.
-func (c *Cache) stageLocal(ctx context.Context, ch *Change, o *Options, e Held, kept bool, s stamp) error {
+func (c *localOnly) stage(ctx context.Context, ch *Change, o *Options, e Held, kept bool, s stamp) error {
 	ch.done, ch.Err, ch.entry, ch.claim, ch.srcErr = false, nil, Held{}, nil, nil
 	ch.stamp, ch.dated = s, true
 	ch.older = nil
@@ -263,10 +270,4 @@ func (c *Cache) stageLocal(ctx context.Context, ch *Change, o *Options, e Held, 
 		ch.entry.Meta.Stale = min(ch.entry.Meta.Stale, e.Meta.Stale)
 	}
 	return nil
-}
-
-// changeEntry is the local entry of a written value.
-func (c *Cache) changeEntry(ch *Change, at int64) Held {
-	ans := result{val: ch.Val, info: Info{Tags: ch.tags}}
-	return c.localEntry(&ans, at, freshness{remaining: ch.life.timeLeft(), fresh: ch.life.fresh, size: len(ch.frame)}, ch.stamp)
 }

@@ -14,7 +14,7 @@ import (
 )
 
 // observe is called for every remote operation.
-func (c *Cache) observe(ctx context.Context, op string, keys int, d time.Duration, err error) {
+func (c *remote) observe(ctx context.Context, op string, keys int, d time.Duration, err error) {
 	if client.IsAnswer(err) {
 		err = nil
 	}
@@ -40,13 +40,13 @@ func (c *Cache) observe(ctx context.Context, op string, keys int, d time.Duratio
 
 // detoured is called once for each feature that the server does not support and for which
 // there is a fallback.
-func (c *Cache) detoured(m store.Misfit) {
+func (c *remote) detoured(m store.Misfit) {
 	c.stats.misfits.Add(1)
 	c.reports.misfit("", m, nil)
 }
 
 // circuitChanged is called when the circuit breaker of an endpoint of Redis changes its state.
-func (c *Cache) circuitChanged(ch breaker.Change) {
+func (c *remote) circuitChanged(ch breaker.Change) {
 	state := breakerStates[ch.Worst]
 	if c.stats.breaker.Swap(uint32(state)) != uint32(state) {
 		c.stats.recorder.StateChange(metrics.StateEvent{Cache: c.name, Part: metrics.Breaker, State: state})

@@ -41,8 +41,8 @@ func (h *missPredictor) noted(o status) {
 
 // predictsMiss reports whether a load is to skip the read of Redis. It never does so if a
 // strategy or an option needs the stored value, to serve it stale, prolong or refresh it.
-func (c *Cache) predictsMiss(items []Lookup, j Loader, o *Options) bool {
-	return c.missPredictor.misses.Load() >= c.missPredictor.streak && j != nil && c.client != nil && len(items) == 1 && !items[0].done &&
+func (c *remote) predictsMiss(items []Lookup, j Loader, o *Options) bool {
+	return c.missPredictor.misses.Load() >= c.missPredictor.streak && j != nil && len(items) == 1 && !items[0].done &&
 		!o.SkipLocal && !o.AllowStale && !o.HasMaxAge && !o.Uncounted &&
 		c.policy.StaleFor() == 0 && c.policy.Sliding == 0 && c.policy.RefreshAhead == 0 && c.policy.EarlyExpiration == 0 &&
 		(c.failures.none() || !c.failures.knows(items[0].rk, items[0].at))
@@ -50,7 +50,7 @@ func (c *Cache) predictsMiss(items []Lookup, j Loader, o *Options) bool {
 
 // loadSpeculatively loads the one key of a read that is predicted to miss. It reports whether
 // the prediction was right.
-func (c *Cache) loadSpeculatively(ctx context.Context, s *Scratch, j Loader, o *Options) bool {
+func (c *remote) loadSpeculatively(ctx context.Context, s *Scratch, j Loader, o *Options) bool {
 	unseen := *o
 	unseen.speculative = true
 	c.readSource(ctx, s, j, &unseen)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/delqhi/cache/codec"
 	"github.com/delqhi/cache/internal/errs"
+	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/usercode"
 	"github.com/delqhi/cache/internal/writebehind"
 	"github.com/delqhi/cache/strategy"
@@ -26,12 +27,12 @@ type queue struct {
 	c *Cache
 }
 
-func (c *Cache) startQueue(prefix string) error {
+func (c *Cache) startQueue(client store.Queue, prefix string) error {
 	if c.policy.Write != strategy.ModeBehind {
 		return nil
 	}
 	cfg := writebehind.Config{
-		Queue: c.client, Prefix: prefix, Name: c.name, Apply: c.applyWrites,
+		Queue: client, Prefix: prefix, Name: c.name, Apply: c.applyWrites,
 		BatchSize: c.policy.BatchSize, BatchDelay: c.policy.BatchDelay, MaxAttempts: c.policy.MaxAttempts,
 		Timeout: c.policy.HardTimeout, Report: c.reportWrites,
 	}

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"slices"
 
 	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/logicalclock"
@@ -10,7 +9,7 @@ import (
 
 // LocalUsable reports whether the local tier may answer, whatever the key is.
 func (c *Cache) LocalUsable(now int64) bool {
-	return c.coherence == nil || c.coherence.LocalValid(now) && !c.coherence.AnyPending()
+	return c.validity == nil || c.validity.LocalValid(now) && !c.validity.AnyPending()
 }
 
 // Answers reports whether a local entry that has not expired answers a read with its value, and
@@ -25,7 +24,7 @@ func (c *Cache) CountLocalHit(start int64) { c.stats.localHit(start) }
 func (c *Cache) readLocal(ctx context.Context, items []Lookup, o *Options) {
 	for i := range items {
 		it := &items[i]
-		if it.done || !c.mayUseLocal(it.rk, it.at) {
+		if it.done || !c.backend.mayUseLocal(it.rk, it.at) {
 			continue
 		}
 		e, ok := c.local.Get(it.key, it.at)
@@ -58,12 +57,6 @@ func (c *Cache) refreshDue(ctx context.Context, items []Lookup, j Loader, o *Opt
 	}
 }
 
-// mayUseLocal reports whether the local tier may answer for a key: the tier must be valid,
-// and this process must have no pending invalidation of the key.
-func (c *Cache) mayUseLocal(rk string, now int64) bool {
-	return c.coherence == nil || c.coherence.LocalValid(now) && !c.coherence.Pending(rk)
-}
-
 // lives reports whether a local entry was not invalidated by tag or by Clear.
 func (c *Cache) lives(m *local.Meta, now int64) bool {
 	return c.localValidity(m, now) == logicalclock.Valid
@@ -76,35 +69,10 @@ func (c *Cache) localValidity(m *local.Meta, now int64) logicalclock.Validity {
 		return logicalclock.Valid
 	}
 	v, _ := c.clock.Judge(m.Era, m.Stamp, m.Began, m.Tags, now)
-	if v == logicalclock.Unknown && c.localClock != nil {
-		c.learnLocal(m.Tags)
+	if v == logicalclock.Unknown && c.backend.learn(m.Tags) {
 		v, _ = c.clock.Judge(m.Era, m.Stamp, m.Began, m.Tags, now)
 	}
 	return v
-}
-
-// isPending reports whether a value must not be put into the local tier, because a change or
-// an invalidation of it by this process is still pending.
-func (c *Cache) isPending(rk string, tags []string) bool {
-	return c.coherence.AnyPending() && (c.coherence.Pending(rk) || slices.ContainsFunc(tags, c.coherence.PendingTag))
-}
-
-// missLocal handles the keys that the local tier of a LocalOnly cache could not answer: it
-// serves them stale, or counts a miss.
-func (c *Cache) missLocal(ctx context.Context, items []Lookup, j Loader, o *Options) {
-	for i := range items {
-		it := &items[i]
-		if it.done {
-			continue
-		}
-		is := notFound
-		if !o.SkipLocal {
-			_, is = c.lookLocal(it.key, it.at)
-		}
-		if c.localStale(it, o); !c.serveStale(ctx, it, j, o) {
-			c.countMiss(is, o)
-		}
-	}
 }
 
 // fromLocal returns the result of a local entry.

@@ -82,8 +82,8 @@ func (c *Cache) lifetime(key Key, val Value, o *Options, w loadDirectives) (l li
 	return l, true, nil
 }
 
-// encode encodes a value as a record. now is the time of the key's node in µs.
-func (c *Cache) encode(rk string, val Value, l life, now int64, s stamp, tags []string, etag string, cost uint32) ([]byte, error) {
+// encodeValue encodes a value as a record. now is the time of the key's node in µs.
+func (c *remote) encodeValue(rk string, val Value, l life, now int64, s stamp, tags []string, etag string, cost uint32) ([]byte, error) {
 	h := c.header(frame.Value, l, now, s)
 	h.Tags, h.ETag = tags, etag
 	h.Cost = cost
@@ -93,7 +93,7 @@ func (c *Cache) encode(rk string, val Value, l life, now int64, s stamp, tags []
 // costOf is the cost of a value that took so long. The time that it is dated by may be ahead of
 // the clock of the key's node: the value is not to count as one that began later than it did,
 // or an invalidation that came after it would spare it.
-func (c *Cache) costOf(rk string, took time.Duration) uint32 {
+func (c *remote) costOf(rk string, took time.Duration) uint32 {
 	return frame.CostOf(max(took.Microseconds(), 0) + c.client.ClockError(rk))
 }
 
@@ -107,7 +107,7 @@ func costOfOlder(old *frame.Header, now int64) uint32 {
 	return frame.CostOfOlder(now - began)
 }
 
-func (c *Cache) seal(rk string, val Value, h *frame.Header) ([]byte, error) {
+func (c *remote) seal(rk string, val Value, h *frame.Header) ([]byte, error) {
 	// As large as the last one: the records of one cache are mostly of similar size.
 	buf := frame.AppendHeader(make([]byte, 0, min(max(int(c.recordSize.Load()), 256), maxRecordSpace)), h)
 	c.signed(rk, buf)
@@ -139,7 +139,7 @@ const maxRecordSpace = 16 << 10
 //  1. a value is read, with tag t
 //  2. t is invalidated
 //  3. the value is changed and stored; the value that it was derived from is invalid
-func (c *Cache) encodeKept(rk string, val Value, old *frame.Header, tags []string, now int64) ([]byte, error) {
+func (c *remote) encodeKept(rk string, val Value, old *frame.Header, tags []string, now int64) ([]byte, error) {
 	h := *old
 	if h.Fresh > 0 {
 		end := h.Stored + int64(min(h.Fresh, math.MaxInt64/2))
@@ -156,7 +156,7 @@ func (c *Cache) encodeKept(rk string, val Value, old *frame.Header, tags []strin
 // encodeAbsence encodes the record that a value does not exist. Its payload names
 // the errors of NotFoundTTL's list that the source's answer matched, by their
 // texts: positions in the list may change from one program to the next.
-func (c *Cache) encodeAbsence(rk string, reasons []error, l life, now int64, s stamp, cost time.Duration) ([]byte, error) {
+func (c *remote) encodeAbsence(rk string, reasons []error, l life, now int64, s stamp, cost time.Duration) ([]byte, error) {
 	h := c.header(frame.Absence, l, now, s)
 	h.Cost = c.costOf(rk, cost)
 	buf := c.signed(rk, frame.AppendHeader(make([]byte, 0, 192), &h))
@@ -170,7 +170,7 @@ const maxReason = 1024
 // long the source is not to be asked again, in all processes; 0: only loads that are waiting
 // take the failure as their own. replaces identifies the record that a lock's load was to
 // replace. If values are sealed, the error's text, which may quote them, is not passed on.
-func (c *Cache) encodeFailure(key string, lease frame.ID, e failure, hold time.Duration, replaces string, now int64) ([]byte, error) {
+func (c *remote) encodeFailure(key string, lease frame.ID, e failure, hold time.Duration, replaces string, now int64) ([]byte, error) {
 	failed := frame.Failed{Lease: lease, NoStale: !allowsStaleValue(e.err), Cover: e.cover}
 	if _, sealed := c.codec.(codec.KeyBound); !sealed {
 		text := usercode.Text(e.err)
@@ -182,7 +182,7 @@ func (c *Cache) encodeFailure(key string, lease frame.ID, e failure, hold time.D
 	return frame.Finish(c.appendSealed(key, buf, failed.Append(nil)), 0, key)
 }
 
-func (c *Cache) header(kind frame.Kind, l life, now int64, s stamp) frame.Header {
+func (c *remote) header(kind frame.Kind, l life, now int64, s stamp) frame.Header {
 	return frame.Header{
 		Kind: kind, ID: frame.NewID(), Limit: math.MaxInt64,
 		Version: c.valueVersion, Type: c.fingerprint, Era: s.era, Stamp: s.time,
@@ -290,7 +290,7 @@ func (f *decoded) intended() bool { return f.status == leased && f.raw.Kind == f
 // stays reports whether a record that is not usable here stays until another one replaces it:
 // it may be usable to processes with other strategies or versions, or a load may be in flight
 // that is to replace it, and that began before the end of a delayed invalidation.
-func (c *Cache) stays(f *decoded) bool {
+func (c *remote) stays(f *decoded) bool {
 	switch f.status {
 	case stale:
 		return true
@@ -318,22 +318,22 @@ const forever = time.Duration(math.MaxInt64)
 // decode decodes a record that the read r has returned; r may be nil if the record is not to be
 // used as an answer. It never fails: anything other than an
 // intact, fresh record of this cache has a status other than usable.
-func (c *Cache) decode(ctx context.Context, rk string, rec store.Record, r *coherence.Reading) (f decoded) {
+func (c *remote) decode(ctx context.Context, rk string, rec store.Record, r *coherence.Reading) (f decoded) {
 	c.decodeTo(&f, ctx, rk, rec, r)
 	return f
 }
 
 // decodeTo is decode into f, which is empty.
-func (c *Cache) decodeTo(f *decoded, ctx context.Context, rk string, rec store.Record, r *coherence.Reading) {
+func (c *remote) decodeTo(f *decoded, ctx context.Context, rk string, rec store.Record, r *coherence.Reading) {
 	if c.parse(f, ctx, rk, rec); f.status == corrupt {
 		c.stats.undecodable.Add(1)
 	}
-	if (f.status == usable || f.status == stale) && c.coherence != nil && c.coherence.Outdated(ctx, r, rk, rec, f.raw.Tags) {
+	if (f.status == usable || f.status == stale) && c.coherence.Outdated(ctx, r, rk, rec, f.raw.Tags) {
 		f.status, f.pending = expired, true
 	}
 }
 
-func (c *Cache) parse(f *decoded, ctx context.Context, rk string, rec store.Record) {
+func (c *remote) parse(f *decoded, ctx context.Context, rk string, rec store.Record) {
 	switch rec.State {
 	case store.Missing:
 		return
@@ -410,7 +410,7 @@ func (c *Cache) parse(f *decoded, ctx context.Context, rk string, rec store.Reco
 	}
 }
 
-func (c *Cache) parseFailure(ctx context.Context, key string, fr *frame.Frame, f *decoded) {
+func (c *remote) parseFailure(ctx context.Context, key string, fr *frame.Frame, f *decoded) {
 	says, ok := fr.Failed()
 	if !ok {
 		f.status = corrupt
@@ -432,7 +432,7 @@ func (c *Cache) parseFailure(ctx context.Context, key string, fr *frame.Frame, f
 // date computes how old the record is and how much of its life is left, by the clock
 // of the node that holds it. If that time can't be had the record is still alive,
 // since Redis kept it; it just is not put into the local tier.
-func (c *Cache) date(ctx context.Context, rk string, f *decoded) {
+func (c *remote) date(ctx context.Context, rk string, f *decoded) {
 	h := &f.raw
 	now, err := c.client.Now(ctx, rk)
 	if err != nil {
@@ -496,8 +496,8 @@ func (c *Cache) localEntry(ans *result, at int64, g freshness, s stamp) Held {
 	e.Deadline = e.Expires
 	idle := c.policy.Sliding
 	switch {
-	case idle == 0 || c.client == nil && ans.absent != nil:
-	case c.client == nil:
+	case idle == 0 || c.slidesLocally && ans.absent != nil:
+	case c.slidesLocally:
 		e.Deadline = min(e.Deadline, later(at, idle))
 	default:
 		e.Deadline = min(e.Deadline, later(at, idle/touches)) // see touch
@@ -537,7 +537,7 @@ func (c *Cache) localEntry(ans *result, at int64, g freshness, s stamp) Held {
 // longer be served stale: without Redis, its idle time ends it as well.
 func (c *Cache) staleUntil(expires, at int64) int64 {
 	until := later(expires, c.policy.StaleFor())
-	if c.client == nil && c.policy.Sliding > 0 {
+	if c.slidesLocally {
 		until = min(until, later(at, c.policy.Sliding))
 	}
 	return until

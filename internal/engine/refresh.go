@@ -33,9 +33,10 @@ const (
 type refresher struct {
 	c *Cache
 
-	ctx  context.Context
-	stop context.CancelFunc
-	wg   sync.WaitGroup // added to under mu, and no longer once closed: Close waits for it
+	ctx      context.Context
+	stop     context.CancelFunc
+	prolongs func(context.Context, []store.Command) []store.Reply // runs the commands that prolong lives
+	wg       sync.WaitGroup                                       // added to under mu, and no longer once closed: Close waits for it
 
 	mu        sync.Mutex               // guards what follows
 	running   map[string]chan struct{} // closed when the refresh has ended

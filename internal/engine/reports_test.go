@@ -67,45 +67,45 @@ func (l *lineCount) count(text string) int {
 // more than once a minute, and nothing ends that is not said to have begun.
 func TestNothingFloodsTheLog(t *testing.T) {
 	for name, tt := range map[string]struct {
-		event      func(c *Cache, i int)
+		event      func(c *remote, i int)
 		begin, end string // what is logged of it; end is "" if it has none
 	}{
-		"a network that comes and goes": {func(c *Cache, i int) {
+		"a network that comes and goes": {func(c *remote, i int) {
 			c.observe(t.Context(), "get", 1, 0, []error{io.ErrUnexpectedEOF, nil}[i%2])
 		}, "Redis is unavailable", "available again"},
-		"a server that is not ready": {func(c *Cache, i int) {
+		"a server that is not ready": {func(c *remote, i int) {
 			c.observe(t.Context(), "set", 1, 0, []error{serverError("LOADING Redis is loading"), nil, nil}[i%3])
 		}, "Redis is unavailable", "available again"},
-		"a full server": {func(c *Cache, i int) {
+		"a full server": {func(c *remote, i int) {
 			if i%2 == 0 {
 				c.observe(t.Context(), "set", 1, 0, serverError("OOM command not allowed when used memory > 'maxmemory'."))
 			} else {
 				c.observe(t.Context(), "get", 1, 0, nil)
 			}
 		}, "refuses a kind of operation", "accepts again"},
-		"a server that can't always save": {func(c *Cache, i int) {
+		"a server that can't always save": {func(c *remote, i int) {
 			c.observe(t.Context(), "set", 1, 0, []error{serverError("MISCONF Redis is configured to save"), nil}[i%2])
 		}, "refuses a kind of operation", "accepts again"},
-		"a circuit": {func(c *Cache, i int) {
+		"a circuit": {func(c *remote, i int) {
 			state := []breaker.State{breaker.Open, breaker.HalfOpen, breaker.Closed}[i%3]
 			c.circuitChanged(breaker.Change{Endpoint: fmt.Sprint("node", i%2), State: state, Worst: state})
 		}, "breaker opened", "breaker closed"},
-		"sessions": {func(c *Cache, i int) {
+		"sessions": {func(c *remote, i int) {
 			(&events{c.stats, c.reports, c.client.Misfit}).ConnectionChanged(i%2 == 1, errFlaky)
 		}, "notifications lost", "notifications restored"},
-		"what is told later": {func(c *Cache, i int) {
+		"what is told later": {func(c *remote, i int) {
 			e := &events{c.stats, c.reports, c.client.Misfit}
 			e.Overflowed()
 			e.Retried(3)
 		}, "too many pending", ""},
-		"loads that can't be kept": {func(c *Cache, i int) { c.notKept(errs.ErrTooLarge) }, "can't be kept", ""},
-		"a source that comes and goes": {func(c *Cache, i int) {
+		"loads that can't be kept": {func(c *remote, i int) { c.notKept(errs.ErrTooLarge) }, "can't be kept", ""},
+		"a source that comes and goes": {func(c *remote, i int) {
 			c.reports.applied(0, i%2 == 0, errFlaky)
 		}, "does not take queued writes", "takes queued writes again"},
-		"dead letters":  {func(c *Cache, i int) { c.reports.applied(2, true, errFlaky) }, "dead letters", ""},
-		"a queue's own": {func(c *Cache, i int) { c.observe(t.Context(), "fetch", 1, 0, store.ErrNotOwner) }, "", ""},
-		"closed":        {func(c *Cache, i int) { c.observe(t.Context(), "get", 1, 0, client.ErrClosed) }, "", ""},
-		"refused by the circuit": {func(c *Cache, i int) {
+		"dead letters":  {func(c *remote, i int) { c.reports.applied(2, true, errFlaky) }, "dead letters", ""},
+		"a queue's own": {func(c *remote, i int) { c.observe(t.Context(), "fetch", 1, 0, store.ErrNotOwner) }, "", ""},
+		"closed":        {func(c *remote, i int) { c.observe(t.Context(), "get", 1, 0, client.ErrClosed) }, "", ""},
+		"refused by the circuit": {func(c *remote, i int) {
 			c.observe(t.Context(), "get", 1, 0, client.ErrOpen)
 		}, "", ""},
 	} {
@@ -114,7 +114,7 @@ func TestNothingFloodsTheLog(t *testing.T) {
 			c := testCache[string](t, storetest.NewMemory(), func(cfg *Config) { cfg.Log = slog.New(log) })
 			const minutes = 10
 			for i := range minutes * 600 {
-				tt.event(c, i)
+				tt.event(c.backend.(*remote), i)
 				time.Sleep(100 * time.Millisecond)
 			}
 			time.Sleep(time.Minute)

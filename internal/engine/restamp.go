@@ -47,7 +47,7 @@ type clockLook struct {
 // look returns the clock read that is to go with changes, nil if none of them needs one. With
 // several nodes it reads the clock at once, and puts the version into cmds, which are not sent
 // yet.
-func (c *Cache) look(ctx context.Context, changes []*Change, cmds []store.Command) *clockLook {
+func (c *remote) look(ctx context.Context, changes []*Change, cmds []store.Command) *clockLook {
 	if !slices.ContainsFunc(changes, (*Change).stampsItself) {
 		return nil
 	}
@@ -65,7 +65,7 @@ func (c *Cache) look(ctx context.Context, changes []*Change, cmds []store.Comman
 		if !ch.stampsItself() || len(cmds[i].Frame) == 0 || !c.outdated(ch, s) {
 			continue
 		}
-		if frm, err := c.encode(ch.rk, ch.Val, ch.life, ch.now, s, ch.tags, "", c.recordCost(ch)); err == nil {
+		if frm, err := c.encodeValue(ch.rk, ch.Val, ch.life, ch.now, s, ch.tags, "", c.recordCost(ch)); err == nil {
 			cmds[i].Frame = frm
 			c.stamped(ch, frm, s)
 		}
@@ -73,12 +73,12 @@ func (c *Cache) look(ctx context.Context, changes []*Change, cmds []store.Comman
 	return nil
 }
 
-func (c *Cache) lookCommand() store.Command {
+func (c *remote) lookCommand() store.Command {
 	return store.Command{Op: store.Get, Key: c.names.Epoch, Shared: true}
 }
 
 // stamped sets a change's record to one with the version s.
-func (c *Cache) stamped(ch *Change, frm []byte, s stamp) {
+func (c *remote) stamped(ch *Change, frm []byte, s stamp) {
 	ch.frame, ch.stamp = frm, s
 	if ch.entry.Head != nil {
 		ch.entry = c.changeEntry(ch, ch.at)
@@ -89,7 +89,7 @@ func (c *Cache) stamped(ch *Change, frm []byte, s stamp) {
 func (ch *Change) stampsItself() bool { return ch.keep && !ch.dated && ch.stamp.era != 0 }
 
 // execReadingClock is exec, preceded by the clock read unless look is nil.
-func (c *Cache) execReadingClock(ctx context.Context, look *clockLook, cmds []store.Command) []store.Reply {
+func (c *remote) execReadingClock(ctx context.Context, look *clockLook, cmds []store.Command) []store.Reply {
 	if look == nil {
 		return c.exec(ctx, cmds)
 	}
@@ -103,7 +103,7 @@ const restampAgain = 4
 
 // restamp gives the records of changes that took effect the version that look has read, if
 // they would otherwise be taken for older than they are. replies are those to cmds.
-func (c *Cache) restamp(ctx context.Context, look *clockLook, changes []*Change, cmds []store.Command, replies []store.Reply) {
+func (c *remote) restamp(ctx context.Context, look *clockLook, changes []*Change, cmds []store.Command, replies []store.Reply) {
 	if look == nil {
 		return
 	}
@@ -125,7 +125,7 @@ func (c *Cache) restamp(ctx context.Context, look *clockLook, changes []*Change,
 }
 
 // outdated reports whether a tombstone from before s applies to a record with the stamp of ch.
-func (c *Cache) outdated(ch *Change, s stamp) bool {
+func (c *remote) outdated(ch *Change, s stamp) bool {
 	switch {
 	case s.era != ch.stamp.era:
 		return true
@@ -146,13 +146,13 @@ func (c *Cache) outdated(ch *Change, s stamp) bool {
 //  1. a value is written, and deleted, by any client
 //  2. a load begins: its lease was put into an empty key
 //  3. replacing that lease would bring the value back
-func (c *Cache) exchangeStamps(ctx context.Context, s stamp, changes []*Change, cmds []store.Command, open []int, seen []store.CASToken, tell bool) (again []int, then []store.CASToken) {
+func (c *remote) exchangeStamps(ctx context.Context, s stamp, changes []*Change, cmds []store.Command, open []int, seen []store.CASToken, tell bool) (again []int, then []store.CASToken) {
 	var swaps []store.Command
 	var of []int
 	var messages []message.Sent
 	for j, i := range open {
 		ch := changes[i]
-		frm, err := c.encode(ch.rk, ch.Val, ch.life, ch.now, s, ch.tags, "", c.recordCost(ch))
+		frm, err := c.encodeValue(ch.rk, ch.Val, ch.life, ch.now, s, ch.tags, "", c.recordCost(ch))
 		if err != nil {
 			continue // not expected: the same value was encoded before
 		}
@@ -191,7 +191,7 @@ const mostOfLoads = 4096
 
 // leftByLoadOver reports whether a record is the lease of a load that has replaced the record
 // in seen, or the failure record of that load.
-func (c *Cache) leftByLoadOver(ctx context.Context, rk string, rec store.Record, seen store.CASToken) bool {
+func (c *remote) leftByLoadOver(ctx context.Context, rk string, rec store.Record, seen store.CASToken) bool {
 	if rec.State != store.Found {
 		return false
 	}

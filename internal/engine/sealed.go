@@ -34,7 +34,7 @@ func seals(c codec.Codec) codec.Sealer {
 }
 
 // signed sets the tombstone of the frame at the beginning of raw, and returns raw.
-func (c *Cache) signed(rk string, raw []byte) []byte {
+func (c *remote) signed(rk string, raw []byte) []byte {
 	if c.sealer != nil {
 		frame.SetMark(raw, c.sealer.Mark(rk, frame.AppendMarked(nil, raw)))
 	}
@@ -42,13 +42,13 @@ func (c *Cache) signed(rk string, raw []byte) []byte {
 }
 
 // marked reports whether the tombstone of a frame is valid, or none is needed.
-func (c *Cache) marked(rk string, raw []byte) bool {
+func (c *remote) marked(rk string, raw []byte) bool {
 	return c.sealer == nil || c.sealer.Marked(rk, frame.AppendMarked(nil, raw), frame.Mark(raw))
 }
 
 // resign is invalidation.Invalidator.Sign: it signs the section A that invalidates a record. A
 // record whose tombstone was not valid before does not get a valid one.
-func (c *Cache) resign(rk string, seen, section []byte) []byte {
+func (c *remote) resign(rk string, seen, section []byte) []byte {
 	if len(seen) < frame.HeadLen || !c.marked(rk, seen) {
 		h, _ := frame.ReadHead(section)
 		section = frame.AppendSeal(nil, h.Kind, h.ID, min(h.Limit, 0))
@@ -65,7 +65,7 @@ func (c *Cache) resign(rk string, seen, section []byte) []byte {
 func sealContext(raw []byte) []byte { return frame.AppendBound([]byte("record"), raw) }
 
 // marshalRecord appends the encoded value to the frame that ends with it.
-func (c *Cache) marshalRecord(rk string, buf []byte, val Value) (out []byte, err error) {
+func (c *remote) marshalRecord(rk string, buf []byte, val Value) (out []byte, err error) {
 	if c.sealer == nil {
 		return c.marshal(rk, buf, val)
 	}
@@ -80,7 +80,7 @@ func (c *Cache) marshalRecord(rk string, buf []byte, val Value) (out []byte, err
 	return out, err
 }
 
-func (c *Cache) unmarshalRecord(val Value, rk string, raw, payload []byte) error {
+func (c *remote) unmarshalRecord(val Value, rk string, raw, payload []byte) error {
 	if c.sealer == nil {
 		return c.unmarshalTo(val, rk, payload)
 	}
@@ -88,7 +88,7 @@ func (c *Cache) unmarshalRecord(val Value, rk string, raw, payload []byte) error
 }
 
 // appendSealed appends the payload of a record other than a value.
-func (c *Cache) appendSealed(rk string, buf, payload []byte) []byte {
+func (c *remote) appendSealed(rk string, buf, payload []byte) []byte {
 	if c.sealer == nil {
 		return append(buf, payload...)
 	}
@@ -98,7 +98,7 @@ func (c *Cache) appendSealed(rk string, buf, payload []byte) []byte {
 // authentic opens the seal of an absence or a failure, and ends the life of a value or an
 // absence whose section A has no valid mark. It reports whether the record is authentic; a
 // value's seal is checked when the value is decoded.
-func (c *Cache) authentic(rk string, raw []byte, fr *frame.Frame) bool {
+func (c *remote) authentic(rk string, raw []byte, fr *frame.Frame) bool {
 	if c.sealer == nil {
 		return true
 	}

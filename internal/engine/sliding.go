@@ -24,7 +24,7 @@ import (
 const touches = 4
 
 // touch prolongs the life of a record that was read.
-func (c *Cache) touch(rk string, f *decoded, rec store.Record) {
+func (c *remote) touch(rk string, f *decoded, rec store.Record) {
 	idle := c.policy.Sliding
 	if idle == 0 || !f.timed {
 		return
@@ -70,7 +70,7 @@ func (b *refresher) prolongAll() {
 		cmds := b.prolonged[:n:n]
 		b.prolonged = b.prolonged[n:]
 		b.mu.Unlock()
-		for i, reply := range b.c.exec(b.ctx, cmds) {
+		for i, reply := range b.prolongs(b.ctx, cmds) {
 			if reply.Err != nil {
 				// The next reader tries again. If there is none in time, the entry
 				// expires earlier, which only costs a miss.

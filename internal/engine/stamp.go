@@ -15,32 +15,15 @@ type stamp struct {
 	time int64
 }
 
-// stamp returns the logical time for a load or write that begins now.
-func (c *Cache) stamp(ctx context.Context) (s stamp, err error) {
-	if c.coherence != nil {
-		s.era, s.time, err = c.coherence.Stamp(ctx)
-		return s, err
-	}
-	var ok bool
-	if s.era, s.time, ok = c.clock.Stamp(); !ok {
-		c.learnLocal(nil)
-		s.era, s.time, _ = c.clock.Stamp()
-	}
-	return s, err
-}
-
 // stampWrite is stamp for a write.
-func (c *Cache) stampWrite(ctx context.Context) (s stamp, err error) {
-	if c.coherence == nil {
-		return c.stamp(ctx)
-	}
+func (c *remote) stampWrite(ctx context.Context) (s stamp, err error) {
 	s.era, s.time, err = c.coherence.StampWrite(ctx)
 	return s, err
 }
 
 // judge sets the status of records that were invalidated by tag or by Clear. Records are
 // validated together, so that missing tombstones are fetched in one request.
-func (c *Cache) judge(ctx context.Context, fs []*decoded) {
+func (c *remote) judge(ctx context.Context, fs []*decoded) {
 	var tags []string
 	var unknown []*decoded
 	var asked map[string]bool
@@ -79,7 +62,7 @@ func (c *Cache) judge(ctx context.Context, fs []*decoded) {
 }
 
 // validity validates one record, and reports whether it could.
-func (c *Cache) validity(ctx context.Context, f *decoded, now int64) bool {
+func (c *remote) validity(ctx context.Context, f *decoded, now int64) bool {
 	v, until := c.clock.Judge(f.raw.Era, f.raw.Stamp, f.began, f.raw.Tags, now)
 	if v == logicalclock.Invalid && c.clock.AnyDated() && c.findBegan(ctx, f) {
 		v, until = c.clock.Judge(f.raw.Era, f.raw.Stamp, f.began, f.raw.Tags, now)
@@ -93,7 +76,7 @@ func (c *Cache) validity(ctx context.Context, f *decoded, now int64) bool {
 
 // findBegan determines when a value began, if that is not known yet. With several nodes, each
 // has a clock of its own; the time of the node with the logical clock may have to be requested.
-func (c *Cache) findBegan(ctx context.Context, f *decoded) bool {
+func (c *remote) findBegan(ctx context.Context, f *decoded) bool {
 	if f.began != 0 || f.before <= 0 {
 		return false
 	}
@@ -104,7 +87,7 @@ func (c *Cache) findBegan(ctx context.Context, f *decoded) bool {
 	return f.began != 0
 }
 
-func (c *Cache) applyValidity(f *decoded, v logicalclock.Validity, until int64) {
+func (c *remote) applyValidity(f *decoded, v logicalclock.Validity, until int64) {
 	switch v {
 	case logicalclock.Unknown:
 		f.status = unavailable
@@ -122,10 +105,4 @@ func (c *Cache) applyValidity(f *decoded, v logicalclock.Validity, until int64) 
 	case logicalclock.Valid:
 		f.until = until
 	}
-}
-
-func (c *Cache) learnLocal(tags []string) {
-	asked, at := c.clock.ReadVersion(), local.Now()
-	m := c.localClock.ReadClock(c.clock.Known(), tags)
-	c.clock.LearnTombstones(tags, &m, asked, at)
 }

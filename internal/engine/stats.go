@@ -265,11 +265,6 @@ func (c *Cache) Totals() metrics.Snapshot {
 	if c.local != nil {
 		snap.Evictions, snap.LocalEntries, snap.LocalBytes = c.local.Evictions(), uint64(c.local.Len()), uint64(c.local.Bytes())
 	}
-	if c.coherence != nil && c.coherence.Subscribes() {
-		snap.Listener = metrics.Down
-		if c.coherence.Connected(local.Now()) {
-			snap.Listener = metrics.Up
-		}
-	}
+	snap.Listener = c.backend.listener()
 	return snap
 }

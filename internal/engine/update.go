@@ -44,11 +44,7 @@ func (c *Cache) update(ctx context.Context, key Key, f Func, o *Options) (v Valu
 			}
 		}
 		ch.again = pause > 0
-		once := c.updateOnce
-		if c.client == nil {
-			once = c.updateLocal
-		}
-		ok, err := once(ctx, &ch, f, o)
+		ok, err := c.backend.updateOnce(ctx, &ch, f, o)
 		if err != nil {
 			return v, err
 		}
@@ -79,7 +75,7 @@ func nextPause(last time.Duration, rnd float64) time.Duration {
 	return min(time.Duration(float64(last)*(1+rnd)), most)
 }
 
-func (c *Cache) updateOnce(ctx context.Context, ch *Change, f Func, o *Options) (bool, error) {
+func (c *remote) updateOnce(ctx context.Context, ch *Change, f Func, o *Options) (bool, error) {
 	asked := local.Now()
 	replies, r, _, err := c.ask(ctx, []store.Command{{Op: store.Get, Key: ch.rk}})
 	if err = cmp.Or(replies[0].Err, err); err != nil {
@@ -133,7 +129,7 @@ func (c *Cache) updateOnce(ctx context.Context, ch *Change, f Func, o *Options) 
 // asked. A record that may be of use to others stays, such as a stale value for readers whose
 // load fails: then the key's lock marks the load in flight, and the compare-and-set against
 // the record itself decides whether the loaded value still counts.
-func (c *Cache) updateLoadedRemote(ctx context.Context, ch *Change, f Func, o *Options, seen store.CASToken, cur *decoded, s stamp) (bool, error) {
+func (c *remote) updateLoadedRemote(ctx context.Context, ch *Change, f Func, o *Options, seen store.CASToken, cur *decoded, s stamp) (bool, error) {
 	lock := c.stays(cur)
 	l := &inflightLoad{loadKey: loadKey{key: ch.Key, rk: ch.rk}, lock: lock, life: leaseLife}
 	c.stay(ctx, l, cur, seen)
@@ -184,7 +180,7 @@ func (c *Cache) updateLoadedRemote(ctx context.Context, ch *Change, f Func, o *O
 // claim puts a lease in the place of the record in seen. The returned lease is Missing if
 // another write or load was faster. A record in the place of a lock that is not a lease is
 // useless, and is replaced.
-func (c *Cache) claim(ctx context.Context, key string, seen store.CASToken, lock bool, s stamp, second bool) (lease store.CASToken, err error) {
+func (c *remote) claim(ctx context.Context, key string, seen store.CASToken, lock bool, s stamp, second bool) (lease store.CASToken, err error) {
 	for {
 		cmd := c.leaseCommand(store.CompareAndSet, key, s, second, leaseLife)
 		if cmd.Seen = seen; seen.State == store.Missing {
@@ -210,7 +206,7 @@ func (c *Cache) claim(ctx context.Context, key string, seen store.CASToken, lock
 // exchange stores ch.Val over exactly the record in seen. If it replaces a live value, which
 // was requested at the local time asked, it keeps that value's deadline unless the call sets
 // another.
-func (c *Cache) exchange(ctx context.Context, ch *Change, o *Options, seen store.CASToken, cur *decoded, kept bool, asked int64, s stamp) (bool, error) {
+func (c *remote) exchange(ctx context.Context, ch *Change, o *Options, seen store.CASToken, cur *decoded, kept bool, asked int64, s stamp) (bool, error) {
 	ch.done, ch.Err, ch.entry, ch.older, ch.from = false, nil, Held{}, nil, nil
 	// A value that f derived from an older one has that one's version and tags.
 	if ch.stamp, ch.dated = s, true; kept {
@@ -263,13 +259,13 @@ func (c *Cache) exchange(ctx context.Context, ch *Change, o *Options, seen store
 
 // exchangeThrough is exchange under a write strategy: the record in seen is replaced by an
 // intent, then the source is written. A value that is kept keeps its deadline.
-func (c *Cache) exchangeThrough(ctx context.Context, ch *Change, o *Options, seen store.CASToken, cur *decoded, kept bool, asked int64) (bool, error) {
+func (c *remote) exchangeThrough(ctx context.Context, ch *Change, o *Options, seen store.CASToken, cur *decoded, kept bool, asked int64) (bool, error) {
 	if kept && !o.HasTTL && ch.keep && cur.timed {
 		if ch.life.fresh = 0; cur.left != forever {
 			ch.life.fresh = max(cur.leftAfter(since(asked)).Truncate(time.Millisecond), time.Millisecond)
 		}
 		var err error
-		if ch.frame, err = c.encode(ch.rk, ch.Val, ch.life, ch.now, ch.stamp, ch.tags, "", c.recordCost(ch)); err != nil {
+		if ch.frame, err = c.encodeValue(ch.rk, ch.Val, ch.life, ch.now, ch.stamp, ch.tags, "", c.recordCost(ch)); err != nil {
 			return false, err
 		}
 	}
@@ -292,7 +288,7 @@ func (c *Cache) exchangeThrough(ctx context.Context, ch *Change, o *Options, see
 		return false, nil
 	}
 	ch.intent = store.TokenOf(claim.Frame)
-	c.storeChange(ctx, []*Change{ch})
+	c.apply(ctx, []*Change{ch})
 	return ch.Err == nil, ch.Err
 }
 

@@ -46,8 +46,6 @@ func (c *Cache) toSource() bool { return c.policy.Write != strategy.ModeCache }
 // writeSource writes changes to the source. ctx is the caller's: if it ends, the source's
 // functions see that, and decide themselves what to do.
 func (c *Cache) writeSource(ctx context.Context, changes []*Change) {
-	stop := c.intend(ctx, changes)
-	defer stop()
 	if held := intended(changes); len(held) > 0 {
 		// A read of one of these keys waits for the end of its intent.
 		ctx = c.entering(ctx, held...)
@@ -131,8 +129,8 @@ func (c *Cache) eachOf(err error) func(Key) error {
 
 // intend puts intents in the place of the records that will be replaced, for changes that have
 // none yet, and keeps them alive until stop is called.
-func (c *Cache) intend(ctx context.Context, changes []*Change) (stop func()) {
-	if c.client == nil || c.policy.Write == strategy.ModeAround {
+func (c *remote) intend(ctx context.Context, changes []*Change) (stop func()) {
+	if c.policy.Write == strategy.ModeAround {
 		return func() {}
 	}
 	life := leaseFor(len(changes))
@@ -168,12 +166,12 @@ func intended(changes []*Change) (rks []string) {
 	return rks
 }
 
-func (c *Cache) intentCommand(op store.Op, rk string, life time.Duration) store.Command {
+func (c *remote) intentCommand(op store.Op, rk string, life time.Duration) store.Command {
 	return store.Command{Op: op, Key: rk, Frame: c.signed(rk, frame.AppendIntent(nil, frame.NewID())), TTL: life}
 }
 
 // commitCommand is the command that makes Redis agree with the source.
-func (c *Cache) commitCommand(ch *Change) store.Command {
+func (c *remote) commitCommand(ch *Change) store.Command {
 	switch {
 	case !ch.keep || ch.srcErr != nil:
 	case !c.toSource():
@@ -185,7 +183,7 @@ func (c *Cache) commitCommand(ch *Change) store.Command {
 }
 
 // commit sends the changes to Redis, and notifies the other processes in the same round trip.
-func (c *Cache) commit(ctx context.Context, changes []*Change) {
+func (c *remote) commit(ctx context.Context, changes []*Change) {
 	for len(changes) > 0 {
 		cmds := make([]store.Command, len(changes))
 		for i, ch := range changes {

@@ -1,0 +1,90 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"github.com/delqhi/cache/metrics"
+)
+
+// A backend holds the records of a cache: Redis, or in a LocalOnly cache the local tier alone.
+// Reads, loads and writes are the same for both, in the methods of Cache; here is what they do
+// where the records are. The steps have the same outcomes, by these means:
+//
+//	remote                                            localOnly
+//	compare-and-set of a record                       of the tier's entry, under its shard's lock
+//	SET                                               Tier.Set: the last one is the newer one
+//	lease, lock, intent                               fence.Claim: exact for its key
+//	waiting for the message of a fill                 fence.Waiter
+//	tombstones of tags and of Clear                   the same, in memory
+type backend interface {
+	// ready waits for what has to come before an operation.
+	ready(ctx context.Context)
+
+	// mayUseLocal reports whether the local tier may answer for a key.
+	mayUseLocal(rk string, now int64) bool
+	// learn makes the tombstones of tags known to the logical clock, if it can at once.
+	learn(tags []string) bool
+	// read answers the lookups that the local tier has not answered, as far as it can, and
+	// counts the others as misses.
+	read(ctx context.Context, s *Scratch, j Loader, o *Options)
+	// inspect reads the record of a key of which only the encoding is known.
+	inspect(ctx context.Context, rk string) (Value, Info, error)
+
+	// since returns the local time before which a load may not have begun that a read at the
+	// local time at joins.
+	since(at int64) int64
+	// stamp returns the logical time for a load or write that begins now.
+	stamp(ctx context.Context) (stamp, error)
+	// watch registers a waiter for the end of loads and writes in flight of keys; stop removes
+	// it.
+	watch(encoded ...string) (wake <-chan struct{}, stop func())
+	// pollEvery returns how long to wait for that at most, where a caller would wait for pause
+	// if nothing could wake it.
+	pollEvery(pause time.Duration) time.Duration
+	// acquire tries to get the right to load the keys of ls, and resolves the loads of keys that
+	// have a value by now. It reports whether to try again at once for those still waiting.
+	acquire(ctx context.Context, o *Options, ls []*inflightLoad) (again bool)
+	// keepAlive keeps what acquire has got until stop is called.
+	keepAlive(ctx context.Context, ls []*inflightLoad) (stop func())
+	// encodeLoaded encodes a loaded value or absence, as far as it is to be encoded.
+	encodeLoaded(ctx context.Context, l *inflightLoad, r *fillResult) error
+	// store stores what was loaded, by the plans in results, and gives back what acquire has
+	// got.
+	store(ctx context.Context, o *Options, ls []*inflightLoad, results []fillResult)
+	// giveBack gives back what loads that did not finish have got, as after a panic.
+	giveBack(ls []*inflightLoad)
+	// keepLate prepares rest, which stores the value of a load that has been answered without
+	// it. stop ends what keeps that possible; nil: nothing does.
+	keepLate(l, rest *inflightLoad, r *fillResult) (stop func())
+	// copies returns a function that makes copies of a value for readers. ok is false if it
+	// can't be copied.
+	copies(rk string, val Value) (next func() (Value, error), ok bool)
+
+	// encode dates and encodes the value of a change, or dates a removal.
+	encode(ctx context.Context, ch *Change)
+	// apply runs changes, which have been encoded; the outcome is in each.
+	apply(ctx context.Context, changes []*Change)
+	// setIfAbsent stores the value of a change if the key has none.
+	setIfAbsent(ctx context.Context, ch *Change) (stored bool, err error)
+	// updateOnce replaces the value of a key by that of f, unless another write comes between:
+	// then ok is false.
+	updateOnce(ctx context.Context, ch *Change, f Func, o *Options) (ok bool, err error)
+
+	// invalidate invalidates keys; the outcome is in each. invalidateLater does so for a caller
+	// that has left: here at once, elsewhere later.
+	invalidate(ctx context.Context, changes []*Change)
+	invalidateLater(ch *Change)
+	invalidatePattern(ctx context.Context, pattern string) (n int64, err error)
+	invalidatePatternLater(pattern string)
+	// mark invalidates tags, or everything if there are none.
+	mark(ctx context.Context, tags []string) error
+	markLater(tags []string) error
+
+	// sync waits until invalidations that are pending have been delivered; why says what the
+	// last attempt failed by.
+	sync(ctx context.Context) (why, err error)
+	// listener returns whether notifications are received, as far as they are to be.
+	listener() metrics.State
+	close()
+}

@@ -1,0 +1,178 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"math"
+	"slices"
+
+	"github.com/delqhi/cache/internal/coherence"
+	"github.com/delqhi/cache/internal/fence"
+	"github.com/delqhi/cache/internal/local"
+	"github.com/delqhi/cache/internal/store"
+)
+
+// read answers lookups from Redis.
+func (c *remote) read(ctx context.Context, s *Scratch, j Loader, o *Options) {
+	if c.predictsMiss(s.items, j, o) && c.loadSpeculatively(ctx, s, j, o) {
+		return
+	}
+	items, asked, cmds := s.items, s.asked[:0], s.cmds[:0]
+	for i := range items {
+		if it := &items[i]; !it.done {
+			asked = append(asked, it)
+			cmds = append(cmds, store.Command{Op: store.Get, Key: it.rk})
+		}
+	}
+	if len(asked) == 0 {
+		return
+	}
+	replies, r, again, err := c.ask(ctx, cmds)
+	if again {
+		s.cmds = make([]store.Command, 0, cap(s.cmds)) // the first attempt may still be in flight
+	}
+	founds, pointers := s.founds[:len(asked)], s.pointers[:len(asked)]
+	for i, it := range asked {
+		f := &founds[i]
+		f.space = it.space
+		pointers[i] = f
+		switch {
+		case replies[i].Err != nil:
+			f.status, f.err = unavailable, replies[i].Err
+		case err != nil:
+			f.status, f.err = unavailable, err
+		default:
+			c.decodeTo(f, ctx, it.rk, replies[i].Record, &r)
+		}
+	}
+	c.judge(ctx, pointers)
+	for i, it := range asked {
+		f := &founds[i]
+		if j != nil {
+			c.missPredictor.noted(f.status)
+			c.recall(it, f)
+		}
+		switch {
+		case f.status == usable && !o.tooOld(&f.ans.info):
+			it.answered(f.ans)
+			it.own = true
+			if !o.Peek {
+				c.fillLocal(it.key, it.rk, it.fence, f, it.at)
+			}
+			c.countHit(&c.stats.remoteHits, f.ans.info, o)
+			if !o.Peek {
+				c.touch(it.rk, f, replies[i].Record)
+			}
+			if g := f.aging(); !o.Peek && j != nil && f.timed && f.ans.absent == nil && c.policy.ShouldRefresh(g.age, g.fresh, g.cost, c.random()) {
+				c.refresher.load(ctx, it.key, it.rk, g.age, j, o)
+			}
+		case f.status == unavailable && f.err == ctx.Err():
+			it.failed(f.err)
+		default:
+			c.notInRemote(ctx, it, f, j, o)
+		}
+	}
+}
+
+// notInRemote handles a key for which Redis has no fresh answer.
+func (c *remote) notInRemote(ctx context.Context, it *Lookup, f *decoded, j Loader, o *Options) {
+	switch f.status {
+	case stale:
+		it.remoteStale(f, o)
+	case unavailable:
+		it.remoteErr = c.unavailable(f.err)
+		c.localStale(it, o)
+	case failed:
+		if f.hold > 0 {
+			c.loadedElsewhere(it.rk, it.fence, f, f.raw.ID, false)
+		}
+	case expired:
+		if f.pending {
+			it.pendingErr = c.unavailable(coherence.ErrPending)
+		}
+	}
+	if !c.serveStale(ctx, it, j, o) {
+		c.countMiss(f.status, o)
+	}
+}
+
+// askAgain is how many times Redis is asked while pending invalidations are being delivered.
+const askAgain = 4
+
+// ask reads records, and with them the logical clock that says which of them were
+// invalidated, unless this process is connected and receives its changes anyway. The error
+// says why that clock is not known. again is true if it took more than one attempt; the
+// earlier ones may still be in flight if Redis has not answered them.
+func (c *remote) ask(ctx context.Context, cmds []store.Command) (_ []store.Reply, r coherence.Reading, again bool, _ error) {
+	n := len(cmds)
+	fewest := n // the smallest number of keys so far whose replies were unreliable
+	for try := 1; ; try++ {
+		again = try > 1
+		var err error
+		if r, err = c.coherence.BeginRead(ctx, n, func(i int) string { return cmds[i].Key }); err != nil {
+			replies := make([]store.Reply, n)
+			for i := range replies {
+				replies[i].Err = cmp.Or(ctx.Err(), err)
+			}
+			return replies, r, again, nil
+		}
+		var replies []store.Reply
+		if c.coherence.Connected(local.Now()) {
+			replies = c.client.Do(ctx, cmds[:n])
+		} else {
+			look := c.coherence.BeginEpochRead()
+			if again {
+				cmds = cmds[:n:n] // the last attempt may still be in flight
+			}
+			replies = c.client.Do(ctx, append(cmds[:n], store.Command{Op: store.Get, Key: c.names.Epoch, Shared: true}))
+			err = c.coherence.EndEpochRead(ctx, look, replies[n])
+		}
+		if c.coherence.EndRead(&r) {
+			err = coherence.ErrSuspect
+		}
+		if err == coherence.ErrSuspect && !again {
+			continue // read again: the replies may be outdated
+		}
+		if err == coherence.ErrSuspect {
+			err = nil // another connection may be made at any time
+		}
+		var unsure []int
+		for i := range cmds[:n] {
+			if replies[i].Err == nil && c.coherence.Overtaken(ctx, &r, cmds[i].Key, replies[i].Record) {
+				unsure = append(unsure, i)
+			}
+		}
+		// Each invalidation is delivered once, so that mostly fewer keys are left each time.
+		if len(unsure) > 0 && (try < askAgain || len(unsure) < fewest) {
+			fewest = len(unsure)
+			continue
+		}
+		for _, i := range unsure {
+			replies[i] = store.Reply{Err: coherence.ErrPending}
+		}
+		return replies[:n], r, again, err
+	}
+}
+
+// fillLocal puts the record that Redis returned into the local tier, unless the key's fence
+// has moved since the read began, the record can't be dated, or this process has a pending
+// change of the key that Redis may not have yet.
+func (c *remote) fillLocal(key Key, rk string, f fence.Token, found *decoded, at int64) {
+	if c.local == nil || !found.timed || c.isPending(rk, found.raw.Tags) {
+		return
+	}
+	if found.raw.Limit != math.MaxInt64 {
+		// It ends soon, by the TTL in Redis, which is not prolonged by a clock that is
+		// set back.
+		return
+	}
+	e := c.localEntry(&found.ans, at, found.aging(), stamp{found.raw.Era, found.raw.Stamp})
+	e.Deadline = min(e.Deadline, found.until)
+	c.local.Put(key, c.encoded(rk), e, f)
+}
+
+// isPending reports whether a value must not be put into the local tier, because a change or
+// an invalidation of it by this process is still pending.
+func (c *remote) isPending(rk string, tags []string) bool {
+	return c.coherence.AnyPending() && (c.coherence.Pending(rk) || slices.ContainsFunc(tags, c.coherence.PendingTag))
+}

@@ -1,0 +1,101 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"github.com/delqhi/cache/internal/breaker"
+	"github.com/delqhi/cache/internal/client"
+	"github.com/delqhi/cache/internal/coherence"
+	"github.com/delqhi/cache/internal/invalidation"
+	"github.com/delqhi/cache/internal/keys"
+	"github.com/delqhi/cache/internal/local"
+	"github.com/delqhi/cache/metrics"
+)
+
+// remote is the backend on Redis.
+type remote struct {
+	*Cache
+	client        *client.Client
+	coherence     *coherence.Coordinator
+	invalidator   *invalidation.Invalidator
+	missPredictor missPredictor
+}
+
+var _ backend = (*remote)(nil)
+
+// newRemote makes the backend of c, and connects it with the other processes.
+func newRemote(c *Cache, cfg *Config) *remote {
+	if s, ok := cfg.Store.(interface{ Database() int }); ok {
+		c.names = c.names.In(s.Database())
+	}
+	c.sealer = seals(c.codec)
+	r := &remote{Cache: c, client: client.New(cfg.Store, cfg.Timeout), missPredictor: missPredictor{streak: missStreak}}
+	r.client.Observe = r.observe
+	r.client.Detours(r.detoured)
+	r.client.Break(breaker.Config{Failures: cfg.Failures, Open: cfg.Open, Changed: r.circuitChanged})
+	ac := coherence.Config{
+		Client: r.client, Names: c.names, Fences: c.fences, Quote: keys.QuotePattern, Transport: cfg.Transport, StartTimeout: cfg.Timeout, Policy: c.invalidation, Events: &events{c.stats, c.reports, r.client.Misfit},
+		Changed: func(encoded string) { c.failures.forget(c.prefix + encoded) }, ChangedAny: c.failures.forgetAll,
+	}
+	if c.local != nil {
+		ac.Local = &localInvalidator{c.local, c.types, c.fences}
+	}
+	r.coherence = coherence.New(ac)
+	c.clock = r.coherence.Clock
+	r.invalidator = &invalidation.Invalidator{Store: r.client, Names: c.names, Policy: c.invalidation, Outbox: r.coherence.Outbox, Known: c.clock.Known}
+	if c.sealer != nil {
+		r.invalidator.Sign = r.resign
+	}
+	c.refresher.prolongs = r.exec
+	return r
+}
+
+func (c *remote) ready(ctx context.Context) { c.coherence.Ready(ctx) }
+
+func (c *remote) mayUseLocal(rk string, now int64) bool {
+	return c.coherence.LocalValid(now) && !c.coherence.Pending(rk)
+}
+
+// learn learns nothing: a local entry whose tombstones have not been received in time is read
+// again from Redis.
+func (c *remote) learn([]string) bool { return false }
+
+func (c *remote) since(at int64) int64 { return c.coherence.Since(at) }
+
+func (c *remote) stamp(ctx context.Context) (s stamp, err error) {
+	s.era, s.time, err = c.coherence.Stamp(ctx)
+	return s, err
+}
+
+func (c *remote) watch(encoded ...string) (<-chan struct{}, func()) {
+	w := c.coherence.Wait(encoded...)
+	return w.C, w.Close
+}
+
+func (c *remote) pollEvery(pause time.Duration) time.Duration {
+	if c.coherence.Connected(local.Now()) {
+		return leasePoll
+	}
+	return pause
+}
+
+func (c *remote) copies(rk string, val Value) (next func() (Value, error), ok bool) {
+	data, err := c.marshal(rk, nil, val)
+	return func() (Value, error) { return c.unmarshal(rk, append([]byte(nil), data...)) }, err == nil
+}
+
+func (c *remote) listener() (s metrics.State) {
+	switch {
+	case !c.coherence.Subscribes():
+		return s
+	case c.coherence.Connected(local.Now()):
+		return metrics.Up
+	}
+	return metrics.Down
+}
+
+func (c *remote) close() {
+	c.coherence.Close()
+	c.client.Close()
+}
