@@ -97,43 +97,45 @@ func (c *localOnly) awaitClaims(ctx context.Context, w *fence.Waiter) error {
 }
 
 func (c *localOnly) setIfAbsent(ctx context.Context, ch *Change) (bool, error) {
-	enc := c.encoded(ch.rk)
 	for {
 		ch.at = local.Now()
 		e, is := c.lookLocal(ch.Key, ch.at)
 		if is == usable && (e.Meta == nil || !e.Meta.Absent) {
 			return false, nil
 		}
-		if ch.keep {
-			ch.entry = c.changeEntry(ch, ch.at)
-		}
 		switch {
-		case c.toSource() && ch.claim == nil:
-			claim, err := c.claimWrite(ctx, enc)
-			if err != nil {
-				return false, err
-			}
-			ch.claim = claim
-			defer claim.End(nil)
-			continue // reads the entry again, since it may have waited
-		case c.toSource():
-			c.apply(ctx, []*Change{ch})
-			return ch.Err == nil, ch.Err
-		case !ch.keep:
+		case ch.keep:
+			ch.entry = c.changeEntry(ch, ch.at)
+		case !c.toSource():
 			return true, nil // it would have been stored
 		}
-		switch c.local.CompareAndSwap(ch.Key, enc, e, ch.entry) {
-		case local.Refused: // another write was faster: read again
-			if err := ctx.Err(); err != nil {
-				return false, err
-			}
-		case local.Closed:
-			return false, errs.ErrClosed
-		default:
-			c.failures.forget(ch.rk)
-			return true, nil
+		if ok, err := c.swap(ctx, ch, e); ok || err != nil {
+			return ok, err
+		}
+		if err := ctx.Err(); err != nil {
+			return false, err
 		}
 	}
+}
+
+// swap puts a change in the place of the entry e, after the source under a write strategy. ok is
+// false if another write was faster.
+func (c *localOnly) swap(ctx context.Context, ch *Change, e Held) (ok bool, err error) {
+	enc := c.encoded(ch.rk)
+	if !c.toSource() {
+		return c.swapped(ch, c.local.CompareAndSwap(ch.Key, enc, e, ch.entry))
+	}
+	claim, err := c.claimWrite(ctx, enc)
+	if err != nil {
+		return false, err
+	}
+	defer claim.End(nil)
+	if now, _ := c.local.Peek(ch.Key); now != e {
+		return false, nil
+	}
+	ch.claim = claim
+	c.apply(ctx, []*Change{ch})
+	return ch.Err == nil, ch.Err
 }
 
 func (c *localOnly) updateOnce(ctx context.Context, ch *Change, f Func, o *Options) (ok bool, err error) {
@@ -146,9 +148,8 @@ func (c *localOnly) updateOnce(ctx context.Context, ch *Change, f Func, o *Optio
 	if c.own == nil {
 		return false, errNoOwnCopy
 	}
-	enc := c.encoded(ch.rk)
 	at := local.Now()
-	s, _ := c.stamp(ctx) // before the load; can't fail: the clock is in this process
+	s, _ := c.stamp(ctx) // before the load
 	e, is := c.lookLocal(ch.Key, at)
 	if is != usable && c.loader != nil {
 		return c.updateLoaded(ctx, ch, f, o, e, s)
@@ -169,20 +170,7 @@ func (c *localOnly) updateOnce(ctx context.Context, ch *Change, f Func, o *Optio
 	if have && local.Now() >= e.Deadline {
 		return false, nil // the entry has expired meanwhile
 	}
-	if !c.toSource() {
-		return c.swapped(ch, c.local.CompareAndSwap(ch.Key, enc, e, ch.entry))
-	}
-	claim, err := c.claimWrite(ctx, enc)
-	if err != nil {
-		return false, err
-	}
-	defer claim.End(nil)
-	if now, _ := c.local.Peek(ch.Key); now != e {
-		return false, nil
-	}
-	ch.claim = claim
-	c.apply(ctx, []*Change{ch})
-	return ch.Err == nil, ch.Err
+	return c.swap(ctx, ch, e)
 }
 
 // updateLoaded is updateOnce for a value that has to be loaded from the source. An invalidation

@@ -216,16 +216,24 @@ func (c *remote) exchange(ctx context.Context, ch *Change, o *Options, seen stor
 	if ch.done {
 		return false, ch.Err
 	}
-	if c.toSource() {
-		return c.exchangeThrough(ctx, ch, o, seen, cur, kept, asked)
-	}
 	cmd := store.Command{Op: store.CompareAndSet, Key: ch.rk, Frame: ch.frame, TTL: ch.life.physical(), Seen: seen}
 	g := freshness{remaining: ch.life.timeLeft(), fresh: ch.life.fresh, size: len(ch.frame)}
-	limited := false
-	switch {
-	case !ch.keep:
-		cmd.Op = store.CompareAndDelete
-	case kept && !o.HasTTL:
+	enters := true // the local tier
+	switch inherits := kept && ch.keep && !o.HasTTL; {
+	case inherits && c.toSource():
+		// An intent replaces the record, and with it the TTL of its key.
+		if !cur.timed {
+			break
+		}
+		if ch.life.fresh = 0; cur.left != forever {
+			ch.life.fresh = max(cur.leftAfter(since(asked)).Truncate(time.Millisecond), time.Millisecond)
+		}
+		var err error
+		if ch.frame, err = c.encodeValue(ch.rk, ch.Val, ch.life, ch.now, ch.stamp, ch.tags, "", c.recordCost(ch)); err != nil {
+			return false, err
+		}
+		g = freshness{remaining: ch.life.timeLeft(), fresh: ch.life.fresh, size: len(ch.frame)}
+	case inherits:
 		h := &cur.raw
 		frm, err := c.encodeKept(ch.rk, ch.Val, h, ch.tags, ch.now)
 		if err != nil {
@@ -236,60 +244,25 @@ func (c *remote) exchange(ctx context.Context, ch *Change, o *Options, seen stor
 		if g.fresh = g.remaining; g.remaining == forever {
 			g.fresh = 0
 		}
-		limited = h.Limit != math.MaxInt64 // see fillLocal
+		enters = cur.timed && g.remaining > 0 && h.Limit == math.MaxInt64 // see fillLocal
+	case !ch.keep && !c.toSource():
+		cmd.Op = store.CompareAndDelete
 	}
-	ch.at = local.Now()
-	ch.fence = c.fences.Token(c.encoded(ch.rk))
-	if ch.keep && (cur.timed && g.remaining > 0 && !limited || !kept) {
-		ans := result{val: ch.Val, info: Info{Tags: ch.tags}}
-		if v, until := c.clock.Judge(ch.stamp.era, ch.stamp.time, 0, ch.tags, ch.at); v == logicalclock.Valid {
-			ch.entry = c.localEntry(&ans, ch.at, g, ch.stamp)
+	if ch.keep && enters {
+		// Before anything is sent, since copying the value runs user code.
+		at := local.Now()
+		if v, until := c.clock.Judge(ch.stamp.era, ch.stamp.time, 0, ch.tags, at); v == logicalclock.Valid {
+			ans := result{val: ch.Val, info: Info{Tags: ch.tags}}
+			ch.entry = c.localEntry(&ans, at, g, ch.stamp)
 			ch.entry.Deadline = min(ch.entry.Deadline, until)
 		}
 	}
-	c.notify(ch, &cmd)
-	reply := c.exec(ctx, []store.Command{cmd})[0]
-	c.complete(ctx, ch, &cmd, reply.OK, reply.Err)
-	if ch.Err == nil && !ch.keep && seen.State == store.Missing {
+	_, ok, err := c.swap(ctx, ch, cmd)
+	if cmd.Op == store.CompareAndDelete && seen.State == store.Missing && err == nil {
 		c.completeLocal(ch) // the key was empty, and is to stay empty
 		return true, nil
 	}
-	return reply.OK && ch.Err == nil, ch.Err
-}
-
-// exchangeThrough is exchange under a write strategy: the record in seen is replaced by an
-// intent, then the source is written. A value that is kept keeps its deadline.
-func (c *remote) exchangeThrough(ctx context.Context, ch *Change, o *Options, seen store.CASToken, cur *decoded, kept bool, asked int64) (bool, error) {
-	if kept && !o.HasTTL && ch.keep && cur.timed {
-		if ch.life.fresh = 0; cur.left != forever {
-			ch.life.fresh = max(cur.leftAfter(since(asked)).Truncate(time.Millisecond), time.Millisecond)
-		}
-		var err error
-		if ch.frame, err = c.encodeValue(ch.rk, ch.Val, ch.life, ch.now, ch.stamp, ch.tags, "", c.recordCost(ch)); err != nil {
-			return false, err
-		}
-	}
-	ch.at = local.Now()
-	ch.fence = c.fences.Token(c.encoded(ch.rk))
-	ch.intent, ch.lost, ch.srcErr = store.CASToken{}, false, nil
-	if ch.keep && c.clock != nil {
-		// Before anything is sent, since copying the value runs user code.
-		if v, _ := c.clock.Judge(ch.stamp.era, ch.stamp.time, 0, ch.tags, ch.at); v == logicalclock.Valid {
-			ch.entry = c.changeEntry(ch, ch.at)
-		}
-	}
-	claim := c.intentCommand(store.CompareAndSet, ch.rk, leaseLife)
-	claim.Seen = seen
-	reply := c.exec(ctx, []store.Command{claim})[0]
-	switch {
-	case reply.Err != nil:
-		return false, c.writeFailed(ctx, reply.Err)
-	case !reply.OK:
-		return false, nil
-	}
-	ch.intent = store.TokenOf(claim.Frame)
-	c.apply(ctx, []*Change{ch})
-	return ch.Err == nil, ch.Err
+	return ok, err
 }
 
 // loadedFor is a value that was loaded from the source for an Update.

@@ -140,13 +140,7 @@ func (c *remote) recordCost(ch *Change) uint32 {
 
 // setIfAbsent stores a value by SET NX, which also returns what the key holds.
 func (c *remote) setIfAbsent(ctx context.Context, ch *Change) (bool, error) {
-	claim := func(op store.Op) store.Command {
-		if c.toSource() {
-			return c.intentCommand(op, ch.rk, leaseLife)
-		}
-		return store.Command{Op: op, Key: ch.rk, Frame: ch.frame, TTL: ch.life.physical()}
-	}
-	cmd := claim(store.SetNX)
+	cmd := store.Command{Op: store.SetNX, Key: ch.rk, TTL: ch.life.physical()}
 	if ch.keep {
 		ch.entry = c.changeEntry(ch, local.Now())
 	} else if !c.toSource() {
@@ -160,40 +154,15 @@ func (c *remote) setIfAbsent(ctx context.Context, ch *Change) (bool, error) {
 		if err != nil {
 			return false, c.writeFailed(ctx, err)
 		}
-		ch.at = local.Now()
-		ch.fence = c.fences.Token(c.encoded(ch.rk))
-		final := cmd.Op != store.Get && !c.toSource()
-		if final {
-			c.notify(ch, &cmd)
-		}
-		cmds := []store.Command{cmd}
-		var look *clockLook
-		if final {
-			look = c.look(ctx, []*Change{ch}, cmds)
-			cmd = cmds[0]
-		}
-		replies := c.execReadingClock(ctx, look, cmds)
-		reply := replies[0]
-		if final {
-			c.restamp(ctx, look, []*Change{ch}, cmds, replies)
-			cmd = cmds[0]
-		}
+		cmd.Frame = ch.frame
+		reply, ok, err := c.swap(ctx, ch, cmd)
 		switch {
-		case final:
-			c.complete(ctx, ch, &cmd, reply.OK, reply.Err)
-		case reply.Err != nil:
-			ch.Err = c.writeFailed(ctx, reply.Err)
-		case reply.OK:
-			ch.intent = store.TokenOf(cmd.Frame)
-			c.apply(ctx, []*Change{ch})
-		}
-		switch {
-		case ch.Err != nil:
-			return reply.OK && ch.srcErr == nil && !final, ch.Err
-		case reply.OK:
+		case err != nil: // the source may have the value all the same
+			return c.toSource() && reply.OK && ch.srcErr == nil, err
+		case ok:
 			return true, nil
 		case cmd.Op == store.CompareAndSet: // another write was faster: read again
-			cmd = claim(store.SetNX)
+			cmd.Op, cmd.Seen = store.SetNX, store.CASToken{}
 			continue
 		}
 		suspect := c.coherence.EndRead(&r)
@@ -202,10 +171,8 @@ func (c *remote) setIfAbsent(ctx context.Context, ch *Change) (bool, error) {
 		switch {
 		case suspect && !again:
 			again = true
-			cmd = claim(cmd.Op)
 			continue
 		case c.coherence.Overtaken(ctx, &r, ch.rk, reply.Record):
-			cmd = claim(cmd.Op)
 			continue
 		case f.status == usable && f.ans.absent == nil || f.status == newer:
 			return false, nil
@@ -219,13 +186,48 @@ func (c *remote) setIfAbsent(ctx context.Context, ch *Change) (bool, error) {
 			if err := wait(ctx, pause); err != nil {
 				return false, ctx.Err()
 			}
-			cmd = claim(cmd.Op)
 			continue
-		}
-		if !ch.keep && !c.toSource() {
+		case cmd.Op == store.Get:
 			return true, nil
 		}
-		cmd = claim(store.CompareAndSet)
-		cmd.Seen = reply.Record.CASToken()
+		cmd.Op, cmd.Seen = store.CompareAndSet, reply.Record.CASToken()
 	}
+}
+
+// swap runs a command that puts a change in the place of the record that it expects. Under a
+// write strategy an intent takes that place first, and the source is written. ok is false if
+// another record is there; a SET NX returns it.
+func (c *remote) swap(ctx context.Context, ch *Change, cmd store.Command) (reply store.Reply, ok bool, err error) {
+	ch.at = local.Now()
+	ch.fence = c.fences.Token(c.encoded(ch.rk))
+	changes := []*Change{ch}
+	switch {
+	case c.toSource():
+		intent := c.intentCommand(cmd.Op, ch.rk, leaseLife)
+		intent.Seen = cmd.Seen
+		reply = c.exec(ctx, []store.Command{intent})[0]
+		if reply.Err != nil {
+			return reply, false, c.writeFailed(ctx, reply.Err)
+		}
+		if !reply.OK {
+			return reply, false, nil
+		}
+		ch.intent, ch.lost, ch.srcErr = store.TokenOf(intent.Frame), false, nil
+		c.apply(ctx, changes)
+		return reply, ch.Err == nil, ch.Err
+	case cmd.Op == store.Get:
+		reply = c.exec(ctx, []store.Command{cmd})[0]
+		if reply.Err != nil {
+			err = c.writeFailed(ctx, reply.Err)
+		}
+		return reply, false, err
+	}
+	c.notify(ch, &cmd)
+	cmds := []store.Command{cmd}
+	look := c.look(ctx, changes, cmds)
+	replies := c.execReadingClock(ctx, look, cmds)
+	c.restamp(ctx, look, changes, cmds, replies)
+	reply = replies[0]
+	c.complete(ctx, ch, &cmds[0], reply.OK, reply.Err)
+	return reply, reply.OK && ch.Err == nil, ch.Err
 }
