@@ -269,15 +269,9 @@ func (a *Coordinator) renewLives(ctx context.Context) time.Duration {
 	return renewLifeEvery
 }
 
-// ApplyOwnTombstones takes Redis's answer to this process's own tombstones, before the
-// invalidation returns to its caller: from then on no entry that they invalidate is served. l
-// was begun before they were sent.
-func (a *Coordinator) ApplyOwnTombstones(ctx context.Context, tags []string, m logicalclock.Reading, l EpochRead) error {
-	return a.ownTombstones(ctx, tags, nil, m, l)
-}
-
-// ownTombstones is ApplyOwnTombstones for invalidations requested at the times pasts; nil: when l
-// was begun.
+// ownTombstones takes Redis's answer to this process's own tombstones, before the invalidation
+// returns to its caller: from then on no entry that they invalidate is served. l was begun before
+// they were sent. They were requested at the times pasts; nil: when l was begun.
 func (a *Coordinator) ownTombstones(ctx context.Context, tags []string, pasts []retryqueue.Past, m logicalclock.Reading, l EpochRead) error {
 	s := subjects(aTag, tags)
 	a.recent.NoteTombstones(s, answered(&m), pasts, l.at, now())
@@ -289,7 +283,7 @@ func (a *Coordinator) ownTombstones(ctx context.Context, tags []string, pasts []
 		// and treat the clock as unknown until then.
 		a.Clock.Forget()
 		if pasts == nil {
-			a.ScheduleTombstones(tags, nil, l.at)
+			a.scheduleTombstones(tags, nil, l.at)
 		} // otherwise it is returned to the queue, with its time
 		return err
 	}

@@ -16,9 +16,9 @@ import (
 // What Redis did not acknowledge is sent without a further call, and at once.
 func TestWhatIsUntoldNeedsNoFurtherCall(t *testing.T) {
 	for name, add := range map[string]func(a *Coordinator){
-		"a key":     func(a *Coordinator) { a.ScheduleRetry(retryqueue.Item{Key: "n:k"}) },
-		"a tag":     func(a *Coordinator) { a.ScheduleTombstones([]string{"t"}, nil, now()) },
-		"a pattern": func(a *Coordinator) { a.SchedulePattern("p*", nil, now()) },
+		"a key":     func(a *Coordinator) { a.scheduleRetry(retryqueue.Item{Key: "n:k"}) },
+		"a tag":     func(a *Coordinator) { a.scheduleTombstones([]string{"t"}, nil, now()) },
+		"a pattern": func(a *Coordinator) { a.schedulePattern("p*", nil, now()) },
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			a, _ := onTier(t, None, true, storetest.NewMemory())
@@ -41,13 +41,13 @@ func TestWhyAPatternIsNotTold(t *testing.T) {
 		store := &wire{Memory: storetest.NewMemory(), scan: errLost}
 		a, _ := onTier(t, None, true, store)
 		a.started = true
-		a.SchedulePattern("p*", a.failedNumber(), now())
+		a.schedulePattern("p*", a.failedNumber(), now())
 		a.notify(t.Context())
 		if f := a.failure.Load(); f == nil || !errors.Is(*f, errLost) {
 			t.Error("it is not said why")
 		}
 		time.Sleep(time.Second)
-		if a.NotedPattern("p*", now()); a.AnyPending() || a.isOpen() {
+		if a.notedPattern("p*", now()); a.AnyPending() || a.isOpen() {
 			t.Error("it is pending, and a later one was acknowledged")
 		}
 		if a.notify(t.Context()); a.failure.Load() != nil {
@@ -77,7 +77,7 @@ func TestCloseDeliversWhatIsBeingSent(t *testing.T) {
 		st := &stuck{Memory: storetest.NewMemory(), gate: make(chan struct{})}
 		st.Do(t.Context(), []store.Command{{Op: store.Set, Key: "n:k", Frame: []byte("old")}})
 		a, _ := onTier(t, None, true, st)
-		a.ScheduleRetry(retryqueue.Item{Key: "n:k"})
+		a.scheduleRetry(retryqueue.Item{Key: "n:k"})
 		synctest.Wait()
 		if st.looks.Load() != 1 {
 			t.Fatal("nothing is being sent")

@@ -440,12 +440,12 @@ func TestOwnMarks(t *testing.T) {
 			return m, look
 		}
 		if tags != nil {
-			a.ScheduleTombstones(tags, a.failedNumber(), now()-1)
+			a.scheduleTombstones(tags, a.failedNumber(), now()-1)
 			l.flushes = 0
 		}
 		m, look := mark()
 		moved := a.moved("k", func() {
-			if err := a.ApplyOwnTombstones(t.Context(), tags, m, look); err != nil {
+			if err := a.ownTombstones(t.Context(), tags, nil, m, look); err != nil {
 				t.Error(err)
 			}
 		})
@@ -458,13 +458,13 @@ func TestOwnMarks(t *testing.T) {
 		// The answer is overtaken: it is asked for again.
 		m, look = mark()
 		a.Clock.Subscribed()
-		if store.asked = 0; a.ApplyOwnTombstones(t.Context(), tags, m, look) != nil || store.asked != 1 {
+		if store.asked = 0; a.ownTombstones(t.Context(), tags, nil, m, look) != nil || store.asked != 1 {
 			t.Errorf("%q: asked %d times", tags, store.asked)
 		}
 		m, look = mark()
 		a.Clock.Subscribed()
 		store.onMarks = func(logicalclock.Known) error { return errLost }
-		err := a.ApplyOwnTombstones(t.Context(), tags, m, look)
+		err := a.ownTombstones(t.Context(), tags, nil, m, look)
 		if _, _, ok := a.Clock.Stamp(); !errors.Is(err, errLost) || ok || !a.AnyPending() || a.queue.All() != (tags == nil) {
 			t.Errorf("%q: %v, the clock is known: %v", tags, err, ok)
 		}

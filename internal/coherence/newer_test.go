@@ -175,8 +175,8 @@ func TestTheTimeOfAnInvalidation(t *testing.T) {
 		if got := a.date(t.Context(), "n:k", retryqueue.Past{Since: now()}); got != time.Now().UnixMicro()+100 {
 			t.Errorf("%d, which may be too early", got)
 		}
-		a.ScheduleRetry(retryqueue.Item{Key: "n:k", At: was})
-		a.ScheduleRetry(retryqueue.Item{Key: "n:l"})
+		a.scheduleRetry(retryqueue.Item{Key: "n:k", At: was})
+		a.scheduleRetry(retryqueue.Item{Key: "n:l"})
 		for key, want := range map[string]int64{"n:k": was + 100, "n:l": 0} {
 			if it, ok := a.queue.Find(key); !ok || it.At != want {
 				t.Errorf("%s: %+v, want the time %d", key, it, want)
@@ -248,11 +248,11 @@ func TestWhatIsSentAgainToMakeSureIsNotPending(t *testing.T) {
 // Where too much is pending, everything is, from then on.
 func TestTooMuchIsEverything(t *testing.T) {
 	for name, add := range map[string]func(a *Coordinator, i int){
-		"keys": func(a *Coordinator, i int) { a.ScheduleRetry(retryqueue.Item{Key: "n:" + string(rune('a'+i))}) },
+		"keys": func(a *Coordinator, i int) { a.scheduleRetry(retryqueue.Item{Key: "n:" + string(rune('a'+i))}) },
 		"tags": func(a *Coordinator, i int) {
-			a.ScheduleTombstones([]string{string(rune('a' + i))}, nil, now()-int64(time.Hour))
+			a.scheduleTombstones([]string{string(rune('a' + i))}, nil, now()-int64(time.Hour))
 		},
-		"patterns": func(a *Coordinator, i int) { a.SchedulePattern(string(rune('a'+i)), nil, now()-int64(time.Hour)) },
+		"patterns": func(a *Coordinator, i int) { a.schedulePattern(string(rune('a'+i)), nil, now()-int64(time.Hour)) },
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			store := storetest.NewMemory()

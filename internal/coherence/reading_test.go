@@ -27,7 +27,7 @@ func TestAReadNoticesWhatASuspicionHasRemoved(t *testing.T) {
 			}
 		}, true},
 		"a delivery of something else": {func(t *testing.T, a *Coordinator) {
-			a.ScheduleRetry(retryqueue.Item{Key: "n:other"})
+			a.scheduleRetry(retryqueue.Item{Key: "n:other"})
 			a.notify(t.Context())
 		}, false},
 	} {
@@ -42,7 +42,7 @@ func TestAReadNoticesWhatASuspicionHasRemoved(t *testing.T) {
 				time.Sleep(time.Minute)
 				at := time.Now().UnixMicro()
 				old := storedAt(at - 5_000_000)
-				a.Noted(retryqueue.Item{Key: "n:k", At: at, Token: storedAt(at).CASToken().Token}, now())
+				a.noted(retryqueue.Item{Key: "n:k", At: at, Token: storedAt(at).CASToken().Token}, now())
 				st.put("n:k", old) // a failover has lost the write
 				r, err := a.BeginRead(t.Context(), 1, func(int) string { return "n:k" })
 				if err != nil || r.pending != nil {

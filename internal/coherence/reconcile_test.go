@@ -32,7 +32,7 @@ func TestWhatAReconciliationDoes(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		at := time.Now().UnixMicro()
-		a.Noted(retryqueue.Item{Key: "n:k", At: at, Token: "new"}, now())
+		a.noted(retryqueue.Item{Key: "n:k", At: at, Token: "new"}, now())
 		st.Memory.Do(t.Context(), []store.Command{{Op: store.Set, Key: "n:k", Frame: storedAt(at - 1_000_000).Raw}})
 		has := func() bool {
 			return st.Memory.Do(t.Context(), []store.Command{{Op: store.Get, Key: "n:k"}})[0].Record.State != store.Missing

@@ -182,7 +182,7 @@ func TestWhatAnotherServerMayHaveLost(t *testing.T) {
 		for name, another := range map[string]bool{"the same": false, "another": true} {
 			a, store, _ := onClock(t, None)
 			a.look(t.Context())
-			a.Noted(retryqueue.Item{Key: "n:k", At: 5}, now())
+			a.noted(retryqueue.Item{Key: "n:k", At: 5}, now())
 			if another {
 				store.Succeed()
 			}
@@ -233,7 +233,7 @@ func TestTheLatestCallIsPending(t *testing.T) {
 	if tag, pattern := a.pending.since("x", []string{"t"}), a.pending.since("p", nil); tag != 12 || pattern != 12 {
 		t.Errorf("a tag since %d, a pattern since %d", tag, pattern)
 	}
-	a.ScheduleTombstones(nil, nil, now())
+	a.scheduleTombstones(nil, nil, now())
 	store.mark = func(logicalclock.NewTombstone) error { return errLost }
 	if a.notify(t.Context()) || a.pending.since("x", nil) == never {
 		t.Error("everything is not pending, and was not told")
@@ -265,8 +265,8 @@ func TestWhatRunsInTheBackground(t *testing.T) {
 		a, l := onTier(t, Tracking, true, st)
 		a.Ready(t.Context())
 		set := store.Command{Op: store.Set, Key: "n:k", Frame: storedAt(1).Raw}
-		a.OwnBegin(&set)
-		a.OwnEnd(&set, &a.cfg.Client.Do(t.Context(), []store.Command{set})[0])
+		a.ownBegin(&set)
+		a.ownEnd(&set, &a.cfg.Client.Do(t.Context(), []store.Command{set})[0])
 		st.Do(t.Context(), []store.Command{{Op: store.Set, Key: "n:k", Frame: storedAt(2).Raw}})
 		pass(tick)
 		if !slices.Contains(l.removed, "k") {
@@ -275,7 +275,7 @@ func TestWhatRunsInTheBackground(t *testing.T) {
 		a.Close()
 		b, _ := onTier(t, Broadcast, true, st)
 		b.Close()
-		if b.ScheduleRetry(retryqueue.Item{Key: "n:k"}); b.begun.Load() {
+		if b.scheduleRetry(retryqueue.Item{Key: "n:k"}); b.begun.Load() {
 			t.Error("something begins after Close")
 		}
 	})

@@ -34,9 +34,9 @@ const (
 
 var errOvertaken = errors.New("coherence: the logical clock changes faster than it can be read")
 
-// Noted records a write or an invalidation that Redis has acknowledged, and that was sent after
+// noted records a write or an invalidation that Redis has acknowledged, and that was sent after
 // the local time sent: if a failover to a server that may lack it follows soon, it is replayed.
-func (a *Coordinator) Noted(it retryqueue.Item, sent int64) {
+func (a *Coordinator) noted(it retryqueue.Item, sent int64) {
 	a.recent.Note(it, sent, now())
 	if a.queue.Has(it.Key) {
 		a.queue.Acknowledge(it.Key, sent, a.atLatest(&it), it.Token)
@@ -44,10 +44,10 @@ func (a *Coordinator) Noted(it retryqueue.Item, sent int64) {
 	}
 }
 
-// ScheduleRetry queues a key whose write or invalidation Redis has not acknowledged. Until it
+// scheduleRetry queues a key whose write or invalidation Redis has not acknowledged. Until it
 // has been delivered, the key is read past the local tier, and Redis's record of it is not
 // trusted; see [Coordinator.Outdated].
-func (a *Coordinator) ScheduleRetry(it retryqueue.Item) {
+func (a *Coordinator) scheduleRetry(it retryqueue.Item) {
 	it.At = a.atLatest(&it)
 	if a.addItem(it) {
 		a.cfg.Events.Overflowed()
@@ -64,10 +64,10 @@ func (a *Coordinator) atLatest(it *retryqueue.Item) int64 {
 	return it.At + a.cfg.Client.ClockError(it.Key)
 }
 
-// ScheduleTombstones queues an invalidation of tags, or of everything if there are none, that
+// scheduleTombstones queues an invalidation of tags, or of everything if there are none, that
 // Redis has not acknowledged: of records written or loaded before the local time began. The
 // local tier is flushed now. numbers are those of messages that stay open until Redis has it.
-func (a *Coordinator) ScheduleTombstones(tags []string, numbers []uint64, began int64) {
+func (a *Coordinator) scheduleTombstones(tags []string, numbers []uint64, began int64) {
 	if a.addTombstones(subjects(aTag, tags), numbers, a.pastOf(began)) {
 		a.cfg.Events.Overflowed()
 	}
@@ -76,9 +76,9 @@ func (a *Coordinator) ScheduleTombstones(tags []string, numbers []uint64, began 
 	a.wakeUp()
 }
 
-// SchedulePattern queues an invalidation by a pattern that did not reach all of its keys. The
-// parameters are those of ScheduleTombstones.
-func (a *Coordinator) SchedulePattern(pattern string, numbers []uint64, began int64) {
+// schedulePattern queues an invalidation by a pattern that did not reach all of its keys. The
+// parameters are those of scheduleTombstones.
+func (a *Coordinator) schedulePattern(pattern string, numbers []uint64, began int64) {
 	if a.addTombstones(subjects(aPattern, []string{pattern}), numbers, a.pastOf(began)) {
 		a.cfg.Events.Overflowed()
 	}
@@ -86,8 +86,8 @@ func (a *Coordinator) SchedulePattern(pattern string, numbers []uint64, began in
 	a.wakeUp()
 }
 
-// NotedPattern is Noted for a pattern. For tags, ApplyOwnTombstones does the same.
-func (a *Coordinator) NotedPattern(pattern string, sent int64) {
+// notedPattern is noted for a pattern. For tags, applyOwnTombstones does the same.
+func (a *Coordinator) notedPattern(pattern string, sent int64) {
 	s := subjects(aPattern, []string{pattern})
 	a.recent.NoteTombstones(s, nil, nil, sent, now())
 	a.acknowledgedTombstones(s, sent)

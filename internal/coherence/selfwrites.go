@@ -173,15 +173,15 @@ func (a *Coordinator) tracks(redisKey string) bool {
 	return a.cfg.Transport == Tracking && strings.HasPrefix(redisKey, a.cfg.Names.Data)
 }
 
-// OwnBegin is called before a command is sent.
-func (a *Coordinator) OwnBegin(c *store.Command) {
+// ownBegin is called before a command is sent.
+func (a *Coordinator) ownBegin(c *store.Command) {
 	if a.tracks(c.Key) {
 		a.selfWrites.begin(c.Key)
 	}
 }
 
-// OwnEnd is called with the outcome of a command that [Coordinator.OwnBegin] was called for.
-func (a *Coordinator) OwnEnd(c *store.Command, reply *store.Reply) {
+// ownEnd is called with the outcome of a command that ownBegin was called for.
+func (a *Coordinator) ownEnd(c *store.Command, reply *store.Reply) {
 	if !a.tracks(c.Key) {
 		return
 	}

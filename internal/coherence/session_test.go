@@ -82,7 +82,7 @@ func TestASessionBeginsWithRecentWrites(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.Noted(retryqueue.Item{Key: "n:k", At: at, Token: "the new one"}, now())
+	a.noted(retryqueue.Item{Key: "n:k", At: at, Token: "the new one"}, now())
 	st.Do(ctx, []store.Command{{Op: store.Set, Key: "n:k", Frame: []byte("the old one")}})
 	st.Succeed()
 	s := &session{a: a, subscribed: make(chan struct{})}
@@ -104,7 +104,7 @@ func TestOwnInvalidationsByTagAreRecent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := a.ApplyOwnTombstones(ctx, []string{"t"}, m, l); err != nil {
+	if err := a.ownTombstones(ctx, []string{"t"}, nil, m, l); err != nil {
 		t.Fatal(err)
 	}
 	if tags := a.recent.Since(now(), nothing).Tags; !slices.Contains(tags, aTag+"t") {

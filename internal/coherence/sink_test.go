@@ -257,12 +257,12 @@ func TestChangesThatTheServerTells(t *testing.T) {
 	a, l := onTier(t, Tracking, true, storetest.NewMemory())
 	s := &session{a: a, subscribed: make(chan struct{})}
 	set := &store.Command{Op: store.Set, Key: "n:own", Frame: make([]byte, 40)}
-	a.OwnBegin(set)
+	a.ownBegin(set)
 	s.KeysChanged([]string{"n:own", "n:other", "n", "n:"})
 	if !slices.Equal(l.removed, []string{"other", ""}) || l.flushes != 0 {
 		t.Errorf("%+v", l)
 	}
-	a.OwnEnd(set, &store.Reply{OK: true})
+	a.ownEnd(set, &store.Reply{OK: true})
 	if keys, _ := a.selfWrites.take(); !slices.Equal(keys, []string{"n:own"}) || len(l.removed) != 2 {
 		t.Errorf("%q are looked into, removed %q", keys, l.removed)
 	}
@@ -274,20 +274,20 @@ func TestChangesThatTheServerTells(t *testing.T) {
 	for name, reply := range map[string]store.Reply{"refused": {}, "lost": {OK: true, Err: errors.New("no answer")}} {
 		l.removed = nil
 		swap := &store.Command{Op: store.CompareAndSet, Key: "n:" + name, Frame: make([]byte, 40)}
-		a.OwnBegin(swap)
+		a.ownBegin(swap)
 		s.KeysChanged([]string{swap.Key})
-		a.OwnEnd(swap, &reply)
+		a.ownEnd(swap, &reply)
 		if !slices.Equal(l.removed, []string{name}) {
 			t.Errorf("%s: removed %q", name, l.removed)
 		}
 	}
 	// What was removed is forgotten.
 	l.removed = nil
-	a.OwnBegin(set)
-	a.OwnEnd(set, &store.Reply{OK: true})
+	a.ownBegin(set)
+	a.ownEnd(set, &store.Reply{OK: true})
 	del := &store.Command{Op: store.Delete, Key: set.Key}
-	a.OwnBegin(del)
-	a.OwnEnd(del, &store.Reply{OK: true})
+	a.ownBegin(del)
+	a.ownEnd(del, &store.Reply{OK: true})
 	if s.KeysChanged([]string{set.Key}); !slices.Equal(l.removed, []string{"own"}) {
 		t.Errorf("after a Delete: removed %q", l.removed)
 	}
@@ -298,8 +298,8 @@ func TestChangesThatTheServerTells(t *testing.T) {
 		key string
 	}{{b, "n:k"}, {a, "m:k"}} {
 		cmd := &store.Command{Op: store.Set, Key: c.key, Frame: make([]byte, 40)}
-		c.a.OwnBegin(cmd)
-		c.a.OwnEnd(cmd, &store.Reply{OK: true})
+		c.a.ownBegin(cmd)
+		c.a.ownEnd(cmd, &store.Reply{OK: true})
 		if len(c.a.selfWrites.inFlight) != 0 || c.a.selfWrites.maybeOwn(c.key) {
 			t.Errorf("%s is remembered", c.key)
 		}
@@ -319,17 +319,17 @@ func TestDoubtfulChangesAreLookedInto(t *testing.T) {
 			f[8] = byte(i + 1)
 			frames[k] = f
 			c := &store.Command{Op: store.Set, Key: "n:" + k, Frame: f}
-			a.OwnBegin(c)
+			a.ownBegin(c)
 			r := a.cfg.Client.Do(t.Context(), []store.Command{*c})
-			a.OwnEnd(c, &r[0])
+			a.ownEnd(c, &r[0])
 		}
 		theirs := frame(0)
 		theirs[8] = 77
 		st.Do(t.Context(), []store.Command{{Op: store.Set, Key: "n:theirs", Frame: theirs}})
 		extend := &store.Command{Op: store.Extend, Key: "n:extended", Seen: store.TokenOf(frames["extended"]), TTL: time.Hour}
-		a.OwnBegin(extend)
+		a.ownBegin(extend)
 		r := a.cfg.Client.Do(t.Context(), []store.Command{*extend})
-		a.OwnEnd(extend, &r[0])
+		a.ownEnd(extend, &r[0])
 		s := &session{a: a, subscribed: make(chan struct{})}
 		s.KeysChanged([]string{"n:mine", "n:theirs", "n:extended"})
 		synctest.Wait()

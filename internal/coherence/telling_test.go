@@ -254,12 +254,12 @@ func TestMarksAreToldWithTheirTimes(t *testing.T) {
 			return time.Now().UnixMicro() - passed + passed/driftPart
 		}
 		n := a.failedNumber()
-		a.ScheduleTombstones([]string{"t"}, n, now()-int64(30*time.Second))
-		a.ScheduleTombstones([]string{"u"}, nil, now()-int64(20*time.Second))
+		a.scheduleTombstones([]string{"t"}, n, now()-int64(30*time.Second))
+		a.scheduleTombstones([]string{"u"}, nil, now()-int64(20*time.Second))
 		if l.flushes != 2 || !a.PendingTag("t") {
 			t.Errorf("%d flushes", l.flushes)
 		}
-		a.SchedulePattern("p*", a.failedNumber(), now()-int64(30*time.Second))
+		a.schedulePattern("p*", a.failedNumber(), now()-int64(30*time.Second))
 		old, fresh := storedAt(date(31*time.Second)), storedAt(date(10*time.Second))
 		store.put("n:p1", old)
 		store.put("n:p2", fresh)
@@ -276,7 +276,7 @@ func TestMarksAreToldWithTheirTimes(t *testing.T) {
 			t.Error("the pattern is not told")
 		}
 		store.marks = nil
-		a.ScheduleTombstones(nil, a.failedNumber(), now()-int64(5*time.Second))
+		a.scheduleTombstones(nil, a.failedNumber(), now()-int64(5*time.Second))
 		store.mark = func(logicalclock.NewTombstone) error { return errLost }
 		if a.notify(t.Context()) || !a.Pending("n:x") || !a.isOpen() {
 			t.Error("everything that fails is told")
@@ -292,7 +292,7 @@ func TestMarksAreToldWithTheirTimes(t *testing.T) {
 		}
 		// Tags that fail are told again, and those alone.
 		store.marks = nil
-		a.ScheduleTombstones([]string{"t"}, nil, now())
+		a.scheduleTombstones([]string{"t"}, nil, now())
 		store.mark = func(logicalclock.NewTombstone) error { return errLost }
 		if a.notify(t.Context()) || !a.PendingTag("t") || !a.isOpen() {
 			t.Error("a tag that fails is told")
@@ -313,7 +313,7 @@ func TestMarksThatRedisHasAreNotToldAgain(t *testing.T) {
 			a.started = true
 			l := a.BeginEpochRead()
 			m, err := a.cfg.Client.AddTombstones(t.Context(), a.cfg.Names, a.Clock.Known(), logicalclock.NewTombstone{Tags: tags})
-			if err != nil || a.ApplyOwnTombstones(t.Context(), tags, m, l) != nil {
+			if err != nil || a.ownTombstones(t.Context(), tags, nil, m, l) != nil {
 				t.Fatal(err)
 			}
 			if lost {
@@ -358,11 +358,11 @@ func TestALaterAcknowledgementCounts(t *testing.T) {
 		a, _ := onTier(t, Broadcast, true, storetest.NewMemory())
 		a.addItem(retryqueue.Item{Key: "n:k", At: 5})
 		time.Sleep(time.Second)
-		a.Noted(retryqueue.Item{Key: "n:other", At: 7}, now())
+		a.noted(retryqueue.Item{Key: "n:other", At: 7}, now())
 		if len(a.redisUp) != 0 {
 			t.Error("another key wakes housekeeping")
 		}
-		a.Noted(retryqueue.Item{Key: "n:k", At: 7, Token: "token"}, now())
+		a.noted(retryqueue.Item{Key: "n:k", At: 7, Token: "token"}, now())
 		if it, ok := a.queue.Find("n:k"); !ok || it.At != 7 || it.Token != "token" || len(a.redisUp) != 1 {
 			t.Errorf("%+v", it)
 		}
@@ -374,7 +374,7 @@ func TestALaterAcknowledgementCounts(t *testing.T) {
 		if it, ok := a.queue.Find("n:other"); !ok || !it.Acked {
 			t.Errorf("%+v, %v", it, ok)
 		}
-		a.NotedPattern("p*", now())
+		a.notedPattern("p*", now())
 		if told := a.recent.Since(now(), nothing); !slices.Contains(told.Tags, aPattern+"p*") {
 			t.Errorf("recent: %+v", told)
 		}

@@ -237,8 +237,8 @@ func TestASessionBeginsWithNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	set := &store.Command{Op: store.Set, Key: "n:k", Frame: make([]byte, 40)}
-	a.OwnBegin(set)
-	a.OwnEnd(set, &store.Reply{OK: true})
+	a.ownBegin(set)
+	a.ownEnd(set, &store.Reply{OK: true})
 	gap := message.Message{Sender: 7, Number: 9, Kind: message.Invalidated}
 	a.inbox.Receive(&gap, now())
 	s := &session{a: a, subscribed: make(chan struct{})}
@@ -302,7 +302,7 @@ func TestWhenWhatIsUntoldIsTriedAgain(t *testing.T) {
 			st.set(func() { tries = slices.Clone(all) })
 			return tries
 		}
-		a.ScheduleRetry(retryqueue.Item{Key: "n:k"})
+		a.scheduleRetry(retryqueue.Item{Key: "n:k"})
 		pass(30 * time.Second)
 		tries := soFar()
 		if tries[0] != 0 {
@@ -324,7 +324,7 @@ func TestWhenWhatIsUntoldIsTriedAgain(t *testing.T) {
 		tries = soFar()
 		n := len(tries)
 		last := tries[n-1]
-		a.ScheduleRetry(retryqueue.Item{Key: "n:other"})
+		a.scheduleRetry(retryqueue.Item{Key: "n:other"})
 		pass(notifySoon)
 		tries = soFar()
 		if a.Pending("n:other") || len(tries) == n || tries[n]-last < notifySoon {
@@ -483,7 +483,7 @@ func TestConnectionsRaiseASuspicion(t *testing.T) {
 		if store.n = 2; redialed(1) || a.connections(now()) != 0 {
 			t.Errorf("%s: nothing was written", name)
 		}
-		a.Noted(retryqueue.Item{Key: "n:k", At: 1}, now())
+		a.noted(retryqueue.Item{Key: "n:k", At: 1}, now())
 		a.cfg.Client.Get(t.Context(), "n:x")
 		if got, want := a.connections(now()), map[bool]uint32{true: 2}[unknown]; got != want {
 			t.Errorf("%s: %d connections, want %d", name, got, want)

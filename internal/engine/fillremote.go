@@ -35,7 +35,7 @@ func (c *remote) store(ctx context.Context, o *Options, ls []*inflightLoad, resu
 		l.settled = true
 	}
 	if len(cmds) > 0 {
-		for i, reply := range c.exec(ctx, cmds) {
+		for i, reply := range c.coherence.Send(ctx, cmds) {
 			owners[i].reply = reply
 		}
 	}
@@ -179,7 +179,7 @@ func (c *remote) resolveMessage(cmd *command, harmless bool, now int64) {
 		err = nil
 	}
 	if open := cmd.sent.Resolve(took, err); len(open) > 0 {
-		c.coherence.ScheduleRetry(retryqueue.Item{Key: cmd.Key, At: now, Numbers: open})
+		c.coherence.EndWrite(retryqueue.Item{Key: cmd.Key, At: now, Numbers: open}, now, err)
 	}
 }
 
@@ -210,7 +210,7 @@ func (c *remote) giveBack(ls []*inflightLoad) {
 		l.settled = true
 	}
 	if len(cmds) > 0 {
-		c.exec(context.Background(), cmds)
+		c.coherence.Send(context.Background(), cmds)
 	}
 }
 

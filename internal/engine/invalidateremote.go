@@ -6,6 +6,7 @@ import (
 	"github.com/delqhi/cache/internal/glob"
 	"github.com/delqhi/cache/internal/keys"
 	"github.com/delqhi/cache/internal/local"
+	"github.com/delqhi/cache/internal/logicalclock"
 	"github.com/delqhi/cache/internal/retryqueue"
 )
 
@@ -18,19 +19,18 @@ func (c *remote) invalidate(ctx context.Context, changes []*Change) {
 	for i, out := range c.invalidator.Keys(ctx, encoded) {
 		ch := changes[i]
 		ch.now = out.At
+		c.coherence.EndWrite(retryqueue.Item{Key: ch.rk, At: out.At, Token: out.Token, Numbers: out.Open}, at, out.Err)
 		if out.Err != nil {
 			ch.Err = c.writeFailed(ctx, out.Err)
-			c.scheduleRetry(ch, out.Open)
 		} else {
 			c.stats.sent.Add(1)
-			c.coherence.Noted(retryqueue.Item{Key: ch.rk, At: out.At, Token: out.Token}, at)
 		}
 		c.completeLocal(ch) // has no entry: drops the local one
 	}
 }
 
 func (c *remote) invalidateLater(ch *Change) {
-	c.scheduleRetry(ch, nil)
+	c.coherence.EndWrite(retryqueue.Item{Key: ch.rk}, 0, context.Canceled)
 	c.completeLocal(ch)
 }
 
@@ -41,11 +41,10 @@ func (c *remote) invalidatePattern(ctx context.Context, pattern string) (int64, 
 	at := local.Now()
 	m, err := c.invalidator.Pattern(ctx, pattern, keys.QuotePattern)
 	c.dropMatching(pattern)
+	c.coherence.EndPattern(pattern, m.Open, at, err)
 	if err != nil {
-		c.coherence.SchedulePattern(pattern, m.Open, at)
 		return m.Keys, c.writeFailed(ctx, err)
 	}
-	c.coherence.NotedPattern(pattern, at)
 	c.stats.sent.Add(1)
 	return m.Keys, nil
 }
@@ -53,7 +52,7 @@ func (c *remote) invalidatePattern(ctx context.Context, pattern string) (int64, 
 func (c *remote) invalidatePatternLater(pattern string) {
 	c.fences.MoveAll()
 	c.failures.forgetAll()
-	c.coherence.SchedulePattern(pattern, nil, local.Now())
+	c.coherence.EndPattern(pattern, nil, local.Now(), context.Canceled)
 	c.dropMatching(pattern)
 }
 
@@ -71,13 +70,9 @@ func (c *remote) dropMatching(pattern string) {
 func (c *remote) mark(ctx context.Context, tags []string) error {
 	c.fences.MoveAll()
 	c.failures.forgetAll()
-	look, at := c.coherence.BeginEpochRead(), local.Now()
+	look := c.coherence.BeginEpochRead()
 	marks, open, err := c.invalidator.InvalidateTags(ctx, tags)
-	if err != nil {
-		c.coherence.ScheduleTombstones(tags, open, at)
-		return c.writeFailed(ctx, err)
-	}
-	if err := c.coherence.ApplyOwnTombstones(ctx, tags, marks, look); err != nil {
+	if err := c.coherence.EndTombstones(ctx, tags, marks, open, look, err); err != nil {
 		return c.writeFailed(ctx, err)
 	}
 	c.stats.sent.Add(uint64(max(len(tags), 1)))
@@ -86,7 +81,7 @@ func (c *remote) mark(ctx context.Context, tags []string) error {
 
 func (c *remote) markLater(tags []string) error {
 	c.failures.forgetAll()
-	c.coherence.ScheduleTombstones(tags, nil, local.Now())
+	_ = c.coherence.EndTombstones(context.Background(), tags, logicalclock.Reading{}, nil, c.coherence.BeginEpochRead(), context.Canceled)
 	return nil
 }
 

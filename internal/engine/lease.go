@@ -59,7 +59,7 @@ func (c *remote) acquire(ctx context.Context, o *Options, ls []*inflightLoad) (a
 	// The commands run even if the caller is gone: a lease that was granted without the load
 	// learning of it would block other loads until it expires.
 	whole := context.WithoutCancel(ctx)
-	replies := c.exec(whole, cmds)
+	replies := c.coherence.Send(whole, cmds)
 	suspect := c.coherence.EndRead(&r)
 	seen := func(i int) {
 		l, reply := asked[i], &replies[i]
@@ -105,7 +105,7 @@ func (c *remote) acquire(ctx context.Context, o *Options, ls []*inflightLoad) (a
 		}
 		var late []store.Command
 		var locked []*inflightLoad
-		replies := c.exec(whole, cmds)
+		replies := c.coherence.Send(whole, cmds)
 		for i, l := range ls {
 			reply := replies[i]
 			switch {
@@ -135,7 +135,7 @@ func (c *remote) acquire(ctx context.Context, o *Options, ls []*inflightLoad) (a
 		gone := c.prolong(whole, locked)
 		again = again || len(gone) > 0
 		if late = append(late, gone...); len(late) > 0 {
-			c.exec(whole, late)
+			c.coherence.Send(whole, late)
 		}
 	}
 	return again
@@ -192,7 +192,7 @@ func (c *remote) prolong(ctx context.Context, ls []*inflightLoad) (gone []store.
 	if len(cmds) == 0 {
 		return nil
 	}
-	for i, reply := range c.exec(ctx, cmds) {
+	for i, reply := range c.coherence.Send(ctx, cmds) {
 		if l := asked[i]; reply.Err == nil && !reply.OK {
 			gone = append(gone, store.Command{Op: store.CompareAndDelete, Key: c.lockKey(l.rk), Seen: l.token})
 			l.state, l.lock, l.old = waiting, false, nil
@@ -245,23 +245,6 @@ func (l *inflightLoad) note(id frame.ID) {
 	if !slices.Contains(l.seenLeases, id) {
 		l.seenLeases = append(l.seenLeases, id)
 	}
-}
-
-// exec runs commands that change keys. Notifications of them that this process receives are
-// recognised as its own writes.
-func (c *remote) exec(ctx context.Context, cmds []store.Command) []store.Reply {
-	for i := range cmds {
-		if cmds[i].Op != store.GetHeader {
-			c.coherence.OwnBegin(&cmds[i])
-		}
-	}
-	replies := c.client.Do(ctx, cmds)
-	for i := range replies {
-		if cmds[i].Op != store.GetHeader {
-			c.coherence.OwnEnd(&cmds[i], &replies[i])
-		}
-	}
-	return replies
 }
 
 // leaseCommand returns a command that asks for a lease, with a new id each time: only its own
@@ -467,7 +450,7 @@ func (c *remote) extend(ctx context.Context, life time.Duration, cmds []store.Co
 				}
 			}
 			if len(all) > 0 {
-				c.exec(ctx, all)
+				c.coherence.Send(ctx, all)
 			}
 		}
 	})

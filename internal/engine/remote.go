@@ -47,7 +47,7 @@ func newRemote(c *Cache, cfg *Config) *remote {
 	if c.sealer != nil {
 		r.invalidator.Sign = r.resign
 	}
-	c.refresher.prolongs = r.exec
+	c.refresher.prolongs = r.coherence.Send
 	return r
 }
 

@@ -91,9 +91,9 @@ func (ch *Change) stampsItself() bool { return ch.keep && !ch.dated && ch.stamp.
 // execReadingClock is exec, preceded by the clock read unless look is nil.
 func (c *remote) execReadingClock(ctx context.Context, look *clockLook, cmds []store.Command) []store.Reply {
 	if look == nil {
-		return c.exec(ctx, cmds)
+		return c.coherence.Send(ctx, cmds)
 	}
-	replies := c.exec(ctx, append(append(make([]store.Command, 0, 1+len(cmds)), c.lookCommand()), cmds...))
+	replies := c.coherence.Send(ctx, append(append(make([]store.Command, 0, 1+len(cmds)), c.lookCommand()), cmds...))
 	look.reply = replies[0]
 	return replies[1:]
 }
@@ -164,7 +164,7 @@ func (c *remote) exchangeStamps(ctx context.Context, s stamp, changes []*Change,
 		swaps, of, messages = append(swaps, swap), append(of, i), append(messages, sent)
 	}
 	var gets []store.Command
-	for j, reply := range c.exec(ctx, swaps) {
+	for j, reply := range c.coherence.Send(ctx, swaps) {
 		i, took := of[j], reply.Err == nil && reply.OK
 		messages[j].Resolve(took, nil) // replacing a lease invalidates nothing: no need to repeat it
 		switch {

@@ -148,13 +148,13 @@ func (c *remote) updateLoadedRemote(ctx context.Context, ch *Change, f Func, o *
 		}
 		l.token = lease
 		if gone := c.prolong(context.WithoutCancel(ctx), []*inflightLoad{l}); len(gone) > 0 {
-			c.exec(context.WithoutCancel(ctx), gone)
+			c.coherence.Send(context.WithoutCancel(ctx), gone)
 			return nil, errNotAcquired
 		}
 		stop := c.extend(ctx, l.life, []store.Command{{Op: store.Extend, Key: key, Seen: lease, TTL: l.life}}, l)
 		return func(taken bool) {
 			if stop(); !taken || lock { // the lease or lock has not been replaced
-				c.exec(context.WithoutCancel(ctx), []store.Command{{Op: store.CompareAndDelete, Key: key, Seen: lease}})
+				c.coherence.Send(context.WithoutCancel(ctx), []store.Command{{Op: store.CompareAndDelete, Key: key, Seen: lease}})
 			}
 		}, nil
 	})
@@ -186,7 +186,7 @@ func (c *remote) claim(ctx context.Context, key string, seen store.CASToken, loc
 		if cmd.Seen = seen; seen.State == store.Missing {
 			cmd.Op = store.SetNX
 		}
-		reply := c.exec(ctx, []store.Command{cmd})[0]
+		reply := c.coherence.Send(ctx, []store.Command{cmd})[0]
 		switch {
 		case reply.Err != nil:
 			return lease, c.writeFailed(ctx, reply.Err)

@@ -53,28 +53,20 @@ func (c *remote) execAndNotify(ctx context.Context, look *clockLook, changes []*
 // complete brings the local tier, the outbox and the retry queue in line with the outcome of
 // a change. If err is nil, took says whether the change took effect.
 func (c *remote) complete(ctx context.Context, ch *Change, cmd *store.Command, took bool, err error) {
-	open := ch.sent.Resolve(took, err)
+	item := retryqueue.Item{Key: ch.rk, At: ch.now, Numbers: ch.sent.Resolve(took, err)}
 	switch {
 	case err != nil:
 		ch.Err = c.writeFailed(ctx, err)
-		c.scheduleRetry(ch, open)
+		c.coherence.EndWrite(item, ch.at, err)
 		c.completeLocal(ch)
 	case took:
 		c.completeLocal(ch)
 		c.stats.sent.Add(1)
-		token := ""
 		if ch.keep {
-			token = store.TokenOf(cmd.Frame).Token
+			item.Token = store.TokenOf(cmd.Frame).Token
 		}
-		c.coherence.Noted(retryqueue.Item{Key: cmd.Key, At: ch.now, Token: token}, ch.at)
+		c.coherence.EndWrite(item, ch.at, nil)
 	}
-}
-
-// scheduleRetry queues a change that Redis did not acknowledge, to be sent to Redis and the
-// other processes later: as an invalidation, since by then there may be a newer value. open are
-// the numbers of messages that stay open until then.
-func (c *remote) scheduleRetry(ch *Change, open []uint64) {
-	c.coherence.ScheduleRetry(retryqueue.Item{Key: ch.rk, At: ch.now, Numbers: open})
 }
 
 // completeLocal brings the local tier in line with the outcome of a change.
@@ -123,7 +115,7 @@ func (c *remote) timestamp(ctx context.Context, ch *Change) {
 		ch.keep = false
 	default:
 		ch.refuse(c.writeFailed(ctx, err))
-		c.scheduleRetry(ch, nil)
+		c.coherence.EndWrite(retryqueue.Item{Key: ch.rk, At: ch.now}, ch.at, err)
 		c.completeLocal(ch)
 	}
 }
@@ -205,7 +197,7 @@ func (c *remote) swap(ctx context.Context, ch *Change, cmd store.Command) (reply
 	case c.toSource():
 		intent := c.intentCommand(cmd.Op, ch.rk, leaseLife)
 		intent.Seen = cmd.Seen
-		reply = c.exec(ctx, []store.Command{intent})[0]
+		reply = c.coherence.Send(ctx, []store.Command{intent})[0]
 		if reply.Err != nil {
 			return reply, false, c.writeFailed(ctx, reply.Err)
 		}
@@ -216,7 +208,7 @@ func (c *remote) swap(ctx context.Context, ch *Change, cmd store.Command) (reply
 		c.apply(ctx, changes)
 		return reply, ch.Err == nil, ch.Err
 	case cmd.Op == store.Get:
-		reply = c.exec(ctx, []store.Command{cmd})[0]
+		reply = c.coherence.Send(ctx, []store.Command{cmd})[0]
 		if reply.Err != nil {
 			err = c.writeFailed(ctx, reply.Err)
 		}

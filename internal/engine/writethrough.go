@@ -142,7 +142,7 @@ func (c *remote) intend(ctx context.Context, changes []*Change) (stop func()) {
 			asked = append(asked, ch)
 		}
 	}
-	for i, reply := range c.exec(ctx, cmds) {
+	for i, reply := range c.coherence.Send(ctx, cmds) {
 		if reply.Err == nil {
 			asked[i].intent = store.TokenOf(cmds[i].Frame)
 		} // else commit removes the key

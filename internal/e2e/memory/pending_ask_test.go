@@ -51,8 +51,8 @@ func TestAnAnswerFromBeforeAKeyWasToldIsNotBelieved(t *testing.T) {
 					}
 					if gets++; gets < last {
 						// Something else is told.
-						hook.Of(c).Coherence.SchedulePattern("other*", nil, local.Now())
-						hook.Of(c).Coherence.NotedPattern("other*", local.Now())
+						hook.Of(c).Coherence.EndPattern("other*", nil, local.Now(), context.Canceled)
+						hook.Of(c).Coherence.EndPattern("other*", nil, local.Now(), nil)
 					} else if gets == last {
 						net.heal()
 						if err := c.Sync(ctx); err != nil {

@@ -149,7 +149,7 @@ func TestMoreThanFitsIsToldAsOneInvalidationOfEverything(t *testing.T) {
 		}
 		store.Fail(errDown)
 		for i := range 1<<19 + 100 {
-			hook.Of(a).Coherence.ScheduleRetry(retryqueue.Item{Key: a.RedisKey(i)})
+			hook.Of(a).Coherence.EndWrite(retryqueue.Item{Key: a.RedisKey(i)}, 0, context.Canceled)
 		}
 		store.Fail(nil)
 		if err := a.Sync(ctx); err != nil {
