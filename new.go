@@ -14,10 +14,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/delqhi/cache/codec"
-	"github.com/delqhi/cache/internal/coherence"
 	"github.com/delqhi/cache/internal/engine"
 	"github.com/delqhi/cache/internal/fence"
-	"github.com/delqhi/cache/internal/invalidation"
 	"github.com/delqhi/cache/internal/keys"
 	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/redisstore"
@@ -105,8 +103,7 @@ func build[K comparable, V any](name string, src Source[K, V], opts []Option, op
 		Name: name, Prefix: cfg.prefix, Types: types[K, V]{c.keys}, Source: src.untyped(),
 		Codec: cfg.codec, CodecName: cfg.codecName, Version: cfg.version, MaxValue: cfg.maxValue,
 		Policy: cfg.policy, LocalTTL: cfg.localTTL(), CloneByCodec: cfg.cloning,
-		Invalidation: invalidation.Policy{Mode: invalidation.Mode(cfg.invalidator.Mode()), Delay: cfg.invalidator.Delay()},
-		Store:        st, Transport: cfg.kindOfTransport(), Timeout: cfg.timeout, Failures: cfg.breaker.failures, Open: cfg.breaker.open,
+		Invalidator: cfg.invalidator, Store: st, Transport: cfg.receivesBy(), Timeout: cfg.timeout, Failures: cfg.breaker.failures, Open: cfg.breaker.open,
 		LoadLimit: cfg.loadLimit, Recorder: cfg.recorder, Log: cfg.log,
 	}
 	if !cfg.localOnly {
@@ -279,20 +276,12 @@ func (c *config) chooseStore(rdb redis.UniversalClient) store.Store {
 			c.mistake("%w", err)
 			return nil
 		}
-		if err := store.Unknown(); err != nil && c.listens() {
+		if err := store.Unknown(); err != nil && c.receivesBy() != invalidate.NoTransport() {
 			c.mistake("there is nothing to hear notifications by: %w; or choose invalidate.NoTransport()", err)
 		}
 		return store
 	}
 	return nil
-}
-
-// listens reports whether the cache is to receive notifications.
-func (c *config) listens() bool {
-	if c.transport != nil {
-		return *c.transport != invalidate.NoTransport()
-	}
-	return c.policy.LocalEntries > 0
 }
 
 // makeLocal makes the local tier.
@@ -316,15 +305,15 @@ func (c *config) localTTL() time.Duration {
 	return c.policy.LocalTTL
 }
 
-// kindOfTransport is how the cache receives notifications.
-func (c *config) kindOfTransport() coherence.Transport {
+// receivesBy is how the cache receives notifications.
+func (c *config) receivesBy() invalidate.Transport {
 	switch {
 	case c.transport != nil:
-		return coherence.Transport(c.transport.Kind())
+		return *c.transport
 	case c.policy.LocalEntries > 0:
-		return coherence.Broadcast
+		return invalidate.Broadcast()
 	}
-	return coherence.None
+	return invalidate.NoTransport()
 }
 
 // chooseWriting checks that the source has the functions that the write strategy needs.

@@ -106,9 +106,16 @@ func TestARedisThatComesBackEmptyIsNoStampede(t *testing.T) {
 	if len(loads) != keys {
 		t.Errorf("%d keys were loaded of %d", len(loads), keys)
 	}
-	for k, n := range loads {
-		if n != 1 {
-			t.Errorf("%d loads of %s", n, k)
-		}
+	// A process that is not run for a second loses its leases, and another one takes over: then
+	// the fill of the first load is refused.
+	again, refused := 0, uint64(0)
+	for _, n := range loads {
+		again += n - 1
+	}
+	for _, c := range caches {
+		refused += c.Totals().Outdated
+	}
+	if uint64(again) > refused {
+		t.Errorf("%d loads too many, of which %d have lost their leases", again, refused)
 	}
 }

@@ -31,6 +31,7 @@ import (
 	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/topk"
 	"github.com/delqhi/cache/internal/usercode"
+	"github.com/delqhi/cache/invalidate"
 	"github.com/delqhi/cache/metrics"
 	"github.com/delqhi/cache/strategy"
 )
@@ -101,7 +102,7 @@ type Config struct {
 	MaxValue    int // bytes
 
 	Policy       strategy.Policy
-	Invalidation invalidation.Policy
+	Invalidator  invalidate.Policy
 	LocalTTL     time.Duration // bound of a local entry's life; 0: none
 	CloneByCodec bool          // the codec copies values, if Source.Clone does not
 
@@ -109,7 +110,7 @@ type Config struct {
 	Local func(*fence.Table) (Local, error)
 
 	Store     store.Store // nil: LocalOnly
-	Transport coherence.Transport
+	Transport invalidate.Transport
 	Timeout   time.Duration // of an operation on Redis
 	Failures  int           // of the circuit breaker, before it opens
 	Open      time.Duration // how long it stays open
@@ -125,7 +126,7 @@ func New(cfg Config) (*Cache, error) {
 	c := &Cache{
 		name: cfg.Name, prefix: names.Data, names: names, types: cfg.Types, src: cfg.Source, loader: cfg.Source.Loader,
 		codec: cfg.Codec, codecName: cfg.CodecName, fingerprint: cfg.Fingerprint, valueVersion: cfg.Version, maxValue: cfg.MaxValue,
-		policy: cfg.Policy, localTTL: cfg.LocalTTL, invalidation: cfg.Invalidation, slidesLocally: cfg.Store == nil && cfg.Policy.Sliding > 0,
+		policy: cfg.Policy, localTTL: cfg.LocalTTL, invalidation: invalidation.Policy{Mode: invalidation.Mode(cfg.Invalidator.Mode()), Delay: cfg.Invalidator.Delay()}, slidesLocally: cfg.Store == nil && cfg.Policy.Sliding > 0,
 		fences: fence.NewTable(), limit: newLoadLimit(cfg.LoadLimit), runsUserCode: cfg.Store != nil || cfg.Source.TTL != nil || cfg.Source.Tags != nil,
 		stats: newStats(cfg.Recorder), tagged: topk.New(maxTagged), reports: newReports(cfg.Name, cfg.Log),
 		rand: rand.Float64, closing: make(chan struct{}),

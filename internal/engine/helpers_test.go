@@ -10,10 +10,10 @@ import (
 	"time"
 
 	"github.com/delqhi/cache/codec"
-	"github.com/delqhi/cache/internal/coherence"
 	"github.com/delqhi/cache/internal/fence"
 	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/invalidate"
 	"github.com/delqhi/cache/strategy"
 )
 
@@ -60,7 +60,7 @@ func testCache[V any](t testing.TB, st store.Store, change func(*Config), strate
 		t.Fatal(err)
 	}
 	cfg := Config{
-		Name: "test", Types: testTypes[V]{}, Codec: codec.JSON(), CodecName: "json", MaxValue: 1 << 20, Policy: policy, Transport: coherence.Broadcast,
+		Name: "test", Types: testTypes[V]{}, Codec: codec.JSON(), CodecName: "json", MaxValue: 1 << 20, Policy: policy, Transport: invalidate.Broadcast(),
 		Store: st, Timeout: 250 * time.Millisecond, Failures: math.MaxInt, Open: time.Second, LoadLimit: 256, Log: slog.New(slog.DiscardHandler),
 		Local: func(f *fence.Table) (Local, error) {
 			tier, err := local.New[string, V](local.Config[string]{Capacity: 100, Fences: f, Decode: func(enc string) (string, bool) { return enc, true }})

@@ -34,34 +34,19 @@ func Observe(meters metric.MeterProvider, caches ...metrics.Cache) (metric.Regis
 	}
 	meter := meters.Meter(scope)
 	var instruments []metric.Observable
-	var observers []func(metric.Observer, *metrics.Snapshot, attribute.Set)
 	var errs []error
-	for _, f := range families {
-		in, err := f.instrument(meter)
-		errs = append(errs, err)
-		instruments = append(instruments, in)
-		observers = append(observers, func(o metric.Observer, s *metrics.Snapshot, cache attribute.Set) {
-			for _, sample := range f.samples {
-				if sample.absent == nil || !sample.absent(s) {
-					o.ObserveInt64(in, int64(sample.value(s)), metric.WithAttributeSet(cache), metric.WithAttributes(sample.attributes...))
-				}
-			}
-		})
+	for _, f := range families(new(metrics.Snapshot)) {
+		in, err := instrument(meter, f)
+		instruments, errs = append(instruments, in), append(errs, err)
 	}
-	age, err := meter.Float64ObservableGauge("cache.write_behind.backlog_age", metric.WithUnit("s"),
-		metric.WithDescription("How long ago the oldest write that is on its way to the source was queued."))
-	instruments = append(instruments, age)
-	observers = append(observers, func(o metric.Observer, s *metrics.Snapshot, cache attribute.Set) {
-		o.ObserveFloat64(age, s.BacklogAge.Seconds(), metric.WithAttributeSet(cache))
-	})
-	if err := errors.Join(append(errs, err)...); err != nil {
+	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
 	return meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		for i, c := range caches {
 			s := c.Totals()
-			for _, observe := range observers {
-				observe(o, &s, attributes[i])
+			for n, f := range families(&s) {
+				observe(o, instruments[n], f, attributes[i])
 			}
 		}
 		return nil

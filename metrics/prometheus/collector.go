@@ -72,11 +72,8 @@ func search(caches []metrics.Cache, name string) (at int, found bool) {
 
 // Describe implements [prometheus.Collector].
 func (c *Collector) Describe(descs chan<- *prometheus.Desc) {
-	for i := range families {
-		descs <- families[i].desc
-	}
-	for i := range latencies {
-		descs <- latencies[i].desc
+	for _, d := range descriptors {
+		descs <- d
 	}
 }
 
@@ -86,13 +83,8 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 	caches := c.caches
 	c.mu.Unlock()
 	for _, cache := range caches {
-		name, s := label(cache.Name()), cache.Totals()
-		for i := range families {
-			families[i].collect(name, &s, out)
-		}
-		for i := range latencies {
-			latencies[i].collect(name, &s, out)
-		}
+		s := cache.Totals()
+		collect(label(cache.Name()), &s, out)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/delqhi/cache/internal/metrictable"
 	"github.com/delqhi/cache/metrics"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -30,7 +31,7 @@ func NewRecorder() *Recorder {
 		remote: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:                            "cache_remote_operation_duration_seconds",
 			Help:                            "How long operations on Redis take, by kind and outcome; a batch is one, and many kinds in one are mixed.",
-			Buckets:                         classicBounds(),
+			Buckets:                         metrictable.Bounds(),
 			NativeHistogramBucketFactor:     1.1,
 			NativeHistogramMaxBucketNumber:  160,
 			NativeHistogramMinResetDuration: time.Hour,

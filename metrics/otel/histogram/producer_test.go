@@ -1,10 +1,12 @@
 package histogram
 
 import (
+	"math"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/delqhi/cache/internal/metrictable"
 	"github.com/delqhi/cache/metrics"
 	"go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
@@ -18,7 +20,8 @@ func (f fixed) Totals() metrics.Snapshot { return f.s }
 // Every duration is in the bucket that it belongs to, also at its bounds.
 func TestEveryDurationIsInItsBucket(t *testing.T) {
 	var durations []time.Duration
-	for _, b := range bounds {
+	for _, bound := range metrictable.Bounds() {
+		b := time.Duration(math.Round(bound*1e9)) + 1
 		durations = append(durations, b-1, b, b+b/3)
 	}
 	durations = append(durations, 0, time.Hour)
