@@ -82,10 +82,11 @@ var architecture = table{
 			module: []string{
 				"codec", "strategy", "invalidate", "metrics",
 				"internal/breaker", "internal/client", "internal/coherence", "internal/errs", "internal/expiring", "internal/fence", "internal/flight", "internal/frame",
-				"internal/glob", "internal/hook", "internal/invalidation", "internal/keys", "internal/local", "internal/logicalclock", "internal/logonce",
-				"internal/message", "internal/retryqueue", "internal/stat", "internal/store", "internal/topk", "internal/usercode", "internal/writebehind",
+				"internal/glob", "internal/hook", "internal/invalidation", "internal/keys", "internal/local", "internal/logicalclock",
+				"internal/message", "internal/report", "internal/retryqueue", "internal/stat", "internal/store", "internal/topk", "internal/usercode", "internal/writebehind",
 			},
 			others: []string{goRedis, semaphore},
+			tests:  []string{"internal/logonce"},
 		},
 		"internal/coherence": {module: []string{
 			"internal/client", "internal/fence", "internal/frame", "internal/glob", "internal/invalidation", "internal/local",
@@ -114,6 +115,7 @@ var architecture = table{
 		"internal/keys":      {module: []string{"internal/errs", "internal/usercode"}},
 		"internal/local":     {module: []string{"internal/fence", "internal/percpu"}, others: []string{golangLRU}},
 		"internal/logonce":   {},
+		"internal/report":    {module: []string{"internal/logonce", "internal/store", "internal/usercode"}, others: []string{goRedis}},
 		"internal/redisurl":  {module: []string{"internal/errs"}, others: []string{goRedis}},
 		"internal/stat":      {module: []string{"internal/percpu", "metrics"}},
 		"internal/stackgrow": {},

@@ -4,10 +4,7 @@ import (
 	"context"
 	"strings"
 
-	"github.com/delqhi/cache/internal/coherence"
-	"github.com/delqhi/cache/internal/errs"
 	"github.com/delqhi/cache/internal/local"
-	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/metrics"
 )
 
@@ -90,30 +87,4 @@ func (c *Cache) InspectEncoded(ctx context.Context, encoded string) (v Value, in
 		v, info, err = c.backend.inspect(ctx, c.prefix+encoded)
 	}
 	return v, info, c.Explain("inspect", err)
-}
-
-func (c *remote) inspect(ctx context.Context, rk string) (v Value, info Info, err error) {
-	replies, r, _, err := c.ask(ctx, []store.Command{{Op: store.Get, Key: rk}})
-	if replies[0].Err != nil {
-		err = replies[0].Err
-	}
-	if err != nil {
-		return nil, info, &missError{c.unavailable(err)}
-	}
-	f := c.decode(ctx, rk, replies[0].Record, &r)
-	c.judge(ctx, []*decoded{&f})
-	switch f.status {
-	case unavailable:
-		return nil, info, &missError{c.unavailable(f.err)}
-	case usable, stale:
-		info = f.ans.info
-		if f.status == stale {
-			info.Stale, info.TTL = true, 0
-		}
-		return f.ans.val, info, nil
-	}
-	if f.pending {
-		return nil, info, &missError{c.unavailable(coherence.ErrPending)}
-	}
-	return nil, info, errs.ErrMiss
 }

@@ -28,6 +28,7 @@ import (
 	"github.com/delqhi/cache/internal/invalidation"
 	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/logicalclock"
+	"github.com/delqhi/cache/internal/report"
 	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/topk"
 	"github.com/delqhi/cache/internal/usercode"
@@ -80,7 +81,7 @@ type Cache struct {
 
 	stats   *stats
 	tagged  *topk.Table // the tags that are invalidated most often
-	reports *reports
+	reports *report.Reports
 	rand    func() float64 // in [0, 1)
 
 	closed    atomic.Bool
@@ -128,7 +129,7 @@ func New(cfg Config) (*Cache, error) {
 		codec: cfg.Codec, codecName: cfg.CodecName, fingerprint: cfg.Fingerprint, valueVersion: cfg.Version, maxValue: cfg.MaxValue,
 		policy: cfg.Policy, localTTL: cfg.LocalTTL, invalidation: invalidation.Policy{Mode: invalidation.Mode(cfg.Invalidator.Mode()), Delay: cfg.Invalidator.Delay()}, slidesLocally: cfg.Store == nil && cfg.Policy.Sliding > 0,
 		fences: fence.NewTable(), limit: newLoadLimit(cfg.LoadLimit), runsUserCode: cfg.Store != nil || cfg.Source.TTL != nil || cfg.Source.Tags != nil,
-		stats: newStats(cfg.Recorder), tagged: topk.New(maxTagged), reports: newReports(cfg.Name, cfg.Log),
+		stats: newStats(cfg.Recorder), tagged: topk.New(maxTagged), reports: report.New(cfg.Name, cfg.Log),
 		rand: rand.Float64, closing: make(chan struct{}),
 	}
 	c.failures.byKey.Max = maxFailures

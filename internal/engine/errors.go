@@ -1,9 +1,11 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
+	"github.com/delqhi/cache/internal/client"
 	"github.com/delqhi/cache/internal/errs"
 	"github.com/delqhi/cache/internal/usercode"
 	"github.com/delqhi/cache/metrics"
@@ -119,4 +121,22 @@ func allowsStaleValue(err error) bool {
 // Unsupported returns the error of an operation that this cache is not configured for.
 func Unsupported(what string) error {
 	return fmt.Errorf("cache: %s: %w", what, errors.ErrUnsupported)
+}
+
+// unavailable returns the error of a remote operation that failed, other than by the
+// end of the caller's context.
+func (c *Cache) unavailable(err error) error {
+	if errors.Is(err, client.ErrClosed) || c.Closed() && errors.Is(err, context.Canceled) {
+		return errs.ErrClosed // Close has canceled the operation
+	}
+	return &unavailableError{err}
+}
+
+// notKept reports a loaded value that is valid but could not be kept.
+func (c *Cache) notKept(err error) {
+	if errors.Is(err, errs.ErrUnavailable) {
+		return // reported already
+	}
+	c.stats.notKept.Add(1)
+	c.reports.NotKept(err)
 }

@@ -8,11 +8,7 @@ import (
 )
 
 // events counts and logs the events of the coordinator.
-type events struct {
-	stats   *stats
-	reports *reports
-	misfit  func(error) store.Misfit
-}
+type events struct{ *remote }
 
 var _ coherence.Events = (*events)(nil)
 
@@ -32,20 +28,20 @@ func (e *events) ConnectionChanged(hearing bool, err error) {
 		if hearing {
 			state = metrics.Up
 		}
-		e.stats.recorder.StateChange(metrics.StateEvent{Cache: e.reports.cache, Part: metrics.Listener, State: state})
+		e.stats.recorder.StateChange(metrics.StateEvent{Cache: e.name, Part: metrics.Listener, State: state})
 	}
-	e.reports.connected(hearing, err)
-	if m := e.misfit(err); m != store.Fits && m != store.Replica {
+	e.reports.Connected(hearing, err)
+	if m := e.client.Misfit(err); m != store.Fits && m != store.Replica {
 		e.stats.misfits.Add(1)
-		e.reports.misfit("listen", m, err)
+		e.reports.Misfit("listen", m, err)
 	}
 }
 
-func (e *events) Downgraded(err error) { e.reports.downgraded(err) }
+func (e *events) Downgraded(err error) { e.reports.Downgraded(err) }
 
-func (e *events) Overflowed() { e.reports.overflow() }
+func (e *events) Overflowed() { e.reports.Overflowed() }
 
-func (e *events) Retried(n int) { e.reports.deliveredLater(n) }
+func (e *events) Retried(n int) { e.reports.DeliveredLater(n) }
 
 // localInvalidator adapts the local tier to coherence.Local.
 type localInvalidator struct {

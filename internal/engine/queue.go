@@ -195,7 +195,7 @@ func (c *Cache) reportWrites(r writebehind.Report) {
 	c.stats.applyErrors.Add(uint64(r.Failed))
 	c.stats.deadLetters.Add(uint64(r.Dead))
 	if r.Dead > 0 || r.Failed > 0 || r.Applied > 0 {
-		c.reports.applied(r.Dead, r.Failed > 0, r.Err)
+		c.reports.Applied(r.Dead, r.Failed > 0, r.Err)
 	}
 }
 

@@ -35,7 +35,7 @@ func newRemote(c *Cache, cfg *Config) *remote {
 	r.client.Detours(r.detoured)
 	r.client.Break(breaker.Config{Failures: cfg.Failures, Open: cfg.Open, Changed: r.circuitChanged})
 	ac := coherence.Config{
-		Client: r.client, Names: c.names, Fences: c.fences, Quote: keys.QuotePattern, Transport: coherence.Transport(cfg.Transport.Kind()), StartTimeout: cfg.Timeout, Policy: c.invalidation, Events: &events{c.stats, c.reports, r.client.Misfit},
+		Client: r.client, Names: c.names, Fences: c.fences, Quote: keys.QuotePattern, Transport: coherence.Transport(cfg.Transport.Kind()), StartTimeout: cfg.Timeout, Policy: c.invalidation, Events: &events{r},
 		Changed: func(encoded string) { c.failures.forget(c.prefix + encoded) }, ChangedAny: c.failures.forgetAll,
 	}
 	if c.local != nil {

@@ -91,18 +91,18 @@ func TestNothingFloodsTheLog(t *testing.T) {
 			c.circuitChanged(breaker.Change{Endpoint: fmt.Sprint("node", i%2), State: state, Worst: state})
 		}, "breaker opened", "breaker closed"},
 		"sessions": {func(c *remote, i int) {
-			(&events{c.stats, c.reports, c.client.Misfit}).ConnectionChanged(i%2 == 1, errFlaky)
+			(&events{c}).ConnectionChanged(i%2 == 1, errFlaky)
 		}, "notifications lost", "notifications restored"},
 		"what is told later": {func(c *remote, i int) {
-			e := &events{c.stats, c.reports, c.client.Misfit}
+			e := &events{c}
 			e.Overflowed()
 			e.Retried(3)
 		}, "too many pending", ""},
 		"loads that can't be kept": {func(c *remote, i int) { c.notKept(errs.ErrTooLarge) }, "can't be kept", ""},
 		"a source that comes and goes": {func(c *remote, i int) {
-			c.reports.applied(0, i%2 == 0, errFlaky)
+			c.reports.Applied(0, i%2 == 0, errFlaky)
 		}, "does not take queued writes", "takes queued writes again"},
-		"dead letters":  {func(c *remote, i int) { c.reports.applied(2, true, errFlaky) }, "dead letters", ""},
+		"dead letters":  {func(c *remote, i int) { c.reports.Applied(2, true, errFlaky) }, "dead letters", ""},
 		"a queue's own": {func(c *remote, i int) { c.observe(t.Context(), "fetch", 1, 0, store.ErrNotOwner) }, "", ""},
 		"closed":        {func(c *remote, i int) { c.observe(t.Context(), "get", 1, 0, client.ErrClosed) }, "", ""},
 		"refused by the circuit": {func(c *remote, i int) {
@@ -135,61 +135,4 @@ func TestNothingFloodsTheLog(t *testing.T) {
 			}
 		})
 	}
-}
-
-// A proxy that closes the connection at a command is no broken network: other operations
-// succeed all the while.
-func TestACommandThatEndsTheConnectionEachTime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		log := &lineCount{t: t, lines: map[string]int{}, last: map[string]time.Time{}}
-		r := &reports{cache: "n", log: slog.New(log)}
-		misfit := false
-		for range 20 {
-			misfit = r.failed("publish", store.Fits, io.EOF) || misfit
-			r.succeeded("get")
-			time.Sleep(time.Second)
-		}
-		if !misfit || log.count("ERROR") != 1 {
-			t.Errorf("%v, %v", misfit, log.lines)
-		}
-		// A network that breaks everything now and then is none.
-		log = &lineCount{t: t, lines: map[string]int{}, last: map[string]time.Time{}}
-		r = &reports{cache: "n", log: slog.New(log)}
-		for i := range 1000 {
-			for _, op := range []string{"get", "set", "publish"} {
-				if i%3 == 0 {
-					r.succeeded(op)
-				} else if r.failed(op, store.Fits, io.EOF) {
-					t.Fatal("a broken network counts as a proxy")
-				}
-			}
-			time.Sleep(time.Second)
-		}
-	})
-}
-
-// READONLY is an answer of a master to be as well.
-func TestAReplicaIsToldByHowLongItRefuses(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		readonly := serverError("READONLY You can't write against a read only replica.")
-		r := &reports{cache: "n", log: slog.New(slog.DiscardHandler)}
-		r.succeeded("set")
-		for i := range 100 { // failovers of 20 s
-			for range 20 {
-				if r.failed("set", store.Replica, readonly) {
-					t.Fatalf("failover %d counts as a replica", i)
-				}
-				r.succeeded("get")
-				time.Sleep(time.Second)
-			}
-			r.succeeded("set")
-		}
-		found := time.Duration(0)
-		for at := time.Now(); !r.failed("set", store.Replica, readonly); found = time.Since(at) {
-			time.Sleep(time.Second)
-		}
-		if found < replicaAfter/2 || found > replicaAfter {
-			t.Errorf("found after %v", found)
-		}
-	})
 }

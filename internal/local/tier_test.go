@@ -34,7 +34,9 @@ func number(s string) (int64, bool) {
 
 func entry(v int) *Entry[int] { return until(v, math.MaxInt64) }
 
-func until(v int, deadline int64) *Entry[int] { return &Entry[int]{Head: Head{Deadline: deadline}, Value: v} }
+func until(v int, deadline int64) *Entry[int] {
+	return &Entry[int]{Head: Head{Deadline: deadline}, Value: v}
+}
 
 func put(tr *Tier[string, int], f *fence.Table, k string, v int) bool {
 	return tr.Put(k, k, entry(v), f.Token(k))

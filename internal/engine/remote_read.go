@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/delqhi/cache/internal/coherence"
+	"github.com/delqhi/cache/internal/errs"
 	"github.com/delqhi/cache/internal/fence"
 	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/store"
@@ -175,4 +176,31 @@ func (c *remote) fillLocal(key Key, rk string, f fence.Token, found *decoded, at
 // an invalidation of it by this process is still pending.
 func (c *remote) isPending(rk string, tags []string) bool {
 	return c.coherence.AnyPending() && (c.coherence.Pending(rk) || slices.ContainsFunc(tags, c.coherence.PendingTag))
+}
+
+// inspect reads the record of a key of which only the encoding is known.
+func (c *remote) inspect(ctx context.Context, rk string) (v Value, info Info, err error) {
+	replies, r, _, err := c.ask(ctx, []store.Command{{Op: store.Get, Key: rk}})
+	if replies[0].Err != nil {
+		err = replies[0].Err
+	}
+	if err != nil {
+		return nil, info, &missError{c.unavailable(err)}
+	}
+	f := c.decode(ctx, rk, replies[0].Record, &r)
+	c.judge(ctx, []*decoded{&f})
+	switch f.status {
+	case unavailable:
+		return nil, info, &missError{c.unavailable(f.err)}
+	case usable, stale:
+		info = f.ans.info
+		if f.status == stale {
+			info.Stale, info.TTL = true, 0
+		}
+		return f.ans.val, info, nil
+	}
+	if f.pending {
+		return nil, info, &missError{c.unavailable(coherence.ErrPending)}
+	}
+	return nil, info, errs.ErrMiss
 }

@@ -2,15 +2,13 @@ package engine
 
 import (
 	"context"
-	"log/slog"
 
 	"github.com/delqhi/cache/internal/usercode"
 	"github.com/delqhi/cache/metrics"
 )
 
-// A fault of a recorder or of a logger's handler must not affect the operation that is
-// reported: they are called in the middle of it, some of them by the cache's own goroutines.
-// A call that panics has no effect.
+// A fault of a recorder must not affect the operation that is reported: it is called in the
+// middle of it, sometimes by the cache's own goroutines. A call that panics has no effect.
 
 // recorder calls the program's recorder.
 type recorder struct{ metrics.Recorder }
@@ -62,18 +60,6 @@ func protectRecorder(r metrics.Recorder) metrics.Recorder {
 		return refreshRecorder{recorder{r}, refreshes}
 	}
 	return recorder{r}
-}
-
-// logHandler calls the handler of the program's logger.
-type logHandler struct{ slog.Handler }
-
-func (h logHandler) Enabled(ctx context.Context, level slog.Level) (enabled bool) {
-	apart(func() { enabled = h.Handler.Enabled(ctx, level) })
-	return enabled
-}
-
-func (h logHandler) Handle(ctx context.Context, r slog.Record) error {
-	return usercode.Contained(func() error { return h.Handler.Handle(ctx, r) })
 }
 
 // apart calls f so that neither a panic nor runtime.Goexit ends the calling goroutine.

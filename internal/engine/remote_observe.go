@@ -7,7 +7,6 @@ import (
 
 	"github.com/delqhi/cache/internal/breaker"
 	"github.com/delqhi/cache/internal/client"
-	"github.com/delqhi/cache/internal/errs"
 	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/metrics"
 	"github.com/redis/go-redis/v9"
@@ -30,11 +29,11 @@ func (c *remote) observe(ctx context.Context, op string, keys int, d time.Durati
 		if c.coherence != nil && !isReply(err) {
 			c.coherence.Suspect()
 		}
-		if c.reports.failed(op, c.client.Misfit(err), err) {
+		if c.reports.Failed(op, c.client.Misfit(err), err) {
 			c.stats.misfits.Add(1)
 		}
 	case ctx.Err() == nil: // else the outcome is not known
-		c.reports.succeeded(op)
+		c.reports.Succeeded(op)
 	}
 }
 
@@ -42,7 +41,7 @@ func (c *remote) observe(ctx context.Context, op string, keys int, d time.Durati
 // there is a fallback.
 func (c *remote) detoured(m store.Misfit) {
 	c.stats.misfits.Add(1)
-	c.reports.misfit("", m, nil)
+	c.reports.Misfit("", m, nil)
 }
 
 // circuitChanged is called when the circuit breaker of an endpoint of Redis changes its state.
@@ -53,9 +52,9 @@ func (c *remote) circuitChanged(ch breaker.Change) {
 	}
 	switch {
 	case ch.State == breaker.Open:
-		c.reports.circuit(ch.Endpoint, true)
+		c.reports.Circuit(ch.Endpoint, true)
 	case ch.Worst == breaker.Closed:
-		c.reports.circuit(ch.Endpoint, false)
+		c.reports.Circuit(ch.Endpoint, false)
 		c.coherence.RedisUp()
 	}
 }
@@ -75,22 +74,4 @@ func isReply(err error) bool {
 		}
 	}
 	return true
-}
-
-// unavailable returns the error of a remote operation that failed, other than by the
-// end of the caller's context.
-func (c *Cache) unavailable(err error) error {
-	if errors.Is(err, client.ErrClosed) || c.Closed() && errors.Is(err, context.Canceled) {
-		return errs.ErrClosed // Close has canceled the operation
-	}
-	return &unavailableError{err}
-}
-
-// notKept reports a loaded value that is valid but could not be kept.
-func (c *Cache) notKept(err error) {
-	if errors.Is(err, errs.ErrUnavailable) {
-		return // reported already
-	}
-	c.stats.notKept.Add(1)
-	c.reports.notKept(err)
 }

@@ -1,11 +1,12 @@
-package engine
+// Package report writes the log lines of a cache: each kind of line once a minute at most, with
+// how many were left out, and the end of a condition only if its beginning was logged. A
+// permanent condition is logged once. Nothing else in a cache logs.
+package report
 
 import (
 	"errors"
-	"io"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/delqhi/cache/internal/logonce"
@@ -13,10 +14,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// reports writes the log lines of a cache: each kind of line once a minute at most, with how
-// many were left out, and the end of a condition only if its beginning was logged. A
-// permanent condition is logged once. Nothing else in the cache logs.
-type reports struct {
+// Reports are the log lines of one cache. All methods are safe for concurrent use.
+type Reports struct {
 	cache string
 	log   *slog.Logger
 
@@ -26,16 +25,16 @@ type reports struct {
 	misfits                                   misfits
 }
 
-// newReports returns the reports of a cache, which write to a logger, slog.Default if it is nil.
-func newReports(cache string, to *slog.Logger) *reports {
+// New returns the reports of a cache, which write to a logger, slog.Default if it is nil.
+func New(cache string, to *slog.Logger) *Reports {
 	if to == nil {
 		to = slog.Default()
 	}
-	return &reports{cache: cache, log: slog.New(logHandler{to.Handler()})}
+	return &Reports{cache: cache, log: slog.New(handler{to.Handler()})}
 }
 
 // args are the attributes of a line.
-func (r *reports) args(leftOut int, more ...any) []any {
+func (r *Reports) args(leftOut int, more ...any) []any {
 	args := append([]any{"cache", r.cache}, more...)
 	if leftOut > 0 {
 		args = append(args, "left_out", leftOut)
@@ -43,15 +42,15 @@ func (r *reports) args(leftOut int, more ...any) []any {
 	return args
 }
 
-// failed is called for each remote operation that failed, other than by its caller's context.
+// Failed is called for each remote operation that failed, other than by its caller's context.
 // It reports whether the cause is permanent.
-func (r *reports) failed(op string, m store.Misfit, err error) (misfit bool) {
+func (r *Reports) Failed(op string, m store.Misfit, err error) (misfit bool) {
 	switch {
 	case r.misfits.found(op, m, err):
 		if m == store.Fits {
 			m = store.Hangup
 		}
-		r.misfit(op, m, err)
+		r.Misfit(op, m, err)
 		return true
 	case refuses(err):
 		if n, log := r.refusals.begin(op); log {
@@ -65,8 +64,8 @@ func (r *reports) failed(op string, m store.Misfit, err error) (misfit bool) {
 	return false
 }
 
-// succeeded is called for each remote operation that was answered.
-func (r *reports) succeeded(op string) {
+// Succeeded is called for each remote operation that was answered.
+func (r *Reports) Succeeded(op string) {
 	if r.down.Leave() {
 		r.log.Info("cache: Redis is available again", r.args(0)...)
 	}
@@ -76,8 +75,8 @@ func (r *reports) succeeded(op string) {
 	r.misfits.succeeded(op)
 }
 
-// misfit logs a permanent misconfiguration, once.
-func (r *reports) misfit(op string, m store.Misfit, err error) {
+// Misfit logs a permanent misconfiguration, once.
+func (r *Reports) Misfit(op string, m store.Misfit, err error) {
 	if r.misfits.said[m].Swap(true) {
 		return
 	}
@@ -91,9 +90,9 @@ func (r *reports) misfit(op string, m store.Misfit, err error) {
 	r.log.Error("cache: Redis can't be used as it is: a permanent misconfiguration", r.args(0, more...)...)
 }
 
-// circuit is called when the circuit breaker of an endpoint of Redis opens, and when all of
+// Circuit is called when the circuit breaker of an endpoint of Redis opens, and when all of
 // them are closed.
-func (r *reports) circuit(endpoint string, open bool) {
+func (r *Reports) Circuit(endpoint string, open bool) {
 	var more []any
 	if endpoint != "" {
 		more = []any{"endpoint", endpoint}
@@ -107,8 +106,8 @@ func (r *reports) circuit(endpoint string, open bool) {
 	}
 }
 
-// connected is called repeatedly with whether notifications are received.
-func (r *reports) connected(hearing bool, err error) {
+// Connected is called repeatedly with whether notifications are received.
+func (r *Reports) Connected(hearing bool, err error) {
 	if hearing {
 		if r.disconnected.Leave() {
 			r.log.Info("cache: notifications restored", r.args(0)...)
@@ -118,31 +117,31 @@ func (r *reports) connected(hearing bool, err error) {
 	}
 }
 
-// downgraded is called once at most.
-func (r *reports) downgraded(err error) {
+// Downgraded is called once at most.
+func (r *Reports) Downgraded(err error) {
 	r.log.Warn("cache: the server can't track keys for this user: Broadcast is used instead, without changes by other programs", r.args(0, "error", err)...)
 }
 
-func (r *reports) overflow() {
+func (r *Reports) Overflowed() {
 	if n, log := r.overflowed.Add(1); log {
 		r.log.Warn("cache: too many pending invalidations: all entries will be invalidated instead", r.args(n-1)...)
 	}
 }
 
-func (r *reports) deliveredLater(keys int) {
+func (r *Reports) DeliveredLater(keys int) {
 	if n, log := r.redone.Add(keys); log {
 		r.log.Info("cache: pending invalidations delivered", r.args(0, "keys", n)...)
 	}
 }
 
-func (r *reports) notKept(err error) {
+func (r *Reports) NotKept(err error) {
 	if n, log := r.unkept.Add(1); log {
 		r.log.Warn("cache: a loaded value can't be kept: every read of it will load", r.args(n-1, "error", err)...)
 	}
 }
 
-// applied is called with the outcome of queued writes to the source.
-func (r *reports) applied(dead int, failed bool, err error) {
+// Applied is called with the outcome of queued writes to the source.
+func (r *Reports) Applied(dead int, failed bool, err error) {
 	switch {
 	case dead > 0:
 		if n, log := r.deadLettering.Add(dead); log {
@@ -209,94 +208,4 @@ func (r *refusals) end(op string) (log bool) {
 		delete(r.ops, other)
 	}
 	return r.state.Leave()
-}
-
-// misfits detects permanent misconfigurations that no single error identifies, and remembers
-// which ones were logged.
-type misfits struct {
-	said  [store.Misfits]atomic.Bool
-	wrote atomic.Bool // a change was acknowledged
-
-	open     atomic.Bool // readOnly or hangups is set
-	mu       sync.Mutex  // guards what follows
-	readOnly time.Time   // time of the first READONLY since a change was acknowledged
-	hangups  map[string]*hangup
-}
-
-// hangup counts the consecutive times that a kind of operation ended with its connection.
-type hangup struct {
-	first  time.Time
-	n      int
-	others int // successes of other kinds meanwhile
-}
-
-const (
-	// A server that refuses writes with READONLY may be a replica that is about to become a
-	// master, but not for as long as replicaAfter. If it has never acknowledged a write of
-	// this process, replicaAtFirst is enough.
-	replicaAfter, replicaAtFirst = 30 * time.Second, time.Second
-
-	// hangupsLeast hangups of one kind of operation over hangupsAfter, while as many other
-	// operations succeed, are not caused by a broken network.
-	hangupsLeast = 5
-	hangupsAfter = 10 * time.Second
-)
-
-func (f *misfits) found(op string, m store.Misfit, err error) bool {
-	switch {
-	case m == store.Replica:
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		now := time.Now()
-		if f.readOnly.IsZero() {
-			f.readOnly = now
-			f.open.Store(true)
-		}
-		least := replicaAfter
-		if !f.wrote.Load() {
-			least = replicaAtFirst
-		}
-		return now.Sub(f.readOnly) >= least
-	case m != store.Fits:
-		return true
-	case errors.Is(err, io.EOF):
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		h := f.hangups[op]
-		if h == nil {
-			if f.hangups == nil {
-				f.hangups = map[string]*hangup{}
-			}
-			h = &hangup{first: time.Now()}
-			f.hangups[op] = h
-			f.open.Store(true)
-		}
-		h.n++
-		return h.n >= hangupsLeast && h.others >= hangupsLeast && time.Since(h.first) >= hangupsAfter
-	}
-	return false
-}
-
-func (f *misfits) succeeded(op string) {
-	changes := false
-	switch op {
-	case "set", "add", "swap", "delete", "marks", "mark", "append":
-		changes = true
-		if !f.wrote.Load() {
-			f.wrote.Store(true)
-		}
-	}
-	if !f.open.Load() {
-		return
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if changes {
-		f.readOnly = time.Time{}
-	}
-	delete(f.hangups, op)
-	for _, h := range f.hangups {
-		h.others++
-	}
-	f.open.Store(!f.readOnly.IsZero() || len(f.hangups) > 0)
 }
