@@ -200,8 +200,8 @@ func (c *Client) mark(ctx context.Context, what string, tags []string) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if e := marks.Epoch; e.Era != c.known.Era || e.Tick > c.known.Tick {
-		c.known = logicalclock.Known{Era: e.Era, Tick: e.Tick, Clock: e.Clock}
+	if e := marks.Epoch; e.ID != c.known.Epoch || e.Tick > c.known.Tick {
+		c.known = logicalclock.Known{Epoch: e.ID, Tick: e.Tick, Clock: e.Clock}
 	}
 	return nil
 }

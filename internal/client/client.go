@@ -234,14 +234,14 @@ func (g *Client) Scan(ctx context.Context, master, pattern string, cursor uint64
 
 // ReadClock reads a logical clock; see Store.
 func (g *Client) ReadClock(ctx context.Context, names store.Names, known logicalclock.Known, tags []string) (logicalclock.Reading, error) {
-	return ask(g, ctx, "marks", names.Epoch, len(tags), func(ctx context.Context) (logicalclock.Reading, error) {
+	return ask(g, ctx, "read_clock", names.Epoch, len(tags), func(ctx context.Context) (logicalclock.Reading, error) {
 		return g.store.ReadClock(ctx, names, known, tags)
 	})
 }
 
 // AddTombstones writes a mark, of tags or of all; see Store.
 func (g *Client) AddTombstones(ctx context.Context, names store.Names, known logicalclock.Known, m logicalclock.NewTombstone) (logicalclock.Reading, error) {
-	return ask(g, ctx, "mark", names.Epoch, len(m.Tags), func(ctx context.Context) (logicalclock.Reading, error) {
+	return ask(g, ctx, "add_tombstones", names.Epoch, len(m.Tags), func(ctx context.Context) (logicalclock.Reading, error) {
 		return g.store.AddTombstones(ctx, names, known, m)
 	})
 }

@@ -301,11 +301,11 @@ func TestTheGuardTellsWhatItDid(t *testing.T) {
 			{"masters", 0, func(ctx context.Context) error { return operations["masters"](g, ctx) }},
 			{"scan", 0, func(ctx context.Context) error { return operations["scan"](g, ctx) }},
 			{"publish", 0, func(ctx context.Context) error { return operations["publish"](g, ctx) }},
-			{"marks", 2, func(ctx context.Context) error {
+			{"read_clock", 2, func(ctx context.Context) error {
 				_, err := g.ReadClock(ctx, names, logicalclock.Known{}, []string{"a", "b"})
 				return err
 			}},
-			{"mark", 2, func(ctx context.Context) error {
+			{"add_tombstones", 2, func(ctx context.Context) error {
 				_, err := g.AddTombstones(ctx, names, logicalclock.Known{}, logicalclock.NewTombstone{Tags: []string{"a", "b"}})
 				return err
 			}},

@@ -94,11 +94,11 @@ var operations = map[string]func(*Client, context.Context) error{
 
 	"masters": func(g *Client, ctx context.Context) error { _, err := g.Masters(ctx); return err },
 	"scan":    func(g *Client, ctx context.Context) error { _, _, err := g.Scan(ctx, "", "*", 0); return err },
-	"marks": func(g *Client, ctx context.Context) error {
+	"read_clock": func(g *Client, ctx context.Context) error {
 		_, err := g.ReadClock(ctx, store.NewNames("p", "n"), logicalclock.Known{}, []string{"a"})
 		return err
 	},
-	"mark": func(g *Client, ctx context.Context) error {
+	"add_tombstones": func(g *Client, ctx context.Context) error {
 		_, err := g.AddTombstones(ctx, store.NewNames("p", "n"), logicalclock.Known{}, logicalclock.NewTombstone{Tags: []string{"a"}})
 		return err
 	},

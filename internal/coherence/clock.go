@@ -45,7 +45,7 @@ func (a *Coordinator) EndEpochRead(ctx context.Context, l EpochRead, reply store
 		return reply.Err
 	}
 	e, ok := a.parseEpoch(ctx, reply.Record.Raw)
-	if l.known.Era != 0 && (!ok || e.Tick < l.known.Tick) {
+	if l.known.Epoch != 0 && (!ok || e.Tick < l.known.Tick) {
 		a.wentBack() // another epoch than the known one, or it has gone back in time
 		return ErrSuspect
 	}
@@ -102,23 +102,23 @@ func (a *Coordinator) unreadable(err error) bool {
 // EndEpochReadBeside takes the reply to an epoch read that went with a write, and returns the
 // logical time from before that write. Unlike [Coordinator.EndEpochRead] it does not count as a
 // read that spares the next one: a process that writes must move the clock on from time to
-// time; see [Coordinator.Stamp].
-func (a *Coordinator) EndEpochReadBeside(ctx context.Context, l EpochRead, reply store.Reply) (era uint64, clock int64, ok bool) {
+// time; see [Coordinator.Version].
+func (a *Coordinator) EndEpochReadBeside(ctx context.Context, l EpochRead, reply store.Reply) (epoch uint64, clock int64, ok bool) {
 	if reply.Err != nil {
 		return 0, 0, false
 	}
 	e, ok := a.parseEpoch(ctx, reply.Record.Raw)
-	if ok && e.Era == l.known.Era && e.Tick >= l.known.Tick {
+	if ok && e.ID == l.known.Epoch && e.Tick >= l.known.Tick {
 		var redisNow int64
 		if e.All.Next != 0 && !e.All.Dated() {
 			redisNow, _ = a.cfg.Client.Now(ctx, a.cfg.Names.Epoch)
 		}
-		return e.Era, e.Clock, a.Clock.Learn(e, redisNow, l.asked, l.at)
+		return e.ID, e.Clock, a.Clock.Learn(e, redisNow, l.asked, l.at)
 	}
 	if a.EndEpochRead(ctx, l, reply) != nil {
 		return 0, 0, false
 	}
-	return a.Clock.Stamp()
+	return a.Clock.Version()
 }
 
 // readEpochNow reads the logical clock alone. [Coordinator.FetchTombstones] will not do where
@@ -126,7 +126,7 @@ func (a *Coordinator) EndEpochReadBeside(ctx context.Context, l EpochRead, reply
 // unnoticed.
 func (a *Coordinator) readEpochNow(ctx context.Context) error {
 	l := a.beginLook()
-	if l.known.Era == 0 {
+	if l.known.Epoch == 0 {
 		return nil // nothing known that the clock could have gone back from
 	}
 	rec, err := a.cfg.Client.Get(ctx, a.cfg.Names.Epoch)
@@ -134,7 +134,7 @@ func (a *Coordinator) readEpochNow(ctx context.Context) error {
 }
 
 func (a *Coordinator) learnEpoch(e logicalclock.Epoch, redisNow int64, l EpochRead) bool {
-	before := a.Clock.Known().Era
+	before := a.Clock.Known().Epoch
 	if !a.Clock.Learn(e, redisNow, l.asked, l.at) {
 		return false
 	}
@@ -143,15 +143,15 @@ func (a *Coordinator) learnEpoch(e logicalclock.Epoch, redisNow int64, l EpochRe
 }
 
 // learnedAt is called when an answer to a read sent at the local time at was learned. In a new
-// era, nothing that this process holds is valid.
-func (a *Coordinator) learnedAt(eraBefore uint64, at int64) {
+// epoch, nothing that this process holds is valid.
+func (a *Coordinator) learnedAt(epochBefore uint64, at int64) {
 	for {
 		last := a.learned.Load()
 		if at <= last || a.learned.CompareAndSwap(last, at) {
 			break
 		}
 	}
-	if eraBefore != 0 && eraBefore != a.Clock.Known().Era {
+	if epochBefore != 0 && epochBefore != a.Clock.Known().Epoch {
 		a.flushed()
 	}
 }
@@ -172,7 +172,7 @@ func (a *Coordinator) FetchTombstones(ctx context.Context, tags []string) error 
 			return err
 		}
 		if a.learnTombstones(tags, &m, l) {
-			a.learnedAt(before.Era, l.at)
+			a.learnedAt(before.Epoch, l.at)
 			return nil
 		}
 	}
@@ -183,43 +183,43 @@ func (a *Coordinator) FetchTombstones(ctx context.Context, tags []string) error 
 func (a *Coordinator) learnTombstones(tags []string, m *logicalclock.Reading, l EpochRead) bool {
 	a.measured(m.Now)
 	ok := a.Clock.LearnTombstones(tags, m, l.asked, l.at)
-	if !ok && l.known.Era != 0 && a.Clock.Known().Era == 0 {
+	if !ok && l.known.Epoch != 0 && a.Clock.Known().Epoch == 0 {
 		a.wentBack() // what was known is reset
 	}
 	return ok
 }
 
-// JudgeNow validates one record against an answer that is requested from Redis now.
-func (a *Coordinator) JudgeNow(ctx context.Context, era uint64, stamp, began int64, tags []string) (logicalclock.Validity, int64, error) {
+// ValidateNow validates one record against an answer that is requested from Redis now.
+func (a *Coordinator) ValidateNow(ctx context.Context, epoch uint64, logicalTime, began int64, tags []string) (logicalclock.Validity, int64, error) {
 	at := now()
 	m, err := a.cfg.Client.ReadClock(ctx, a.cfg.Names, a.Clock.Known(), tags)
 	if err != nil {
 		a.unreadable(err)
 		return logicalclock.Unknown, 0, err
 	}
-	v, until := logicalclock.JudgeBy(&m, era, stamp, began, at, now())
+	v, until := logicalclock.ValidateBy(&m, epoch, logicalTime, began, at, now())
 	return v, until, nil
 }
 
 // fresh reports whether the copy of the logical clock is recent enough to validate records of
 // other processes.
 func (a *Coordinator) fresh(now int64) bool {
-	if _, _, ok := a.Clock.Stamp(); !ok {
+	if _, _, ok := a.Clock.Version(); !ok {
 		return false
 	}
 	learned := a.learned.Load()
 	return a.Connected(now) || learned != never && now-learned < int64(clockAge)
 }
 
-// Stamp returns the logical time for an operation that begins now. It asks Redis only while
+// Version returns the logical time for an operation that begins now. It asks Redis only while
 // disconnected, at most once a second.
-func (a *Coordinator) Stamp(ctx context.Context) (era uint64, stamp int64, err error) {
+func (a *Coordinator) Version(ctx context.Context) (epoch uint64, logicalTime int64, err error) {
 	if err := a.Reconcile(ctx); err != nil {
 		return 0, 0, err
 	}
 	if a.fresh(now()) {
-		if era, stamp, ok := a.Clock.Stamp(); ok {
-			return era, stamp, nil
+		if epoch, logicalTime, ok := a.Clock.Version(); ok {
+			return epoch, logicalTime, nil
 		}
 	}
 	// This read moves the clock on, so that it shows if Redis goes back to a state from before
@@ -231,24 +231,24 @@ func (a *Coordinator) Stamp(ctx context.Context) (era uint64, stamp int64, err e
 		if err := a.FetchTombstones(ctx, nil); err != nil {
 			return 0, 0, err
 		}
-		// A late message of another era may have reset the table.
-		if era, stamp, ok := a.Clock.Stamp(); ok {
-			return era, stamp, nil
+		// A late message of another epoch may have reset the table.
+		if epoch, logicalTime, ok := a.Clock.Version(); ok {
+			return epoch, logicalTime, nil
 		}
 	}
 	return 0, 0, errOvertaken
 }
 
-// StampWrite is Stamp for a write. With several nodes, the node of the clock may be down while
+// WriteVersion is Stamp for a write. With several nodes, the node of the clock may be down while
 // the node of the key answers: then the last known time will do. It is from before the write,
-// and a stamp that is too old only makes a record invalid sooner than necessary.
-func (a *Coordinator) StampWrite(ctx context.Context) (era uint64, stamp int64, err error) {
-	era, stamp, err = a.Stamp(ctx)
+// and a logicalTime that is too old only makes a record invalid sooner than necessary.
+func (a *Coordinator) WriteVersion(ctx context.Context) (epoch uint64, logicalTime int64, err error) {
+	epoch, logicalTime, err = a.Version(ctx)
 	if err == nil || ctx.Err() != nil || a.cfg.Client.OneNode() {
-		return era, stamp, err
+		return epoch, logicalTime, err
 	}
-	if k := a.Clock.Known(); k.Era != 0 {
-		return k.Era, k.Clock, nil
+	if k := a.Clock.Known(); k.Epoch != 0 {
+		return k.Epoch, k.Clock, nil
 	}
 	return 0, 0, err
 }
@@ -275,7 +275,7 @@ func (a *Coordinator) renewLives(ctx context.Context) time.Duration {
 func (a *Coordinator) ownTombstones(ctx context.Context, tags []string, pasts []retryqueue.Past, m logicalclock.Reading, l EpochRead) error {
 	s := subjects(aTag, tags)
 	a.recent.NoteTombstones(s, answered(&m), pasts, l.at, now())
-	before := a.Clock.Known().Era
+	before := a.Clock.Known().Epoch
 	if a.learnTombstones(tags, &m, l) {
 		a.learnedAt(before, l.at)
 	} else if err := a.FetchTombstones(ctx, tags); err != nil {
@@ -299,7 +299,7 @@ func (a *Coordinator) applyPeerTombstones(tags []string, m logicalclock.Reading)
 		return
 	}
 	if !a.Clock.ApplyPeer(tags, &m, now()) {
-		// Another era, or an unknown one: entries from before may be invalid.
+		// Another epoch, or an unknown one: entries from before may be invalid.
 		a.flushed()
 		a.wakeUp()
 		return

@@ -29,7 +29,7 @@ func (quiet) Downgraded(error)              {}
 func (quiet) Overflowed()                   {}
 func (quiet) Retried(int)                   {}
 
-// What begins when Redis has lost its data is stamped with the new era, even if a message
+// What begins when Redis has lost its data is stamped with the new epoch, even if a message
 // of the old one arrives just then.
 func TestAStampDespiteALateNotice(t *testing.T) {
 	ctx, st := context.Background(), storetest.NewMemory()
@@ -44,7 +44,7 @@ func TestAStampDespiteALateNotice(t *testing.T) {
 		a.Clock.ApplyPeer(nil, &old, now())
 	})})
 	defer a.Close()
-	before, _, err := a.Stamp(ctx)
+	before, _, err := a.Version(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,9 +53,9 @@ func TestAStampDespiteALateNotice(t *testing.T) {
 	}
 	guard.Do(ctx, []store.Command{{Op: store.Delete, Key: names.Epoch}, {Op: store.Delete, Key: names.Tags}})
 	a.learned.Store(never)
-	era, _, err := a.Stamp(ctx)
-	if err != nil || era == before {
-		t.Errorf("era %d after %d, %v", era, before, err)
+	epoch, _, err := a.Version(ctx)
+	if err != nil || epoch == before {
+		t.Errorf("epoch %d after %d, %v", epoch, before, err)
 	}
 	if late == 0 {
 		t.Error("no notice came late")

@@ -36,7 +36,7 @@ func TestTheLivesOfTheLogicalClockAreRenewed(t *testing.T) {
 					}
 				}
 				got, err := st.ReadClock(t.Context(), names, logicalclock.Known{}, []string{"a"})
-				if err != nil || got.Epoch.Era != m.Epoch.Era || got.Tags[0] != m.Tags[0] {
+				if err != nil || got.Epoch.ID != m.Epoch.ID || got.Tags[0] != m.Tags[0] {
 					t.Errorf("%+v after %+v; %v", got, m, err)
 				}
 			})
@@ -44,7 +44,7 @@ func TestTheLivesOfTheLogicalClockAreRenewed(t *testing.T) {
 	}
 }
 
-// Without a process they end, and what is left is as good as lost: another era begins.
+// Without a process they end, and what is left is as good as lost: another epoch begins.
 func TestALogicalClockOutOfUseEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := storetest.NewMemory()
@@ -59,8 +59,8 @@ func TestALogicalClockOutOfUseEnds(t *testing.T) {
 				t.Errorf("%s lives for %v", key, left)
 			}
 		}
-		known := logicalclock.Known{Era: m.Epoch.Era, Tick: m.Epoch.Tick, Clock: m.Epoch.Clock}
-		if got, err := st.ReadClock(t.Context(), names, known, nil); err != nil || got.Epoch.Era == m.Epoch.Era || got.Epoch.Clock <= known.Clock {
+		known := logicalclock.Known{Epoch: m.Epoch.ID, Tick: m.Epoch.Tick, Clock: m.Epoch.Clock}
+		if got, err := st.ReadClock(t.Context(), names, known, nil); err != nil || got.Epoch.ID == m.Epoch.ID || got.Epoch.Clock <= known.Clock {
 			t.Errorf("%+v after %+v; %v", got, m, err)
 		}
 	})

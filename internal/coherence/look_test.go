@@ -74,7 +74,7 @@ func (c *clocked) set(a *Coordinator, epoch string) {
 }
 
 func text(e logicalclock.Epoch) string {
-	return fmt.Sprintf("e1 %d %d %d %d %d %d %d %d 0", e.Era, e.Tick, e.Clock, e.Floor, e.All.Hard, e.All.Soft, e.All.Next, e.All.When)
+	return fmt.Sprintf("e1 %d %d %d %d %d %d %d %d 0", e.ID, e.Tick, e.Clock, e.LowWatermark, e.All.Hard, e.All.Soft, e.All.Next, e.All.When)
 }
 
 func TestALookLearnsTheClock(t *testing.T) {
@@ -84,7 +84,7 @@ func TestALookLearnsTheClock(t *testing.T) {
 		if err := a.EndEpochRead(t.Context(), look, a.epoch(t)); err != nil || st.asked != 1 {
 			t.Fatalf("without an epoch: %v, asked %d times", err, st.asked)
 		}
-		if _, _, ok := a.Clock.Stamp(); !ok || !a.used.Load() || a.learned.Load() != look.at && a.learned.Load() != now() {
+		if _, _, ok := a.Clock.Version(); !ok || !a.used.Load() || a.learned.Load() != look.at && a.learned.Load() != now() {
 			t.Error("it is not learned")
 		}
 		time.Sleep(time.Second)
@@ -240,15 +240,15 @@ func TestALookBesideAWrite(t *testing.T) {
 			t.Error("no answer is a time")
 		}
 		// The first one is as any look.
-		if era, clock, ok := a.EndEpochReadBeside(t.Context(), a.BeginEpochRead(), a.epoch(t)); !ok || era == 0 || clock == 0 || a.learned.Load() == never {
-			t.Errorf("the first: %d, %d, %v", era, clock, ok)
+		if epoch, clock, ok := a.EndEpochReadBeside(t.Context(), a.BeginEpochRead(), a.epoch(t)); !ok || epoch == 0 || clock == 0 || a.learned.Load() == never {
+			t.Errorf("the first: %d, %d, %v", epoch, clock, ok)
 		}
 		learned := a.learned.Load()
 		time.Sleep(time.Second)
 		st.AddTombstones(t.Context(), a.cfg.Names, logicalclock.Known{}, logicalclock.NewTombstone{})
 		e, _ := logicalclock.ParseEpoch(a.epoch(t).Record.Raw)
-		if era, clock, ok := a.EndEpochReadBeside(t.Context(), a.BeginEpochRead(), a.epoch(t)); !ok || era != e.Era || clock != e.Clock || a.learned.Load() != learned {
-			t.Errorf("%d, %d, %v, want %d, %d; learned at %d, want %d", era, clock, ok, e.Era, e.Clock, a.learned.Load(), learned)
+		if epoch, clock, ok := a.EndEpochReadBeside(t.Context(), a.BeginEpochRead(), a.epoch(t)); !ok || epoch != e.ID || clock != e.Clock || a.learned.Load() != learned {
+			t.Errorf("%d, %d, %v, want %d, %d; learned at %d, want %d", epoch, clock, ok, e.ID, e.Clock, a.learned.Load(), learned)
 		}
 		// The same tick is not older.
 		if _, _, ok := a.EndEpochReadBeside(t.Context(), a.BeginEpochRead(), a.epoch(t)); !ok || a.learned.Load() != learned {
@@ -264,11 +264,11 @@ func TestALookBesideAWrite(t *testing.T) {
 			t.Error("an older epoch is no evidence")
 		}
 		other := e
-		other.Era++
+		other.ID++
 		other.Tick++
 		st.set(a, text(other))
-		if era, _, ok := a.EndEpochReadBeside(t.Context(), a.BeginEpochRead(), a.epoch(t)); ok && era != other.Era {
-			t.Errorf("another era gives a time of era %d", era)
+		if epoch, _, ok := a.EndEpochReadBeside(t.Context(), a.BeginEpochRead(), a.epoch(t)); ok && epoch != other.ID {
+			t.Errorf("another epoch gives a time of epoch %d", epoch)
 		}
 		st.Do(t.Context(), []store.Command{{Op: store.Delete, Key: a.cfg.Names.Epoch}})
 		if _, _, ok := a.EndEpochReadBeside(t.Context(), a.BeginEpochRead(), a.epoch(t)); ok {
@@ -284,7 +284,7 @@ func TestWhatCanNotBeReadIsAskedForWithoutWhatIsKnown(t *testing.T) {
 		t.Fatal(err)
 	}
 	store.onMarks = func(known logicalclock.Known) error {
-		if known.Era != 0 {
+		if known.Epoch != 0 {
 			return logicalclock.ErrNoClock
 		}
 		return nil
@@ -295,7 +295,7 @@ func TestWhatCanNotBeReadIsAskedForWithoutWhatIsKnown(t *testing.T) {
 	if _, open := a.rollbackSeen.open(); !open {
 		t.Error("it is no evidence")
 	}
-	if _, _, err := a.JudgeNow(t.Context(), 1, 1, 0, nil); !errors.Is(err, logicalclock.ErrNoClock) || a.Clock.Known().Era != 0 {
+	if _, _, err := a.ValidateNow(t.Context(), 1, 1, 0, nil); !errors.Is(err, logicalclock.ErrNoClock) || a.Clock.Known().Epoch != 0 {
 		t.Errorf("%v, and %+v is known", err, a.Clock.Known())
 	}
 	store.asked = 0
@@ -312,8 +312,8 @@ func TestWhatCanNotBeReadIsAskedForWithoutWhatIsKnown(t *testing.T) {
 	if err := a.FetchTombstones(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	era, clock, _ := a.Clock.Stamp()
-	if v, _, err := a.JudgeNow(t.Context(), era, clock, 0, nil); err != nil || v == logicalclock.Unknown {
+	epoch, clock, _ := a.Clock.Version()
+	if v, _, err := a.ValidateNow(t.Context(), epoch, clock, 0, nil); err != nil || v == logicalclock.Unknown {
 		t.Errorf("%v, %v", v, err)
 	}
 }
@@ -339,9 +339,9 @@ func TestAnswersThatAreOvertaken(t *testing.T) {
 	}
 	overtaken = 0
 	if l.flushed != 0 {
-		t.Error("the same era flushes")
+		t.Error("the same epoch flushes")
 	}
-	// Another era is another cache.
+	// Another epoch is another cache.
 	st.Do(t.Context(), []store.Command{{Op: store.Delete, Key: a.cfg.Names.Epoch}})
 	if err := a.FetchTombstones(t.Context(), nil); err != nil || l.flushed != 1 {
 		t.Errorf("%v, %d flushes", err, l.flushed)
@@ -353,16 +353,16 @@ func TestAnswersThatAreOvertaken(t *testing.T) {
 func TestWhatAStampCosts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, st, l := onClock(t, None)
-		stamp := func() (asked int, era uint64) {
+		stamp := func() (asked int, epoch uint64) {
 			t.Helper()
 			st.asked = 0
-			era, clock, err := a.Stamp(t.Context())
-			if err != nil || era == 0 || clock == 0 {
-				t.Fatalf("%d, %d, %v", era, clock, err)
+			epoch, clock, err := a.Version(t.Context())
+			if err != nil || epoch == 0 || clock == 0 {
+				t.Fatalf("%d, %d, %v", epoch, clock, err)
 			}
-			return st.asked, era
+			return st.asked, epoch
 		}
-		asked, era := stamp()
+		asked, epoch := stamp()
 		again, _ := stamp()
 		time.Sleep(clockAge)
 		later, _ := stamp()
@@ -371,15 +371,15 @@ func TestWhatAStampCosts(t *testing.T) {
 		}
 		time.Sleep(clockAge)
 		st.Do(t.Context(), []store.Command{{Op: store.Delete, Key: a.cfg.Names.Epoch}})
-		if _, after := stamp(); after == era || l.flushed == 0 {
-			t.Error("the era that was lost goes on")
+		if _, after := stamp(); after == epoch || l.flushed == 0 {
+			t.Error("the epoch that was lost goes on")
 		}
 		if _, open := a.rollbackSeen.open(); !open {
 			t.Error("a stamp does not see that Redis went back")
 		}
 		time.Sleep(clockAge)
 		st.Fail(errLost)
-		if _, _, err := a.Stamp(t.Context()); !errors.Is(err, errLost) {
+		if _, _, err := a.Version(t.Context()); !errors.Is(err, errLost) {
 			t.Errorf("a stamp without an answer: %v", err)
 		}
 	})
@@ -391,28 +391,28 @@ func TestAWriteWithoutTheNodeOfTheClock(t *testing.T) {
 		a, store, _ := onClock(t, None)
 		store.nodes = true
 		store.onMarks = func(logicalclock.Known) error { return errLost }
-		if _, _, err := a.StampWrite(t.Context()); !errors.Is(err, errLost) {
+		if _, _, err := a.WriteVersion(t.Context()); !errors.Is(err, errLost) {
 			t.Errorf("nothing is known: %v", err)
 		}
 		store.onMarks = nil
-		era, clock, err := a.StampWrite(t.Context())
-		if err != nil || era == 0 || clock == 0 {
-			t.Fatal(era, clock, err)
+		epoch, clock, err := a.WriteVersion(t.Context())
+		if err != nil || epoch == 0 || clock == 0 {
+			t.Fatal(epoch, clock, err)
 		}
 		time.Sleep(clockAge)
 		store.onMarks = func(logicalclock.Known) error { return errLost }
-		if e, c, err := a.StampWrite(t.Context()); err != nil || e != era || c != clock {
-			t.Errorf("%d, %d, %v, want %d, %d", e, c, err, era, clock)
+		if e, c, err := a.WriteVersion(t.Context()); err != nil || e != epoch || c != clock {
+			t.Errorf("%d, %d, %v, want %d, %d", e, c, err, epoch, clock)
 		}
 		time.Sleep(clockAge)
 		ended, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, _, err := a.StampWrite(ended); !errors.Is(err, context.Canceled) {
+		if _, _, err := a.WriteVersion(ended); !errors.Is(err, context.Canceled) {
 			t.Errorf("the caller has left: %v", err)
 		}
 		store.nodes = false
 		time.Sleep(clockAge)
-		if _, _, err := a.StampWrite(t.Context()); !errors.Is(err, errLost) {
+		if _, _, err := a.WriteVersion(t.Context()); !errors.Is(err, errLost) {
 			t.Errorf("one node: %v", err)
 		}
 		if d := a.renewLives(t.Context()); d != renewLifeFirst {
@@ -465,13 +465,13 @@ func TestOwnMarks(t *testing.T) {
 		a.Clock.Subscribed()
 		store.onMarks = func(logicalclock.Known) error { return errLost }
 		err := a.ownTombstones(t.Context(), tags, nil, m, look)
-		if _, _, ok := a.Clock.Stamp(); !errors.Is(err, errLost) || ok || !a.AnyPending() || a.queue.All() != (tags == nil) {
+		if _, _, ok := a.Clock.Version(); !errors.Is(err, errLost) || ok || !a.AnyPending() || a.queue.All() != (tags == nil) {
 			t.Errorf("%q: %v, the clock is known: %v", tags, err, ok)
 		}
 	}
 }
 
-// Tombstones of an era that is not known may be of anything.
+// Tombstones of an epoch that is not known may be of anything.
 func TestMarksOfAnUnknownEra(t *testing.T) {
 	a, store, l := onClock(t, Broadcast)
 	m, err := store.ReadClock(t.Context(), a.cfg.Names, logicalclock.Known{}, nil)

@@ -55,7 +55,7 @@ func TestWhatAReconciliationDoes(t *testing.T) {
 		st.Memory.Do(t.Context(), []store.Command{{Op: store.Delete, Key: a.cfg.Names.Epoch}, {Op: store.Set, Key: "n:k", Frame: storedAt(at - 1_000_000).Raw}})
 		a.Suspect()
 		if err := a.Reconcile(t.Context()); err != nil || has() || st.renewals != 2 {
-			t.Errorf("another era: %v, there %v, %d renewals", err, has(), st.renewals)
+			t.Errorf("another epoch: %v, there %v, %d renewals", err, has(), st.renewals)
 		}
 		// What fails stays a suspicion.
 		a.Suspect()

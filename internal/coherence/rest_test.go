@@ -29,7 +29,7 @@ func TestTheEndOfASessionEndsTrust(t *testing.T) {
 		defer w.Close()
 		store.CutListeners(errLost)
 		synctest.Wait()
-		if _, _, ok := a.Clock.Stamp(); ok || a.LocalValid(now()) || !woken(w) {
+		if _, _, ok := a.Clock.Version(); ok || a.LocalValid(now()) || !woken(w) {
 			t.Error("it is as if the session went on")
 		}
 		a.Close()
@@ -193,11 +193,11 @@ func TestWhatAnotherServerMayHaveLost(t *testing.T) {
 			}
 		}
 	})
-	m := &logicalclock.Reading{Epoch: logicalclock.Epoch{Era: 7}}
-	if u := noted(m, logicalclock.Tombstone{Hard: 1, Soft: 2, Next: 10, When: 5}); u != (retryqueue.Tombstone{Era: 7, Hard: 1, Soft: 2, Next: 10, Before: 5}) {
+	m := &logicalclock.Reading{Epoch: logicalclock.Epoch{ID: 7}}
+	if u := noted(m, logicalclock.Tombstone{Hard: 1, Soft: 2, Next: 10, When: 5}); u != (retryqueue.Tombstone{Epoch: 7, Hard: 1, Soft: 2, Next: 10, Before: 5}) {
 		t.Errorf("made late: %+v", u)
 	}
-	if u := noted(m, logicalclock.Tombstone{Hard: 1, Soft: 2, Next: 5, When: 10}); u != (retryqueue.Tombstone{Era: 7, Hard: 1, Soft: 2, Next: 5}) {
+	if u := noted(m, logicalclock.Tombstone{Hard: 1, Soft: 2, Next: 5, When: 10}); u != (retryqueue.Tombstone{Epoch: 7, Hard: 1, Soft: 2, Next: 5}) {
 		t.Errorf("pending: %+v", u)
 	}
 }

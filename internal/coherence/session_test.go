@@ -75,7 +75,7 @@ func TestTheEndOfASessionRaisesASuspicion(t *testing.T) {
 func TestASessionBeginsWithRecentWrites(t *testing.T) {
 	a, st := onStore(t)
 	ctx := context.Background()
-	if _, _, err := a.Stamp(ctx); err != nil { // the server is known
+	if _, _, err := a.Version(ctx); err != nil { // the server is known
 		t.Fatal(err)
 	}
 	at, err := st.Now(ctx, "n:k")

@@ -184,7 +184,7 @@ func TestWhatMayConcernEverythingFlushes(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.Message(c.text)
-		_, _, known := a.Clock.Stamp()
+		_, _, known := a.Clock.Version()
 		if (l.flushes > 0) != c.flush || (l.flushed > 0) != c.flush || known == c.flush && name != "foreign bytes" && c.flush {
 			t.Errorf("%s: %+v, the clock is known: %v", name, l, known)
 		}
@@ -221,7 +221,7 @@ func TestMarksOfOthersAreHeard(t *testing.T) {
 	if err := a.FetchTombstones(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	_, before, _ := a.Clock.Stamp()
+	_, before, _ := a.Clock.Version()
 	for _, tags := range [][]string{{"t"}, nil} {
 		l.flushes, l.received = 0, 0
 		m, err := store.AddTombstones(t.Context(), a.cfg.Names, logicalclock.Known{}, logicalclock.NewTombstone{Tags: tags})
@@ -230,7 +230,7 @@ func TestMarksOfOthersAreHeard(t *testing.T) {
 		}
 		n := message.Message{Sender: 7, Number: 1, Kind: message.TagsInvalidated, Tags: tags}
 		moved := a.moved("k", func() { s.Message(string(m.AppendText(n.Append(nil)))) })
-		_, after, ok := a.Clock.Stamp()
+		_, after, ok := a.Clock.Version()
 		if !ok || after <= before || l.received != 1 {
 			t.Errorf("%q: the clock goes from %d to %d, %v; %+v", tags, before, after, ok, l)
 		}
@@ -247,7 +247,7 @@ func TestMarksOfOthersAreHeard(t *testing.T) {
 	m.Epoch.Tick = m.Epoch.Clock
 	n := message.Message{Sender: 7, Number: 2, Kind: message.TagsInvalidated}
 	s.Message(string(m.AppendText(n.Append(nil))))
-	if _, after, ok := a.Clock.Stamp(); ok && after != before {
+	if _, after, ok := a.Clock.Version(); ok && after != before {
 		t.Errorf("the clock goes to %d", after)
 	}
 }

@@ -21,7 +21,7 @@ func answered(m *logicalclock.Reading) []retryqueue.Tombstone {
 }
 
 func noted(m *logicalclock.Reading, t logicalclock.Tombstone) retryqueue.Tombstone {
-	u := retryqueue.Tombstone{Era: m.Epoch.Era, Hard: t.Hard, Soft: t.Soft, Next: t.Next}
+	u := retryqueue.Tombstone{Epoch: m.Epoch.ID, Hard: t.Hard, Soft: t.Soft, Next: t.Next}
 	if t.Dated() {
 		u.Before = t.When
 	}

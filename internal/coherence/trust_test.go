@@ -32,7 +32,7 @@ func TestTrustBeginsAndEnds(t *testing.T) {
 			if !a.LocalValid(now()) || !a.Connected(now()) || !heard || !flushed || a.Since(now()) != never {
 				t.Errorf("%s: not trusted after the first call: heard %v, flushed %v", name, heard, flushed)
 			}
-			if _, _, ok := a.Clock.Stamp(); !ok {
+			if _, _, ok := a.Clock.Version(); !ok {
 				t.Errorf("%s: the logical clock is not known", name)
 			}
 			until := a.localValid.Load()
@@ -248,7 +248,7 @@ func TestASessionBeginsWithNothing(t *testing.T) {
 	default:
 		t.Error("nothing is prepared")
 	}
-	if _, _, ok := a.Clock.Stamp(); ok || l.flushes != 1 || a.selfWrites.maybeOwn("n:k") || a.inbox.Tick(now()+int64(time.Hour)) {
+	if _, _, ok := a.Clock.Version(); ok || l.flushes != 1 || a.selfWrites.maybeOwn("n:k") || a.inbox.Tick(now()+int64(time.Hour)) {
 		t.Errorf("the clock is known: %v, %+v", ok, l)
 	}
 }

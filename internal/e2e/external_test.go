@@ -191,7 +191,7 @@ func TestAfterAFlushByHand(t *testing.T) {
 					t.Fatal(err)
 				}
 				if strings.Contains(key, "tag") || key == "clear" {
-					// It is of an era that has ended.
+					// It is of an epoch that has ended.
 					if err := hand.SetNX(ctx, a.RedisKey(key), raw, 0).Err(); err != nil {
 						t.Fatal(err)
 					}

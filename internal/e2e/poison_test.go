@@ -32,7 +32,7 @@ func poisons(epoch, tags string) map[string]func(ctx context.Context, hand redis
 			return hand.Set(ctx, epoch, f(fields), 0).Err()
 		}
 	}
-	for i, name := range []string{"head", "era", "tick", "clock", "floor", "hard", "soft", "next", "when", "flag"} {
+	for i, name := range []string{"head", "epoch", "tick", "clock", "floor", "hard", "soft", "next", "when", "flag"} {
 		for _, val := range []string{
 			"9007199254740991", "9007199254740990", "9007199254740992", "18446744073709551615", "-1", "0", "1", "1.5", "1e300", "NaN", "inf", "0x7f", "x", "",
 			strings.Repeat("9", 1000), "\x00",
@@ -203,7 +203,7 @@ func TestAClockAnHourAheadLosesNothing(t *testing.T) {
 			}
 		}
 		if now := strings.Fields(b.Client.Get(ctx, epoch).Val()); now[1] != fields[1] {
-			t.Errorf("another era: %v after %v", now, fields)
+			t.Errorf("another epoch: %v after %v", now, fields)
 		}
 	})
 }

@@ -144,7 +144,7 @@ func sees(c *cache.Cache[string, int64], key string, want int64) error {
 	return nil
 }
 
-// A snapshot that is older than what may be lost begins another era: nothing of it is
+// A snapshot that is older than what may be lost begins another epoch: nothing of it is
 // served, by anybody.
 func TestTheServerComesBackWithVeryOldData(t *testing.T) {
 	onTransports(t, func(t *testing.T, transport string) {
@@ -161,13 +161,13 @@ func TestTheServerComesBackWithVeryOldData(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var era, tick int64
+		var epoch, tick int64
 		var rest string
-		if _, err := fmt.Sscanf(raw, "e1 %d %d", &era, &tick); err != nil {
+		if _, err := fmt.Sscanf(raw, "e1 %d %d", &epoch, &tick); err != nil {
 			t.Fatal(err)
 		}
-		rest = raw[len(fmt.Sprintf("e1 %d %d", era, tick)):]
-		if err := p.hand.Set(ctx, ":{c:n}:epoch", fmt.Sprintf("e1 %d %d%s", era, tick-30e6, rest), 0).Err(); err != nil {
+		rest = raw[len(fmt.Sprintf("e1 %d %d", epoch, tick)):]
+		if err := p.hand.Set(ctx, ":{c:n}:epoch", fmt.Sprintf("e1 %d %d%s", epoch, tick-30e6, rest), 0).Err(); err != nil {
 			t.Fatal(err)
 		}
 		if err := p.hand.Save(ctx).Err(); err != nil {

@@ -34,8 +34,8 @@ type backend interface {
 	// since returns the local time before which a load may not have begun that a read at the
 	// local time at joins.
 	since(at int64) int64
-	// stamp returns the logical time for a load or write that begins now.
-	stamp(ctx context.Context) (stamp, error)
+	// version returns the logical time for a load or write that begins now.
+	version(ctx context.Context) (version, error)
 	// watch registers a waiter for the end of loads and writes in flight of keys; stop removes
 	// it.
 	watch(encoded ...string) (wake <-chan struct{}, stop func())

@@ -35,7 +35,7 @@ func microseconds(n uint64) time.Duration {
 // localEntry makes the local tier's entry of a result. at is the local time
 // before the value was requested or sent, so that the entry ends no later than
 // the record does.
-func (c *Cache) localEntry(ans *result, at int64, g freshness, s stamp) Held {
+func (c *Cache) localEntry(ans *result, at int64, g freshness, s version) Held {
 	e := Held{Head: &local.Head{Stored: at - int64(g.age), Deadline: math.MaxInt64, Expires: math.MaxInt64}, Value: ans.val}
 	if g.remaining != forever {
 		e.Expires = later(at, g.remaining)
@@ -60,7 +60,7 @@ func (c *Cache) localEntry(ans *result, at int64, g freshness, s stamp) Held {
 	}
 	window := c.policy.StaleFor()
 	if ans.absent != nil || len(ans.info.Tags) > 0 || window > 0 || c.refreshesAhead() || g.etag != "" || c.policy.LocalBytes > 0 {
-		e.Meta = &local.Meta{Tags: ans.info.Tags, ETag: g.etag, Era: s.era, Stamp: s.time, Began: g.began, Stale: e.Expires}
+		e.Meta = &local.Meta{Tags: ans.info.Tags, ETag: g.etag, Epoch: s.epoch, LogicalTime: s.time, Began: g.began, Stale: e.Expires}
 		if window > 0 && e.Expires != math.MaxInt64 {
 			e.Meta.Stale = c.staleUntil(e.Expires, at)
 		}

@@ -29,10 +29,10 @@ type failures struct {
 }
 
 type failure struct {
-	err   error
-	cover bool     // it prevents a load only for callers that have a stale value
-	about frame.ID // of the record in Redis while the failure counts: the failure's own, or the stale one; zero: not known
-	stamp stamp    // the logical time before the load; zero: not known
+	err     error
+	cover   bool     // it prevents a load only for callers that have a stale value
+	about   frame.ID // of the record in Redis while the failure counts: the failure's own, or the stale one; zero: not known
+	version version  // the logical time before the load; zero: not known
 }
 
 // maxFailures bounds their number; if one is dropped, the source is asked sooner than
@@ -64,7 +64,7 @@ func (f *failures) none() bool {
 	return !f.any.Load()
 }
 
-// look returns the failure of a key that still counts, nil if there is none. covered says
+// readClock returns the failure of a key that still counts, nil if there is none. covered says
 // whether the caller has a stale value; clock returns the known state of the logical clock.
 func (f *failures) look(rk string, now int64, covered bool, clock func() logicalclock.Known) error {
 	f.mu.Lock()
@@ -73,7 +73,7 @@ func (f *failures) look(rk string, now int64, covered bool, clock func() logical
 	switch {
 	case !ok:
 		return nil
-	case e.stamp.before(clock()):
+	case e.version.before(clock()):
 		f.byKey.Remove(rk)
 		return nil
 	case e.cover && !covered:
@@ -109,8 +109,8 @@ func (f *failures) forgetAll() {
 
 // before reports whether the logical clock has moved since the stamp. It is false if either
 // of them is not known.
-func (s stamp) before(clock logicalclock.Known) bool {
-	return s.era != 0 && clock.Era != 0 && (s.era != clock.Era || s.time < clock.Clock)
+func (s version) before(clock logicalclock.Known) bool {
+	return s.epoch != 0 && clock.Epoch != 0 && (s.epoch != clock.Epoch || s.time < clock.Clock)
 }
 
 // remember notes the failure of a load, unless the key's fence has moved since the load
@@ -136,7 +136,7 @@ func (c *Cache) moved(rk string, f fence.Token) func() bool {
 // that Redis holds while the failure counts.
 func (c *remote) loadedElsewhere(rk string, f fence.Token, fd *decoded, about frame.ID, cover bool) {
 	if now := local.Now(); !c.failures.knows(rk, now) {
-		e := failure{err: fd.err, cover: cover, about: about, stamp: stamp{fd.raw.Era, fd.raw.Stamp}}
+		e := failure{err: fd.err, cover: cover, about: about, version: version{fd.raw.Epoch, fd.raw.LogicalTime}}
 		c.remember(rk, e, later(now, fd.hold), c.moved(rk, f))
 	}
 }

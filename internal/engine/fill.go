@@ -91,18 +91,18 @@ func (c *Cache) plan(ctx context.Context, o *Options, l *inflightLoad, r *fillRe
 	var err error // why the answer can't be kept
 	switch absent := c.absence(l.res.err); {
 	case l.res.err == nil:
-		r.ans, r.etag = result{val: l.res.val, info: Info{Tier: metrics.Source}}, l.res.wishes.etag
-		if r.life, r.keep, err = c.lifetime(l.key, l.res.val, o, l.res.wishes); err == nil {
-			r.ans.info.Tags, err = c.tagsOf(l.key, l.res.val, o, l.res.wishes)
+		r.ans, r.etag = result{val: l.res.val, info: Info{Tier: metrics.Source}}, l.res.directives.etag
+		if r.life, r.keep, err = c.lifetime(l.key, l.res.val, o, l.res.directives); err == nil {
+			r.ans.info.Tags, err = c.tagsOf(l.key, l.res.val, o, l.res.directives)
 		}
-		r.over = o.HasTTL && o.TTL <= 0 && !l.res.wishes.hasTTL && !l.res.wishes.skip
+		r.over = o.HasTTL && o.TTL <= 0 && !l.res.directives.hasTTL && !l.res.directives.skip
 	case absent != nil:
 		r.ans = result{absent: absent, info: Info{Tier: metrics.Source, Absent: true}}
-		r.life, r.keep = life{fresh: c.policy.Spread(c.policy.NotFoundTTL, c.rand())}, c.policy.NotFoundTTL > 0 && !l.res.wishes.skip
-		r.over = !l.res.wishes.skip
+		r.life, r.keep = life{fresh: c.policy.Spread(c.policy.NotFoundTTL, c.rand())}, c.policy.NotFoundTTL > 0 && !l.res.directives.skip
+		r.over = !l.res.directives.skip
 	default:
 		r.err = l.res.err
-		if l.res.wishes.noStale {
+		if l.res.directives.noStale {
 			r.err = &noStaleError{r.err}
 		}
 	}
@@ -138,7 +138,7 @@ func (c *Cache) planFailure(l *inflightLoad, r *fillResult) {
 		return
 	}
 	r.shared, r.hold = true, c.hold(l)
-	r.failure = failure{err: r.err, cover: c.policy.ErrorTTL == 0 && !l.res.wishes.hasRetry, stamp: l.stamp}
+	r.failure = failure{err: r.err, cover: c.policy.ErrorTTL == 0 && !l.res.directives.hasRetry, version: l.version}
 	if r.hold > 0 {
 		r.failedUntil = later(local.Now(), r.hold)
 	}
@@ -148,8 +148,8 @@ func (c *Cache) planFailure(l *inflightLoad, r *fillResult) {
 // says, or ErrorTTL, or, if a stale value can be served instead, at least RetryAfter.
 func (c *Cache) hold(l *inflightLoad) time.Duration {
 	switch {
-	case l.res.wishes.hasRetry:
-		return l.res.wishes.retry
+	case l.res.directives.hasRetry:
+		return l.res.directives.retry
 	case l.old != nil && c.policy.StaleIfError > 0:
 		return max(c.errorTTL(), c.policy.RetryAfter)
 	}

@@ -70,7 +70,7 @@ type inflightLoad struct {
 	state      fillState
 	why        error          // with fillNone: why Redis gave no lease
 	fence      fence.Token    // taken before the lease was requested
-	stamp      stamp          // likewise
+	version    version        // likewise
 	seen       store.CASToken // what the fill's compare-and-set expects
 	lease      bool           // that is a lease of this load
 	lock       bool           // this load holds the lock of the key instead: the key has a value
@@ -107,13 +107,13 @@ func leaseFor(n int) time.Duration {
 // from before them.
 type beginning struct {
 	fence fence.Token
-	era   uint64 // of the logical clock, as far as this process knew it
+	epoch uint64 // of the logical clock, as far as this process knew it
 	clock int64  // likewise
 }
 
 func (c *Cache) beginning(f fence.Token) beginning {
 	known := c.clock.Known()
-	return beginning{f, known.Era, known.Clock}
+	return beginning{f, known.Epoch, known.Clock}
 }
 
 // lockKey returns the key of the lock that a load holds while it is to replace a value that
@@ -132,10 +132,10 @@ const (
 
 // loaded is the outcome of a load from the source.
 type loaded struct {
-	val    Value
-	err    error
-	wishes loadDirectives
-	began  int64 // local time
+	val        Value
+	err        error
+	directives loadDirectives
+	began      int64 // local time
 
 	refused bool // the source was not asked: err is the load limit's
 	left    bool // the loader is still running, though its time is over

@@ -130,7 +130,7 @@ func (c *Cache) loadOne(ctx context.Context, j Loader, key Key, old *decoded, re
 	res.began = began
 	defer func() {
 		if res.left {
-			res.wishes = h.soFar()
+			res.directives = h.soFar()
 			call.done(res.err, 0, 0)
 			return
 		}
@@ -180,7 +180,7 @@ func (c *Cache) loadMany(ctx context.Context, j Loader, o *Options, ls []*inflig
 	})
 	if err = ended(ctx, err, left); left {
 		for i, l := range ls {
-			l.left, l.res = los[i], loaded{err: theirs(err), began: began, left: true, wishes: h.soFar()}
+			l.left, l.res = los[i], loaded{err: theirs(err), began: began, left: true, directives: h.soFar()}
 		}
 		call.done(err, 0, 0)
 		return true
@@ -234,7 +234,7 @@ func resultOf(vals Found, err error, single func(Key) error, key Key, began int6
 
 // settle applies the directives of the loader to its result.
 func (r *loaded) settle(w loadDirectives, old *decoded, clone cloner) {
-	r.wishes = w
+	r.directives = w
 	if r.err == errNotModified && old != nil {
 		// The old value begins a new life, and keeps its ETag and tags.
 		r.val, r.err = old.ans.val, nil
@@ -242,10 +242,10 @@ func (r *loaded) settle(w loadDirectives, old *decoded, clone cloner) {
 			r.val, r.err = clone(old.ans.val)
 		}
 		if w.etag == "" {
-			r.wishes.etag = old.raw.ETag
+			r.directives.etag = old.raw.ETag
 		}
 		if len(w.tags) == 0 {
-			r.wishes.tags = old.ans.info.Tags
+			r.directives.tags = old.ans.info.Tags
 		}
 	}
 }

@@ -47,12 +47,12 @@ func (c *localOnly) inspect(context.Context, string) (Value, Info, error) {
 
 func (c *localOnly) since(int64) int64 { return math.MinInt64 }
 
-// stamp can't fail: the clock is in this process.
-func (c *localOnly) stamp(context.Context) (s stamp, err error) {
+// version can't fail: the clock is in this process.
+func (c *localOnly) version(context.Context) (s version, err error) {
 	var ok bool
-	if s.era, s.time, ok = c.clock.Stamp(); !ok {
+	if s.epoch, s.time, ok = c.clock.Version(); !ok {
 		c.learn(nil)
-		s.era, s.time, _ = c.clock.Stamp()
+		s.epoch, s.time, _ = c.clock.Version()
 	}
 	return s, nil
 }
@@ -116,7 +116,7 @@ func (c *localOnly) lookLocal(key Key, at int64) (e Held, is status) {
 // that have a value by now, and those that have waited for a load that has failed. A key that
 // another load or a write to the source has claimed stays waiting.
 func (c *localOnly) acquire(ctx context.Context, o *Options, ls []*inflightLoad) (again bool) {
-	s, _ := c.stamp(ctx)
+	s, _ := c.version(ctx)
 	for _, l := range ls {
 		if c.answerLocal(o, l) {
 			continue
@@ -138,7 +138,7 @@ func (c *localOnly) acquire(ctx context.Context, o *Options, ls []*inflightLoad)
 			}
 			continue
 		}
-		l.state, l.stamp = fillLocal, s
+		l.state, l.version = fillLocal, s
 		if c.answerLocal(o, l) { // again: a value that was stored before the claim does not end it
 			l.claim.End(nil)
 		}
@@ -226,7 +226,7 @@ func (c *localOnly) fill(l *inflightLoad, r *fillResult, at int64) {
 	enc := c.encoded(l.rk)
 	switch {
 	case r.keep:
-		if c.local.Fill(l.key, enc, c.localEntry(&r.ans, at, l.aging(r), l.stamp), l.claim) == local.Refused {
+		if c.local.Fill(l.key, enc, c.localEntry(&r.ans, at, l.aging(r), l.version), l.claim) == local.Refused {
 			c.stats.outdated.Add(1)
 		} else if l.late {
 			c.failures.forget(l.rk)

@@ -20,7 +20,7 @@ import (
 // derived from.
 func (c *localOnly) encode(ctx context.Context, ch *Change) {
 	if !ch.done && !ch.dated {
-		ch.stamp, _ = c.stamp(ctx)
+		ch.version, _ = c.version(ctx)
 	}
 }
 
@@ -149,7 +149,7 @@ func (c *localOnly) updateOnce(ctx context.Context, ch *Change, f Func, o *Optio
 		return false, errNoOwnCopy
 	}
 	at := local.Now()
-	s, _ := c.stamp(ctx) // before the load
+	s, _ := c.version(ctx) // before the load
 	e, is := c.lookLocal(ch.Key, at)
 	if is != usable && c.loader != nil {
 		return c.updateLoaded(ctx, ch, f, o, e, s)
@@ -175,7 +175,7 @@ func (c *localOnly) updateOnce(ctx context.Context, ch *Change, f Func, o *Optio
 
 // updateLoaded is updateOnce for a value that has to be loaded from the source. An invalidation
 // that comes meanwhile ends the claim.
-func (c *localOnly) updateLoaded(ctx context.Context, ch *Change, f Func, o *Options, e Held, s stamp) (bool, error) {
+func (c *localOnly) updateLoaded(ctx context.Context, ch *Change, f Func, o *Options, e Held, s version) (bool, error) {
 	enc := c.encoded(ch.rk)
 	w := c.fences.Wait(enc)
 	defer w.Close()
@@ -229,12 +229,12 @@ func (c *localOnly) swapped(ch *Change, out local.Outcome) (bool, error) {
 // stage decides how long the value of an Update is kept and makes its entry. A value
 // that replaces a live one keeps that one's deadline, tags and version, unless the call says
 // otherwise; see encodeKept.
-func (c *localOnly) stage(ctx context.Context, ch *Change, o *Options, e Held, kept bool, s stamp) error {
+func (c *localOnly) stage(ctx context.Context, ch *Change, o *Options, e Held, kept bool, s version) error {
 	ch.done, ch.Err, ch.entry, ch.claim, ch.srcErr = false, nil, Held{}, nil, nil
-	ch.stamp, ch.dated = s, true
+	ch.version, ch.dated = s, true
 	ch.older = nil
 	if kept && e.Meta != nil {
-		ch.stamp, ch.older = stamp{e.Meta.Era, e.Meta.Stamp}, e.Meta.Tags
+		ch.version, ch.older = version{e.Meta.Epoch, e.Meta.LogicalTime}, e.Meta.Tags
 	}
 	if c.encodeChange(ctx, ch, o); ch.done {
 		return ch.Err
@@ -252,7 +252,7 @@ func (c *localOnly) stage(ctx context.Context, ch *Change, o *Options, e Held, k
 		left = max(time.Duration(e.Expires-ch.at), 1)
 	}
 	ans := result{val: ch.Val, info: Info{Tags: ch.tags}}
-	ch.entry = c.localEntry(&ans, ch.at, freshness{remaining: left, fresh: left}, ch.stamp)
+	ch.entry = c.localEntry(&ans, ch.at, freshness{remaining: left, fresh: left}, ch.version)
 	ch.entry.Deadline = min(ch.entry.Deadline, e.Deadline)
 	if ch.entry.Meta != nil && e.Meta != nil {
 		ch.entry.Meta.Stale = min(ch.entry.Meta.Stale, e.Meta.Stale)

@@ -45,7 +45,7 @@ func newRemote(c *Cache, cfg *Config) *remote {
 	c.clock = r.coherence.Clock
 	r.invalidator = &invalidation.Invalidator{Store: r.client, Names: c.names, Policy: c.invalidation, Outbox: r.coherence.Outbox, Known: c.clock.Known}
 	if c.sealer != nil {
-		r.invalidator.Sign = r.resign
+		r.invalidator.Sign = r.signAgain
 	}
 	c.refresher.prolongs = r.coherence.Send
 	return r
@@ -63,8 +63,8 @@ func (c *remote) learn([]string) bool { return false }
 
 func (c *remote) since(at int64) int64 { return c.coherence.Since(at) }
 
-func (c *remote) stamp(ctx context.Context) (s stamp, err error) {
-	s.era, s.time, err = c.coherence.Stamp(ctx)
+func (c *remote) version(ctx context.Context) (s version, err error) {
+	s.epoch, s.time, err = c.coherence.Version(ctx)
 	return s, err
 }
 

@@ -188,7 +188,7 @@ func (c *remote) parseFailure(ctx context.Context, key string, fr *frame.Frame, 
 		f.err = &noStaleError{f.err}
 	}
 	// If the clock has moved since, an invalidation may concern the key: then there is no hold.
-	if fr.Fresh > 0 && !(stamp{fr.Era, fr.Stamp}).before(c.clock.Known()) {
+	if fr.Fresh > 0 && !(version{fr.Epoch, fr.LogicalTime}).before(c.clock.Known()) {
 		if c.date(ctx, key, f); f.timed {
 			f.hold = max(f.left, 0)
 		}

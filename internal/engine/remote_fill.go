@@ -61,9 +61,9 @@ func (c *remote) encodeLoaded(ctx context.Context, l *inflightLoad, r *fillResul
 	age, cost := l.age(), l.res.cost()-l.age()
 	var frm []byte
 	if absent := r.ans.absent; absent != nil {
-		frm, err = c.encodeAbsence(l.rk, absent.reasons, r.life, r.now-age.Microseconds(), l.stamp, cost)
+		frm, err = c.encodeAbsence(l.rk, absent.reasons, r.life, r.now-age.Microseconds(), l.version, cost)
 	} else {
-		frm, err = c.encodeValue(l.rk, l.res.val, r.life, r.now-age.Microseconds(), l.stamp, r.ans.info.Tags, r.etag, c.costOf(l.rk, cost))
+		frm, err = c.encodeValue(l.rk, l.res.val, r.life, r.now-age.Microseconds(), l.version, r.ans.info.Tags, r.etag, c.costOf(l.rk, cost))
 	}
 	if err != nil {
 		return err
@@ -190,7 +190,7 @@ func (c *remote) fillTier(l *inflightLoad, r *fillResult, at int64) {
 	case r.keep:
 		g := l.aging(r)
 		g.size = len(r.cmd.Frame)
-		c.local.Put(l.key, enc, c.localEntry(&r.ans, at, g, l.stamp), l.fence)
+		c.local.Put(l.key, enc, c.localEntry(&r.ans, at, g, l.version), l.fence)
 	case r.over && r.cmd.reply.OK && c.fences.Valid(enc, l.fence):
 		c.local.Remove(enc)
 	}

@@ -7,29 +7,29 @@ import (
 	"github.com/delqhi/cache/internal/logicalclock"
 )
 
-// stamp is the version of the logical clock that a record carries: the one that was known
+// version is the version of the logical clock that a record carries: the one that was known
 // before the write or load of the record began. It may be old, which only makes the record
 // invalid sooner than necessary.
-type stamp struct {
-	era  uint64
-	time int64
+type version struct {
+	epoch uint64
+	time  int64
 }
 
-// stampWrite is stamp for a write.
-func (c *remote) stampWrite(ctx context.Context) (s stamp, err error) {
-	s.era, s.time, err = c.coherence.StampWrite(ctx)
+// writeVersion is stamp for a write.
+func (c *remote) writeVersion(ctx context.Context) (s version, err error) {
+	s.epoch, s.time, err = c.coherence.WriteVersion(ctx)
 	return s, err
 }
 
-// judge sets the status of records that were invalidated by tag or by Clear. Records are
+// validate sets the status of records that were invalidated by tag or by Clear. Records are
 // validated together, so that missing tombstones are fetched in one request.
-func (c *remote) judge(ctx context.Context, fs []*decoded) {
+func (c *remote) validate(ctx context.Context, fs []*decoded) {
 	var tags []string
 	var unknown []*decoded
 	var asked map[string]bool
 	now := local.Now()
 	for _, f := range fs {
-		if f.status != usable && f.status != stale || c.validity(ctx, f, now) {
+		if f.status != usable && f.status != stale || c.validateOne(ctx, f, now) {
 			continue
 		}
 		unknown = append(unknown, f)
@@ -51,21 +51,21 @@ func (c *remote) judge(ctx context.Context, fs []*decoded) {
 	for _, f := range unknown {
 		if err != nil {
 			f.status, f.err = unavailable, err
-		} else if !c.validity(ctx, f, now) {
+		} else if !c.validateOne(ctx, f, now) {
 			// The tombstones just fetched are outdated again already.
 			c.findBegan(ctx, f)
-			v, until, err := c.coherence.JudgeNow(ctx, f.raw.Era, f.raw.Stamp, f.began, f.raw.Tags)
+			v, until, err := c.coherence.ValidateNow(ctx, f.raw.Epoch, f.raw.LogicalTime, f.began, f.raw.Tags)
 			f.err = err
 			c.applyValidity(f, v, until)
 		}
 	}
 }
 
-// validity validates one record, and reports whether it could.
-func (c *remote) validity(ctx context.Context, f *decoded, now int64) bool {
-	v, until := c.clock.Judge(f.raw.Era, f.raw.Stamp, f.began, f.raw.Tags, now)
+// validateOne validates one record, and reports whether it could.
+func (c *remote) validateOne(ctx context.Context, f *decoded, now int64) bool {
+	v, until := c.clock.Validate(f.raw.Epoch, f.raw.LogicalTime, f.began, f.raw.Tags, now)
 	if v == logicalclock.Invalid && c.clock.AnyDated() && c.findBegan(ctx, f) {
-		v, until = c.clock.Judge(f.raw.Era, f.raw.Stamp, f.began, f.raw.Tags, now)
+		v, until = c.clock.Validate(f.raw.Epoch, f.raw.LogicalTime, f.began, f.raw.Tags, now)
 	}
 	if v == logicalclock.Unknown {
 		return false

@@ -42,13 +42,13 @@ func (c *remote) acquire(ctx context.Context, o *Options, ls []*inflightLoad) (a
 		return false
 	}
 	// The version and the fences are taken before the lease, and so before the load.
-	s, err := c.stamp(ctx)
+	s, err := c.version(ctx)
 	for _, l := range asked {
 		if err != nil {
 			l.state, l.why = fillNone, err // without a version, a stored value could not be invalidated
 			continue
 		}
-		l.stamp, l.fence, l.second = s, c.fences.Token(c.encoded(l.rk)), false
+		l.version, l.fence, l.second = s, c.fences.Token(c.encoded(l.rk)), false
 		l.life = leaseFor(len(asked))
 		cmds = append(cmds, c.leaseCommand(store.SetNX, l.rk, s, false, l.life))
 	}
@@ -250,11 +250,11 @@ func (l *inflightLoad) note(id frame.ID) {
 // leaseCommand returns a command that asks for a lease, with a new id each time: only its own
 // attempt may recognise it. The lease says at which logical time the load begins, and whether
 // it takes the place of an obsolete one.
-func (c *remote) leaseCommand(op store.Op, rk string, s stamp, second bool, life time.Duration) store.Command {
+func (c *remote) leaseCommand(op store.Op, rk string, s version, second bool, life time.Duration) store.Command {
 	return c.leaseOf(frame.NewID(), op, rk, s, second, life)
 }
 
-func (c *remote) leaseOf(id frame.ID, op store.Op, rk string, s stamp, second bool, life time.Duration) store.Command {
+func (c *remote) leaseOf(id frame.ID, op store.Op, rk string, s version, second bool, life time.Duration) store.Command {
 	frm := frame.AppendLease(nil, id)
 	if s.time > 0 {
 		frm = frame.AppendLeaseSince(frm[:0], id, s.time, second)
@@ -277,13 +277,13 @@ func (c *remote) obsolete(h *frame.Header) bool {
 	if !second {
 		return true
 	}
-	v, _ := c.clock.Judge(known.Era, began, 0, nil, local.Now())
+	v, _ := c.clock.Validate(known.Epoch, began, 0, nil, local.Now())
 	return v == logicalclock.Stale || v == logicalclock.Invalid
 }
 
 // leaseOver is leaseCommand for a lease that replaces the record in seen. The second half of
 // the lease's id identifies that record.
-func (c *remote) leaseOver(rk string, seen store.CASToken, s stamp, second bool, life time.Duration) store.Command {
+func (c *remote) leaseOver(rk string, seen store.CASToken, s version, second bool, life time.Duration) store.Command {
 	id := frame.NewID()
 	if len(seen.Token) == frame.TokenLen {
 		copy(id[len(id)/2:], seen.Token[frame.TokenLen-len(id)/2:])
@@ -341,7 +341,7 @@ const (
 // handleExisting deals with a key that is not empty.
 func (c *remote) handleExisting(ctx context.Context, o *Options, l *inflightLoad, rec store.Record, r *coherence.Reading, at int64) step {
 	f := c.decode(ctx, l.rk, rec, r)
-	c.judge(ctx, []*decoded{&f})
+	c.validate(ctx, []*decoded{&f})
 	switch f.status {
 	case usable:
 		if o.background && f.age >= o.backgroundAge {

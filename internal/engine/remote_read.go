@@ -46,7 +46,7 @@ func (c *remote) read(ctx context.Context, s *Scratch, j Loader, o *Options) {
 			c.decodeTo(f, ctx, it.rk, replies[i].Record, &r)
 		}
 	}
-	c.judge(ctx, pointers)
+	c.validate(ctx, pointers)
 	for i, it := range asked {
 		f := &founds[i]
 		if j != nil {
@@ -167,7 +167,7 @@ func (c *remote) fillLocal(key Key, rk string, f fence.Token, found *decoded, at
 		// set back.
 		return
 	}
-	e := c.localEntry(&found.ans, at, found.aging(), stamp{found.raw.Era, found.raw.Stamp})
+	e := c.localEntry(&found.ans, at, found.aging(), version{found.raw.Epoch, found.raw.LogicalTime})
 	e.Deadline = min(e.Deadline, found.until)
 	c.local.Put(key, c.encoded(rk), e, f)
 }
@@ -188,7 +188,7 @@ func (c *remote) inspect(ctx context.Context, rk string) (v Value, info Info, er
 		return nil, info, &missError{c.unavailable(err)}
 	}
 	f := c.decode(ctx, rk, replies[0].Record, &r)
-	c.judge(ctx, []*decoded{&f})
+	c.validate(ctx, []*decoded{&f})
 	switch f.status {
 	case unavailable:
 		return nil, info, &missError{c.unavailable(f.err)}

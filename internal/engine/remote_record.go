@@ -15,7 +15,7 @@ import (
 )
 
 // encodeValue encodes a value as a record. now is the time of the key's node in µs.
-func (c *remote) encodeValue(rk string, val Value, l life, now int64, s stamp, tags []string, etag string, cost uint32) ([]byte, error) {
+func (c *remote) encodeValue(rk string, val Value, l life, now int64, s version, tags []string, etag string, cost uint32) ([]byte, error) {
 	h := c.header(frame.Value, l, now, s)
 	h.Tags, h.ETag = tags, etag
 	h.Cost = cost
@@ -88,7 +88,7 @@ func (c *remote) encodeKept(rk string, val Value, old *frame.Header, tags []stri
 // encodeAbsence encodes the record that a value does not exist. Its payload names
 // the errors of NotFoundTTL's list that the source's answer matched, by their
 // texts: positions in the list may change from one program to the next.
-func (c *remote) encodeAbsence(rk string, reasons []error, l life, now int64, s stamp, cost time.Duration) ([]byte, error) {
+func (c *remote) encodeAbsence(rk string, reasons []error, l life, now int64, s version, cost time.Duration) ([]byte, error) {
 	h := c.header(frame.Absence, l, now, s)
 	h.Cost = c.costOf(rk, cost)
 	buf := c.signed(rk, frame.AppendHeader(make([]byte, 0, 192), &h))
@@ -108,16 +108,16 @@ func (c *remote) encodeFailure(key string, lease frame.ID, e failure, hold time.
 		text := usercode.Text(e.err)
 		failed.Text = strings.ToValidUTF8(text[:min(len(text), maxReason)], "")
 	}
-	h := c.header(frame.Failure, life{fresh: hold}, now, e.stamp)
+	h := c.header(frame.Failure, life{fresh: hold}, now, e.version)
 	h.ETag = replaces
 	buf := c.signed(key, frame.AppendHeader(nil, &h))
 	return frame.Finish(c.appendSealed(key, buf, failed.Append(nil)), 0, key)
 }
 
-func (c *remote) header(kind frame.Kind, l life, now int64, s stamp) frame.Header {
+func (c *remote) header(kind frame.Kind, l life, now int64, s version) frame.Header {
 	return frame.Header{
 		Kind: kind, ID: frame.NewID(), Limit: math.MaxInt64,
-		Version: c.valueVersion, Type: c.fingerprint, Era: s.era, Stamp: s.time,
+		Version: c.valueVersion, Type: c.fingerprint, Epoch: s.epoch, LogicalTime: s.time,
 		Stored: now, Fresh: uint64(l.fresh.Microseconds()), Stale: uint64(l.stale.Microseconds()),
 	}
 }

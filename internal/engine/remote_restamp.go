@@ -38,107 +38,107 @@ import (
 // it. A loaded value is as old as the beginning of its load, and a derived value as old as the
 // one that it was derived from: these keep the version that they have.
 
-// clockLook is a read of the logical clock that goes with a write.
-type clockLook struct {
+// clockRead is a read of the logical clock that goes with a write.
+type clockRead struct {
 	coherence.EpochRead
 	reply store.Reply
 }
 
-// look returns the clock read that is to go with changes, nil if none of them needs one. With
+// readClock returns the clock read that is to go with changes, nil if none of them needs one. With
 // several nodes it reads the clock at once, and puts the version into cmds, which are not sent
 // yet.
-func (c *remote) look(ctx context.Context, changes []*Change, cmds []store.Command) *clockLook {
-	if !slices.ContainsFunc(changes, (*Change).stampsItself) {
+func (c *remote) readClock(ctx context.Context, changes []*Change, cmds []store.Command) *clockRead {
+	if !slices.ContainsFunc(changes, (*Change).hasOwnVersion) {
 		return nil
 	}
-	look := &clockLook{EpochRead: c.coherence.BeginEpochRead()}
+	look := &clockRead{EpochRead: c.coherence.BeginEpochRead()}
 	if c.client.OneNode() {
 		return look
 	}
-	look.reply = c.client.Do(ctx, []store.Command{c.lookCommand()})[0]
-	var s stamp
+	look.reply = c.client.Do(ctx, []store.Command{c.clockCommand()})[0]
+	var s version
 	var ok bool
-	if s.era, s.time, ok = c.coherence.EndEpochReadBeside(ctx, look.EpochRead, look.reply); !ok {
+	if s.epoch, s.time, ok = c.coherence.EndEpochReadBeside(ctx, look.EpochRead, look.reply); !ok {
 		return nil // then the version that is known already is kept
 	}
 	for i, ch := range changes {
-		if !ch.stampsItself() || len(cmds[i].Frame) == 0 || !c.outdated(ch, s) {
+		if !ch.hasOwnVersion() || len(cmds[i].Frame) == 0 || !c.outdated(ch, s) {
 			continue
 		}
 		if frm, err := c.encodeValue(ch.rk, ch.Val, ch.life, ch.now, s, ch.tags, "", c.recordCost(ch)); err == nil {
 			cmds[i].Frame = frm
-			c.stamped(ch, frm, s)
+			c.setVersion(ch, frm, s)
 		}
 	}
 	return nil
 }
 
-func (c *remote) lookCommand() store.Command {
+func (c *remote) clockCommand() store.Command {
 	return store.Command{Op: store.Get, Key: c.names.Epoch, Shared: true}
 }
 
-// stamped sets a change's record to one with the version s.
-func (c *remote) stamped(ch *Change, frm []byte, s stamp) {
-	ch.frame, ch.stamp = frm, s
+// setVersion sets a change's record to one with the version s.
+func (c *remote) setVersion(ch *Change, frm []byte, s version) {
+	ch.frame, ch.version = frm, s
 	if ch.entry.Head != nil {
 		ch.entry = c.changeEntry(ch, ch.at)
 	}
 }
 
-// stampsItself reports whether the change stores a value that is as new as the change.
-func (ch *Change) stampsItself() bool { return ch.keep && !ch.dated && ch.stamp.era != 0 }
+// hasOwnVersion reports whether the change stores a value that is as new as the change.
+func (ch *Change) hasOwnVersion() bool { return ch.keep && !ch.dated && ch.version.epoch != 0 }
 
 // execReadingClock is exec, preceded by the clock read unless look is nil.
-func (c *remote) execReadingClock(ctx context.Context, look *clockLook, cmds []store.Command) []store.Reply {
+func (c *remote) execReadingClock(ctx context.Context, look *clockRead, cmds []store.Command) []store.Reply {
 	if look == nil {
 		return c.coherence.Send(ctx, cmds)
 	}
-	replies := c.coherence.Send(ctx, append(append(make([]store.Command, 0, 1+len(cmds)), c.lookCommand()), cmds...))
+	replies := c.coherence.Send(ctx, append(append(make([]store.Command, 0, 1+len(cmds)), c.clockCommand()), cmds...))
 	look.reply = replies[0]
 	return replies[1:]
 }
 
-// restampAgain is how many times the exchange is tried for a record that loads keep replacing.
-const restampAgain = 4
+// updateAgain is how many times the exchange is tried for a record that loads keep replacing.
+const updateAgain = 4
 
-// restamp gives the records of changes that took effect the version that look has read, if
+// updateVersions gives the records of changes that took effect the version that look has read, if
 // they would otherwise be taken for older than they are. replies are those to cmds.
-func (c *remote) restamp(ctx context.Context, look *clockLook, changes []*Change, cmds []store.Command, replies []store.Reply) {
+func (c *remote) updateVersions(ctx context.Context, look *clockRead, changes []*Change, cmds []store.Command, replies []store.Reply) {
 	if look == nil {
 		return
 	}
-	var s stamp
+	var s version
 	var ok bool
-	if s.era, s.time, ok = c.coherence.EndEpochReadBeside(ctx, look.EpochRead, look.reply); !ok {
+	if s.epoch, s.time, ok = c.coherence.EndEpochReadBeside(ctx, look.EpochRead, look.reply); !ok {
 		return
 	}
 	var open []int
 	seen := make([]store.CASToken, 0, 1)
 	for i, ch := range changes {
-		if ch.stampsItself() && replies[i].Err == nil && replies[i].OK && len(cmds[i].Frame) > 0 && c.outdated(ch, s) {
+		if ch.hasOwnVersion() && replies[i].Err == nil && replies[i].OK && len(cmds[i].Frame) > 0 && c.outdated(ch, s) {
 			open, seen = append(open, i), append(seen, store.TokenOf(cmds[i].Frame))
 		}
 	}
-	for try := 0; len(open) > 0 && try < restampAgain; try++ {
-		open, seen = c.exchangeStamps(ctx, s, changes, cmds, open, seen, try > 0)
+	for try := 0; len(open) > 0 && try < updateAgain; try++ {
+		open, seen = c.exchangeVersions(ctx, s, changes, cmds, open, seen, try > 0)
 	}
 }
 
 // outdated reports whether a tombstone from before s applies to a record with the stamp of ch.
-func (c *remote) outdated(ch *Change, s stamp) bool {
+func (c *remote) outdated(ch *Change, s version) bool {
 	switch {
-	case s.era != ch.stamp.era:
+	case s.epoch != ch.version.epoch:
 		return true
-	case s.time <= ch.stamp.time:
+	case s.time <= ch.version.time:
 		return false
 	case len(ch.tags) > 0:
 		return true // the tags of the tombstones are not known yet
 	}
-	v, until := c.clock.Judge(ch.stamp.era, ch.stamp.time, 0, nil, local.Now())
+	v, until := c.clock.Validate(ch.version.epoch, ch.version.time, 0, nil, local.Now())
 	return v != logicalclock.Valid || until != math.MaxInt64
 }
 
-// exchangeStamps replaces the records of the open changes by ones with the version s. seen is
+// exchangeVersions replaces the records of the open changes by ones with the version s. seen is
 // what it replaces: the record itself, or the record of a load that took it for outdated and
 // has replaced it; then tell is true. It returns the changes that such a load turns out to
 // have replaced, which are to be tried once more. Any other record is newer:
@@ -146,7 +146,7 @@ func (c *remote) outdated(ch *Change, s stamp) bool {
 //  1. a value is written, and deleted, by any client
 //  2. a load begins: its lease was put into an empty key
 //  3. replacing that lease would bring the value back
-func (c *remote) exchangeStamps(ctx context.Context, s stamp, changes []*Change, cmds []store.Command, open []int, seen []store.CASToken, tell bool) (again []int, then []store.CASToken) {
+func (c *remote) exchangeVersions(ctx context.Context, s version, changes []*Change, cmds []store.Command, open []int, seen []store.CASToken, tell bool) (again []int, then []store.CASToken) {
 	var swaps []store.Command
 	var of []int
 	var messages []message.Sent
@@ -170,7 +170,7 @@ func (c *remote) exchangeStamps(ctx context.Context, s stamp, changes []*Change,
 		switch {
 		case took:
 			cmds[i].Frame = swaps[j].Frame
-			c.stamped(changes[i], swaps[j].Frame, s)
+			c.setVersion(changes[i], swaps[j].Frame, s)
 		case reply.Err == nil:
 			again = append(again, i)
 			gets = append(gets, store.Command{Op: store.Get, Key: changes[i].rk, Most: mostOfLoads})

@@ -31,7 +31,7 @@ func (c *remote) updateOnce(ctx context.Context, ch *Change, f Func, o *Options)
 		}
 	}
 	cur := c.decode(ctx, ch.rk, rec, &r)
-	c.judge(ctx, []*decoded{&cur})
+	c.validate(ctx, []*decoded{&cur})
 	switch cur.status {
 	case unavailable:
 		return false, c.writeFailed(ctx, cur.err)
@@ -43,7 +43,7 @@ func (c *remote) updateOnce(ctx context.Context, ch *Change, f Func, o *Options)
 		return false, fmt.Errorf("cache: Update: the value in Redis is of a newer version than WithVersion(%d)", c.valueVersion)
 	}
 	kept := cur.status == usable && cur.ans.absent == nil
-	s, err := c.stamp(ctx) // before the load
+	s, err := c.version(ctx) // before the load
 	if err != nil {
 		return false, c.writeFailed(ctx, err)
 	}
@@ -66,7 +66,7 @@ func (c *remote) updateOnce(ctx context.Context, ch *Change, f Func, o *Options)
 // asked. A record that may be of use to others stays, such as a stale value for readers whose
 // load fails: then the key's lock marks the load in flight, and the compare-and-set against
 // the record itself decides whether the loaded value still counts.
-func (c *remote) updateLoaded(ctx context.Context, ch *Change, f Func, o *Options, seen store.CASToken, cur *decoded, s stamp) (bool, error) {
+func (c *remote) updateLoaded(ctx context.Context, ch *Change, f Func, o *Options, seen store.CASToken, cur *decoded, s version) (bool, error) {
 	lock := c.stays(cur)
 	l := &inflightLoad{loadKey: loadKey{key: ch.Key, rk: ch.rk}, lock: lock, life: leaseLife}
 	c.stay(ctx, l, cur, seen)
@@ -117,7 +117,7 @@ func (c *remote) updateLoaded(ctx context.Context, ch *Change, f Func, o *Option
 // claim puts a lease in the place of the record in seen. The returned lease is Missing if
 // another write or load was faster. A record in the place of a lock that is not a lease is
 // useless, and is replaced.
-func (c *remote) claim(ctx context.Context, key string, seen store.CASToken, lock bool, s stamp, second bool) (lease store.CASToken, err error) {
+func (c *remote) claim(ctx context.Context, key string, seen store.CASToken, lock bool, s version, second bool) (lease store.CASToken, err error) {
 	for {
 		cmd := c.leaseCommand(store.CompareAndSet, key, s, second, leaseLife)
 		if cmd.Seen = seen; seen.State == store.Missing {
@@ -143,11 +143,11 @@ func (c *remote) claim(ctx context.Context, key string, seen store.CASToken, loc
 // exchange stores ch.Val over exactly the record in seen. If it replaces a live value, which
 // was requested at the local time asked, it keeps that value's deadline unless the call sets
 // another.
-func (c *remote) exchange(ctx context.Context, ch *Change, o *Options, seen store.CASToken, cur *decoded, kept bool, asked int64, s stamp) (bool, error) {
+func (c *remote) exchange(ctx context.Context, ch *Change, o *Options, seen store.CASToken, cur *decoded, kept bool, asked int64, s version) (bool, error) {
 	ch.done, ch.Err, ch.entry, ch.older, ch.from = false, nil, Held{}, nil, nil
 	// A value that f derived from an older one has that one's version and tags.
-	if ch.stamp, ch.dated = s, true; kept {
-		ch.stamp, ch.older, ch.from = stamp{cur.raw.Era, cur.raw.Stamp}, cur.raw.Tags, &cur.raw
+	if ch.version, ch.dated = s, true; kept {
+		ch.version, ch.older, ch.from = version{cur.raw.Epoch, cur.raw.LogicalTime}, cur.raw.Tags, &cur.raw
 	}
 	c.encodeChange(ctx, ch, o)
 	if ch.done {
@@ -166,7 +166,7 @@ func (c *remote) exchange(ctx context.Context, ch *Change, o *Options, seen stor
 			ch.life.fresh = max(cur.leftAfter(since(asked)).Truncate(time.Millisecond), time.Millisecond)
 		}
 		var err error
-		if ch.frame, err = c.encodeValue(ch.rk, ch.Val, ch.life, ch.now, ch.stamp, ch.tags, "", c.recordCost(ch)); err != nil {
+		if ch.frame, err = c.encodeValue(ch.rk, ch.Val, ch.life, ch.now, ch.version, ch.tags, "", c.recordCost(ch)); err != nil {
 			return false, err
 		}
 		g = freshness{remaining: ch.life.timeLeft(), fresh: ch.life.fresh, size: len(ch.frame)}
@@ -188,9 +188,9 @@ func (c *remote) exchange(ctx context.Context, ch *Change, o *Options, seen stor
 	if ch.keep && enters {
 		// Before anything is sent, since copying the value runs user code.
 		at := local.Now()
-		if v, until := c.clock.Judge(ch.stamp.era, ch.stamp.time, 0, ch.tags, at); v == logicalclock.Valid {
+		if v, until := c.clock.Validate(ch.version.epoch, ch.version.time, 0, ch.tags, at); v == logicalclock.Valid {
 			ans := result{val: ch.Val, info: Info{Tags: ch.tags}}
-			ch.entry = c.localEntry(&ans, at, g, ch.stamp)
+			ch.entry = c.localEntry(&ans, at, g, ch.version)
 			ch.entry.Deadline = min(ch.entry.Deadline, until)
 		}
 	}

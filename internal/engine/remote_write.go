@@ -31,7 +31,7 @@ func (c *remote) notify(ch *Change, cmd *store.Command) {
 
 // execAndNotify runs the commands of changes and notifies other processes of them, with one
 // message for many where that is possible. look, if it is not nil, goes with them.
-func (c *remote) execAndNotify(ctx context.Context, look *clockLook, changes []*Change, cmds []store.Command) []store.Reply {
+func (c *remote) execAndNotify(ctx context.Context, look *clockRead, changes []*Change, cmds []store.Command) []store.Reply {
 	if len(cmds) == 1 || !c.client.OneNode() {
 		for i, ch := range changes {
 			c.notify(ch, &cmds[i])
@@ -91,7 +91,7 @@ func (c *remote) encode(ctx context.Context, ch *Change) {
 		return
 	}
 	var err error
-	if ch.frame, err = c.encodeValue(ch.rk, ch.Val, ch.life, ch.now, ch.stamp, ch.tags, "", c.recordCost(ch)); err != nil {
+	if ch.frame, err = c.encodeValue(ch.rk, ch.Val, ch.life, ch.now, ch.version, ch.tags, "", c.recordCost(ch)); err != nil {
 		ch.refuse(err)
 	}
 }
@@ -105,7 +105,7 @@ func (c *remote) timestamp(ctx context.Context, ch *Change) {
 	}
 	var err error
 	if ch.now, err = c.client.Now(ctx, ch.rk); err == nil && ch.keep && !ch.dated {
-		ch.stamp, err = c.stampWrite(ctx)
+		ch.version, err = c.writeVersion(ctx)
 	}
 	switch {
 	case err == nil:
@@ -159,7 +159,7 @@ func (c *remote) setIfAbsent(ctx context.Context, ch *Change) (bool, error) {
 		}
 		suspect := c.coherence.EndRead(&r)
 		f := c.decode(ctx, ch.rk, reply.Record, &r)
-		c.judge(ctx, []*decoded{&f})
+		c.validate(ctx, []*decoded{&f})
 		switch {
 		case suspect && !again:
 			again = true
@@ -216,9 +216,9 @@ func (c *remote) swap(ctx context.Context, ch *Change, cmd store.Command) (reply
 	}
 	c.notify(ch, &cmd)
 	cmds := []store.Command{cmd}
-	look := c.look(ctx, changes, cmds)
+	look := c.readClock(ctx, changes, cmds)
 	replies := c.execReadingClock(ctx, look, cmds)
-	c.restamp(ctx, look, changes, cmds, replies)
+	c.updateVersions(ctx, look, changes, cmds, replies)
 	reply = replies[0]
 	c.complete(ctx, ch, &cmds[0], reply.OK, reply.Err)
 	return reply, reply.OK && ch.Err == nil, ch.Err

@@ -46,9 +46,9 @@ func (c *remote) marked(rk string, raw []byte) bool {
 	return c.sealer == nil || c.sealer.Marked(rk, frame.AppendMarked(nil, raw), frame.Mark(raw))
 }
 
-// resign is invalidation.Invalidator.Sign: it signs the section A that invalidates a record. A
+// signAgain is invalidation.Invalidator.Sign: it signs the section A that invalidates a record. A
 // record whose tombstone was not valid before does not get a valid one.
-func (c *remote) resign(rk string, seen, section []byte) []byte {
+func (c *remote) signAgain(rk string, seen, section []byte) []byte {
 	if len(seen) < frame.HeadLen || !c.marked(rk, seen) {
 		h, _ := frame.ReadHead(section)
 		section = frame.AppendSeal(nil, h.Kind, h.ID, min(h.Limit, 0))

@@ -29,25 +29,25 @@ import (
 
 // Change is one key of a write.
 type Change struct {
-	Key   Key
-	Val   Value
-	rk    string
-	at    int64
-	fence fence.Token
-	keep  bool // false: the value's life is over already, or the change is a Delete
-	life  life
-	stamp stamp
-	dated bool          // stamp is that of the value that this one was derived from
-	cost  time.Duration // how long the value took to make, from when the source was asked
-	now   int64         // the time of the key's node before it was sent, µs; 0: not known
-	sent  message.Sent
-	claim *fence.Claim // in a LocalOnly cache under a write strategy: takes the place of the intent
-	frame []byte
-	tags  []string
-	older []string      // tags of the value that it was derived from, for one that has none of its own
-	from  *frame.Header // of the record of that value, nil if there was none: it began when that did
-	entry Held          // for the local tier, if the change takes effect; nil: none
-	again bool          // of an Update: another write was faster before, or seemed to be
+	Key     Key
+	Val     Value
+	rk      string
+	at      int64
+	fence   fence.Token
+	keep    bool // false: the value's life is over already, or the change is a Delete
+	life    life
+	version version
+	dated   bool          // stamp is that of the value that this one was derived from
+	cost    time.Duration // how long the value took to make, from when the source was asked
+	now     int64         // the time of the key's node before it was sent, µs; 0: not known
+	sent    message.Sent
+	claim   *fence.Claim // in a LocalOnly cache under a write strategy: takes the place of the intent
+	frame   []byte
+	tags    []string
+	older   []string      // tags of the value that it was derived from, for one that has none of its own
+	from    *frame.Header // of the record of that value, nil if there was none: it began when that did
+	entry   Held          // for the local tier, if the change takes effect; nil: none
+	again   bool          // of an Update: another write was faster before, or seemed to be
 
 	// Under a write strategy:
 	remove bool           // a Delete: the key is to be deleted from the source
@@ -217,5 +217,5 @@ func (c *Cache) setIfAbsent(ctx context.Context, key Key, val Value, o *Options)
 // changeEntry is the local entry of a written value.
 func (c *Cache) changeEntry(ch *Change, at int64) Held {
 	ans := result{val: ch.Val, info: Info{Tags: ch.tags}}
-	return c.localEntry(&ans, at, freshness{remaining: ch.life.timeLeft(), fresh: ch.life.fresh, size: len(ch.frame)}, ch.stamp)
+	return c.localEntry(&ans, at, freshness{remaining: ch.life.timeLeft(), fresh: ch.life.fresh, size: len(ch.frame)}, ch.version)
 }

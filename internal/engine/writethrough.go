@@ -192,9 +192,9 @@ func (c *remote) commit(ctx context.Context, changes []*Change) {
 				ch.entry = Held{}
 			}
 		}
-		look := c.look(ctx, changes, cmds)
+		look := c.readClock(ctx, changes, cmds)
 		replies := c.execAndNotify(ctx, look, changes, cmds)
-		c.restamp(ctx, look, changes, cmds, replies)
+		c.updateVersions(ctx, look, changes, cmds, replies)
 		var lost []*Change
 		for i, reply := range replies {
 			ch := changes[i]

@@ -23,7 +23,7 @@
 //	56  8  fresh, µs; 0 for no end
 //	64  8  stale window after fresh, µs
 //	72  8  stamp: logical time last read before the load began; 0 for unknown
-//	80  8  epoch of the logical clock (Era); 0 for unknown
+//	80  8  epoch of the logical clock; 0 for unknown
 //	88  4  cost: µs that the load took, or by how much earlier began what the value was made
 //	       of; see [CostOfOlder]
 //	92  4  length of the extras
@@ -71,19 +71,19 @@ const (
 // Header is all of a frame but its payload. A lease has no more than Kind, ID and
 // Limit.
 type Header struct {
-	Kind    Kind
-	ID      ID
-	Limit   int64  // server time, µs; math.MaxInt64 for none
-	Version uint32 // of the program's schema
-	Type    uint64 // fingerprint of the codec and the type of value
-	Stored  int64  // server time, µs
-	Fresh   uint64 // µs; 0 for no end
-	Stale   uint64 // µs
-	Stamp   int64  // logical time; 0 for unknown
-	Era     uint64 // 0 for unknown
-	Cost    uint32 // see CostOf, CostOfOlder
-	Tags    []string
-	ETag    string
+	Kind        Kind
+	ID          ID
+	Limit       int64  // server time, µs; math.MaxInt64 for none
+	Version     uint32 // of the program's schema
+	Type        uint64 // fingerprint of the codec and the type of value
+	Stored      int64  // server time, µs
+	Fresh       uint64 // µs; 0 for no end
+	Stale       uint64 // µs
+	LogicalTime int64  // logical time; 0 for unknown
+	Epoch       uint64 // 0 for unknown
+	Cost        uint32 // see CostOf, CostOfOlder
+	Tags        []string
+	ETag        string
 }
 
 // OfOlder is the Cost of a value that was derived from the value before it, where it is not
@@ -234,8 +234,8 @@ func AppendHeader(dst []byte, h *Header) []byte {
 	dst = be.AppendUint64(dst, uint64(h.Stored))
 	dst = be.AppendUint64(dst, h.Fresh)
 	dst = be.AppendUint64(dst, h.Stale)
-	dst = be.AppendUint64(dst, uint64(h.Stamp))
-	dst = be.AppendUint64(dst, h.Era)
+	dst = be.AppendUint64(dst, uint64(h.LogicalTime))
+	dst = be.AppendUint64(dst, h.Epoch)
 	dst = be.AppendUint32(dst, h.Cost)
 	dst = append(dst, 0, 0, 0, 0, 0, 0, 0, 0)
 	for _, tag := range h.Tags {
@@ -389,8 +389,8 @@ func (h *Header) readB(raw []byte) {
 	h.Stored = int64(be.Uint64(raw[48:]))
 	h.Fresh = be.Uint64(raw[56:])
 	h.Stale = be.Uint64(raw[64:])
-	h.Stamp = int64(be.Uint64(raw[72:]))
-	h.Era = be.Uint64(raw[80:])
+	h.LogicalTime = int64(be.Uint64(raw[72:]))
+	h.Epoch = be.Uint64(raw[80:])
 	h.Cost = be.Uint32(raw[88:])
 }
 

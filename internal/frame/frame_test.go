@@ -45,7 +45,7 @@ var samples = map[string]struct {
 	"failure": {Header{Kind: Failure, ID: id(5), Limit: math.MaxInt64, Stored: 1}, "0123456789abcdef\x01boom"},
 	"absence": {Header{Kind: Absence, ID: id(3), Limit: math.MaxInt64, Stored: 1, Fresh: 30_000_000}, "\x05hello"},
 	"full": {Header{Kind: Value, ID: id(4), Limit: -5, Version: math.MaxUint32, Type: math.MaxUint64, Stored: math.MinInt64,
-		Fresh: math.MaxUint64, Stale: 9, Stamp: -1, Era: 3, Cost: math.MaxUint32, Tags: []string{"a", "", "tag:\x00"}, ETag: `W/"x"`},
+		Fresh: math.MaxUint64, Stale: 9, LogicalTime: -1, Epoch: 3, Cost: math.MaxUint32, Tags: []string{"a", "", "tag:\x00"}, ETag: `W/"x"`},
 		strings.Repeat("payload ", 40)},
 }
 

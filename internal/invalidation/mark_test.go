@@ -32,7 +32,7 @@ func (m *marking) AddTombstones(ctx context.Context, names store.Names, known lo
 }
 
 func TestAMarkIsMadeByThePolicyAndTold(t *testing.T) {
-	known := logicalclock.Known{Era: 7, Tick: 8, Clock: 9}
+	known := logicalclock.Known{Epoch: 7, Tick: 8, Clock: 9}
 	for name, c := range map[string]struct {
 		policy Policy
 		late   []int64

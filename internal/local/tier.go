@@ -54,17 +54,17 @@ type order[K comparable, V any] = simplelru.LRU[*node[K, V], struct{}]
 
 // Meta is metadata that few entries have.
 type Meta struct {
-	Stale   int64         // local time before which the value may be of use as a stale one; see Tier.Peek
-	Fresh   time.Duration // its whole fresh life, 0 for no end, where it may be refreshed before that is over
-	Cost    time.Duration // how long it took to load, 0: not known
-	ETag    string
-	Size    int64  // in bytes, about, where they are counted: see Config.Bytes
-	Era     uint64 // of the logical clock, with Stamp: see logicalclock.Epoch
-	Stamp   int64
-	Began   int64    // when the value began, by the clock of the node that has the logical clock, µs; 0: not known
-	Absent  bool     // the entry is an absence
-	Reasons []string // the errors that the absence matches
-	Tags    []string
+	Stale       int64         // local time before which the value may be of use as a stale one; see Tier.Peek
+	Fresh       time.Duration // its whole fresh life, 0 for no end, where it may be refreshed before that is over
+	Cost        time.Duration // how long it took to load, 0: not known
+	ETag        string
+	Size        int64  // in bytes, about, where they are counted: see Config.Bytes
+	Epoch       uint64 // of the logical clock, with Stamp: see logicalclock.Epoch
+	LogicalTime int64
+	Began       int64    // when the value began, by the clock of the node that has the logical clock, µs; 0: not known
+	Absent      bool     // the entry is an absence
+	Reasons     []string // the errors that the absence matches
+	Tags        []string
 }
 
 // Config configures a [Tier].

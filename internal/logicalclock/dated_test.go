@@ -5,16 +5,16 @@ import (
 	"testing"
 )
 
-// by judges an entry of this era by one answer, in which m is of all entries, or of a tag.
+// by judges an entry of this epoch by one answer, in which m is of all entries, or of a tag.
 func by(t *testing.T, m Tombstone, tag bool, redisNow, stamp, began, now int64) (Validity, int64) {
 	t.Helper()
-	answer := &Reading{Epoch: Epoch{Era: era, Clock: 1 << 40}, Now: redisNow}
+	answer := &Reading{Epoch: Epoch{ID: epoch, Clock: 1 << 40}, Now: redisNow}
 	if tag {
 		answer.Tags = []Tombstone{m}
 	} else {
 		answer.Epoch.All = m
 	}
-	return JudgeBy(answer, era, stamp, began, 0, now)
+	return ValidateBy(answer, epoch, stamp, began, 0, now)
 }
 
 func TestAMarkThatWasMadeLateLeavesWhatBeganAfterIt(t *testing.T) {
@@ -52,15 +52,15 @@ func TestAPendingMarkFromAClockThatWentBackStrikesAtOnce(t *testing.T) {
 
 func TestAnAnswerJudgesByTheFloor(t *testing.T) {
 	m := at(50, Tombstone{})
-	m.Epoch.Floor = 30
+	m.Epoch.LowWatermark = 30
 	none := at(50)
-	none.Epoch.Floor = 30
+	none.Epoch.LowWatermark = 30
 	for _, c := range []struct {
 		m     *Reading
 		stamp int64
 		want  Validity
 	}{{m, 29, Invalid}, {m, 30, Valid}, {none, 29, Valid}} {
-		if v, _ := JudgeBy(c.m, era, c.stamp, 0, 0, 0); v != c.want {
+		if v, _ := ValidateBy(c.m, epoch, c.stamp, 0, 0, 0); v != c.want {
 			t.Errorf("stamp %d, %d tags: verdict %d, want %d", c.stamp, len(c.m.Tags), v, c.want)
 		}
 	}
@@ -99,7 +99,7 @@ func TestMarksOfTwoTimesSayWhatEitherSays(t *testing.T) {
 
 // Learn spares what is known already, and nothing else.
 func TestWhatAnEpochSaysAnewIsLearned(t *testing.T) {
-	known := Epoch{Era: era, Tick: 60, Clock: 50, Floor: 20, All: Tombstone{Hard: 10, Soft: 15, Next: 40, When: 30}}
+	known := Epoch{ID: epoch, Tick: 60, Clock: 50, LowWatermark: 20, All: Tombstone{Hard: 10, Soft: 15, Next: 40, When: 30}}
 	mark := func(change func(*Tombstone)) func(*Epoch) { return func(e *Epoch) { change(&e.All) } }
 	for name, c := range map[string]struct {
 		change       func(*Epoch)
@@ -109,13 +109,13 @@ func TestWhatAnEpochSaysAnewIsLearned(t *testing.T) {
 	}{
 		"the same":             {func(*Epoch) {}, 41, 0, nil, Valid},
 		"the clock":            {func(e *Epoch) { e.Clock = 51 }, 51, 0, nil, Valid},
-		"the floor":            {func(e *Epoch) { e.Floor = 21 }, 20, 31, []string{"t"}, Invalid},
+		"the floor":            {func(e *Epoch) { e.LowWatermark = 21 }, 20, 31, []string{"t"}, Invalid},
 		"a hard mark":          {mark(func(m *Tombstone) { m.Hard = 11 }), 10, 31, nil, Invalid},
 		"a soft mark":          {mark(func(m *Tombstone) { m.Soft = 16 }), 15, 31, nil, Stale},
 		"a later late mark":    {mark(func(m *Tombstone) { m.Next = 41 }), 40, 30, nil, Invalid},
 		"one of a later time":  {mark(func(m *Tombstone) { m.When = 31 }), 39, 31, nil, Invalid},
 		"a mark that is due":   {mark(func(m *Tombstone) { m.Next, m.When = 45, 46 }), 44, 100, nil, Invalid},
-		"another era":          {func(e *Epoch) { e.Era = 8 }, 41, 0, nil, Invalid},
+		"another epoch":        {func(e *Epoch) { e.ID = 8 }, 41, 0, nil, Invalid},
 		"nothing, of all this": {mark(func(m *Tombstone) { *m = Tombstone{Hard: 9} }), 39, 31, nil, Valid},
 	} {
 		tab := NewTable()
@@ -126,7 +126,7 @@ func TestWhatAnEpochSaysAnewIsLearned(t *testing.T) {
 				t.Fatalf("%s: refused", name)
 			}
 		}
-		if v, _ := tab.Judge(era, c.stamp, c.began, c.tags, 0); v != c.want {
+		if v, _ := tab.Validate(epoch, c.stamp, c.began, c.tags, 0); v != c.want {
 			t.Errorf("%s: verdict %d, want %d", name, v, c.want)
 		}
 	}

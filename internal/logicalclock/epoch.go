@@ -13,12 +13,12 @@ import (
 // whether an entry is older than an invalidation of any number of entries: by tag, or of
 // everything (Clear).
 //
-// An entry carries the era and the clock that its writer knew before it began (frame.Header's
-// Era and Stamp). Redis issues the times: each is greater than all before it, and at least the
+// An entry carries the epoch and the clock that its writer knew before it began (frame.Header's
+// Epoch and LogicalTime). Redis issues the times: each is greater than all before it, and at least the
 // microseconds of Redis's clock.
 //
 // Data that Redis loses, by eviction, a restart or a failover, costs misses, never correctness:
-// without its Epoch a cache begins another Era, to which no entry of the old one belongs;
+// without its Epoch a cache begins another epoch, to which no entry of the old one belongs;
 // without the tags' tombstones the Floor rises, below which no entry with tags is valid.
 //
 // An epoch with impossible values counts as missing: no time of a tombstone, nor the floor, may
@@ -26,11 +26,11 @@ import (
 // Redis's clock (MaxAhead). So Redis's own clock catches up with whatever is accepted: no bytes
 // in the place of an epoch keep a cache from going on.
 type Epoch struct {
-	Era   uint64    // of 53 bits; not 0
-	Tick  int64     // the last time that any process touched the epoch
-	Clock int64     // the time of the last tombstone, or of the era's beginning
-	Floor int64     // an entry with tags that is stamped earlier is invalid
-	All   Tombstone // the tombstone of all entries
+	ID           uint64    // of 53 bits; not 0
+	Tick         int64     // the last time that any process touched the epoch
+	Clock        int64     // the time of the last tombstone, or of the epoch's beginning
+	LowWatermark int64     // an entry with tags that is stamped earlier is invalid
+	All          Tombstone // the tombstone of all entries
 }
 
 // Tombstone is the tombstone of a tag, or of all entries.
@@ -55,7 +55,7 @@ func (m *Tombstone) Dated() bool { return 0 < m.When && m.When < m.Next }
 // Known is the latest state of an epoch that a process has seen. It lets Redis detect that it
 // has gone back in time: see [store.Store.ReadClock]. The zero value means that nothing is known.
 type Known struct {
-	Era   uint64
+	Epoch uint64
 	Tick  int64
 	Clock int64
 }
@@ -127,7 +127,7 @@ const (
 	// maxDelay is 142 years: a time from now that is still less than numberLimit.
 	maxDelay = 1 << 52
 
-	// LostFor is how far an epoch may go back, in µs of its Tick, without beginning a new era.
+	// LostFor is how far an epoch may go back, in µs of its Tick, without beginning a new epoch.
 	// Writes lost in less time are replayed by the processes that made them; more means that
 	// Redis came back with an old data set.
 	LostFor = 10_000_000
@@ -151,9 +151,9 @@ const (
 // Latest returns the latest tick or clock that is accepted when Redis's clock is about now.
 func Latest(now int64) int64 { return now + MaxAhead + aheadSlack }
 
-// Sound reports whether the era is set and no time is later than the clock.
+// Sound reports whether the epoch is set and no time is later than the clock.
 func (e *Epoch) Sound() bool {
-	return e.Era != 0 && max(e.Floor, e.All.Last()) <= e.Clock
+	return e.ID != 0 && max(e.LowWatermark, e.All.Last()) <= e.Clock
 }
 
 // By reports whether neither the tick nor the clock is later than latest.
@@ -187,34 +187,34 @@ type stored struct {
 	ok    bool // false: it is missing, or foreign data is in its place
 	tags  bool // the epoch says that there is a hash of tags
 	asked bool // the call is about tags; if not, the hash is not read
-	hash  bool // the hash exists, and it is of this era
+	hash  bool // the hash exists, and it is of this epoch
 }
 
 // resume returns the epoch that a call continues with, and whether the hash of tags belongs to
-// it; if not, the hash must be deleted. era is that of a new epoch, should one have to begin.
+// it; if not, the hash must be deleted. id is that of a new epoch, should one have to begin.
 //
 // The epoch may be missing (evicted, flushed, lost with the server), or Redis may have gone
 // back to an older one (a failover, or a restart with an old file), which is detected by what
-// the caller knows. Ticks continue from era to era, so that the return of an older era is
+// the caller knows. Ticks continue from epoch to epoch, so that the return of an older epoch is
 // detected as well. Clocks never fall below what the caller knows.
 //
 // If only the hash of tags is missing, no tag's mark is known: the floor rises to a new time,
 // which is greater than all stamps issued before.
 //
-// A call without tags touches one key only; see marksScript in internal/redisstore. It leaves
+// A call without tags touches one key only; see readClockScript in internal/redisstore. It leaves
 // the hash, and the epoch's flag for it, as they are.
-func (s *stored) resume(known Known, now int64, era uint64) (e Epoch, tags bool) {
+func (s *stored) resume(known Known, now int64, id uint64) (e Epoch, tags bool) {
 	e, known = s.Epoch, known.by(now+MaxAhead)
 	if !s.ok || !e.Sound() || !e.By(now+MaxAhead) || known.Tick-e.Tick > LostFor {
 		clock := max(now, known.Clock+1)
-		e = Epoch{Era: era, Clock: clock, Floor: clock}
+		e = Epoch{ID: id, Clock: clock, LowWatermark: clock}
 	} else {
-		if e.Era == known.Era {
+		if e.ID == known.Epoch {
 			e.Clock = max(e.Clock, known.Clock)
 		}
 		if tags = s.tags && (s.hash || !s.asked); s.tags && !tags {
 			e.Clock = max(e.Clock+1, now)
-			e.Floor = e.Clock
+			e.LowWatermark = e.Clock
 		}
 	}
 	e.Tick = max(e.Tick+1, known.Tick+1, now)
@@ -281,7 +281,7 @@ func ReadEpoch[T string | []byte](s T) (e Epoch, tags bool, ok bool) {
 	if !Numbers(s, "e1", n[:]) || n[0] == 0 || n[8] > 1 {
 		return Epoch{}, false, false
 	}
-	e = Epoch{Era: uint64(n[0]), Tick: n[1], Clock: n[2], Floor: n[3], All: Tombstone{n[4], n[5], n[6], n[7]}}
+	e = Epoch{ID: uint64(n[0]), Tick: n[1], Clock: n[2], LowWatermark: n[3], All: Tombstone{n[4], n[5], n[6], n[7]}}
 	return e, n[8] == 1, true
 }
 
@@ -290,7 +290,7 @@ func (e *Epoch) text(tags bool) string {
 	if tags {
 		last = 1
 	}
-	return "e1" + Decimals(int64(e.Era), e.Tick, e.Clock, e.Floor, e.All.Hard, e.All.Soft, e.All.Next, e.All.When, last)
+	return "e1" + Decimals(int64(e.ID), e.Tick, e.Clock, e.LowWatermark, e.All.Hard, e.All.Soft, e.All.Next, e.All.When, last)
 }
 
 // ReadTombstone parses a tombstone's text: "m1" and four decimal numbers.
@@ -379,11 +379,11 @@ func ParseReading(s string, tags int) (m Reading, ok bool) {
 	return m, true
 }
 
-// NewEra returns a random era, which no other one has: of 53 bits, and not 0.
-func NewEra() uint64 {
+// NewEpochID returns a random epoch, which no other one has: of 53 bits, and not 0.
+func NewEpochID() uint64 {
 	for {
-		if era := rand.Uint64() >> 11; era != 0 {
-			return era
+		if epoch := rand.Uint64() >> 11; epoch != 0 {
+			return epoch
 		}
 	}
 }

@@ -8,7 +8,7 @@ import (
 
 // There is one way to write an epoch and marks: what is read is what would be written.
 func FuzzParseMarks(f *testing.F) {
-	m := Reading{Now: 5, Epoch: Epoch{Era: 1<<53 - 1, Tick: 2, Clock: 9, Floor: 4, All: Tombstone{5, 6, 7, 8}}, Tags: []Tombstone{{1, 2, 3, 4}, {}}}
+	m := Reading{Now: 5, Epoch: Epoch{ID: 1<<53 - 1, Tick: 2, Clock: 9, LowWatermark: 4, All: Tombstone{5, 6, 7, 8}}, Tags: []Tombstone{{1, 2, 3, 4}, {}}}
 	f.Add(string(m.AppendText(nil)))
 	f.Add("0\ne1 1 0 0 0 0 0 0 0 0")
 	f.Add("01\ne1 1 0 0 0 0 0 0 0 0")
@@ -28,7 +28,7 @@ func FuzzParseMarks(f *testing.F) {
 			t.Errorf("%q has %d tags and one more", s, tags)
 		}
 		e := m.Epoch
-		if max(e.Floor, e.All.Hard, e.All.Soft, e.All.Next) > e.Clock || max(e.Tick, e.Clock) > Latest(m.Now) {
+		if max(e.LowWatermark, e.All.Hard, e.All.Soft, e.All.Next) > e.Clock || max(e.Tick, e.Clock) > Latest(m.Now) {
 			t.Errorf("%q is believed", s)
 		}
 		for _, k := range m.Tags {
@@ -45,9 +45,9 @@ func FuzzParseMarks(f *testing.F) {
 
 // What a call goes on with, case by case.
 func TestAnEpochGoesOnOrBeginsAnew(t *testing.T) {
-	const now, era = 1000, 99
-	old := Epoch{Era: 1, Tick: 500, Clock: 400, Floor: 300, All: Tombstone{Hard: 350}}
-	begun := func(tick, clock int64) Epoch { return Epoch{Era: era, Tick: tick, Clock: clock, Floor: clock} }
+	const now, epoch = 1000, 99
+	old := Epoch{ID: 1, Tick: 500, Clock: 400, LowWatermark: 300, All: Tombstone{Hard: 350}}
+	begun := func(tick, clock int64) Epoch { return Epoch{ID: epoch, Tick: tick, Clock: clock, LowWatermark: clock} }
 	with := func(f func(e *Epoch)) Epoch { e := old; e.Tick = now; f(&e); return e }
 	for name, tt := range map[string]struct {
 		s     stored
@@ -56,28 +56,28 @@ func TestAnEpochGoesOnOrBeginsAnew(t *testing.T) {
 		tags  bool
 	}{
 		"nothing":                            {stored{}, Known{}, begun(now, now), false},
-		"nothing, but the caller knows more": {stored{}, Known{Era: 1, Tick: 5000, Clock: 7000}, begun(5001, 7001), false},
-		"as it was":                          {stored{Epoch: old, ok: true, asked: true}, Known{Era: 1, Tick: 500, Clock: 400}, with(func(*Epoch) {}), false},
+		"nothing, but the caller knows more": {stored{}, Known{Epoch: 1, Tick: 5000, Clock: 7000}, begun(5001, 7001), false},
+		"as it was":                          {stored{Epoch: old, ok: true, asked: true}, Known{Epoch: 1, Tick: 500, Clock: 400}, with(func(*Epoch) {}), false},
 		"with tags":                          {stored{Epoch: old, ok: true, asked: true, tags: true, hash: true}, Known{}, with(func(*Epoch) {}), true},
 		"a hash that is not a part of it":    {stored{Epoch: old, ok: true, asked: true, hash: true}, Known{}, with(func(*Epoch) {}), false},
-		"tags lost":                          {stored{Epoch: old, ok: true, asked: true, tags: true}, Known{}, with(func(e *Epoch) { e.Clock, e.Floor = now, now }), false},
-		"tags lost, and the clock is ahead": {stored{Epoch: old, ok: true, asked: true, tags: true}, Known{Era: 1, Clock: 2000},
-			with(func(e *Epoch) { e.Clock, e.Floor = 2001, 2001 }), false},
-		"a little back": {stored{Epoch: old, ok: true, asked: true}, Known{Era: 1, Tick: 500 + LostFor, Clock: 450},
+		"tags lost":                          {stored{Epoch: old, ok: true, asked: true, tags: true}, Known{}, with(func(e *Epoch) { e.Clock, e.LowWatermark = now, now }), false},
+		"tags lost, and the clock is ahead": {stored{Epoch: old, ok: true, asked: true, tags: true}, Known{Epoch: 1, Clock: 2000},
+			with(func(e *Epoch) { e.Clock, e.LowWatermark = 2001, 2001 }), false},
+		"a little back": {stored{Epoch: old, ok: true, asked: true}, Known{Epoch: 1, Tick: 500 + LostFor, Clock: 450},
 			with(func(e *Epoch) { e.Tick, e.Clock = 501+LostFor, 450 }), false},
-		"far back":                    {stored{Epoch: old, ok: true, asked: true, tags: true, hash: true}, Known{Era: 1, Tick: 501 + LostFor, Clock: 450}, begun(502+LostFor, now), false},
-		"back to an older era":        {stored{Epoch: old, ok: true, asked: true}, Known{Era: 2, Tick: 501 + LostFor}, begun(502+LostFor, now), false},
+		"far back":                    {stored{Epoch: old, ok: true, asked: true, tags: true, hash: true}, Known{Epoch: 1, Tick: 501 + LostFor, Clock: 450}, begun(502+LostFor, now), false},
+		"back to an older epoch":      {stored{Epoch: old, ok: true, asked: true}, Known{Epoch: 2, Tick: 501 + LostFor}, begun(502+LostFor, now), false},
 		"tags, but none is asked for": {stored{Epoch: old, ok: true, tags: true}, Known{}, with(func(*Epoch) {}), true},
-		"a floor after the clock":     {stored{Epoch: Epoch{Era: 1, Tick: 500, Clock: 400, Floor: 401}, ok: true}, Known{}, begun(now, now), false},
-		"a mark after the clock":      {stored{Epoch: Epoch{Era: 1, Tick: 500, Clock: 400, All: Tombstone{Soft: 401}}, ok: true}, Known{}, begun(now, now), false},
-		"a clock of tomorrow":         {stored{Epoch: Epoch{Era: 1, Clock: now + MaxAhead}, ok: true}, Known{}, Epoch{Era: 1, Tick: now, Clock: now + MaxAhead}, false},
-		"and later":                   {stored{Epoch: Epoch{Era: 1, Clock: now + MaxAhead + 1}, ok: true}, Known{}, begun(now, now), false},
-		"a tick of later than that":   {stored{Epoch: Epoch{Era: 1, Tick: now + MaxAhead + 1}, ok: true}, Known{}, begun(now, now), false},
-		"a caller who knows that":     {stored{Epoch: old, ok: true}, Known{Era: 1, Tick: now + MaxAhead + 1, Clock: 450}, with(func(*Epoch) {}), false},
-		"or such a clock":             {stored{}, Known{Era: 1, Tick: 500, Clock: now + MaxAhead + 1}, begun(now, now), false},
-		"another era, as young":       {stored{Epoch: old, ok: true, asked: true}, Known{Era: 2, Tick: 400, Clock: 9000}, with(func(*Epoch) {}), false},
+		"a floor after the clock":     {stored{Epoch: Epoch{ID: 1, Tick: 500, Clock: 400, LowWatermark: 401}, ok: true}, Known{}, begun(now, now), false},
+		"a mark after the clock":      {stored{Epoch: Epoch{ID: 1, Tick: 500, Clock: 400, All: Tombstone{Soft: 401}}, ok: true}, Known{}, begun(now, now), false},
+		"a clock of tomorrow":         {stored{Epoch: Epoch{ID: 1, Clock: now + MaxAhead}, ok: true}, Known{}, Epoch{ID: 1, Tick: now, Clock: now + MaxAhead}, false},
+		"and later":                   {stored{Epoch: Epoch{ID: 1, Clock: now + MaxAhead + 1}, ok: true}, Known{}, begun(now, now), false},
+		"a tick of later than that":   {stored{Epoch: Epoch{ID: 1, Tick: now + MaxAhead + 1}, ok: true}, Known{}, begun(now, now), false},
+		"a caller who knows that":     {stored{Epoch: old, ok: true}, Known{Epoch: 1, Tick: now + MaxAhead + 1, Clock: 450}, with(func(*Epoch) {}), false},
+		"or such a clock":             {stored{}, Known{Epoch: 1, Tick: 500, Clock: now + MaxAhead + 1}, begun(now, now), false},
+		"another epoch, as young":     {stored{Epoch: old, ok: true, asked: true}, Known{Epoch: 2, Tick: 400, Clock: 9000}, with(func(*Epoch) {}), false},
 	} {
-		if got, tags := tt.s.resume(tt.known, now, era); got != tt.want || tags != tt.tags {
+		if got, tags := tt.s.resume(tt.known, now, epoch); got != tt.want || tags != tt.tags {
 			t.Errorf("%s: %+v, %v instead of %+v", name, got, tags, tt.want)
 		}
 	}

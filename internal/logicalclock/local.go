@@ -16,7 +16,7 @@ type LocalClock struct {
 func (l *LocalClock) ReadClock(known Known, tags []string) Reading {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.clock.ReadClock(known, time.Now().UnixMicro(), NewEra(), tags)
+	return l.clock.ReadClock(known, time.Now().UnixMicro(), NewEpochID(), tags)
 }
 
 // AddTombstones marks tags, or all entries; see [store.Store]. The channel of n is not used.
@@ -26,7 +26,7 @@ func (l *LocalClock) AddTombstones(known Known, n NewTombstone) (Reading, error)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.clock.AddTombstones(known, time.Now().UnixMicro(), NewEra(), &n), nil
+	return l.clock.AddTombstones(known, time.Now().UnixMicro(), NewEpochID(), &n), nil
 }
 
 // State is a logical clock in memory: the state that Redis has under the clock's keys.
@@ -37,13 +37,13 @@ type State struct {
 
 // TagTombstones stands for Redis's hash of tags.
 type TagTombstones struct {
-	era        uint64
+	epoch      uint64
 	tombstones map[string]Tombstone
 }
 
 // ReadClock does what [redisstore.Redis.ReadClock] does, at the time now by Redis's clock.
-func (c *State) ReadClock(known Known, now int64, era uint64, tags []string) Reading {
-	e, has := c.resume(known, now, era, len(tags) > 0)
+func (c *State) ReadClock(known Known, now int64, id uint64, tags []string) Reading {
+	e, has := c.resume(known, now, id, len(tags) > 0)
 	out := Reading{Now: now}
 	for _, tag := range tags {
 		var mark Tombstone
@@ -58,10 +58,10 @@ func (c *State) ReadClock(known Known, now int64, era uint64, tags []string) Rea
 }
 
 // AddTombstones does what [redisstore.Redis.AddTombstones] does, except for the message.
-func (c *State) AddTombstones(known Known, now int64, era uint64, n *NewTombstone) Reading {
-	e, has := c.resume(known, now, era, len(n.Tags) > 0)
+func (c *State) AddTombstones(known Known, now int64, id uint64, n *NewTombstone) Reading {
+	e, has := c.resume(known, now, id, len(n.Tags) > 0)
 	if len(n.Tags) > 0 && c.Tags == nil {
-		c.Tags = &TagTombstones{era: e.Era, tombstones: map[string]Tombstone{}}
+		c.Tags = &TagTombstones{epoch: e.ID, tombstones: map[string]Tombstone{}}
 	}
 	for _, tag := range n.Tags {
 		c.Tags.tombstone(tag, &e, now)
@@ -85,7 +85,7 @@ func (c *State) AddTombstones(known Known, now int64, era uint64, n *NewTombston
 		out.Tags = append(out.Tags, c.Tags.tombstones[tag])
 	}
 	for rounds := min(len(n.Tags), forgetRounds); rounds > 0 && len(c.Tags.tombstones) > MaxTags; rounds-- {
-		e.Floor = c.Tags.forget(e.Floor, t)
+		e.LowWatermark = c.Tags.forget(e.LowWatermark, t)
 	}
 	out.Epoch = e
 	c.Epoch = e.text(has || len(n.Tags) > 0)
@@ -94,11 +94,11 @@ func (c *State) AddTombstones(known Known, now int64, era uint64, n *NewTombston
 
 // resume returns the epoch to continue with, and whether it has tags. If the call is about
 // tags, those that do not belong to the epoch are deleted.
-func (c *State) resume(known Known, now int64, era uint64, asked bool) (e Epoch, has bool) {
+func (c *State) resume(known Known, now int64, id uint64, asked bool) (e Epoch, has bool) {
 	s := stored{asked: asked}
 	s.Epoch, s.tags, s.ok = ReadEpoch(c.Epoch)
-	s.hash = c.Tags != nil && c.Tags.era == s.Era
-	e, has = s.resume(known, now, era)
+	s.hash = c.Tags != nil && c.Tags.epoch == s.ID
+	e, has = s.resume(known, now, id)
 	if asked && !has {
 		c.Tags = nil
 	}

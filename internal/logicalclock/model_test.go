@@ -15,7 +15,7 @@ type world struct {
 	tab *Table
 
 	now     int64 // the local clock, ns; Redis's is redisAhead µs ahead
-	era     uint64
+	epoch   uint64
 	clock   int64
 	floor   int64
 	made    []madeMark
@@ -27,7 +27,7 @@ type world struct {
 }
 
 type madeMark struct {
-	era   uint64
+	epoch uint64
 	clock int64
 	tags  []string
 	mode  Mode
@@ -37,7 +37,7 @@ type madeMark struct {
 }
 
 type stamp struct {
-	era   uint64
+	epoch uint64
 	time  int64
 	began int64 // 0: not known
 }
@@ -82,7 +82,7 @@ func (w *world) someTags() []string {
 
 // hits reports whether m concerns an entry.
 func (m *madeMark) hits(s stamp, tags []string) bool {
-	return m.era == s.era && s.time < m.clock && (m.past == 0 || s.began <= m.past) && (m.mode != Delayed || s.began <= m.clock) &&
+	return m.epoch == s.epoch && s.time < m.clock && (m.past == 0 || s.began <= m.past) && (m.mode != Delayed || s.began <= m.clock) &&
 		(len(m.tags) == 0 || slices.ContainsFunc(tags, func(t string) bool { return slices.Contains(m.tags, t) }))
 }
 
@@ -102,7 +102,7 @@ func (w *world) say(tag string) (m Tombstone) {
 	var late Tombstone
 	for i := range w.made {
 		k := &w.made[i]
-		if k.era != w.era || !(tag == "" && len(k.tags) == 0 || slices.Contains(k.tags, tag)) {
+		if k.epoch != w.epoch || !(tag == "" && len(k.tags) == 0 || slices.Contains(k.tags, tag)) {
 			continue
 		}
 		switch v := k.verdict(w.redis()); {
@@ -135,7 +135,7 @@ func (w *world) say(tag string) (m Tombstone) {
 
 func (w *world) answer(tags []string) *Reading {
 	m := &Reading{Now: w.redis()}
-	m.Epoch = Epoch{Era: w.era, Tick: w.redis(), Clock: w.clock, Floor: w.floor, All: w.say("")}
+	m.Epoch = Epoch{ID: w.epoch, Tick: w.redis(), Clock: w.clock, LowWatermark: w.floor, All: w.say("")}
 	for _, tag := range tags {
 		m.Tags = append(m.Tags, w.say(tag))
 	}
@@ -146,7 +146,7 @@ func (w *world) mark() (tags []string) {
 	tags = w.someTags()
 	w.clock += 1 + w.r.Int64N(2)
 	mode := Mode(w.r.IntN(3))
-	m := madeMark{era: w.era, clock: w.clock, tags: tags, mode: mode, when: w.redis() + w.r.Int64N(20_000)}
+	m := madeMark{epoch: w.epoch, clock: w.clock, tags: tags, mode: mode, when: w.redis() + w.r.Int64N(20_000)}
 	if mode == Hard && w.r.IntN(2) == 0 {
 		m.past = max(1, w.clock-1-w.r.Int64N(5))
 	}
@@ -219,13 +219,13 @@ func (w *world) step() {
 		w.tab.Subscribed()
 		w.hearing, w.notices = true, nil
 	case n < 88:
-		w.era++
+		w.epoch++
 		w.clock += 1000
 		w.floor = w.clock
 	case n < 91:
-		w.stamps = append(w.stamps, stamp{w.era, w.clock, w.beginning()})
+		w.stamps = append(w.stamps, stamp{w.epoch, w.clock, w.beginning()})
 	case n < 94:
-		if e, s, ok := w.tab.Stamp(); ok {
+		if e, s, ok := w.tab.Version(); ok {
 			w.stamps = append(w.stamps, stamp{e, s, w.beginning()})
 		}
 	case n < 97:
@@ -240,7 +240,7 @@ func (w *world) check() {
 		return
 	}
 	s, tags := w.stamps[w.r.IntN(len(w.stamps))], w.someTags()
-	v, until := w.tab.Judge(s.era, s.time, s.began, tags, w.now)
+	v, until := w.tab.Validate(s.epoch, s.time, s.began, tags, w.now)
 	if v == Unknown || v == Invalid {
 		return
 	}
@@ -273,8 +273,8 @@ func (w *world) checkFresh() {
 	if !w.deliver(f) {
 		w.Fatal("an answer to what was asked now is refused")
 	}
-	v, _ := w.tab.Judge(s.era, s.time, s.began, tags, w.now)
-	by, _ := JudgeBy(f.answer, s.era, s.time, s.began, f.at, w.now)
+	v, _ := w.tab.Validate(s.epoch, s.time, s.began, tags, w.now)
+	by, _ := ValidateBy(f.answer, s.epoch, s.time, s.began, f.at, w.now)
 	ref, newer, delayed := Valid, false, false
 	late, pending := 0, 0
 	for i := range w.made {
@@ -285,7 +285,7 @@ func (w *world) checkFresh() {
 				pending++
 			}
 			// With what it may have come together with it hits more than itself.
-			if m.past = 0; late+min(pending, late) > 1 && m.hits(stamp{s.era, s.time, 0}, tags) {
+			if m.past = 0; late+min(pending, late) > 1 && m.hits(stamp{s.epoch, s.time, 0}, tags) {
 				delayed, newer = true, true
 			}
 		}
@@ -295,7 +295,7 @@ func (w *world) checkFresh() {
 			ref = max(ref, m.verdict(w.redis()))
 		}
 	}
-	if s.era != w.era || len(tags) > 0 && s.time < w.floor {
+	if s.epoch != w.epoch || len(tags) > 0 && s.time < w.floor {
 		ref, newer = Invalid, true
 	}
 	switch {
@@ -308,7 +308,7 @@ func (w *world) checkFresh() {
 func TestTheTableAgainstAllMarksEverMade(t *testing.T) {
 	for seed := range uint64(200) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			w := &world{T: t, r: rand.New(rand.NewPCG(seed, 1)), tab: NewTable(), era: 1, clock: 10}
+			w := &world{T: t, r: rand.New(rand.NewPCG(seed, 1)), tab: NewTable(), epoch: 1, clock: 10}
 			w.hearing = seed%2 == 0
 			if w.hearing {
 				w.tab.Subscribed()

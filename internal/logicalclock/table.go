@@ -21,10 +21,10 @@ type Table struct {
 	later atomic.Bool // a delayed tombstone was learned
 
 	mu          sync.RWMutex // guards what follows
-	readVersion Token        // moved when an era is adopted, and when the table is reset or forgets
+	readVersion Token        // moved when an epoch is adopted, and when the table is reset or forgets
 	known       bool
 	subscribed  bool
-	// The following fields are kept when the table forgets, for they hold as long as the era
+	// The following fields are kept when the table forgets, for they hold as long as the epoch
 	// does: a Redis that has lost a tombstone does not make valid again what this process knew to be
 	// invalid. But they are not complete any more.
 	epoch Epoch // without All
@@ -45,23 +45,23 @@ func NewTable() *Table {
 	return &Table{tags: map[string]tagTombstone{}}
 }
 
-// Known returns the highest state that was ever seen of the latest era, for Redis to detect a
+// Known returns the highest state that was ever seen of the latest epoch, for Redis to detect a
 // rollback: it is not forgotten. It returns the zero value if no epoch was seen.
 func (t *Table) Known() Known {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return Known{Era: t.epoch.Era, Tick: t.epoch.Tick, Clock: t.epoch.Clock}
+	return Known{Epoch: t.epoch.ID, Tick: t.epoch.Tick, Clock: t.epoch.Clock}
 }
 
-// Stamp returns the era and the stamp of an entry whose load or write begins now. ok is false
+// Version returns the epoch and the logicalTime of an entry whose load or write begins now. ok is false
 // if the clock is not known.
-func (t *Table) Stamp() (era uint64, stamp int64, ok bool) {
+func (t *Table) Version() (epoch uint64, logicalTime int64, ok bool) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	if !t.known {
 		return 0, 0, false
 	}
-	return t.epoch.Era, t.epoch.Clock, true
+	return t.epoch.ID, t.epoch.Clock, true
 }
 
 // AnyDated reports whether a dated tombstone was learned, so that it matters when values began.
@@ -107,7 +107,7 @@ func (t *Table) Reset() {
 }
 
 func (t *Table) resetLocked() {
-	t.epoch = Epoch{} // the rest goes when an era is adopted
+	t.epoch = Epoch{} // the rest goes when an epoch is adopted
 	t.forgetLocked()
 }
 
@@ -126,7 +126,7 @@ func (t *Table) covers(e *Epoch) bool {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	k := &t.epoch
-	return t.known && k.Era == e.Era && e.Tick <= k.Tick && e.Clock <= k.Clock && e.Floor <= k.Floor &&
+	return t.known && k.ID == e.ID && e.Tick <= k.Tick && e.Clock <= k.Clock && e.LowWatermark <= k.LowWatermark &&
 		e.All.Hard <= t.all.hard && e.All.Soft <= t.all.soft &&
 		(e.All.Next <= t.all.hard || e.All.Dated() && e.All.Next <= t.all.dated && e.All.When <= t.all.before)
 }
@@ -134,14 +134,14 @@ func (t *Table) covers(e *Epoch) bool {
 // LearnTombstones learns Redis's answer to a Marks or Mark for these tags. asked was taken before
 // the request was sent, and so was the local time at.
 //
-// If ok is false nothing was learned. Either the answer is of another era than the known one,
-// or no era is known, and it may be older than what was adopted or forgotten since the request
+// If ok is false nothing was learned. Either the answer is of another epoch than the known one,
+// or no epoch is known, and it may be older than what was adopted or forgotten since the request
 // was sent; or the table was reset, as by Reset. Then send another request. An invalidation is
 // not complete until its own answer, or a later one, was learned.
 func (t *Table) LearnTombstones(tags []string, m *Reading, asked Token, at int64) (ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if m.Epoch.Era == 0 || len(tags) != len(m.Tags) {
+	if m.Epoch.ID == 0 || len(tags) != len(m.Tags) {
 		return false
 	}
 	if m.Now > 0 && !t.epoch.By(Latest(m.Now)) {
@@ -150,7 +150,7 @@ func (t *Table) LearnTombstones(tags []string, m *Reading, asked Token, at int64
 		t.resetLocked()
 		return false
 	}
-	if !t.known || t.epoch.Era != m.Epoch.Era {
+	if !t.known || t.epoch.ID != m.Epoch.ID {
 		if asked != t.readVersion {
 			return false
 		}
@@ -162,12 +162,12 @@ func (t *Table) LearnTombstones(tags []string, m *Reading, asked Token, at int64
 
 // ApplyPeer learns from the message of another process's mark, which was received at now. A
 // pending tombstone takes effect later by as long as the message took. If ok is false, the epoch has
-// to be requested. If that is because the message is not of the known era, but of a new one, or
+// to be requested. If that is because the message is not of the known epoch, but of a new one, or
 // of an old one and late, then nothing is known until the answer.
 func (t *Table) ApplyPeer(tags []string, m *Reading, now int64) (ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if m.Epoch.Era == 0 || len(tags) != len(m.Tags) || t.epoch.Era != 0 && t.epoch.Era != m.Epoch.Era {
+	if m.Epoch.ID == 0 || len(tags) != len(m.Tags) || t.epoch.ID != 0 && t.epoch.ID != m.Epoch.ID {
 		// It is not enough to reject the message: an answer from before this tombstone must not be
 		// the first that is learned, because the tombstone would be missed.
 		t.forgetLocked()
@@ -184,19 +184,19 @@ func (t *Table) ApplyPeer(tags []string, m *Reading, now int64) (ok bool) {
 		//  2. another process marks a tag; the message is received, and dropped
 		//  3. the answer arrives and is taken for complete
 		//
-		// The message is of the era that was known last, or none was known yet. One of another
-		// era was rejected above: it may be a late one of an old era, and to adopt it would
-		// make valid again what that era's end had invalidated for good.
+		// The message is of the epoch that was known last, or none was known yet. One of another
+		// epoch was rejected above: it may be a late one of an old epoch, and to adopt it would
+		// make valid again what that epoch's end had invalidated for good.
 		t.adoptLocked(&m.Epoch)
 	}
 	t.mergeLocked(tags, m, now)
 	return true
 }
 
-// adoptLocked makes e's era the known one.
+// adoptLocked makes e's epoch the known one.
 func (t *Table) adoptLocked(e *Epoch) {
-	if t.epoch.Era != e.Era {
-		t.epoch, t.all, t.lost = Epoch{Era: e.Era}, tombstone{}, 0
+	if t.epoch.ID != e.ID {
+		t.epoch, t.all, t.lost = Epoch{ID: e.ID}, tombstone{}, 0
 		clear(t.tags)
 	}
 	t.known = true
@@ -204,7 +204,7 @@ func (t *Table) adoptLocked(e *Epoch) {
 	t.readVersion++
 }
 
-// mergeLocked merges m, of the known era.
+// mergeLocked merges m, of the known epoch.
 func (t *Table) mergeLocked(tags []string, m *Reading, at int64) {
 	if m.Epoch.All.Dated() || slices.ContainsFunc(m.Tags, func(m Tombstone) bool { return m.Dated() }) {
 		t.dated.Store(true)
@@ -213,7 +213,7 @@ func (t *Table) mergeLocked(tags []string, m *Reading, at int64) {
 		t.later.Store(true)
 	}
 	e, k := &m.Epoch, &t.epoch
-	k.Tick, k.Clock, k.Floor = max(k.Tick, e.Tick), max(k.Clock, e.Clock), max(k.Floor, e.Floor)
+	k.Tick, k.Clock, k.LowWatermark = max(k.Tick, e.Tick), max(k.Clock, e.Clock), max(k.LowWatermark, e.LowWatermark)
 	t.all.merge(localTombstone(e.All, m.Now, at), at)
 	for i, name := range tags {
 		t.mergeTagLocked(name, tagTombstone{localTombstone(m.Tags[i], m.Now, at), e.Clock}, at)
@@ -242,33 +242,33 @@ func (t *Table) mergeTagLocked(name string, l tagTombstone, at int64) {
 	t.tags[strings.Clone(name)] = l
 }
 
-// Judge validates an entry by its era, stamp and tags, and by when its value began, by Redis's
+// Validate validates an entry by its epoch, logicalTime and tags, and by when its value began, by Redis's
 // clock in µs: 0 if that is not known. For a Valid or Stale entry, until is when a pending tombstone
 // makes it Invalid, as far as is known; the greatest int64 if there is none. It does not
 // allocate.
-func (t *Table) Judge(era uint64, stamp, began int64, tags []string, now int64) (v Validity, until int64) {
+func (t *Table) Validate(epoch uint64, logicalTime, began int64, tags []string, now int64) (v Validity, until int64) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	switch {
 	case !t.known:
 		return Unknown, 0
-	case era != t.epoch.Era:
-		// A later era begins above the clocks of earlier ones, and is not announced: the first
+	case epoch != t.epoch.ID:
+		// A later epoch begins above the clocks of earlier ones, and is not announced: the first
 		// records that are seen of it may be entries. They must not be discarded as if they
 		// were old.
-		if era != 0 && stamp > t.epoch.Clock {
+		if epoch != 0 && logicalTime > t.epoch.Clock {
 			return Unknown, 0
 		}
 		return Invalid, 0
-	case stamp > t.epoch.Clock:
-		// The clock has moved on, or it has not issued this stamp.
+	case logicalTime > t.epoch.Clock:
+		// The clock has moved on, or it has not issued this logicalTime.
 		return Unknown, 0
-	case len(tags) > 0 && stamp < t.epoch.Floor:
+	case len(tags) > 0 && logicalTime < t.epoch.LowWatermark:
 		return Invalid, 0
 	}
-	v, until = t.all.judge(stamp, began, now)
+	v, until = t.all.judge(logicalTime, began, now)
 	// No mark is later than the clock, pending ones included.
-	if v == Invalid || stamp >= t.epoch.Clock {
+	if v == Invalid || logicalTime >= t.epoch.Clock {
 		return v, until
 	}
 	complete := t.epoch.Clock
@@ -280,7 +280,7 @@ func (t *Table) Judge(era uint64, stamp, began int64, tags []string, now int64) 
 		m, ok := t.tags[name]
 		unknown = unknown || !ok || m.asOf < complete
 		// Incomplete marks count as well: marks only grow.
-		w, end := m.judge(stamp, began, now)
+		w, end := m.judge(logicalTime, began, now)
 		v, until = max(v, w), min(until, end)
 	}
 	if unknown && v != Invalid {

@@ -6,19 +6,19 @@ import (
 	"testing"
 )
 
-const era = 7
+const epoch = 7
 
 // at is an answer of Redis at a clock, with marks for tags.
 func at(clock int64, tags ...Tombstone) *Reading {
-	return &Reading{Epoch: Epoch{Era: era, Tick: clock, Clock: clock}, Tags: tags, Now: 1_000_000}
+	return &Reading{Epoch: Epoch{ID: epoch, Tick: clock, Clock: clock}, Tags: tags, Now: 1_000_000}
 }
 
 func hard(t int64) Tombstone { return Tombstone{Hard: t} }
 
-// want checks what Judge says of an entry of this era.
+// want checks what Judge says of an entry of this epoch.
 func want(t *testing.T, tab *Table, v Validity, stamp int64, tags ...string) {
 	t.Helper()
-	if got, _ := tab.Judge(era, stamp, 0, tags, 0); got != v {
+	if got, _ := tab.Validate(epoch, stamp, 0, tags, 0); got != v {
 		t.Errorf("stamp %d, tags %q: verdict %d, want %d", stamp, tags, got, v)
 	}
 }
@@ -40,7 +40,7 @@ func hear(t *testing.T, tab *Table, m *Reading, tags ...string) {
 func TestNothingIsKnownAtFirst(t *testing.T) {
 	tab := NewTable()
 	want(t, tab, Unknown, 5)
-	if _, _, ok := tab.Stamp(); ok {
+	if _, _, ok := tab.Version(); ok {
 		t.Error("there is a stamp")
 	}
 	if k := tab.Known(); k != (Known{}) {
@@ -51,7 +51,7 @@ func TestNothingIsKnownAtFirst(t *testing.T) {
 func TestTheEpochJudgesEveryEntry(t *testing.T) {
 	tab := NewTable()
 	m := at(50)
-	m.Epoch.All, m.Epoch.Floor = Tombstone{Hard: 10, Soft: 20}, 30
+	m.Epoch.All, m.Epoch.LowWatermark = Tombstone{Hard: 10, Soft: 20}, 30
 	learn(t, tab, m)
 	want(t, tab, Invalid, 9)
 	want(t, tab, Stale, 10)
@@ -66,11 +66,11 @@ func TestTheEpochJudgesEveryEntry(t *testing.T) {
 	want(t, tab, Unknown, 51)
 	want(t, tab, Unknown, 1<<53-1, "t")
 	for stamp, want := range map[int64]Validity{50: Valid, 51: Invalid, 1<<53 - 1: Invalid} {
-		if v, _ := JudgeBy(m, era, stamp, 0, 0, 0); v != want {
+		if v, _ := ValidateBy(m, epoch, stamp, 0, 0, 0); v != want {
 			t.Errorf("stamp %d: verdict %d by one answer", stamp, v)
 		}
 	}
-	if e, s, ok := tab.Stamp(); e != era || s != 50 || !ok {
+	if e, s, ok := tab.Version(); e != epoch || s != 50 || !ok {
 		t.Errorf("stamp: %d %d %v", e, s, ok)
 	}
 }
@@ -79,12 +79,12 @@ func TestAnotherEraIsGoneUnlessItMayBeLater(t *testing.T) {
 	tab := NewTable()
 	learn(t, tab, at(50))
 	for _, c := range []struct {
-		era   uint64
+		epoch uint64
 		stamp int64
 		want  Validity
-	}{{era, 50, Valid}, {8, 50, Invalid}, {8, 51, Unknown}, {0, 51, Invalid}} {
-		if v, _ := tab.Judge(c.era, c.stamp, 0, nil, 0); v != c.want {
-			t.Errorf("era %d, stamp %d: %d, want %d", c.era, c.stamp, v, c.want)
+	}{{epoch, 50, Valid}, {8, 50, Invalid}, {8, 51, Unknown}, {0, 51, Invalid}} {
+		if v, _ := tab.Validate(c.epoch, c.stamp, 0, nil, 0); v != c.want {
+			t.Errorf("epoch %d, stamp %d: %d, want %d", c.epoch, c.stamp, v, c.want)
 		}
 	}
 }
@@ -145,7 +145,7 @@ func TestALateAnswerDoesNotUndoANotice(t *testing.T) {
 		late := tab.ReadVersion()
 		hear(t, tab, at(51, hard(51)), "a")
 		if !tab.LearnTombstones([]string{"a"}, at(50, hard(3)), late, 0) {
-			t.Fatal("refused, although of the known era")
+			t.Fatal("refused, although of the known epoch")
 		}
 		want(t, tab, Invalid, 50, "a")
 	})
@@ -186,9 +186,9 @@ func TestAnAnswerFromBeforeTheSessionDoesNotBeginIt(t *testing.T) {
 		want(t, tab, Unknown, 60)
 		learn(t, tab, at(51))
 		if !tab.LearnTombstones(nil, at(50), asked, 0) {
-			t.Errorf("%s: refused, although the era is known again", name)
+			t.Errorf("%s: refused, although the epoch is known again", name)
 		}
-		if _, s, _ := tab.Stamp(); s != 51 {
+		if _, s, _ := tab.Version(); s != 51 {
 			t.Errorf("%s: the clock went back to %d", name, s)
 		}
 	}
@@ -199,33 +199,33 @@ func TestAnOldEraDoesNotComeBack(t *testing.T) {
 	learn(t, tab, at(50))
 	late, soon := tab.ReadVersion(), tab.ReadVersion()
 	next := at(60)
-	next.Epoch.Era = 8
+	next.Epoch.ID = 8
 	if !tab.LearnTombstones(nil, next, soon, 0) {
-		t.Fatal("the new era is refused")
+		t.Fatal("the new epoch is refused")
 	}
 	if tab.LearnTombstones(nil, at(55), late, 0) {
-		t.Error("the old era came back")
+		t.Error("the old epoch came back")
 	}
 	want(t, tab, Invalid, 55)
-	if k := tab.Known(); k != (Known{Era: 8, Tick: 60, Clock: 60}) {
+	if k := tab.Known(); k != (Known{Epoch: 8, Tick: 60, Clock: 60}) {
 		t.Errorf("known: %+v", k)
 	}
 	tab.Forget()
 	if tab.LearnTombstones(nil, at(55), late, 0) {
-		t.Error("the old era came back when all was forgotten")
+		t.Error("the old epoch came back when all was forgotten")
 	}
 }
 
 func TestANewEraBeginsWithNothing(t *testing.T) {
 	tab := NewTable()
 	m := at(50, hard(45))
-	m.Epoch.All.Hard, m.Epoch.Floor = 40, 40
+	m.Epoch.All.Hard, m.Epoch.LowWatermark = 40, 40
 	learn(t, tab, m, "a")
-	learn(t, tab, &Reading{Epoch: Epoch{Era: 8, Tick: 20, Clock: 20}, Tags: []Tombstone{{}}, Now: 1}, "a")
-	if v, _ := tab.Judge(8, 5, 0, []string{"a"}, 0); v != Valid {
-		t.Errorf("an entry of the new era has verdict %d", v)
+	learn(t, tab, &Reading{Epoch: Epoch{ID: 8, Tick: 20, Clock: 20}, Tags: []Tombstone{{}}, Now: 1}, "a")
+	if v, _ := tab.Validate(8, 5, 0, []string{"a"}, 0); v != Valid {
+		t.Errorf("an entry of the new epoch has verdict %d", v)
 	}
-	if e, s, _ := tab.Stamp(); e != 8 || s != 20 {
+	if e, s, _ := tab.Version(); e != 8 || s != 20 {
 		t.Errorf("stamp: %d %d", e, s)
 	}
 }
@@ -236,7 +236,7 @@ func TestANoticeOfAnotherEraLeavesNothingKnown(t *testing.T) {
 	learn(t, tab, at(50))
 	asked := tab.ReadVersion()
 	other := at(60)
-	other.Epoch.Era = 8
+	other.Epoch.ID = 8
 	if tab.ApplyPeer(nil, other, 0) {
 		t.Error("believed")
 	}
@@ -245,12 +245,12 @@ func TestANoticeOfAnotherEraLeavesNothingKnown(t *testing.T) {
 		t.Error("an answer from before the notice is taken")
 	}
 	learn(t, tab, other)
-	if e, _, _ := tab.Stamp(); e != 8 {
-		t.Errorf("era %d", e)
+	if e, _, _ := tab.Version(); e != 8 {
+		t.Errorf("epoch %d", e)
 	}
 }
 
-// A failover may lose a tombstone that was acknowledged, in the same era.
+// A failover may lose a tombstone that was acknowledged, in the same epoch.
 func TestWhatWasGoneStaysGoneOverAForget(t *testing.T) {
 	tab := NewTable()
 	learn(t, tab, at(50, hard(50)), "a")
@@ -271,17 +271,17 @@ func TestAPendingMarkStrikesInTime(t *testing.T) {
 	}
 	check := func(now, end int64, v Validity) {
 		t.Helper()
-		if got, until := tab.Judge(era, 49, 0, []string{"a"}, now); got != v || until != end {
+		if got, until := tab.Validate(epoch, 49, 0, []string{"a"}, now); got != v || until != end {
 			t.Errorf("at %d: %d until %d, want %d until %d", now, got, until, v, end)
 		}
-		if got, until := JudgeBy(m, era, 49, 0, 100*ms, now); got != v || until != end {
+		if got, until := ValidateBy(m, epoch, 49, 0, 100*ms, now); got != v || until != end {
 			t.Errorf("by the answer, at %d: %d until %d, want %d until %d", now, got, until, v, end)
 		}
 	}
 	check(100*ms, 105*ms, Valid)
 	check(105*ms-1, 105*ms, Valid)
 	check(105*ms, 0, Invalid)
-	if v, until := tab.Judge(era, 50, 0, []string{"a"}, 200*ms); v != Valid || until != math.MaxInt64 {
+	if v, until := tab.Validate(epoch, 50, 0, []string{"a"}, 200*ms); v != Valid || until != math.MaxInt64 {
 		t.Errorf("an entry that it does not hit: %d until %d", v, until)
 	}
 }
@@ -309,7 +309,7 @@ func TestOfTwoPendingMarksTheFirstStrikesForBoth(t *testing.T) {
 
 func TestAnUnknownClockOfRedisMakesPendingMarksDue(t *testing.T) {
 	tab := NewTable()
-	e := Epoch{Era: era, Clock: 50, All: Tombstone{Next: 40, When: 1 << 50}}
+	e := Epoch{ID: epoch, Clock: 50, All: Tombstone{Next: 40, When: 1 << 50}}
 	if !tab.Learn(e, 0, tab.ReadVersion(), 0) {
 		t.Fatal("refused")
 	}
@@ -319,7 +319,7 @@ func TestAnUnknownClockOfRedisMakesPendingMarksDue(t *testing.T) {
 
 func TestADeadlineFarAwayDoesNotOverflow(t *testing.T) {
 	tab := NewTable()
-	e := Epoch{Era: era, Clock: 50, All: Tombstone{Next: 40, When: math.MaxInt64}}
+	e := Epoch{ID: epoch, Clock: 50, All: Tombstone{Next: 40, When: math.MaxInt64}}
 	tab.Learn(e, 40, tab.ReadVersion(), math.MaxInt64/2)
 	want(t, tab, Valid, 39)
 }
@@ -327,7 +327,7 @@ func TestADeadlineFarAwayDoesNotOverflow(t *testing.T) {
 func TestNonsenseIsRefused(t *testing.T) {
 	tab := NewTable()
 	none := at(50)
-	none.Epoch.Era = 0
+	none.Epoch.ID = 0
 	if tab.LearnTombstones(nil, none, tab.ReadVersion(), 0) || tab.LearnTombstones([]string{"a"}, at(50), tab.ReadVersion(), 0) {
 		t.Error("learned")
 	}
@@ -357,7 +357,7 @@ func TestJudgeAllocatesNothing(t *testing.T) {
 	e := at(50).Epoch
 	tags := []string{"a", "b"}
 	if n := testing.AllocsPerRun(100, func() {
-		tab.Judge(era, 45, 0, tags, 0)
+		tab.Validate(epoch, 45, 0, tags, 0)
 		tab.Learn(e, 1, tab.ReadVersion(), 0)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
@@ -366,7 +366,7 @@ func TestJudgeAllocatesNothing(t *testing.T) {
 
 // A message may come late, and twice:
 //
-//  1. era A is lost, and B begins; this process adopts B
+//  1. epoch A is lost, and B begins; this process adopts B
 //  2. a late notice of A is heard: which one is the newer is not known, and forgotten
 //     what was known
 //  3. it is heard once more: adopting A would make every entry of A good again
@@ -374,7 +374,7 @@ func TestALateNoticeBringsNoOldEraBack(t *testing.T) {
 	tab := NewTable()
 	tab.Subscribed()
 	old, young := at(50), at(60)
-	old.Epoch.Era, young.Epoch.Era = 1, 2
+	old.Epoch.ID, young.Epoch.ID = 1, 2
 	for _, m := range []*Reading{old, young} {
 		if !tab.LearnTombstones(nil, m, tab.ReadVersion(), 0) {
 			t.Fatal("refused")
@@ -386,15 +386,15 @@ func TestALateNoticeBringsNoOldEraBack(t *testing.T) {
 	}
 	for range 3 {
 		if tab.ApplyPeer(nil, old, 0) {
-			t.Error("a notice of an era that is not the known one was adopted")
+			t.Error("a notice of an epoch that is not the known one was adopted")
 		}
-		if v, _ := tab.Judge(1, 50, 0, nil, 0); v == Valid {
-			t.Error("an entry of the old era is good again")
+		if v, _ := tab.Validate(1, 50, 0, nil, 0); v == Valid {
+			t.Error("an entry of the old epoch is good again")
 		}
 	}
 }
 
-// What can't be used any more is forgotten altogether, and any era may follow.
+// What can't be used any more is forgotten altogether, and any epoch may follow.
 func TestAResetForgetsWhatIsElseNeverForgotten(t *testing.T) {
 	tab := NewTable()
 	tab.Subscribed()
@@ -407,7 +407,7 @@ func TestAResetForgetsWhatIsElseNeverForgotten(t *testing.T) {
 		t.Errorf("known after it: %+v", k)
 	}
 	want(t, tab, Unknown, 50)
-	if _, _, ok := tab.Stamp(); ok {
+	if _, _, ok := tab.Version(); ok {
 		t.Error("there is a stamp")
 	}
 	if tab.LearnTombstones([]string{"a"}, m, late, 0) {

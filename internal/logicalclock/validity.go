@@ -1,7 +1,7 @@
 // Package logicalclock determines whether an entry is older than an invalidation of one of its
 // tags, or of everything (Clear).
 //
-// The clock is Redis's ([Epoch]); a [Table] is a copy that may be behind. Within an era
+// The clock is Redis's ([Epoch]); a [Table] is a copy that may be behind. Within an epoch
 // everything only grows, so whatever is learned, in whatever order, is merged by the maximum: a
 // late answer does no harm, and an entry that was Invalid once is Invalid for ever. All care is
 // for the opposite: not to take incomplete knowledge for complete, and to return Valid only
@@ -18,15 +18,15 @@
 //     invalidation returns.
 //   - After [Table.Forget], no messages are received. A tag's mark that was learned when the
 //     clock was c does not include marks after c; it is complete only while the known clock is
-//     c. A caller of [Table.Judge] learns the epoch first, by reading it together with the
+//     c. A caller of [Table.Validate] learns the epoch first, by reading it together with the
 //     entry.
 //
-// An era is a random number, so two of them have no order. An answer is known to be of the
-// later era only if it was requested after the other one was known. So a caller takes
+// An epoch is a random number, so two of them have no order. An answer is known to be of the
+// later epoch only if it was requested after the other one was known. So a caller takes
 // [Table.ReadVersion] before it sends a request:
 //
-//  1. a reader sends a request, and Redis answers with era A
-//  2. Redis loses its data, and begins era B
+//  1. a reader sends a request, and Redis answers with epoch A
+//  2. Redis loses its data, and begins epoch B
 //  3. a second reader sends a request; its answer arrives; B is adopted
 //  4. the first answer arrives. To adopt A would make every entry Invalid, and those from
 //     before the loss Valid
@@ -125,17 +125,17 @@ func (m *tombstone) merge(o tombstone, now int64) {
 	}
 }
 
-// judge validates an entry that has the stamp, and whose value began at a time by Redis's
+// judge validates an entry that has the logicalTime, and whose value began at a time by Redis's
 // clock, 0 if that is not known. An entry that is not Invalid becomes Invalid at until.
-func (m *tombstone) judge(stamp, began, now int64) (v Validity, until int64) {
+func (m *tombstone) judge(logicalTime, began, now int64) (v Validity, until int64) {
 	v, until = Valid, math.MaxInt64
-	if stamp < m.soft {
+	if logicalTime < m.soft {
 		v = Stale
 	}
-	if stamp < m.next {
+	if logicalTime < m.next {
 		until = m.due
 	}
-	if stamp < m.hard || until <= now || stamp < m.dated && began <= m.before {
+	if logicalTime < m.hard || until <= now || logicalTime < m.dated && began <= m.before {
 		return Invalid, 0
 	}
 	return v, until
@@ -144,24 +144,24 @@ func (m *tombstone) judge(stamp, began, now int64) (v Validity, until int64) {
 // greatest returns the latest time in m.
 func (m *tombstone) greatest() int64 { return max(m.hard, m.soft, m.next, m.dated) }
 
-// JudgeBy validates an entry against one answer of Redis, which was requested, at the local
-// time asked, for exactly the entry's tags. The results are those of [Table.Judge].
+// ValidateBy validates an entry against one answer of Redis, which was requested, at the local
+// time asked, for exactly the entry's tags. The results are those of [Table.Validate].
 //
 // It is for a reader for which a Table returned Unknown. With the answer at hand the reader
 // need not rely on the table to stay complete until it has judged, which may never happen while
 // other processes keep marking.
-func JudgeBy(m *Reading, era uint64, stamp, began, asked, now int64) (v Validity, until int64) {
+func ValidateBy(m *Reading, epoch uint64, logicalTime, began, asked, now int64) (v Validity, until int64) {
 	e := &m.Epoch
-	// The clock has not issued a stamp that is later than itself: no tombstone would ever affect the
+	// The clock has not issued a logicalTime that is later than itself: no tombstone would ever affect the
 	// entry.
-	if era != e.Era || stamp > e.Clock || len(m.Tags) > 0 && stamp < e.Floor {
+	if epoch != e.ID || logicalTime > e.Clock || len(m.Tags) > 0 && logicalTime < e.LowWatermark {
 		return Invalid, 0
 	}
 	l := localTombstone(e.All, m.Now, asked)
-	v, until = l.judge(stamp, began, now)
+	v, until = l.judge(logicalTime, began, now)
 	for _, t := range m.Tags {
 		l = localTombstone(t, m.Now, asked)
-		w, end := l.judge(stamp, began, now)
+		w, end := l.judge(logicalTime, began, now)
 		v, until = max(v, w), min(until, end)
 	}
 	return v, until

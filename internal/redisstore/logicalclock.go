@@ -23,13 +23,13 @@ func inLua(script string) string {
 // [logicalclock.stored.resume] and [logicalclock.Tombstone.add] implement in Go. Both touch the
 // epoch, so that it is not the least recently used key, and renew its lifetime.
 //
-// KEYS[1] is the epoch and KEYS[2] the hash of tags: its field "" holds the era that it belongs
+// KEYS[1] is the epoch and KEYS[2] the hash of tags: its field "" holds the epoch that it belongs
 // to, and "t:" followed by a tag the tombstone of that tag. Where no tag is named there is only one
 // key, since a script of one key also runs while a cluster moves it to another node; for
-// scripts of two keys then see [Redis.addTombstonesInSteps]. ARGV[1] to ARGV[3] are the era, tick and
-// clock that the caller knows, ARGV[4] is a new era. Numbers are doubles and exact up to 2^53.
+// scripts of two keys then see [Redis.addTombstonesInSteps]. ARGV[1] to ARGV[3] are the epoch, tick and
+// clock that the caller knows, ARGV[4] is a new epoch. Numbers are doubles and exact up to 2^53.
 //
-// An epoch is a list of numbers here: 1 era, 2 tick, 3 clock, 4 floor, 5 to 8 the tombstone of all
+// An epoch is a list of numbers here: 1 epoch, 2 tick, 3 clock, 4 floor, 5 to 8 the tombstone of all
 // entries, 9 whether there are tags. A tombstone is one too: 1 hard, 2 soft, 3 next, 4 when.
 //
 // All reads happen before the first write, which is of the epoch, and is refused if any write
@@ -174,19 +174,19 @@ func newUrgentScript(text string) urgentScript {
 	return urgentScript{newScript("#!lua flags=allow-oom\n" + text), newScript(text)}
 }
 
-// marksScript: ARGV[5] and on are tags.
-var marksScript = newUrgentScript(resume + `
+// readClockScript: ARGV[5] and on are tags.
+var readClockScript = newUrgentScript(resume + `
 local marks = {}
 for i = 5, #ARGV do marks[i - 4] = mark(ARGV[i]) end
 return save(marks)
 `)
 
-// markScript: ARGV[5] is the mode, ARGV[6] as in addText, ARGV[7] MaxTags, ARGV[8] TagSample,
+// addTombstonesScript: ARGV[5] is the mode, ARGV[6] as in addText, ARGV[7] MaxTags, ARGV[8] TagSample,
 // ARGV[9] a channel or "", ARGV[10] the message, ARGV[11] and on are tags.
 //
 // It forgets the oldest tags of a sample, and all others in the sample that say no more than
 // the floor does then.
-var markScript = newUrgentScript(resume + addText + `
+var addTombstonesScript = newUrgentScript(resume + addText + `
 local marks, count = {}, 0
 if #ARGV >= 11 and e[9] == 1 then count = redis.call('HLEN', KEYS[2]) - 1 end
 for i = 11, #ARGV do
@@ -243,7 +243,7 @@ return answer
 // ReadClock implements Store. It renews the lifetime of the epoch, and of the hash of tags if tags
 // is not empty.
 func (s *Redis) ReadClock(ctx context.Context, names store.Names, known logicalclock.Known, tags []string) (logicalclock.Reading, error) {
-	m, err := s.runClock(ctx, marksScript, names, known, tags)
+	m, err := s.runClock(ctx, readClockScript, names, known, tags)
 	if len(tags) > 0 && isUnstable(err) {
 		return s.readClockInSteps(ctx, names, known, tags)
 	}
@@ -256,14 +256,14 @@ func (s *Redis) AddTombstones(ctx context.Context, names store.Names, known logi
 	if err := n.Check(); err != nil {
 		return logicalclock.Reading{}, err
 	}
-	m, err := s.runClock(ctx, markScript, names, known, n.Tags, uint8(n.Mode), whenOf(&n), logicalclock.MaxTags, logicalclock.TagSample, n.Channel, n.Message)
+	m, err := s.runClock(ctx, addTombstonesScript, names, known, n.Tags, uint8(n.Mode), whenOf(&n), logicalclock.MaxTags, logicalclock.TagSample, n.Channel, n.Message)
 	if len(n.Tags) > 0 && isUnstable(err) {
 		return s.addTombstonesInSteps(ctx, names, known, &n)
 	}
 	return m, err
 }
 
-// whenOf returns ARGV[6] of markScript.
+// whenOf returns ARGV[6] of addTombstonesScript.
 func whenOf(n *logicalclock.NewTombstone) any {
 	if n.Mode == logicalclock.Hard {
 		return logicalclock.Decimals(n.Before...)
@@ -276,7 +276,7 @@ func (s *Redis) runClock(ctx context.Context, both urgentScript, names store.Nam
 	if len(tags) == 0 {
 		keys = keys[:1]
 	}
-	args := append(make([]any, 0, 10+len(tags)), known.Era, known.Tick, known.Clock, logicalclock.NewEra())
+	args := append(make([]any, 0, 10+len(tags)), known.Epoch, known.Tick, known.Clock, logicalclock.NewEpochID())
 	args = append(args, more...)
 	for _, tag := range tags {
 		args = append(args, tag)

@@ -118,7 +118,7 @@ func TestMarksWorkWhileTheirSlotMoves(t *testing.T) {
 			}
 			return client.Del(ctx, names.Epoch).Err()
 		},
-		"tags of another era": func(names store.Names) error {
+		"tags of another epoch": func(names store.Names) error {
 			if _, err := s.AddTombstones(ctx, names, logicalclock.Known{}, logicalclock.NewTombstone{}); err != nil {
 				return err
 			}
@@ -152,10 +152,10 @@ func TestMarksWorkWhileTheirSlotMoves(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					if got.Epoch.Tick <= known.Tick || got.Epoch.Clock < known.Clock || known.Era != 0 && got.Epoch.Era != known.Era {
+					if got.Epoch.Tick <= known.Tick || got.Epoch.Clock < known.Clock || known.Epoch != 0 && got.Epoch.ID != known.Epoch {
 						t.Fatalf("%+v after %+v", got, known)
 					}
-					known = logicalclock.Known{Era: got.Epoch.Era, Tick: got.Epoch.Tick, Clock: got.Epoch.Clock}
+					known = logicalclock.Known{Epoch: got.Epoch.ID, Tick: got.Epoch.Tick, Clock: got.Epoch.Clock}
 					return got
 				}
 				agreed := func() (got logicalclock.Reading, err error) { // by the nodes, on who has the slot
@@ -217,7 +217,7 @@ func TestMarksInStepsAgreeWithMarksAtOnce(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, b *redistest.Backend) {
 		ctx, s, names := t.Context(), newReal(t, b.Client), store.NewNames(b.Prefix, "x")
 		tags := []string{"a", "b", "c", "d"}
-		var acked [4]atomic.Int64 // of the era
+		var acked [4]atomic.Int64 // of the epoch
 		var wg sync.WaitGroup
 		for g := range uint64(6) {
 			wg.Go(func() {
@@ -260,7 +260,7 @@ func TestMarksInStepsAgreeWithMarksAtOnce(t *testing.T) {
 							t.Error(err)
 							return
 						}
-						if got := m.Tags[0].Hard; max(got, m.Epoch.Floor) < least || got > m.Epoch.Clock {
+						if got := m.Tags[0].Hard; max(got, m.Epoch.LowWatermark) < least || got > m.Epoch.Clock {
 							t.Errorf("%s was marked at %d, and %d is known: %+v", tags[i], least, got, m)
 							return
 						}

@@ -34,15 +34,15 @@ const stepsAgain = 16
 //
 // A tombstone:
 //
-//	M1. the epoch is touched: it says the era E and the clock c. t is later than c, and
+//	M1. the epoch is touched: it says the epoch E and the clock c. t is later than c, and
 //	    than all stamps that any process has
 //	M2. the tombstone is written into the hash, at the time t
-//	M3. the clock of the era E is advanced to t, at least, and the tombstone is published
+//	M3. the clock of the epoch E is advanced to t, at least, and the tombstone is published
 //	M4. the hash is read: the tombstone is there, or all steps are repeated
 //
 // A read:
 //
-//	Q1. the epoch is touched: it says the era E and the clock c
+//	Q1. the epoch is touched: it says the epoch E and the clock c
 //	Q2. the hash is read
 //	Q3. the epoch is touched: the floor is still the same
 //
@@ -72,9 +72,9 @@ const stepsAgain = 16
 //  3. M3. The tombstone is lost
 //
 // After M3 the epoch says that there are tags. The hash that M4 has read is then removed only
-// by an operation that raises the floor above t, or begins another era.
+// by an operation that raises the floor above t, or begins another epoch.
 //
-// If the epoch says that there are tags and the hash is not of its era, the tags were lost:
+// If the epoch says that there are tags and the hash is not of its epoch, the tags were lost:
 //
 //	F.  the floor is raised to a new time, and the epoch says that there are no tags
 //
@@ -82,17 +82,17 @@ const stepsAgain = 16
 //
 //  1. M1: the epoch says that there are no tags
 //  2. another process marks another tag, as one script: there is a hash. It is evicted
-//  3. M2 begins a hash. A reader finds the era in it, and no tombstone of that other tag
+//  3. M2 begins a hash. A reader finds the epoch in it, and no tombstone of that other tag
 //
-// So the hash belongs to a token first, which is not an era: to all other processes the tags
+// So the hash belongs to a token first, which is not an epoch: to all other processes the tags
 // are lost. M3 is refused if the epoch says by then that there are tags, and M4 replaces the
-// token by the era.
+// token by the epoch.
 //
-// A hash of another era is removed in a step of its own, because a script can't write to a key
+// A hash of another epoch is removed in a step of its own, because a script can't write to a key
 // that it has removed while the slot moves. If another process has begun that hash meanwhile,
 // it is lost, and the loss is detected.
 
-// stepScript: ARGV[1] to ARGV[4] as in marksScript. ARGV[5] is "touch", or for the era ARGV[6]
+// stepScript: ARGV[1] to ARGV[4] as in readClockScript. ARGV[5] is "touch", or for the epoch ARGV[6]
 // "mark", "begin" for a tombstone in a new hash, or "floor", ARGV[7] the time of the tombstone, ARGV[8] a
 // channel or "", ARGV[9] the message, ARGV[10] and on the texts of the tombstones. It answers "" if
 // it is refused, otherwise the time and the epoch as it is stored, each on a line.
@@ -119,7 +119,7 @@ end
 return answer
 `)
 
-// tagsScript: KEYS[1] is the hash, ARGV[1] the era, ARGV[2] the clock, ARGV[3] "1" if the epoch
+// tagsScript: KEYS[1] is the hash, ARGV[1] the epoch, ARGV[2] the clock, ARGV[3] "1" if the epoch
 // says that there are tags, ARGV[4] a token; to write, ARGV[5] is the mode, otherwise "",
 // ARGV[6] as in addText, ARGV[7] the time of the tombstone; ARGV[8] and on are tags. It answers
 // "mark", or "begin" if the hash belongs to the token, and the texts of the tombstones, each on a
@@ -170,9 +170,9 @@ type steps struct {
 	has bool // whether there are tags
 }
 
-// epoch carries out a step on the epoch. It reports whether the era is still the same.
+// epoch carries out a step on the epoch. It reports whether the epoch is still the same.
 func (st *steps) epoch(ctx context.Context, op string, more ...any) (same bool, err error) {
-	args := []any{st.known.Era, st.known.Tick, st.known.Clock, logicalclock.NewEra(), op}
+	args := []any{st.known.Epoch, st.known.Tick, st.known.Clock, logicalclock.NewEpochID(), op}
 	text, err := st.store.runText(ctx, stepScript, []string{st.names.Epoch}, append(args, more...))
 	if err != nil || text == "" {
 		return false, err
@@ -194,7 +194,7 @@ func (st *steps) hash(ctx context.Context, mode, when any, t int64) (op string, 
 	if st.has {
 		has = 1
 	}
-	args := []any{st.e.Era, st.e.Clock, has, st.token, mode, when, t}
+	args := []any{st.e.ID, st.e.Clock, has, st.token, mode, when, t}
 	for _, tag := range st.tags {
 		args = append(args, tag)
 	}
@@ -203,7 +203,7 @@ func (st *steps) hash(ctx context.Context, mode, when any, t int64) (op string, 
 	case err != nil:
 		return "", nil, err
 	case text == "lost":
-		_, err = st.epoch(ctx, "floor", st.e.Era)
+		_, err = st.epoch(ctx, "floor", st.e.ID)
 		return "", nil, err
 	case text == "stale":
 		return "", nil, st.store.Do(ctx, []store.Command{{Op: store.Delete, Key: st.names.Tags}})[0].Err
@@ -244,7 +244,7 @@ func (s *Redis) readClockInSteps(ctx context.Context, names store.Names, known l
 		if _, err := st.epoch(ctx, "touch"); err != nil { // Q3
 			return logicalclock.Reading{}, err
 		}
-		if st.e.Era != out.Epoch.Era || st.e.Floor != out.Epoch.Floor {
+		if st.e.ID != out.Epoch.ID || st.e.LowWatermark != out.Epoch.LowWatermark {
 			continue
 		}
 		clip(marks, out.Epoch.Clock)
@@ -277,7 +277,7 @@ func (s *Redis) addTombstonesInSteps(ctx context.Context, names store.Names, kno
 		for i := range marks {
 			t = max(t, marks[i].Last()) // of another process, whose tombstone is not complete yet
 		}
-		args := []any{st.e.Era, t, n.Channel, n.Message}
+		args := []any{st.e.ID, t, n.Channel, n.Message}
 		for i := range marks {
 			args = append(args, marks[i].Text())
 		}

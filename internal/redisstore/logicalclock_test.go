@@ -52,7 +52,7 @@ func TestMarksAreAlike(t *testing.T) {
 				posts := [2]*post{newPost(t, model, names.Channel), newPost(t, s, names.Channel)}
 				knowns, epochs := []logicalclock.Known{{}}, []string{"e1 1 1 1 1 0 0 0 0 0"}
 				var last logicalclock.Known
-				eras, dated := map[uint64]bool{}, 0
+				ids, dated := map[uint64]bool{}, 0
 				if mini != nil {
 					mini.SetTime(time.Now())
 				}
@@ -116,11 +116,11 @@ func TestMarksAreAlike(t *testing.T) {
 					op := "mark"
 					if r.IntN(2) == 0 {
 						got, err = s.AddTombstones(t.Context(), names, known, n)
-						want = model.AddTombstonesAt(names, known, got.Now, got.Epoch.Era, n)
+						want = model.AddTombstonesAt(names, known, got.Now, got.Epoch.ID, n)
 					} else {
 						op, n.Channel, n.Message = "marks", "", ""
 						got, err = s.ReadClock(t.Context(), names, known, asked)
-						want = model.ReadClockAt(names, known, got.Now, got.Epoch.Era, asked)
+						want = model.ReadClockAt(names, known, got.Now, got.Epoch.ID, asked)
 					}
 					if err != nil || !reflect.DeepEqual(got, want) {
 						t.Fatalf("step %d: %s of %+v, known %+v: %v\n%+v instead of\n%+v", step, op, n, known, err, got, want)
@@ -147,18 +147,18 @@ func TestMarksAreAlike(t *testing.T) {
 					if max(known.Tick, known.Clock) == 1<<53-1 {
 						known = logicalclock.Known{} // which is not believed
 					}
-					if got.Epoch.Era == known.Era && got.Epoch.Clock < known.Clock || got.Epoch.Tick <= known.Tick {
+					if got.Epoch.ID == known.Epoch && got.Epoch.Clock < known.Clock || got.Epoch.Tick <= known.Tick {
 						t.Fatalf("step %d: %+v, known %+v", step, got.Epoch, known)
 					}
-					last = logicalclock.Known{Era: got.Epoch.Era, Tick: got.Epoch.Tick, Clock: got.Epoch.Clock}
-					knowns, eras[last.Era] = append(knowns, last), true
+					last = logicalclock.Known{Epoch: got.Epoch.ID, Tick: got.Epoch.Tick, Clock: got.Epoch.Clock}
+					knowns, ids[last.Epoch] = append(knowns, last), true
 					if r.IntN(5) == 0 {
 						text, _ := model.look(t, names.Epoch)
 						epochs = append(epochs, strings.TrimPrefix(text, "a string: "))
 					}
 				}
-				if len(eras) < 3 || len(eras) > 200 {
-					t.Errorf("%d eras", len(eras))
+				if len(ids) < 3 || len(ids) > 200 {
+					t.Errorf("%d epochs", len(ids))
 				}
 				if dated == 0 && seed%2 == 1 {
 					t.Error("no mark was dated")
@@ -179,7 +179,7 @@ func TestMarksComeBackAfterTheScriptsAreLost(t *testing.T) {
 			}
 			s.forget(t)
 			got, err := s.ReadClock(t.Context(), names, logicalclock.Known{}, []string{"a"})
-			if err != nil || got.Tags[0] != m.Tags[0] || got.Epoch.Era != m.Epoch.Era {
+			if err != nil || got.Tags[0] != m.Tags[0] || got.Epoch.ID != m.Epoch.ID {
 				t.Errorf("%+v after %+v; %v", got, m, err)
 			}
 		}
@@ -220,10 +220,10 @@ func TestForgottenTagsAreBelowTheFloor(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if m.Epoch.Floor < floor || m.Epoch.Floor >= m.Epoch.Clock {
-				t.Fatalf("floor %d after %d; %+v", m.Epoch.Floor, floor, m.Epoch)
+			if m.Epoch.LowWatermark < floor || m.Epoch.LowWatermark >= m.Epoch.Clock {
+				t.Fatalf("floor %d after %d; %+v", m.Epoch.LowWatermark, floor, m.Epoch)
 			}
-			floor = m.Epoch.Floor
+			floor = m.Epoch.LowWatermark
 			for j, tag := range n.Tags {
 				said[tag] = m.Epoch.Clock
 				if mark := m.Tags[j]; max(mark.Hard, mark.Soft, mark.Next) != m.Epoch.Clock {
@@ -247,8 +247,8 @@ func TestForgottenTagsAreBelowTheFloor(t *testing.T) {
 			if mark != (logicalclock.Tombstone{}) {
 				kept++
 			}
-			if last := max(mark.Hard, mark.Soft, mark.Next); last != said[all[i]] && said[all[i]] > m.Epoch.Floor {
-				t.Errorf("%s was marked at %d, is %+v, and the floor is %d", all[i], said[all[i]], mark, m.Epoch.Floor)
+			if last := max(mark.Hard, mark.Soft, mark.Next); last != said[all[i]] && said[all[i]] > m.Epoch.LowWatermark {
+				t.Errorf("%s was marked at %d, is %+v, and the floor is %d", all[i], said[all[i]], mark, m.Epoch.LowWatermark)
 			}
 		}
 		if kept < most/2 || kept > most {

@@ -104,17 +104,17 @@ func TestALostReplyOfAWriteIsAnError(t *testing.T) {
 		before bool // there is an old record
 		cmd    store.Command
 	}{
-		"set":               {true, store.Command{Op: store.Set, Frame: frame("n")}},
-		"set with a life":   {true, store.Command{Op: store.Set, Frame: frame("n"), TTL: time.Minute}},
-		"delete":            {true, store.Command{Op: store.Delete}},
-		"add":               {false, store.Command{Op: store.SetNX, Frame: frame("n")}},
-		"add with a life":   {false, store.Command{Op: store.SetNX, Frame: frame("n"), TTL: time.Minute}},
-		"swap of nothing":   {false, store.Command{Op: store.CompareAndSet, Frame: frame("n")}},
-		"swap of a record":  {true, store.Command{Op: store.CompareAndSet, Frame: frame("n"), Seen: old}},
-		"release":           {true, store.Command{Op: store.CompareAndDelete, Seen: old}},
-		"extend":            {true, store.Command{Op: store.Extend, Seen: old, TTL: time.Minute}},
-		"reseal":            {true, store.Command{Op: store.PatchHeader, Frame: seal("n"), Seen: old}},
-		"reseal for a time": {true, store.Command{Op: store.PatchHeader, Frame: seal("n"), Seen: old, TTL: time.Minute}},
+		"set":                {true, store.Command{Op: store.Set, Frame: frame("n")}},
+		"set with a life":    {true, store.Command{Op: store.Set, Frame: frame("n"), TTL: time.Minute}},
+		"delete":             {true, store.Command{Op: store.Delete}},
+		"set_nx":             {false, store.Command{Op: store.SetNX, Frame: frame("n")}},
+		"add with a life":    {false, store.Command{Op: store.SetNX, Frame: frame("n"), TTL: time.Minute}},
+		"swap of nothing":    {false, store.Command{Op: store.CompareAndSet, Frame: frame("n")}},
+		"swap of a record":   {true, store.Command{Op: store.CompareAndSet, Frame: frame("n"), Seen: old}},
+		"compare_and_delete": {true, store.Command{Op: store.CompareAndDelete, Seen: old}},
+		"extend":             {true, store.Command{Op: store.Extend, Seen: old, TTL: time.Minute}},
+		"patch_header":       {true, store.Command{Op: store.PatchHeader, Frame: seal("n"), Seen: old}},
+		"reseal for a time":  {true, store.Command{Op: store.PatchHeader, Frame: seal("n"), Seen: old, TTL: time.Minute}},
 	}
 	redistest.Each(t, func(t *testing.T, b *redistest.Backend) {
 		client, lossy := losing(t, b)
@@ -180,14 +180,14 @@ func TestOnlyWhatDoesNoHarmIsRepeated(t *testing.T) {
 			"get": {b.Prefix + "k", func(ctx context.Context) error {
 				return st.Do(ctx, []store.Command{{Op: store.Get, Key: b.Prefix + "k"}})[0].Err
 			}, true},
-			"head": {b.Prefix + "k", func(ctx context.Context) error {
+			"get_header": {b.Prefix + "k", func(ctx context.Context) error {
 				return st.Do(ctx, []store.Command{{Op: store.GetHeader, Key: b.Prefix + "k"}})[0].Err
 			}, true},
-			"marks": {names.Epoch, func(ctx context.Context) error {
+			"read_clock": {names.Epoch, func(ctx context.Context) error {
 				_, err := st.ReadClock(ctx, names, logicalclock.Known{}, nil)
 				return err
 			}, false},
-			"mark": {names.Epoch, func(ctx context.Context) error {
+			"add_tombstones": {names.Epoch, func(ctx context.Context) error {
 				_, err := st.AddTombstones(ctx, names, logicalclock.Known{}, logicalclock.NewTombstone{})
 				return err
 			}, false},
@@ -269,7 +269,7 @@ func TestARefusalThatPassesIsWaitedFor(t *testing.T) {
 	calls := map[string][]store.Command{
 		"set":               {{Op: store.Set, Key: key, Frame: frame("n")}},
 		"set that tells":    {{Op: store.Set, Key: key, Frame: frame("n"), Notify: tell}},
-		"add":               {{Op: store.SetNX, Key: key, Frame: frame("n"), Notify: tell}},
+		"set_nx":            {{Op: store.SetNX, Key: key, Frame: frame("n"), Notify: tell}},
 		"many":              {{Op: store.Set, Key: key, Frame: frame("n"), Notify: tell}, {Op: store.Delete, Key: key + "1"}, {Op: store.Set, Key: key + "2", Frame: frame("n")}},
 		"a compare-and-set": {{Op: store.CompareAndSet, Key: key, Seen: store.TokenOf(frame("o")), Frame: frame("n")}},
 	}
@@ -290,7 +290,7 @@ func TestARefusalThatPassesIsWaitedFor(t *testing.T) {
 					for name, cmds := range calls {
 						store.Do(t.Context(), cmds) // connect, and have the server learn the script
 						m.Set(key, string(frame("o")))
-						if name == "add" {
+						if name == "set_nx" {
 							m.Del(key)
 						}
 						p.refuse(text, 1)

@@ -81,12 +81,12 @@ func untaken(record []byte, tell func(key string) store.Notify) (kinds map[strin
 	}
 	add("set", store.Set, store.CASToken{})
 	add("delete", store.Delete, store.CASToken{})
-	add("add", store.SetNX, store.CASToken{})
+	add("set_nx", store.SetNX, store.CASToken{})
 	add("fill a lease", store.CompareAndSet, seen)
 	add("swap with nothing", store.CompareAndSet, store.CASToken{})
-	add("release", store.CompareAndDelete, seen)
+	add("compare_and_delete", store.CompareAndDelete, seen)
 	add("extend", store.Extend, seen)
-	add("reseal", store.PatchHeader, seen)
+	add("patch_header", store.PatchHeader, seen)
 	kinds["set mixed"] = []store.Command{make(store.Set, store.CASToken{}), make(store.CompareAndSet, seen), make(store.Set, store.CASToken{})}
 	for name, op := range map[string]store.Op{"set together": store.Set, "delete together": store.Delete} {
 		cmds := []store.Command{make(op, store.CASToken{}), make(op, store.CASToken{}), make(op, store.CASToken{})}
@@ -189,7 +189,7 @@ func notTold(t *testing.T, admin *redis.Client, rdb redis.UniversalClient, reaso
 		}
 	}
 	// What makes room is taken by a server that is full.
-	for _, name := range []string{"delete", "release", "extend"} {
+	for _, name := range []string{"delete", "compare_and_delete", "extend"} {
 		if r.full != slices.Contains(taken, name) {
 			t.Errorf("%s, %s: taken %v", reason, name, !r.full)
 		}

@@ -79,7 +79,7 @@ func (f *misfits) found(op string, m store.Misfit, err error) bool {
 func (f *misfits) succeeded(op string) {
 	changes := false
 	switch op {
-	case "set", "add", "swap", "delete", "marks", "mark", "append":
+	case "set", "set_nx", "compare_and_set", "delete", "read_clock", "add_tombstones", "append":
 		changes = true
 		if !f.wrote.Load() {
 			f.wrote.Store(true)

@@ -230,31 +230,31 @@ func TestOnlyTheFirstThatDoesNotFitIsReported(t *testing.T) {
 }
 
 func TestAMarkIsInWhatTakesItsPlace(t *testing.T) {
-	m := Tombstone{Era: 1, Hard: 10, Soft: 20, Next: 30}
-	dated := Tombstone{Era: 1, Hard: 10, Next: 30, Before: 25}
+	m := Tombstone{Epoch: 1, Hard: 10, Soft: 20, Next: 30}
+	dated := Tombstone{Epoch: 1, Hard: 10, Next: 30, Before: 25}
 	for _, c := range []struct {
 		m, now Tombstone
 		in     bool
 	}{
 		{m, m, true},
-		{m, Tombstone{Era: 1, Hard: 11, Soft: 21, Next: 31}, true},
-		{m, Tombstone{Era: 2, Hard: 10, Soft: 20, Next: 30}, false},
-		{m, Tombstone{Era: 1, Hard: 9, Soft: 20, Next: 30}, false},
-		{m, Tombstone{Era: 1, Hard: 10, Soft: 19, Next: 30}, false},
-		{m, Tombstone{Era: 1, Hard: 10, Soft: 20, Next: 29}, false},
-		{m, Tombstone{Era: 1, Hard: 10, Soft: 20}, false},
-		{m, Tombstone{Era: 1, Hard: 30, Soft: 20}, true},  // it has struck
-		{m, Tombstone{Era: 1, Hard: 29, Soft: 20}, false}, // another one has
-		{m, Tombstone{Era: 1, Hard: 10, Soft: 20, Next: 30, Before: 29}, false},
+		{m, Tombstone{Epoch: 1, Hard: 11, Soft: 21, Next: 31}, true},
+		{m, Tombstone{Epoch: 2, Hard: 10, Soft: 20, Next: 30}, false},
+		{m, Tombstone{Epoch: 1, Hard: 9, Soft: 20, Next: 30}, false},
+		{m, Tombstone{Epoch: 1, Hard: 10, Soft: 19, Next: 30}, false},
+		{m, Tombstone{Epoch: 1, Hard: 10, Soft: 20, Next: 29}, false},
+		{m, Tombstone{Epoch: 1, Hard: 10, Soft: 20}, false},
+		{m, Tombstone{Epoch: 1, Hard: 30, Soft: 20}, true},  // it has struck
+		{m, Tombstone{Epoch: 1, Hard: 29, Soft: 20}, false}, // another one has
+		{m, Tombstone{Epoch: 1, Hard: 10, Soft: 20, Next: 30, Before: 29}, false},
 		{dated, dated, true},
-		{dated, Tombstone{Era: 1, Hard: 10, Next: 31, Before: 26}, true},
-		{dated, Tombstone{Era: 1, Hard: 10, Next: 31, Before: 24}, false},
-		{dated, Tombstone{Era: 1, Hard: 10, Next: 29, Before: 26}, false},
-		{dated, Tombstone{Era: 1, Hard: 10, Next: 31}, false},
-		{dated, Tombstone{Era: 1, Hard: 30}, true},
-		{Tombstone{Era: 1}, Tombstone{Era: 1}, true},
+		{dated, Tombstone{Epoch: 1, Hard: 10, Next: 31, Before: 26}, true},
+		{dated, Tombstone{Epoch: 1, Hard: 10, Next: 31, Before: 24}, false},
+		{dated, Tombstone{Epoch: 1, Hard: 10, Next: 29, Before: 26}, false},
+		{dated, Tombstone{Epoch: 1, Hard: 10, Next: 31}, false},
+		{dated, Tombstone{Epoch: 1, Hard: 30}, true},
+		{Tombstone{Epoch: 1}, Tombstone{Epoch: 1}, true},
 		{Tombstone{}, Tombstone{}, false}, // nothing was answered
-		{Tombstone{Hard: 1}, Tombstone{Era: 1, Hard: 2}, false},
+		{Tombstone{Hard: 1}, Tombstone{Epoch: 1, Hard: 2}, false},
 	} {
 		if got := c.m.In(c.now); got != c.in {
 			t.Errorf("%+v in %+v: %v", c.m, c.now, got)
@@ -264,7 +264,7 @@ func TestAMarkIsInWhatTakesItsPlace(t *testing.T) {
 
 func TestRecentRemembersWhatRedisAnsweredAndSinceWhen(t *testing.T) {
 	r := NewRecentWrites()
-	mark := func(n int64) Tombstone { return Tombstone{Era: 1, Hard: n} }
+	mark := func(n int64) Tombstone { return Tombstone{Epoch: 1, Hard: n} }
 	r.NoteTombstones([]string{"a", "b"}, []Tombstone{mark(1), mark(2)}, []Past{{Since: 3, At: 30}, {Since: 4}}, 5, 6)
 	r.NoteTombstones([]string{"c"}, nil, nil, 7, 8)
 	r.NoteTombstones([]string{"d"}, []Tombstone{{}}, nil, 9, 10)

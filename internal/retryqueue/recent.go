@@ -10,7 +10,7 @@ import (
 
 const (
 	// recentFor is how long a failover may undo acknowledged writes: more than a replica lags
-	// behind, and as long as an epoch may go back in time without beginning another era.
+	// behind, and as long as an epoch may go back in time without beginning another epoch.
 	recentFor = int64(10 * time.Second)
 	// maxRecent is how many keys and tags are remembered: 26,000 writes per second for 10
 	// seconds. At a higher rate, the memory reaches back less far.
@@ -82,17 +82,17 @@ func (r *RecentWrites) Note(it Item, sent, now int64) {
 	r.noteLocked(note{subject: subject{aKey, it.Key}, item: it, sent: sent, at: now})
 }
 
-// Tombstone is Redis's answer to an invalidation: the logical times of a tombstone, with their era.
+// Tombstone is Redis's answer to an invalidation: the logical times of a tombstone, with their epoch.
 // The zero value is no answer.
 type Tombstone struct {
-	Era              uint64
+	Epoch            uint64
 	Hard, Soft, Next int64
 	Before           int64 // of a dated tombstone, where Next belongs to it: see logicalclock.Tombstone; else 0
 }
 
-// In reports whether now, Redis's current answer, is of the same era and includes m.
+// In reports whether now, Redis's current answer, is of the same epoch and includes m.
 func (m Tombstone) In(now Tombstone) bool {
-	return m.Era != 0 && m.Era == now.Era && m.Hard <= now.Hard && m.Soft <= now.Soft &&
+	return m.Epoch != 0 && m.Epoch == now.Epoch && m.Hard <= now.Hard && m.Soft <= now.Soft &&
 		(m.Next <= now.Hard || m.Next <= now.Next && (m.Before == 0) == (now.Before == 0) && m.Before <= now.Before)
 }
 
@@ -176,7 +176,7 @@ func (t *Replay) note(name string, n *note) {
 		t.Tombstones, t.Pasts = map[string]Tombstone{}, map[string]Past{}
 	}
 	t.Pasts[name] = n.past
-	if n.tombstone.Era != 0 {
+	if n.tombstone.Epoch != 0 {
 		t.Tombstones[name] = n.tombstone
 	}
 }

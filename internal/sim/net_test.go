@@ -188,7 +188,7 @@ func (n *simNet) Do(ctx context.Context, cmds []store.Command) []store.Reply {
 func (n *simNet) draw(what ...string) *dice { return n.w.draw(append(what, strconv.Itoa(n.id))...) }
 
 func (n *simNet) ReadClock(ctx context.Context, names store.Names, known logicalclock.Known, tags []string) (m logicalclock.Reading, err error) {
-	d := n.draw("marks")
+	d := n.draw("read_clock")
 	if lost := n.pass(ctx, d, func(ctx context.Context, _ bool) { m, err = n.Memory.ReadClock(ctx, names, known, tags) }); lost != nil {
 		return logicalclock.Reading{}, lost
 	}
@@ -196,7 +196,7 @@ func (n *simNet) ReadClock(ctx context.Context, names store.Names, known logical
 }
 
 func (n *simNet) AddTombstones(ctx context.Context, names store.Names, known logicalclock.Known, nm logicalclock.NewTombstone) (m logicalclock.Reading, err error) {
-	d := n.draw("mark")
+	d := n.draw("add_tombstones")
 	if lost := n.pass(ctx, d, func(ctx context.Context, _ bool) {
 		m, err = n.Memory.AddTombstones(ctx, names, known, nm)
 		n.w.wire("node %d: > mark %v, mode %v, before %v: %+v, %v", n.id, nm.Tags, nm.Mode, nm.Before, m, err)
@@ -232,7 +232,7 @@ func (n *simNet) Now(ctx context.Context, key string) (int64, error) {
 }
 
 func (n *simNet) ServerID(ctx context.Context) (s string, err error) {
-	if lost := n.pass(ctx, n.draw("lineage"), func(ctx context.Context, _ bool) { s, err = n.Memory.ServerID(ctx) }); lost != nil {
+	if lost := n.pass(ctx, n.draw("server_id"), func(ctx context.Context, _ bool) { s, err = n.Memory.ServerID(ctx) }); lost != nil {
 		return "", lost
 	}
 	return s, err

@@ -115,7 +115,7 @@ const (
 	PatchHeader
 )
 
-var opNames = [...]string{Get: "get", Set: "set", SetNX: "add", CompareAndSet: "swap", Delete: "delete", CompareAndDelete: "release", Extend: "extend", GetHeader: "head", PatchHeader: "reseal"}
+var opNames = [...]string{Get: "get", Set: "set", SetNX: "set_nx", CompareAndSet: "compare_and_set", Delete: "delete", CompareAndDelete: "compare_and_delete", Extend: "extend", GetHeader: "get_header", PatchHeader: "patch_header"}
 
 // SealLen and HeadLen are lengths of prefixes of a record: what PatchHeader replaces, and what
 // GetHeader reads. They equal those of package frame.

@@ -8,18 +8,18 @@ import (
 	"time"
 )
 
-// ReadClockAt is Marks at a given time; era is that of a new epoch.
-func (m *Memory) ReadClockAt(names store.Names, known logicalclock.Known, now int64, era uint64, tags []string) logicalclock.Reading {
+// ReadClockAt is Marks at a given time; id is that of a new epoch.
+func (m *Memory) ReadClockAt(names store.Names, known logicalclock.Known, now int64, id uint64, tags []string) logicalclock.Reading {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.readClockLocked(names, known, now, era, tags)
+	return m.readClockLocked(names, known, now, id, tags)
 }
 
-// AddTombstonesAt is Mark at a given time; era is that of a new epoch.
-func (m *Memory) AddTombstonesAt(names store.Names, known logicalclock.Known, now int64, era uint64, n logicalclock.NewTombstone) logicalclock.Reading {
+// AddTombstonesAt is Mark at a given time; id is that of a new epoch.
+func (m *Memory) AddTombstonesAt(names store.Names, known logicalclock.Known, now int64, id uint64, n logicalclock.NewTombstone) logicalclock.Reading {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.addTombstonesLocked(names, known, now, era, &n)
+	return m.addTombstonesLocked(names, known, now, id, &n)
 }
 
 // ReadClock implements Store.
@@ -29,12 +29,12 @@ func (m *Memory) ReadClock(ctx context.Context, names store.Names, known logical
 	if err := cmp.Or(ctx.Err(), m.fail); err != nil {
 		return logicalclock.Reading{}, err
 	}
-	return m.readClockLocked(names, known, m.nowLocked(), logicalclock.NewEra(), tags), nil
+	return m.readClockLocked(names, known, m.nowLocked(), logicalclock.NewEpochID(), tags), nil
 }
 
-func (m *Memory) readClockLocked(names store.Names, known logicalclock.Known, now int64, era uint64, tags []string) logicalclock.Reading {
+func (m *Memory) readClockLocked(names store.Names, known logicalclock.Known, now int64, id uint64, tags []string) logicalclock.Reading {
 	c := m.clockLocked(names)
-	out := c.ReadClock(known, now, era, tags)
+	out := c.ReadClock(known, now, id, tags)
 	m.putEpochLocked(names, c.Epoch)
 	switch {
 	case len(tags) == 0:
@@ -53,12 +53,12 @@ func (m *Memory) AddTombstones(ctx context.Context, names store.Names, known log
 	if err := cmp.Or(ctx.Err(), m.fail, n.Check()); err != nil {
 		return logicalclock.Reading{}, err
 	}
-	return m.addTombstonesLocked(names, known, m.nowLocked(), logicalclock.NewEra(), &n), nil
+	return m.addTombstonesLocked(names, known, m.nowLocked(), logicalclock.NewEpochID(), &n), nil
 }
 
-func (m *Memory) addTombstonesLocked(names store.Names, known logicalclock.Known, now int64, era uint64, n *logicalclock.NewTombstone) logicalclock.Reading {
+func (m *Memory) addTombstonesLocked(names store.Names, known logicalclock.Known, now int64, id uint64, n *logicalclock.NewTombstone) logicalclock.Reading {
 	c := m.clockLocked(names)
-	out := c.AddTombstones(known, now, era, n)
+	out := c.AddTombstones(known, now, id, n)
 	if len(n.Tags) > 0 {
 		it, _ := m.lookLocked(names.Tags)
 		m.putLocked(names.Tags, item{other: true, tags: c.Tags, until: it.until})

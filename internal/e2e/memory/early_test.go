@@ -41,7 +41,7 @@ func TestWhatIsToStayForAWhileIsNotRemovedToMakeSure(t *testing.T) {
 					st := storetest.NewMemory()
 					c, net := onWireWith(t, st, cache.Source[string, string]{}, cache.WithInvalidator(p), cache.WithTransport(invalidate.NoTransport()),
 						cache.WithStrategy(strategy.TTL(time.Hour), strategy.StaleIfError(time.Hour)))
-					net.lose("lineage")
+					net.lose("server_id")
 					if err := c.Set(ctx, "k", "v", cache.Tags("t")); err != nil {
 						t.Fatal(err)
 					}

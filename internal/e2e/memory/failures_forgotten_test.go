@@ -27,7 +27,7 @@ func TestAnInvalidationForgetsAFailureThatRedisHasNoRecordOf(t *testing.T) {
 			"two tiers, with tracking": {cache.WithStrategy(strategy.LRU(10)), cache.WithTransport(invalidate.Tracking())},
 			"two tiers, lazy":          {cache.WithStrategy(strategy.LRU(10), strategy.StaleIfError(time.Hour)), cache.WithInvalidator(invalidate.Lazy())},
 		} {
-			for _, refused := range [][]string{{"add"}, {"get", "add"}} { // of the second load no logical time is known
+			for _, refused := range [][]string{{"set_nx"}, {"get", "set_nx"}} { // of the second load no logical time is known
 				t.Run(way+"/"+tiers+"/"+strings.Join(refused, " and "), func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
 						ctx := t.Context()

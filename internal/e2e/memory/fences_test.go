@@ -216,7 +216,7 @@ func TestARefreshOfUnknownOutcomeReachesOthers(t *testing.T) {
 			return 1, 0
 		})
 		net.set(nil, func(op string) error {
-			if op == "swap" {
+			if op == "compare_and_set" {
 				return errors.New("the reply was lost")
 			}
 			return nil
@@ -244,7 +244,7 @@ func TestTheLocalTierHasNoPartInWhatIsPending(t *testing.T) {
 		if err := c.Set(ctx, "k", "v1"); err != nil {
 			t.Fatal(err)
 		}
-		net.lose("delete", "release", "head")
+		net.lose("delete", "compare_and_delete", "get_header")
 		if err := c.Invalidate(ctx, "k"); err == nil {
 			t.Fatal("it was acknowledged")
 		}

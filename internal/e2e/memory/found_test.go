@@ -213,7 +213,7 @@ func TestTellingAgainDoesNotForgetWhatWasNotTold(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Millisecond)
-		net.lose("delete", "head", "release")
+		net.lose("delete", "get_header", "compare_and_delete")
 		if err := c.Invalidate(ctx, "k"); err == nil {
 			t.Fatal("it was not lost")
 		}

@@ -40,8 +40,8 @@ func TestWhatUpdateMakesIsAsOldWhateverItsOptions(t *testing.T) {
 						t.Fatal(v, err)
 					}
 					after := headerOf(t, store, c.RedisKey("k"))
-					if after.Stamp != before.Stamp || after.Era != before.Era {
-						t.Errorf("the record is of %d, the value that it was made of is of %d", after.Stamp, before.Stamp)
+					if after.LogicalTime != before.LogicalTime || after.Epoch != before.Epoch {
+						t.Errorf("the record is of %d, the value that it was made of is of %d", after.LogicalTime, before.LogicalTime)
 					}
 					began, _ := before.Began()
 					if at, ok := after.Began(); !after.Older() || !ok || at != began {
@@ -51,10 +51,10 @@ func TestWhatUpdateMakesIsAsOldWhateverItsOptions(t *testing.T) {
 						t.Errorf("the record has the tags %q", after.Tags)
 					}
 					if e, ok := localOf(c).Peek("k"); len(opts) == 2 || how == "Tags" { // u may have been invalidated in between
-						if ok && e.Meta.Stamp != before.Stamp {
+						if ok && e.Meta.LogicalTime != before.LogicalTime {
 							t.Errorf("the local tier has %+v, %v", e, ok)
 						}
-					} else if !ok || e.Meta == nil || e.Meta.Stamp != before.Stamp {
+					} else if !ok || e.Meta == nil || e.Meta.LogicalTime != before.LogicalTime {
 						t.Errorf("the local tier has %+v, %v", e, ok)
 					}
 					if err := c.InvalidateTags(ctx, "t"); err != nil {

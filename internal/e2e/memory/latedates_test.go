@@ -114,7 +114,7 @@ func TestWhatIsMadeSureOfHasADateOfItsOwn(t *testing.T) {
 				if err := a.Set(ctx, "another", "lost"); !errors.Is(err, cache.ErrUnavailable) {
 					t.Fatal(err)
 				}
-				net.lose("head", "release", "publish", "mark")
+				net.lose("get_header", "compare_and_delete", "publish", "add_tombstones")
 				store.CutListeners(errDown)
 				time.Sleep(5 * time.Second)
 				// What is to be told of another value is not forgotten for it.

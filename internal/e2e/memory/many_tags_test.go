@@ -39,7 +39,7 @@ func TestEveryTagOfManyIsInvalidatedInTheEnd(t *testing.T) {
 					defer cancel()
 					var steps atomic.Int32
 					net.set(func(op string) error {
-						if op != "mark" {
+						if op != "add_tombstones" {
 							return nil
 						}
 						if int(steps.Add(1)) != failing {

@@ -39,7 +39,7 @@ func TestAnAnswerFromBeforeAKeyWasToldIsNotBelieved(t *testing.T) {
 				if err := c.Invalidate(ctx, "k"); !errors.Is(err, cache.ErrUnavailable) {
 					t.Fatal(err)
 				}
-				net.lose("head")
+				net.lose("get_header")
 				key := c.RedisKey("k")
 				if !concerned {
 					key = c.RedisKey("else")
@@ -149,7 +149,7 @@ func TestADeliveryBetweenTheAnswerAndItsUseCounts(t *testing.T) {
 					if err := fails(ctx, c); !errors.Is(err, cache.ErrUnavailable) {
 						t.Fatal(err)
 					}
-					net.lose("head", "mark", "publish")
+					net.lose("get_header", "add_tombstones", "publish")
 					if read.later {
 						st.Do(ctx, []store.Command{{Op: store.Delete, Key: key}})
 						net.watch(func(cmds []store.Command) {

@@ -21,7 +21,7 @@ import (
 // failover loses it, and a read comes: what the reconciliation has found out by then is
 // too old for it.
 func TestAReadIsNotContentWithAnEarlierReconciliation(t *testing.T) {
-	for _, step := range []string{"get", "marks", "lineage", "head", "release", "publish"} {
+	for _, step := range []string{"get", "read_clock", "server_id", "get_header", "compare_and_delete", "publish"} {
 		for what, write := range map[string]func(context.Context, *cache.Cache[string, string]) error{
 			"Set":        func(ctx context.Context, c *cache.Cache[string, string]) error { return c.Set(ctx, "k", "v2") },
 			"Delete":     func(ctx context.Context, c *cache.Cache[string, string]) error { return c.Delete(ctx, "k") },
@@ -107,7 +107,7 @@ func TestReadsShareAReconciliation(t *testing.T) {
 		store.Succeed()
 		looks := 0
 		net.set(func(op string) error {
-			if op == "lineage" {
+			if op == "server_id" {
 				looks++
 				time.Sleep(time.Millisecond)
 			}

@@ -193,7 +193,7 @@ func TestAKeyOfUnknownStateStaysOutOfTheLocalTier(t *testing.T) {
 		if err := c.Set(ctx, "k", "v"); err != nil {
 			t.Fatal(err)
 		}
-		net.lose("set", "head", "release")
+		net.lose("set", "get_header", "compare_and_delete")
 		if err := c.Set(ctx, "k", "lost"); !errors.Is(err, cache.ErrUnavailable) {
 			t.Fatal(err)
 		}
@@ -220,7 +220,7 @@ func TestWhatWasLoadedWithoutALeaseIsNotKeptLocally(t *testing.T) {
 		loads := 0
 		c, net := onWire(t, storetest.NewMemory(), cache.SourceFunc(func(context.Context, string) (string, error) { loads++; return "v", nil }))
 		_, _ = c.Peek(t.Context(), "k")
-		net.lose("add")
+		net.lose("set_nx")
 		for range 3 {
 			if v, err := c.Get(t.Context(), "k"); v != "v" || err != nil {
 				t.Error(v, err)

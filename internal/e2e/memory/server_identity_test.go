@@ -24,7 +24,7 @@ import (
 func TestANewConnectionToTheSameServer(t *testing.T) {
 	for name, lost := range map[string][]string{
 		"removes nothing": {"none of them"},
-		"doubts nothing":  {"head", "release"},
+		"doubts nothing":  {"get_header", "compare_and_delete"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -92,7 +92,7 @@ func TestAnotherServerInTheSamePlace(t *testing.T) {
 			},
 		},
 		"it can't be asked": {
-			after: func(_ *storetest.Memory, net *wire) { net.lose("lineage"); net.redial() },
+			after: func(_ *storetest.Memory, net *wire) { net.lose("server_id"); net.redial() },
 		},
 		// What operators can do to a running server shows in the logical clock only.
 		"the same lineage, but it has gone back in time": {
@@ -121,7 +121,7 @@ func TestAnotherServerInTheSamePlace(t *testing.T) {
 				st := storetest.NewMemory()
 				a, net := onWire(t, st, cache.Source[string, string]{}, cache.WithTransport(invalidate.NoTransport()))
 				if c.late {
-					net.lose("lineage")
+					net.lose("server_id")
 				}
 				if err := errors.Join(a.Set(ctx, "other", "v"), a.Set(ctx, "k", "v1")); err != nil {
 					t.Fatal(err)
@@ -136,7 +136,7 @@ func TestAnotherServerInTheSamePlace(t *testing.T) {
 				keys := []string{a.RedisKey("k"), hook.Of(a).Names.Epoch}
 				old := st.Do(ctx, []store.Command{{Op: store.Get, Key: keys[0]}, {Op: store.Get, Key: keys[1]}})
 				if c.late {
-					net.set(losing(errRequestLost, []string{"lineage"}), func(op string) error {
+					net.set(losing(errRequestLost, []string{"server_id"}), func(op string) error {
 						if op == "set" {
 							net.heal()
 							time.Sleep(time.Minute)

@@ -29,7 +29,7 @@ func TestASuspicionCostsNothingThatIsThere(t *testing.T) {
 					time.Sleep(time.Minute)
 					c, net := onWire(t, store, cache.Source[int, string]{}, cache.WithTransport(transport))
 					if !info {
-						net.lose("lineage")
+						net.lose("server_id")
 					}
 					const n = 20_000
 					vals, keys := map[int]string{}, make([]int, n)

@@ -124,14 +124,14 @@ func (w *wire) Do(ctx context.Context, cmds []store.Command) (replies []store.Re
 }
 
 func (w *wire) ReadClock(ctx context.Context, names store.Names, known logicalclock.Known, tags []string) (m logicalclock.Reading, err error) {
-	if lost := w.through("marks", func() { m, err = w.Memory.ReadClock(ctx, names, known, tags) }); lost != nil {
+	if lost := w.through("read_clock", func() { m, err = w.Memory.ReadClock(ctx, names, known, tags) }); lost != nil {
 		return logicalclock.Reading{}, lost
 	}
 	return m, err
 }
 
 func (w *wire) AddTombstones(ctx context.Context, names store.Names, known logicalclock.Known, n logicalclock.NewTombstone) (m logicalclock.Reading, err error) {
-	if lost := w.through("mark", func() { m, err = w.Memory.AddTombstones(ctx, names, known, n) }); lost != nil {
+	if lost := w.through("add_tombstones", func() { m, err = w.Memory.AddTombstones(ctx, names, known, n) }); lost != nil {
 		return logicalclock.Reading{}, lost
 	}
 	return m, err
@@ -145,7 +145,7 @@ func (w *wire) Publish(ctx context.Context, t store.Notify) (err error) {
 }
 
 func (w *wire) ServerID(ctx context.Context) (s string, err error) {
-	if lost := w.through("lineage", func() { s, err = w.Memory.ServerID(ctx) }); lost != nil {
+	if lost := w.through("server_id", func() { s, err = w.Memory.ServerID(ctx) }); lost != nil {
 		return "", lost
 	}
 	return s, err
