@@ -161,7 +161,7 @@ func onWire[K comparable, V any](t *testing.T, store *storetest.Memory, src cach
 func onWireWith[K comparable, V any](t *testing.T, st *storetest.Memory, src cache.Source[K, V], opts ...cache.Option) (*cache.Cache[K, V], *wire) {
 	t.Helper()
 	w := &wire{Memory: st}
-	opts = append([]cache.Option{cache.WithLogger(slog.New(slog.DiscardHandler)), cache.WithTimeout(time.Hour), cache.WithBreaker(math.MaxInt, time.Hour), cache.WithStrategy(strategy.Jitter(0))}, opts...)
+	opts = append([]cache.Option{cache.WithLogger(slog.New(slog.DiscardHandler)), cache.WithTimeout(time.Minute), cache.WithBreaker(math.MaxInt, time.Hour), cache.WithStrategy(strategy.Jitter(0))}, opts...)
 	c, err := build("test", src, opts, func() store.Store { return w })
 	if err != nil {
 		t.Fatal(err)
