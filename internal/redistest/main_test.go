@@ -23,6 +23,9 @@ func (quiet) Printf(context.Context, string, ...any) {}
 
 func TestMain(m *testing.M) {
 	redis.SetLogger(quiet{})
+	if os.Getenv(helperEnv) == "leak" {
+		lingering = 0
+	}
 	Main(m)
 }
 
