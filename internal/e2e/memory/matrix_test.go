@@ -21,18 +21,6 @@ import (
 	"github.com/delqhi/cache/strategy"
 )
 
-// slow is a store every operation of which takes a while.
-type slow struct {
-	*storetest.Memory
-	by time.Duration
-}
-
-func (s *slow) Do(ctx context.Context, cmds []store.Command) []store.Reply {
-	time.Sleep(s.by)
-	defer time.Sleep(s.by)
-	return s.Memory.Do(ctx, cmds)
-}
-
 // row is a versioned value.
 type row struct {
 	Key     string
@@ -144,19 +132,15 @@ type matrixRun struct {
 func (m *matrixRun) run(t *testing.T) {
 	ctx := t.Context()
 	memory := storetest.NewMemory()
-	var st store.Store = memory
+	net := &wire{Memory: memory}
 	if m.state == "slow" {
-		st = &slow{memory, 5 * time.Millisecond}
+		slow := func(string) error { time.Sleep(5 * time.Millisecond); return nil }
+		net.set(slow, slow)
 	}
 	w := &truth{versions: map[string]int{}}
 	var caches []*cache.Cache[string, row]
 	for range 2 {
-		c, err := build("test", w.source(m.writes), m.opts, func() store.Store {
-			if m.state == "slow" && m.behind {
-				return memory // the queue needs more of a store than slow has
-			}
-			return st
-		})
+		c, err := build("test", w.source(m.writes), m.opts, func() store.Store { return net })
 		if err != nil {
 			t.Fatal(m.what, err)
 		}
