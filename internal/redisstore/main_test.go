@@ -18,14 +18,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-func TestMain(m *testing.M) {
-	redis.SetLogger(quiet{})
-	redistest.Main(m)
-}
-
-type quiet struct{}
-
-func (quiet) Printf(context.Context, string, ...any) {}
+func TestMain(m *testing.M) { redistest.Main(m) }
 
 // world is a store, and what others than the store do to and see of its keys.
 type world interface {

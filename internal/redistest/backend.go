@@ -13,6 +13,7 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 	"go.uber.org/goleak"
 )
 
@@ -126,10 +127,11 @@ var lingering = 5 * time.Second
 
 // Main runs the tests of a package, then the functions in atExit, stops the shared
 // servers and looks for goroutines that were left behind: those fail the run. It
-// does not return.
+// does not return. It drops what go-redis prints of connections that fail: tests break many.
 //
 //	func TestMain(m *testing.M) { redistest.Main(m) }
 func Main(m *testing.M, atExit ...func()) {
+	logging.Disable()
 	if runtime.GOMAXPROCS(0) < atOnce {
 		if err := flag.Set("test.parallel", strconv.Itoa(atOnce)); err != nil {
 			panic(err)
