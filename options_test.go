@@ -251,7 +251,7 @@ func TestTheRecorderHearsOfRemoteOperationsAndLoads(t *testing.T) {
 	if _, err := c.GetOrLoad(t.Context(), "k", func(context.Context, string) (int, error) { return 1, nil }); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"n get succeeded", "n marks succeeded", "n add succeeded", "n swap succeeded"} {
+	for _, want := range []string{"n get succeeded", "n read_clock succeeded", "n set_nx succeeded", "n compare_and_set succeeded"} {
 		if got := <-r.remote; got != want {
 			t.Errorf("%q, want %q", got, want)
 		}

@@ -300,6 +300,7 @@ func TestTheCommandsOfAUser(t *testing.T) {
 // The same for what strategy.WriteBehind needs besides. A queue has one worker at a time, who
 // may be another user's: each has a server of its own.
 func TestTheCommandsOfAUserWhoWritesBehind(t *testing.T) {
+	t.Parallel()
 	redistest.Require(t)
 	sideBySide(t, queueCommands, func(t *testing.T, c string) {
 		s := redistest.Start(t)

@@ -24,6 +24,7 @@ type seat struct {
 // A struct has no way back from its encoding to the key, which is then looked for in
 // the local tier, and asked of Redis by its encoding alone.
 func TestAKeyIsFoundByItsEncodedForm(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, b *redistest.Backend) {
 		ctx := context.Background()
 		for name, opts := range map[string][]cache.Option{
@@ -115,6 +116,7 @@ func TestAnInspectedAbsenceHasNoValue(t *testing.T) {
 }
 
 func TestWhatCanNotBeAskedIsUnavailable(t *testing.T) {
+	t.Parallel()
 	rdb := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", MaxRetries: -1})
 	defer rdb.Close()
 	c, err := cache.New[seat, int](rdb, "away", discard)

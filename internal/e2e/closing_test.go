@@ -20,6 +20,7 @@ import (
 // ErrClosed, and neither the end of a context that its caller does not know nor the words
 // for a Redis that can't be reached.
 func TestCloseEndsAnOperationWithErrClosed(t *testing.T) {
+	t.Parallel()
 	kinds := map[string][]cache.Option{
 		"redis only":    nil,
 		"two tiers":     {withLocal},

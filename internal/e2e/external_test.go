@@ -56,6 +56,7 @@ func flush(how string) func(context.Context, redis.UniversalClient, string) erro
 // With Tracking, what is done to a key by hand is seen as soon as the server tells of
 // it; with Broadcast when the local entry ends at the latest.
 func TestChangesByHand(t *testing.T) {
+	t.Parallel()
 	redistest.Require(t)
 	sideBySide(t, []string{"server", "cluster"}, func(t *testing.T, kind string) {
 		var connect func() redis.UniversalClient

@@ -56,6 +56,7 @@ func moving(t *testing.T, cluster *redistest.Cluster, key string) (move func(key
 // A cluster that moves the logical clock of a cache to another node, for as long as it takes,
 // is as good as one that does not.
 func TestACacheWorksWhileItsClockMoves(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t, 3)
 	for name, hears := range map[string]cache.Option{"heard": withLocal, "unheard": transports["no local tier"][0]} {
 		t.Run(name, func(t *testing.T) {

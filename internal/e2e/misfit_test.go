@@ -88,6 +88,7 @@ func use(t *testing.T, c *cache.Cache[string, string]) {
 // What does not pass by itself is told once, with what to do, and counted; it is no
 // outage, and reads with a loader go on.
 func TestWhatDoesNotPassIsLoggedOnce(t *testing.T) {
+	t.Parallel()
 	for name, tt := range map[string]struct {
 		answer  func([]string) string
 		problem string
@@ -198,9 +199,11 @@ func TestKeysOfSeveralSlotsAreReadOneByOne(t *testing.T) {
 // A plain client of a real cluster: where the cluster has one node everything works, and
 // else what can be loaded is; both are told once.
 func TestAPlainClientOfACluster(t *testing.T) {
+	t.Parallel()
 	redistest.Require(t)
 	for _, masters := range []int{1, 3} {
 		t.Run(fmt.Sprint(masters, " masters"), func(t *testing.T) {
+			t.Parallel()
 			cluster := redistest.StartCluster(t, masters)
 			rdb := cluster.Nodes[0].Client(t)
 			log := new(lines)
@@ -227,6 +230,7 @@ func TestAPlainClientOfACluster(t *testing.T) {
 // No error and no line of the log repeats a key, whatever the server echoes, for whichever
 // command.
 func TestNoErrorRepeatsAKey(t *testing.T) {
+	t.Parallel()
 	echo := func(reply string, names ...string) func([]string) string {
 		plain := refusing("x", names...)
 		return func(args []string) string {

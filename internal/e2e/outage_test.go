@@ -363,6 +363,7 @@ func outageCells(t *testing.T) map[string]map[string]string {
 }
 
 func TestEveryOperationInEveryStateOfRedis(t *testing.T) {
+	t.Parallel()
 	redistest.Require(t)
 	cells := outageCells(t)
 	if want := slices.Sorted(maps.Keys(outageRows)); !slices.Equal(slices.Sorted(maps.Keys(cells)), want) {

@@ -16,6 +16,7 @@ import (
 // keys of the other masters are written as ever, and read: from the source, or from Redis. When it is
 // back, all is as before.
 func TestAClusterWithoutOneMaster(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t, 3, redistest.Args("--cluster-node-timeout", "60000"))
 	ctx, client := t.Context(), cluster.Client(t)
 	for _, down := range []string{"clock", "other"} {

@@ -13,6 +13,7 @@ import (
 // A master that does not answer does not keep the others from being gone through: what
 // was done is counted, the rest is reported, and told when the master is back.
 func TestAPatternThatAMasterDoesNotHear(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t, 3)
 	ctx := t.Context()
 	c, err := cache.New[string, int](cluster.Client(t), "c", cache.WithTimeout(300*time.Millisecond), discard)

@@ -251,6 +251,7 @@ func TestManyProcessesLoadOnce(t *testing.T) {
 
 // A process that is killed while it loads holds nobody up for longer than its lease.
 func TestALoadingProcessIsKilled(t *testing.T) {
+	t.Parallel()
 	onServers(t, func(t *testing.T, config workerConfig, rdb redis.UniversalClient) {
 		const callers = 10
 		ps := fleet(t, 3, config)

@@ -24,15 +24,15 @@ type (
 func TestClientsThatMayReadWhatIsOldAreRefused(t *testing.T) {
 	const nowhere = "127.0.0.1:1"
 	cluster := func(o redis.ClusterOptions) redis.UniversalClient {
-		o.Addrs = []string{nowhere}
+		o.Addrs, o.DialerRetries = []string{nowhere}, 1
 		return redis.NewClusterClient(&o)
 	}
 	failover := func(o redis.FailoverOptions) redis.UniversalClient {
-		o.MasterName, o.SentinelAddrs = "m", []string{nowhere}
+		o.MasterName, o.SentinelAddrs, o.DialerRetries = "m", []string{nowhere}, 1
 		return redis.NewFailoverClusterClient(&o)
 	}
 	single := func(o redis.Options) *redis.Client {
-		o.Addr, o.Protocol = nowhere, 3
+		o.Addr, o.Protocol, o.DialerRetries = nowhere, 3, 1
 		return redis.NewClient(&o)
 	}
 	for name, tt := range map[string]struct {
@@ -103,7 +103,7 @@ func TestAClientThatIsEmbeddedIsUsedInFull(t *testing.T) {
 func TestPromptIsWhatTheClientSays(t *testing.T) {
 	for _, prompt := range []bool{false, true} {
 		single := redis.NewClient(&redis.Options{ContextTimeoutEnabled: prompt})
-		cluster := redis.NewClusterClient(&redis.ClusterOptions{ContextTimeoutEnabled: prompt, Addrs: []string{"127.0.0.1:1"}})
+		cluster := redis.NewClusterClient(&redis.ClusterOptions{ContextTimeoutEnabled: prompt, Addrs: []string{"127.0.0.1:1"}, DialerRetries: 1})
 		ring := redis.NewRing(&redis.RingOptions{ContextTimeoutEnabled: prompt, Addrs: map[string]string{"a": "127.0.0.1:1"}})
 		for _, c := range []redis.UniversalClient{single, cluster, ring, ownRing{ring}} {
 			store, err := redisstore.NewRedis(c)

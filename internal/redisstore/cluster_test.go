@@ -13,6 +13,7 @@ import (
 
 // After a failover a client's map of the cluster is old.
 func TestCommandsFollowAFailover(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t, 3, redistest.Replicas(1))
 	st := newReal(t, cluster.Client(t))
 	var sets []store.Command
@@ -83,6 +84,7 @@ func port(c *redis.Client) string {
 // and afterwards clients have the old map. Whatever the moment, commands, scripts
 // and pipelines among them give the answers that they would without the move.
 func TestCommandsFollowASlotThatMoves(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t, 3)
 	for name, load := range map[string]bool{"scripts known": true, "scripts unknown": false} {
 		t.Run(name, func(t *testing.T) {

@@ -190,7 +190,7 @@ var longTTLs = []time.Duration{0, time.Hour, 24 * time.Hour, 30*24*time.Hour + t
 
 func TestAllStoresAnswerAlike(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, b *redistest.Backend) {
-		for seed := range uint64(redistest.Times(4, 12)) {
+		for seed := range uint64(redistest.Times(2, 12)) {
 			alike(t, seed, b.Prefix, newReal(t, b.Client), func() {})
 		}
 	})
@@ -200,7 +200,7 @@ func TestARingAnswersLikeTheOthers(t *testing.T) {
 	ring := redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"a": redistest.Start(t).Addr(), "b": redistest.Start(t).Addr()}})
 	t.Cleanup(func() { ring.Close() })
 	store := newReal(t, ring)
-	for seed := range uint64(5) {
+	for seed := range uint64(redistest.Times(2, 5)) {
 		alike(t, seed, "ring:", store, func() {})
 	}
 	var sizes atomic.Int32 // the servers are asked at once
@@ -221,7 +221,7 @@ func TestARingAnswersLikeTheOthers(t *testing.T) {
 func TestStoresAnswerAlikeThatForgetTheirScripts(t *testing.T) {
 	eachOwn(t, func(t *testing.T, c redis.UniversalClient) {
 		store := newReal(t, c)
-		for seed := range uint64(4) {
+		for seed := range uint64(redistest.Times(1, 4)) {
 			n := 0
 			alike(t, 100+seed, "", store, func() {
 				if n++; n%3 == 0 {
@@ -251,7 +251,7 @@ func alike(t *testing.T, seed uint64, prefix string, store real, between func())
 // Where time can be stopped, lifetimes agree to the millisecond, and keys end at
 // the same moment.
 func TestKeysEndAlike(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range uint64(redistest.Times(5, 20)) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				_, c := inMemory(t)

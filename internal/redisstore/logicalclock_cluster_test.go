@@ -91,6 +91,7 @@ func tellings(t *testing.T, cluster *redistest.Cluster, channel string) func(t *
 // While the slot of a logical clock moves, whichever of its keys have been moved, or are not
 // there, marks are made and known as ever.
 func TestMarksWorkWhileTheirSlotMoves(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t, 3)
 	client := cluster.Client(t)
 	s := newReal(t, client)
@@ -229,7 +230,7 @@ func TestMarksInStepsAgreeWithMarksAtOnce(t *testing.T) {
 						return s.AddTombstonesInSteps(ctx, names, known, &n)
 					}
 				}
-				for range 150 {
+				for range redistest.Times(50, 150) {
 					i := r.IntN(len(tags))
 					switch r.IntN(12) {
 					case 0: // evicted

@@ -44,7 +44,7 @@ func TestMarksAreAlike(t *testing.T) {
 	t.Cleanup(logicalclock.SetMaxTags(most))
 	tags := []string{"a", "b", "", "t:", "é\n 1", "\x00\xff", "c", "d"}
 	onReal(t, func(t *testing.T, s real, prefix string, mini *miniredis.Miniredis) {
-		for seed := range uint64(6) {
+		for seed := range uint64(redistest.Times(2, 6)) {
 			t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 				r := rand.New(rand.NewPCG(seed, 7))
 				model := memory{storetest.NewMemory()}

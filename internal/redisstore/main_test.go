@@ -18,14 +18,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-func TestMain(m *testing.M) {
-	redis.SetLogger(quiet{})
-	redistest.Main(m)
-}
-
-type quiet struct{}
-
-func (quiet) Printf(context.Context, string, ...any) {}
+func TestMain(m *testing.M) { redistest.Main(m) }
 
 // world is a store, and what others than the store do to and see of its keys.
 type world interface {
@@ -114,8 +107,10 @@ func onMasters(ctx context.Context, c redis.UniversalClient, f func(context.Cont
 	return f(ctx, c.(*redis.Client))
 }
 
-// eachOwn runs f on a miniredis, a server and a cluster that it may break.
+// eachOwn runs f on a miniredis, a server and a cluster that it may break, while other tests
+// wait for theirs.
 func eachOwn(t *testing.T, f func(t *testing.T, c redis.UniversalClient)) {
+	t.Parallel()
 	t.Run("miniredis", func(t *testing.T) {
 		c := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr(), MaintNotificationsConfig: noMaintenance()})
 		t.Cleanup(func() { c.Close() })

@@ -253,7 +253,7 @@ func queuesAlike(t *testing.T, seed uint64, prefix string, st store.Queue, betwe
 
 func TestAllQueuesAnswerAlike(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, b *redistest.Backend) {
-		for seed := range uint64(redistest.Times(4, 12)) {
+		for seed := range uint64(redistest.Times(2, 12)) {
 			t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 				queuesAlike(t, seed, b.Prefix, newReal(t, b.Client), func(*queueScript) {})
 			})
@@ -274,7 +274,7 @@ func TestQueuesAnswerAlikeThatForgetTheirScripts(t *testing.T) {
 
 // Where time can be stopped, it passes alike.
 func TestQueuesAnswerAlikeAsTimePasses(t *testing.T) {
-	for seed := range uint64(10) {
+	for seed := range uint64(redistest.Times(3, 10)) {
 		synctest.Test(t, func(t *testing.T) {
 			_, c := inMemory(t)
 			queuesAlike(t, seed, "", newReal(t, c), func(s *queueScript) {

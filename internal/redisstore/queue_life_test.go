@@ -30,7 +30,7 @@ func queueLives(t *testing.T, b *redistest.Backend, keys ...string) map[string]t
 // Whatever is done with a queue, what holds writes has no life, and what is empty gets one.
 func TestWhatHoldsWritesStaysAndWhatIsEmptyGoes(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, b *redistest.Backend) {
-		for seed := range uint64(6) {
+		for seed := range uint64(redistest.Times(2, 6)) {
 			s := newReal(t, b.Client)
 			rnd := &queueScript{
 				Rand: rand.New(rand.NewPCG(seed, 3)), names: store.NewQueueNames(b.Prefix, fmt.Sprint("life", seed), 0),

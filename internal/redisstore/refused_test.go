@@ -15,6 +15,7 @@ import (
 // out: no reply may look as if it had. The password of a user that is changed while its
 // programs run has that effect.
 func TestAServerThatRefusesTheUser(t *testing.T) {
+	t.Parallel()
 	check := func(t *testing.T, rdb redis.UniversalClient) {
 		t.Helper()
 		defer rdb.Close()

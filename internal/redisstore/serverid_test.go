@@ -121,6 +121,7 @@ func lineageOf(t *testing.T, s *redistest.Server) string {
 }
 
 func TestLineageChangesWithAFailover(t *testing.T) {
+	t.Parallel()
 	st := redistest.StartSentinel(t)
 	store := newReal(t, st.Client(t))
 	was := lineage(t, store)
@@ -138,6 +139,7 @@ func TestLineageChangesWithAFailover(t *testing.T) {
 
 // A cluster's is that of all masters.
 func TestLineageOfACluster(t *testing.T) {
+	t.Parallel()
 	c := redistest.StartCluster(t, 3, redistest.Replicas(1))
 	store := newReal(t, c.Client(t))
 	was := lineage(t, store)

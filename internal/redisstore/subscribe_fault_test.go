@@ -23,8 +23,9 @@ func hasty(channel string) store.Subscription {
 // slack is how much later than due something may happen on a busy machine.
 const slack = 5 * time.Second
 
-// both runs f with and without tracking.
+// both runs f with and without tracking, while other tests wait for their servers.
 func both(t *testing.T, f func(t *testing.T, with func(store.Subscription) store.Subscription)) {
+	t.Parallel()
 	t.Run("messages", func(t *testing.T) {
 		t.Parallel()
 		f(t, func(l store.Subscription) store.Subscription { return l })

@@ -130,6 +130,7 @@ func TestEveryChangeIsToldBeforeTheNextPulse(t *testing.T) {
 }
 
 func TestTheEndOfALifetimeIsTold(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, b *redistest.Backend) {
 		if b.Mini != nil {
 			return

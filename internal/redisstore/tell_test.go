@@ -29,6 +29,7 @@ var telling = []store.Command{
 
 // Others were not told, which the caller must hear; but the effect is there.
 func TestAUserWhoMayNotPublishGetsAnErrorAndTheEffect(t *testing.T) {
+	t.Parallel()
 	acl := redistest.ACL("app on >secret ~* &* +@all -publish")
 	for name, client := range map[string]func(t *testing.T) redis.UniversalClient{
 		"redis": func(t *testing.T) redis.UniversalClient {
@@ -201,6 +202,7 @@ func TestNoMessageComesBeforeItsEffect(t *testing.T) {
 // Nor if the client's map of the cluster is old, so that the node that it sends the
 // command to is not the one that carries it out.
 func TestNoMessageOvertakesACommandThatIsRedirected(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t, 2)
 	client := cluster.Client(t)
 	ctx := t.Context()

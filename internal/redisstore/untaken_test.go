@@ -99,6 +99,7 @@ func untaken(record []byte, tell func(key string) store.Notify) (kinds map[strin
 // What a server refuses is not told, whatever kind of write it is and for whatever reason;
 // what it takes is told, once.
 func TestWhatIsRefusedIsNotTold(t *testing.T) {
+	t.Parallel()
 	for reason := range untakenReasons {
 		t.Run(reason, func(t *testing.T) {
 			s := redistest.Start(t, redistest.ACL("app on >secret ~* &* +@all"))

@@ -1,8 +1,10 @@
 package redistest
 
 import (
+	"flag"
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 	"go.uber.org/goleak"
 )
 
@@ -114,12 +117,26 @@ func onSharedCluster(t *testing.T) *Backend {
 	return &Backend{connect: func() redis.UniversalClient { return redis.NewClusterClient(c.Options()) }}
 }
 
+// atOnce is how many tests run in parallel at least, unless -parallel says otherwise: they wait
+// for servers most of the time.
+const atOnce = 4
+
+// lingering is how long goroutines may take to end after the tests: a go-redis client that could
+// not reach its server takes some seconds after Close.
+var lingering = 5 * time.Second
+
 // Main runs the tests of a package, then the functions in atExit, stops the shared
 // servers and looks for goroutines that were left behind: those fail the run. It
-// does not return.
+// does not return. It drops what go-redis prints of connections that fail: tests break many.
 //
 //	func TestMain(m *testing.M) { redistest.Main(m) }
 func Main(m *testing.M, atExit ...func()) {
+	logging.Disable()
+	if runtime.GOMAXPROCS(0) < atOnce {
+		if err := flag.Set("test.parallel", strconv.Itoa(atOnce)); err != nil {
+			panic(err)
+		}
+	}
 	code := m.Run()
 	for _, f := range atExit {
 		f()
@@ -127,9 +144,7 @@ func Main(m *testing.M, atExit ...func()) {
 	stopShared(code != 0)
 	if code == 0 {
 		err := goleak.Find()
-		// A go-redis client that could not reach its server may take some seconds to
-		// end after Close.
-		for end := time.Now().Add(5 * time.Second); err != nil && time.Now().Before(end); {
+		for end := time.Now().Add(lingering); err != nil && time.Now().Before(end); {
 			err = goleak.Find()
 		}
 		if err != nil {

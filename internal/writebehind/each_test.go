@@ -36,10 +36,16 @@ type ledger struct {
 	latest map[string]int
 	errs   []error
 	fails  float64
+	failed map[string]int // by key, the failures since the last write that did not fail
 	writes int
 }
 
-func newLedger(fails float64) *ledger { return &ledger{latest: map[string]int{}, fails: fails} }
+// atMost is how often a key fails in a row: further retries come after many seconds.
+const atMost = 3
+
+func newLedger(fails float64) *ledger {
+	return &ledger{latest: map[string]int{}, fails: fails, failed: map[string]int{}}
+}
 
 func (l *ledger) apply(batch []writebehind.Entry) []error {
 	time.Sleep(time.Duration(rand.IntN(20)) * time.Millisecond) // so that two at once would collide
@@ -48,6 +54,9 @@ func (l *ledger) apply(batch []writebehind.Entry) []error {
 	errs := make([]error, len(batch))
 	for i, e := range batch {
 		r := rand.Float64()
+		if l.failed[e.Key]++; r >= l.fails || l.failed[e.Key] > atMost {
+			r, l.failed[e.Key] = 1, 0
+		}
 		if r < l.fails/2 {
 			errs[i] = errors.New("not now")
 			continue
@@ -121,7 +130,9 @@ func TestEveryWriteArrivesInOrder(t *testing.T) {
 }
 
 func TestPartitionsAreSpreadOverProcessesAndTakenOver(t *testing.T) {
+	t.Parallel()
 	redistest.Each(t, func(t *testing.T, b *redistest.Backend) {
+		t.Parallel()
 		var qs []*writebehind.Queue
 		start := func() {
 			qs = append(qs, process(t, guarded(t, b.NewClient(t)), newSource(), func(c *writebehind.Config) { c.Prefix = b.Prefix }))

@@ -13,7 +13,7 @@ import (
 	"github.com/delqhi/cache/internal/redistest"
 	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/writebehind"
-	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
@@ -23,16 +23,11 @@ func noMaintenance() *maintnotifications.Config {
 
 func TestMain(m *testing.M) {
 	if text := os.Getenv(childEnv); text != "" {
-		redis.SetLogger(quiet{})
+		logging.Disable()
 		runChild(text)
 	}
-	redis.SetLogger(quiet{})
 	redistest.Main(m)
 }
-
-type quiet struct{}
-
-func (quiet) Printf(context.Context, string, ...any) {}
 
 // source is what the queues of a test write to. It remembers everything.
 type source struct {

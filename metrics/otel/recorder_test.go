@@ -125,7 +125,7 @@ func TestALoadIsPartOfItsRequest(t *testing.T) {
 			t.Errorf("%s of the load is %q, want %q", key, got, want)
 		}
 	}
-	for _, name := range []string{"redis get", "redis add", "redis swap"} { // read, lease, fill
+	for _, name := range []string{"redis get", "redis set_nx", "redis compare_and_set"} { // read, lease, fill
 		op := w.only(name)
 		if op.Parent.SpanID() != request.SpanContext().SpanID() || op.SpanKind != trace.SpanKindClient {
 			t.Errorf("%s: parent %v, kind %v", name, op.Parent.SpanID(), op.SpanKind)

@@ -17,6 +17,7 @@ import (
 	"github.com/delqhi/cache"
 	"github.com/delqhi/cache/internal/hook"
 	"github.com/delqhi/cache/internal/invalidation"
+	"github.com/delqhi/cache/internal/redistest"
 	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/invalidate"
@@ -436,7 +437,7 @@ func TestAllKindsOfCachesAgree(t *testing.T) {
 	ops := slices.DeleteFunc(slices.Sorted(maps.Keys(conformance)), func(name string) bool { return conformance[name] == nil })
 	for name, cfg := range conformConfigs {
 		t.Run(name, func(t *testing.T) {
-			for seed := range uint64(conformSeeds) {
+			for seed := range uint64(redistest.Times(5, 20)) {
 				agree(t, cfg.writes, cfg.opts, func(f *conformer) {
 					rnd := rand.New(rand.NewPCG(seed, 7))
 					for range 40 {
@@ -455,5 +456,3 @@ func TestAllKindsOfCachesAgree(t *testing.T) {
 		})
 	}
 }
-
-const conformSeeds = 20

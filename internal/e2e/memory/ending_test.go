@@ -11,6 +11,7 @@ import (
 
 	"github.com/delqhi/cache"
 	"github.com/delqhi/cache/internal/hook"
+	"github.com/delqhi/cache/internal/redistest"
 	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/strategy"
@@ -20,7 +21,7 @@ import (
 // neither a refresh nor a prolongation, however many readers there are.
 func TestNothingBeginsOnceClosed(t *testing.T) {
 	for _, kind := range []string{"local only", "two tiers"} {
-		for range 40 {
+		for range redistest.Times(10, 40) {
 			opts := []cache.Option{quietLog, cache.WithStrategy(strategy.LRU(100), strategy.TTL(time.Hour), strategy.Jitter(0), strategy.RefreshAhead(1e-12), strategy.Sliding(time.Second))}
 			var st store.Store = storetest.NewMemory()
 			if kind == "local only" {

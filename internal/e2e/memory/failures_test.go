@@ -190,7 +190,7 @@ func TestOneFailureDoesNotEndThePrediction(t *testing.T) {
 		}
 		st.take()
 		c.Get(ctx, 1000)
-		if did := st.take(); did != "[add swap]" {
+		if did := st.take(); did != "[set_nx compare_and_set]" {
 			t.Errorf("a miss while another key's failure is remembered: %s", did)
 		}
 		time.Sleep(2 * time.Minute)

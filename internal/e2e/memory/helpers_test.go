@@ -2,6 +2,7 @@ package memory_test
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -15,6 +16,8 @@ import (
 func build[K comparable, V any](name string, src cache.Source[K, V], opts []cache.Option, open func() store.Store) (*cache.Cache[K, V], error) {
 	return cache.NewFrom(nil, name, src, append(slices.Clip(opts), hook.Store(open).(cache.Option))...)
 }
+
+var quietLog = cache.WithLogger(slog.New(slog.DiscardHandler))
 
 func localOf[K comparable, V any](c *cache.Cache[K, V]) *local.Tier[K, V] {
 	t, _ := hook.Of(c).Local.(*local.Tier[K, V])

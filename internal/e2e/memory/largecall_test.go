@@ -17,7 +17,7 @@ import (
 // A call for many keys goes to Redis in pieces, and may take several times as long as a
 // lease or an intent for one key lasts. What it loads and writes is kept all the same.
 func TestACallForManyKeysOutlastsItsLeases(t *testing.T) {
-	const n = 10_000
+	const n = 6_000
 	for name, s := range map[string][]strategy.Strategy{
 		"plain":         nil,
 		"two tiers":     {strategy.LRU(100)},

@@ -55,9 +55,9 @@ func TestWhatIsSentLaterTakesAllThatWasThereBefore(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
 						ctx := t.Context()
 						store := storetest.NewMemory()
-						writer := onStore(t, &misjudged{wire: wire{Memory: store}, by: ahead, nodes: nodes}, cache.Source[string, string]{})
+						writer := onMemory(t, &misjudged{wire: wire{Memory: store}, by: ahead, nodes: nodes}, cache.Source[string, string]{})
 						net := &misjudged{wire: wire{Memory: store}, by: -ahead, nodes: nodes}
-						a := onStore(t, net, cache.Source[string, string]{})
+						a := onMemory(t, net, cache.Source[string, string]{})
 						if err := writer.Set(ctx, "old", "v", cache.Tags("t", "u")); err != nil {
 							t.Fatal(err)
 						}

@@ -152,7 +152,7 @@ func TestAWriteOfBeforeTheFirstAnswerRemovesNothingNewer(t *testing.T) {
 				b := onMemory(t, store, cache.Source[string, string]{})
 				net := &timeless{wire: wire{Memory: store}}
 				net.lose()
-				a := onStore(t, net, cache.Source[string, string]{})
+				a := onMemory(t, net, cache.Source[string, string]{})
 				if err := change(ctx, a); !errors.Is(err, cache.ErrUnavailable) {
 					t.Fatal(err)
 				}

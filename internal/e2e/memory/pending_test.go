@@ -23,12 +23,7 @@ type refusing struct {
 	what atomic.Pointer[func(op string) bool]
 }
 
-type refusal string
-
-func (r refusal) Error() string { return string(r) }
-func (refusal) RedisError()     {}
-
-const errRefused = refusal("MISCONF Redis is configured to save RDB snapshots")
+const errRefused = serverError("MISCONF Redis is configured to save RDB snapshots")
 
 func (r *refusing) refuse(ops ...string) {
 	f := func(op string) bool {
@@ -70,7 +65,7 @@ func (r *refusing) AddTombstones(ctx context.Context, names store.Names, known l
 
 func (r *refusing) Scan(ctx context.Context, master, pattern string, cursor uint64) ([]string, uint64, error) {
 	if r.refuses("scan") {
-		return nil, 0, refusal("NOPERM this user has no permissions to run the 'scan' command")
+		return nil, 0, serverError("NOPERM this user has no permissions to run the 'scan' command")
 	}
 	return r.Memory.Scan(ctx, master, pattern, cursor)
 }
@@ -112,7 +107,7 @@ func TestWhatRedisRefusedIsReadFromTheSource(t *testing.T) {
 						ctx := t.Context()
 						store := &refusing{Memory: storetest.NewMemory()}
 						source := 1
-						c := onStore(t, store, cache.Source[string, int]{Load: func(context.Context, string) (int, error) { return source, nil }}, opts...)
+						c := onMemory(t, store, cache.Source[string, int]{Load: func(context.Context, string) (int, error) { return source, nil }}, opts...)
 						other := onMemory(t, store.Memory, cache.Source[string, int]{})
 						if err := errors.Join(c.Set(ctx, "k", 1, cache.Tags("t")), c.Set(ctx, "else", 1, cache.Tags("u"))); err != nil {
 							t.Fatal(err)
@@ -184,7 +179,7 @@ func TestWhatAPatternCouldNotRemoveIsReplacedByTheNextLoad(t *testing.T) {
 		ctx := t.Context()
 		store := &refusing{Memory: storetest.NewMemory()}
 		loads := 0
-		c := onStore(t, store, cache.Source[string, int]{Load: func(context.Context, string) (int, error) { loads++; return 2, nil }})
+		c := onMemory(t, store, cache.Source[string, int]{Load: func(context.Context, string) (int, error) { loads++; return 2, nil }})
 		other := onMemory(t, store.Memory, cache.Source[string, int]{})
 		for _, k := range []string{"k1", "k2"} {
 			if err := c.Set(ctx, k, 1); err != nil {
@@ -252,7 +247,7 @@ func TestAnAcknowledgedWriteIsReadAlthoughAnEarlierOneIsToBeTold(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ctx := t.Context()
 				store := &refusing{Memory: storetest.NewMemory()}
-				c := onStore(t, store, cache.Source[string, int]{})
+				c := onMemory(t, store, cache.Source[string, int]{})
 				if err := c.Set(ctx, "k", 1, cache.Tags("t")); err != nil {
 					t.Fatal(err)
 				}

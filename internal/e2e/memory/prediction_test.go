@@ -81,7 +81,7 @@ func TestAMissThatIsExpectedTakesTwoRoundTrips(t *testing.T) {
 		if v, err := c.Get(t.Context(), "k", cache.Report(&info)); v != "of k" || err != nil || info.Tier != metrics.Source {
 			t.Errorf("%q, %v, from %v", v, err, info.Tier)
 		}
-		if did := store.take(); did != "[add swap]" {
+		if did := store.take(); did != "[set_nx compare_and_set]" {
 			t.Errorf("a miss did %s", did)
 		}
 		if v, err := c.Peek(t.Context(), "k"); v != "of k" || err != nil {
@@ -121,7 +121,7 @@ func TestAMissThatWasExpectedForNothing(t *testing.T) {
 				if v != want || err != nil {
 					t.Errorf("%q, %v", v, err)
 				}
-				if did := store.take(); len(did) < len("[add get") || did[:len("[add get")] != "[add get" {
+				if did := store.take(); len(did) < len("[set_nx get") || did[:len("[set_nx get")] != "[set_nx get" {
 					t.Errorf("it did %s", did)
 				}
 				if hook.Of(c).PredictsMiss() {
@@ -188,7 +188,7 @@ func TestSomeStrategiesAlwaysLook(t *testing.T) {
 				if _, err := c.Get(t.Context(), "k"); err != nil {
 					t.Fatal(err)
 				}
-				if did := store.take(); did != "[get get add swap]" {
+				if did := store.take(); did != "[get get set_nx compare_and_set]" {
 					t.Errorf("a miss did %s", did)
 				}
 			})

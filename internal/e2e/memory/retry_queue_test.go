@@ -87,13 +87,12 @@ func TestWhatIsToldLaterRemovesNothingNewer(t *testing.T) {
 		if err := a.Set(ctx, "k", "old"); err != nil {
 			t.Fatal(err)
 		}
-		dead := &deaf{Store: store}
-		c := onStore(t, dead, cache.Source[string, string]{})
+		c, net := onWire(t, store, cache.Source[string, string]{})
 		if _, err := c.Get(ctx, "k"); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)
-		dead.set(errDown)
+		net.lose()
 		if err := c.Set(ctx, "k", "lost"); !errors.Is(err, cache.ErrUnavailable) {
 			t.Fatal(err)
 		}
@@ -101,7 +100,7 @@ func TestWhatIsToldLaterRemovesNothingNewer(t *testing.T) {
 		if err := b.Set(ctx, "k", "newer"); err != nil {
 			t.Fatal(err)
 		}
-		dead.set(nil)
+		net.heal()
 		if err := c.Sync(ctx); err != nil {
 			t.Fatal(err)
 		}
@@ -120,16 +119,15 @@ func TestAKeyOfUnknownStateIsReadFromRedis(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
 		store := storetest.NewMemory()
-		net := &deaf{Store: store}
-		c := onStore(t, net, cache.Source[string, string]{})
+		c, net := onWire(t, store, cache.Source[string, string]{})
 		if err := c.Set(ctx, "k", "old"); err != nil {
 			t.Fatal(err)
 		}
-		net.loseReplies(true)
+		net.set(nil, losing(errRequestLost, nil))
 		if err := c.Set(ctx, "k", "new"); !errors.Is(err, cache.ErrUnavailable) {
 			t.Fatal(err)
 		}
-		net.loseReplies(false)
+		net.heal()
 		var info cache.Info
 		if v, err := c.Get(ctx, "k", cache.Report(&info)); v == "old" || err == nil && info.Tier.String() == "local" {
 			t.Errorf("%q, %v, from %v", v, err, info.Tier)

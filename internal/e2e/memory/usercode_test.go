@@ -17,6 +17,7 @@ import (
 	"github.com/delqhi/cache/codec"
 	"github.com/delqhi/cache/internal/frame"
 	"github.com/delqhi/cache/internal/hook"
+	"github.com/delqhi/cache/internal/redistest"
 	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/metrics"
@@ -145,14 +146,16 @@ var places = []string{
 
 // Whatever the program's code does, at whatever place, in whatever method: the call
 // returns or its goroutine ends, other keys of it are served, no lease stays behind, and the
-// cache goes on.
+// cache goes on. A short run has any two of place, wrongdoing and tiers meet.
 func TestUserCodeCostsItsOwnCallAndKeyOnly(t *testing.T) {
-	for _, tiers := range []string{"LocalOnly", "Redis", "two tiers"} {
-		for _, at := range places {
-			for _, m := range wrongdoings {
-				if m.values && !returningErrors[at] {
-					continue
-				}
+	kinds := []string{"LocalOnly", "Redis", "two tiers"}
+	for i, at := range places {
+		for j, m := range wrongdoings {
+			if m.values && !returningErrors[at] {
+				continue
+			}
+			for shift := range redistest.Times(1, len(kinds)) {
+				tiers := kinds[(i+j+shift)%len(kinds)]
 				t.Run(strings.Join([]string{tiers, at, m.name}, "/"), func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
 						for _, many := range []bool{false, true} {

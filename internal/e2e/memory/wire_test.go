@@ -69,6 +69,33 @@ func (w *wire) lose(ops ...string) { w.set(losing(errRequestLost, ops), nil) }
 
 func (w *wire) heal() { w.set(nil, nil) }
 
+// held is an operation that a wire holds back.
+type held struct{ reached, release chan struct{} }
+
+// hold holds the next operation of a kind on its way to the store, or on its way back.
+func (w *wire) hold(op store.Op, going bool) *held {
+	h := &held{make(chan struct{}), make(chan struct{})}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	hook := &w.reply
+	if going {
+		hook = &w.request
+	}
+	before := *hook
+	var once atomic.Bool
+	*hook = func(name string) error {
+		if name == op.String() && once.CompareAndSwap(false, true) {
+			close(h.reached)
+			<-h.release
+		}
+		if before != nil {
+			return before(name)
+		}
+		return nil
+	}
+	return h
+}
+
 func losing(err error, ops []string) func(string) error {
 	return func(op string) error {
 		for _, o := range ops {
@@ -161,7 +188,7 @@ func onWire[K comparable, V any](t *testing.T, store *storetest.Memory, src cach
 func onWireWith[K comparable, V any](t *testing.T, st *storetest.Memory, src cache.Source[K, V], opts ...cache.Option) (*cache.Cache[K, V], *wire) {
 	t.Helper()
 	w := &wire{Memory: st}
-	opts = append([]cache.Option{cache.WithLogger(slog.New(slog.DiscardHandler)), cache.WithTimeout(time.Hour), cache.WithBreaker(math.MaxInt, time.Hour), cache.WithStrategy(strategy.Jitter(0))}, opts...)
+	opts = append([]cache.Option{cache.WithLogger(slog.New(slog.DiscardHandler)), cache.WithTimeout(time.Minute), cache.WithBreaker(math.MaxInt, time.Hour), cache.WithStrategy(strategy.Jitter(0))}, opts...)
 	c, err := build("test", src, opts, func() store.Store { return w })
 	if err != nil {
 		t.Fatal(err)
