@@ -50,8 +50,8 @@ type backend interface {
 	// encodeLoaded encodes a loaded value or absence, as far as it is to be encoded.
 	encodeLoaded(ctx context.Context, l *inflightLoad, r *fillResult) error
 	// store stores what was loaded, by the plans in results, and gives back what acquire has
-	// got.
-	store(ctx context.Context, o *Options, ls []*inflightLoad, results []fillResult)
+	// got. The local time at is from before the plans were made.
+	store(ctx context.Context, o *Options, ls []*inflightLoad, results []fillResult, at int64)
 	// giveBack gives back what loads that did not finish have got, as after a panic.
 	giveBack(ls []*inflightLoad)
 	// keepLate prepares rest, which stores the value of a load that has been answered without

@@ -45,6 +45,7 @@ type command struct {
 func (c *Cache) fill(ctx context.Context, o *Options, ls []*inflightLoad) {
 	cause := context.Cause(ctx)
 	ctx = context.WithoutCancel(ctx)
+	at := local.Now() // before anything is encoded, which may take long
 	results := make([]fillResult, len(ls))
 	plan := func(i int) { c.plan(ctx, o, ls[i], &results[i]) }
 	// A panic of user code on one value affects only that value.
@@ -56,7 +57,7 @@ func (c *Cache) fill(ctx context.Context, o *Options, ls []*inflightLoad) {
 		}
 		results[i].ans.unkept = l.why
 	}
-	c.backend.store(ctx, o, ls, results)
+	c.backend.store(ctx, o, ls, results, at)
 	for i, l := range ls {
 		c.resolve(l, results[i].ans, results[i].err)
 		if l.left != nil {

@@ -197,8 +197,7 @@ func (c *Cache) coalesced(o *Options) {
 }
 
 // store stores what was loaded in the tier, and ends the claims.
-func (c *localOnly) store(_ context.Context, _ *Options, ls []*inflightLoad, results []fillResult) {
-	at := local.Now()
+func (c *localOnly) store(_ context.Context, _ *Options, ls []*inflightLoad, results []fillResult, at int64) {
 	for i, l := range ls {
 		if r := &results[i]; r.failedUntil != 0 {
 			c.remember(l.rk, r.failure, r.failedUntil, l.claim.Lost)

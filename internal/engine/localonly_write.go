@@ -97,19 +97,33 @@ func (c *localOnly) awaitClaims(ctx context.Context, w *fence.Waiter) error {
 }
 
 func (c *localOnly) setIfAbsent(ctx context.Context, ch *Change) (bool, error) {
+	enc := c.encoded(ch.rk)
 	for {
 		ch.at = local.Now()
 		e, is := c.lookLocal(ch.Key, ch.at)
 		if is == usable && (e.Meta == nil || !e.Meta.Absent) {
 			return false, nil
 		}
-		switch {
-		case ch.keep:
+		if c.toSource() && ch.claim == nil {
+			claim, err := c.claimWrite(ctx, enc)
+			if err != nil {
+				return false, err
+			}
+			ch.claim = claim
+			defer claim.End(nil)
+			continue // reads the entry again, and dates the new one: it may have waited for long
+		}
+		if ch.keep {
 			ch.entry = c.changeEntry(ch, ch.at)
-		case !c.toSource():
+		}
+		switch {
+		case c.toSource():
+			c.apply(ctx, []*Change{ch})
+			return ch.Err == nil, ch.Err
+		case !ch.keep:
 			return true, nil // it would have been stored
 		}
-		if ok, err := c.swap(ctx, ch, e); ok || err != nil {
+		if ok, err := c.swapped(ch, c.local.CompareAndSwap(ch.Key, enc, e, ch.entry)); ok || err != nil {
 			return ok, err
 		}
 		if err := ctx.Err(); err != nil {

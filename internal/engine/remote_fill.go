@@ -13,8 +13,7 @@ import (
 )
 
 // store stores what was loaded in Redis, in the place of the leases, and in the local tier.
-func (c *remote) store(ctx context.Context, o *Options, ls []*inflightLoad, results []fillResult) {
-	at := local.Now()
+func (c *remote) store(ctx context.Context, o *Options, ls []*inflightLoad, results []fillResult, at int64) {
 	var cmds []store.Command
 	var owners []*command
 	add := func(l *inflightLoad, cmd *command, kind message.Kind) {

@@ -185,12 +185,12 @@ func (c *remote) exchange(ctx context.Context, ch *Change, o *Options, seen stor
 	case !ch.keep && !c.toSource():
 		cmd.Op = store.CompareAndDelete
 	}
+	c.beginSwap(ch)
 	if ch.keep && enters {
 		// Before anything is sent, since copying the value runs user code.
-		at := local.Now()
-		if v, until := c.clock.Validate(ch.version.epoch, ch.version.time, 0, ch.tags, at); v == logicalclock.Valid {
+		if v, until := c.clock.Validate(ch.version.epoch, ch.version.time, 0, ch.tags, ch.at); v == logicalclock.Valid {
 			ans := result{val: ch.Val, info: Info{Tags: ch.tags}}
-			ch.entry = c.localEntry(&ans, at, g, ch.version)
+			ch.entry = c.localEntry(&ans, ch.at, g, ch.version)
 			ch.entry.Deadline = min(ch.entry.Deadline, until)
 		}
 	}

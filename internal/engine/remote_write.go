@@ -15,13 +15,18 @@ import (
 // local tier.
 func (c *remote) apply(ctx context.Context, changes []*Change) {
 	if c.toSource() {
-		stop := c.intend(ctx, changes)
-		c.writeSource(ctx, changes)
-		stop()
+		c.writeIntended(ctx, changes)
 		// Once the source has a value, Redis must get it even if the caller is gone.
 		ctx = context.WithoutCancel(ctx)
 	}
 	c.commit(ctx, changes)
+}
+
+// writeIntended writes changes to the source, behind intents that are kept alive meanwhile. User
+// code may end the goroutine.
+func (c *remote) writeIntended(ctx context.Context, changes []*Change) {
+	defer c.intend(ctx, changes)()
+	c.writeSource(ctx, changes)
 }
 
 // notify adds to a command the message that other processes are to drop the key.
@@ -147,6 +152,7 @@ func (c *remote) setIfAbsent(ctx context.Context, ch *Change) (bool, error) {
 			return false, c.writeFailed(ctx, err)
 		}
 		cmd.Frame = ch.frame
+		c.beginSwap(ch)
 		reply, ok, err := c.swap(ctx, ch, cmd)
 		switch {
 		case err != nil: // the source may have the value all the same
@@ -186,12 +192,21 @@ func (c *remote) setIfAbsent(ctx context.Context, ch *Change) (bool, error) {
 	}
 }
 
+// beginSwap takes the fence of a key. It comes before anything is decided about the value's local
+// entry:
+//
+//  1. an Update finds that the value is valid, and copies it
+//  2. everything is invalidated: the fences move, the local tier is flushed
+//  3. the compare-and-set succeeds, since the record is still there; its entry must not enter
+func (c *remote) beginSwap(ch *Change) {
+	ch.at = local.Now()
+	ch.fence = c.fences.Token(c.encoded(ch.rk))
+}
+
 // swap runs a command that puts a change in the place of the record that it expects. Under a
 // write strategy an intent takes that place first, and the source is written. ok is false if
 // another record is there; a SET NX returns it.
 func (c *remote) swap(ctx context.Context, ch *Change, cmd store.Command) (reply store.Reply, ok bool, err error) {
-	ch.at = local.Now()
-	ch.fence = c.fences.Token(c.encoded(ch.rk))
 	changes := []*Change{ch}
 	switch {
 	case c.toSource():
