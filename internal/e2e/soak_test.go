@@ -1,11 +1,9 @@
 package e2e_test
 
 import (
-	"context"
 	"flag"
 	"math/rand/v2"
 	"runtime"
-	"sync"
 	"testing"
 	"time"
 
@@ -13,15 +11,15 @@ import (
 )
 
 var (
-	soakFor  = flag.Duration("soak", 3*time.Second, "how long random troubles come over a server, and as long over a cluster")
-	soakSeed = flag.Uint64("soak.seed", uint64(time.Now().UnixNano()), "of the troubles' order and times")
+	soakFor  = flag.Duration("soak", 3*time.Second, "how long random faults come over a server, and as long over a cluster")
+	soakSeed = flag.Uint64("soak.seed", uint64(time.Now().UnixNano()), "of the faults' order and times")
 )
 
 // soakGrowth is how much more memory may be in use at the end of a soak than near its
 // beginning: pools and maps have grown by then, and more than that is a leak in an hour.
 const soakGrowth = 16 << 20
 
-// Troubles come and go at random, two at a time, for as long as one likes: no read fails,
+// Faults come and go at random, two at a time, for as long as one likes: no read fails,
 // none is wrong or too old, all is as it was when they are over, and neither goroutines nor
 // memory grow.
 func TestSoak(t *testing.T) {
@@ -30,26 +28,21 @@ func TestSoak(t *testing.T) {
 	t.Logf("-soak.seed %d", *soakSeed)
 	for _, name := range []string{"single", "cluster, all masters"} {
 		t.Run(name, func(t *testing.T) {
-			s := newStorm(t, name)
+			c := newChaos(t, name)
 			rnd := rand.New(rand.NewPCG(*soakSeed, 0))
-			stop := s.rage()
-			defer func() { stop() }()
-			s.recover()
-			stop()
-			s.calm()
-			goroutines, _ := s.goroutines()
+			c.start()
+			c.stop()
+			goroutines, _ := c.goroutines()
 			memory := inUse()
 			for end := time.Now().Add(*soakFor); time.Now().Before(end) && !t.Failed(); {
-				stop = s.rage()
+				c.start()
 				// Some rounds, then a look at what is left of them.
 				for range 1 + rnd.IntN(4) {
-					s.suffer(rnd)
+					c.suffer(rnd)
 					pause(t.Context(), time.Duration(rnd.IntN(500))*time.Millisecond)
 				}
-				s.recover()
-				stop()
-				s.calm()
-				s.flat(goroutines)
+				c.stop()
+				c.flat(goroutines)
 			}
 			if now := inUse(); now > memory+soakGrowth {
 				t.Errorf("%d bytes are in use, after %d", now, memory)
@@ -58,30 +51,19 @@ func TestSoak(t *testing.T) {
 	}
 }
 
-// suffer lets two troubles, chosen at random, come at the same time and go.
-func (s *storm) suffer(rnd *rand.Rand) {
-	s.t.Helper()
-	all := names(troubles)
+// suffer lets two faults, chosen at random, come at the same time and go.
+func (c *chaos) suffer(rnd *rand.Rand) {
+	c.t.Helper()
+	all := names(faults)
 	first, second := all[rnd.IntN(len(all))], all[rnd.IntN(len(all))]
-	if (first == "killed" || first == "frozen") && (second == "killed" || second == "frozen") {
+	if faults[first].servers && faults[second].servers {
 		second = "slices" // a process can't have both
 	}
-	ctx, end := context.WithCancel(context.Background())
-	defer end()
-	var both sync.WaitGroup
 	for _, name := range []string{first, second} {
-		seeded := rand.New(rand.NewPCG(rnd.Uint64(), 0))
-		both.Go(func() {
-			if err := troubles[name].come(ctx, seeded, s.site); err != nil {
-				s.fail("%s: %v", name, err)
-			}
-		})
+		defer c.site.suffers(c.t, name, rand.New(rand.NewPCG(rnd.Uint64(), 0)))()
 	}
-	pause(s.t.Context(), time.Duration(100+rnd.IntN(1400))*time.Millisecond)
-	end()
-	both.Wait()
-	s.site.heal()
-	s.t.Logf("%s, %s", first, second)
+	pause(c.t.Context(), time.Duration(100+rnd.IntN(1400))*time.Millisecond)
+	c.t.Logf("%s, %s", first, second)
 }
 
 // inUse returns how many bytes of the heap are in use.

@@ -58,6 +58,7 @@ type world struct {
 
 	mu     sync.Mutex
 	latest map[string]int64     // in the source
+	ids    map[string]int64     // of keys whose numbers say which key they are of
 	acked  map[string][]written // oldest first
 	wrong  int
 }
@@ -68,7 +69,7 @@ type written struct {
 }
 
 func newWorld(t testing.TB) *world {
-	return &world{t: t, latest: map[string]int64{}, acked: map[string][]written{}}
+	return &world{t: t, latest: map[string]int64{}, ids: map[string]int64{}, acked: map[string][]written{}}
 }
 
 // node makes a cache in front of the world with a client of its own, as another process
@@ -101,6 +102,13 @@ func (w *world) load(_ context.Context, key string) (int64, error) {
 	return w.latest[key], nil
 }
 
+// number has the numbers of a key begin with its id, so that it is seen if one is another key's.
+func (w *world) number(key string, id int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ids[key], w.latest[key] = id, id<<32
+}
+
 // count writes in the source only.
 func (w *world) count(key string) int64 {
 	w.mu.Lock()
@@ -109,11 +117,16 @@ func (w *world) count(key string) int64 {
 	return w.latest[key]
 }
 
-// note notes that everybody can know of a number from now on.
+// note notes that everybody can know of a number from now on. It forgets those that later ones
+// stand for.
 func (w *world) note(key string, n int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.acked[key] = append(w.acked[key], written{n, time.Now()})
+	a := append(w.acked[key], written{n, time.Now()})
+	for len(a) > 1 && time.Since(a[1].at) > 2*patience {
+		a = a[1:]
+	}
+	w.acked[key] = a
 }
 
 // write writes the next number through a cache, in the way that the key's name says.
@@ -142,6 +155,9 @@ func (w *world) check(who, key string, got int64, err error, began time.Time) {
 		w.failLocked("%s: a read of %s failed: %v", who, key, err)
 		return
 	}
+	if id, ok := w.ids[key]; ok && got>>32 != id {
+		w.failLocked("%s: the value of %s is %d, which is another key's", who, key, got)
+	}
 	if got > w.latest[key] {
 		w.failLocked("%s: %s is %d, and the source has %d", who, key, got, w.latest[key])
 	}
@@ -151,6 +167,12 @@ func (w *world) check(who, key string, got int64, err error, began time.Time) {
 			return
 		}
 	}
+}
+
+func (w *world) fail(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.failLocked(format, args...)
 }
 
 // failLocked reports the first of many.
@@ -164,45 +186,51 @@ func (w *world) failLocked(format string, args ...any) {
 var usual = []string{"set 1", "set 2", "invalidate 1", "invalidate 2", "tag 1", "tag 2", "clear"}
 
 // live has a node write and others read until it is told to stop. Every read must
-// succeed and keep the bound, and so must the writer's own, which must not be older than
-// what it has written at all. What the writer could not write counts for nothing.
+// succeed and keep the bound. What the writer could not write counts for nothing.
 // noted, if not nil, is called after each acknowledgement, which counts if it returns
 // true.
 func (w *world) live(writer *cache.Cache[string, int64], readers map[string]*cache.Cache[string, int64], noted func() bool) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var all sync.WaitGroup
-	all.Go(func() {
-		for i := 0; ctx.Err() == nil; i++ {
-			key := usual[i%len(usual)]
-			n, err := w.write(context.Background(), writer, key)
-			if err == nil {
-				if got, err := writer.Get(context.Background(), key); err != nil || got < n {
-					w.mu.Lock()
-					w.failLocked("the writer: %s is %d, %v, after it wrote %d", key, got, err, n)
-					w.mu.Unlock()
-				}
-				if noted == nil || noted() {
-					w.note(key, n)
-				}
-			}
-			pause(ctx, 2*time.Millisecond)
-		}
-	})
+	all.Go(func() { w.writes(ctx, writer, usual, noted) })
 	for who, c := range readers {
-		all.Go(func() {
-			for ctx.Err() == nil {
-				for _, key := range usual {
-					began := time.Now()
-					got, err := c.Get(context.Background(), key)
-					w.check(who, key, got, err, began)
-				}
-				pause(ctx, 200*time.Microsecond)
-			}
-		})
+		all.Go(func() { w.reads(ctx, who, c, usual) })
 	}
 	return func() { // may be called again
 		cancel()
 		all.Wait()
+	}
+}
+
+// writes has a node write until ctx ends. Its own reads must not be older than what it has
+// written at all.
+func (w *world) writes(ctx context.Context, c *cache.Cache[string, int64], keys []string, noted func() bool) {
+	for i := 0; ctx.Err() == nil; i++ {
+		key := keys[i%len(keys)]
+		n, err := w.write(context.Background(), c, key)
+		if err == nil {
+			began := time.Now()
+			got, err := c.Get(context.Background(), key)
+			w.check("the writer", key, got, err, began)
+			if err == nil && got < n {
+				w.fail("the writer: %s is %d after it wrote %d", key, got, n)
+			}
+			if noted == nil || noted() {
+				w.note(key, n)
+			}
+		}
+		pause(ctx, 2*time.Millisecond)
+	}
+}
+
+func (w *world) reads(ctx context.Context, who string, c *cache.Cache[string, int64], keys []string, opts ...cache.ReadOption) {
+	for ctx.Err() == nil {
+		for _, key := range keys {
+			began := time.Now()
+			got, err := c.Get(context.Background(), key, opts...)
+			w.check(who, key, got, err, began)
+		}
+		pause(ctx, 500*time.Microsecond)
 	}
 }
 
@@ -216,7 +244,7 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// complete waits until every cache sees the latest of everything, in its local tier if it
+// settle waits until every cache sees the latest of everything, in its local tier if it
 // has one, and has told what it had to tell.
 func (w *world) settle(caches ...*cache.Cache[string, int64]) {
 	w.t.Helper()

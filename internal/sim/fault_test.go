@@ -71,13 +71,13 @@ func (w *world) strike(ctx context.Context, f fault, alive *[]*simNode, start fu
 		w.log("the store is back; empty: %v", f == restarts)
 	case evictions:
 		w.evict()
-	case strangers:
-		w.stranger()
+	case foreignWriters:
+		w.foreignWrite()
 	}
 }
 
-// stranger is another program, which changes a key and tells nobody.
-func (w *world) stranger() {
+// foreignWrite is another program, which changes a key and publishes nothing.
+func (w *world) foreignWrite() {
 	r := w.register([]string{"s0", "s1", "s2"}[w.n(3)])
 	version := r.next(w.now())
 	cmd := store.Command{Op: store.Delete, Key: "sim:" + r.key}
@@ -85,7 +85,7 @@ func (w *world) stranger() {
 		cmd = store.Command{Op: store.Set, Key: cmd.Key, Frame: []byte("OK")}
 	}
 	w.store.Do(context.Background(), []store.Command{cmd})
-	w.log("a stranger changes %s to version %d: %v", r.key, version, cmd.Op)
+	w.log("another program changes %s to version %d: %v", r.key, version, cmd.Op)
 	r.settled(bound{version: version, from: w.now(), node: -2, foreign: true}, w.now())
 	r.over(w.now())
 }

@@ -20,26 +20,26 @@ import (
 type fault uint32
 
 const (
-	lostRequests fault = 1 << iota // an operation fails and has no effect
-	lostReplies                    // an operation fails and has its effect
-	freezes                        // a node's operations are held up
-	ghosts                         // an operation takes effect after its caller gave up
-	slowNotices                    // notifications take up to a second
-	twice                          // … come twice
-	drops                          // … are lost
-	cuts                           // sessions end
-	crashes                        // nodes die, and others start in their places
-	skews                          // the store's clock jumps
-	outages                        // the store is down for a while
-	restarts                       // … and has lost everything
-	evictions                      // keys of data and of the logical clock disappear
-	strangers                      // another program writes and deletes keys
-	impatience                     // callers give up
-	allFaults    = 1<<iota - 1
+	lostRequests   fault = 1 << iota // an operation fails and has no effect
+	lostReplies                      // an operation fails and has its effect
+	freezes                          // a node's operations are held up
+	lateWrites                       // an operation takes effect after its caller gave up
+	slowNotices                      // notifications take up to a second
+	twice                            // … come twice
+	drops                            // … are lost
+	cuts                             // sessions end
+	crashes                          // nodes die, and others start in their places
+	skews                            // the store's clock jumps
+	outages                          // the store is down for a while
+	restarts                         // … and has lost everything
+	evictions                        // keys of data and of the logical clock disappear
+	foreignWriters                   // another program writes and deletes keys
+	impatience                       // callers give up
+	allFaults      = 1<<iota - 1
 )
 
-var faultNames = []string{"lost requests", "lost replies", "freezes", "ghosts", "slow notices", "twice", "drops", "cuts", "crashes",
-	"skews", "outages", "restarts", "evictions", "strangers", "impatience"}
+var faultNames = []string{"lost requests", "lost replies", "freezes", "late writes", "slow notices", "twice", "drops", "cuts", "crashes",
+	"skews", "outages", "restarts", "evictions", "foreign writers", "impatience"}
 
 func (f fault) String() (s string) {
 	for i, name := range faultNames {
@@ -108,7 +108,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 }
 
 // pass takes an operation there and back.
-func (n *simNet) pass(ctx context.Context, d *dice, do func(ctx context.Context, ghost bool)) error {
+func (n *simNet) pass(ctx context.Context, d *dice, do func(ctx context.Context, late bool)) error {
 	there := d.upTo(mostLatency)
 	if until := time.Duration(n.frozen.Load()) - n.w.now(); until > 0 {
 		there += until
@@ -117,7 +117,7 @@ func (n *simNet) pass(ctx context.Context, d *dice, do func(ctx context.Context,
 		return n.lost(ctx, d)
 	}
 	switch {
-	case n.w.may(ghosts) && d.one(4):
+	case n.w.may(lateWrites) && d.one(4):
 		time.Sleep(there) // whether or not anybody still waits
 	case sleep(ctx, there) != nil:
 		return ctx.Err()
@@ -150,7 +150,7 @@ func (n *simNet) Do(ctx context.Context, cmds []store.Command) []store.Reply {
 	replies := make([]store.Reply, len(cmds))
 	d := n.draw(cmds[0].Op.String(), cmds[0].Key)
 	together := d.one(2)
-	err := n.pass(ctx, d, func(ctx context.Context, ghost bool) {
+	err := n.pass(ctx, d, func(ctx context.Context, late bool) {
 		if together {
 			copy(replies, n.Memory.Do(ctx, cmds))
 		} else {
@@ -173,8 +173,8 @@ func (n *simNet) Do(ctx context.Context, cmds []store.Command) []store.Reply {
 		for i := range cmds {
 			n.w.wire("node %d: > %v %s: %v", n.id, cmds[i].Op, cmds[i].Key, replies[i].OK)
 		}
-		if ghost {
-			n.w.haunt(cmds, replies)
+		if late {
+			n.w.noteLate(cmds, replies)
 		}
 	})
 	if err != nil {
@@ -262,9 +262,9 @@ func (n *simNet) cut(deaf time.Duration) {
 	}
 }
 
-// haunt notes what took effect after its caller gave up, and whatever has happened
+// noteLate notes what took effect after its caller gave up, and whatever has happened
 // since: of that nothing is promised until the next write.
-func (w *world) haunt(cmds []store.Command, replies []store.Reply) {
+func (w *world) noteLate(cmds []store.Command, replies []store.Reply) {
 	for i := range cmds {
 		c := &cmds[i]
 		blind := c.Op == store.Set || c.Op == store.SetNX || c.Op == store.CompareAndSet && c.Seen.State == store.Missing
@@ -273,8 +273,8 @@ func (w *world) haunt(cmds []store.Command, replies []store.Reply) {
 		}
 		if f, err := frame.Parse(c.Key, c.Frame); err == nil && f.Kind == frame.Value {
 			if key, version, ok := parseValue(string(f.Payload)); ok {
-				w.log("ghost of %s:%d", key, version)
-				w.register(key).ghost(version, w.now())
+				w.log("late write of %s:%d", key, version)
+				w.register(key).wroteLate(version, w.now())
 			}
 		}
 	}

@@ -93,7 +93,7 @@ func simulate(t *testing.T, seed uint64) *world {
 	w.single = rng.IntN(2) == 0
 	w.calms = []int{1, 5, 40}[rng.IntN(3)]
 	for _, k := range simKeys {
-		w.regs[k] = &register{key: k, alone: make(chan struct{}, 1), version: 1, ghosts: map[int]time.Duration{}, loads: map[int]time.Duration{}}
+		w.regs[k] = &register{key: k, alone: make(chan struct{}, 1), version: 1, lateWrites: map[int]time.Duration{}, loads: map[int]time.Duration{}}
 		w.regs[k].alone <- struct{}{}
 	}
 	w.store.Intercept(w.delivery())
@@ -187,7 +187,7 @@ func (w *world) settle(alive []*simNode) {
 			w.violated("a load of %s has not ended", k)
 		}
 		rec := w.store.Do(ctx, []store.Command{{Op: store.Get, Key: "sim:" + k}})[0].Record
-		if rec.State == store.Missing || string(rec.Raw) == "OK" && w.faults&strangers != 0 {
+		if rec.State == store.Missing || string(rec.Raw) == "OK" && w.faults&foreignWriters != 0 {
 			continue
 		}
 		if f, err := frame.Parse("sim:"+k, rec.Raw); err != nil || f.Kind == frame.Lease || f.Kind == frame.Failure {

@@ -148,17 +148,17 @@ type register struct {
 	key   string
 	alone chan struct{} // has one token: that of the one who writes
 
-	mu      sync.Mutex // guards what follows
-	version int
-	changes int           // under way
-	changed time.Duration // when the last one ended
-	bounds  []bound
-	ghosts  map[int]time.Duration // versions that may be served though they are too old
-	loads   map[int]time.Duration // loads under way, and when they began
-	loadID  int
-	began   time.Duration // when the last change began
-	clear   time.Duration // how much later that was than the one before
-	kept    int           // the version that is to be found until the next change begins; 0: none
+	mu         sync.Mutex // guards what follows
+	version    int
+	changes    int           // under way
+	changed    time.Duration // when the last one ended
+	bounds     []bound
+	lateWrites map[int]time.Duration // versions that may be served though they are too old
+	loads      map[int]time.Duration // loads under way, and when they began
+	loadID     int
+	began      time.Duration // when the last change began
+	clear      time.Duration // how much later that was than the one before
+	kept       int           // the version that is to be found until the next change begins; 0: none
 }
 
 // bound says that from some time on nothing older than a version is served.
@@ -240,17 +240,17 @@ func (r *register) settled(b bound, now time.Duration) {
 	if len(r.bounds) > 64 {
 		r.bounds = r.bounds[1:]
 	}
-	for v, at := range r.ghosts {
+	for v, at := range r.lateWrites {
 		if at < now-10*time.Second {
-			delete(r.ghosts, v)
+			delete(r.lateWrites, v)
 		}
 	}
 }
 
-func (r *register) ghost(version int, now time.Duration) {
+func (r *register) wroteLate(version int, now time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.ghosts[version] = now
+	r.lateWrites[version] = now
 }
 
 // least is the oldest version that a read which begins now on n may return.
@@ -280,8 +280,8 @@ func (r *register) allowed(version, least int) bool {
 	if version > r.version {
 		return false
 	}
-	_, haunted := r.ghosts[version]
-	return version >= least || haunted
+	_, late := r.lateWrites[version]
+	return version >= least || late
 }
 
 // Every seventh version of some keys in the source is that there is nothing. They have
@@ -384,7 +384,7 @@ func (n *simNode) lag(foreign bool) (d time.Duration, ok bool) {
 	if n.transport == coherence.None || foreign || w.faults != 0 {
 		slack += mostLoad // a load that began before, and is shared
 	}
-	if w.faults&(lostRequests|lostReplies|freezes|outages|ghosts|crashes|cuts|slowNotices) != 0 {
+	if w.faults&(lostRequests|lostReplies|freezes|outages|lateWrites|crashes|cuts|slowNotices) != 0 {
 		slack += 2 * hook.DefaultTimeout // … may have to wait for Redis as well
 	}
 	if n.transport == coherence.None || foreign && n.transport == coherence.Broadcast {
@@ -399,7 +399,7 @@ func (n *simNode) lag(foreign bool) (d time.Duration, ok bool) {
 	switch {
 	case w.faults&drops != 0:
 		return 3500*time.Millisecond + slack, true
-	case w.faults&^(twice|skews|strangers|evictions) != 0:
+	case w.faults&^(twice|skews|foreignWriters|evictions) != 0:
 		return coherence.HeartbeatTimeout + slack, true
 	}
 	return mostDelay + slack, true

@@ -13,7 +13,6 @@ import (
 
 	"github.com/delqhi/cache"
 	"github.com/delqhi/cache/codec"
-	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/strategy"
 )
@@ -60,16 +59,7 @@ func TestNobodyChangesWhatOthersRead(t *testing.T) {
 						}
 						return fresh(), nil
 					}}
-					opts := append([]cache.Option{quietLog, cache.WithStrategy(strategy.LRU(100), strategy.TTL(time.Minute), strategy.StaleIfError(time.Hour))}, tt.opts...)
-					open := func() store.Store { return storetest.NewMemory() }
-					if kind == "local only" {
-						opts, open = append(opts, cache.LocalOnly()), func() store.Store { return nil }
-					}
-					c, err := build("test", src, opts, open)
-					if err != nil {
-						t.Fatal(err)
-					}
-					defer c.Close()
+					c := ofKind(t, kind, storetest.NewMemory(), src, append([]cache.Option{cache.WithStrategy(strategy.LRU(100), strategy.TTL(time.Minute), strategy.StaleIfError(time.Hour))}, tt.opts...)...)
 					reads := map[string]func(string) (doc, error){
 						"Get":      func(k string) (doc, error) { return c.Get(ctx, k) },
 						"Peek":     func(k string) (doc, error) { return c.Peek(ctx, k) },

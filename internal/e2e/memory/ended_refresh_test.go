@@ -77,21 +77,8 @@ func TestWhatEndsDuringItsRefreshIsLoadedOnce(t *testing.T) {
 		}, Tags: func(string, int) []string { return []string{"t"} }}
 		var all []cacheOf
 		open := func() {
-			opts := []cache.Option{quietLog, cache.WithInvalidator(invalidate.Delayed(delay)), cache.WithStrategy(policies[policy]...),
-				cache.WithStrategy(strategy.Jitter(0), strategy.TTL(life), strategy.NotFoundTTL(life))}
-			var use store.Store = st
-			switch tiers {
-			case "two tiers":
-				opts = append(opts, cache.WithStrategy(strategy.LRU(1000)))
-			case "local only":
-				opts, use = append(opts, cache.LocalOnly()), nil
-			}
-			c, err := build("test", src, opts, func() store.Store { return use })
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { c.Close() })
-			all = append(all, c)
+			all = append(all, ofKind(t, tiers, st, src, cache.WithInvalidator(invalidate.Delayed(delay)), cache.WithStrategy(policies[policy]...),
+				cache.WithStrategy(strategy.Jitter(0), strategy.TTL(life), strategy.NotFoundTTL(life))))
 		}
 		if open(); tiers != "local only" {
 			open()
@@ -195,12 +182,7 @@ func TestWhatHasEndedWaitsForALaterLoadOnly(t *testing.T) {
 						}, Tags: func(string, int) []string { return []string{"t"} }}
 						opts := []cache.Option{cache.WithInvalidator(invalidate.Delayed(delay)), cache.WithStrategy(strategy.TTL(life), strategy.StaleIfError(life))}
 						open := func() *cache.Cache[string, int] {
-							c, err := build("test", src, append(opts, quietLog, cache.WithStrategy(strategy.Jitter(0)), cache.WithStrategy(tiers...)), func() store.Store { return st })
-							if err != nil {
-								t.Fatal(err)
-							}
-							t.Cleanup(func() { c.Close() })
-							return c
+							return newCache(t, st, src, append(opts, cache.WithStrategy(strategy.Jitter(0)), cache.WithStrategy(tiers...))...)
 						}
 						a, b := open(), open()
 						if _, err := a.Get(ctx, "k"); err != nil {

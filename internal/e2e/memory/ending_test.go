@@ -12,7 +12,6 @@ import (
 	"github.com/delqhi/cache"
 	"github.com/delqhi/cache/internal/hook"
 	"github.com/delqhi/cache/internal/redistest"
-	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/strategy"
 )
@@ -22,11 +21,6 @@ import (
 func TestNothingBeginsOnceClosed(t *testing.T) {
 	for _, kind := range []string{"local only", "two tiers"} {
 		for range redistest.Times(10, 40) {
-			opts := []cache.Option{quietLog, cache.WithStrategy(strategy.LRU(100), strategy.TTL(time.Hour), strategy.Jitter(0), strategy.RefreshAhead(1e-12), strategy.Sliding(time.Second))}
-			var st store.Store = storetest.NewMemory()
-			if kind == "local only" {
-				opts, st = append(opts, cache.LocalOnly()), nil
-			}
 			var closed, late atomic.Bool
 			src := cache.SourceFunc(func(context.Context, int) (int, error) {
 				if closed.Load() {
@@ -34,10 +28,8 @@ func TestNothingBeginsOnceClosed(t *testing.T) {
 				}
 				return 1, nil
 			})
-			c, err := build("test", src, opts, func() store.Store { return st })
-			if err != nil {
-				t.Fatal(err)
-			}
+			c := ofKind(t, kind, storetest.NewMemory(), src,
+				cache.WithStrategy(strategy.LRU(100), strategy.TTL(time.Hour), strategy.Jitter(0), strategy.RefreshAhead(1e-12), strategy.Sliding(time.Second)))
 			const keys = 64
 			for k := range keys {
 				c.Get(t.Context(), k)

@@ -3,8 +3,6 @@ package memory_test
 import (
 	"bytes"
 	"context"
-	"errors"
-	"fmt"
 	"reflect"
 	"testing"
 	"testing/synctest"
@@ -45,7 +43,7 @@ func TestEveryValueComesBackFromEveryTier(t *testing.T) {
 	ways := []struct {
 		name string
 		take func(context.Context, codec.Codec, any) (any, error)
-	}{{"Redis", throughRedis}, {"queue", throughQueue}, {"copy", throughCopy}}
+	}{{"Redis", setAndGet[any]}, {"queue", setAndStore[any]}, {"copy", setAndCopy[any]}}
 	synctest.Test(t, func(t *testing.T) {
 		kept := map[string]int{}
 		for i, tt := range valuetest.Cases() {
@@ -80,69 +78,6 @@ func TestEveryValueComesBackFromEveryTier(t *testing.T) {
 			}
 		}
 	})
-}
-
-func onlyMiss[V any](v V, err error) (V, error) {
-	if errors.Is(err, cache.ErrMiss) {
-		err = fmt.Errorf("set and not found: %w", err)
-	}
-	return v, err
-}
-
-// throughRedis has one process write what another one reads.
-func throughRedis(ctx context.Context, cd codec.Codec, v any) (any, error) {
-	st := storetest.NewMemory()
-	open := func() store.Store { return st }
-	a, err := build("x", cache.Source[string, any]{}, []cache.Option{quietLog, cache.WithCodec(cd)}, open)
-	if err != nil {
-		return nil, err
-	}
-	defer a.Close()
-	b, err := build("x", cache.Source[string, any]{}, []cache.Option{quietLog, cache.WithCodec(cd)}, open)
-	if err != nil {
-		return nil, err
-	}
-	defer b.Close()
-	if err := a.Set(ctx, "k", v); err != nil {
-		return nil, err
-	}
-	return onlyMiss(b.Get(ctx, "k"))
-}
-
-// throughQueue returns what the source was given.
-func throughQueue(ctx context.Context, cd codec.Codec, v any) (any, error) {
-	stored := make(chan any, 10)
-	c, err := build("x", cache.Source[string, any]{Store: func(_ context.Context, _ string, v any) error { stored <- v; return nil }},
-		[]cache.Option{quietLog, cache.WithCodec(cd), cache.WithStrategy(strategy.WriteBehind())}, func() store.Store { return storetest.NewMemory() })
-	if err != nil {
-		return nil, err
-	}
-	defer c.Close()
-	if err := c.Set(ctx, "k", v); err != nil {
-		return nil, err
-	}
-	if err := c.Sync(ctx); err != nil {
-		return nil, err
-	}
-	select {
-	case v := <-stored:
-		return v, nil
-	default:
-		return nil, errors.New("the source was not asked")
-	}
-}
-
-// throughCopy reads from the local tier, with WithCloning.
-func throughCopy(ctx context.Context, cd codec.Codec, v any) (any, error) {
-	c, err := build("x", cache.Source[string, any]{}, []cache.Option{quietLog, cache.WithCodec(cd), cache.LocalOnly(), cache.WithCloning()}, func() store.Store { return nil })
-	if err != nil {
-		return nil, err
-	}
-	defer c.Close()
-	if err := c.Set(ctx, "k", v); err != nil {
-		return nil, err
-	}
-	return onlyMiss(c.Get(ctx, "k"))
 }
 
 // What is empty and what is nil stay apart by WithCloning, of whatever type V is.

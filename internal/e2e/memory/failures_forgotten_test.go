@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/delqhi/cache"
-	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/invalidate"
 	"github.com/delqhi/cache/strategy"
@@ -36,11 +35,7 @@ func TestAnInvalidationForgetsAFailureThatRedisHasNoRecordOf(t *testing.T) {
 						loads := 0
 						src := cache.Source[string, int]{Load: func(context.Context, string) (int, error) { loads++; return 0, failing }}
 						opts := append([]cache.Option{quietLog, cache.WithStrategy(strategy.Jitter(0), strategy.TTL(time.Hour), strategy.ErrorTTL(time.Minute))}, opts...)
-						c, err := build("test", src, opts, func() store.Store { return st })
-						if err != nil {
-							t.Fatal(err)
-						}
-						t.Cleanup(func() { c.Close() })
+						c := newCache(t, st, src, opts...)
 						_, _ = c.Peek(ctx, "other")
 						time.Sleep(5 * time.Second)
 						st.refuse(refused...)

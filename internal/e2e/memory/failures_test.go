@@ -174,16 +174,12 @@ func TestRefreshReachesOthersAlsoWhereRedisHasEvicted(t *testing.T) {
 func TestOneFailureDoesNotEndThePrediction(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, st := t.Context(), &ops{Memory: storetest.NewMemory()}
-		c, err := build("test", cache.SourceFunc(func(_ context.Context, k int) (int, error) {
+		c := newCache(t, st, cache.SourceFunc(func(_ context.Context, k int) (int, error) {
 			if k < 0 {
 				return 0, errFlaky
 			}
 			return k, nil
-		}), []cache.Option{quietLog, cache.WithStrategy(strategy.ErrorTTL(time.Minute))}, func() store.Store { return st })
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
+		}), cache.WithStrategy(strategy.ErrorTTL(time.Minute)))
 		c.Get(ctx, -1)
 		for i := range 50 {
 			c.Get(ctx, i)

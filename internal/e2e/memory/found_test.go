@@ -465,11 +465,7 @@ func TestWhatIsRevokedLazilyIsOverWithoutAClock(t *testing.T) {
 		ctx := t.Context()
 		st := storetest.NewMemory()
 		a := onMemory(t, st, cache.Source[string, string]{}, cache.WithInvalidator(invalidate.Lazy()))
-		b, err := build("test", cache.Source[string, string]{}, nil, func() store.Store { return noClock{st} })
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer b.Close()
+		b := newCache(t, noClock{st}, cache.Source[string, string]{})
 		if err := a.Set(ctx, "k", "old"); err != nil {
 			t.Fatal(err)
 		}

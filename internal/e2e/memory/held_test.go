@@ -103,7 +103,12 @@ func setAndStore[V any](ctx context.Context, cd codec.Codec, v V) (back V, err e
 	if err := errors.Join(c.Set(ctx, "k", v), c.Sync(ctx)); err != nil {
 		return back, err
 	}
-	return <-stored, nil
+	select {
+	case v := <-stored:
+		return v, nil
+	default:
+		return back, errors.New("the source was not asked")
+	}
 }
 
 func setAndCopy[V any](ctx context.Context, cd codec.Codec, v V) (back V, err error) {

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/delqhi/cache"
-	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/invalidate"
 	"github.com/delqhi/cache/metrics"
@@ -72,8 +71,8 @@ func laterWritesStay(t *testing.T, change func(context.Context, *cache.Cache[str
 	others := map[string]*cache.Cache[string, string]{
 		"two tiers":  onMemory(t, store, cache.Source[string, string]{}),
 		"tracking":   onMemory(t, store, cache.Source[string, string]{}, cache.WithTransport(invalidate.Tracking())),
-		"one tier":   onWireless(t, store),
-		"hears none": onWireless(t, store, cache.WithTransport(invalidate.NoTransport())),
+		"one tier":   newCache(t, store, cache.Source[string, string]{}, cache.WithStrategy(strategy.Jitter(0))),
+		"hears none": newCache(t, store, cache.Source[string, string]{}, cache.WithStrategy(strategy.Jitter(0)), cache.WithTransport(invalidate.NoTransport())),
 	}
 	b := others["two tiers"]
 	if err := b.SetMany(ctx, map[string]string{"old": "old", "old too": "old"}, cache.Tags("t", "u")); err != nil {
@@ -139,14 +138,4 @@ func laterWritesStay(t *testing.T, change func(context.Context, *cache.Cache[str
 			}
 		}
 	}
-}
-
-func onWireless(t *testing.T, st *storetest.Memory, opts ...cache.Option) *cache.Cache[string, string] {
-	t.Helper()
-	c, err := build("test", cache.Source[string, string]{}, append([]cache.Option{cache.WithStrategy(strategy.Jitter(0))}, opts...), func() store.Store { return st })
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	return c
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -19,19 +18,6 @@ import (
 	"github.com/delqhi/cache/metrics"
 	"github.com/delqhi/cache/strategy"
 )
-
-// onMemory makes a cache on a store that several caches may share, as processes
-// share a Redis.
-func onMemory[K comparable, V any](t *testing.T, st store.Store, src cache.Source[K, V], opts ...cache.Option) *cache.Cache[K, V] {
-	t.Helper()
-	opts = append([]cache.Option{cache.WithLogger(slog.New(slog.DiscardHandler)), cache.WithStrategy(strategy.LRU(100), strategy.Jitter(0))}, opts...)
-	c, err := build("test", src, opts, func() store.Store { return st })
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	return c
-}
 
 // gate is a loader that says when it began and waits until it may end.
 type gate struct {

@@ -12,7 +12,6 @@ import (
 
 	"github.com/delqhi/cache"
 	"github.com/delqhi/cache/internal/hook"
-	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/strategy"
 )
@@ -41,17 +40,7 @@ func TestLoadsQueueAndThenOverflow(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				const limit = 3
 				b := new(busy)
-				opts := []cache.Option{cache.WithLoadLimit(limit), quietLog, cache.WithStrategy(strategy.LRU(1000))}
-				st := storetest.NewMemory()
-				open := func() store.Store { return st }
-				if kind == "local only" {
-					opts, open = append(opts, cache.LocalOnly()), func() store.Store { return nil }
-				}
-				c, err := build("test", b.source(), opts, open)
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer c.Close()
+				c := ofKind(t, kind, storetest.NewMemory(), b.source(), cache.WithLoadLimit(limit), cache.WithStrategy(strategy.LRU(1000)))
 				var all sync.WaitGroup
 				var good, turnedAway atomic.Int32
 				callers := limit + hook.QueueFactor*limit + 7

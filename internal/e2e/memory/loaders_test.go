@@ -26,20 +26,7 @@ func anyTiers(t *testing.T, f func(t *testing.T, build func(src cache.Source[str
 			synctest.Test(t, func(t *testing.T) {
 				st := storetest.NewMemory()
 				f(t, func(src cache.Source[string, int], s ...strategy.Strategy) *cache.Cache[string, int] {
-					opts := []cache.Option{quietLog, cache.WithStrategy(strategy.Jitter(0))}
-					var use store.Store = st
-					switch kind {
-					case "two tiers":
-						opts = append(opts, cache.WithStrategy(strategy.LRU(1000)))
-					case "local only":
-						opts, use = append(opts, cache.LocalOnly()), nil
-					}
-					c, err := build("test", src, append(opts, cache.WithStrategy(s...)), func() store.Store { return use })
-					if err != nil {
-						t.Fatal(err)
-					}
-					t.Cleanup(func() { c.Close() })
-					return c
+					return ofKind(t, kind, st, src, cache.WithStrategy(strategy.Jitter(0)), cache.WithStrategy(s...))
 				})
 			})
 		})

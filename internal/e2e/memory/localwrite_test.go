@@ -11,25 +11,14 @@ import (
 	"time"
 
 	"github.com/delqhi/cache"
-	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/strategy"
 )
-
-func made[K comparable, V any](t *testing.T, st store.Store, src cache.Source[K, V], opts ...cache.Option) *cache.Cache[K, V] {
-	t.Helper()
-	c, err := build("n", src, append([]cache.Option{quietLog}, opts...), func() store.Store { return st })
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	return c
-}
 
 // Every write that was acknowledged is there, unless a newer one of its key came: of one
 // key, of keys that share a slot of the fences, and beside loads.
 func TestLocalOnlyKeepsWhatIsWritten(t *testing.T) {
 	for _, capacity := range []int{1000, 100_000} { // one shard, and many
-		c := made(t, nil, cache.Source[int, int]{Load: func(_ context.Context, k int) (int, error) { return -1, nil }}, cache.LocalOnly(), cache.WithStrategy(strategy.LRU(capacity)))
+		c := newCache(t, nil, cache.Source[int, int]{Load: func(_ context.Context, k int) (int, error) { return -1, nil }}, cache.LocalOnly(), cache.WithStrategy(strategy.LRU(capacity)))
 		ctx := t.Context()
 		const keys, rounds = 500, 4
 		var all sync.WaitGroup
@@ -73,7 +62,7 @@ func TestLocalOnlyWritesOfWhatDoesNotFit(t *testing.T) {
 		if loads {
 			src.Load = func(context.Context, string) ([]byte, error) { return make([]byte, 30_000), nil }
 		}
-		c := made(t, nil, src, cache.LocalOnly(), cache.WithStrategy(strategy.LRU(100), strategy.LocalBytes(10_000)))
+		c := newCache(t, nil, src, cache.LocalOnly(), cache.WithStrategy(strategy.LRU(100), strategy.LocalBytes(10_000)))
 		big := make([]byte, 20_000)
 		if ok, err := c.SetIfAbsent(ctx, "k", big); !ok || err != nil {
 			t.Errorf("SetIfAbsent: %v, %v", ok, err)
@@ -112,7 +101,7 @@ func TestLocalOnlyWritesLookAgain(t *testing.T) {
 		},
 	}
 	for name, write := range between {
-		c := made(t, nil, cache.Source[string, int]{}, cache.LocalOnly())
+		c := newCache(t, nil, cache.Source[string, int]{}, cache.LocalOnly())
 		runs := 0
 		v, err := c.Update(t.Context(), "k", func(old int, ok bool) (int, error) {
 			if runs++; runs == 1 {
@@ -133,7 +122,7 @@ func TestLocalOnlyLoadsOfKeysThatNobodyTouches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var loads atomic.Int32
 		ctx := t.Context()
-		c := made(t, nil, cache.Source[string, int]{Load: func(context.Context, string) (int, error) {
+		c := newCache(t, nil, cache.Source[string, int]{Load: func(context.Context, string) (int, error) {
 			loads.Add(1)
 			time.Sleep(50 * time.Millisecond)
 			return 1, nil
@@ -184,7 +173,7 @@ func TestLocalOnlyWritersObeyTheirContexts(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			hold := make(chan struct{})
-			c := made(t, nil, cache.Source[string, int]{Store: func(context.Context, string, int) error { <-hold; return nil }}, cache.LocalOnly())
+			c := newCache(t, nil, cache.Source[string, int]{Store: func(context.Context, string, int) error { <-hold; return nil }}, cache.LocalOnly())
 			go c.Set(context.Background(), "k", 1)
 			synctest.Wait()
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -206,7 +195,7 @@ func TestLocalOnlyWritersObeyTheirContexts(t *testing.T) {
 }
 
 func TestLocalOnlyUpdateEndsWhenTheCacheIsClosed(t *testing.T) {
-	c := made(t, nil, cache.Source[string, int]{}, cache.LocalOnly())
+	c := newCache(t, nil, cache.Source[string, int]{}, cache.LocalOnly())
 	runs := 0
 	_, err := c.Update(t.Context(), "k", func(int, bool) (int, error) { runs++; return 1, c.Close() })
 	if !errors.Is(err, cache.ErrClosed) || runs != 1 {
@@ -219,7 +208,7 @@ func TestLocalOnlyUpdateEndsWhenTheCacheIsClosed(t *testing.T) {
 func TestLocalOnlyWritesThroughAgreeWithTheSource(t *testing.T) {
 	var mu sync.Mutex
 	rows := map[int]int{}
-	c := made(t, nil, cache.Source[int, int]{
+	c := newCache(t, nil, cache.Source[int, int]{
 		Store:  func(_ context.Context, k, v int) error { mu.Lock(); defer mu.Unlock(); rows[k] = v; return nil },
 		Delete: func(_ context.Context, k int) error { mu.Lock(); defer mu.Unlock(); delete(rows, k); return nil },
 	}, cache.LocalOnly())

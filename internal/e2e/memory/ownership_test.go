@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/delqhi/cache"
+	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/strategy"
 )
 
@@ -19,7 +20,7 @@ func TestWhoBeganALoadOwnsACopy(t *testing.T) {
 		for range 20 {
 			synctest.Test(t, func(t *testing.T) {
 				hold := make(chan struct{})
-				c, _ := tiered(t, kind, cache.Source[string, []int]{
+				c := ofKind(t, kind, storetest.NewMemory(), cache.Source[string, []int]{
 					Load:  func(context.Context, string) ([]int, error) { <-hold; return []int{1}, nil },
 					Clone: slices.Clone[[]int],
 				})
@@ -48,7 +49,7 @@ func TestNotModifiedGivesNothingAway(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			ctx := t.Context()
 			absent := true
-			c, _ := tiered(t, kind, cache.Source[string, []int]{
+			c := ofKind(t, kind, storetest.NewMemory(), cache.Source[string, []int]{
 				Load: func(ctx context.Context, _ string) ([]int, error) {
 					l := cache.CurrentLoad[[]int](ctx)
 					if _, ok := l.Stale(); ok {
@@ -88,7 +89,7 @@ func TestInfoTagsBelongToTheCaller(t *testing.T) {
 	for _, kind := range tierings {
 		synctest.Test(t, func(t *testing.T) {
 			ctx := t.Context()
-			c, _ := tiered(t, kind, cache.Source[string, int]{})
+			c := ofKind(t, kind, storetest.NewMemory(), cache.Source[string, int]{})
 			if err := errors.Join(c.InvalidateTags(ctx, "u"), c.Set(ctx, "k", 1, cache.Tags("t"))); err != nil {
 				t.Fatal(err)
 			}

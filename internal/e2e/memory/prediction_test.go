@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -56,11 +55,7 @@ func (s *ops) take() string {
 
 func expecting(t *testing.T, src cache.Source[string, string], opts ...cache.Option) (*cache.Cache[string, string], *ops) {
 	st := &ops{Memory: storetest.NewMemory()}
-	c, err := build("test", src, append([]cache.Option{cache.WithLogger(slog.New(slog.DiscardHandler))}, opts...), func() store.Store { return st })
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
+	c := newCache(t, st, src, opts...)
 	for i := range hook.MissStreak + 1 { // the first one learns what time it is
 		if _, err := c.Get(t.Context(), fmt.Sprint("before ", i)); err != nil {
 			t.Fatal(err)

@@ -15,7 +15,6 @@ import (
 	"testing/synctest"
 
 	"github.com/delqhi/cache"
-	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/strategy"
 )
@@ -102,11 +101,7 @@ func TestAWriteThatFailsInAnyWayCostsItsKeyOnly(t *testing.T) {
 						}
 					}
 					opts := []cache.Option{quietLog, cache.WithStrategy(strategy.WriteBehind(strategy.MaxAttempts(2)))}
-					c, err := build("users", src, opts, func() store.Store { return storetest.NewMemory() })
-					if err != nil {
-						t.Fatal(err)
-					}
-					defer c.Close()
+					c := newCache(t, storetest.NewMemory(), src, opts...)
 					ctx := t.Context()
 					vals := map[string]string{}
 					for i := range 30 {
@@ -183,11 +178,7 @@ func TestACodecThatPanicsCostsItsWriteOnly(t *testing.T) {
 			return nil
 		}, Load: func(context.Context, string) (string, error) { return "", cache.ErrNotFound }}
 		opts := []cache.Option{quietLog, cache.WithCodec(explosive{}), cache.WithStrategy(strategy.WriteBehind())}
-		c, err := build("users", src, opts, func() store.Store { return storetest.NewMemory() })
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
+		c := newCache(t, storetest.NewMemory(), src, opts...)
 		ctx := t.Context()
 		if err := c.SetMany(ctx, map[string]string{"a": "1", "b": "bad to read", "c": "3"}); err != nil {
 			t.Fatal(err)
@@ -238,18 +229,8 @@ func TestAKeyThatDoesNotComeBackIsNotQueued(t *testing.T) {
 			stored[k] = v
 			return nil
 		}
-		pairs, err := build("pairs", cache.Source[pair, int]{Store: func(_ context.Context, k pair, v int) error { return note(k, v) }},
-			[]cache.Option{quietLog, cache.WithStrategy(strategy.WriteBehind())}, func() store.Store { return storetest.NewMemory() })
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer pairs.Close()
-		odd, err := build("odd", cache.Source[oddKey, int]{Store: func(_ context.Context, k oddKey, v int) error { return note(k, v) }},
-			[]cache.Option{quietLog, cache.WithStrategy(strategy.WriteBehind())}, func() store.Store { return storetest.NewMemory() })
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer odd.Close()
+		pairs := newCache(t, storetest.NewMemory(), cache.Source[pair, int]{Store: func(_ context.Context, k pair, v int) error { return note(k, v) }}, cache.WithStrategy(strategy.WriteBehind()))
+		odd := newCache(t, storetest.NewMemory(), cache.Source[oddKey, int]{Store: func(_ context.Context, k oddKey, v int) error { return note(k, v) }}, cache.WithStrategy(strategy.WriteBehind()))
 		ctx := t.Context()
 		for _, k := range []pair{{"a", "\xff"}, {"\xc3\x28", "b"}, {"a\xed\xa0\x80", ""}} {
 			if err := pairs.Set(ctx, k, 1); !errors.Is(err, cache.ErrInvalidOption) {
@@ -306,11 +287,7 @@ func TestALogThatPanicsDoesNotStopTheQueue(t *testing.T) {
 			}
 			return nil
 		}}
-		c, err := build("users", src, []cache.Option{cache.WithLogger(slog.New(badHandler{})), cache.WithStrategy(strategy.WriteBehind())}, func() store.Store { return storetest.NewMemory() })
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
+		c := newCache(t, storetest.NewMemory(), src, cache.WithLogger(slog.New(badHandler{})), cache.WithStrategy(strategy.WriteBehind()))
 		if err := errors.Join(c.Set(t.Context(), "k", "v"), c.Sync(t.Context())); err != nil {
 			t.Error(err)
 		}

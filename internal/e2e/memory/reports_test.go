@@ -12,7 +12,6 @@ import (
 
 	"github.com/delqhi/cache"
 	"github.com/delqhi/cache/internal/logonce"
-	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/strategy"
 )
@@ -68,12 +67,7 @@ func TestAFullRedisDoesNotFloodTheLog(t *testing.T) {
 		ctx := t.Context()
 		log := &lineCount{t: t, lines: map[string]int{}, last: map[string]time.Time{}}
 		w := &wire{Memory: storetest.NewMemory()}
-		c, err := build("test", cache.Source[string, string]{}, []cache.Option{cache.WithLogger(slog.New(log)), cache.WithStrategy(strategy.LRU(10), strategy.Jitter(0))},
-			func() store.Store { return w })
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
+		c := newCache(t, w, cache.Source[string, string]{}, cache.WithLogger(slog.New(log)), cache.WithStrategy(strategy.LRU(10), strategy.Jitter(0)))
 		if err := c.Set(ctx, "k", "v"); err != nil {
 			t.Fatal(err)
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -340,12 +339,7 @@ func TestManyKeysAreToldOfInCommon(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					ctx := t.Context()
 					st := &mute{Memory: storetest.NewMemory()}
-					a, err := build("test", cache.Source[string, string]{}, []cache.Option{cache.WithLogger(slog.New(slog.DiscardHandler)), cache.WithStrategy(strategy.LRU(1000), strategy.Jitter(0))},
-						func() store.Store { return st })
-					if err != nil {
-						t.Fatal(err)
-					}
-					defer a.Close()
+					a := newCache(t, st, cache.Source[string, string]{}, cache.WithStrategy(strategy.LRU(1000), strategy.Jitter(0)))
 					b := onMemory(t, st.Memory, cache.Source[string, string]{}, cache.WithStrategy(strategy.LRU(1000)))
 					if err := a.SetMany(ctx, before); err != nil {
 						t.Fatal(err)
@@ -356,7 +350,7 @@ func TestManyKeysAreToldOfInCommon(t *testing.T) {
 					synctest.Wait()
 					st.posts.Store(0)
 					st.on.Store(lost)
-					err = change(ctx, a)
+					err := change(ctx, a)
 					if posts := st.posts.Load(); posts != 3 {
 						t.Errorf("%d messages, want 3", posts)
 					}

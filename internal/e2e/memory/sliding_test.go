@@ -10,7 +10,6 @@ import (
 
 	"github.com/delqhi/cache"
 	"github.com/delqhi/cache/internal/hook"
-	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/invalidate"
 	"github.com/delqhi/cache/strategy"
@@ -127,17 +126,5 @@ func TestLocalBytesBoundsTheLocalTier(t *testing.T) {
 
 func onDatabaseless(t *testing.T, kind string, s ...strategy.Strategy) *cache.Cache[string, string] {
 	t.Helper()
-	opts := []cache.Option{cache.WithStrategy(append([]strategy.Strategy{strategy.Jitter(0)}, s...)...), quietLog}
-	var st store.Store
-	if kind == "local only" {
-		opts = append(opts, cache.LocalOnly())
-	} else {
-		st = storetest.NewMemory()
-	}
-	c, err := build("test", cache.Source[string, string]{}, opts, func() store.Store { return st })
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	return c
+	return ofKind(t, kind, storetest.NewMemory(), cache.Source[string, string]{}, cache.WithStrategy(strategy.Jitter(0)), cache.WithStrategy(s...))
 }

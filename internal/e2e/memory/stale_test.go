@@ -10,7 +10,6 @@ import (
 
 	"github.com/delqhi/cache"
 	"github.com/delqhi/cache/internal/hook"
-	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/invalidate"
 	"github.com/delqhi/cache/metrics"
@@ -45,21 +44,7 @@ func tiers(t *testing.T, src *source, s []strategy.Strategy, f func(t *testing.T
 				st := storetest.NewMemory()
 				src.calls.Store(0)
 				again := func() *cache.Cache[string, string] {
-					opts := []cache.Option{cache.WithStrategy(append([]strategy.Strategy{strategy.Jitter(0)}, s...)...), quietLog}
-					open := func() store.Store { return st }
-					switch kind {
-					case "two tiers":
-						opts = append(opts, cache.WithStrategy(strategy.LRU(100)))
-					case "local only":
-						opts = append(opts, cache.LocalOnly())
-						open = func() store.Store { return nil }
-					}
-					c, err := build("test", src.Source(), opts, open)
-					if err != nil {
-						t.Fatal(err)
-					}
-					t.Cleanup(func() { c.Close() })
-					return c
+					return ofKind(t, kind, st, src.Source(), cache.WithStrategy(strategy.Jitter(0)), cache.WithStrategy(s...))
 				}
 				f(t, again(), again)
 			})

@@ -17,18 +17,6 @@ import (
 	"github.com/delqhi/cache/strategy"
 )
 
-// tiered makes a cache of one of the tierings.
-func tiered[V any](t *testing.T, kind string, src cache.Source[string, V], opts ...cache.Option) (*cache.Cache[string, V], *storetest.Memory) {
-	store := storetest.NewMemory()
-	switch kind {
-	case "local only":
-		return made(t, nil, src, append(opts, cache.LocalOnly())...), nil
-	case "two tiers":
-		opts = append(opts, cache.WithStrategy(strategy.LRU(100)))
-	}
-	return made(t, store, src, opts...), store
-}
-
 // What is not there for a reader is not there for Update.
 func TestUpdateHandsOutNothingThatIsOver(t *testing.T) {
 	for _, kind := range tierings {
@@ -45,7 +33,7 @@ func TestUpdateHandsOutNothingThatIsOver(t *testing.T) {
 			} {
 				synctest.Test(t, func(t *testing.T) {
 					ctx := t.Context()
-					c, _ := tiered(t, kind, cache.Source[string, int]{}, cache.WithInvalidator(policy), cache.WithStrategy(strategy.TTL(time.Minute), strategy.StaleIfError(time.Hour)))
+					c := ofKind(t, kind, storetest.NewMemory(), cache.Source[string, int]{}, cache.WithInvalidator(policy), cache.WithStrategy(strategy.TTL(time.Minute), strategy.StaleIfError(time.Hour)))
 					if err := errors.Join(c.Set(ctx, "k", 41, cache.Tags("t")), end(ctx, c)); err != nil {
 						t.Fatal(err)
 					}
@@ -74,7 +62,7 @@ func TestUpdateKeepsTheDeadline(t *testing.T) {
 				if through {
 					src.Store = func(context.Context, string, int) error { time.Sleep(3 * time.Second); return nil }
 				}
-				c, _ := tiered(t, kind, src, cache.WithStrategy(strategy.TTL(time.Minute), strategy.Jitter(0)))
+				c := ofKind(t, kind, storetest.NewMemory(), src, cache.WithStrategy(strategy.TTL(time.Minute), strategy.Jitter(0)))
 				if err := c.Set(ctx, "k", 1, cache.Tags("t")); err != nil {
 					t.Fatal(err)
 				}
@@ -116,7 +104,8 @@ func TestUpdateLeavesNoLease(t *testing.T) {
 		"loads":  func(context.Context, string) (int, error) { return 1, nil }, // and the function exits
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			c, store := tiered(t, "Redis only", cache.Source[string, int]{Load: load})
+			store := storetest.NewMemory()
+			c := newCache(t, store, cache.Source[string, int]{Load: load})
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
@@ -130,7 +119,8 @@ func TestUpdateLeavesNoLease(t *testing.T) {
 		})
 	}
 	synctest.Test(t, func(t *testing.T) {
-		c, store := tiered(t, "Redis only", cache.Source[string, int]{Load: func(ctx context.Context, _ string) (int, error) { <-ctx.Done(); return 0, ctx.Err() }})
+		store := storetest.NewMemory()
+		c := newCache(t, store, cache.Source[string, int]{Load: func(ctx context.Context, _ string) (int, error) { <-ctx.Done(); return 0, ctx.Err() }})
 		back := make(chan error, 1)
 		go func() {
 			_, err := c.Update(context.Background(), "k", func(int, bool) (int, error) { return 1, nil })
@@ -153,7 +143,7 @@ func TestUpdateLeavesWhatIsStale(t *testing.T) {
 	for _, kind := range tierings {
 		synctest.Test(t, func(t *testing.T) {
 			ctx := t.Context()
-			c, _ := tiered(t, kind, cache.Source[string, int]{Load: func(context.Context, string) (int, error) { return 0, errors.New("no") }},
+			c := ofKind(t, kind, storetest.NewMemory(), cache.Source[string, int]{Load: func(context.Context, string) (int, error) { return 0, errors.New("no") }},
 				cache.WithStrategy(strategy.TTL(time.Minute), strategy.Jitter(0), strategy.StaleIfError(time.Hour), strategy.RetryAfter(0)))
 			if err := c.Set(ctx, "k", 1); err != nil {
 				t.Fatal(err)
@@ -194,11 +184,11 @@ func TestUpdateOfALocalOnlyCacheGivesCopies(t *testing.T) {
 	ownCopy(t, big.NewInt(1), func(v *big.Int) { v.SetInt64(2) }, func(v *big.Int) bool { return v.Int64() == 1 })
 
 	type closed struct{ m map[string]int }
-	c := made(t, nil, cache.Source[string, closed]{}, cache.LocalOnly())
+	c := newCache(t, nil, cache.Source[string, closed]{}, cache.LocalOnly())
 	if _, err := c.Update(t.Context(), "k", func(closed, bool) (closed, error) { return closed{}, nil }); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("a type that can't be copied: %v", err)
 	}
-	d := made(t, nil, cache.Source[string, closed]{Clone: func(v closed) closed { return closed{maps.Clone(v.m)} }}, cache.LocalOnly())
+	d := newCache(t, nil, cache.Source[string, closed]{Clone: func(v closed) closed { return closed{maps.Clone(v.m)} }}, cache.LocalOnly())
 	if _, err := d.Update(t.Context(), "k", func(closed, bool) (closed, error) { return closed{map[string]int{}}, nil }); err != nil {
 		t.Error(err)
 	}
@@ -207,7 +197,7 @@ func TestUpdateOfALocalOnlyCacheGivesCopies(t *testing.T) {
 func ownCopy[V any](t *testing.T, val V, spoil func(V), good func(V) bool) {
 	t.Helper()
 	ctx := t.Context()
-	c := made(t, nil, cache.Source[string, V]{}, cache.LocalOnly())
+	c := newCache(t, nil, cache.Source[string, V]{}, cache.LocalOnly())
 	if err := c.Set(ctx, "k", val); err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/delqhi/cache"
-	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/strategy"
 )
@@ -40,7 +39,7 @@ func (k textKey) String() string { _ = k.sabotaged("String"); return k.s }
 // What the methods of a key do costs the calls with that key only, in this process and in one
 // that hears of it: it goes on to hear, of that key too.
 func TestMethodsOfKeysCostTheirOwnKeyOnly(t *testing.T) {
-	for _, tiers := range []string{"LocalOnly", "Redis", "two tiers"} {
+	for _, tiers := range []string{"local only", "Redis", "two tiers"} {
 		for _, at := range []string{"MarshalText", "UnmarshalText", "String"} {
 			for _, m := range wrongdoings {
 				if m.values && at == "String" {
@@ -61,24 +60,11 @@ func sabotagedKeys(t *testing.T, tiers, at string, do func() error, goexit bool)
 	st := storetest.NewMemory()
 	src := cache.Source[textKey, string]{Load: func(_ context.Context, k textKey) (string, error) { return "loaded", nil }}
 	open := func() *cache.Cache[textKey, string] {
-		opts := []cache.Option{quietLog}
-		var use store.Store = st
-		switch tiers {
-		case "LocalOnly":
-			opts, use = append(opts, cache.LocalOnly()), nil
-		case "two tiers":
-			opts = append(opts, cache.WithStrategy(strategy.LRU(100)))
-		}
-		c, err := build("test", src, opts, func() store.Store { return use })
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { c.Close() })
-		return c
+		return ofKind(t, tiers, st, src)
 	}
 	a := open()
 	other := a
-	if tiers != "LocalOnly" {
+	if tiers != "local only" {
 		other = open()
 	}
 	bad, good := textKey{"bad"}, textKey{"good"}
@@ -142,7 +128,7 @@ func sabotagedKeys(t *testing.T, tiers, at string, do func() error, goexit bool)
 // begin, and Sync and Close to return.
 func TestBackgroundGoroutinesOutliveTheProgramsCode(t *testing.T) {
 	for _, at := range []string{"Key", "StartLoad", "end of load", "Tags", "TTL", "Clone", "encoder"} {
-		for _, tiers := range []string{"LocalOnly", "two tiers"} {
+		for _, tiers := range []string{"local only", "two tiers"} {
 			t.Run(at+"/"+tiers, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					ctx := t.Context()
@@ -157,17 +143,8 @@ func TestBackgroundGoroutinesOutliveTheProgramsCode(t *testing.T) {
 					src := s.source(false, false)
 					load := src.Load
 					src.Load = func(ctx context.Context, k string) (string, error) { loads.Add(1); return load(ctx, k) }
-					var use store.Store = storetest.NewMemory()
-					opts := []cache.Option{quietLog, cache.WithCodec(s.codec()), cache.WithRecorder(sabotagedRecorder{s}),
-						cache.WithStrategy(strategy.LRU(10), strategy.TTL(time.Minute), strategy.Jitter(0), strategy.RefreshAhead(0.5))}
-					if tiers == "LocalOnly" {
-						opts, use = append(opts, cache.LocalOnly()), nil
-					}
-					c, err := build("test", src, opts, func() store.Store { return use })
-					if err != nil {
-						t.Fatal(err)
-					}
-					defer c.Close()
+					c := ofKind(t, tiers, storetest.NewMemory(), src, cache.WithCodec(s.codec()), cache.WithRecorder(sabotagedRecorder{s}),
+						cache.WithStrategy(strategy.LRU(10), strategy.TTL(time.Minute), strategy.Jitter(0), strategy.RefreshAhead(0.5)))
 					if _, err := c.Get(ctx, "bad"); err != nil {
 						t.Fatal(err)
 					}

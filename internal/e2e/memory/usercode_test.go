@@ -148,7 +148,7 @@ var places = []string{
 // returns or its goroutine ends, other keys of it are served, no lease stays behind, and the
 // cache goes on. A short run has any two of place, wrongdoing and tiers meet.
 func TestUserCodeCostsItsOwnCallAndKeyOnly(t *testing.T) {
-	kinds := []string{"LocalOnly", "Redis", "two tiers"}
+	kinds := []string{"local only", "Redis", "two tiers"}
 	for i, at := range places {
 		for j, m := range wrongdoings {
 			if m.values && !returningErrors[at] {
@@ -184,21 +184,10 @@ type trial struct {
 func (r *trial) run(do func() error, goexit bool) {
 	t := r.t
 	r.s = &saboteur{do: do}
-	opts := []cache.Option{cache.WithCodec(r.s.codec()), cache.WithRecorder(sabotagedRecorder{r.s}), cache.WithLogger(slog.New(sabotagedHandler{r.s}))}
-	src := r.s.source(r.many, r.writes)
-	open := func() store.Store { return nil }
-	if r.tiers == "LocalOnly" {
-		opts = append(opts, cache.LocalOnly())
-	} else {
-		r.store = storetest.NewMemory()
-		open = func() store.Store { return r.store }
-	}
-	if r.tiers == "two tiers" {
-		opts = append(opts, cache.WithStrategy(strategy.LRU(100)))
-	}
-	var err error
-	if r.c, err = build("test", src, opts, open); err != nil {
-		t.Fatal(err)
+	st := storetest.NewMemory()
+	r.c = ofKind(t, r.tiers, st, r.s.source(r.many, r.writes), cache.WithCodec(r.s.codec()), cache.WithRecorder(sabotagedRecorder{r.s}), cache.WithLogger(slog.New(sabotagedHandler{r.s})))
+	if r.tiers != "local only" {
+		r.store = st
 	}
 	defer r.c.Close()
 	ctx := t.Context()

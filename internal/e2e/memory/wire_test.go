@@ -3,7 +3,6 @@ package memory_test
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -188,11 +187,7 @@ func onWire[K comparable, V any](t *testing.T, store *storetest.Memory, src cach
 func onWireWith[K comparable, V any](t *testing.T, st *storetest.Memory, src cache.Source[K, V], opts ...cache.Option) (*cache.Cache[K, V], *wire) {
 	t.Helper()
 	w := &wire{Memory: st}
-	opts = append([]cache.Option{cache.WithLogger(slog.New(slog.DiscardHandler)), cache.WithTimeout(time.Minute), cache.WithBreaker(math.MaxInt, time.Hour), cache.WithStrategy(strategy.Jitter(0))}, opts...)
-	c, err := build("test", src, opts, func() store.Store { return w })
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { w.heal(); c.Close() })
+	c := newCache(t, w, src, append([]cache.Option{cache.WithTimeout(time.Minute), cache.WithBreaker(math.MaxInt, time.Hour), cache.WithStrategy(strategy.Jitter(0))}, opts...)...)
+	t.Cleanup(w.heal) // before Close
 	return c, w
 }

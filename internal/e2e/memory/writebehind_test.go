@@ -123,12 +123,7 @@ func TestWriteBehindOfKeysThatTheirEncodingDoesNotTell(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		stored := map[key]string{}
-		c, err := build("test", cache.Source[key, string]{Store: func(_ context.Context, k key, v string) error { stored[k] = v; return nil }},
-			[]cache.Option{quietLog, cache.WithStrategy(strategy.WriteBehind())}, func() store.Store { return storetest.NewMemory() })
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
+		c := newCache(t, storetest.NewMemory(), cache.Source[key, string]{Store: func(_ context.Context, k key, v string) error { stored[k] = v; return nil }}, cache.WithStrategy(strategy.WriteBehind()))
 		if err := c.Set(t.Context(), key{"a:b", 7}, "v"); err != nil {
 			t.Fatal(err)
 		}

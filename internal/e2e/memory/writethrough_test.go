@@ -89,21 +89,7 @@ func writers(t *testing.T, f func(t *testing.T, db *database, c *cache.Cache[str
 
 func onDatabase(t *testing.T, db *database, st *storetest.Memory, kind string, s ...strategy.Strategy) *cache.Cache[string, string] {
 	t.Helper()
-	opts := []cache.Option{cache.WithStrategy(append([]strategy.Strategy{strategy.Jitter(0)}, s...)...), quietLog}
-	open := func() store.Store { return st }
-	switch kind {
-	case "two tiers":
-		opts = append(opts, cache.WithStrategy(strategy.LRU(100)))
-	case "local only":
-		opts = append(opts, cache.LocalOnly())
-		open = func() store.Store { return nil }
-	}
-	c, err := build("test", db.source(), opts, open)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	return c
+	return ofKind(t, kind, st, db.source(), cache.WithStrategy(strategy.Jitter(0)), cache.WithStrategy(s...))
 }
 
 func TestWritesReachTheSourceFirst(t *testing.T) {
