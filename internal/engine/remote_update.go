@@ -190,7 +190,7 @@ func (c *remote) exchange(ctx context.Context, ch *Change, o *Options, seen stor
 		at := local.Now()
 		if v, until := c.clock.Validate(ch.version.epoch, ch.version.time, 0, ch.tags, at); v == logicalclock.Valid {
 			ans := result{val: ch.Val, info: Info{Tags: ch.tags}}
-			ch.entry = c.localEntry(&ans, at, g, ch.version)
+			ch.entry = c.localEntry(&ch.head, &ans, at, g, ch.version)
 			ch.entry.Deadline = min(ch.entry.Deadline, until)
 		}
 	}
