@@ -97,7 +97,11 @@ var inProcesses = []inProcess{
 
 func ours(b *testing.B, c *cache.Cache[string, []byte]) memory {
 	return memory{
-		set: func(k string, v []byte) { must(b, c.Set(ctx, k, v)) },
+		set: func(k string, v []byte) {
+			if err := c.Set(ctx, k, v); err != nil {
+				must(b, err)
+			}
+		},
 		get: func(k string) bool { _, err := c.Get(ctx, k); return err == nil },
 	}
 }
