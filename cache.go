@@ -54,6 +54,7 @@ type Cache[K comparable, V any] struct {
 	local    *local.Tier[K, V]      // nil: no local tier
 	clone    func(val V) (V, error) // copies values of the local tier; nil: they are shared
 	readings readings[K, V]
+	writings writings[K, V]
 }
 
 // Get returns the value of key from the nearest tier that has it, otherwise
@@ -138,6 +139,9 @@ func (c *Cache[K, V]) refreshHitBy(ctx context.Context, key K, age time.Duration
 // out of the map, which is never nil. All other failures are in an error of type
 // *[BatchError], and the map still has the values of the keys that did not fail.
 func (c *Cache[K, V]) GetMany(ctx context.Context, keys []K, opts ...ReadOption) (map[K]V, error) {
+	if len(opts) == 0 {
+		return c.readMany(ctx, "get", keys, c.loader, &noOptions)
+	}
 	o, err := collect(opts)
 	if err != nil {
 		return map[K]V{}, err
@@ -183,18 +187,18 @@ func (c *Cache[K, V]) Inspect(ctx context.Context, key K) (Entry[V], error) {
 // and the local value is dropped. [ErrTooLarge] and encoding errors come before
 // anything is sent.
 func (c *Cache[K, V]) Set(ctx context.Context, key K, val V, opts ...WriteOption) error {
-	o, err := collect(opts)
-	if err != nil {
-		return err
+	o := &noOptions
+	if len(opts) > 0 {
+		collected, err := collect(opts)
+		if err != nil {
+			return err
+		}
+		o = &collected
 	}
-	p := &pair[K, V]{key, val}
-	return c.engine.Set(ctx, &p.key, &p.val, &o.Options)
-}
-
-// pair is a key and its value.
-type pair[K comparable, V any] struct {
-	key K
-	val V
+	w := c.writings.get(key, val)
+	err := c.engine.Set(ctx, &w.Writing, &w.key, &w.val, &o.Options)
+	c.writings.put(w)
+	return err
 }
 
 // SetMany is Set for several keys, in one round trip to each Redis node. The

@@ -34,6 +34,9 @@ type callOptions struct {
 	errs   []error
 }
 
+// noOptions are the options of a call without any.
+var noOptions callOptions
+
 // invalid returns the errors of all options, joined.
 func (o *callOptions) invalid() error { return errors.Join(o.errs...) }
 

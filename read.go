@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/delqhi/cache/internal/engine"
+	"github.com/delqhi/cache/internal/local"
 )
 
 // reading is the memory of a read: the engine's, and the keys and values that it points to.
@@ -83,6 +84,11 @@ func (c *Cache[K, V]) readMany(ctx context.Context, op string, keys []K, load en
 	if o.report != nil {
 		return vals, fmt.Errorf("%w: Report holds for one key, and this is a batch", ErrInvalidOption)
 	}
+	if o.IsZero() {
+		if keys = c.hits(ctx, keys, vals, load); len(keys) == 0 {
+			return vals, nil
+		}
+	}
 	r := c.readings.get(len(keys))
 	var zero V
 	for _, k := range keys {
@@ -116,6 +122,36 @@ func (c *Cache[K, V]) readMany(ctx context.Context, op string, keys []K, load en
 	}
 	c.readings.put(r)
 	return vals, batchError(failed)
+}
+
+// hits answers a batch from the local tier as far as it can, without a Redis key for each, and
+// returns the keys that are left: from the first one that is not there, those that vals lacks.
+func (c *Cache[K, V]) hits(ctx context.Context, keys []K, vals map[K]V, load engine.Loader) (left []K) {
+	if c.local == nil || c.engine.Closed() || ctx.Err() != nil {
+		return keys
+	}
+	start := local.Now()
+	for i, k := range keys {
+		if _, again := vals[k]; again {
+			continue
+		}
+		v, due, ok := c.hit(k)
+		switch {
+		case ok:
+			if vals[k] = v; due != engine.NotDue && load != nil {
+				c.refreshHit(ctx, k, due, load)
+			}
+		case left == nil:
+			left = make([]K, 0, len(keys)-i)
+			fallthrough
+		default:
+			left = append(left, k)
+		}
+	}
+	if left == nil {
+		c.engine.CountMany(start)
+	}
+	return left
 }
 
 // refreshHit starts a refresh of a key whose local entry has answered and is due.

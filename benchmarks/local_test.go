@@ -1,6 +1,7 @@
 package benchmarks
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -96,7 +97,11 @@ var inProcesses = []inProcess{
 
 func ours(b *testing.B, c *cache.Cache[string, []byte]) memory {
 	return memory{
-		set: func(k string, v []byte) { must(b, c.Set(ctx, k, v)) },
+		set: func(k string, v []byte) {
+			if err := c.Set(ctx, k, v); err != nil {
+				must(b, err)
+			}
+		},
 		get: func(k string) bool { _, err := c.Get(ctx, k); return err == nil },
 	}
 }
@@ -267,6 +272,112 @@ func BenchmarkScaling(b *testing.B) {
 					}
 				}
 			})
+		})
+	}
+}
+
+// BenchmarkInProcessSet replaces values of keys that are there.
+func BenchmarkInProcessSet(b *testing.B) {
+	keys := makeKeys(keyCount(64))
+	seq := sequence(keys, "zipf")
+	val := makeValue(64)
+	for _, lib := range inProcesses {
+		b.Run(param("lib", lib.name), func(b *testing.B) {
+			m := lib.open(b, 4*len(keys))
+			m.put(b, keys, val)
+			b.ReportAllocs()
+			i := 0
+			for b.Loop() {
+				m.set(seq[i&(sequenceLen-1)], val)
+				i++
+			}
+		})
+	}
+}
+
+// loading are the libraries that load a missing value once for all that ask for it, and keep it.
+// load returns the function that reads a key, and calls f if it is not there.
+var loading = []struct {
+	name string
+	open func(b *testing.B, capacity int, f func() []byte) func(k string) error
+}{
+	{"cache-localonly", func(b *testing.B, capacity int, f func() []byte) func(k string) error {
+		src := cache.SourceFunc(func(context.Context, string) ([]byte, error) { return f(), nil })
+		c, err := cache.NewFrom(nil, "bench", src, cache.LocalOnly(), cache.WithStrategy(strategy.LRU(capacity), strategy.TTL(life)))
+		must(b, err)
+		b.Cleanup(func() { c.Close() })
+		return func(k string) error { _, err := c.Get(ctx, k); return err }
+	}},
+	{"otter", func(b *testing.B, capacity int, f func() []byte) func(k string) error {
+		c := otter.Must(&otter.Options[string, []byte]{MaximumSize: capacity, ExpiryCalculator: otter.ExpiryWriting[string, []byte](life)})
+		b.Cleanup(func() { c.StopAllGoroutines() })
+		load := otter.LoaderFunc[string, []byte](func(context.Context, string) ([]byte, error) { return f(), nil })
+		return func(k string) error { _, err := c.Get(ctx, k, load); return err }
+	}},
+	{"sturdyc", func(_ *testing.B, capacity int, f func() []byte) func(k string) error {
+		c := sturdyc.New[[]byte](capacity, 64, life, 10)
+		load := func(context.Context) ([]byte, error) { return f(), nil }
+		return func(k string) error { _, err := c.GetOrFetch(ctx, k, load); return err }
+	}},
+}
+
+// BenchmarkInProcessLoad reads keys that are not there, each once: a miss, a load, a fill.
+func BenchmarkInProcessLoad(b *testing.B) {
+	val := makeValue(64)
+	for _, lib := range loading {
+		b.Run(param("lib", lib.name), func(b *testing.B) {
+			get := lib.open(b, 10_000, func() []byte { return val })
+			keys := makeKeys(1 << 20)
+			b.ReportAllocs()
+			i := 0
+			for b.Loop() {
+				if err := get(keys[i&(1<<20-1)]); err != nil {
+					b.Fatal(err)
+				}
+				i++
+			}
+		})
+	}
+}
+
+// BenchmarkInProcessGetMany reads 100 keys that are there.
+func BenchmarkInProcessGetMany(b *testing.B) {
+	keys := makeKeys(keyCount(64))
+	val := makeValue(64)
+	hundred := keys[:100]
+	for name, open := range map[string]func(b *testing.B) func() int{
+		"cache-localonly": func(b *testing.B) func() int {
+			c, err := cache.New[string, []byte](nil, "bench", cache.LocalOnly(), cache.WithStrategy(strategy.LRU(4*len(keys)), strategy.TTL(life)))
+			must(b, err)
+			b.Cleanup(func() { c.Close() })
+			ours(b, c).put(b, keys, val)
+			return func() int { vals, _ := c.GetMany(ctx, hundred); return len(vals) }
+		},
+		"otter": func(b *testing.B) func() int {
+			c := otter.Must(&otter.Options[string, []byte]{MaximumSize: 4 * len(keys), ExpiryCalculator: otter.ExpiryWriting[string, []byte](life)})
+			b.Cleanup(func() { c.StopAllGoroutines() })
+			for _, k := range keys {
+				c.Set(k, val)
+			}
+			load := otter.BulkLoaderFunc[string, []byte](func(context.Context, []string) (map[string][]byte, error) { return nil, errMissed })
+			return func() int { vals, _ := c.BulkGet(ctx, hundred, load); return len(vals) }
+		},
+		"sturdyc": func(b *testing.B) func() int {
+			c := sturdyc.New[[]byte](8*len(keys), 64, life, 10)
+			for _, k := range keys {
+				c.Set(k, val)
+			}
+			return func() int { return len(c.GetMany(hundred)) }
+		},
+	} {
+		b.Run(param("lib", name), func(b *testing.B) {
+			get := open(b)
+			b.ReportAllocs()
+			for b.Loop() {
+				if n := get(); n != 100 {
+					b.Fatalf("%d values", n)
+				}
+			}
 		})
 	}
 }

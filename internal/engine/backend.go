@@ -37,8 +37,10 @@ type backend interface {
 	// version returns the logical time for a load or write that begins now.
 	version(ctx context.Context) (version, error)
 	// watch registers a waiter for the end of loads and writes in flight of keys; stop removes
-	// it.
+	// it. watchesFirst reports whether that comes before acquire, or only once acquire has found
+	// other loads in flight: it is then called again.
 	watch(encoded ...string) (wake <-chan struct{}, stop func())
+	watchesFirst() bool
 	// pollEvery returns how long to wait for that at most, where a caller would wait for pause
 	// if nothing could wake it.
 	pollEvery(pause time.Duration) time.Duration
@@ -48,15 +50,15 @@ type backend interface {
 	// keepAlive keeps what acquire has got until stop is called.
 	keepAlive(ctx context.Context, ls []*inflightLoad) (stop func())
 	// encodeLoaded encodes a loaded value or absence, as far as it is to be encoded.
-	encodeLoaded(ctx context.Context, l *inflightLoad, r *fillResult) error
-	// store stores what was loaded, by the plans in results, and gives back what acquire has
-	// got. The local time at is from before the plans were made.
-	store(ctx context.Context, o *Options, ls []*inflightLoad, results []fillResult, at int64)
+	encodeLoaded(ctx context.Context, l *inflightLoad) error
+	// store stores what was loaded, by its plans, and gives back what acquire has got. The local
+	// time at is from before the plans were made.
+	store(ctx context.Context, o *Options, ls []*inflightLoad, at int64)
 	// giveBack gives back what loads that did not finish have got, as after a panic.
 	giveBack(ls []*inflightLoad)
 	// keepLate prepares rest, which stores the value of a load that has been answered without
 	// it. stop ends what keeps that possible; nil: nothing does.
-	keepLate(l, rest *inflightLoad, r *fillResult) (stop func())
+	keepLate(l, rest *inflightLoad) (stop func())
 	// copies returns a function that makes copies of a value for readers. ok is false if it
 	// can't be copied.
 	copies(rk string, val Value) (next func() (Value, error), ok bool)

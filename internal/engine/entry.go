@@ -32,11 +32,12 @@ func microseconds(n uint64) time.Duration {
 	return time.Duration(min(n, math.MaxInt64/1000)) * time.Microsecond
 }
 
-// localEntry makes the local tier's entry of a result. at is the local time
+// localEntry makes the local tier's entry of a result, with head. at is the local time
 // before the value was requested or sent, so that the entry ends no later than
 // the record does.
-func (c *Cache) localEntry(ans *result, at int64, g freshness, s version) Held {
-	e := Held{Head: &local.Head{Stored: at - int64(g.age), Deadline: math.MaxInt64, Expires: math.MaxInt64}, Value: ans.val}
+func (c *Cache) localEntry(head *local.Head, ans *result, at int64, g freshness, s version) Held {
+	*head = local.Head{Stored: at - int64(g.age), Deadline: math.MaxInt64, Expires: math.MaxInt64}
+	e := Held{Head: head, Value: ans.val}
 	if g.remaining != forever {
 		e.Expires = later(at, g.remaining)
 	}

@@ -15,7 +15,7 @@ import (
 func TestAKeyIsMovedBeforeItsFailureIsForgotten(t *testing.T) {
 	key, val := "k", "v"
 	ways := map[string]func(context.Context, *Cache) error{
-		"Set": func(ctx context.Context, c *Cache) error { return c.Set(ctx, &key, &val, &NoOptions) },
+		"Set": func(ctx context.Context, c *Cache) error { return c.Set(ctx, new(Writing), &key, &val, &NoOptions) },
 		"Delete": func(ctx context.Context, c *Cache) error {
 			changes := []Change{{Key: &key}}
 			c.Delete(ctx, changes)

@@ -46,22 +46,21 @@ func (c *Cache) fill(ctx context.Context, o *Options, ls []*inflightLoad) {
 	cause := context.Cause(ctx)
 	ctx = context.WithoutCancel(ctx)
 	at := local.Now() // before anything is encoded, which may take long
-	results := make([]fillResult, len(ls))
-	plan := func(i int) { c.plan(ctx, o, ls[i], &results[i]) }
+	plan := func(i int) { c.plan(ctx, o, ls[i]) }
 	// A panic of user code on one value affects only that value.
 	apart := c.runsUserCode || slices.ContainsFunc(ls, (*inflightLoad).failed)
-	usercode.EachIf(apart, len(ls), plan, func(i int, err error) { c.planless(ls[i], &results[i], err) })
-	for i, l := range ls {
+	usercode.EachIf(apart, len(ls), plan, func(i int, err error) { c.planless(ls[i], err) })
+	for _, l := range ls {
 		if shared(cause) && !l.res.refused {
-			c.planFailure(l, &results[i])
+			c.planFailure(l)
 		}
-		results[i].ans.unkept = l.why
+		l.filled.ans.unkept = l.why
 	}
-	c.backend.store(ctx, o, ls, results, at)
-	for i, l := range ls {
-		c.resolve(l, results[i].ans, results[i].err)
+	c.backend.store(ctx, o, ls, at)
+	for _, l := range ls {
+		c.resolve(l, l.filled.ans, l.filled.err)
 		if l.left != nil {
-			c.leave(l, &results[i])
+			c.leave(l)
 		}
 	}
 }
@@ -70,7 +69,8 @@ func (l *inflightLoad) failed() bool { return l.res.err != nil }
 
 // planless handles a key whose plan was ended by user code, as by a panic: its value can't be
 // kept, and an error can't be inspected.
-func (c *Cache) planless(l *inflightLoad, r *fillResult, err error) {
+func (c *Cache) planless(l *inflightLoad, err error) {
+	r := &l.filled
 	*r = fillResult{ans: result{val: l.res.val, info: Info{Tier: metrics.Source}}}
 	if l.res.err != nil {
 		r.ans, r.err = result{}, err
@@ -79,7 +79,8 @@ func (c *Cache) planless(l *inflightLoad, r *fillResult, err error) {
 }
 
 // aging returns the freshness of the loaded value.
-func (l *inflightLoad) aging(r *fillResult) freshness {
+func (l *inflightLoad) aging() freshness {
+	r := &l.filled
 	g := freshness{age: l.age(), remaining: r.life.timeLeft(), fresh: r.life.fresh, cost: l.res.cost(), etag: r.etag}
 	if g.remaining != forever {
 		g.remaining -= g.age
@@ -88,7 +89,8 @@ func (l *inflightLoad) aging(r *fillResult) freshness {
 }
 
 // plan decides how the result of one key is stored.
-func (c *Cache) plan(ctx context.Context, o *Options, l *inflightLoad, r *fillResult) {
+func (c *Cache) plan(ctx context.Context, o *Options, l *inflightLoad) {
+	r := &l.filled
 	var err error // why the answer can't be kept
 	switch absent := c.absence(l.res.err); {
 	case l.res.err == nil:
@@ -117,7 +119,7 @@ func (c *Cache) plan(ctx context.Context, o *Options, l *inflightLoad, r *fillRe
 		r.keep = false
 	}
 	if r.keep {
-		err = c.backend.encodeLoaded(ctx, l, r)
+		err = c.backend.encodeLoaded(ctx, l)
 		r.keep = err == nil
 	}
 	if err != nil {
@@ -134,7 +136,8 @@ func (c *Cache) plan(ctx context.Context, o *Options, l *inflightLoad, r *fillRe
 
 // planFailure decides for how long a failure is kept that applies to other loads as well: for as
 // long as the source is not to be asked again, in this process and where the records are.
-func (c *Cache) planFailure(l *inflightLoad, r *fillResult) {
+func (c *Cache) planFailure(l *inflightLoad) {
+	r := &l.filled
 	if r.err == nil {
 		return
 	}

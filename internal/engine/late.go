@@ -92,41 +92,36 @@ func leftAlone(ctx context.Context) error {
 	return err
 }
 
-// leftover is a load that goes on without its callers.
+// leftover is a load that may go on without its callers.
 type leftover struct {
-	ready chan struct{} // closed when its callers have been answered
+	ready sync.WaitGroup // done when its callers have been answered
 	once  sync.Once
 	l     *inflightLoad // the load that stores the late value; nil: it is not stored
-	stop  func()        // stops prolonging the record that the value may replace
-}
-
-func newLeftover() *leftover {
-	return &leftover{ready: make(chan struct{}), stop: func() {}}
+	stop  func()        // stops prolonging the record that the value may replace; nil: nothing does
 }
 
 // release notes that the callers have been answered. Only the first call has an effect.
 func (lo *leftover) release(l *inflightLoad, stop func()) (first bool) {
 	lo.once.Do(func() {
 		first = true
-		if lo.l = l; stop != nil {
-			lo.stop = stop
-		}
-		close(lo.ready)
+		lo.l, lo.stop = l, stop
+		lo.ready.Done()
 	})
 	return first
 }
 
 // leave releases a load that goes on: its value may replace the record that replaced its lease.
-func (c *Cache) leave(l *inflightLoad, r *fillResult) {
+func (c *Cache) leave(l *inflightLoad) {
 	rest := &inflightLoad{loadKey: l.loadKey, call: l.call, state: l.state, fence: l.fence, version: l.version, seen: l.seen, claim: l.claim, late: true}
-	stop := c.backend.keepLate(l, rest, r)
+	stop := c.backend.keepLate(l, rest)
 	l.left.release(rest, stop)
 }
 
 // fillLate stores the result of a load that went on without its callers.
 func (c *Cache) fillLate(o *Options, lo *leftover, res loaded) {
-	<-lo.ready
-	lo.stop()
+	if lo.ready.Wait(); lo.stop != nil {
+		lo.stop()
+	}
 	l := lo.l
 	if l == nil {
 		return

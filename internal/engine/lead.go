@@ -85,8 +85,10 @@ type inflightLoad struct {
 	idle       time.Duration  // the least time by which it is prolonged; the lease's life if that is longer
 	life       time.Duration  // of the lease or lock
 	res        loaded
-	left       *leftover // the load goes on after its callers were answered; nil: it does not
-	late       bool      // this is the result of such a load
+	left       *leftover // &rest if the load goes on after its callers were answered; nil: it does not
+	rest       leftover
+	filled     fillResult
+	late       bool // this is the result of such a load
 
 	settled bool // the lease or lock was released, or is about to be
 
@@ -151,22 +153,17 @@ func (c *Cache) lead(ctx context.Context, j Loader, o *Options, ls []*inflightLo
 	defer cancel()
 	all := ls
 	defer c.giveBack(all)
-	wake, stop := c.watch(ls)
-	defer stop()
+	var wake <-chan struct{}
+	stop := func() {}
+	defer func() { stop() }()
+	if c.backend.watchesFirst() {
+		wake, stop = c.watch(ls)
+	}
 	var loads sync.WaitGroup
 	defer loads.Wait()
 	for pause := pollFirst; ; pause = min(2*pause, pollMost) {
 		again := c.backend.acquire(ctx, o, ls)
-		var ready, others []*inflightLoad
-		for _, l := range ls {
-			switch {
-			case l.call.Resolved():
-			case l.state == waiting:
-				others = append(others, l)
-			default:
-				ready = append(ready, l)
-			}
-		}
+		ready, others := split(ls)
 		switch {
 		case len(others) == 0:
 			c.loadAndFill(ctx, j, o, ready)
@@ -174,7 +171,11 @@ func (c *Cache) lead(ctx context.Context, j Loader, o *Options, ls []*inflightLo
 		case len(ready) > 0:
 			loads.Go(func() { c.loadApart(ctx, j, o, ready) })
 		}
-		if ls = others; again {
+		if ls = others; wake == nil {
+			wake, stop = c.watch(ls)
+			again = true
+		}
+		if again {
 			continue
 		}
 		if err := c.await(ctx, wake, pause); err != nil {
@@ -189,6 +190,24 @@ func (c *Cache) lead(ctx context.Context, j Loader, o *Options, ls []*inflightLo
 	}
 }
 
+// split returns the loads of ls that may begin, and those that wait for other loads; the rest has
+// been resolved.
+func split(ls []*inflightLoad) (ready, others []*inflightLoad) {
+	if len(ls) == 1 && ls[0].state != waiting && !ls[0].call.Resolved() {
+		return ls, nil
+	}
+	for _, l := range ls {
+		switch {
+		case l.call.Resolved():
+		case l.state == waiting:
+			others = append(others, l)
+		default:
+			ready = append(ready, l)
+		}
+	}
+	return ready, others
+}
+
 // loadApart is loadAndFill on a goroutine of its own.
 func (c *Cache) loadApart(ctx context.Context, j Loader, o *Options, ls []*inflightLoad) {
 	err := errEndedGoroutine
@@ -201,8 +220,8 @@ func (c *Cache) loadApart(ctx context.Context, j Loader, o *Options, ls []*infli
 	c.loadAndFill(ctx, j, o, ls)
 }
 
-// watch registers the waiter. It must be called before the first read of Redis, or of the
-// claims; see coherence.Waiter.
+// watch registers the waiter. It must be called before Redis, or the claims, are read that are
+// waited for; see coherence.Waiter.
 func (c *Cache) watch(ls []*inflightLoad) (wake <-chan struct{}, stop func()) {
 	encoded := make([]string, len(ls))
 	for i, l := range ls {

@@ -21,7 +21,7 @@ func (c *Cache) loadAndFill(ctx context.Context, j Loader, o *Options, ls []*inf
 	defer stop()
 	switch {
 	case len(ls) == 1 && j.HasOne():
-		c.loadSingle(ctx, j, o, ls[0])
+		c.loadSingle(ctx, j, o, ls)
 		stop()
 		c.fill(ctx, o, ls)
 	case j.HasMany():
@@ -54,7 +54,7 @@ func (c *Cache) loadEach(ctx context.Context, j Loader, o *Options, ls []*inflig
 				l.res.err = errEndedGoroutine // unless it returns, or panics
 				defer func() { <-slots; ended <- l }()
 				defer usercode.Recover(&l.res.err)
-				c.loadSingle(ctx, j, o, l)
+				c.loadSingle(ctx, j, o, []*inflightLoad{l})
 			}()
 		}
 	}()
@@ -73,9 +73,12 @@ func (c *Cache) loadEach(ctx context.Context, j Loader, o *Options, ls []*inflig
 	}
 }
 
-func (c *Cache) loadSingle(ctx context.Context, j Loader, o *Options, l *inflightLoad) {
-	c.limited(ctx, o, []*inflightLoad{l}, func(leave func()) bool {
-		lo := newLeftover()
+// loadSingle loads the one key of ls.
+func (c *Cache) loadSingle(ctx context.Context, j Loader, o *Options, ls []*inflightLoad) {
+	l := ls[0]
+	c.limited(ctx, o, ls, func(leave func()) bool {
+		lo := &l.rest
+		lo.ready.Add(1)
 		l.res = c.loadOne(c.entering(ctx, l.rk), j, l.key, l.old, o.refresh, func(res loaded) {
 			leave()
 			c.fillLate(o, lo, res)
@@ -165,8 +168,9 @@ func (c *Cache) loadMany(ctx context.Context, j Loader, o *Options, ls []*inflig
 	}
 	began := local.Now()
 	los := make([]*leftover, len(ls))
-	for i := range los {
-		los[i] = newLeftover()
+	for i, l := range ls {
+		los[i] = &l.rest
+		l.rest.ready.Add(1)
 	}
 	vals, err, left := contained(ctx, c.closing, func() (Found, error) { return j.LoadMany(call.begin(ctx, c.name), keys) }, func(vals Found, err error) {
 		leave()

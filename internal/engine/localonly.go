@@ -62,6 +62,8 @@ func (c *localOnly) watch(encoded ...string) (<-chan struct{}, func()) {
 	return w.C, w.Close
 }
 
+func (c *localOnly) watchesFirst() bool { return false }
+
 func (c *localOnly) pollEvery(time.Duration) time.Duration { return leasePoll }
 
 func (c *localOnly) copies(_ string, val Value) (next func() (Value, error), ok bool) {
@@ -148,9 +150,9 @@ func (c *localOnly) acquire(ctx context.Context, o *Options, ls []*inflightLoad)
 
 func (c *localOnly) keepAlive(context.Context, []*inflightLoad) (stop func()) { return func() {} }
 
-func (c *localOnly) encodeLoaded(context.Context, *inflightLoad, *fillResult) error { return nil }
+func (c *localOnly) encodeLoaded(context.Context, *inflightLoad) error { return nil }
 
-func (c *localOnly) keepLate(_, _ *inflightLoad, _ *fillResult) (stop func()) { return nil }
+func (c *localOnly) keepLate(_, _ *inflightLoad) (stop func()) { return nil }
 
 // failedMeanwhile returns the failure of a load that l has waited for, nil if there is none.
 func (l *inflightLoad) failedMeanwhile() error {
@@ -197,18 +199,18 @@ func (c *Cache) coalesced(o *Options) {
 }
 
 // store stores what was loaded in the tier, and ends the claims.
-func (c *localOnly) store(_ context.Context, _ *Options, ls []*inflightLoad, results []fillResult, at int64) {
-	for i, l := range ls {
-		if r := &results[i]; r.failedUntil != 0 {
+func (c *localOnly) store(_ context.Context, _ *Options, ls []*inflightLoad, at int64) {
+	for _, l := range ls {
+		if r := &l.filled; r.failedUntil != 0 {
 			c.remember(l.rk, r.failure, r.failedUntil, l.claim.Lost)
 		}
 	}
-	put := func(i int) { c.fill(ls[i], &results[i], at) }
+	put := func(i int) { c.fill(ls[i], at) }
 	usercode.EachIf(c.clone != nil, len(ls), put, func(_ int, err error) { c.notKept(err) })
-	for i, l := range ls {
+	for _, l := range ls {
 		var failure error
-		if results[i].shared {
-			failure = results[i].err
+		if l.filled.shared {
+			failure = l.filled.err
 		}
 		if l.left == nil {
 			l.claim.End(failure)
@@ -221,11 +223,12 @@ func (c *localOnly) store(_ context.Context, _ *Options, ls []*inflightLoad, res
 // fill stores the loaded value, unless the key was written or invalidated since it
 // was claimed. If the value is not to be stored, the tier's entry stays, unless the source
 // says that it is over.
-func (c *localOnly) fill(l *inflightLoad, r *fillResult, at int64) {
+func (c *localOnly) fill(l *inflightLoad, at int64) {
+	r := &l.filled
 	enc := c.encoded(l.rk)
 	switch {
 	case r.keep:
-		if c.local.Fill(l.key, enc, c.localEntry(&r.ans, at, l.aging(r), l.version), l.claim) == local.Refused {
+		if c.local.Fill(l.key, enc, c.localEntry(new(local.Head), &r.ans, at, l.aging(), l.version), l.claim) == local.Refused {
 			c.stats.outdated.Add(1)
 		} else if l.late {
 			c.failures.forget(l.rk)

@@ -12,6 +12,9 @@ import (
 // got from a cache and returned does not count: the absence of another key implies nothing
 // for this one. Nor does a panic, whatever its value.
 func (c *Cache) absence(err error) *absentError {
+	if err == nil {
+		return nil
+	}
 	if _, foreign := usercode.As[*absentError](err); foreign || usercode.Panicked(err) {
 		return nil
 	}

@@ -23,6 +23,11 @@ type Options struct {
 // NoOptions are the options of a call without any.
 var NoOptions Options
 
+// IsZero reports whether they are the options of a call without any.
+func (o *Options) IsZero() bool {
+	return !o.SkipLocal && !o.AllowStale && !o.HasMaxAge && !o.HasTTL && len(o.Tags) == 0 && !o.Peek && !o.Uncounted
+}
+
 func (o *Options) tooOld(info *Info) bool {
 	return o.HasMaxAge && (o.MaxAge == 0 || info.Age > o.MaxAge)
 }

@@ -213,34 +213,68 @@ func (c *Cache) readSource(ctx context.Context, s *Scratch, j Loader, o *Options
 	}
 }
 
+// loadMemory is the memory of the loads that one call begins: one allocation for a single key.
+// The loads may outlive the call, so what they need is copied here.
+type loadMemory struct {
+	opts  Options
+	keys  []Key
+	wants []loadKey
+	reqs  []flight.Request[string, beginning]
+
+	single struct {
+		key   [1]Key
+		want  [1]loadKey
+		req   [1]flight.Request[string, beginning]
+		load  inflightLoad
+		loads [1]*inflightLoad
+	}
+}
+
+func newLoadMemory(n int, o *Options) *loadMemory {
+	m := &loadMemory{opts: *o}
+	if one := &m.single; n == 1 {
+		m.keys, m.wants, m.reqs = one.key[:], one.want[:], one.req[:]
+	} else {
+		m.keys, m.wants, m.reqs = make([]Key, n), make([]loadKey, n), make([]flight.Request[string, beginning], n)
+	}
+	return m
+}
+
+// loads returns the loads of calls.
+func (m *loadMemory) loads(calls []*flight.Call[string, beginning, result]) []*inflightLoad {
+	if one := &m.single; len(m.wants) == 1 {
+		one.load.call, one.load.loadKey = calls[0], m.wants[0]
+		one.loads[0] = &one.load
+		return one.loads[:]
+	}
+	ls := make([]*inflightLoad, len(calls))
+	for i, call := range calls {
+		ls[i] = &inflightLoad{call: call, loadKey: m.wants[call.Index]}
+	}
+	return ls
+}
+
 // loadOpen loads keys. It returns those that have joined a load which did not take place,
 // either because it was speculative and the key was not empty, or because it was a refresh,
 // which does not wait for a lease or a free place: they are still to be loaded.
 func (c *Cache) loadOpen(ctx context.Context, open []*Lookup, j Loader, o *Options) (again []*Lookup) {
-	// The load may outlive this call, so what it needs is copied.
-	keys := make([]Key, len(open))
+	m := newLoadMemory(len(open), o)
+	wants, reqs := m.wants, m.reqs
 	for i, it := range open {
-		keys[i] = it.key
+		m.keys[i] = it.key
 	}
-	c.types.KeepKeys(keys)
-	wants := make([]loadKey, len(open))
-	reqs := make([]flight.Request[string, beginning], len(open))
+	c.types.KeepKeys(m.keys)
 	began := c.beginning(fence.Token{})
 	for i, it := range open {
 		began.fence = it.fence
-		wants[i] = loadKey{key: keys[i], rk: it.rk, down: it.remoteErr != nil}
+		wants[i] = loadKey{key: m.keys[i], rk: it.rk, down: it.remoteErr != nil}
 		reqs[i] = flight.Request[string, beginning]{Key: it.rk, Fence: began, Alone: o.anew(), Now: it.at, NotBefore: c.backend.since(it.at)}
 	}
 	if soft, stop := c.applySoftTimeout(open, reqs); soft {
 		defer stop()
 	}
-	opts := *o
 	results := c.flights.Do(ctx, reqs, func(ctx context.Context, mine []*flight.Call[string, beginning, result]) {
-		ls := make([]*inflightLoad, len(mine))
-		for i, call := range mine {
-			ls[i] = &inflightLoad{call: call, loadKey: wants[call.Index]}
-		}
-		c.lead(ctx, j, &opts, ls)
+		c.lead(ctx, j, &m.opts, m.loads(mine))
 	})
 	for i, it := range open {
 		r := &results[i]

@@ -21,6 +21,9 @@ func (c *Cache) Answers(e *local.Head, now int64) bool {
 // CountLocalHit counts a hit that began at start.
 func (c *Cache) CountLocalHit(start int64) { c.stats.localHit(start) }
 
+// CountMany measures a batch that began at start and that the local tier has answered.
+func (c *Cache) CountMany(start int64) { c.stats.getManyHist.Record(since(start)) }
+
 func (c *Cache) readLocal(ctx context.Context, items []Lookup, o *Options) {
 	for i := range items {
 		it := &items[i]

@@ -73,6 +73,9 @@ func (c *remote) watch(encoded ...string) (<-chan struct{}, func()) {
 	return w.C, w.Close
 }
 
+// watchesFirst: acquire takes a round trip, which would have to be made again.
+func (c *remote) watchesFirst() bool { return true }
+
 func (c *remote) pollEvery(pause time.Duration) time.Duration {
 	if c.coherence.Connected(local.Now()) {
 		return leasePoll

@@ -13,7 +13,7 @@ import (
 )
 
 // store stores what was loaded in Redis, in the place of the leases, and in the local tier.
-func (c *remote) store(ctx context.Context, o *Options, ls []*inflightLoad, results []fillResult, at int64) {
+func (c *remote) store(ctx context.Context, o *Options, ls []*inflightLoad, at int64) {
 	var cmds []store.Command
 	var owners []*command
 	add := func(l *inflightLoad, cmd *command, kind message.Kind) {
@@ -23,13 +23,13 @@ func (c *remote) store(ctx context.Context, o *Options, ls []*inflightLoad, resu
 		cmd.Notify, cmd.sent = c.invalidator.NotifyOf(kind, c.encoded(l.rk))
 		cmds, owners = append(cmds, cmd.Command), append(owners, cmd)
 	}
-	for i, l := range ls {
-		r := &results[i]
+	for _, l := range ls {
+		r := &l.filled
 		if !r.keep {
-			c.release(l, r)
+			c.release(l)
 		}
-		c.unlock(ctx, l, r)
-		add(l, &r.cmd, kindOf(o, l, r))
+		c.unlock(ctx, l)
+		add(l, &r.cmd, kindOf(o, l))
 		add(l, &r.lock, message.Loaded)
 		l.settled = true
 	}
@@ -38,19 +38,20 @@ func (c *remote) store(ctx context.Context, o *Options, ls []*inflightLoad, resu
 			owners[i].reply = reply
 		}
 	}
-	for i, l := range ls {
-		c.filled(l, &results[i])
+	for _, l := range ls {
+		c.filled(l)
 	}
 	if c.local == nil {
 		return
 	}
-	put := func(i int) { c.fillTier(ls[i], &results[i], at) }
+	put := func(i int) { c.fillTier(ls[i], at) }
 	usercode.EachIf(c.clone != nil, len(ls), put, func(_ int, err error) { c.notKept(err) })
 }
 
 // encodeLoaded encodes the record of a loaded value, or of an absence, and makes the command that
 // puts it in the place of the lease.
-func (c *remote) encodeLoaded(ctx context.Context, l *inflightLoad, r *fillResult) (err error) {
+func (c *remote) encodeLoaded(ctx context.Context, l *inflightLoad) (err error) {
+	r := &l.filled
 	if l.state != fillBoth {
 		return nil
 	}
@@ -78,7 +79,8 @@ func (c *remote) encodeLoaded(ctx context.Context, l *inflightLoad, r *fillResul
 // release deletes a lease if no value is stored in its place. A record that stayed in place
 // is kept: others rely on it, for example by a stale window of their own. It is deleted if
 // the source says that it is over.
-func (c *remote) release(l *inflightLoad, r *fillResult) {
+func (c *remote) release(l *inflightLoad) {
+	r := &l.filled
 	if l.state == fillBoth && (l.lease || r.over) {
 		r.cmd.Command = store.Command{Op: store.CompareAndDelete, Key: l.rk, Seen: l.seen}
 	}
@@ -86,7 +88,8 @@ func (c *remote) release(l *inflightLoad, r *fillResult) {
 
 // unlock decides what happens to the lock of a load, and to its lease if the load has failed:
 // if others may wait for it, a failure record replaces it.
-func (c *remote) unlock(ctx context.Context, l *inflightLoad, r *fillResult) {
+func (c *remote) unlock(ctx context.Context, l *inflightLoad) {
+	r := &l.filled
 	key, release, replaces := l.rk, &r.cmd, ""
 	switch {
 	case l.lock:
@@ -115,7 +118,8 @@ func (c *remote) unlock(ctx context.Context, l *inflightLoad, r *fillResult) {
 // kindOf is the kind of message that a fill publishes. A fill over a lease matters only to
 // loads that wait. A fill over a value replaces that value, and so does one that was requested
 // although there was a value: Redis may have evicted a record that other processes still hold.
-func kindOf(o *Options, l *inflightLoad, r *fillResult) message.Kind {
+func kindOf(o *Options, l *inflightLoad) message.Kind {
+	r := &l.filled
 	if l.lease && (r.err != nil || !o.refresh && !o.HasMaxAge) {
 		return message.Loaded
 	}
@@ -123,8 +127,9 @@ func kindOf(o *Options, l *inflightLoad, r *fillResult) message.Kind {
 }
 
 // filled handles the outcome of a key's commands.
-func (c *remote) filled(l *inflightLoad, r *fillResult) {
-	c.failed(l, r)
+func (c *remote) filled(l *inflightLoad) {
+	r := &l.filled
+	c.failed(l)
 	c.resolveMessage(&r.lock, true, 0)
 	if r.cmd.Key == "" {
 		return
@@ -149,7 +154,8 @@ func (c *remote) filled(l *inflightLoad, r *fillResult) {
 
 // failed remembers that a load has failed, unless its key has been written or invalidated
 // meanwhile: then another record has replaced the lease in Redis, or the fence has moved.
-func (c *remote) failed(l *inflightLoad, r *fillResult) {
+func (c *remote) failed(l *inflightLoad) {
+	r := &l.filled
 	if r.failedUntil == 0 {
 		return
 	}
@@ -183,13 +189,14 @@ func (c *remote) resolveMessage(cmd *command, harmless bool, now int64) {
 }
 
 // fillTier brings the local tier in line with a fill.
-func (c *remote) fillTier(l *inflightLoad, r *fillResult, at int64) {
+func (c *remote) fillTier(l *inflightLoad, at int64) {
+	r := &l.filled
 	enc := c.encoded(l.rk)
 	switch {
 	case r.keep:
-		g := l.aging(r)
+		g := l.aging()
 		g.size = len(r.cmd.Frame)
-		c.local.Put(l.key, enc, c.localEntry(&r.ans, at, g, l.version), l.fence)
+		c.local.Put(l.key, enc, c.localEntry(new(local.Head), &r.ans, at, g, l.version), l.fence)
 	case r.over && r.cmd.reply.OK && c.fences.Valid(enc, l.fence):
 		c.local.Remove(enc)
 	}
@@ -215,7 +222,8 @@ func (c *remote) giveBack(ls []*inflightLoad) {
 
 // keepLate lets a value that a load returns later replace the failure record that replaced its
 // lease, by rest. stop ends that.
-func (c *remote) keepLate(l, rest *inflightLoad, r *fillResult) (stop func()) {
+func (c *remote) keepLate(l, rest *inflightLoad) (stop func()) {
+	r := &l.filled
 	if !l.lease || l.state != fillBoth {
 		return nil
 	}

@@ -46,7 +46,8 @@ type Change struct {
 	tags    []string
 	older   []string      // tags of the value that it was derived from, for one that has none of its own
 	from    *frame.Header // of the record of that value, nil if there was none: it began when that did
-	entry   Held          // for the local tier, if the change takes effect; nil: none
+	head    local.Head    // of entry
+	entry   Held          // for the local tier, if the change takes effect; zero: none
 	again   bool          // of an Update: another write was faster before, or seemed to be
 
 	// Under a write strategy:
@@ -140,15 +141,18 @@ func (c *Cache) writeFailed(ctx context.Context, err error) error {
 	return c.unavailable(err)
 }
 
+// Writing is the memory of a write of one key. It may be used again when the write has returned.
+type Writing struct {
+	change Change
+	all    [1]*Change
+}
+
 // Set stores a value.
-func (c *Cache) Set(ctx context.Context, key Key, val Value, o *Options) error {
-	one := &struct {
-		change Change
-		all    [1]*Change
-	}{change: Change{Key: key, Val: val}}
-	one.all[0] = &one.change
-	c.setAll(ctx, one.all[:], o)
-	return c.Explain("set", one.change.Err)
+func (c *Cache) Set(ctx context.Context, w *Writing, key Key, val Value, o *Options) error {
+	w.change = Change{Key: key, Val: val}
+	w.all[0] = &w.change
+	c.setAll(ctx, w.all[:], o)
+	return c.Explain("set", w.change.Err)
 }
 
 // SetMany stores the values of changes; the outcome is in each.
@@ -217,5 +221,5 @@ func (c *Cache) setIfAbsent(ctx context.Context, key Key, val Value, o *Options)
 // changeEntry is the local entry of a written value.
 func (c *Cache) changeEntry(ch *Change, at int64) Held {
 	ans := result{val: ch.Val, info: Info{Tags: ch.tags}}
-	return c.localEntry(&ans, at, freshness{remaining: ch.life.timeLeft(), fresh: ch.life.fresh, size: len(ch.frame)}, ch.version)
+	return c.localEntry(&ch.head, &ans, at, freshness{remaining: ch.life.timeLeft(), fresh: ch.life.fresh, size: len(ch.frame)}, ch.version)
 }

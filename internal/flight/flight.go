@@ -79,6 +79,13 @@ type work struct {
 	dead    bool // canceled as abandoned: not to be joined; guarded by Group.mu
 }
 
+// firstCall is a work with its first call.
+type firstCall[K, F comparable, V any] struct {
+	work  work
+	call  Call[K, F, V]
+	calls [1]*Call[K, F, V]
+}
+
 // cancelIfAbandonedLocked cancels the work if it has unresolved calls and no callers. Group.mu
 // is held.
 func (w *work) cancelIfAbandonedLocked() {
@@ -141,7 +148,11 @@ func (g *Group[K, F, V]) Do(ctx context.Context, reqs []Request[K, F], lead func
 	for _, r := range reqs {
 		equal(r.Key, r.Key) // panics for a key that can't be hashed: here, not under the lock
 	}
-	waiting := make([]*Call[K, F, V], len(reqs))
+	var one [1]*Call[K, F, V]
+	waiting := one[:]
+	if len(reqs) != 1 {
+		waiting = make([]*Call[K, F, V], len(reqs))
+	}
 	var mine []*Call[K, F, V]
 
 	g.mu.Lock()
@@ -160,10 +171,15 @@ func (g *Group[K, F, V]) Do(ctx context.Context, reqs []Request[K, F], lead func
 			results[i].Shared = true
 			continue
 		}
+		// A work's first call is allocated with it: most have no other.
+		var c *Call[K, F, V]
 		if w == nil {
-			w = new(work)
+			first := new(firstCall[K, F, V])
+			w, c, mine = &first.work, &first.call, first.calls[:0]
+		} else {
+			c = new(Call[K, F, V])
 		}
-		c := &Call[K, F, V]{Key: r.Key, Fence: r.Fence, Index: i, began: r.Now, work: w, done: make(chan struct{}), waiters: 1}
+		*c = Call[K, F, V]{Key: r.Key, Fence: r.Fence, Index: i, began: r.Now, work: w, done: make(chan struct{}), waiters: 1}
 		w.waiters++
 		w.open++
 		// A call that may not be joined is replaced. Its own callers keep it.
