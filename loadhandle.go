@@ -11,14 +11,12 @@ import (
 // methods are safe for concurrent use and do nothing outside a load.
 type Load[V any] struct{ handle engine.Handle }
 
-type handleKey struct{}
-
 // CurrentLoad returns the handle of the load that ctx belongs to, through which
 // the loader can set how its result is to be kept. It is never nil: outside a
 // load, or in a load of another type of value, the handle does nothing. In a
 // batch, the settings apply to all of its entries.
 func CurrentLoad[V any](ctx context.Context) *Load[V] {
-	if l, ok := ctx.Value(handleKey{}).(*Load[V]); ok {
+	if l, ok := ctx.Value(engine.HandleKey{}).(*Load[V]); ok {
 		return l
 	}
 	return new(Load[V])

@@ -48,9 +48,9 @@ func (t types[K, V]) Elem(v engine.Value) any { return valueOf[V](v) }
 
 func (t types[K, V]) ValueType() reflect.Type { return reflect.TypeFor[V]() }
 
-func (t types[K, V]) Handle(ctx context.Context) (context.Context, *engine.Handle) {
+func (t types[K, V]) NewHandle() (any, *engine.Handle) {
 	l := new(Load[V])
-	return context.WithValue(ctx, handleKey{}, l), &l.handle
+	return l, &l.handle
 }
 
 func (t types[K, V]) Single(err error) (of func(engine.Key) error, n int) {

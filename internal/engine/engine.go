@@ -13,6 +13,7 @@
 package engine
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -145,6 +146,7 @@ func New(cfg Config) (*Cache, error) {
 	c.flights = flight.New[string, beginning, result](func(v any, stack []byte) error {
 		return &usercode.PanicError{Value: v, Stack: stack} // a panic of this package: those of user code are recovered at the call
 	})
+	c.flights.NewContext = func(caller context.Context) flight.Context { return newLoadContext(caller) }
 	if cfg.Store == nil {
 		c.backend = newLocalOnly(c)
 		return c, nil

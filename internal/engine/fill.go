@@ -43,7 +43,7 @@ type command struct {
 // fill stores the loaded values and resolves the calls. It runs to its end even if
 // all callers are gone: the load was done, and a lease must not be left behind.
 func (c *Cache) fill(ctx context.Context, o *Options, ls []*inflightLoad) {
-	cause := context.Cause(ctx)
+	cause := causeOf(ctx)
 	ctx = context.WithoutCancel(ctx)
 	at := local.Now() // before anything is encoded, which may take long
 	plan := func(i int) { c.plan(ctx, o, ls[i]) }

@@ -33,9 +33,7 @@ func (testTypes[V]) NewValue() Value                      { return new(V) }
 func (testTypes[V]) Elem(v Value) any                     { return *v.(*V) }
 func (testTypes[V]) ValueType() reflect.Type              { return reflect.TypeFor[V]() }
 func (testTypes[V]) Single(error) (func(Key) error, int)  { return nil, 0 }
-func (testTypes[V]) Handle(ctx context.Context) (context.Context, *Handle) {
-	return ctx, new(Handle)
-}
+func (testTypes[V]) NewHandle() (any, *Handle)            { h := new(Handle); return h, h }
 
 // loadFunc is a loader of single values.
 type loadFunc[V any] func(context.Context) (V, error)

@@ -55,11 +55,6 @@ func contained[R any](ctx context.Context, closing <-chan struct{}, f func() (R,
 			return err
 		})
 	}()
-	select {
-	case out := <-done:
-		return out.res, out.err, false
-	case <-ctx.Done():
-	}
 	rest := func() time.Duration {
 		deadline, _ := ctx.Deadline()
 		return max(time.Until(deadline), 0) + releaseGrace
@@ -86,7 +81,7 @@ func contained[R any](ctx context.Context, closing <-chan struct{}, f func() (R,
 // leftAlone returns the error of a load that goes on although its time is over.
 func leftAlone(ctx context.Context) error {
 	err := ctx.Err()
-	if cause := context.Cause(ctx); cause == errs.ErrClosed || cause == errHardTimeout {
+	if cause := causeOf(ctx); cause == errs.ErrClosed || cause == errHardTimeout {
 		err = fmt.Errorf("%w: %w", cause, err)
 	}
 	return err

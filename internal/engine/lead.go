@@ -149,8 +149,9 @@ func (r *loaded) cost() time.Duration { return since(r.began) }
 // lead resolves the calls of ls. It waits for keys that other loads are loading while it loads
 // the rest: a caller that joins one key of a batch does not wait for another.
 func (c *Cache) lead(ctx context.Context, j Loader, o *Options, ls []*inflightLoad) {
-	ctx, cancel := context.WithTimeoutCause(ctx, c.policy.HardTimeout, errHardTimeout)
-	defer cancel()
+	if lc, ok := ctx.(*loadContext); ok {
+		lc.expireAfter(c.policy.HardTimeout)
+	}
 	all := ls
 	defer c.giveBack(all)
 	var wake <-chan struct{}
@@ -250,7 +251,7 @@ func (c *Cache) await(ctx context.Context, wake <-chan struct{}, pause time.Dura
 	case <-wake:
 		return nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return causeOf(ctx)
 	}
 }
 
@@ -261,7 +262,7 @@ func wait(ctx context.Context, d time.Duration) error {
 	case <-t.C:
 		return nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return causeOf(ctx)
 	}
 }
 

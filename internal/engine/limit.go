@@ -48,7 +48,7 @@ func (l *loadLimit) enter(ctx context.Context, behind bool) error {
 	if l.places.Acquire(ctx, 1) == nil {
 		return nil
 	}
-	cause := context.Cause(ctx)
+	cause := causeOf(ctx)
 	if cause == errHardTimeout {
 		return fmt.Errorf("%w: the load did not get a place within the hard timeout", errs.ErrOverload)
 	}

@@ -79,7 +79,7 @@ func (c *Cache) loadSingle(ctx context.Context, j Loader, o *Options, ls []*infl
 	c.limited(ctx, o, ls, func(leave func()) bool {
 		lo := &l.rest
 		lo.ready.Add(1)
-		l.res = c.loadOne(c.entering(ctx, l.rk), j, l.key, l.old, o.refresh, func(res loaded) {
+		l.res = c.loadOne(c.enteringOne(ctx, l.rk), j, l.key, l.old, o.refresh, func(res loaded) {
 			leave()
 			c.fillLate(o, lo, res)
 		})
@@ -122,11 +122,12 @@ func (c *Cache) limited(ctx context.Context, o *Options, ls []*inflightLoad, loa
 // loadOne calls a loader. old is the value that is to be replaced, nil if there is none.
 // refresh is for the metrics: no read waits for the load. If the loader goes on without its
 // callers, late is called when it has returned.
-func (c *Cache) loadOne(ctx context.Context, j Loader, key Key, old *decoded, refresh bool, late func(loaded)) (res loaded) {
+func (c *Cache) loadOne(ctx *callContext, j Loader, key Key, old *decoded, refresh bool, late func(loaded)) (res loaded) {
 	if old != nil && old.ans.absent != nil {
 		old = nil // an absence is no value that NotModified could keep
 	}
-	ctx, h := c.types.Handle(ctx)
+	handle, h := c.types.NewHandle()
+	ctx.handle = handle
 	h.begin(old, c.clone)
 	call := c.stats.newLoad(1, refresh)
 	began := local.Now()
@@ -158,8 +159,9 @@ func (c *Cache) loadOne(ctx context.Context, j Loader, key Key, old *decoded, re
 	return res
 }
 
-func (c *Cache) loadMany(ctx context.Context, j Loader, o *Options, ls []*inflightLoad, leave func()) (left bool) {
-	ctx, h := c.types.Handle(ctx)
+func (c *Cache) loadMany(ctx *callContext, j Loader, o *Options, ls []*inflightLoad, leave func()) (left bool) {
+	handle, h := c.types.NewHandle()
+	ctx.handle = handle
 	h.begin(nil, nil)
 	call := c.stats.newLoad(len(ls), o.refresh)
 	keys := make([]Key, len(ls))
@@ -264,7 +266,7 @@ func ended(ctx context.Context, err error, left bool) error {
 	}
 	if err != nil && ctx.Err() != nil {
 		// If the cache has ended the load, add the cause to the loader's error.
-		if cause := context.Cause(ctx); cause == errs.ErrClosed || cause == errHardTimeout {
+		if cause := causeOf(ctx); cause == errs.ErrClosed || cause == errHardTimeout {
 			err = fmt.Errorf("%w: %w", cause, err)
 		}
 	}

@@ -132,7 +132,7 @@ func (c *Cache) askForUpdate(ctx context.Context, key Key, rk string, l *loadedF
 			c.limit.leave()
 		}
 	}()
-	res = c.loadOne(c.entering(ctx, rk), c.loader, key, nil, true, func(loaded) { c.limit.leave() })
+	res = c.loadOne(c.enteringOne(ctx, rk), c.loader, key, nil, true, func(loaded) { c.limit.leave() })
 	l.began = res.began
 	switch {
 	case res.err == nil:

@@ -40,9 +40,9 @@ type Types interface {
 	// ValueType is the type of V.
 	ValueType() reflect.Type
 
-	// Handle returns the context for a call of a loader, and the handle that the loader finds
-	// in it.
-	Handle(ctx context.Context) (context.Context, *Handle)
+	// NewHandle returns the value that a loader finds under HandleKey in its context, and the
+	// handle in it.
+	NewHandle() (any, *Handle)
 	// Single returns a function that gives the error of each key if err matches one that has the
 	// errors of single keys, and how many they are; else nil.
 	Single(err error) (of func(k Key) error, n int)

@@ -42,9 +42,19 @@ func (u *underWay) has(rk string) bool {
 }
 
 // entering returns the context for a call of user code for these keys.
-func (c *Cache) entering(ctx context.Context, rks ...string) context.Context {
+func (c *Cache) entering(ctx context.Context, rks ...string) *callContext {
+	in := c.enteringOne(ctx, "")
+	in.call.keys = rks
+	return in
+}
+
+// enteringOne is entering for one key.
+func (c *Cache) enteringOne(ctx context.Context, rk string) *callContext {
 	outer, _ := ctx.Value(underWayKey{}).(*underWay)
-	return context.WithValue(ctx, underWayKey{}, &underWay{outer: outer, cache: c, keys: rks})
+	in := &callContext{Context: ctx}
+	in.key[0] = rk
+	in.call.outer, in.call.cache, in.call.keys = outer, c, in.key[:]
+	return in
 }
 
 // leaving notes that the call is over: goroutines that it has left running may wait.

@@ -35,6 +35,10 @@ var errUnresolved = errors.New("cache: the load ended without a result")
 
 // Group holds the calls in flight. The zero value is not usable; see [New].
 type Group[K, F comparable, V any] struct {
+	// NewContext makes the context of a work from that of its first caller: with its values, and
+	// without its cancellation. It may be set before the group is used.
+	NewContext func(caller context.Context) Context
+
 	recovered func(value any, stack []byte) error
 
 	mu     sync.Mutex // guards what follows, and the fields of work and Call that say so
@@ -44,6 +48,28 @@ type Group[K, F comparable, V any] struct {
 
 	wg sync.WaitGroup // one for each work
 }
+
+// Context is a context that can be canceled. Cause returns the cause; the first one counts.
+type Context interface {
+	context.Context
+	Cancel(cause error)
+	Cause() error
+}
+
+// standard is a Context of package context.
+type standard struct {
+	context.Context
+	cancel context.CancelCauseFunc
+}
+
+func newStandard(caller context.Context) Context {
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(caller))
+	return standard{ctx, cancel}
+}
+
+func (c standard) Cancel(cause error) { c.cancel(cause) }
+
+func (c standard) Cause() error { return context.Cause(c.Context) }
 
 // identity is what requests must have in common to share a call. The fence is part of it,
 // rather than compared afterwards, so that late readers from before a move and early ones from
@@ -73,7 +99,7 @@ type Call[K, F comparable, V any] struct {
 
 // work is one goroutine that answers one or more calls.
 type work struct {
-	cancel  context.CancelCauseFunc
+	ctx     Context
 	waiters int  // the sum of those of its open calls; guarded by Group.mu
 	open    int  // calls not resolved; guarded by Group.mu
 	dead    bool // canceled as abandoned: not to be joined; guarded by Group.mu
@@ -91,7 +117,7 @@ type firstCall[K, F comparable, V any] struct {
 func (w *work) cancelIfAbandonedLocked() {
 	if w.waiters == 0 && w.open > 0 && !w.dead {
 		w.dead = true
-		w.cancel(ErrAbandoned)
+		w.ctx.Cancel(ErrAbandoned)
 	}
 }
 
@@ -131,7 +157,7 @@ type Result[V any] struct {
 // New returns a Group. recovered turns a panic of the work into the error that
 // its callers get; it is called once for each panic.
 func New[K, F comparable, V any](recovered func(value any, stack []byte) error) *Group[K, F, V] {
-	return &Group[K, F, V]{recovered: recovered, calls: map[identity[K, F]]*Call[K, F, V]{}, works: map[*work]struct{}{}}
+	return &Group[K, F, V]{NewContext: newStandard, recovered: recovered, calls: map[identity[K, F]]*Call[K, F, V]{}, works: map[*work]struct{}{}}
 }
 
 // Do answers reqs, whose keys must differ: it joins the calls in flight, and runs lead for the
@@ -191,11 +217,10 @@ func (g *Group[K, F, V]) Do(ctx context.Context, reqs []Request[K, F], lead func
 		mine = append(mine, c)
 	}
 	if w != nil {
-		workCtx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-		w.cancel = cancel
+		w.ctx = g.NewContext(ctx)
 		g.works[w] = struct{}{}
 		g.wg.Add(1)
-		go g.run(workCtx, w, mine, lead)
+		go g.run(w.ctx, w, mine, lead)
 	}
 	g.mu.Unlock()
 
@@ -279,13 +304,13 @@ func (g *Group[K, F, V]) Resolve(c *Call[K, F, V], v V, err error) {
 	g.mu.Unlock()
 }
 
-func (g *Group[K, F, V]) run(ctx context.Context, w *work, mine []*Call[K, F, V], lead func(context.Context, []*Call[K, F, V])) {
+func (g *Group[K, F, V]) run(ctx Context, w *work, mine []*Call[K, F, V], lead func(context.Context, []*Call[K, F, V])) {
 	stackgrow.Grow()
 	defer g.wg.Done()
 	defer g.end(w)
 	defer func() {
 		// Canceled work need not resolve each of its calls.
-		err := cmp.Or(context.Cause(ctx), errUnresolved)
+		err := cmp.Or(ctx.Cause(), errUnresolved)
 		if v := recover(); v != nil {
 			err = g.recovered(v, debug.Stack())
 		}
@@ -298,7 +323,7 @@ func (g *Group[K, F, V]) run(ctx context.Context, w *work, mine []*Call[K, F, V]
 }
 
 func (g *Group[K, F, V]) end(w *work) {
-	w.cancel(nil)
+	w.ctx.Cancel(nil)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.works, w)
@@ -332,7 +357,7 @@ func (g *Group[K, F, V]) Cancel(cause error) {
 		}
 	}
 	for w := range g.works {
-		w.cancel(g.closed)
+		w.ctx.Cancel(g.closed)
 	}
 	g.mu.Unlock()
 }
