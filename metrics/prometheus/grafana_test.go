@@ -61,7 +61,7 @@ func exposed(t *testing.T) map[string][]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	families, err := registered(t, c, usedRecorder(t)).Gather()
+	families, err := registered(t, c, usedRecorder(t, "")).Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
