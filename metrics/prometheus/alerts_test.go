@@ -132,6 +132,28 @@ func TestTheAlertsKnowTheirMetrics(t *testing.T) {
 	}
 }
 
+// The documentation lists the alerts. It is in the tree, not in the module.
+func TestTheAlertsAreDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../docs/observability.md")
+	if os.IsNotExist(err) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed := regexp.MustCompile("(?m)^\\| `(Cache\\w+)` \\|").FindAllStringSubmatch(string(text), -1)
+	var got, want []string
+	for _, m := range listed {
+		got = append(got, m[1])
+	}
+	for _, a := range readAlerts(t) {
+		want = append(want, a.Alert)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("listed are %v, and there are %v", got, want)
+	}
+}
+
 // Prometheus's own tool takes the rules, and each alert fires when it should and not before.
 func TestTheAlertsFire(t *testing.T) {
 	promtool, err := exec.LookPath("promtool")
