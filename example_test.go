@@ -241,7 +241,7 @@ func ExampleCache_Delete() {
 
 // That something does not exist is remembered as well, and known by the source's
 // own error.
-func ExampleErrNotFound() {
+func Example_notFound() {
 	ctx := context.Background()
 	queries := 0
 	users, err := cache.NewFrom(startRedis(), "users", cache.SourceFunc(
@@ -265,7 +265,7 @@ func ExampleErrNotFound() {
 }
 
 // Redis out of reach is no failure of a read that can load.
-func ExampleErrUnavailable() {
+func Example_unavailable() {
 	ctx := context.Background()
 	rdb, err := cache.NewClient("redis://127.0.0.1:1") // nobody listens there
 	if err != nil {

@@ -6,7 +6,7 @@ replace github.com/delqhi/cache => ../
 
 require (
 	github.com/Yiling-J/theine-go v0.6.3
-	github.com/delqhi/cache v0.0.0-00010101000000-000000000000
+	github.com/delqhi/cache v0.1.0
 	github.com/dgraph-io/ristretto/v2 v2.4.2
 	github.com/go-redis/cache/v9 v9.0.0
 	github.com/hashicorp/golang-lru/v2 v2.0.7

@@ -6,7 +6,7 @@ replace github.com/delqhi/cache => ../
 
 require (
 	github.com/anishathalye/porcupine v1.3.1
-	github.com/delqhi/cache v0.0.0-00010101000000-000000000000
+	github.com/delqhi/cache v0.1.0
 	github.com/redis/go-redis/v9 v9.23.0
 )
 

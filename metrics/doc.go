@@ -13,6 +13,6 @@
 //
 // A [Recorder] receives events as they happen, to pass them on to a monitoring system or to
 // trace them: loads, remote operations and changes of state. It receives no local hits, which
-// cost less than the call would. No event contains a key, a value or the text of an error, so
-// that none of them can end up in a label.
+// cost less than the call would. No event contains a key, a value or the text of an error (of
+// a server's error, its first word, such as OOM), so that none of them can end up in a label.
 package metrics

@@ -51,6 +51,26 @@ type RemoteEvent struct {
 	Keys     int           // how many keys it was for, at least 1
 	Duration time.Duration // until the answer came, or was no longer waited for
 	Outcome  Outcome
+
+	// How it is sent. What callers ask for at the same time may be sent in one pipeline; this is
+	// the part of the caller.
+	Command  string // as go-redis sends it, such as "get", "mget" or "evalsha"; "" if there are several different ones, or none
+	Script   string // the script that an "evalsha" runs, such as "compare_and_set", else ""
+	Commands int    // how many commands; an MGET of many keys is one. 0 if that is not known
+
+	Status string // the first word of the error that the server answered, such as "OOM", else ""
+	Server RemoteServer
+}
+
+// RemoteServer is what the configuration of a client says of its servers. It is the same for all
+// operations of a cache.
+type RemoteServer struct {
+	// Address is the host, or the path of a socket. Several hosts of a cluster or a ring are
+	// sorted, and separated by commas, with their ports if those differ. It is "" where the client
+	// has asked sentinels, and does not tell which.
+	Address  string
+	Port     int    // of all hosts; 0 if it is 6379, or is in Address
+	Database string // its number
 }
 
 // StateEvent is a change of state.

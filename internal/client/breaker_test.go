@@ -45,8 +45,8 @@ func TestEveryOperationIsRefusedWhileItsEndpointIsAway(t *testing.T) {
 					g := New(s, 250*time.Millisecond)
 					defer g.Close()
 					var refused atomic.Int32
-					g.Observe = func(_ context.Context, _ string, _ int, _ time.Duration, err error) {
-						if errors.Is(err, ErrOpen) {
+					g.Observe = func(_ context.Context, o Observation) {
+						if errors.Is(o.Err, ErrOpen) {
 							refused.Add(1)
 						}
 					}

@@ -50,10 +50,8 @@ type Client struct {
 	timeout        time.Duration
 	honorsDeadline bool // the store itself ends an operation at its deadline
 
-	// Observe, if set before first use, is called for every operation with its name ("mixed"
-	// for several kinds), the number of keys, the duration, and its first error, nil if the
-	// caller's context ended it.
-	Observe func(ctx context.Context, op string, keys int, d time.Duration, err error)
+	// Observe, if set before first use, is called for every operation that has ended.
+	Observe func(context.Context, Observation)
 
 	// The number of operations that have ended, and the number of connections after so many of
 	// them: both in one word, so that they belong together. See Connections.
@@ -70,6 +68,15 @@ type Client struct {
 	mu      sync.RWMutex
 	closed  bool
 	pending sync.WaitGroup // operations in goroutines of their own
+}
+
+// Observation is an operation that has ended.
+type Observation struct {
+	Op       string          // its name, "mixed" for several kinds
+	Keys     int             // how many it was for
+	Commands []store.Command // those of Do, nil for other operations; not to be kept
+	Duration time.Duration
+	Err      error // the first error; nil if the caller's context ended the operation
 }
 
 // New returns a Client in front of st; timeout must be positive.
@@ -148,7 +155,7 @@ func (g *Client) Do(ctx context.Context, cmds []store.Command) []store.Reply {
 		if keys > 1 && cmds[0].Shared {
 			keys--
 		}
-		g.Observe(ctx, kind(cmds), keys, time.Since(start), failure(ctx, replies))
+		g.Observe(ctx, Observation{kind(cmds), keys, cmds, time.Since(start), failure(ctx, replies)})
 	}
 	return replies
 }
@@ -195,7 +202,7 @@ func (g *Client) Now(ctx context.Context, key string) (int64, error) {
 	now, err := call(g, ctx, key, func(ctx context.Context) (int64, error) { return g.store.Now(ctx, key) })
 	// Most calls do no I/O; a call that failed did.
 	if err != nil && g.Observe != nil && ctx.Err() == nil {
-		g.Observe(ctx, "time", 1, time.Since(start), err)
+		g.Observe(ctx, Observation{Op: "time", Keys: 1, Duration: time.Since(start), Err: err})
 	}
 	return now, err
 }
@@ -209,7 +216,7 @@ func ask[T any](g *Client, ctx context.Context, op, key string, keys int, f func
 		if ctx.Err() != nil {
 			observed = nil
 		}
-		g.Observe(ctx, op, keys, time.Since(start), observed)
+		g.Observe(ctx, Observation{Op: op, Keys: keys, Duration: time.Since(start), Err: observed})
 	}
 	return val, err
 }

@@ -269,8 +269,8 @@ func TestTheGuardTellsWhatItDid(t *testing.T) {
 		answer := error(nil)
 		s := &fake{Memory: storetest.NewMemory(), act: func(context.Context) error { time.Sleep(10 * time.Millisecond); return answer }}
 		g := New(s, time.Second)
-		g.Observe = func(_ context.Context, op string, keys int, d time.Duration, err error) {
-			events = append(events, event{op, keys, d, err})
+		g.Observe = func(_ context.Context, o Observation) {
+			events = append(events, event{o.Op, o.Keys, o.Duration, o.Err})
 		}
 		expect := func(want ...event) {
 			t.Helper()

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/delqhi/cache/internal/store"
@@ -27,6 +28,13 @@ type (
 	// clocked: by how much the estimate of a node's clock may be wrong, in µs.
 	clocked interface{ ClockError(key string) int64 }
 
+	// described: how an operation is sent, and where to.
+	described interface {
+		Wire(op string, cmds []store.Command) store.Wire
+		Address() (address string, port int)
+		Database() int
+	}
+
 	kinded     interface{ Unknown() error }
 	demoted    interface{ Demotions() uint64 }
 	misfitting interface{ Misfit(error) store.Misfit }
@@ -42,6 +50,25 @@ func (g *Client) Unknown() error {
 		return s.Unknown()
 	}
 	return nil
+}
+
+// Wire says how an operation is sent, as far as the store can tell.
+func (g *Client) Wire(o Observation) store.Wire {
+	if s, ok := g.store.(described); ok {
+		return s.Wire(o.Op, o.Commands)
+	}
+	return store.Wire{}
+}
+
+// Server returns the address of the servers in the configuration of the store's client, and its
+// database; see [redisstore.Redis.Address]. ok is false if the store has none.
+func (g *Client) Server() (address string, port, database int, ok bool) {
+	s, ok := g.store.(described)
+	if !ok {
+		return "", 0, 0, false
+	}
+	address, port = s.Address()
+	return address, port, s.Database(), true
 }
 
 // Demotions counts how often a server was found to be no longer a master, as far as the store
@@ -97,7 +124,7 @@ func (g *Client) Renew(ctx context.Context) error {
 		err = g.explain(ctx, start, err)
 	}
 	if g.Observe != nil {
-		g.Observe(ctx, "renew", 0, time.Since(start), err)
+		g.Observe(ctx, Observation{Op: "renew", Duration: time.Since(start), Err: err})
 	}
 	return err
 }
@@ -125,6 +152,24 @@ func (g *Client) Connections() uint32 {
 	g.counted.Store(uint64(ended)<<32 | uint64(n))
 	return n
 }
+
+// Status is the first word of a server's error reply, such as "OOM" or "WRONGTYPE"; "" if err is
+// none, or begins with something else.
+func Status(err error) string {
+	var reply redis.Error
+	if !errors.As(err, &reply) || reply == redis.Nil {
+		return ""
+	}
+	word, _, _ := strings.Cut(reply.Error(), " ")
+	if len(word) > maxStatus || strings.Trim(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_") != "" {
+		return ""
+	}
+	return word
+}
+
+// maxStatus is more than the longest status of Redis has: scripts and proxies answer as they
+// like, and a status is a label.
+const maxStatus = 24
 
 // Refused reports whether err says that a command that changes something was not carried out:
 // the server has refused it, or it was not sent.

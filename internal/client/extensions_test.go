@@ -1,6 +1,8 @@
 package client
 
 import (
+	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/delqhi/cache/internal/redisstore"
@@ -18,6 +20,7 @@ var _ interface {
 	clocked
 	kinded
 	demoted
+	described
 	misfitting
 	detouring
 	renewing
@@ -38,3 +41,29 @@ func TestAStoreOnRedisIsKnownForWhatItCan(t *testing.T) {
 		t.Errorf("honors deadlines: %v, %d large operations at once, endpoints: %v", g.honorsDeadline, cap(g.wide), endpointsOf(st) != nil)
 	}
 }
+
+func TestAStatusIsAWordOfTheServer(t *testing.T) {
+	for text, want := range map[string]string{
+		"OOM command not allowed when used memory > 'maxmemory'.": "OOM",
+		"WRONGTYPE": "WRONGTYPE",
+		"NOREPLICAS Not enough good replicas to write.": "NOREPLICAS",
+		"no such key":                            "",
+		"":                                       "",
+		"A_KEY_THAT_IS_LONGER_THAN_ANY_STATUS x": "",
+	} {
+		if got := Status(fmt.Errorf("wrapped: %w", reply(text))); got != want {
+			t.Errorf("%q has the status %q, want %q", text, got, want)
+		}
+	}
+	for _, err := range []error{nil, redis.Nil, errors.New("OOM not of a server"), ErrOpen} {
+		if got := Status(err); got != "" {
+			t.Errorf("%v has the status %q", err, got)
+		}
+	}
+}
+
+// reply is an error reply of a server.
+type reply string
+
+func (r reply) Error() string { return string(r) }
+func (reply) RedisError()     {}

@@ -84,7 +84,7 @@ func TestTheTimeoutBoundsWaitingForAPlace(t *testing.T) {
 					defer g.Close()
 					opened := circuits(g, 1)
 					var observed error
-					g.Observe = func(_ context.Context, _ string, _ int, _ time.Duration, err error) { observed = err }
+					g.Observe = func(_ context.Context, o Observation) { observed = o.Err }
 					for range cap(g.wide) {
 						g.wide <- struct{}{}
 					}

@@ -16,7 +16,7 @@ func TestRecordingAllocatesNothing(t *testing.T) {
 		"a write":     func() { s.wrote(&s.sets, nil) },
 		"a duration":  func() { s.getHist.Record(time.Millisecond) },
 		"a remote operation": func() {
-			s.remoteOp(context.Background(), "n", "get", 1, time.Millisecond, nil)
+			s.remoteOp(context.Background(), time.Millisecond, nil)
 		},
 	} {
 		if n := testing.AllocsPerRun(1000, f); n != 0 {

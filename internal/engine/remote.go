@@ -20,6 +20,7 @@ type remote struct {
 	coherence     *coherence.Coordinator
 	invalidator   *invalidation.Invalidator
 	missPredictor missPredictor
+	server        metrics.RemoteServer // for the recorder
 }
 
 var _ backend = (*remote)(nil)
@@ -31,6 +32,7 @@ func newRemote(c *Cache, cfg *Config) *remote {
 	}
 	c.sealer = seals(c.codec)
 	r := &remote{Cache: c, client: client.New(cfg.Store, cfg.Timeout), missPredictor: missPredictor{streak: missStreak}}
+	r.server = serverOf(r.client)
 	r.client.Observe = r.observe
 	r.client.Detours(r.detoured)
 	r.client.Break(breaker.Config{Failures: cfg.Failures, Open: cfg.Open, Changed: r.circuitChanged})

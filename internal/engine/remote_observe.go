@@ -3,7 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
-	"time"
+	"strconv"
 
 	"github.com/delqhi/cache/internal/breaker"
 	"github.com/delqhi/cache/internal/client"
@@ -13,12 +13,14 @@ import (
 )
 
 // observe is called for every remote operation.
-func (c *remote) observe(ctx context.Context, op string, keys int, d time.Duration, err error) {
+func (c *remote) observe(ctx context.Context, o client.Observation) {
+	op, err := o.Op, o.Err
 	if client.IsAnswer(err) {
 		err = nil
 	}
 	if !store.IsBackground(ctx) {
-		c.stats.remoteOp(ctx, c.name, op, keys, d, err)
+		o.Err = err
+		c.remoteOp(ctx, o)
 	} else if err != nil && !errors.Is(err, client.ErrClosed) && !errors.Is(err, client.ErrOpen) && !endedByCaller(ctx) {
 		c.stats.remoteErrors.Add(1)
 	}
@@ -35,6 +37,27 @@ func (c *remote) observe(ctx context.Context, op string, keys int, d time.Durati
 	case ctx.Err() == nil: // else the outcome is not known
 		c.reports.Succeeded(op)
 	}
+}
+
+// remoteOp counts an operation, and tells the recorder of it.
+func (c *remote) remoteOp(ctx context.Context, o client.Observation) {
+	if !c.stats.remoteOp(ctx, o.Duration, o.Err) {
+		return
+	}
+	wire := c.client.Wire(o)
+	c.stats.recorder.RemoteOperation(ctx, metrics.RemoteEvent{
+		Cache: c.name, Op: o.Op, Keys: o.Keys, Duration: o.Duration, Outcome: outcomeOf(o.Err),
+		Command: wire.Command, Script: wire.Script, Commands: wire.Commands, Status: client.Status(o.Err), Server: c.server,
+	})
+}
+
+// serverOf describes the servers of a client.
+func serverOf(c *client.Client) metrics.RemoteServer {
+	address, port, database, ok := c.Server()
+	if !ok {
+		return metrics.RemoteServer{}
+	}
+	return metrics.RemoteServer{Address: address, Port: port, Database: strconv.Itoa(database)}
 }
 
 // detoured is called once for each feature that the server does not support and for which

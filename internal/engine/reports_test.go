@@ -71,20 +71,20 @@ func TestNothingFloodsTheLog(t *testing.T) {
 		begin, end string // what is logged of it; end is "" if it has none
 	}{
 		"a network that comes and goes": {func(c *remote, i int) {
-			c.observe(t.Context(), "get", 1, 0, []error{io.ErrUnexpectedEOF, nil}[i%2])
+			c.observe(t.Context(), client.Observation{Op: "get", Keys: 1, Err: []error{io.ErrUnexpectedEOF, nil}[i%2]})
 		}, "Redis is unavailable", "available again"},
 		"a server that is not ready": {func(c *remote, i int) {
-			c.observe(t.Context(), "set", 1, 0, []error{serverError("LOADING Redis is loading"), nil, nil}[i%3])
+			c.observe(t.Context(), client.Observation{Op: "set", Keys: 1, Err: []error{serverError("LOADING Redis is loading"), nil, nil}[i%3]})
 		}, "Redis is unavailable", "available again"},
 		"a full server": {func(c *remote, i int) {
 			if i%2 == 0 {
-				c.observe(t.Context(), "set", 1, 0, serverError("OOM command not allowed when used memory > 'maxmemory'."))
+				c.observe(t.Context(), client.Observation{Op: "set", Keys: 1, Err: serverError("OOM command not allowed when used memory > 'maxmemory'.")})
 			} else {
-				c.observe(t.Context(), "get", 1, 0, nil)
+				c.observe(t.Context(), client.Observation{Op: "get", Keys: 1, Err: nil})
 			}
 		}, "refuses a kind of operation", "accepts again"},
 		"a server that can't always save": {func(c *remote, i int) {
-			c.observe(t.Context(), "set", 1, 0, []error{serverError("MISCONF Redis is configured to save"), nil}[i%2])
+			c.observe(t.Context(), client.Observation{Op: "set", Keys: 1, Err: []error{serverError("MISCONF Redis is configured to save"), nil}[i%2]})
 		}, "refuses a kind of operation", "accepts again"},
 		"a circuit": {func(c *remote, i int) {
 			state := []breaker.State{breaker.Open, breaker.HalfOpen, breaker.Closed}[i%3]
@@ -103,10 +103,10 @@ func TestNothingFloodsTheLog(t *testing.T) {
 			c.reports.Applied(0, i%2 == 0, errFlaky)
 		}, "does not take queued writes", "takes queued writes again"},
 		"dead letters":  {func(c *remote, i int) { c.reports.Applied(2, true, errFlaky) }, "dead letters", ""},
-		"a queue's own": {func(c *remote, i int) { c.observe(t.Context(), "fetch", 1, 0, store.ErrNotOwner) }, "", ""},
-		"closed":        {func(c *remote, i int) { c.observe(t.Context(), "get", 1, 0, client.ErrClosed) }, "", ""},
+		"a queue's own": {func(c *remote, i int) { c.observe(t.Context(), client.Observation{Op: "fetch", Keys: 1, Err: store.ErrNotOwner}) }, "", ""},
+		"closed":        {func(c *remote, i int) { c.observe(t.Context(), client.Observation{Op: "get", Keys: 1, Err: client.ErrClosed}) }, "", ""},
 		"refused by the circuit": {func(c *remote, i int) {
-			c.observe(t.Context(), "get", 1, 0, client.ErrOpen)
+			c.observe(t.Context(), client.Observation{Op: "get", Keys: 1, Err: client.ErrOpen})
 		}, "", ""},
 	} {
 		synctest.Test(t, func(t *testing.T) {

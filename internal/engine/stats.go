@@ -178,7 +178,8 @@ func (l *loadCall) done(err error, found, notFound int) time.Duration {
 	return d
 }
 
-func (s *stats) remoteOp(ctx context.Context, cache, op string, keys int, d time.Duration, err error) {
+// remoteOp counts an operation on Redis, and reports whether there is a recorder to tell.
+func (s *stats) remoteOp(ctx context.Context, d time.Duration, err error) bool {
 	switch {
 	case errors.Is(err, client.ErrOpen):
 		s.remoteRefused.Add(1)
@@ -188,10 +189,7 @@ func (s *stats) remoteOp(ctx context.Context, cache, op string, keys int, d time
 	default:
 		s.remoteHist.Record(d)
 	}
-	if s.recorder == metrics.Recorder(metrics.Discard{}) {
-		return
-	}
-	s.recorder.RemoteOperation(ctx, metrics.RemoteEvent{Cache: cache, Op: op, Keys: keys, Duration: d, Outcome: outcomeOf(err)})
+	return s.recorder != metrics.Recorder(metrics.Discard{})
 }
 
 func endedByCaller(ctx context.Context) bool { return ctx.Err() != nil }

@@ -45,8 +45,8 @@ func Of(s *metrics.Snapshot) []Metric {
 			of(s.RemoteHits, "remote", "hit"),
 			of(s.Misses(), "none", "miss"),
 		}},
-		{"cache_stale_hits_total", "cache.hits.stale", "{request}", Counter, "Hits by a value past its fresh life.", nil, only(s.StaleHits)},
-		{"cache_absent_hits_total", "cache.hits.absent", "{request}", Counter, "Hits by the remembered fact that there is nothing.", nil, only(s.AbsentHits)},
+		{"cache_stale_hits_total", "cache.stale_hits", "{request}", Counter, "Hits by a value past its fresh life.", nil, only(s.StaleHits)},
+		{"cache_absent_hits_total", "cache.absent_hits", "{request}", Counter, "Hits by the remembered fact that there is nothing.", nil, only(s.AbsentHits)},
 		{"cache_misses_total", "cache.misses", "{request}", Counter, "Requests that no tier answered, by the reason.", []string{"cache.miss.reason"}, []Series{
 			of(s.MissAbsent, "absent"),
 			of(s.MissExpired, "expired"),
@@ -85,7 +85,7 @@ func Of(s *metrics.Snapshot) []Metric {
 		}},
 		{"cache_local_flushes_total", "cache.local.flushes", "{flush}", Counter, "Times the whole local tier was dropped because messages may have been lost.", nil, only(s.Flushes)},
 		{"cache_local_evictions_total", "cache.local.evictions", "{entry}", Counter, "Entries that left the local tier for want of room.", nil, only(s.Evictions)},
-		{"cache_local_entries", "cache.local.entries", "{entry}", UpDownCounter, "Entries in the local tier.", nil, only(s.LocalEntries)},
+		{"cache_local_entries", "cache.local.entry.count", "{entry}", UpDownCounter, "Entries in the local tier.", nil, only(s.LocalEntries)},
 		{"cache_local_bytes", "cache.local.size", "By", UpDownCounter, "About what the entries of the local tier take, where that is bounded; else 0.", nil, only(s.LocalBytes)},
 
 		{"cache_remote_errors_total", "cache.remote.errors", "{operation}", Counter, "Operations on Redis that failed.", nil, only(s.RemoteErrors)},

@@ -237,8 +237,8 @@ func TestGuardPassesQueuesOn(t *testing.T) {
 	defer g.Close()
 	ctx := t.Context()
 	var ops []string
-	g.Observe = func(_ context.Context, op string, _ int, _ time.Duration, err error) {
-		ops = append(ops, fmt.Sprint(op, " ", err))
+	g.Observe = func(_ context.Context, o client.Observation) {
+		ops = append(ops, fmt.Sprint(o.Op, " ", o.Err))
 	}
 	ids, err := g.Append(ctx, s.names, store.Append{Sender: "a", Seq: 1, Max: 9, Writes: []store.Write{{Key: "k", Value: []byte("v")}}})
 	if err != nil || len(ids) != 1 {

@@ -205,7 +205,7 @@ func TestLineageOfAMemory(t *testing.T) {
 	g := client.New(m, time.Minute)
 	t.Cleanup(g.Close)
 	told := false
-	g.Observe = func(context.Context, string, int, time.Duration, error) { told = true }
+	g.Observe = func(context.Context, client.Observation) { told = true }
 	ask := func() string {
 		t.Helper()
 		is, err := g.ServerID(t.Context())

@@ -6,7 +6,7 @@ replace github.com/delqhi/cache => ../../
 
 require (
 	github.com/alicebob/miniredis/v2 v2.40.0
-	github.com/delqhi/cache v0.0.0-00010101000000-000000000000
+	github.com/delqhi/cache v0.1.0
 	go.opentelemetry.io/otel v1.47.0
 	go.opentelemetry.io/otel/metric v1.47.0
 	go.opentelemetry.io/otel/sdk v1.47.0

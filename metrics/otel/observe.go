@@ -9,6 +9,7 @@ import (
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 )
 
 // Observe registers the counters and gauges of caches with a provider of meters; nil stands for
@@ -32,7 +33,7 @@ func Observe(meters metric.MeterProvider, caches ...metrics.Cache) (metric.Regis
 		seen[c.Name()] = true
 		attributes[i] = attribute.NewSet(named(c.Name()))
 	}
-	meter := meters.Meter(scope)
+	meter := meters.Meter(scope, metric.WithSchemaURL(semconv.SchemaURL))
 	var instruments []metric.Observable
 	var errs []error
 	for _, f := range families(new(metrics.Snapshot)) {

@@ -11,6 +11,8 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/metric"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/semconv/v1.43.0/dbconv"
 	"go.opentelemetry.io/otel/trace"
 )
 
@@ -22,7 +24,7 @@ type Recorder struct {
 	tracer  trace.Tracer
 	loads   metric.Float64Histogram
 	active  metric.Int64UpDownCounter
-	remote  metric.Float64Histogram
+	remote  dbconv.ClientOperationDuration
 	changes metric.Int64Counter
 }
 
@@ -37,16 +39,15 @@ func NewRecorder(tracers trace.TracerProvider, meters metric.MeterProvider) (*Re
 	if meters == nil {
 		meters = otel.GetMeterProvider()
 	}
-	meter := meters.Meter(scope)
-	r := &Recorder{tracer: tracers.Tracer(scope)}
+	meter := meters.Meter(scope, metric.WithSchemaURL(semconv.SchemaURL))
+	r := &Recorder{tracer: tracers.Tracer(scope, trace.WithSchemaURL(semconv.SchemaURL))}
 	var errs [4]error
 	seconds, bounds := metric.WithUnit("s"), metric.WithExplicitBucketBoundaries(bounds...)
 	r.loads, errs[0] = meter.Float64Histogram("cache.load.call.duration", seconds, bounds,
 		metric.WithDescription("How long calls of loaders take, by what they are for and their outcome."))
 	r.active, errs[1] = meter.Int64UpDownCounter("cache.load.active", metric.WithUnit("{call}"),
 		metric.WithDescription("Calls of loaders under way."))
-	r.remote, errs[2] = meter.Float64Histogram("cache.remote.operation.duration", seconds, bounds,
-		metric.WithDescription("How long operations on Redis take, by kind and outcome; a batch is one."))
+	r.remote, errs[2] = dbconv.NewClientOperationDuration(meter, metric.WithExplicitBucketBoundaries(durationBounds...))
 	r.changes, errs[3] = meter.Int64Counter("cache.state.changes", metric.WithUnit("{change}"),
 		metric.WithDescription("Changes of state of a part of the cache, by the new state."))
 	if err := errors.Join(errs[:]...); err != nil {
@@ -55,8 +56,8 @@ func NewRecorder(tracers trace.TracerProvider, meters metric.MeterProvider) (*Re
 	return r, nil
 }
 
-// bounds are those of the histograms, in seconds: recorded durations range from microseconds,
-// in memory, to a minute.
+// bounds are those of the duration of loads, in seconds: from microseconds, in memory, to a
+// minute.
 var bounds = []float64{
 	1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
 }
@@ -70,14 +71,16 @@ func ended(o metrics.Outcome) attribute.KeyValue {
 	return attribute.String("cache.outcome", o.String())
 }
 
-// fail marks a span whose work has failed. Work that was canceled, because no caller waited
-// for it any more, has not failed.
+// failed reports whether work has failed. What was canceled, because no caller waited for it any
+// more, has not.
+func failed(o metrics.Outcome) bool { return o != metrics.Succeeded && o != metrics.Canceled }
+
+// fail marks the span of a load or a refresh that has failed.
 func fail(span trace.Span, o metrics.Outcome) {
-	if o == metrics.Succeeded || o == metrics.Canceled {
-		return
+	if failed(o) {
+		span.SetStatus(codes.Error, o.String())
+		span.SetAttributes(semconv.ErrorTypeKey.String(o.String()))
 	}
-	span.SetStatus(codes.Error, o.String())
-	span.SetAttributes(attribute.String("error.type", o.String()))
 }
 
 // StartLoad implements [metrics.Recorder].
@@ -118,19 +121,20 @@ func (r *Recorder) StartRefresh(ctx, caller context.Context, refresh metrics.Ref
 
 // RemoteOperation implements [metrics.Recorder].
 func (r *Recorder) RemoteOperation(ctx context.Context, op metrics.RemoteEvent) {
-	name, kind := named(op.Cache), attribute.String("cache.operation", text(op.Op))
-	r.remote.Record(ctx, op.Duration.Seconds(), metric.WithAttributes(name, kind, ended(op.Outcome)))
+	attributes := database(op)
+	r.remote.RecordSet(ctx, op.Duration.Seconds(), attribute.NewSet(attributes...))
 	if !trace.SpanContextFromContext(ctx).IsValid() {
 		return
 	}
-	end := time.Now()
-	attributes := []attribute.KeyValue{name, kind, ended(op.Outcome), attribute.String("db.system.name", "redis")}
-	if op.Keys > 1 {
-		attributes = append(attributes, attribute.Int("db.operation.batch.size", op.Keys))
+	if op.Commands > 1 {
+		attributes = append(attributes, semconv.DBOperationBatchSize(op.Commands))
 	}
-	_, span := r.tracer.Start(ctx, "redis "+text(op.Op), trace.WithSpanKind(trace.SpanKindClient),
+	end := time.Now()
+	_, span := r.tracer.Start(ctx, spanName(op), trace.WithSpanKind(trace.SpanKindClient),
 		trace.WithTimestamp(end.Add(-op.Duration)), trace.WithAttributes(attributes...))
-	fail(span, op.Outcome)
+	if failed(op.Outcome) {
+		span.SetStatus(codes.Error, op.Outcome.String())
+	}
 	span.End(trace.WithTimestamp(end))
 }
 

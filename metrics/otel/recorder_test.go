@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -31,6 +32,7 @@ type watched struct {
 	t      *testing.T
 	spans  *tracetest.InMemoryExporter
 	tracer trace.Tracer // of the program
+	server string       // the address of Redis
 	reader *metric.ManualReader
 	meters *metric.MeterProvider
 }
@@ -61,6 +63,18 @@ func (w *watched) only(name string) tracetest.SpanStub {
 		w.t.Fatalf("%d spans %q", len(found), name)
 	}
 	return found[0]
+}
+
+// operation returns the span of an operation of the cache on Redis.
+func (w *watched) operation(op string) tracetest.SpanStub {
+	w.t.Helper()
+	for _, s := range w.spans.GetSpans() {
+		if value(s, "cache.operation") == op {
+			return w.only(s.Name)
+		}
+	}
+	w.t.Fatalf("no span of the operation %q", op)
+	return tracetest.SpanStub{}
 }
 
 func value(s tracetest.SpanStub, key string) string {
@@ -125,8 +139,21 @@ func TestALoadIsPartOfItsRequest(t *testing.T) {
 			t.Errorf("%s of the load is %q, want %q", key, got, want)
 		}
 	}
-	for _, name := range []string{"redis get", "redis set_nx", "redis compare_and_set"} { // read, lease, fill
-		op := w.only(name)
+	host, port, err := net.SplitHostPort(w.server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The read asks for the logical clock as well, which this process does not follow.
+	for name, want := range map[string]string{ // read, lease, fill
+		"get": "mget " + w.server, "set_nx": "set " + w.server, "compare_and_set": "evalsha compare_and_set",
+	} {
+		op := w.operation(name)
+		if op.Name != want {
+			t.Errorf("%s has a span %q, want %q", name, op.Name, want)
+		}
+		if value(op, "server.address") != host || value(op, "server.port") != port || value(op, "db.namespace") != "3" {
+			t.Errorf("%s: %v", name, op.Attributes)
+		}
 		if op.Parent.SpanID() != request.SpanContext().SpanID() || op.SpanKind != trace.SpanKindClient {
 			t.Errorf("%s: parent %v, kind %v", name, op.Parent.SpanID(), op.SpanKind)
 		}
@@ -190,7 +217,7 @@ func TestARefreshIsLinkedToItsReader(t *testing.T) {
 	}
 	ops := 0 // the lock and the fill
 	for _, s := range w.spans.GetSpans() {
-		if strings.HasPrefix(s.Name, "redis ") && s.Parent.SpanID() == refresh.SpanContext.SpanID() {
+		if value(s, "db.system.name") == "redis" && s.Parent.SpanID() == refresh.SpanContext.SpanID() {
 			ops++
 		}
 	}
@@ -214,9 +241,9 @@ func TestOutcomesAreStatuses(t *testing.T) {
 	} {
 		w := watch(t)
 		ctx, end := w.StartLoad(t.Context(), metrics.LoadEvent{Cache: "users", Keys: 2})
-		w.RemoteOperation(ctx, metrics.RemoteEvent{Cache: "users", Op: "get", Keys: 2, Duration: time.Second, Outcome: outcome})
+		w.RemoteOperation(ctx, metrics.RemoteEvent{Cache: "users", Op: "get", Command: "mget", Commands: 1, Keys: 2, Duration: time.Second, Outcome: outcome})
 		end(metrics.LoadResult{Outcome: outcome})
-		for _, name := range []string{"load users", "redis get"} {
+		for _, name := range []string{"load users", "mget"} {
 			s := w.only(name)
 			kind := "none"
 			if want == codes.Error {
@@ -226,10 +253,101 @@ func TestOutcomesAreStatuses(t *testing.T) {
 				t.Errorf("%s that %v: %+v, error type %s", name, outcome, s.Status, value(s, "error.type"))
 			}
 		}
-		op := w.only("redis get")
-		if op.EndTime.Sub(op.StartTime) != time.Second || value(op, "db.operation.batch.size") != "2" {
-			t.Errorf("an operation of a second on two keys: %v, %v", op.EndTime.Sub(op.StartTime), op.Attributes)
+		if op := w.only("mget"); op.EndTime.Sub(op.StartTime) != time.Second {
+			t.Errorf("an operation of a second took %v", op.EndTime.Sub(op.StartTime))
 		}
+	}
+}
+
+// The attributes of an operation, on its span and, but for the size of a batch, on its duration,
+// are those of the semantic conventions for databases.
+func TestOperationsFollowTheConventions(t *testing.T) {
+	server := metrics.RemoteServer{Address: "redis.example.com", Database: "0"}
+	elsewhere := metrics.RemoteServer{Address: "a,b", Port: 7000, Database: "0"}
+	for _, tt := range []struct {
+		event metrics.RemoteEvent
+		name  string
+		want  string // attributes beside those that all have
+	}{
+		{metrics.RemoteEvent{Op: "get", Keys: 1, Command: "get", Commands: 1, Server: server}, "get redis.example.com",
+			"cache.operation=get db.namespace=0 db.operation.name=get server.address=redis.example.com"},
+		{metrics.RemoteEvent{Op: "get", Keys: 100, Command: "mget", Commands: 1, Server: elsewhere}, "mget a,b:7000",
+			"cache.operation=get db.namespace=0 db.operation.name=mget server.address=a,b server.port=7000"},
+		{metrics.RemoteEvent{Op: "get", Keys: 100, Command: "get", Commands: 100}, "PIPELINE get",
+			"cache.operation=get db.operation.batch.size=100 db.operation.name=PIPELINE get"},
+		{metrics.RemoteEvent{Op: "set", Keys: 1, Commands: 2}, "PIPELINE",
+			"cache.operation=set db.operation.batch.size=2 db.operation.name=PIPELINE"},
+		{metrics.RemoteEvent{Op: "set", Keys: 1, Command: "evalsha", Script: "set", Commands: 1, Server: server}, "evalsha set",
+			"cache.operation=set db.namespace=0 db.operation.name=evalsha db.stored_procedure.name=set server.address=redis.example.com"},
+		{metrics.RemoteEvent{Op: "masters"}, "masters", "cache.operation=masters db.operation.name=masters"},
+		{metrics.RemoteEvent{Op: "set", Command: "set", Commands: 1, Outcome: metrics.Failed, Status: "OOM"}, "set",
+			"cache.operation=set db.operation.name=set db.response.status_code=OOM error.type=OOM"},
+		{metrics.RemoteEvent{Op: "set", Command: "set", Commands: 1, Outcome: metrics.TimedOut}, "set",
+			"cache.operation=set db.operation.name=set error.type=timed-out"},
+		{metrics.RemoteEvent{Op: "set", Command: "set", Commands: 1, Outcome: metrics.Canceled}, "set",
+			"cache.operation=set db.operation.name=set"},
+	} {
+		w := watch(t)
+		ctx, _ := w.tracer.Start(t.Context(), "request")
+		tt.event.Cache, tt.event.Duration = "users", time.Millisecond
+		w.RemoteOperation(ctx, tt.event)
+		span := w.only(tt.name)
+		want := append(strings.Split(strings.ReplaceAll(tt.want, "PIPELINE get", "PIPELINE+get"), " "),
+			"cache.name=users", "cache.outcome="+tt.event.Outcome.String(), "db.system.name=redis")
+		slices.Sort(want)
+		var got []string
+		for _, a := range span.Attributes {
+			got = append(got, string(a.Key)+"="+strings.ReplaceAll(a.Value.String(), " ", "+"))
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: attributes\n%q, want\n%q", tt.name, got, want)
+		}
+		measured := slices.DeleteFunc(want, func(a string) bool { return strings.HasPrefix(a, "db.operation.batch.size=") })
+		series := "db.client.operation.duration{" + strings.ReplaceAll(strings.Join(measured, ","), "+", " ") + "} sum"
+		if sums := collect(t, w.reader); sums[series] != 0.001 {
+			t.Errorf("%s: no %s in %v", tt.name, series, sums)
+		}
+		if !strings.Contains(span.InstrumentationScope.SchemaURL, "/1.") {
+			t.Errorf("the schema of the spans is %q", span.InstrumentationScope.SchemaURL)
+		}
+	}
+}
+
+// The names of instruments follow the conventions: those of UpDownCounters are singular, no
+// namespace is plural, and none has total in it.
+func TestNamesFollowTheConventions(t *testing.T) {
+	w := watch(t)
+	if _, err := Observe(w.meters, &fixed{name: "users"}); err != nil {
+		t.Fatal(err)
+	}
+	_, end := w.StartLoad(t.Context(), metrics.LoadEvent{Cache: "users", Keys: 1})
+	end(metrics.LoadResult{})
+	var rm metricdata.ResourceMetrics
+	if err := w.reader.Collect(t.Context(), &rm); err != nil {
+		t.Fatal(err)
+	}
+	counters := 0
+	for _, sm := range rm.ScopeMetrics {
+		for _, m := range sm.Metrics {
+			parts := strings.Split(m.Name, ".")
+			for i, part := range parts {
+				last := i == len(parts)-1
+				plural := strings.HasSuffix(part, "s") && !strings.HasSuffix(part, "ss")
+				if part == "total" || plural && !last {
+					t.Errorf("%s: %q", m.Name, part)
+				}
+				if sum, ok := m.Data.(metricdata.Sum[int64]); ok && last {
+					counters++
+					if plural && !sum.IsMonotonic {
+						t.Errorf("%s goes up and down, and is plural", m.Name)
+					}
+				}
+			}
+		}
+	}
+	if counters < 10 {
+		t.Errorf("%d counters were looked at", counters)
 	}
 }
 
@@ -254,9 +372,9 @@ func TestTheRecorderMeasuresEvents(t *testing.T) {
 		"cache.load.call.duration{cache.load.purpose=request,cache.name=users,cache.outcome=failed} count": 1,
 		"cache.load.call.duration{cache.load.purpose=request,cache.name=users,cache.outcome=failed} sum":   2,
 		"cache.load.active{cache.name=users}": 1,
-		"cache.remote.operation.duration{cache.name=users,cache.operation=get,cache.outcome=succeeded} count": 1,
-		"cache.remote.operation.duration{cache.name=users,cache.operation=get,cache.outcome=succeeded} sum":   0.001,
-		"cache.state.changes{cache.name=users,cache.part=listener,cache.state=up}":                            1,
+		"db.client.operation.duration{cache.name=users,cache.operation=get,cache.outcome=succeeded,db.operation.name=get,db.system.name=redis} count": 1,
+		"db.client.operation.duration{cache.name=users,cache.operation=get,cache.outcome=succeeded,db.operation.name=get,db.system.name=redis} sum":   0.001,
+		"cache.state.changes{cache.name=users,cache.part=listener,cache.state=up}":                                                                    1,
 	} {
 		if n, ok := got[series]; !ok || n != want {
 			t.Errorf("%s is %v (there: %t), want %v", series, n, ok, want)
@@ -266,7 +384,8 @@ func TestTheRecorderMeasuresEvents(t *testing.T) {
 
 func newCache(t *testing.T, w *watched, src cache.Source[string, int], opts ...cache.Option) *cache.Cache[string, int] {
 	t.Helper()
-	rdb, err := cache.NewClient("redis://" + miniredis.RunT(t).Addr())
+	w.server = miniredis.RunT(t).Addr()
+	rdb, err := cache.NewClient("redis://" + w.server + "/3")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,17 +11,33 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Collector collects what caches have counted. Its methods are safe for concurrent use.
+// Collector collects what caches have counted. Its methods are safe for concurrent use. The zero
+// Collector has no caches yet, and no namespace.
 type Collector struct {
+	descs []*prometheus.Desc // nil: descriptors
+
 	mu     sync.Mutex
 	caches []metrics.Cache // ordered by name
 }
 
 var _ prometheus.Collector = (*Collector)(nil)
 
-// NewCollector returns a Collector of caches; see [Collector.Add].
+// NewCollector returns a Collector of caches; see [Collector.Add]. The names of its metrics have
+// no namespace: see [Namespace.NewCollector].
 func NewCollector(caches ...metrics.Cache) (*Collector, error) {
+	return Namespace("").NewCollector(caches...)
+}
+
+// NewCollector returns a Collector of caches, whose metrics are in the namespace; see
+// [Collector.Add]. The error says if the namespace can't begin the name of a metric.
+func (n Namespace) NewCollector(caches ...metrics.Cache) (*Collector, error) {
+	if err := n.check(); err != nil {
+		return nil, err
+	}
 	c := new(Collector)
+	if n != "" {
+		c.descs = describe(n)
+	}
 	if err := c.Add(caches...); err != nil {
 		return nil, err
 	}
@@ -72,9 +88,16 @@ func search(caches []metrics.Cache, name string) (at int, found bool) {
 
 // Describe implements [prometheus.Collector].
 func (c *Collector) Describe(descs chan<- *prometheus.Desc) {
-	for _, d := range descriptors {
+	for _, d := range c.descriptors() {
 		descs <- d
 	}
+}
+
+func (c *Collector) descriptors() []*prometheus.Desc {
+	if c.descs != nil {
+		return c.descs
+	}
+	return descriptors
 }
 
 // Collect implements [prometheus.Collector].
@@ -84,7 +107,7 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 	c.mu.Unlock()
 	for _, cache := range caches {
 		s := cache.Totals()
-		collect(label(cache.Name()), &s, out)
+		collect(c.descriptors(), label(cache.Name()), &s, out)
 	}
 }
 

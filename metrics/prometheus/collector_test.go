@@ -200,7 +200,7 @@ func TestNamesAndUnitsAreThoseOfPrometheus(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	problems, err := testutil.GatherAndLint(registered(t, c, usedRecorder(t)))
+	problems, err := testutil.GatherAndLint(registered(t, c, usedRecorder(t, "")))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,11 @@
 // outcome, loads in flight, changes of state. It is passed to the caches by cache.WithRecorder,
 // and registered as well. The two have no metric in common.
 //
+// The names of all metrics begin with "cache_". A program whose metrics share a prefix puts it in
+// front of that by a [Namespace]:
+//
+//	collector, err := cacheprom.Namespace("shop").NewCollector(users, orders) // shop_cache_requests_total
+//
 // Durations are in seconds. Every metric has the label cache, the cache's name; the
 // others have few values, and none contains a key, a tag or the text of an error.
 // Histograms have classic buckets and native ones: a server that scrapes native
@@ -24,6 +29,6 @@
 // that are read one after the other while the cache is at work may differ by what
 // happened in between; the equations on metrics.Snapshot hold for a cache at rest.
 //
-// grafana.json, beside this file, is a dashboard of these metrics, to be imported into
-// Grafana.
+// Beside this file, grafana.json is a dashboard of these metrics, to be imported into Grafana,
+// and alerts.yml has alerting rules for Prometheus. Both name the metrics without a namespace.
 package prometheus

@@ -50,3 +50,37 @@ func Example() {
 	// cache_requests_total{cache="users",result="hit",tier="remote"} 0
 	// cache_requests_total{cache="users",result="miss",tier="none"} 1
 }
+
+func ExampleNamespace() {
+	shop := cacheprom.Namespace("shop")
+	recorder, err := shop.NewRecorder()
+	if err != nil {
+		panic(err)
+	}
+	users, err := cache.New[int, string](nil, "users", cache.LocalOnly(), cache.WithRecorder(recorder))
+	if err != nil {
+		panic(err)
+	}
+	defer users.Close()
+	collector, err := shop.NewCollector(users)
+	if err != nil {
+		panic(err)
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collector, recorder)
+
+	families, err := registry.Gather()
+	if err != nil {
+		panic(err)
+	}
+	for _, f := range families {
+		if strings.Contains(f.GetName(), "_local_") {
+			fmt.Println(f.GetName())
+		}
+	}
+	// Output:
+	// shop_cache_local_bytes
+	// shop_cache_local_entries
+	// shop_cache_local_evictions_total
+	// shop_cache_local_flushes_total
+}

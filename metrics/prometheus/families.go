@@ -9,23 +9,25 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// descriptors are those of the metrics of a Snapshot, in the order of their table.
-var descriptors = describe(metrictable.Of(new(metrics.Snapshot)))
+// descriptors are those of the metrics of a Snapshot without a namespace.
+var descriptors = describe("")
 
-func describe(table []metrictable.Metric) []*prometheus.Desc {
+// describe describes the metrics of a Snapshot, in the order of their table.
+func describe(namespace Namespace) []*prometheus.Desc {
+	table := metrictable.Of(new(metrics.Snapshot))
 	all := make([]*prometheus.Desc, len(table))
 	for i, m := range table {
 		labels := []string{"cache"}
 		for _, l := range m.Labels {
 			labels = append(labels, l[strings.LastIndexByte(l, '.')+1:])
 		}
-		all[i] = prometheus.NewDesc(m.Prometheus, m.Help, labels, nil)
+		all[i] = prometheus.NewDesc(namespace.name(m.Prometheus), m.Help, labels, nil)
 	}
 	return all
 }
 
-// collect sends what a cache has counted.
-func collect(cache string, s *metrics.Snapshot, out chan<- prometheus.Metric) {
+// collect sends what a cache has counted, by the descriptors of its collector.
+func collect(descriptors []*prometheus.Desc, cache string, s *metrics.Snapshot, out chan<- prometheus.Metric) {
 	for i, m := range metrictable.Of(s) {
 		for _, series := range m.Series {
 			labels := append([]string{cache}, series.Labels...)

@@ -14,14 +14,18 @@ import (
 
 // dashboard is what this test needs to know of Grafana's format.
 type dashboard struct {
-	Title      string
-	UID        string
-	Panels     []panel
-	Templating struct {
-		List []struct {
-			Name, Definition string
-		}
-	}
+	Title         string
+	UID           string
+	SchemaVersion int
+	Annotations   struct{ List []any }
+	Panels        []panel
+	Templating    struct{ List []variable }
+}
+
+type variable struct {
+	Name, Type, Definition string
+	Query                  any
+	Current                *struct{ Text, Value any }
 }
 
 type panel struct {
@@ -61,7 +65,7 @@ func exposed(t *testing.T) map[string][]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	families, err := registered(t, c, usedRecorder(t)).Gather()
+	families, err := registered(t, c, usedRecorder(t, "")).Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,6 +179,7 @@ func TestTheDashboardKnowsItsMetrics(t *testing.T) {
 			}
 		}
 	}
+	checkVariables(t, d)
 	for _, v := range d.Templating.List {
 		for _, m := range metricExpr.FindAllStringSubmatch(v.Definition, -1) {
 			if _, ok := all[m[1]]; !ok {
@@ -186,6 +191,57 @@ func TestTheDashboardKnowsItsMetrics(t *testing.T) {
 		base := strings.TrimSuffix(strings.TrimSuffix(strings.TrimSuffix(name, "_count"), "_sum"), "_bucket")
 		if !used[name] && !used[base+"_count"] && !used[base+"_bucket"] && !used[base+"_sum"] {
 			t.Errorf("nothing shows %s", name)
+		}
+	}
+}
+
+var variableExpr = regexp.MustCompile(`\$\{?(\w+)\}?`)
+
+// checkVariables checks what Grafana's schema asks of the variables of a dashboard, that each one
+// that is used is declared before, and that none is declared in vain.
+func checkVariables(t *testing.T, d dashboard) {
+	t.Helper()
+	if d.SchemaVersion == 0 || d.Annotations.List == nil || len(d.UID) < 8 || len(d.UID) > 40 {
+		t.Errorf("version %d of the schema, annotations %v, uid %q", d.SchemaVersion, d.Annotations.List, d.UID)
+	}
+	used := map[string]bool{}
+	declared := []string{"__rate_interval", "__interval", "__range"}
+	use := func(where, text string) {
+		for _, m := range variableExpr.FindAllStringSubmatch(text, -1) {
+			if used[m[1]] = true; !slices.Contains(declared, m[1]) {
+				t.Errorf("%s: $%s is not declared", where, m[1])
+			}
+		}
+	}
+	for _, v := range d.Templating.List {
+		query, ok := v.Query.(string)
+		if !ok || v.Type != "datasource" && v.Type != "query" || v.Current == nil || v.Current.Text == nil || v.Current.Value == nil {
+			t.Errorf("variable %s of the kind %q: query %v, current %v", v.Name, v.Type, v.Query, v.Current)
+		}
+		if v.Type == "query" && query != v.Definition {
+			t.Errorf("variable %s: the query %q is defined as %q", v.Name, query, v.Definition)
+		}
+		use("variable "+v.Name, query)
+		declared = append(declared, v.Name)
+	}
+	kinds := []string{"gauge", "heatmap", "row", "stat", "state-timeline", "table", "timeseries"}
+	for _, p := range d.Panels {
+		if !slices.Contains(kinds, p.Type) {
+			t.Errorf("panel %q is a %q", p.Title, p.Type)
+		}
+		ids := map[string]bool{}
+		for _, target := range p.Targets {
+			use(p.Title, target.Expr)
+			use(p.Title, target.Datasource.UID)
+			if ids[target.RefID] {
+				t.Errorf("panel %q has two queries %s", p.Title, target.RefID)
+			}
+			ids[target.RefID] = true
+		}
+	}
+	for _, v := range d.Templating.List {
+		if !used[v.Name] {
+			t.Errorf("variable %s is not used", v.Name)
 		}
 	}
 }

@@ -25,11 +25,23 @@ var (
 	_ prometheus.Collector    = (*Recorder)(nil)
 )
 
-// NewRecorder returns a Recorder of which nothing is registered yet.
-func NewRecorder() *Recorder {
+// NewRecorder returns a Recorder of which nothing is registered yet. The names of its metrics
+// have no namespace: see [Namespace.NewRecorder].
+func NewRecorder() *Recorder { return newRecorder("") }
+
+// NewRecorder returns a Recorder whose metrics are in the namespace, and of which nothing is
+// registered yet. The error says if the namespace can't begin the name of a metric.
+func (n Namespace) NewRecorder() (*Recorder, error) {
+	if err := n.check(); err != nil {
+		return nil, err
+	}
+	return newRecorder(n), nil
+}
+
+func newRecorder(n Namespace) *Recorder {
 	r := &Recorder{
 		remote: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name:                            "cache_remote_operation_duration_seconds",
+			Name:                            n.name("cache_remote_operation_duration_seconds"),
 			Help:                            "How long operations on Redis take, by kind and outcome; a batch is one, and many kinds in one are mixed.",
 			Buckets:                         metrictable.Bounds(),
 			NativeHistogramBucketFactor:     1.1,
@@ -37,19 +49,19 @@ func NewRecorder() *Recorder {
 			NativeHistogramMinResetDuration: time.Hour,
 		}, []string{"cache", "operation", "outcome"}),
 		loads: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "cache_load_calls_total",
+			Name: n.name("cache_load_calls_total"),
 			Help: "Calls of loaders that have ended, by what they were for and their outcome.",
 		}, []string{"cache", "purpose", "outcome"}),
 		inFlight: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "cache_loads_in_flight",
+			Name: n.name("cache_loads_in_flight"),
 			Help: "Calls of loaders under way.",
 		}, []string{"cache"}),
 		behind: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "cache_background_refreshes_total",
+			Name: n.name("cache_background_refreshes_total"),
 			Help: "Refreshes behind a reader's back that have ended, by outcome; refused: another process was at it.",
 		}, []string{"cache", "outcome"}),
 		changes: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "cache_state_changes_total",
+			Name: n.name("cache_state_changes_total"),
 			Help: "Changes of state of a part of the cache, by the new state.",
 		}, []string{"cache", "part", "state"}),
 	}

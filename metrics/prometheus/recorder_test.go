@@ -15,8 +15,8 @@ func TestTheRecorderKeepsTheContract(t *testing.T) {
 }
 
 // usedRecorder was told of one event of each kind, and of a load that goes on.
-func usedRecorder(t *testing.T) *Recorder {
-	r, ctx := NewRecorder(), t.Context()
+func usedRecorder(t *testing.T, namespace Namespace) *Recorder {
+	r, ctx := newRecorder(namespace), t.Context()
 	_, end := r.StartLoad(ctx, metrics.LoadEvent{Cache: "users", Keys: 3})
 	r.StartLoad(ctx, metrics.LoadEvent{Cache: "users", Keys: 1})
 	end(metrics.LoadResult{Duration: time.Second, Outcome: metrics.TimedOut})
@@ -31,7 +31,7 @@ func usedRecorder(t *testing.T) *Recorder {
 }
 
 func TestTheRecorderCountsEvents(t *testing.T) {
-	got := scrape(t, registered(t, usedRecorder(t)))
+	got := scrape(t, registered(t, usedRecorder(t, "")))
 	for series, want := range map[string]float64{
 		`cache_load_calls_total{cache="users",outcome="timed-out",purpose="request"}`:                                        1,
 		`cache_load_calls_total{cache="users",outcome="succeeded",purpose="refresh"}`:                                        1,

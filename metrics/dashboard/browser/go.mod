@@ -8,7 +8,7 @@ require (
 	github.com/alicebob/miniredis/v2 v2.40.0
 	github.com/chromedp/cdproto v0.159.0
 	github.com/chromedp/chromedp v0.23.0
-	github.com/delqhi/cache v0.0.0-00010101000000-000000000000
+	github.com/delqhi/cache v0.1.0
 )
 
 require (
