@@ -114,6 +114,7 @@ func TestCutRedisOfOneProcess(t *testing.T) {
 		get(t, a, 1, "Ada")
 		get(t, b, 1, "Ada")
 		q.CutRedis()
+		synctest.Wait()
 		src.Put(1, "Grace")
 		if err := a.Set(t.Context(), 1, "Grace"); err != nil {
 			t.Fatal(err)

@@ -11,12 +11,13 @@ type faults struct {
 
 // CutRedis separates all processes from Redis, those that are yet to come included: their
 // connections break, and no new ones are made. Answers that are on their way are lost; what
-// the server has received it executes. Redis keeps its data.
+// the server has received it executes. Redis keeps its data. A cache notices in a moment: in a
+// bubble, call synctest.Wait where that matters.
 func (e *Env) CutRedis() { e.each((*Process).CutRedis, func(f *faults) { f.redis = true }) }
 
 // CutNotifications breaks the connections by which processes are notified, which are those
 // that have subscribed to a channel, and lets none be made. Other commands are executed. A
-// cache notices that at once, and does not use its local tier until it is notified again.
+// cache notices in a moment, see CutRedis, and does not use its local tier until it is notified again.
 func (e *Env) CutNotifications() {
 	e.each((*Process).CutNotifications, func(f *faults) { f.notifications = true })
 }

@@ -30,6 +30,7 @@ func TestAssertionsTellTheStatesApart(t *testing.T) {
 		cut := env.Process()
 		deaf := open(t, cut.Client(), cache.Source[int, string]{})
 		cut.CutRedis()
+		synctest.Wait()
 		of := func(key int) *cache.Cache[int, string] {
 			if key == unavailable {
 				return deaf
