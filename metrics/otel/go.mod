@@ -5,7 +5,6 @@ go 1.26.0
 replace github.com/delqhi/cache => ../../
 
 require (
-	github.com/alicebob/miniredis/v2 v2.40.0
 	github.com/delqhi/cache v0.0.0-00010101000000-000000000000
 	go.opentelemetry.io/otel v1.47.0
 	go.opentelemetry.io/otel/metric v1.47.0
@@ -15,6 +14,7 @@ require (
 )
 
 require (
+	github.com/alicebob/miniredis/v2 v2.40.0 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/go-logr/logr v1.4.4 // indirect
 	github.com/go-logr/stdr v1.2.2 // indirect

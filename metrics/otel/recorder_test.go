@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/delqhi/cache"
+	"github.com/delqhi/cache/cachetest"
 	"github.com/delqhi/cache/metrics"
 	"github.com/delqhi/cache/metrics/metricstest"
 	"github.com/delqhi/cache/strategy"
@@ -266,12 +266,7 @@ func TestTheRecorderMeasuresEvents(t *testing.T) {
 
 func newCache(t *testing.T, w *watched, src cache.Source[string, int], opts ...cache.Option) *cache.Cache[string, int] {
 	t.Helper()
-	rdb, err := cache.NewClient("redis://" + miniredis.RunT(t).Addr())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { rdb.Close() })
-	c, err := cache.NewFrom(rdb, "users", src, append([]cache.Option{
+	c, err := cache.NewFrom(cachetest.New(t).Client(), "users", src, append([]cache.Option{
 		cache.WithRecorder(w), cache.WithLogger(slog.New(slog.DiscardHandler)), cache.WithTimeout(10 * time.Second),
 	}, opts...)...)
 	if err != nil {
