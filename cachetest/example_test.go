@@ -32,10 +32,11 @@ func (p *printer) end() {
 }
 
 // newUsers is the code under test.
-func newUsers(rdb redis.UniversalClient, db *cachetest.Source[int64, string]) *cache.Cache[int64, string] {
+func newUsers(rdb redis.UniversalClient, db *cachetest.Source[int64, string], opts ...cache.Option) *cache.Cache[int64, string] {
 	users, err := cache.NewFrom(rdb, "users", cache.Source[int64, string]{Load: db.Load},
 		cache.WithStrategy(strategy.LRU(10_000), strategy.TTL(10*time.Minute)),
-		cache.WithLogger(slog.New(slog.DiscardHandler)))
+		cache.WithTimeout(time.Second), // time is real in an example, and the machine may be busy
+		cache.WithLogger(slog.New(slog.DiscardHandler)), cache.WithOptions(opts...))
 	if err != nil {
 		panic(err)
 	}
@@ -100,6 +101,48 @@ func ExampleEnv_CutRedis() {
 	// Output:
 	// Grace <nil>
 	// true
+}
+
+// A Redis that takes longer than cache.WithTimeout is none for a cache.
+func ExampleEnv_Slow() {
+	t := &printer{}
+	defer t.end()
+	env := cachetest.New(t)
+	db := cachetest.NewSource(map[int64]string{1: "Ada", 2: "Grace"})
+	users := newUsers(env.Client(), db, cache.WithTimeout(100*time.Millisecond))
+	defer users.Close()
+	_, _ = users.Get(t.Context(), 1)
+
+	env.Slow(time.Hour)
+	var info cache.Info
+	v, err := users.Get(t.Context(), 2, cache.Report(&info))
+	fmt.Println(v, err, info.Tier)
+
+	env.Heal()
+	fmt.Println(env.Client().Ping(t.Context()).Val())
+	// Output:
+	// Grace <nil> source
+	// PONG
+}
+
+// Redis has lost everything. Whatever is read next is loaded again.
+func ExampleEnv_FlushAll() {
+	t := &printer{}
+	defer t.end()
+	env := cachetest.New(t)
+	db := cachetest.NewSource(map[int64]string{1: "Ada"})
+	users, err := cache.NewFrom(env.Client(), "users", db.ReadOnly())
+	if err != nil {
+		panic(err)
+	}
+	defer users.Close()
+	_, _ = users.Get(t.Context(), 1)
+
+	env.FlushAll()
+	cachetest.WantMiss(t, users, 1)
+	fmt.Println(users.Get(t.Context(), 1))
+	cachetest.Loads(t, users, 2)
+	// Output: Ada <nil>
 }
 
 // A failed assertion says what there is, and what has come of the reads.

@@ -4,6 +4,8 @@ import (
 	"net"
 	"syscall"
 	"time"
+
+	"github.com/delqhi/cache/internal/cmdscan"
 )
 
 // link is a connection to the server, seen from the client. What comes from the server is
@@ -13,7 +15,7 @@ type link struct {
 	net.Conn // the client's end
 	process  *Process
 	inbox    *inbox
-	commands scanner // used by the goroutine that writes
+	commands cmdscan.Scanner // used by the goroutine that writes
 
 	subscribed bool // guarded by process.mu
 }
@@ -42,7 +44,7 @@ func (l *link) Read(p []byte) (int, error) { return l.inbox.read(p) }
 
 // Write implements net.Conn. It looks for commands that subscribe.
 func (l *link) Write(p []byte) (int, error) {
-	for _, name := range l.commands.scan(p) {
+	for _, name := range l.commands.Scan(p) {
 		switch name {
 		case "subscribe", "psubscribe", "ssubscribe":
 			if err := l.process.subscribe(l); err != nil {

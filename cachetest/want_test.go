@@ -93,22 +93,23 @@ func TestAssertionsTellTheStatesApart(t *testing.T) {
 
 func TestAssertionsShowTagsAndStructs(t *testing.T) {
 	type user struct{ Name string }
-	env := cachetest.New(t)
-	c, err := cache.New[string, *user](env.Client(), "users", cache.WithStrategy(strategy.Forever()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	if err := c.Set(t.Context(), "ada", &user{"Ada"}, cache.Tags("x")); err != nil {
-		t.Fatal(err)
-	}
-	r := record(t, func(r *recorder) {
-		cachetest.WantHit(r, c, "ada", &user{"Ada"})
-		cachetest.WantMiss(r, c, "ada")
+	synctest.Test(t, func(t *testing.T) {
+		c, err := cache.New[string, *user](cachetest.New(t).Client(), "users", cache.WithStrategy(strategy.Forever()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if err := c.Set(t.Context(), "ada", &user{"Ada"}, cache.Tags("x")); err != nil {
+			t.Fatal(err)
+		}
+		r := record(t, func(r *recorder) {
+			cachetest.WantHit(r, c, "ada", &user{"Ada"})
+			cachetest.WantMiss(r, c, "ada")
+		})
+		if want := `cachetest: users: key "ada": got a hit: &{Name:Ada} (redis, 0s old, without an end, tags ["x"]), want a miss`; len(r.errors) != 1 || r.errors[0] != want {
+			t.Errorf("errors: %q, want %q", r.errors, want)
+		}
 	})
-	if len(r.errors) != 1 || !strings.Contains(r.errors[0], `users: key "ada": got a hit: &{Name:Ada} (redis, `) || !strings.Contains(r.errors[0], `without an end, tags ["x"]`) {
-		t.Errorf("errors: %q", r.errors)
-	}
 }
 
 func TestLoadsSaysWhatCameOfTheReads(t *testing.T) {

@@ -1,4 +1,5 @@
-package cachetest
+// Package cmdscan finds the names of the commands in what a client sends to Redis.
+package cmdscan
 
 import (
 	"bytes"
@@ -6,9 +7,9 @@ import (
 	"strings"
 )
 
-// scanner finds the names of commands in what a client sends: arrays of strings with their
-// lengths, in pieces of any size.
-type scanner struct {
+// Scanner reads what a client sends over one connection: arrays of strings with their lengths, in
+// pieces of any size. The zero value is ready for use, by one goroutine.
+type Scanner struct {
 	line  []byte // a header as far as it has arrived
 	args  int    // arguments of the command that are still to come
 	first bool   // the next one is the name
@@ -21,8 +22,9 @@ type scanner struct {
 // maxHeader is more than any header has.
 const maxHeader = 32
 
-// scan returns the names of the commands whose name ends in p, in lower case.
-func (s *scanner) scan(p []byte) (names []string) {
+// Scan returns the names of the commands whose name ends in p, in lower case. After something
+// that is no command it finds nothing any more.
+func (s *Scanner) Scan(p []byte) (names []string) {
 	for len(p) > 0 && !s.lost {
 		if s.body > 0 {
 			n := min(s.body, len(p))
@@ -51,7 +53,7 @@ func (s *scanner) scan(p []byte) (names []string) {
 }
 
 // header reads the number of arguments, or the length of one.
-func (s *scanner) header(line string) {
+func (s *Scanner) header(line string) {
 	kind := byte('*')
 	if s.args > 0 {
 		kind = '$'

@@ -1,4 +1,4 @@
-package cachetest
+package cmdscan
 
 import (
 	"slices"
@@ -21,10 +21,10 @@ func TestScannerFindsCommandsInPieces(t *testing.T) {
 	text := command("GET", "k") + command("ping") + command("set", "k", "*1\r\n$9\r\nsubscribe\r\n", "") + command("Subscribe", "news", "more")
 	want := []string{"get", "ping", "set", "subscribe"}
 	for size := 1; size <= len(text); size++ {
-		var s scanner
+		var s Scanner
 		var got []string
 		for piece := range slices.Chunk([]byte(text), size) {
-			got = append(got, s.scan(piece)...)
+			got = append(got, s.Scan(piece)...)
 		}
 		if !slices.Equal(got, want) {
 			t.Fatalf("in pieces of %d: %q, want %q", size, got, want)
@@ -34,8 +34,8 @@ func TestScannerFindsCommandsInPieces(t *testing.T) {
 
 func TestScannerGivesUpWhatIsNoCommand(t *testing.T) {
 	for _, text := range []string{"PING\r\n", "*1\r\n+OK\r\n", "*x\r\n", "*-1\r\n", "*1\r\n$x\r\n", "\r\n", strings.Repeat("*", 100), "*1\r\n$-1\r\n"} {
-		var s scanner
-		if got := s.scan([]byte(text + command("subscribe", "news"))); len(got) > 0 {
+		var s Scanner
+		if got := s.Scan([]byte(text + command("subscribe", "news"))); len(got) > 0 {
 			t.Errorf("after %q it finds %q", text, got)
 		}
 	}
@@ -49,11 +49,11 @@ func FuzzScanner(f *testing.F) {
 	f.Add("*99999999999999999999\r\n$1\r\n", uint8(2))
 	f.Add("*1\n$9223372036854775807\n", uint8(2))
 	f.Fuzz(func(t *testing.T, text string, size uint8) {
-		var whole, divided scanner
-		want := whole.scan([]byte(text))
+		var whole, divided Scanner
+		want := whole.Scan([]byte(text))
 		var got []string
 		for piece := range slices.Chunk([]byte(text), int(size)+1) {
-			got = append(got, divided.scan(piece)...)
+			got = append(got, divided.Scan(piece)...)
 		}
 		if !slices.Equal(got, want) {
 			t.Fatalf("in pieces %q, as a whole %q", got, want)
