@@ -7,8 +7,8 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/delqhi/cache"
+	"github.com/delqhi/cache/cachetest"
 	"github.com/delqhi/cache/invalidate"
 	"github.com/delqhi/cache/strategy"
 )
@@ -145,21 +145,10 @@ func ExampleCache_Refresh() {
 // this process does not serve what it knows to be old.
 func ExampleCache_Sync() {
 	ctx := context.Background()
-	server, err := miniredis.Run()
-	if err != nil {
-		panic(err)
-	}
-	defer server.Close()
-	// Two processes, in front of one database.
-	db := "old"
+	env := startEnv()
+	db := cachetest.NewSource(map[int]string{1: "old"})
 	process := func() *cache.Cache[int, string] {
-		rdb, err := cache.NewClient("redis://" + server.Addr())
-		if err != nil {
-			panic(err)
-		}
-		atExit = append(atExit, func() { rdb.Close() })
-		c, err := cache.NewFrom(rdb, "names", cache.SourceFunc(
-			func(ctx context.Context, id int) (string, error) { return db, nil }),
+		c, err := cache.NewFrom(env.Process().Client(), "names", db.ReadOnly(),
 			cache.WithStrategy(strategy.LRU(100)), cache.WithLogger(slog.New(slog.DiscardHandler)))
 		if err != nil {
 			panic(err)
@@ -172,15 +161,13 @@ func ExampleCache_Sync() {
 	_, _ = a.Get(ctx, 1)
 	_, _ = b.Get(ctx, 1)
 
-	server.Close() // an outage
-	db = "new"
-	err = a.Set(ctx, 1, "new")
+	env.CutRedis() // an outage
+	db.Put(1, "new")
+	err := a.Set(ctx, 1, "new")
 	fmt.Println(errors.Is(err, cache.ErrUnavailable))
 	fmt.Println(a.Get(ctx, 1))
 
-	if err := server.Restart(); err != nil { // with all that it had
-		panic(err)
-	}
+	env.Heal()
 	fmt.Println(a.Sync(ctx))
 	await(func() bool { v, _ := b.Get(ctx, 1); return v == "new" })
 	fmt.Println(b.Get(ctx, 1))

@@ -12,8 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/delqhi/cache"
+	"github.com/delqhi/cache/cachetest"
 	"github.com/delqhi/cache/codec"
 	"github.com/delqhi/cache/strategy"
 	"github.com/redis/go-redis/v9"
@@ -21,21 +21,19 @@ import (
 
 // startRedis starts an embedded Redis, so that the examples run anywhere. A
 // program connects to a real one: cache.NewClient("redis://localhost:6379").
-func startRedis() redis.UniversalClient {
-	server, err := miniredis.Run()
-	if err != nil {
-		panic(err)
-	}
-	rdb, err := cache.NewClient("redis://" + server.Addr())
-	if err != nil {
-		panic(err)
-	}
-	atExit = append(atExit, func() {
-		rdb.Close()
-		server.Close()
-	})
-	return rdb
-}
+func startRedis() redis.UniversalClient { return startEnv().Client() }
+
+// startEnv starts a Redis with processes and faults. In a test it is cachetest.New(t).
+func startEnv() *cachetest.Env { return cachetest.New(exampleT{}) }
+
+// exampleT stands for a *testing.T, which examples don't have.
+type exampleT struct{}
+
+func (exampleT) Helper()                           {}
+func (exampleT) Context() context.Context          { return context.Background() }
+func (exampleT) Cleanup(f func())                  { atExit = append(atExit, f) }
+func (exampleT) Errorf(format string, args ...any) { panic(fmt.Sprintf(format, args...)) }
+func (exampleT) Fatalf(format string, args ...any) { panic(fmt.Sprintf(format, args...)) }
 
 // atExit is what TestMain runs before it looks for leaks.
 var atExit []func()

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/delqhi/cache"
+	"github.com/delqhi/cache/cachetest"
 	"github.com/delqhi/cache/invalidate"
 )
 
@@ -20,11 +21,7 @@ func TestValuesShareNoBytes(t *testing.T) {
 		"listening":            {cache.WithTransport(invalidate.Broadcast())},
 	} {
 		t.Run(name, func(t *testing.T) {
-			rdb, err := cache.NewClient("redis://" + startMini(t).Addr())
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer rdb.Close()
+			rdb := cachetest.New(t).Client()
 			// Who has written nothing need not look whether Redis has lost it, at each new
 			// connection.
 			writer, err := cache.New[int, []byte](rdb, "bytes")

@@ -8,8 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/delqhi/cache"
+	"github.com/delqhi/cache/cachetest"
 	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/metrics"
 	"github.com/delqhi/cache/strategy"
@@ -36,55 +36,38 @@ func (r told) StartRefresh(ctx, caller context.Context, e metrics.RefreshEvent) 
 // A listener is down at first, which is not told; then each change is told once, however
 // often it proves that it hears, or fails to.
 func TestTheRecorderHearsOfTheListener(t *testing.T) {
-	server := miniredis.RunT(t)
-	rdb, err := cache.NewClient("redis://" + server.Addr())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer rdb.Close()
-	r := told{changes: make(chan metrics.StateEvent, 100)}
-	c, err := cache.New[string, int](rdb, "n", cache.WithRecorder(r), cache.WithStrategy(strategy.LRU(10)), cache.WithLogger(slog.New(slog.DiscardHandler)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	if s := c.Metrics().Listener; s != metrics.Down {
-		t.Errorf("before anything was asked: %v", s)
-	}
-	last, patience := metrics.Down, 30*time.Second
-	// next waits until a state was told, and is that of the metrics. On a busy machine there
-	// may be more changes than the test makes.
-	next := func(want metrics.State) {
-		t.Helper()
-		for first := true; first || last != want; first = false {
-			select {
-			case got := <-r.changes:
-				if got.Cache != "n" || got.Part != metrics.Listener || got.State == last {
-					t.Fatalf("told %+v after %v", got, last)
-				}
-				last = got.State
-			case <-time.After(patience):
-				t.Fatalf("not told of %v", want)
-			}
-		}
-		for end := time.Now().Add(patience); c.Metrics().Listener != want; time.Sleep(time.Millisecond) {
-			if time.Now().After(end) {
-				t.Fatalf("the listener is %v, and the metrics say %v", want, c.Metrics().Listener)
-			}
-		}
-	}
-	if _, err := c.Peek(t.Context(), "k"); !errors.Is(err, cache.ErrMiss) {
-		t.Fatal(err)
-	}
-	for range 2 {
-		next(metrics.Up)
-		server.Close()
-		next(metrics.Down)
-		if err := server.Restart(); err != nil {
+	synctest.Test(t, func(t *testing.T) {
+		env := cachetest.New(t)
+		r := told{changes: make(chan metrics.StateEvent, 100)}
+		c, err := cache.New[string, int](env.Client(), "n", cache.WithRecorder(r), cache.WithStrategy(strategy.LRU(10)), cache.WithLogger(slog.New(slog.DiscardHandler)))
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	next(metrics.Up)
+		defer c.Close()
+		if s := c.Metrics().Listener; s != metrics.Down || len(r.changes) > 0 {
+			t.Errorf("before anything was asked: %v", s)
+		}
+		if _, err := c.Peek(t.Context(), "k"); !errors.Is(err, cache.ErrMiss) {
+			t.Fatal(err)
+		}
+		check := func(want metrics.State) {
+			t.Helper()
+			env.Advance(time.Minute)
+			if len(r.changes) != 1 {
+				t.Fatalf("told of %d changes", len(r.changes))
+			}
+			if got := <-r.changes; got.Cache != "n" || got.Part != metrics.Listener || got.State != want || c.Metrics().Listener != want {
+				t.Errorf("told %+v, and the metrics say %v", got, c.Metrics().Listener)
+			}
+		}
+		check(metrics.Up)
+		for range 2 {
+			env.CutNotifications()
+			check(metrics.Down)
+			env.Heal()
+			check(metrics.Up)
+		}
+	})
 
 	alone, err := cache.New[string, int](nil, "n", cache.LocalOnly())
 	if err != nil {

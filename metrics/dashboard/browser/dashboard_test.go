@@ -13,9 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
 	"github.com/chromedp/chromedp"
 	"github.com/delqhi/cache"
+	"github.com/delqhi/cache/cachetest"
 	"github.com/delqhi/cache/metrics/dashboard"
 	"github.com/delqhi/cache/strategy"
 )
@@ -117,13 +117,8 @@ func TestTheReaderSeesThatTheProgramHasEnded(t *testing.T) {
 }
 
 func TestTheReaderSeesThatRedisIsDown(t *testing.T) {
-	server := miniredis.RunT(t)
-	rdb, err := cache.NewClient("redis://" + server.Addr())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer rdb.Close()
-	c, err := cache.NewFrom(rdb, "users", cache.SourceFunc(func(context.Context, int) (int, error) { return 1, nil }),
+	env := cachetest.New(t)
+	c, err := cache.NewFrom(env.Client(), "users", cache.SourceFunc(func(context.Context, int) (int, error) { return 1, nil }),
 		cache.WithStrategy(strategy.LRU(100)), cache.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		t.Fatal(err)
@@ -144,7 +139,7 @@ func TestTheReaderSeesThatRedisIsDown(t *testing.T) {
 	p.says("pills", "Redis answers")
 	p.says("pills", "Notifications heard")
 	p.until(`document.getElementById("notes").children.length === 0`)
-	server.Close()
+	env.CutRedis()
 	p.says("pills", "Circuit ")
 	p.says("pills", "Notifications not heard")
 	p.says("notes", "The circuit to Redis is open")
