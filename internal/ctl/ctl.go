@@ -69,7 +69,8 @@ type example struct{ line, says string }
 // commands returns all commands. Each call has variables of its own for their flags.
 func commands() []*command {
 	return []*command{
-		listCommand(), inspectCommand(), invalidateCommand(), tagsCommand(), clearCommand(), doctorCommand(),
+		listCommand(), inspectCommand(), invalidateCommand(), tagsCommand(), clearCommand(),
+		watchCommand(), leasesCommand(), statsCommand(), deadLettersCommand(), doctorCommand(), completionCommand(), completeCommand(),
 	}
 }
 

@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -206,7 +207,9 @@ func (e *examination) checkPermissions(ctx context.Context, user string, trial, 
 		}
 	}
 	if whom == "" {
-		whom = "the user"
+		if single, err := e.anyServer(ctx); err == nil {
+			whom = cmp.Or(single.Options().Username, "default")
+		}
 	}
 	e.reportMissing(whom, &lacks, len(caches))
 	return nil
@@ -299,11 +302,13 @@ func (e *examination) dryRun(ctx context.Context, user string, f found, lacks *[
 func (e *examination) try(ctx context.Context, f found, lacks *[needs]missing) error {
 	prefix, name := string(f.Prefix), string(f.Name)
 	s := newScratch(prefix, name)
-	// If something comes in between, the keys end by themselves; a user that may not PEXPIRE,
-	// UNLINK and DEL leaves an empty hash, stream or set behind at worst, which is removed.
+	// If something comes in between, or the user may not remove them, the keys end by themselves.
 	defer func() {
+		ctx := context.WithoutCancel(ctx)
 		for _, k := range []string{s.data, s.lock, s.hash, s.stream, s.set} {
-			e.rdb.Del(context.WithoutCancel(ctx), k)
+			if e.rdb.Unlink(ctx, k).Err() != nil {
+				e.rdb.Del(ctx, k)
+			}
 		}
 	}()
 	wants := s.wants()

@@ -90,7 +90,7 @@ func (c *call) listTags(ctx context.Context, name, match string) (*tagList, erro
 	if !cl.hash {
 		return list, nil
 	}
-	matches := glob.Compile(match)
+	matches := matcher(match)
 	seen := map[string]bool{}
 	for cursor := uint64(0); ; {
 		pairs, next, err := c.rdb.HScan(ctx, names.Tags, cursor, "", 1000).Result()
@@ -104,7 +104,7 @@ func (c *call) listTags(ctx context.Context, name, match string) (*tagList, erro
 			}
 			seen[name] = true
 			list.Total++
-			if match != "" && !matches.Match(name) {
+			if !matches(name) {
 				continue
 			}
 			state, at := cl.describe(cl.tombstone(pairs[i+1]))
@@ -170,4 +170,12 @@ round trip, whatever their number. A TAG of "-" stands for tags on standard inpu
 			})
 		},
 	}
+}
+
+// matcher returns a function that matches a Redis glob; "" matches everything.
+func matcher(pattern string) func(string) bool {
+	if pattern == "" {
+		return func(string) bool { return true }
+	}
+	return glob.Compile(pattern).Match
 }
