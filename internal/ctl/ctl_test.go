@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -24,7 +25,12 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the outputs in docs/cachectl.md and testdata")
 
-func TestMain(m *testing.M) { redistest.Main(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		beProgram()
+	}
+	redistest.Main(m)
+}
 
 // user runs command lines.
 type user struct {

@@ -209,6 +209,7 @@ func TestDoctorKnowsThePermissionsOfTheGuide(t *testing.T) {
 
 func newCache(t *testing.T, rdb redis.UniversalClient, name string, opts ...cache.Option) {
 	t.Helper()
+	opts = append(opts, cache.WithLogger(slog.New(slog.DiscardHandler)))
 	c, err := cache.New[string, person](rdb, name, opts...)
 	if err != nil {
 		t.Fatal(err)

@@ -302,9 +302,9 @@ func (r *record) writeLife(row func(name, format string, args ...any)) {
 	case r.FreshSecs == nil:
 		row("fresh", "for ever")
 	case *r.FreshSecs > 0:
-		row("fresh", "for another %s, of %s", span(ofSeconds(*r.FreshSecs)), span(life(r.frame.Fresh)))
+		row("fresh", "for another %s%s", span(ofSeconds(*r.FreshSecs)), ofLife(r.frame.Fresh))
 	default:
-		row("fresh", "until %s", ago(-ofSeconds(*r.FreshSecs)))
+		row("fresh", "no more: it ended %s", ago(-ofSeconds(*r.FreshSecs)))
 	}
 	if value && r.StaleSecs != nil {
 		row("stale", "for another %s after that", span(ofSeconds(*r.StaleSecs)))
@@ -319,6 +319,14 @@ func (r *record) writeLife(row func(name, format string, args ...any)) {
 	default:
 		row("in Redis", "without an end")
 	}
+}
+
+// ofLife is the whole life behind its rest; a value without an end has one only by a delay.
+func ofLife(fresh uint64) string {
+	if fresh == 0 {
+		return ""
+	}
+	return ", of " + span(life(fresh))
 }
 
 func (q *queued) describe() string {

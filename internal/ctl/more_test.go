@@ -99,7 +99,7 @@ func TestStatsCountsWhatIsThere(t *testing.T) {
 			t.Fatal(err)
 		}
 		u.json(&s, "stats", "users", "-scan", "0")
-		if got := shares(s.Dead); got != "before Clear 10, foreign 1" {
+		if got := shares(s.Dead); got != "before Clear 9, at its end 1, foreign 1" {
 			t.Errorf("after Clear the dead are %s", got)
 		}
 	})

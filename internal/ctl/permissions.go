@@ -257,6 +257,14 @@ func (m *missing) note(w *want, text, pattern string) {
 	}
 }
 
+// wantsOf are the permissions to check for a cache: those for a queue if it has one, or if the
+// cache was named.
+func (e *examination) wantsOf(f found, s *scratch) []want {
+	return slices.DeleteFunc(s.wants(), func(w want) bool {
+		return f.Queue == nil && len(e.args) == 0 && (w.need == forQueue || w.need == forTidiness)
+	})
+}
+
 // dryRun checks the permissions of a cache with ACL DRYRUN, on every master. ok is false if that
 // can't be used.
 func (e *examination) dryRun(ctx context.Context, user string, f found, lacks *[needs]missing) (ok bool, err error) {
@@ -265,7 +273,7 @@ func (e *examination) dryRun(ctx context.Context, user string, f found, lacks *[
 	}
 	prefix, name := string(f.Prefix), string(f.Name)
 	s := newScratch(prefix, name)
-	wants := s.wants()
+	wants := e.wantsOf(f, &s)
 	ok = true
 	err = e.eachServer(ctx, func(ctx context.Context, _ string, c redis.UniversalClient) error {
 		cmds := make([]*redis.Cmd, len(wants))
@@ -311,7 +319,7 @@ func (e *examination) try(ctx context.Context, f found, lacks *[needs]missing) e
 			}
 		}
 	}()
-	wants := s.wants()
+	wants := e.wantsOf(f, &s)
 	for i := range wants {
 		w := &wants[i]
 		text := ""

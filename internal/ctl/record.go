@@ -55,10 +55,15 @@ type record struct {
 
 	frame frame.Frame
 	now   int64
+	cause string // the first reason, in a word
 }
 
-func (r *record) because(outcome, format string, args ...any) {
+// because adds a reason why the record is no hit. cause is the same in a word, for statistics.
+func (r *record) because(outcome, cause, format string, args ...any) {
 	r.Reasons = append(r.Reasons, fmt.Sprintf(format, args...))
+	if r.cause == "" {
+		r.cause = cause
+	}
 	if r.Read != miss {
 		r.Read = outcome
 	}
@@ -80,11 +85,11 @@ func parseRecord(key string, rec store.Record, now int64) *record {
 	switch rec.State {
 	case store.Missing:
 		r.Kind = kindNothing
-		r.because(miss, "there is no record")
+		r.because(miss, kindNothing, "there is no record")
 		return r
 	case store.WrongType:
 		r.Kind = kindForeign
-		r.because(miss, "the key is no string, and so not of this library: a load replaces it")
+		r.because(miss, kindForeign, "the key is no string, and so not of this library: a load replaces it")
 		return r
 	}
 	var err error
@@ -93,15 +98,15 @@ func parseRecord(key string, rec store.Record, now int64) *record {
 	switch {
 	case errors.Is(err, frame.ErrForeign):
 		r.Kind = kindForeign
-		r.because(miss, "the bytes are not of this library: a load replaces them")
+		r.because(miss, kindForeign, "the bytes are not of this library: a load replaces them")
 		return r
 	case errors.Is(err, frame.ErrNewer):
 		r.Kind = kindNewer
-		r.because(miss, "it is of a newer version of this library than this program's: programs with the same version read it")
+		r.because(miss, kindNewer, "it is of a newer version of this library than this program's: programs with the same version read it")
 		return r
 	case err != nil:
 		r.Kind = kindCorrupt
-		r.because(miss, "its checksum is wrong: it was damaged, cut off, or moved here from another key")
+		r.because(miss, kindCorrupt, "its checksum is wrong: it was damaged, cut off, or moved here from another key")
 		return r
 	}
 	r.Kind = kindNames[f.Kind]
@@ -126,10 +131,10 @@ func parseRecord(key string, rec store.Record, now int64) *record {
 
 func (r *record) readLease() {
 	if r.frame.Kind == frame.Intent {
-		r.because(wait, "a write to the source is in flight: readers and other writers wait for it")
+		r.because(wait, "write", "a write to the source is in flight: readers and other writers wait for it")
 		return
 	}
-	r.because(wait, "a load is in flight: readers wait for it")
+	r.because(wait, "load", "a load is in flight: readers wait for it")
 	if since, second, ok := r.frame.Since(); ok {
 		if r.AgeSecs = seconds(micros(max(r.now-since, 0))); second {
 			r.note("it has replaced an older lease, whose load may still be in flight")
@@ -141,15 +146,15 @@ func (r *record) readFailure() {
 	failed, ok := r.frame.Failed()
 	if !ok {
 		r.Kind = kindCorrupt
-		r.because(miss, "it is a failure whose contents can't be read: of an encrypted cache, or damaged")
+		r.because(miss, kindCorrupt, "it is a failure whose contents can't be read: of an encrypted cache, or damaged")
 		return
 	}
 	r.Error = text(failed.Text)
-	r.because(miss, "a load has failed: those that waited for it get its error")
+	r.because(miss, "failure", "a load has failed: those that waited for it get its error")
 	if r.frame.Fresh > 0 {
 		if left := life(r.frame.Fresh) - micros(max(r.now-r.frame.Stored, 0)); left > 0 {
 			r.FreshSecs = seconds(left)
-			r.because(miss, "the source is not asked again for %s", span(left))
+			r.because(miss, "failure", "the source is not asked again for %s", span(left))
 		}
 	}
 }
@@ -167,16 +172,16 @@ func (r *record) readLife(age time.Duration) {
 		fresh = life(f.Fresh) - age
 		kept = fresh + min(life(f.Stale), math.MaxInt64-max(fresh, 0))
 		if fresh <= 0 {
-			r.because(old, "its life of %s ended %s", span(life(f.Fresh)), ago(-fresh))
+			r.because(old, "at its end", "its life of %s ended %s", span(life(f.Fresh)), ago(-fresh))
 		}
 	}
 	switch {
 	case f.Limit <= 0:
-		r.because(old, "it was invalidated, and may be used only as a stale value (invalidate.Lazy)")
+		r.because(old, "invalidated by key", "it was invalidated, and may be used only as a stale value (invalidate.Lazy)")
 		fresh = min(fresh, 0)
 	case f.Limit != math.MaxInt64 && f.Limit <= r.now:
 		left := -micros(r.now - f.Limit)
-		r.because(miss, "it was invalidated with a delay (invalidate.Delayed) that ended %s", ago(-left))
+		r.because(miss, "invalidated by key", "it was invalidated with a delay (invalidate.Delayed) that ended %s", ago(-left))
 		fresh, kept = min(fresh, left), min(kept, left)
 	case f.Limit != math.MaxInt64:
 		left := micros(f.Limit - r.now)
@@ -192,13 +197,13 @@ func (r *record) readLife(age time.Duration) {
 	switch {
 	case r.Read != old:
 	case f.Kind == frame.Absence:
-		r.because(miss, "an absence is not used as a stale one")
+		r.because(miss, "stale", "an absence is not used as a stale one")
 	case kept <= 0 && f.Stale > 0:
-		r.because(miss, "the time in which it could be used as a stale value is over, too")
+		r.because(miss, "stale", "the time in which it could be used as a stale value is over, too")
 	case kept <= 0:
-		r.because(miss, "it has no time in which it could be used as a stale value")
+		r.because(miss, "stale", "it has no time in which it could be used as a stale value")
 	case f.Stale == 0 && f.Fresh > 0:
-		r.because(miss, "it has no time in which it could be used as a stale value")
+		r.because(miss, "stale", "it has no time in which it could be used as a stale value")
 	default:
 		r.note("it is used as a stale value by processes with strategy.StaleWhileRevalidate or StaleIfError, for another %s", spanOrEver(kept))
 	}
@@ -227,24 +232,24 @@ func (r *record) judge(ctx context.Context, s *session, names store.Names, c *cl
 	}
 	switch {
 	case c.state == clockMissing:
-		r.because(miss, "the cache's logical clock is missing (evicted, flushed, or lost with a server): the next use begins another one, to which no record of before belongs")
+		r.because(miss, "of a lost clock", "the cache's logical clock is missing (evicted, flushed, or lost with a server): the next use begins another one, to which no record of before belongs")
 		return nil
 	case c.state == clockDamaged:
-		r.because(miss, "the cache's logical clock can't be read: the next use begins another one, to which no record of before belongs")
+		r.because(miss, "of a lost clock", "the cache's logical clock can't be read: the next use begins another one, to which no record of before belongs")
 		return nil
 	case f.Epoch != c.epoch.ID:
-		r.because(miss, "it belongs to a logical clock that was lost (evicted, flushed, or lost with a server)")
+		r.because(miss, "of a lost clock", "it belongs to a logical clock that was lost (evicted, flushed, or lost with a server)")
 		return nil
 	case f.LogicalTime > c.epoch.Clock:
-		r.because(miss, "it is later than the cache's logical clock, which has gone back: a server with older data took over")
+		r.because(miss, "of a lost clock", "it is later than the cache's logical clock, which has gone back: a server with older data took over")
 	case len(f.Tags) > 0 && c.tagged && !c.hash:
-		r.because(miss, "the invalidations of tags were lost, so that no record of before with tags is valid")
+		r.because(miss, "by a lost tag", "the invalidations of tags were lost, so that no record of before with tags is valid")
 	case len(f.Tags) > 0 && f.LogicalTime < c.epoch.LowWatermark:
-		r.because(miss, "it has tags, and was loaded before %s: older invalidations of tags are no longer known, since there were too many, or they were lost", at(c, c.epoch.LowWatermark))
+		r.because(miss, "by a lost tag", "it has tags, and was loaded before %s: older invalidations of tags are no longer known, since there were too many, or they were lost", at(c, c.epoch.LowWatermark))
 	}
-	r.apply(c, c.epoch.All, began, "Clear")
+	r.apply(c, c.epoch.All, began, "before Clear", "Clear")
 	for i, m := range marks {
-		r.apply(c, m, began, "invalidating the tag "+quote(f.Tags[i]))
+		r.apply(c, m, began, "by tag", "invalidating the tag "+quote(f.Tags[i]))
 	}
 	return nil
 }
@@ -257,16 +262,16 @@ func at(c *clock, logicalTime int64) string {
 	return "this moment"
 }
 
-func (r *record) apply(c *clock, m logicalclock.Tombstone, began int64, what string) {
+func (r *record) apply(c *clock, m logicalclock.Tombstone, began int64, cause, what string) {
 	e := c.judge(m, r.frame.LogicalTime, began)
 	switch e.validity {
 	case logicalclock.Invalid:
-		r.because(miss, "%s, %s, came after it was loaded", what, ago(c.since(e.at)))
+		r.because(miss, cause, "%s, %s, came after it was loaded", what, ago(c.since(e.at)))
 	case logicalclock.Stale:
 		if r.Kind == "absence" || r.frame.Stale == 0 && r.frame.Fresh > 0 {
-			r.because(miss, "%s, %s, made it stale (invalidate.Lazy), and it has no time in which it could be used as such", what, ago(c.since(e.at)))
+			r.because(miss, cause, "%s, %s, made it stale (invalidate.Lazy), and it has no time in which it could be used as such", what, ago(c.since(e.at)))
 		} else {
-			r.because(old, "%s, %s, made it stale (invalidate.Lazy)", what, ago(c.since(e.at)))
+			r.because(old, cause, "%s, %s, made it stale (invalidate.Lazy)", what, ago(c.since(e.at)))
 		}
 	}
 	if e.due > 0 {

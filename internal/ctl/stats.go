@@ -248,8 +248,8 @@ func (m *measurement) classify(ctx context.Context, key string, rec store.Record
 		return err
 	}
 	m.kinds[r.Kind]++
-	if why := r.deadBecause(m.clock); why != "" {
-		m.dead[why]++
+	if r.Read == miss {
+		m.dead[r.cause]++
 	}
 	if r.Kind == "value" {
 		p := program{Version: r.frame.Version, Type: r.Type}
@@ -275,26 +275,6 @@ func parseHead(key string, rec store.Record, now int64) *record {
 	r := &record{Read: hit, Kind: kindNames[h.Kind], Type: fmt.Sprintf("%016x", h.Type), now: now, frame: frame.Frame{Header: h}}
 	r.readLife(micros(max(now-h.Stored, 0)))
 	return r
-}
-
-// deadBecause says in a word why a record is a miss, "" if it is none.
-func (r *record) deadBecause(c *clock) string {
-	f := &r.frame
-	switch {
-	case r.Read != miss:
-		return ""
-	case r.Kind != "value" && r.Kind != "absence":
-		return r.Kind
-	case c.state != clockOK || f.Epoch != c.epoch.ID || f.LogicalTime > c.epoch.Clock:
-		return "of a lost clock"
-	case f.LogicalTime < max(c.epoch.All.Hard, c.epoch.All.Next):
-		return "before Clear"
-	case f.Limit != 1<<63-1:
-		return "invalidated by key"
-	case f.Fresh > 0 && micros(r.now-f.Stored) >= life(f.Fresh):
-		return "at its end"
-	}
-	return "by tag"
 }
 
 // sum adds up what was looked at.

@@ -134,7 +134,7 @@ func span(d time.Duration) string {
 		return d.Round(time.Millisecond).String()
 	case d < 10*time.Second:
 		return d.Round(100 * time.Millisecond).String()
-	case d < time.Hour:
+	case d.Round(time.Second) < time.Hour:
 		s := d.Round(time.Second).String()
 		if strings.HasSuffix(s, "m0s") {
 			s = s[:len(s)-2]
