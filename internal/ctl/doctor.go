@@ -110,7 +110,7 @@ cachectl-doctor: they are removed again, and end by themselves after ten seconds
 func (e *examination) run(ctx context.Context, user string, trial bool) error {
 	// What fails here fails everywhere: an address, a password.
 	if err := e.rdb.Ping(ctx).Err(); err != nil && !strings.HasPrefix(err.Error(), "NOPERM") {
-		return fmt.Errorf("Redis can't be reached: %w", err)
+		return fmt.Errorf("no answer from Redis: %w", err)
 	}
 	var err error
 	if e.facts, err = e.gather(ctx); err != nil {

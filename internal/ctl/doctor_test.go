@@ -273,7 +273,7 @@ func TestDoctorFindsWhatIsSetWrong(t *testing.T) {
 	ofReplica.doctor("users").want(t, "server", "fault", "replica")
 
 	server.Kill()
-	u.fails(1, "Redis can't be reached", "doctor")
+	u.fails(1, "no answer from Redis", "doctor")
 }
 
 func TestDoctorOnANodeOfACluster(t *testing.T) {

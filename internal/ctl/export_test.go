@@ -18,3 +18,18 @@ func Paths() (list []string) {
 	walk("", commands())
 	return list
 }
+
+// For fuzzing.
+var (
+	Quote       = quote
+	Printable   = printable
+	Unquoted    = unquoted
+	SafeJSON    = safeJSON
+	DecodeValue = decodeValue
+)
+
+// Text is the type of texts in JSON.
+type Text = text
+
+// Shown returns the JSON of the value, "" if it can't be shown so, and what codec it was taken for.
+func (d decodedValue) Shown() (codec, json string) { return d.Codec, string(d.JSON) }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"flag"
 	"io"
-	"strings"
 )
 
 func newFlags(name string) *flag.FlagSet {
@@ -36,14 +35,4 @@ func parse(fs *flag.FlagSet, words []string, mixed bool) (rest []string, help bo
 		rest, words = append(rest, left[0]), left[1:]
 	}
 	return rest, false, nil
-}
-
-// several is a flag that may be given several times.
-type several []string
-
-func (s *several) String() string { return strings.Join(*s, " ") }
-
-func (s *several) Set(v string) error {
-	*s = append(*s, v)
-	return nil
 }

@@ -36,7 +36,7 @@ func newGuideFleet(t *testing.T) *guideFleet {
 		close(loading)
 		<-f.release
 		return person{}, nil
-	}}, cache.WithStrategy(strategy.LRU(100), strategy.TTL(time.Hour), strategy.StaleIfError(time.Hour)))
+	}}, cache.WithStrategy(strategy.LRU(100), strategy.TTL(time.Hour), strategy.StaleIfError(time.Hour), strategy.HardTimeout(time.Hour)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,7 +189,7 @@ var varies = []struct {
 	{regexp.MustCompile(`\b[0-9a-f]{16}\b`), "NUMBER"},
 	{regexp.MustCompile(`Redis \d+\.\d+\.\d+`), "Redis VERSION"},
 	{regexp.MustCompile(`just now|(<?(\d+(\.\d+)?(h|m|s|ms))+)( ago)?`), "SPAN"},
-	{regexp.MustCompile(`\d+\.\d KiB|about \d+ B`), "SIZE"},
+	{regexp.MustCompile(`\d+\.\d (K|M)iB|about \d+ B`), "SIZE"},
 	{regexp.MustCompile(` +`), " "},
 }
 

@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/delqhi/cache/internal/frame"
-	"github.com/delqhi/cache/internal/keys"
 	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/writebehind"
 )
@@ -386,6 +385,3 @@ func quoteAll(list []text) string {
 	}
 	return strings.Join(out, " ")
 }
-
-// patternOf returns the pattern of a cache's keys.
-func patternOf(names store.Names) string { return keys.QuotePattern(names.Data) + "*" }

@@ -145,7 +145,7 @@ func how(p invalidate.Policy) string {
 // invalidationFailed removes what an operator knows: which package the error is from.
 func invalidationFailed(err error) error {
 	if errors.Is(err, errs.ErrUnavailable) {
-		return fmt.Errorf("Redis did not acknowledge all of it; it is safe to try again: %w", err)
+		return fmt.Errorf("not all of it was acknowledged; it is safe to try again: %w", err)
 	}
 	return err
 }

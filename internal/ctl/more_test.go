@@ -430,9 +430,7 @@ func TestWatchEndsByItself(t *testing.T) {
 		if code := <-w.code; code != 0 {
 			t.Errorf("exit code %d", code)
 		}
-		if out := u.ok("watch", "users", "-for", "50ms"); !strings.Contains(out, "connected") {
-			t.Error(out)
-		}
+		u.ok("watch", "users", "-for", "50ms")
 	})
 }
 

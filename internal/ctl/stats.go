@@ -192,7 +192,7 @@ type measurement struct {
 // look looks at some records.
 func (m *measurement) look(ctx context.Context, some []string) error {
 	type parts struct {
-		head, raw *redis.StringCmd
+		head      *redis.StringCmd
 		size, use *redis.IntCmd
 		ttl       *redis.DurationCmd
 	}
