@@ -122,6 +122,17 @@ var architecture = table{
 		"internal/percpu":    {},
 		"internal/topk":      {},
 
+		// The command line for operators. It asks the server what no cache does.
+		"internal/ctl": {
+			module: []string{
+				"codec", "invalidate",
+				"internal/errs", "internal/frame", "internal/glob", "internal/invalidation", "internal/keys", "internal/logicalclock", "internal/message",
+				"internal/redisstore", "internal/redisurl", "internal/store", "internal/usercode", "internal/writebehind",
+			},
+			others: []string{goRedis, xxhash},
+		},
+		"cmd/cachectl": {module: []string{"internal/ctl"}, others: []string{goRedis}},
+
 		// For tests, those of users included. cachetest stands where a user stands, on the whole
 		// cache, and embeds a server: miniredis is required by the library's own tests anyway,
 		// and is linked into no program.

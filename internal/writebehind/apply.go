@@ -117,7 +117,7 @@ func (w *worker) verdicts(ctx context.Context, entries []Entry) []verdict {
 	var ours []Entry
 	out := make([]verdict, len(entries))
 	for i, e := range entries {
-		if partition(e.Key) == w.n {
+		if Partition(e.Key) == w.n {
 			ours = append(ours, e)
 		} else {
 			out[i] = verdict{errElsewhere, errElsewhere.Error(), true}

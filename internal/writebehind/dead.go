@@ -28,16 +28,19 @@ type DeadLetter struct {
 	At       time.Time // of the last attempt, by Redis's clock
 }
 
-// DeadLetters lists at most limit dead letters, the oldest first. A key has at most one: a
-// later write of the key removes it, since replaying it could only bring back an older value.
-func (q *Queue) DeadLetters(ctx context.Context, limit int) ([]DeadLetter, error) {
-	if !q.begin() {
-		return nil, ErrClosed
-	}
-	defer q.calls.Done()
+// Letters are the dead letters of a cache's queue, in all partitions. It needs no [Queue], and
+// does not consume: it is also for programs that are none of those that write.
+type Letters struct {
+	Store  store.Queue
+	Prefix string // as for store.NewNames
+	Name   string
+}
+
+// List lists at most limit dead letters, the oldest first.
+func (l *Letters) List(ctx context.Context, limit int) ([]DeadLetter, error) {
 	var out []DeadLetter
-	for _, w := range q.workers {
-		letters, err := w.letters(ctx, limit)
+	for n := range Partitions {
+		letters, err := l.of(ctx, n, limit)
 		if err != nil {
 			return nil, err
 		}
@@ -47,17 +50,20 @@ func (q *Queue) DeadLetters(ctx context.Context, limit int) ([]DeadLetter, error
 	return out[:min(limit, len(out))], nil
 }
 
-func (w *worker) letters(ctx context.Context, limit int) (out []DeadLetter, err error) {
+func (l *Letters) names(n int) store.QueueNames { return store.NewQueueNames(l.Prefix, l.Name, n) }
+
+// of lists the dead letters of a partition.
+func (l *Letters) of(ctx context.Context, n, limit int) (out []DeadLetter, err error) {
 	for after := ""; len(out) < limit; {
-		letters, err := w.q.store.Letters(ctx, w.names, after, min(limit-len(out), lettersAtOnce))
+		letters, err := l.Store.Letters(ctx, l.names(n), after, min(limit-len(out), lettersAtOnce))
 		if err != nil || len(letters) == 0 {
 			return out, err
 		}
-		for _, l := range letters {
-			after = l.ID
+		for _, d := range letters {
+			after = d.ID
 			out = append(out, DeadLetter{
-				ID: letterID(w.n, l.ID), Key: l.Key, Delete: l.Delete, Value: l.Value, Meta: l.Meta,
-				Error: l.Error, Attempts: l.Attempts, At: l.At,
+				ID: letterID(n, d.ID), Key: d.Key, Delete: d.Delete, Value: d.Value, Meta: d.Meta,
+				Error: d.Error, Attempts: d.Attempts, At: d.At,
 			})
 		}
 	}
@@ -69,21 +75,20 @@ func letterID(n int, id string) string { return strconv.Itoa(n) + "/" + id }
 // Replay moves dead letters back into the queue, with all their attempts available again, and
 // returns how many: all dead letters if ids is empty. An id that is no longer that of a dead
 // letter is skipped. The error is [ErrFull] if there was no room for some, and
-// [ErrDiscardOnly] if one of them may have been superseded by a later write.
-func (q *Queue) Replay(ctx context.Context, ids ...string) (int, error) {
-	return q.revive(ctx, ids, false)
+// [ErrDiscardOnly] if one of them may have been superseded by a later write. Consumers find the
+// writes at their next poll.
+func (l *Letters) Replay(ctx context.Context, ids ...string) (int, error) {
+	return l.revive(ctx, ids, false, func(int) {})
 }
 
 // Discard removes dead letters for good; otherwise it is like Replay.
-func (q *Queue) Discard(ctx context.Context, ids ...string) (int, error) {
-	return q.revive(ctx, ids, true)
+func (l *Letters) Discard(ctx context.Context, ids ...string) (int, error) {
+	return l.revive(ctx, ids, true, func(int) {})
 }
 
-func (q *Queue) revive(ctx context.Context, ids []string, discard bool) (int, error) {
-	if !q.begin() {
-		return 0, ErrClosed
-	}
-	defer q.calls.Done()
+// revive revives or discards letters, and calls queued for each partition to which it has
+// returned some.
+func (l *Letters) revive(ctx context.Context, ids []string, discard bool, queued func(n int)) (int, error) {
 	var byPartition [Partitions][]string
 	for _, id := range ids {
 		n, rest, ok := strings.Cut(id, "/")
@@ -95,21 +100,23 @@ func (q *Queue) revive(ctx context.Context, ids []string, discard bool) (int, er
 	}
 	total := 0
 	var errs []error
-	for i, w := range q.workers {
+	for i := range Partitions {
 		if len(ids) > 0 && len(byPartition[i]) == 0 {
 			continue
 		}
-		n, err := w.revive(ctx, byPartition[i], len(ids) == 0, discard)
-		total += n
+		n, err := l.reviveOf(ctx, i, byPartition[i], len(ids) == 0, discard)
+		if total += n; n > 0 && !discard {
+			queued(i)
+		}
 		errs = append(errs, err)
 	}
 	return total, errors.Join(errs...)
 }
 
-// revive revives or discards letters; with all, all that exist now.
-func (w *worker) revive(ctx context.Context, ids []string, all, discard bool) (n int, err error) {
+// reviveOf revives or discards letters of a partition; with all, all that exist now.
+func (l *Letters) reviveOf(ctx context.Context, partition int, ids []string, all, discard bool) (n int, err error) {
 	if all {
-		letters, err := w.letters(ctx, 2*MaxBacklog)
+		letters, err := l.of(ctx, partition, 2*MaxBacklog)
 		if err != nil {
 			return 0, err
 		}
@@ -120,7 +127,7 @@ func (w *worker) revive(ctx context.Context, ids []string, all, discard bool) (n
 	}
 	for chunk := range slices.Chunk(ids, lettersAtOnce) {
 		r := store.Revive{IDs: chunk, Discard: discard, Max: partitionBacklog}
-		revived, e := w.q.store.Revive(ctx, w.names, r)
+		revived, e := l.Store.Revive(ctx, l.names(partition), r)
 		for _, v := range revived {
 			switch v {
 			case store.Gone:
@@ -135,10 +142,39 @@ func (w *worker) revive(ctx context.Context, ids []string, all, discard bool) (n
 			return n, e
 		}
 	}
-	if n > 0 && !discard {
-		w.wake()
-	}
 	return n, err
+}
+
+// DeadLetters lists at most limit dead letters, the oldest first. A key has at most one: a
+// later write of the key removes it, since replaying it could only bring back an older value.
+func (q *Queue) DeadLetters(ctx context.Context, limit int) ([]DeadLetter, error) {
+	if !q.begin() {
+		return nil, ErrClosed
+	}
+	defer q.calls.Done()
+	return q.letters().List(ctx, limit)
+}
+
+func (q *Queue) letters() *Letters {
+	return &Letters{Store: q.store, Prefix: q.cfg.Prefix, Name: q.cfg.Name}
+}
+
+// Replay is [Letters.Replay], and has this process's consumers look at once.
+func (q *Queue) Replay(ctx context.Context, ids ...string) (int, error) {
+	return q.revive(ctx, ids, false)
+}
+
+// Discard is [Letters.Discard].
+func (q *Queue) Discard(ctx context.Context, ids ...string) (int, error) {
+	return q.revive(ctx, ids, true)
+}
+
+func (q *Queue) revive(ctx context.Context, ids []string, discard bool) (int, error) {
+	if !q.begin() {
+		return 0, ErrClosed
+	}
+	defer q.calls.Done()
+	return q.letters().revive(ctx, ids, discard, func(n int) { q.workers[n].wake() })
 }
 
 // isID reports whether s has the form of a stream id.

@@ -31,7 +31,7 @@ func (q *Queue) Enqueue(ctx context.Context, writes []Write) []error {
 	var tickets []*request
 	var last [Partitions]*request
 	for i := range writes {
-		n := partition(writes[i].Key)
+		n := Partition(writes[i].Key)
 		t := last[n]
 		if t == nil || len(t.writes) == appendWrites || t.size >= appendBytes {
 			t = &request{lane: &q.appenders[n], done: make(chan struct{})}

@@ -5,9 +5,6 @@ import "fmt"
 // Backoff is how long a write that has failed so often is left alone.
 var Backoff = backoff
 
-// Partition is where a key's writes go.
-func Partition(key string) int { return partition(key) }
-
 // Held returns which partitions the queue holds.
 func (q *Queue) Held() []int {
 	var held []int

@@ -26,7 +26,7 @@ func (q *Queue) Newest(ctx context.Context, keys []string) (map[string]Entry, er
 	var asks []store.Ask
 	var place [Partitions]int // in asks, from 1
 	for _, k := range keys {
-		n := partition(k)
+		n := Partition(k)
 		if place[n] == 0 {
 			asks = append(asks, store.Ask{Queue: q.workers[n].names})
 			place[n] = len(asks)

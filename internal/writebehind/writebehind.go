@@ -289,9 +289,9 @@ func (q *Queue) isClosing() bool {
 	}
 }
 
-// partition returns the partition of a key's writes: the same for all processes and versions.
+// Partition returns the partition of a key's writes: the same for all processes and versions.
 // The hash has to spread keys that differ in a few digits, as numbers do; FNV does not.
-func partition(key string) int { return int(xxhash.Sum64String(key) % Partitions) }
+func Partition(key string) int { return int(xxhash.Sum64String(key) % Partitions) }
 
 // noteSettled wakes calls of Sync.
 func (q *Queue) noteSettled() {

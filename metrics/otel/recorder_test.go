@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alicebob/miniredis/v2"
 	"github.com/delqhi/cache"
 	"github.com/delqhi/cache/metrics"
 	"github.com/delqhi/cache/metrics/metricstest"
