@@ -102,9 +102,13 @@ func TestNothingFloodsTheLog(t *testing.T) {
 		"a source that comes and goes": {func(c *remote, i int) {
 			c.reports.Applied(0, i%2 == 0, errFlaky)
 		}, "does not take queued writes", "takes queued writes again"},
-		"dead letters":  {func(c *remote, i int) { c.reports.Applied(2, true, errFlaky) }, "dead letters", ""},
-		"a queue's own": {func(c *remote, i int) { c.observe(t.Context(), client.Observation{Op: "fetch", Keys: 1, Err: store.ErrNotOwner}) }, "", ""},
-		"closed":        {func(c *remote, i int) { c.observe(t.Context(), client.Observation{Op: "get", Keys: 1, Err: client.ErrClosed}) }, "", ""},
+		"dead letters": {func(c *remote, i int) { c.reports.Applied(2, true, errFlaky) }, "dead letters", ""},
+		"a queue's own": {func(c *remote, i int) {
+			c.observe(t.Context(), client.Observation{Op: "fetch", Keys: 1, Err: store.ErrNotOwner})
+		}, "", ""},
+		"closed": {func(c *remote, i int) {
+			c.observe(t.Context(), client.Observation{Op: "get", Keys: 1, Err: client.ErrClosed})
+		}, "", ""},
 		"refused by the circuit": {func(c *remote, i int) {
 			c.observe(t.Context(), client.Observation{Op: "get", Keys: 1, Err: client.ErrOpen})
 		}, "", ""},
