@@ -193,7 +193,7 @@ func TestMigrations(t *testing.T) {
 		if _, err := b.box.Backlogs(t.Context(), b.db); err == nil {
 			t.Error("the table is still there")
 		}
-		if schema := b.box.Schema(); strings.Count(schema, ";\n") != 2 || !strings.Contains(schema, "cache_outbox_lease") {
+		if schema := b.box.Schema(); strings.Count(schema, ";\n") < 2 || !strings.Contains(schema, "cache_outbox_lease") {
 			t.Errorf("schema:\n%s", schema)
 		}
 	})

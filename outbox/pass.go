@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -15,7 +16,7 @@ import (
 )
 
 const (
-	// pagesAtOnce bounds a pass: a row whose transaction was committed late has a number that the
+	// pagesAtOnce bounds the pages of a pass in which there was something to do: a row whose transaction was committed late has a number that the
 	// pass may have gone past, and is found by the next one.
 	pagesAtOnce = 64
 
@@ -35,41 +36,77 @@ type row struct {
 	age      time.Duration // since it was inserted
 }
 
-// pass goes through the table once, from the least number on, page by page. Rows that were applied
-// are removed before the next page is read, so that a page begins with the least number again,
-// unless rows were left. It reports whether there is more to do at once.
+// pass goes through the rows of all caches once, from the least number on, page by page. Rows that
+// were applied are removed before the next page is read, so that a page begins with the least
+// number again, unless rows were left. It reports whether there is more to do at once.
 func (n *run) pass(ctx context.Context) (again bool, err error) {
 	oldest := map[string]time.Duration{} // of the rows that were left
-	after := int64(0)
-	for range pagesAtOnce {
-		active := n.active()
-		if len(active) == 0 {
-			break
+	after := map[string]int64{}          // the caches that the pass is not through with, and how far it is
+	for _, name := range n.active() {
+		after[name] = 0
+	}
+	for progress := 0; progress < pagesAtOnce; {
+		n.keepActive(after)
+		if len(after) == 0 {
+			return false, nil
 		}
-		page, err := n.read(ctx, after, active)
+		page, err := n.read(ctx, after)
 		if err != nil {
 			return false, err
 		}
-		n.lagged(active, page, oldest)
+		n.lagged(after, page, oldest)
 		left, err := n.process(ctx, page)
 		if err != nil {
 			return false, err
 		}
+		if len(left) < len(page) {
+			progress++
+		}
 		for _, r := range left {
 			oldest[r.item.cache] = max(oldest[r.item.cache], r.age)
 		}
-		if len(page) < n.batch {
-			n.lagged(active, nil, oldest)
-			return false, nil
-		}
-		if len(left) > 0 {
-			after = page[len(page)-1].id
-		}
+		through := n.advance(after, page, left)
+		n.lagged(through, nil, oldest)
 		if err := n.leases(ctx); err != nil {
 			return false, err
 		}
 	}
-	return len(n.active()) > 0, nil
+	n.keepActive(after)
+	return len(after) > 0, nil
+}
+
+// advance moves the cursors past a page of which rows were left, and takes out the caches that
+// have no more, which it returns.
+func (n *run) advance(after map[string]int64, page, left []row) (through map[string]int64) {
+	read, last, stays := map[string]int{}, map[string]int64{}, map[string]bool{}
+	for _, r := range page {
+		read[r.item.cache]++
+		last[r.item.cache] = r.id
+	}
+	for _, r := range left {
+		stays[r.item.cache] = true
+	}
+	through = map[string]int64{}
+	for name := range after {
+		switch {
+		case read[name] < n.batch:
+			through[name] = after[name]
+			delete(after, name)
+		case stays[name]:
+			after[name] = last[name]
+		}
+	}
+	return through
+}
+
+// keepActive takes out the caches that can't be invalidated now.
+func (n *run) keepActive(after map[string]int64) {
+	active := n.active()
+	for name := range after {
+		if !slices.Contains(active, name) {
+			delete(after, name)
+		}
+	}
 }
 
 // active returns the caches that can be invalidated now.
@@ -84,11 +121,18 @@ func (n *run) active() []string {
 	return list
 }
 
-// read returns the next rows.
-func (n *run) read(ctx context.Context, after int64, caches []string) ([]row, error) {
-	s := n.Outbox.statement().add("SELECT id, cache, kind, item, attempts, {now} - created FROM "+n.Outbox.table+
-		" WHERE state = 0 AND due <= {now} AND id > ? AND cache IN ", after)
-	in(s, names(caches)).add(" ORDER BY id LIMIT ?", n.batch)
+// read returns the next rows of each cache, after a number. Each part of the statement is a range
+// of the index, whatever the database believes to know of the table: of a table that grows and
+// shrinks within seconds, its statistics are always out of date.
+func (n *run) read(ctx context.Context, after map[string]int64) ([]row, error) {
+	s := n.Outbox.statement()
+	for i, name := range slices.Sorted(maps.Keys(after)) {
+		if i > 0 {
+			s.add(" UNION ALL ")
+		}
+		s.add("SELECT * FROM (SELECT id, cache, kind, item, attempts, {now} - created AS age FROM "+n.Outbox.table+
+			" WHERE cache = ? AND state = 0 AND id > ? AND due <= {now} ORDER BY id LIMIT ?) AS part", []byte(name), after[name], n.batch)
+	}
 	rows, err := n.DB.QueryContext(ctx, s.text.String(), s.args...)
 	if err != nil {
 		return nil, fmt.Errorf("read: %w", err)
@@ -357,9 +401,9 @@ func errorText(err error) string {
 }
 
 // lagged notes the lag of caches: the age of their oldest row that is to be applied.
-func (n *run) lagged(caches []string, page []row, oldest map[string]time.Duration) {
+func (n *run) lagged(caches map[string]int64, page []row, oldest map[string]time.Duration) {
 	lag := map[string]time.Duration{}
-	for _, name := range caches {
+	for name := range caches {
 		lag[name] = oldest[name]
 	}
 	for _, r := range page {
@@ -373,7 +417,7 @@ func (n *run) lagged(caches []string, page []row, oldest map[string]time.Duratio
 		}
 	})
 	const behind, ahead = "outbox: the relay has fallen behind", "outbox: the relay has caught up"
-	for _, name := range slices.Sorted(slices.Values(caches)) {
+	for _, name := range slices.Sorted(maps.Keys(caches)) {
 		if lag[name] >= n.lagWarning {
 			n.log.begin(slog.LevelWarn, behind, name, slog.String("cache", name), slog.Duration("lag", lag[name]))
 		} else {

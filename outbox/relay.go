@@ -40,7 +40,7 @@ type Relay struct {
 	// lag after a crash. The default is 3 seconds. It is renewed three times as often.
 	Lease time.Duration
 
-	// Batch is the number of rows that are read, merged, applied and removed together. The default
+	// Batch is the number of rows of a cache that are read, merged, applied and removed together. The default
 	// is 500, the greatest 10000.
 	Batch int
 

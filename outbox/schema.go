@@ -25,6 +25,8 @@ type Migration struct {
 //	state     0 to be applied, 1 a dead letter
 //	error     why it was refused
 //
+// An index gives a relay the rows of a cache in ascending order.
+//
 // Names and items are bytes, not text: keys may contain any, and no collation may take two of
 // them for the same. The table whose name ends in _lease has a row for each cache, with the relay
 // that invalidates it at present.
@@ -34,6 +36,8 @@ type Migration struct {
 // changes like that wants autovacuum_vacuum_scale_factor = 0 with a fixed threshold if it is busy.
 func (o *Outbox) Migrations() []Migration {
 	table, lease := o.table, o.lease()
+	schema := table[:strings.LastIndexByte(table, '.')+1]
+	index := table[len(schema):] + "_next"
 	down := []string{"DROP TABLE IF EXISTS " + table, "DROP TABLE IF EXISTS " + lease}
 	switch o.dialect {
 	case PostgreSQL:
@@ -54,6 +58,7 @@ func (o *Outbox) Migrations() []Migration {
 	holder  TEXT NOT NULL,
 	expires BIGINT NOT NULL
 )`,
+			`CREATE INDEX IF NOT EXISTS ` + index + ` ON ` + table + ` (cache, state, id)`,
 		}, down}}
 	case MySQL:
 		return []Migration{{1, []string{
@@ -66,7 +71,8 @@ func (o *Outbox) Migrations() []Migration {
 	due      BIGINT NOT NULL DEFAULT 0,
 	attempts INTEGER NOT NULL DEFAULT 0,
 	state    SMALLINT NOT NULL DEFAULT 0,
-	error    VARCHAR(1000) CHARACTER SET utf8mb4 NOT NULL DEFAULT ''
+	error    VARCHAR(1000) CHARACTER SET utf8mb4 NOT NULL DEFAULT '',
+	KEY ` + index + ` (cache, state, id)
 ) ENGINE=InnoDB`,
 			`CREATE TABLE IF NOT EXISTS ` + lease + ` (
 	cache   VARBINARY(512) NOT NULL PRIMARY KEY,
@@ -99,6 +105,7 @@ func (o *Outbox) Migrations() []Migration {
 	holder  TEXT NOT NULL,
 	expires INTEGER NOT NULL
 )`,
+			`CREATE INDEX IF NOT EXISTS ` + schema + index + ` ON ` + table[len(schema):] + ` (cache, state, id)`,
 		}, down}}
 	}
 }
