@@ -18,10 +18,14 @@ import (
 
 // each runs a test on every database.
 func each(t *testing.T, f func(t *testing.T, b *bench)) {
+	onAll(t, func(t *testing.T, kind string) { f(t, newBench(t, kind)) })
+}
+
+func onAll(t *testing.T, f func(t *testing.T, kind string)) {
 	for _, kind := range dbtest.Kinds {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			f(t, newBench(t, kind))
+			f(t, kind)
 		})
 	}
 }
