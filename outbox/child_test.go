@@ -166,7 +166,7 @@ func relay() error {
 	}
 	r := &outbox.Relay{
 		DB: db, Outbox: box, Targets: []outbox.Target{mortal{outbox.Client(c)}}, Logger: slog.New(slog.DiscardHandler),
-		Poll: 5 * time.Millisecond, Lease: 200 * time.Millisecond, Batch: 20,
+		Poll: 5 * time.Millisecond, Lease: 200 * time.Millisecond, Batch: 200,
 	}
 	return r.Run(context.Background())
 }

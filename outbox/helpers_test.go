@@ -104,7 +104,7 @@ func (b *bench) backlog(name string) outbox.Backlog {
 // relay is one with short times, for these targets.
 func (b *bench) relay(targets ...outbox.Target) *outbox.Relay {
 	return &outbox.Relay{
-		DB: b.db, Outbox: b.box, Targets: targets, Logger: slog.New(slog.DiscardHandler),
+		DB: b.db, Outbox: b.box, Targets: targets, Logger: discard,
 		Poll: 5 * time.Millisecond, Lease: 300 * time.Millisecond, MaxBackoff: 50 * time.Millisecond,
 	}
 }
@@ -129,11 +129,18 @@ func (b *bench) run(r *outbox.Relay) (stop func() error) {
 
 const patience = 60 * time.Second
 
-// await polls until f is true.
+var discard = slog.New(slog.DiscardHandler)
+
+// await polls until f is true. An example has no t.
 func await(t *testing.T, what string, f func() bool) {
-	t.Helper()
+	if t != nil {
+		t.Helper()
+	}
 	for end := time.Now().Add(patience); !f(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
+			if t == nil {
+				panic("waited in vain for " + what)
+			}
 			t.Fatalf("waited in vain for %s", what)
 		}
 	}

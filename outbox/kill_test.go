@@ -158,7 +158,7 @@ func (f *fleet) rage(rounds int) {
 	for round := range rounds {
 		f.crew("writer", *writers, 60)
 		if f.mode == byOutbox {
-			f.crew("relay", relays, 400)
+			f.crew("relay", relays, 600)
 		}
 		time.Sleep(time.Duration(20+rand.IntN(180)) * time.Millisecond) // the length of a round
 		for _, list := range f.children {
