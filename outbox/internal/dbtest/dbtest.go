@@ -70,6 +70,7 @@ func New(tb testing.TB, kind string) (Database, *sql.DB) {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	db.SetMaxIdleConns(32) // a connection to PostgreSQL is a process
 	tb.Cleanup(func() { _ = db.Close() })
 	return d, db
 }
