@@ -305,7 +305,7 @@ func (n *run) postpone(s *state, w *work) {
 
 // conclude decides from a page which caches are left alone for a while.
 func (n *run) conclude(list []*work) {
-	type count struct{ done, failed, newFailed, retried int }
+	type count struct{ done, failed, newFailed int }
 	counts := map[string]*count{}
 	errs := map[string]error{}
 	for _, w := range list {
