@@ -16,8 +16,9 @@
 //	relay := &outbox.Relay{DB: db, Outbox: box, Targets: []outbox.Target{users}} // in each process
 //	err = relay.Run(ctx)
 //
-// The package knows database/sql and no driver. It works with PostgreSQL 12, MariaDB 10.3, MySQL
-// 8.0 and SQLite 3.24, or later versions of them; [Outbox.Migrations] has the tables.
+// The package knows database/sql and no driver. It is tested on PostgreSQL 15, MariaDB 10.11 and
+// SQLite 3, and its SQL is meant for PostgreSQL 12, MariaDB 10.3, MySQL 8.0, SQLite 3.24, and later
+// versions of them; [Outbox.Migrations] has the tables.
 //
 // # What holds
 //
