@@ -38,6 +38,18 @@ func (c *Cache[K, V]) InspectEncoded(ctx context.Context, encoded string) (metri
 	return inspection(c.engine.Prefix()+encoded, e), nil
 }
 
+// EncodeKey returns key in the form that it has in Redis, without prefix and name, as
+// [Cache.InspectEncoded] and [Cache.InvalidateEncoded] take it: to note in a database or a
+// message what is to be invalidated. It does no I/O, and works after [Cache.Close]. The error
+// is that of the key's text marshaler, or of [Source].Key.
+func (c *Cache[K, V]) EncodeKey(key K) (string, error) {
+	rk, err := c.engine.RedisKey(&key)
+	if err != nil {
+		return "", c.engine.Explain("encode key", err)
+	}
+	return rk[len(c.engine.Prefix()):], nil
+}
+
 // InvalidateEncoded is [Cache.Invalidate] for keys in the form that they have in
 // Redis, without prefix and name. The error matches [ErrInvalidOption] if one of them is
 // not the form of a key of this cache, as far as that can be determined: nothing was

@@ -46,6 +46,9 @@ func TestAKeyIsFoundByItsEncodedForm(t *testing.T) {
 				must(t, ids.Set(ctx, 12, "twelve", cache.TTL(time.Hour)))
 
 				encoded := invalidate.Key("a:b", 7)
+				if key, err := seats.EncodeKey(seat{"a:b", 7}); key != encoded || err != nil {
+					t.Errorf("EncodeKey = %q, %v, want %q", key, err, encoded)
+				}
 				got, err := seats.InspectEncoded(ctx, encoded)
 				if err != nil || got.Value != "taken" || !slices.Equal(got.Tags, []string{"hall"}) || got.TTL <= 0 || got.RedisKey != seats.RedisKey(seat{"a:b", 7}) {
 					t.Errorf("InspectEncoded = %+v, %v", got, err)

@@ -154,6 +154,12 @@ var cacheCalls = map[string]func(ctx context.Context, c *faceCache, rnd *rand.Ra
 	"InvalidateEncoded": func(ctx context.Context, c *faceCache, rnd *rand.Rand) error {
 		return c.InvalidateEncoded(ctx, faceKey(rnd))
 	},
+	"EncodeKey": func(_ context.Context, c *faceCache, _ *rand.Rand) error {
+		if k, err := c.EncodeKey("k"); k != "k" || err != nil {
+			return errWrong
+		}
+		return nil
+	},
 	"Name": func(_ context.Context, c *faceCache, _ *rand.Rand) error {
 		if c.Name() != "n" {
 			return errWrong

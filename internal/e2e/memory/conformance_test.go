@@ -235,6 +235,10 @@ var conformance = map[string]func(f *conformer, rnd *rand.Rand){
 		k := conformKey(rnd)
 		f.say("Invalidate %s: %s", k, plainly(f.c.Invalidate(context.Background(), k, "d")))
 	},
+	"EncodeKey": func(f *conformer, rnd *rand.Rand) {
+		encoded, err := f.c.EncodeKey(conformKey(rnd))
+		f.say("EncodeKey: %s %s", encoded, plainly(err))
+	},
 	"InvalidateEncoded": func(f *conformer, rnd *rand.Rand) {
 		k := conformKey(rnd)
 		f.say("InvalidateEncoded %s: %s", k, plainly(f.c.InvalidateEncoded(context.Background(), k)))

@@ -86,6 +86,7 @@ func sabotagedKeys(t *testing.T, tiers, at string, do func() error, goexit bool)
 		"Refresh":       func() error { return a.Refresh(ctx, bad, good) },
 		"Clear":         func() error { return a.Clear(ctx) },
 		"InvalidateEnc": func() error { return a.InvalidateEncoded(ctx, "bad") },
+		"EncodeKey":     func() error { _, err := a.EncodeKey(bad); return err },
 		"RedisKey":      func() error { a.RedisKey(bad); return nil },
 	} {
 		keySaboteur.Store(nil)
