@@ -5,7 +5,7 @@ go 1.26.0
 replace github.com/delqhi/cache => ../
 
 require (
-	github.com/delqhi/cache v0.0.0-00010101000000-000000000000
+	github.com/delqhi/cache v0.1.0
 	github.com/go-sql-driver/mysql v1.10.1
 	github.com/jackc/pgx/v5 v5.13.0
 	github.com/redis/go-redis/v9 v9.23.0
