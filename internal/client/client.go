@@ -7,6 +7,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -60,6 +61,8 @@ type Client struct {
 	ended   atomic.Uint32
 	counted atomic.Uint64
 
+	deadlines deadlines
+
 	sizes   sizes
 	window  window
 	wide    chan struct{}    // has a place for each large operation that may be in flight
@@ -74,7 +77,7 @@ type Client struct {
 
 // New returns a Client in front of st; timeout must be positive.
 func New(st store.Store, timeout time.Duration) *Client {
-	g := &Client{store: st, timeout: timeout}
+	g := &Client{store: st, timeout: timeout, deadlines: deadlines{timeout: timeout}}
 	g.ended.Store(1) // counted is 0 and belongs to no operation yet
 	if p, ok := st.(deadliner); ok {
 		g.honorsDeadline = p.HonorsDeadline()
@@ -99,6 +102,7 @@ func (g *Client) Close() {
 	g.mu.Unlock()
 	g.breaker.close()
 	g.pending.Wait()
+	g.deadlines.close()
 	g.store.Close()
 }
 
@@ -162,28 +166,110 @@ func (g *Client) do(ctx context.Context, cmds []store.Command) ([]store.Reply, e
 // large batch says nothing about the endpoint; see Break. over, if not nil, is called when no
 // part of the batch is in flight any more, however long ago its caller has left.
 func (g *Client) sendBatch(ctx context.Context, cmds []store.Command, large bool, within time.Duration, over func()) ([]store.Reply, error) {
+	if g.inline(ctx) {
+		var a admission
+		if err := g.admit(ctx, &a, cmds, large, over); err != nil {
+			return nil, err
+		}
+		defer g.pending.Done()
+		inner, release := g.bound(ctx, within)
+		if release != nil {
+			defer release()
+		}
+		return g.carryOut(inner, &a, cmds, over), nil
+	}
+	b := &roundTrip{client: g, cmds: cmds, over: over}
+	if err := g.admit(ctx, &b.admission, cmds, large, over); err != nil {
+		return nil, err
+	}
+	start := time.Now()
+	b.ctx, b.release = g.bound(ctx, within)
+	b.replies = make(chan []store.Reply, 1) // buffered: a caller that left does not block the operation
+	if b.admission.all.tracked() && !g.honorsDeadline {
+		b.settles = context.AfterFunc(b.ctx, b.settle)
+	}
+	go b.run()
+	return await(g, ctx, b.ctx, start, b.replies)
+}
+
+// inline reports whether an operation of ctx is carried out by its caller's goroutine: only the
+// timeout can end it, and the store itself enforces that.
+func (g *Client) inline(ctx context.Context) bool { return g.honorsDeadline && ctx.Done() == nil }
+
+// admit begins an operation of commands.
+func (g *Client) admit(ctx context.Context, a *admission, cmds []store.Command, large bool, over func()) error {
 	err := g.begin(ctx)
-	var a admission
 	if err == nil {
-		if a, err = g.breaker.admit(cmds, large); err != nil {
+		if err = g.breaker.admit(a, cmds, large); err != nil {
 			g.pending.Done()
 		}
 	}
-	if err != nil {
-		if over != nil {
-			over()
-		}
-		return nil, err
+	if err != nil && over != nil {
+		over()
 	}
-	return run(g, ctx, a.all, within, func(ctx context.Context) ([]store.Reply, error) {
-		if over != nil {
-			defer over()
-		}
-		defer g.ended.Add(1)
-		replies := a.carryOut(ctx, g.store, cmds)
-		g.sizes.note(cmds, replies)
-		return replies, nil
-	})
+	return err
+}
+
+// carryOut carries out commands that were admitted.
+func (g *Client) carryOut(ctx context.Context, a *admission, cmds []store.Command, over func()) []store.Reply {
+	if over != nil {
+		defer over()
+	}
+	defer g.ended.Add(1)
+	replies := a.carryOut(ctx, g.store, cmds)
+	g.sizes.note(cmds, replies)
+	return replies
+}
+
+// roundTrip is a round trip in a goroutine of its own.
+type roundTrip struct {
+	client    *Client
+	ctx       context.Context
+	release   context.CancelFunc // nil: none
+	settles   func() bool        // stops settle from being called; nil: it is not going to be
+	cmds      []store.Command
+	over      func()
+	admission admission
+	replies   chan []store.Reply
+}
+
+func (b *roundTrip) run() {
+	stackgrow.Grow()
+	defer b.client.pending.Done()
+	if b.release != nil {
+		defer b.release()
+	}
+	replies := b.client.carryOut(b.ctx, &b.admission, b.cmds, b.over)
+	if b.settles != nil {
+		b.settles()
+	}
+	b.replies <- replies
+}
+
+// settle counts a round trip that did not end in time as failed.
+func (b *roundTrip) settle() { b.admission.all.settle(b.ctx.Err()) }
+
+// await waits for the answer of an operation of ctx that began at start and runs under inner, no
+// longer than both contexts allow.
+func await[T any](g *Client, ctx, inner context.Context, start time.Time, answers <-chan T) (T, error) {
+	select {
+	case a := <-answers:
+		return a, nil
+	case <-inner.Done():
+	case <-ctx.Done():
+	}
+	// Several may be ready; prefer an answer to a timeout.
+	select {
+	case a := <-answers:
+		return a, nil
+	default:
+	}
+	err := ctx.Err()
+	if err == nil {
+		err = inner.Err()
+	}
+	var zero T
+	return zero, g.explain(ctx, start, err)
 }
 
 // Now estimates the clock of the node that holds key, in µs of Unix time.
@@ -268,8 +354,8 @@ func call[T any](g *Client, ctx context.Context, key string, f func(context.Cont
 	if err := g.begin(ctx); err != nil {
 		return val, err
 	}
-	e, err := g.breaker.enter(key, false)
-	if err != nil {
+	e := new(entry)
+	if err := g.breaker.enter(e, key, false); err != nil {
 		g.pending.Done()
 		return val, err
 	}
@@ -300,9 +386,9 @@ func (g *Client) begin(ctx context.Context) error {
 	return nil
 }
 
-// run runs f, which begin has counted, within the given time. f settles e; if f does not return
-// in time, e is settled as failed. The error is that of f, or says that run stopped waiting for
-// it.
+// run runs f, which begin has counted, within the given time. f settles e, if that is not nil;
+// if f does not return in time, e is settled as failed. The error is that of f, or says that run
+// stopped waiting for it.
 func run[T any](g *Client, ctx context.Context, e *entry, within time.Duration, f func(context.Context) (T, error)) (T, error) {
 	type answer struct {
 		val T
@@ -310,13 +396,12 @@ func run[T any](g *Client, ctx context.Context, e *entry, within time.Duration, 
 	}
 	start := time.Now()
 	inner, cancel := context.WithTimeout(context.WithoutCancel(ctx), within)
-	if g.honorsDeadline && ctx.Done() == nil {
-		// Only the timeout can end it, and the store itself enforces that.
+	if g.inline(ctx) {
 		defer g.pending.Done()
 		defer cancel()
 		return f(inner)
 	}
-	if e != nil && !g.honorsDeadline {
+	if e.tracked() && !g.honorsDeadline {
 		// f settles e before it cancels inner, if it returns in time.
 		context.AfterFunc(inner, func() { e.settle(inner.Err()) })
 	}
@@ -328,24 +413,8 @@ func run[T any](g *Client, ctx context.Context, e *entry, within time.Duration, 
 		val, err := f(inner)
 		done <- answer{val, err}
 	}()
-	select {
-	case a := <-done:
-		return a.val, a.err
-	case <-inner.Done():
-	case <-ctx.Done():
-	}
-	// Several may be ready; prefer an answer to a timeout.
-	select {
-	case a := <-done:
-		return a.val, a.err
-	default:
-	}
-	err := ctx.Err()
-	if err == nil {
-		err = inner.Err()
-	}
-	var zero T
-	return zero, g.explain(ctx, start, err)
+	a, err := await(g, ctx, inner, start, done)
+	return a.val, cmp.Or(a.err, err)
 }
 
 // explain translates an error of an operation that began at start for the caller: its own
