@@ -7,7 +7,6 @@
 package client
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -61,7 +60,8 @@ type Client struct {
 	ended   atomic.Uint32
 	counted atomic.Uint64
 
-	deadlines deadlines
+	deadlines deadlines // of operations
+	waits     deadlines // of callers
 
 	sizes   sizes
 	window  window
@@ -77,7 +77,7 @@ type Client struct {
 
 // New returns a Client in front of st; timeout must be positive.
 func New(st store.Store, timeout time.Duration) *Client {
-	g := &Client{store: st, timeout: timeout, deadlines: deadlines{timeout: timeout}}
+	g := &Client{store: st, timeout: timeout, deadlines: deadlines{timeout: timeout}, waits: deadlines{timeout: timeout}}
 	g.ended.Store(1) // counted is 0 and belongs to no operation yet
 	if p, ok := st.(deadliner); ok {
 		g.honorsDeadline = p.HonorsDeadline()
@@ -103,6 +103,7 @@ func (g *Client) Close() {
 	g.breaker.close()
 	g.pending.Wait()
 	g.deadlines.close()
+	g.waits.close()
 	g.store.Close()
 }
 
@@ -184,12 +185,23 @@ func (g *Client) sendBatch(ctx context.Context, cmds []store.Command, large bool
 	}
 	start := time.Now()
 	b.ctx, b.release = g.bound(ctx, within)
-	b.replies = make(chan []store.Reply, 1) // buffered: a caller that left does not block the operation
+	b.done = make(chan struct{})
 	if b.admission.all.tracked() && !g.honorsDeadline {
 		b.settles = context.AfterFunc(b.ctx, b.settle)
 	}
+	soon, due := b.ctx.Done(), start
+	if within == g.timeout {
+		soon, due = g.waits.soon(start).Done(), start.Add(within)
+	}
 	go b.run()
-	return await(g, ctx, b.ctx, start, b.replies)
+	if waitFor(ctx, b.done, soon, due) {
+		return b.replies, nil
+	}
+	err := ctx.Err()
+	if err == nil {
+		err = context.DeadlineExceeded
+	}
+	return nil, g.explain(ctx, start, err)
 }
 
 // inline reports whether an operation of ctx is carried out by its caller's goroutine: only the
@@ -230,7 +242,8 @@ type roundTrip struct {
 	cmds      []store.Command
 	over      func()
 	admission admission
-	replies   chan []store.Reply
+	replies   []store.Reply
+	done      chan struct{} // closed after replies is written
 }
 
 func (b *roundTrip) run() {
@@ -239,38 +252,15 @@ func (b *roundTrip) run() {
 	if b.release != nil {
 		defer b.release()
 	}
-	replies := b.client.carryOut(b.ctx, &b.admission, b.cmds, b.over)
+	b.replies = b.client.carryOut(b.ctx, &b.admission, b.cmds, b.over)
 	if b.settles != nil {
 		b.settles()
 	}
-	b.replies <- replies
+	close(b.done)
 }
 
 // settle counts a round trip that did not end in time as failed.
 func (b *roundTrip) settle() { b.admission.all.settle(b.ctx.Err()) }
-
-// await waits for the answer of an operation of ctx that began at start and runs under inner, no
-// longer than both contexts allow.
-func await[T any](g *Client, ctx, inner context.Context, start time.Time, answers <-chan T) (T, error) {
-	select {
-	case a := <-answers:
-		return a, nil
-	case <-inner.Done():
-	case <-ctx.Done():
-	}
-	// Several may be ready; prefer an answer to a timeout.
-	select {
-	case a := <-answers:
-		return a, nil
-	default:
-	}
-	err := ctx.Err()
-	if err == nil {
-		err = inner.Err()
-	}
-	var zero T
-	return zero, g.explain(ctx, start, err)
-}
 
 // Now estimates the clock of the node that holds key, in µs of Unix time.
 func (g *Client) Now(ctx context.Context, key string) (int64, error) {
@@ -413,8 +403,24 @@ func run[T any](g *Client, ctx context.Context, e *entry, within time.Duration, 
 		val, err := f(inner)
 		done <- answer{val, err}
 	}()
-	a, err := await(g, ctx, inner, start, done)
-	return a.val, cmp.Or(a.err, err)
+	select {
+	case a := <-done:
+		return a.val, a.err
+	case <-inner.Done():
+	case <-ctx.Done():
+	}
+	// Several may be ready; prefer an answer to a timeout.
+	select {
+	case a := <-done:
+		return a.val, a.err
+	default:
+	}
+	err := ctx.Err()
+	if err == nil {
+		err = inner.Err()
+	}
+	var zero T
+	return zero, g.explain(ctx, start, err)
 }
 
 // explain translates an error of an operation that began at start for the caller: its own

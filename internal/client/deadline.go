@@ -53,6 +53,39 @@ func (d *deadlines) of(now time.Time) *deadline {
 	}
 }
 
+// soon returns a deadline that ends within a step before that of an operation that began at
+// start.
+func (d *deadlines) soon(start time.Time) *deadline {
+	return d.of(start.Add(-d.timeout / deadlineSteps))
+}
+
+// waitFor waits until ready is closed, and reports whether it is: no longer than ctx allows, and
+// not after due. soon ends some time before due: most waits need no timer.
+func waitFor(ctx context.Context, ready, soon <-chan struct{}, due time.Time) bool {
+	select {
+	case <-ready:
+		return true
+	case <-ctx.Done():
+	case <-soon:
+		if time.Now().Before(due) {
+			end, cancel := context.WithDeadline(context.Background(), due)
+			defer cancel()
+			select {
+			case <-ready:
+			case <-ctx.Done():
+			case <-end.Done():
+			}
+		}
+	}
+	// Several may be ready; prefer an answer to a timeout.
+	select {
+	case <-ready:
+		return true
+	default:
+		return false
+	}
+}
+
 // close releases the timer of the last deadline. No operation may be in flight.
 func (d *deadlines) close() {
 	if last := d.latest.Load(); last != nil {
