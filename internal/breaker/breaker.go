@@ -79,10 +79,17 @@ type circuit struct {
 	timer    *time.Timer // of the next probe
 }
 
-// Enter begins an operation on an endpoint; done is to be called with its failure or nil, or not
-// at all if the result says nothing about the endpoint. If the circuit is not closed the error
-// wraps [ErrOpen], and done is nil.
-func (s *Set) Enter(endpoint, key string) (done func(failure error), err error) {
+// Pass is the admission of one operation. The zero Pass counts nothing.
+type Pass struct {
+	set     *Set
+	circuit *circuit
+	opened  int // how often the circuit had opened when the operation began
+}
+
+// Enter begins an operation on an endpoint, which ends with [Pass.End], or without it if its
+// result says nothing about the endpoint. If the circuit is not closed the error wraps
+// [ErrOpen].
+func (s *Set) Enter(endpoint, key string) (Pass, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.circuits[endpoint]
@@ -91,15 +98,20 @@ func (s *Set) Enter(endpoint, key string) (done func(failure error), err error) 
 		s.circuits[endpoint] = c
 	}
 	if c.state != Closed {
-		return nil, c.refusal
+		return Pass{}, c.refusal
 	}
-	opened := c.opened
-	return func(failure error) {
-		s.end(c, opened, failure)
-		if failure != nil {
-			s.report()
-		}
-	}, nil
+	return Pass{s, c, c.opened}, nil
+}
+
+// End counts the failure of the operation, nil if it succeeded. It is to be called once.
+func (p Pass) End(failure error) {
+	if p.set == nil {
+		return
+	}
+	p.set.end(p.circuit, p.opened, failure)
+	if failure != nil {
+		p.set.report()
+	}
 }
 
 // end counts the result of an operation, or of a probe, unless the circuit has opened since it

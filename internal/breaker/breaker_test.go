@@ -56,14 +56,14 @@ func (e *endpoint) take() (probes, told []string) {
 // use does an operation on an endpoint, and reports whether it was let through.
 func use(t *testing.T, s *Set, name string, failure error) bool {
 	t.Helper()
-	done, err := s.Enter(name, "key of "+name)
+	pass, err := s.Enter(name, "key of "+name)
 	if err != nil {
 		if !errors.Is(err, ErrOpen) {
 			t.Errorf("refused with %v", err)
 		}
 		return false
 	}
-	done(failure)
+	pass.End(failure)
 	return true
 }
 
@@ -146,23 +146,23 @@ func TestLateOutcomesDoNotCount(t *testing.T) {
 		e := new(endpoint)
 		s := New(Config{Failures: 2, Open: time.Second, Probe: e.ask})
 		defer s.Close()
-		var late []func(error)
+		var late []Pass
 		for range 4 {
-			done, err := s.Enter("", "k")
+			pass, err := s.Enter("", "k")
 			if err != nil {
 				t.Fatal(err)
 			}
-			late = append(late, done)
+			late = append(late, pass)
 		}
-		late[0](errAway)
-		late[1](errAway)
-		late[2](nil)
+		late[0].End(errAway)
+		late[1].End(errAway)
+		late[2].End(nil)
 		if use(t, s, "", nil) {
 			t.Error("an answer to what was asked earlier has closed it")
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		late[3](errAway)
+		late[3].End(errAway)
 		use(t, s, "", errAway)
 		if !use(t, s, "", nil) {
 			t.Error("a failure of earlier counts")

@@ -58,16 +58,13 @@ type batcher struct {
 	// By endpoint: commands for one endpoint do not wait for another.
 	mu     sync.RWMutex // guards queues
 	queues map[string]*endpointQueue
-	only   endpointQueue // where there is only one endpoint
-
-	// timers belong to this Client, because timers of one testing/synctest bubble must not be
-	// used in another.
-	timers sync.Pool
+	only   *endpointQueue // where there is only one endpoint
 }
 
 func (t *batcher) init(g *Client) {
 	t.client, t.endpoint = g, endpointsOf(g.store)
 	t.queues = map[string]*endpointQueue{}
+	t.only = &endpointQueue{batcher: t}
 }
 
 // batcherFor returns the batcher that commands join, nil if they are sent alone.
@@ -94,30 +91,42 @@ func (g *Client) batcherFor(cmds []store.Command) *batcher {
 
 // endpointQueue holds what is in flight to one endpoint, and the batches that wait.
 type endpointQueue struct {
-	mu         sync.Mutex    // guards the fields below
-	underway   int           // round trips in flight, except abandoned ones
-	generation int           // incremented by abandonLocked: round trips of older generations are abandoned
-	last       time.Time     // when the last one was sent
-	shortest   time.Duration // shortest recent round trip, 0: not known
-	overtaking bool          // see overtake
-	waiting    []*batch      // in the order in which they are sent; all but the last are full
+	batcher *batcher
+
+	mu         sync.Mutex      // guards the fields below
+	underway   int             // round trips in flight, except abandoned ones
+	generation int             // incremented by abandonLocked: round trips of older generations are abandoned
+	last       time.Time       // when the last one was sent
+	shortest   time.Duration   // shortest recent round trip, 0: not known
+	waiting    []*batch        // in the order in which they are sent; all but the last are full
+	slow       []*batch        // in flight, may be overtaken
+	overtaking bool            // see overtake
+	watch      *time.Timer     // calls watched
+	watching   bool            // watch is set
+	spare      []store.Command // memory for the next batch's commands
 }
 
 // batch is a round trip that several callers share.
 type batch struct {
 	line      *endpointQueue
 	ctx       context.Context // of its first caller, without its cancellation
-	cmds      []store.Command
-	bytes     int       // of what they store
-	shared    int       // the index of the shared command, -1: there is none
-	sent      time.Time // zero: not yet; guarded by line.mu, as are the following
+	cmds      []store.Command // nil after a round trip in which all were answered
+	bytes     int             // of what they store
+	shared    int             // the index of the shared command, -1: there is none
+	slots     int             // for the commands of its callers: those that share one have one each
+	sent      time.Time       // zero: not yet; guarded by line.mu, as are the following
 	overtaken bool
-	bounded   bool          // it reads no large record in full
-	early     chan struct{} // closed after first is written
-	first     []store.Reply // replies to the bounded reads of overtake; those that are cut do not count
-	done      chan struct{} // closed after the fields below are written
+	bounded   bool // it reads no large record in full
+	ended     bool
+
+	// progress is closed after the result is written, or after first is. Then late is not nil, and
+	// is closed after the result is written.
+	progress chan struct{}
+	first    []store.Reply // replies to the bounded reads of overtake; those that are cut do not count
+	late     chan struct{}
 
 	replies []store.Reply
+	out     []store.Reply // has a place for each slot, which its caller fills
 	err     error
 }
 
@@ -125,6 +134,7 @@ type batch struct {
 type slot struct {
 	batch *batch // nil: the command is sent alone
 	at    int
+	place int  // in the batch's out
 	early bool // the reply is in the batch's first
 }
 
@@ -203,7 +213,7 @@ func unslotted(cmds []store.Command, seats []slot) []store.Command {
 
 func (t *batcher) queueFor(key string) *endpointQueue {
 	if t.endpoint == nil {
-		return &t.only
+		return t.only
 	}
 	endpoint := t.endpoint(key)
 	t.mu.RLock()
@@ -215,7 +225,7 @@ func (t *batcher) queueFor(key string) *endpointQueue {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if l = t.queues[endpoint]; l == nil {
-		l = new(endpointQueue)
+		l = &endpointQueue{batcher: t}
 		t.queues[endpoint] = l
 	}
 	return l
@@ -254,8 +264,10 @@ func (l *endpointQueue) join(ctx context.Context, cmds []store.Command, seats []
 	if n := len(l.waiting); n > 0 && l.waiting[n-1].hasRoom(cmds, most) {
 		tr = l.waiting[n-1]
 	} else {
-		tr = &batch{line: l, ctx: context.WithoutCancel(ctx), shared: -1, bounded: true, early: make(chan struct{}), done: make(chan struct{})}
+		tr = &batch{line: l, ctx: uncanceled(ctx), cmds: l.spare, shared: -1, bounded: true, progress: make(chan struct{})}
+		l.spare = nil
 		l.waiting = append(l.waiting, tr)
+		l.watchLocked()
 	}
 	for i := range cmds {
 		seats[i] = tr.add(&cmds[i], bound)
@@ -274,22 +286,54 @@ func (l *endpointQueue) abandonLocked() {
 	l.generation++
 }
 
-// flushStuck returns the batch to send now because the round trips in flight take too long and
-// tr waits for them, or the time until then; 0 if tr no longer waits.
-func (l *endpointQueue) flushStuck(tr *batch) (next *batch, lot int, in time.Duration) {
+// watchLocked has the queue looked at after tooLong, and then for as long as there are batches.
+// The callers do not do that themselves: a timer for each costs more than its share of the round
+// trip.
+func (l *endpointQueue) watchLocked() {
+	switch {
+	case l.watching:
+		return
+	case l.watch == nil:
+		l.watch = time.AfterFunc(tooLong, l.watched)
+	default:
+		l.watch.Reset(tooLong)
+	}
+	l.watching = true
+}
+
+func (l *endpointQueue) watched() {
+	next, lot, overtake, in := l.stuck(time.Now())
+	if next != nil {
+		l.batcher.flush(l, next, lot)
+	}
+	if overtake != nil {
+		l.batcher.overtake(overtake)
+	}
+	if in > 0 {
+		l.watch.Reset(in)
+	}
+}
+
+// stuck returns the batch to send now, because the round trips in flight take too long and it
+// waits for them; the batch whose reads are to be sent once more; and the time until the next
+// look, 0 if there is nothing to look at.
+func (l *endpointQueue) stuck(now time.Time) (next *batch, lot int, overtake *batch, in time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !slices.Contains(l.waiting, tr) {
-		return nil, 0, 0
+	if len(l.waiting) > 0 {
+		if in = tooLong - now.Sub(l.last); in <= 0 {
+			l.abandonLocked()
+			l.underway++
+			l.last = now
+			next, lot, in = l.nextLocked(), l.generation, tooLong
+		}
 	}
-	now := time.Now()
-	if left := tooLong - now.Sub(l.last); left > 0 {
-		return nil, 0, left
+	overtake, left := l.slowestLocked(now)
+	if left > 0 && (in == 0 || left < in) {
+		in = left
 	}
-	l.abandonLocked()
-	l.underway++
-	l.last = now
-	return l.nextLocked(), l.generation, tooLong
+	l.watching = in > 0
+	return next, lot, overtake, in
 }
 
 func (tr *batch) hasRoom(cmds []store.Command, most int) bool {
@@ -301,8 +345,10 @@ func (tr *batch) hasRoom(cmds []store.Command, most int) bool {
 }
 
 func (tr *batch) add(c *store.Command, bound int) slot {
+	place := tr.slots
+	tr.slots++
 	if c.Shared && tr.shared >= 0 && tr.cmds[tr.shared].Key == c.Key {
-		return slot{batch: tr, at: tr.shared}
+		return slot{batch: tr, at: tr.shared, place: place}
 	}
 	tr.cmds = append(tr.cmds, *c)
 	tr.bytes += len(c.Frame)
@@ -313,7 +359,15 @@ func (tr *batch) add(c *store.Command, bound int) slot {
 		tr.cmds[at].Most = bound
 		tr.bounded = tr.bounded && bound > 0
 	}
-	return slot{batch: tr, at: at}
+	return slot{batch: tr, at: at, place: place}
+}
+
+// uncanceled returns a context with the values of ctx that is not canceled.
+func uncanceled(ctx context.Context) context.Context {
+	if ctx.Done() == nil {
+		return ctx
+	}
+	return context.WithoutCancel(ctx)
 }
 
 // limitLocked is how many round trips may be in flight.
@@ -326,8 +380,37 @@ func (l *endpointQueue) nextLocked() *batch {
 	}
 	tr := l.waiting[0]
 	tr.sent = time.Now()
-	l.waiting = append(l.waiting[:0], l.waiting[1:]...)
+	l.waiting = slices.Delete(l.waiting, 0, 1)
+	if !tr.bounded && len(tr.cmds) > 1 && l.batcher == &l.batcher.client.reads {
+		l.slow = append(l.slow, tr)
+	}
 	return tr
+}
+
+// done publishes the result of a batch. Its commands are not used any more, unless they were
+// sent once more.
+func (l *endpointQueue) done(tr *batch) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if i := slices.Index(l.slow, tr); i >= 0 {
+		l.slow = slices.Delete(l.slow, i, i+1)
+	}
+	tr.ended = true
+	if tr.late != nil {
+		close(tr.late)
+	} else {
+		close(tr.progress)
+	}
+	if tr.answered() && !tr.overtaken && l.spare == nil && cap(tr.cmds) <= 2*batchMost {
+		clear(tr.cmds)
+		l.spare, tr.cmds = tr.cmds[:0], nil
+	}
+}
+
+// answered reports whether all commands were answered without an error: else they may still be
+// in flight.
+func (tr *batch) answered() bool {
+	return tr.err == nil && !slices.ContainsFunc(tr.replies, func(r store.Reply) bool { return r.Err != nil })
 }
 
 // end is called when a round trip of the generation lot has ended; took is its duration, 0 if
@@ -366,7 +449,7 @@ func (t *batcher) flush(l *endpointQueue, tr *batch, lot int) {
 	}
 	for ; tr != nil; tr = l.end(lot, 0) { // the Client was closed
 		tr.err = ErrClosed
-		close(tr.done)
+		l.done(tr)
 	}
 }
 
@@ -378,7 +461,8 @@ func (t *batcher) send(l *endpointQueue, tr *batch, lot int) {
 		if tr.err != nil {
 			took = 0
 		}
-		close(tr.done)
+		tr.out = make([]store.Reply, tr.slots)
+		l.done(tr)
 		// The callers that wake up now may read again: let them join the next batch.
 		runtime.Gosched()
 		tr = l.end(lot, took)
@@ -388,60 +472,43 @@ func (t *batcher) send(l *endpointQueue, tr *batch, lot int) {
 // wait collects the replies to batches that other goroutines send, for a caller that arrived at
 // start. replies are those to the commands that the caller sent itself, nil if it sent none.
 func (t *batcher) wait(ctx context.Context, start time.Time, seats []slot, replies []store.Reply) ([]store.Reply, error) {
-	first := min(tooLong, t.client.timeout)
-	if replies != nil {
-		first -= time.Since(start)
-	}
-	timer := t.timer(first)
-	defer t.timers.Put(timer)
-	defer timer.Stop()
+	soon, due := t.client.waits.soon(start).Done(), start.Add(t.client.timeout)
 	for i := range seats {
-		tr := seats[i].batch
-		if tr == nil {
+		s := &seats[i]
+		if s.batch == nil || i > 0 && s.batch == seats[i-1].batch && !seats[i-1].early {
 			continue
 		}
-		early := tr.early
-		for waits := true; waits; {
-			waits = false
-			select {
-			case <-tr.done:
-			case <-early:
-				if r := &tr.first[seats[i].at]; r.Err != nil || r.Cut {
-					early, waits = nil, true
-				} else {
-					seats[i].early = true
+		progress := s.batch.progress
+		for progress != nil {
+			if !waitFor(ctx, progress, soon, due) {
+				if err := ended(ctx, true); err != nil {
+					return nil, err
 				}
-			case <-ctx.Done():
-			case <-timer.C:
-				if left := t.client.timeout - time.Since(start); left > 0 {
-					waits = true
-					timer.Reset(min(left, t.flushStuck(seats)))
+				return nil, &TimeoutError{After: t.client.timeout}
+			}
+			if progress = s.batch.next(progress); progress != nil {
+				if r := &s.batch.first[s.at]; r.Err == nil && !r.Cut {
+					s.early, progress = true, nil
 				}
 			}
-		}
-		if seats[i].early {
-			continue
-		}
-		// Several may be ready; prefer an answer to a timeout.
-		select {
-		case <-tr.done:
-		default:
-			if err := ended(ctx, true); err != nil {
-				return nil, err
-			}
-			return nil, &TimeoutError{After: t.client.timeout}
 		}
 	}
 	return collect(seats, replies), nil
 }
 
+// next returns what is closed when there is more progress than that which closed last, nil if
+// there is the result.
+func (tr *batch) next(last chan struct{}) chan struct{} {
+	if last == tr.late {
+		return nil
+	}
+	return tr.late
+}
+
 // collect returns the replies of slots, in addition to those that are in replies already.
 func collect(seats []slot, replies []store.Reply) []store.Reply {
-	if tr := seats[0].batch; replies == nil && !seats[0].early && tr.err == nil && len(seats) == 1 && !tr.cmds[seats[0].at].Shared {
-		return tr.replies[seats[0].at:][:1:1] // no other caller has this slot
-	}
 	if replies == nil {
-		replies = make([]store.Reply, len(seats))
+		replies = room(seats)
 	}
 	for i, s := range seats {
 		switch {
@@ -457,37 +524,15 @@ func collect(seats []slot, replies []store.Reply) []store.Reply {
 	return replies
 }
 
-// flushStuck sends the batches of seats that wait for stuck round trips, and returns the time
-// until it is to be called again.
-func (t *batcher) flushStuck(seats []slot) time.Duration {
-	again := t.client.timeout
-	for _, s := range seats {
-		if s.batch == nil {
-			continue
-		}
-		next, lot, in := s.batch.line.flushStuck(s.batch)
-		if next != nil {
-			t.flush(s.batch.line, next, lot)
-		}
-		if in == 0 && t == &t.client.reads && !s.early {
-			var now bool
-			if now, in = s.batch.line.mayOvertake(s.batch); now {
-				t.overtake(s.batch)
-			}
-		}
-		if in > 0 {
-			again = min(again, in)
+// room returns memory for the replies of slots: that of their batch, if they are in one.
+func room(seats []slot) []store.Reply {
+	tr, from := seats[0].batch, seats[0].place
+	for i := range seats {
+		if s := &seats[i]; s.batch != tr || s.early || s.place != from+i || tr.out == nil {
+			return make([]store.Reply, len(seats))
 		}
 	}
-	return again
-}
-
-func (t *batcher) timer(d time.Duration) *time.Timer {
-	if timer, ok := t.timers.Get().(*time.Timer); ok {
-		timer.Reset(d)
-		return timer
-	}
-	return time.NewTimer(d)
+	return tr.out[from:][:len(seats):len(seats)]
 }
 
 // background runs f in a goroutine that Close waits for, unless the Client is closed.

@@ -392,11 +392,11 @@ func TestWhatWasSentAMomentAgoIsNotWrittenOff(t *testing.T) {
 		tr := &batch{line: l}
 		l.waiting = append(l.waiting, tr)
 		time.Sleep(tooLong / 2)
-		if next, _, in := l.flushStuck(tr); next != nil || in != tooLong/2 {
+		if next, _, _, in := l.stuck(time.Now()); next != nil || in != tooLong/2 {
 			t.Errorf("%v is sent, or in %v", next, in)
 		}
 		time.Sleep(tooLong / 2)
-		if next, _, _ := l.flushStuck(tr); next != tr || l.underway != 1 || l.generation != 1 {
+		if next, _, _, _ := l.stuck(time.Now()); next != tr || l.underway != 1 || l.generation != 1 {
 			t.Errorf("%v is sent, %d are under way, lot %d", next, l.underway, l.generation)
 		}
 	})

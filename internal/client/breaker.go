@@ -89,71 +89,75 @@ func IsAnswer(err error) bool {
 	return errors.Is(err, store.ErrNotOwner) || errors.Is(err, store.ErrOvertaken)
 }
 
-// entry is an operation that the breaker has admitted. A nil entry is not tracked.
+// entry is an operation that the breaker has admitted. A nil entry, and the zero one, is not
+// tracked.
 type entry struct {
 	breaker       *endpointBreaker
 	endpoint, key string
 	large         bool // many bytes are in flight: a request about key decides
-	done          func(failure error)
+	pass          breaker.Pass
 	settled       atomic.Bool
 }
 
-// enter admits an operation on a key, or refuses it. An operation without a key, which goes to
-// any of several nodes, is always admitted.
-func (b *endpointBreaker) enter(key string, large bool) (*entry, error) {
+func (e *entry) tracked() bool { return e != nil && e.breaker != nil }
+
+// enter admits an operation on a key as e, or refuses it. An operation without a key, which goes
+// to any of several nodes, is always admitted.
+func (b *endpointBreaker) enter(e *entry, key string, large bool) error {
 	if b == nil || b.endpoint != nil && key == "" {
-		return nil, nil
+		return nil
 	}
 	endpoint := ""
 	if b.endpoint != nil {
 		endpoint = b.endpoint(key)
 	}
-	return b.enterAt(endpoint, key, large)
+	return b.enterAt(e, endpoint, key, large)
 }
 
-func (b *endpointBreaker) enterAt(endpoint, key string, large bool) (*entry, error) {
-	done, err := b.set.Enter(endpoint, key)
-	if err != nil {
-		return nil, err
+func (b *endpointBreaker) enterAt(e *entry, endpoint, key string, large bool) (err error) {
+	if e.pass, err = b.set.Enter(endpoint, key); err != nil {
+		return err
 	}
-	return &entry{breaker: b, endpoint: endpoint, key: key, large: large, done: done}, nil
+	e.breaker, e.endpoint, e.key, e.large = b, endpoint, key, large
+	return nil
 }
 
 // settle reports how the operation ended. Only the first call counts.
 func (e *entry) settle(err error) {
-	if e == nil || !e.settled.CompareAndSwap(false, true) {
+	if !e.tracked() || !e.settled.CompareAndSwap(false, true) {
 		return
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = &TimeoutError{After: e.breaker.client.timeout}
 	}
 	if err = endpointErr(err); err != nil && e.large {
-		e.breaker.verify(e)
+		e.breaker.verify(e.endpoint, e.key, e.pass)
 		return
 	}
-	e.done(err)
+	e.pass.End(err)
 }
 
 // verify sends a small request to the endpoint of an operation that failed, and counts its
 // result instead, once for all operations that fail meanwhile.
-func (b *endpointBreaker) verify(e *entry) {
+func (b *endpointBreaker) verify(endpoint, key string, pass breaker.Pass) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.verifying[e.endpoint] {
+	if b.verifying[endpoint] {
 		return
 	}
-	b.verifying[e.endpoint] = b.client.background(func() {
-		failure := b.client.probe(e.endpoint, e.key)
+	b.verifying[endpoint] = b.client.background(func() {
+		failure := b.client.probe(endpoint, key)
 		b.mu.Lock()
-		delete(b.verifying, e.endpoint)
+		delete(b.verifying, endpoint)
 		b.mu.Unlock()
-		e.done(failure)
+		pass.End(failure)
 	})
 }
 
-// admission is the entry of several commands, or the entries by endpoint.
+// admission is the entry of several commands, or the entries by endpoint. It must not be
+// copied.
 type admission struct {
-	all *entry // if all go to one endpoint
+	all entry // if all go to one endpoint
 
 	// Otherwise:
 	entries []*entry
@@ -162,11 +166,10 @@ type admission struct {
 	refusal error // of the last endpoint whose circuit is not closed
 }
 
-// admit admits commands. It returns an error if all are refused.
-func (b *endpointBreaker) admit(cmds []store.Command, large bool) (a admission, err error) {
+// admit admits commands as a, which is zero. It returns an error if all are refused.
+func (b *endpointBreaker) admit(a *admission, cmds []store.Command, large bool) error {
 	if b == nil || b.endpoint == nil || len(cmds) == 1 {
-		a.all, err = b.enter(cmds[0].Key, large)
-		return a, err
+		return b.enter(&a.all, cmds[0].Key, large)
 	}
 	a.of = make([]int, len(cmds))
 	known := map[string]int{}
@@ -175,8 +178,8 @@ func (b *endpointBreaker) admit(cmds []store.Command, large bool) (a admission, 
 		n, ok := known[endpoint]
 		if !ok {
 			n = -1
-			e, refusal := b.enterAt(endpoint, cmds[i].Key, large)
-			if refusal == nil {
+			e := new(entry)
+			if refusal := b.enterAt(e, endpoint, cmds[i].Key, large); refusal == nil {
 				n = len(a.entries)
 				a.entries = append(a.entries, e)
 			} else {
@@ -189,9 +192,9 @@ func (b *endpointBreaker) admit(cmds []store.Command, large bool) (a admission, 
 		}
 	}
 	if a.refused == len(cmds) {
-		return a, a.refusal
+		return a.refusal
 	}
-	return a, nil
+	return nil
 }
 
 // carryOut carries out the commands that were admitted.

@@ -58,6 +58,9 @@ type Client struct {
 	ended   atomic.Uint32
 	counted atomic.Uint64
 
+	deadlines deadlines // of operations
+	waits     deadlines // of callers
+
 	sizes   sizes
 	window  window
 	wide    chan struct{}    // has a place for each large operation that may be in flight
@@ -81,7 +84,7 @@ type Observation struct {
 
 // New returns a Client in front of st; timeout must be positive.
 func New(st store.Store, timeout time.Duration) *Client {
-	g := &Client{store: st, timeout: timeout}
+	g := &Client{store: st, timeout: timeout, deadlines: deadlines{timeout: timeout}, waits: deadlines{timeout: timeout}}
 	g.ended.Store(1) // counted is 0 and belongs to no operation yet
 	if p, ok := st.(deadliner); ok {
 		g.honorsDeadline = p.HonorsDeadline()
@@ -106,6 +109,8 @@ func (g *Client) Close() {
 	g.mu.Unlock()
 	g.breaker.close()
 	g.pending.Wait()
+	g.deadlines.close()
+	g.waits.close()
 	g.store.Close()
 }
 
@@ -169,29 +174,100 @@ func (g *Client) do(ctx context.Context, cmds []store.Command) ([]store.Reply, e
 // large batch says nothing about the endpoint; see Break. over, if not nil, is called when no
 // part of the batch is in flight any more, however long ago its caller has left.
 func (g *Client) sendBatch(ctx context.Context, cmds []store.Command, large bool, within time.Duration, over func()) ([]store.Reply, error) {
-	err := g.begin(ctx)
-	var a admission
+	if g.inline(ctx) {
+		var a admission
+		if err := g.admit(ctx, &a, cmds, large, over); err != nil {
+			return nil, err
+		}
+		defer g.pending.Done()
+		inner, release := g.bound(ctx, within)
+		if release != nil {
+			defer release()
+		}
+		return g.carryOut(inner, &a, cmds, over), nil
+	}
+	b := &roundTrip{client: g, cmds: cmds, over: over}
+	if err := g.admit(ctx, &b.admission, cmds, large, over); err != nil {
+		return nil, err
+	}
+	start := time.Now()
+	b.ctx, b.release = g.bound(ctx, within)
+	b.done = make(chan struct{})
+	if b.admission.all.tracked() && !g.honorsDeadline {
+		b.settles = context.AfterFunc(b.ctx, b.settle)
+	}
+	soon, due := b.ctx.Done(), start
+	if within == g.timeout {
+		soon, due = g.waits.soon(start).Done(), start.Add(within)
+	}
+	go b.run()
+	if waitFor(ctx, b.done, soon, due) {
+		return b.replies, nil
+	}
+	err := ctx.Err()
 	if err == nil {
-		if a, err = g.breaker.admit(cmds, large); err != nil {
+		err = context.DeadlineExceeded
+	}
+	return nil, g.explain(ctx, start, err)
+}
+
+// inline reports whether an operation of ctx is carried out by its caller's goroutine: only the
+// timeout can end it, and the store itself enforces that.
+func (g *Client) inline(ctx context.Context) bool { return g.honorsDeadline && ctx.Done() == nil }
+
+// admit begins an operation of commands.
+func (g *Client) admit(ctx context.Context, a *admission, cmds []store.Command, large bool, over func()) error {
+	err := g.begin(ctx)
+	if err == nil {
+		if err = g.breaker.admit(a, cmds, large); err != nil {
 			g.pending.Done()
 		}
 	}
-	if err != nil {
-		if over != nil {
-			over()
-		}
-		return nil, err
+	if err != nil && over != nil {
+		over()
 	}
-	return run(g, ctx, a.all, within, func(ctx context.Context) ([]store.Reply, error) {
-		if over != nil {
-			defer over()
-		}
-		defer g.ended.Add(1)
-		replies := a.carryOut(ctx, g.store, cmds)
-		g.sizes.note(cmds, replies)
-		return replies, nil
-	})
+	return err
 }
+
+// carryOut carries out commands that were admitted.
+func (g *Client) carryOut(ctx context.Context, a *admission, cmds []store.Command, over func()) []store.Reply {
+	if over != nil {
+		defer over()
+	}
+	defer g.ended.Add(1)
+	replies := a.carryOut(ctx, g.store, cmds)
+	g.sizes.note(cmds, replies)
+	return replies
+}
+
+// roundTrip is a round trip in a goroutine of its own.
+type roundTrip struct {
+	client    *Client
+	ctx       context.Context
+	release   context.CancelFunc // nil: none
+	settles   func() bool        // stops settle from being called; nil: it is not going to be
+	cmds      []store.Command
+	over      func()
+	admission admission
+	replies   []store.Reply
+	done      chan struct{} // closed after replies is written
+}
+
+func (b *roundTrip) run() {
+	stackgrow.Grow()
+	defer b.client.pending.Done()
+	if b.release != nil {
+		defer b.release()
+	}
+	b.replies = b.client.carryOut(b.ctx, &b.admission, b.cmds, b.over)
+	if b.settles != nil {
+		b.settles()
+	}
+	close(b.done)
+}
+
+// settle counts a round trip that did not end in time as failed.
+func (b *roundTrip) settle() { b.admission.all.settle(b.ctx.Err()) }
 
 // Now estimates the clock of the node that holds key, in µs of Unix time.
 func (g *Client) Now(ctx context.Context, key string) (int64, error) {
@@ -275,8 +351,8 @@ func call[T any](g *Client, ctx context.Context, key string, f func(context.Cont
 	if err := g.begin(ctx); err != nil {
 		return val, err
 	}
-	e, err := g.breaker.enter(key, false)
-	if err != nil {
+	e := new(entry)
+	if err := g.breaker.enter(e, key, false); err != nil {
 		g.pending.Done()
 		return val, err
 	}
@@ -307,9 +383,9 @@ func (g *Client) begin(ctx context.Context) error {
 	return nil
 }
 
-// run runs f, which begin has counted, within the given time. f settles e; if f does not return
-// in time, e is settled as failed. The error is that of f, or says that run stopped waiting for
-// it.
+// run runs f, which begin has counted, within the given time. f settles e, if that is not nil;
+// if f does not return in time, e is settled as failed. The error is that of f, or says that run
+// stopped waiting for it.
 func run[T any](g *Client, ctx context.Context, e *entry, within time.Duration, f func(context.Context) (T, error)) (T, error) {
 	type answer struct {
 		val T
@@ -317,13 +393,12 @@ func run[T any](g *Client, ctx context.Context, e *entry, within time.Duration, 
 	}
 	start := time.Now()
 	inner, cancel := context.WithTimeout(context.WithoutCancel(ctx), within)
-	if g.honorsDeadline && ctx.Done() == nil {
-		// Only the timeout can end it, and the store itself enforces that.
+	if g.inline(ctx) {
 		defer g.pending.Done()
 		defer cancel()
 		return f(inner)
 	}
-	if e != nil && !g.honorsDeadline {
+	if e.tracked() && !g.honorsDeadline {
 		// f settles e before it cancels inner, if it returns in time.
 		context.AfterFunc(inner, func() { e.settle(inner.Err()) })
 	}

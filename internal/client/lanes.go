@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"github.com/delqhi/cache/internal/store"
+	"slices"
 	"time"
 )
 
@@ -170,28 +171,42 @@ func (t *batcher) overtake(tr *batch) {
 		})
 		if err == nil {
 			g.sizes.note(cmds, replies)
-			tr.first = replies
-			close(tr.early)
+			tr.line.early(tr, replies)
 		}
 	})
 }
 
-// mayOvertake reports whether the reads of a batch are to be sent once more now, or the time
-// until then; 0 if never.
-func (l *endpointQueue) mayOvertake(tr *batch) (now bool, in time.Duration) {
+// early publishes the replies to bounded reads of a batch, unless it has ended.
+func (l *endpointQueue) early(tr *batch, replies []store.Reply) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if tr.sent.IsZero() || tr.overtaken || tr.bounded || len(tr.cmds) < 2 {
-		return false, 0
+	if !tr.ended {
+		tr.first, tr.late = replies, make(chan struct{})
+		close(tr.progress)
 	}
-	if left := max(tooLong, 4*l.shortest) - time.Since(tr.sent); left > 0 {
-		return false, left
+}
+
+// slowestLocked returns a batch whose reads are to be sent once more now, and the time until
+// others may have to be; 0 if there is none.
+func (l *endpointQueue) slowestLocked(now time.Time) (tr *batch, in time.Duration) {
+	for i := 0; i < len(l.slow); i++ {
+		left := max(tooLong, 4*l.shortest) - now.Sub(l.slow[i].sent)
+		switch {
+		case left > 0:
+		case l.overtaking:
+			left = tooLong
+		default:
+			tr = l.slow[i]
+			tr.overtaken, l.overtaking = true, true
+			l.slow = slices.Delete(l.slow, i, i+1)
+			i--
+			continue
+		}
+		if in == 0 || left < in {
+			in = left
+		}
 	}
-	if l.overtaking {
-		return false, tooLong
-	}
-	tr.overtaken, l.overtaking = true, true
-	return true, 0
+	return tr, in
 }
 
 func (l *endpointQueue) overtaken() {

@@ -196,9 +196,9 @@ func TestOneServerIsOneOperation(t *testing.T) {
 	cmds := []store.Command{{Op: store.Get, Key: "a", Shared: true}, {Op: store.Set, Key: "b"}, {Op: store.Set, Key: "c"}}
 	count := func(cmds []store.Command) float64 {
 		return testing.AllocsPerRun(100, func() {
-			a, err := g.breaker.admit(cmds, false)
-			if err != nil || a.all == nil || a.of != nil {
-				t.Fatalf("%+v %v", a, err)
+			var a admission
+			if err := g.breaker.admit(&a, cmds, false); err != nil || !a.all.tracked() || a.of != nil {
+				t.Fatalf("%+v %v", &a, err)
 			}
 			a.all.settle(nil)
 		})
@@ -222,29 +222,38 @@ func TestALargeFailureIsSettled(t *testing.T) {
 					return nil
 				}}
 				g := New(s, time.Second)
-				opened := circuits(g, 2)
-				var outcomes []error
-				done := func(failure error) { outcomes = append(outcomes, failure) }
-				fail := func() {
-					e := &entry{breaker: g.breaker, done: done, large: true, key: "k"}
+				opened := circuits(g, 3)
+				fail := func(large bool) {
+					e := new(entry)
+					if err := g.breaker.enter(e, "k", large); err != nil {
+						t.Fatal(err)
+					}
 					e.settle(io.EOF)
 					e.settle(io.EOF)
 				}
-				for range 3 {
-					fail()
+				failTogether := func() {
+					for range 3 {
+						fail(true)
+					}
+					synctest.Wait()
+					time.Sleep(time.Second)
+					synctest.Wait()
 				}
-				synctest.Wait()
-				time.Sleep(time.Second)
-				synctest.Wait()
-				if len(outcomes) != 1 || (outcomes[0] != nil) != away {
-					t.Errorf("settled by %v", outcomes)
+				if away { // two failures
+					failTogether()
+					failTogether()
+				} else { // two failures, and a success after them
+					fail(false)
+					fail(false)
+					failTogether()
 				}
 				g.Close()
-				if fail(); len(outcomes) != 1 {
-					t.Errorf("after Close: settled by %v", outcomes)
-				}
+				failTogether() // does not count
 				if *opened > 0 {
-					t.Error("opened")
+					t.Error("opened too early")
+				}
+				if fail(false); away != (*opened == 1) {
+					t.Errorf("opened %d times at the third failure", *opened)
 				}
 			})
 		})

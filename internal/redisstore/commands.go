@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/delqhi/cache/internal/store"
 	"github.com/redis/go-redis/v9"
@@ -29,15 +31,20 @@ func gets(cmds []store.Command) int {
 type mget struct {
 	cmd     *redis.StringSliceCmd
 	replies []store.Reply
+	toBytes *sync.Pool // of *redis.StringCmd that are not sent
 }
 
-func newMget(ctx context.Context, cmds []store.Command, replies []store.Reply) mget {
-	args := make([]any, 0, len(cmds)+1)
-	args = append(args, "mget")
+func (s *Redis) newMget(ctx context.Context, cmds []store.Command, replies []store.Reply) mget {
+	args := make([]any, len(cmds)+1)
+	args[0] = "mget"
 	for i := range cmds {
-		args = append(args, cmds[i].Key)
+		if cmds[i].Shared {
+			args[i+1] = s.shared.arg(cmds[i].Key)
+		} else {
+			args[i+1] = cmds[i].Key
+		}
 	}
-	return mget{redis.NewStringSliceCmd(ctx, args...), replies}
+	return mget{redis.NewStringSliceCmd(ctx, args...), replies, &s.toBytes}
 }
 
 func (m mget) read() {
@@ -45,21 +52,46 @@ func (m mget) read() {
 	if err == nil && len(vals) != len(m.replies) {
 		err = fmt.Errorf("redisstore: MGET of %d keys answered %d values", len(m.replies), len(vals))
 	}
+	if err != nil {
+		for i := range m.replies {
+			m.replies[i].Err = err
+		}
+		return
+	}
 	// A StringCmd returns its string as bytes without a copy: the string was made for this
 	// reply and has no other user.
-	var one redis.StringCmd
+	one, ok := m.toBytes.Get().(*redis.StringCmd)
+	if !ok {
+		one = new(redis.StringCmd)
+	}
 	for i := range m.replies {
-		r := &m.replies[i]
-		if err != nil {
-			r.Err = err
-			continue
-		}
 		if vals[i] != "" {
+			r := &m.replies[i]
 			one.SetVal(vals[i])
 			r.Record.State = store.Found
 			r.Record.Raw, r.Err = one.Bytes()
 		}
 	}
+	one.SetVal("")
+	m.toBytes.Put(one)
+}
+
+// sharedKey keeps the last key of a shared read as an argument: it is the same for most reads of
+// a cache.
+type sharedKey struct{ last atomic.Pointer[keyArg] }
+
+type keyArg struct {
+	key string
+	arg any // the key
+}
+
+func (s *sharedKey) arg(key string) any {
+	if last := s.last.Load(); last != nil && last.key == key {
+		return last.arg
+	}
+	arg := any(key)
+	s.last.Store(&keyArg{key, arg})
+	return arg
 }
 
 // reference is how a command refers to its script.

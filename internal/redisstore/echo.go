@@ -174,6 +174,10 @@ func cutArgs(text string, args []any) string {
 			if len(a) < len(text) {
 				s = string(a)
 			}
+		case *frameArg:
+			if len(a.Frame) < len(text) {
+				s = string(a.Frame)
+			}
 		}
 		if i == 0 || len(s) < argLen || len(s) > at || isWord(s) {
 			continue

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/delqhi/cache/internal/store"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -87,6 +88,10 @@ func TestAnErrorThatLosesSomethingStaysWhatItIs(t *testing.T) {
 		if err := withoutEcho(reply("NOSCRIPT No matching script."), "evalsha", tag); !redis.HasErrorPrefix(err, "NOSCRIPT") || !isNoScript(err) {
 			t.Errorf("of a script whose argument is %q: %v", tag, err)
 		}
+	}
+	record := (*frameArg)(&store.Command{Frame: []byte("secret value")})
+	if err := withoutEcho(reply("ERR can't store secret value"), "evalsha", record); strings.Contains(err.Error(), "secret") {
+		t.Errorf("a record that a script stores is repeated: %v", err)
 	}
 	if plain := errors.New("dial tcp 127.0.0.1:6379: connect: connection refused"); withoutEcho(plain, "get", "users:alice") != plain {
 		t.Error("changed without need")

@@ -31,7 +31,6 @@ type (
 	onceString struct{ *redis.StringCmd }
 	onceStatus struct{ *redis.StatusCmd }
 	onceInt    struct{ *redis.IntCmd }
-	onceSlice  struct{ *redis.SliceCmd }
 )
 
 // NoRetry keeps go-redis from sending the command, and the pipeline that it is in, a second
@@ -40,13 +39,11 @@ func (onceCmd) NoRetry() bool    { return true }
 func (onceString) NoRetry() bool { return true }
 func (onceStatus) NoRetry() bool { return true }
 func (onceInt) NoRetry() bool    { return true }
-func (onceSlice) NoRetry() bool  { return true }
 
 func (c onceCmd) Clone() redis.Cmder    { return onceCmd{c.Cmd.Clone().(*redis.Cmd)} }
 func (c onceString) Clone() redis.Cmder { return onceString{c.StringCmd.Clone().(*redis.StringCmd)} }
 func (c onceStatus) Clone() redis.Cmder { return onceStatus{c.StatusCmd.Clone().(*redis.StatusCmd)} }
 func (c onceInt) Clone() redis.Cmder    { return onceInt{c.IntCmd.Clone().(*redis.IntCmd)} }
-func (c onceSlice) Clone() redis.Cmder  { return onceSlice{c.SliceCmd.Clone().(*redis.SliceCmd)} }
 
 // refusals are the first words of the errors of a server that has not executed a command, and
 // may execute it soon.

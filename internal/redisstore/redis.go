@@ -37,6 +37,9 @@ type Redis struct {
 	demotions atomic.Uint64 // see Renew
 	renewing  atomic.Bool   // a Renew is in progress
 
+	shared  sharedKey // of reads that callers share
+	toBytes sync.Pool // see mget
+
 	known    knownMasters // for Scan
 	reloaded atomic.Int64 // when the state of a cluster was last reloaded, since startup
 
@@ -208,11 +211,11 @@ func (s *Redis) one(ctx context.Context, c *store.Command, r *store.Reply) {
 		s.pipeline(ctx, cmd)
 		s.sendAgain(ctx, []redis.Cmder{cmd})
 	} else {
-		s.send(ctx, cmd)
+		s.sendOne(ctx, cmd)
 	}
 	if *r = read(c, cmd); isNoScript(r.Err) {
 		cmd = build(ctx, c, byText)
-		s.send(ctx, cmd)
+		s.sendOne(ctx, cmd)
 		*r = read(c, cmd)
 	}
 }
@@ -224,6 +227,9 @@ func (s *Redis) split() bool { return s.single == nil }
 func (s *Redis) OneNode() bool { return !s.split() }
 
 func (s *Redis) many(ctx context.Context, cmds []store.Command, replies []store.Reply) {
+	if s.allAsOne(ctx, cmds, replies) {
+		return
+	}
 	sent := make([]redis.Cmder, len(cmds)) // nil: refused, or part of a script or MGET of several commands
 	out := make([]redis.Cmder, 0, len(cmds))
 	var mgets []mget
@@ -232,7 +238,7 @@ func (s *Redis) many(ctx context.Context, cmds []store.Command, replies []store.
 	refs := s.references(cmds)
 	for i := 0; i < len(cmds); {
 		if n := gets(cmds[i:]); n > 1 && !split && !s.noMget.Load() {
-			m := newMget(ctx, cmds[i:i+n], replies[i:i+n])
+			m := s.newMget(ctx, cmds[i:i+n], replies[i:i+n])
 			mgets, out = append(mgets, m), append(out, m.cmd)
 			i += n
 			continue
@@ -296,6 +302,46 @@ func (s *Redis) many(ctx context.Context, cmds []store.Command, replies []store.
 	}
 }
 
+// allAsOne carries out commands that are sent as one, and reports whether these are.
+func (s *Redis) allAsOne(ctx context.Context, cmds []store.Command, replies []store.Reply) bool {
+	switch {
+	case s.split():
+	case gets(cmds) == len(cmds) && !s.noMget.Load():
+		m := s.newMget(ctx, cmds, replies)
+		s.sendOne(ctx, m.cmd)
+		m.read()
+		return true
+	case cmds[0].Op != store.Get && s.asOne(cmds) == len(cmds) && store.CheckAll(cmds, false) == nil:
+		l := newSeveral(ctx, cmds, replies, byHash)
+		s.sendOne(ctx, l.cmd)
+		if isNoScript(l.cmd.Err()) {
+			l = newSeveral(ctx, cmds, replies, byText)
+			s.sendOne(ctx, l.cmd)
+		}
+		l.read()
+		return true
+	}
+	return false
+}
+
+// sendOne is send for one command.
+func (s *Redis) sendOne(ctx context.Context, cmd redis.Cmder) {
+	_ = s.rdb.Process(ctx, cmd)
+	if err := cmd.Err(); err == nil || err == redis.Nil {
+		return
+	}
+	cmds := []redis.Cmder{cmd}
+	s.examine(ctx, cmds)
+	s.sendAgain(ctx, cmds)
+}
+
+// examine looks at the errors of a command that was sent by itself.
+func (s *Redis) examine(ctx context.Context, cmds []redis.Cmder) {
+	s.noteDemotion(cmds)
+	s.reloadTopology(ctx, cmds)
+	withoutEchoes(cmds)
+}
+
 // send carries out commands in one round trip to each node, and in more where a node refuses
 // them temporarily. Their errors are in the commands.
 func (s *Redis) send(ctx context.Context, cmds ...redis.Cmder) {
@@ -308,9 +354,7 @@ func (s *Redis) sendOnce(ctx context.Context, cmds []redis.Cmder) {
 	case 0:
 	case 1:
 		_ = s.rdb.Process(ctx, cmds[0])
-		s.noteDemotion(cmds)
-		s.reloadTopology(ctx, cmds)
-		withoutEchoes(cmds)
+		s.examine(ctx, cmds)
 	default:
 		s.pipeline(ctx, cmds...)
 	}

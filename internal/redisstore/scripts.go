@@ -2,19 +2,23 @@ package redisstore
 
 import "github.com/redis/go-redis/v9"
 
-type script struct{ text, hash string }
+type script struct {
+	text, hash       string
+	textArg, hashArg any // the same as arguments of a command
+}
 
 func newScript(text string) script {
-	return script{text, redis.NewScript(text).Hash()}
+	hash := redis.NewScript(text).Hash()
+	return script{text: text, hash: hash, textArg: text, hashArg: hash}
 }
 
 // words returns the first words of a command that runs the script, with room for n in all.
 func (s script) words(ref reference, n int) []any {
 	words := make([]any, 0, n)
 	if ref == byText {
-		return append(words, "eval", s.text)
+		return append(words, "eval", s.textArg)
 	}
-	return append(words, "evalsha", s.hash)
+	return append(words, "evalsha", s.hashArg)
 }
 
 // common is the beginning of every script, with the functions that each of them needs. done
@@ -63,12 +67,12 @@ return 1
 // eachOf is the common part of the scripts of several Sets, and of several Deletes. The last
 // ARGV are a channel and messages: one for each key, or one for all of them, which is published
 // if any took effect. A refusal of the first is the result for all, and nothing has happened.
-// Otherwise the answer is a list: for each key "", or its error, as a string, since go-redis
-// loses its place in a list with an error in it.
+// Otherwise the answer is 1 if nothing has failed, else a list: for each key "", or its error, as
+// a string, since go-redis loses its place in a list with an error in it.
 const eachOf = `
 local told = #ARGV - n * width - 1
 local channel = ARGV[n * width + 1]
-local out, any = {}, false
+local out, any, bad = {}, false, false
 for i = 1, n do
   local r = write(i)
   local failed = type(r) == 'table' and r.err
@@ -81,16 +85,19 @@ for i = 1, n do
     end
   end
   out[i] = failed or ''
+  bad = bad or failed
 end
 if told ~= n and any then
   local r = redis.pcall('PUBLISH', channel, ARGV[n * width + 2])
   if type(r) == 'table' then
+    bad = true
     for i = 1, n do
       if out[i] == '' then out[i] = r.err end
     end
   end
 end
-return out
+if bad then return out end
+return 1
 `
 
 // setSeveralScript: ARGV begins with each key's record and lifetime.

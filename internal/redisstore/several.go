@@ -57,7 +57,7 @@ func (s *Redis) references(cmds []store.Command) references {
 
 // several is a run of commands that are sent as one script.
 type several struct {
-	cmd     onceSlice
+	cmd     onceCmd
 	cmds    []store.Command
 	replies []store.Reply
 	again   bool
@@ -73,8 +73,12 @@ func newSeveral(ctx context.Context, cmds []store.Command, replies []store.Reply
 		words = append(words, cmds[i].Key)
 	}
 	if cmds[0].Op == store.Set {
+		var life any // most are alike
 		for i := range cmds {
-			words = append(words, cmds[i].Frame, cmds[i].Millis())
+			if ms := cmds[i].Millis(); life != ms {
+				life = ms
+			}
+			words = append(words, (*frameArg)(&cmds[i]), life)
 		}
 	}
 	words = append(words, cmds[0].Notify.Channel)
@@ -83,13 +87,28 @@ func newSeveral(ctx context.Context, cmds []store.Command, replies []store.Reply
 			words = append(words, cmds[i].Notify.Message)
 		}
 	}
-	cmd := redis.NewSliceCmd(ctx, words...)
+	cmd := redis.NewCmd(ctx, words...)
 	cmd.SetFirstKeyPos(3)
-	return several{cmd: onceSlice{cmd}, cmds: cmds, replies: replies}
+	return several{cmd: onceCmd{cmd}, cmds: cmds, replies: replies}
 }
 
+// frameArg is the record that a command stores, as an argument that refers to it.
+type frameArg store.Command
+
+func (a *frameArg) MarshalBinary() ([]byte, error) { return a.Frame, nil }
+
+// String is for hooks of the client, which see the arguments of a command.
+func (a *frameArg) String() string { return string(a.Frame) }
+
 func (l *several) read() {
-	texts, err := l.cmd.Result()
+	val, err := l.cmd.Result()
+	if n, is := val.(int64); is && n == 1 && err == nil {
+		for i := range l.replies {
+			l.replies[i] = store.Reply{OK: true}
+		}
+		return
+	}
+	texts, _ := val.([]any)
 	if err == nil && len(texts) != len(l.replies) {
 		err = fmt.Errorf("redisstore: a script for %d keys answered %d", len(l.replies), len(texts))
 	}

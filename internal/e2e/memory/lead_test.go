@@ -256,11 +256,13 @@ func TestAnOlderProgramLeavesANewerOnesRecord(t *testing.T) {
 		if v, err := young.Get(ctx, "k"); v != "v2" || err != nil { // replaces the older one
 			t.Fatal(v, err)
 		}
+		synctest.Wait()
 		for range 3 {
 			if v, err := old.Get(ctx, "k", cache.SkipLocal()); v != "v1" || err != nil {
 				t.Fatal(v, err)
 			}
 		}
+		synctest.Wait() // what the younger one has published is heard
 		if v, err := young.Peek(ctx, "k", cache.SkipLocal()); v != "v2" || err != nil {
 			t.Errorf("the newer record is gone: %q, %v", v, err)
 		}
