@@ -287,6 +287,9 @@ func (c *config) chooseStore(rdb redis.UniversalClient) store.Store {
 // makeLocal makes the local tier.
 func (c *Cache[K, V]) makeLocal(cfg *config, fences *fence.Table) (engine.Local, error) {
 	lc := local.Config[K]{Capacity: cfg.policy.LocalEntries, Bytes: cfg.policy.LocalBytes, Fences: fences}
+	if cfg.policy.LocalTinyLFU {
+		lc.Policy = local.TinyLFU
+	}
 	if c.keys.Reversible() {
 		lc.Decode = c.keys.Decode
 	}
