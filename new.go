@@ -190,7 +190,7 @@ func (c *config) checkName(name string) {
 // compile checks the options that do not depend on K and V.
 func (c *config) compile() {
 	if c.localOnly {
-		c.strategies = append([]strategy.Strategy{strategy.LRU(defaultLocalOnly)}, c.strategies...)
+		c.strategies = append([]strategy.Strategy{strategy.TinyLFU(defaultLocalOnly)}, c.strategies...)
 	}
 	var err error
 	if c.policy, err = strategy.Compile(c.strategies...); err != nil {

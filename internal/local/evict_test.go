@@ -57,29 +57,29 @@ func TestASecondChanceIsOneChance(t *testing.T) {
 }
 
 func TestOnePutSparesABoundedNumber(t *testing.T) {
+	const all = 20 * maxSecondChances
 	for p, want := range map[Policy]int{
-		LRU: 9*maxSecondChances - 1,
-		// In each of the lists, and for the one that is added.
-		TinyLFU: 10*maxSecondChances - 3*maxSecondChances - 2,
+		LRU:     all - maxSecondChances - 1,
+		TinyLFU: all - 3*maxSecondChances - 2 - 1, // in each of the lists, and for the one that is added
 	} {
-		tr, f := tierBy(t, p, 10*maxSecondChances, whole)
-		for i := range 10 * maxSecondChances {
+		tr, f := tierBy(t, p, all, whole)
+		for i := range all {
 			put(tr, f, strconv.Itoa(i), i)
 		}
 		if o := tr.shards[0].order; p == TinyLFU {
 			// As if the window were to shrink, and so were what is protected.
+			for o.lists[window].len < 3*maxSecondChances {
+				o.move(o.lists[probation].oldest, window)
+			}
 			for o.lists[probation].len > 2*maxSecondChances {
 				o.move(o.lists[probation].oldest, protected)
 			}
-			for o.lists[protected].len > 0 && o.lists[window].len < 2*maxSecondChances {
-				o.move(o.lists[protected].oldest, window)
-			}
 			o.share = 0.1
-			for o.lists[protected].len <= o.protectedRoom(o.len()) {
-				o.share += 0.01
+			if o.lists[window].len < o.windowRoom(all)+maxSecondChances || o.lists[protected].len <= o.protectedRoom(all) {
+				t.Fatalf("%d in the window, %d protected", o.lists[window].len, o.lists[protected].len)
 			}
 		}
-		for i := range 10 * maxSecondChances {
+		for i := range all {
 			has(tr, strconv.Itoa(i))
 		}
 		put(tr, f, "new", 1)
@@ -89,10 +89,10 @@ func TestOnePutSparesABoundedNumber(t *testing.T) {
 				marks++
 			}
 		}
-		if marks < want {
-			t.Errorf("policy %d: %d marks are left, want %d or more", p, marks, want)
+		if marks != want {
+			t.Errorf("policy %d: %d marks are left, want %d", p, marks, want)
 		}
-		if tr.Evictions() != 1 || tr.Len() != 10*maxSecondChances {
+		if tr.Evictions() != 1 || tr.Len() != all {
 			t.Errorf("policy %d: %d evictions, %d entries", p, tr.Evictions(), tr.Len())
 		}
 	}
