@@ -89,9 +89,9 @@ type Config[K comparable] struct {
 
 // Tier is the local tier. All methods are safe for concurrent use.
 //
-// Beyond K and V, an entry takes 149 bytes with keys of type string and 140 with int64, on a
-// 64-bit machine and averaged over numbers of entries, as Go's maps double and size classes
-// fit. Some 90 of it are golang-lru's, 15 the table's. An index adds 70 with keys of 16 bytes.
+// Beyond K and V, an entry takes 71 bytes with keys of type string and 79 with int64, on a
+// 64-bit machine and as size classes fit; 15 of it are the table's. TinyLFU takes 16 more for
+// its history, once the tier was full. An index adds 35 with keys of 16 bytes.
 type Tier[K comparable, V any] struct {
 	seed   maphash.Seed
 	fences *fence.Table
