@@ -109,7 +109,7 @@ func TestAnEntryCosts90BytesAtMost(t *testing.T) {
 	for name, c := range map[string]struct{ got, most float64 }{
 		"string":           {cost(t, LRU, strconv.Itoa, whole) - 16 - 8, 75},
 		"int64":            {cost(t, LRU, func(i int) int64 { return int64(i) }, number) - 8 - 8, 82},
-		"point, indexed":   {cost(t, LRU, point, nil) - 16 - 8, 115},
+		"point, indexed":   {cost(t, LRU, point, nil) - 16 - 8, 125},
 		"string, full":     {cost(t, LRU, strconv.Itoa, whole, full) - 16 - 8, 75},
 		"string, TinyLFU":  {cost(t, TinyLFU, strconv.Itoa, whole, full) - 16 - 8, 90},
 		"int64, TinyLFU":   {cost(t, TinyLFU, func(i int) int64 { return int64(i) }, number, full) - 8 - 8, 98},

@@ -91,7 +91,7 @@ type Config[K comparable] struct {
 //
 // Beyond K and V, an entry takes 71 bytes with keys of type string and 79 with int64, on a
 // 64-bit machine and as size classes fit; 15 of it are the table's. TinyLFU takes 16 more for
-// its history, once the tier was full. An index adds 35 with keys of 16 bytes.
+// its history, once the tier was full. An index adds 44 with keys of 16 bytes.
 type Tier[K comparable, V any] struct {
 	seed   maphash.Seed
 	fences *fence.Table
