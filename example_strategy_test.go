@@ -153,6 +153,39 @@ func ExampleWithStrategy_localBytes() {
 	// Output: 1000
 }
 
+// What is read again and again remains, although more is read once than there is room for. With
+// LRU every read would be a load.
+func ExampleWithStrategy_tinyLFU() {
+	c, err := cache.New[int, string](nil, "products", cache.LocalOnly(), cache.WithStrategy(strategy.TinyLFU(100)))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer c.Close()
+	loads := 0
+	read := func(id int) {
+		_, _ = c.GetOrLoad(context.Background(), id, func(context.Context, int) (string, error) {
+			loads++
+			return "product", nil
+		})
+	}
+	for hour := 1; hour <= 4; hour++ {
+		loads = 0
+		for id := range 50 { // what customers look at
+			read(id)
+		}
+		fmt.Println("hour", hour, "loads of popular products:", loads)
+		for page := range 150 { // a crawler goes on
+			read(1000*hour + page)
+		}
+	}
+	// Output:
+	// hour 1 loads of popular products: 50
+	// hour 2 loads of popular products: 50
+	// hour 3 loads of popular products: 0
+	// hour 4 loads of popular products: 0
+}
+
 // Settings that nobody changes but a deployment: kept until they are written.
 func ExampleWithStrategy_forever() {
 	c := newCache(cache.Source[string, string]{}, strategy.Forever())

@@ -190,7 +190,7 @@ func (c *config) checkName(name string) {
 // compile checks the options that do not depend on K and V.
 func (c *config) compile() {
 	if c.localOnly {
-		c.strategies = append([]strategy.Strategy{strategy.LRU(defaultLocalOnly)}, c.strategies...)
+		c.strategies = append([]strategy.Strategy{strategy.TinyLFU(defaultLocalOnly)}, c.strategies...)
 	}
 	var err error
 	if c.policy, err = strategy.Compile(c.strategies...); err != nil {
@@ -287,6 +287,9 @@ func (c *config) chooseStore(rdb redis.UniversalClient) store.Store {
 // makeLocal makes the local tier.
 func (c *Cache[K, V]) makeLocal(cfg *config, fences *fence.Table) (engine.Local, error) {
 	lc := local.Config[K]{Capacity: cfg.policy.LocalEntries, Bytes: cfg.policy.LocalBytes, Fences: fences}
+	if cfg.policy.LocalTinyLFU {
+		lc.Policy = local.TinyLFU
+	}
 	if c.keys.Reversible() {
 		lc.Decode = c.keys.Decode
 	}

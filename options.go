@@ -178,7 +178,7 @@ func WithOptions(opts ...Option) Option {
 }
 
 // LocalOnly makes a cache without Redis: the client given to [New] must be nil.
-// It implies strategy.LRU(10_000). All methods do the same as on Redis; WithCodec is used
+// It implies strategy.TinyLFU(10_000). All methods do the same as on Redis; WithCodec is used
 // to copy values only, and WithMaxValueSize, WithTimeout, WithBreaker, WithVersion and
 // WithPrefix have no effect.
 func LocalOnly() Option {

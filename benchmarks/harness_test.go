@@ -18,7 +18,7 @@ import (
 
 var (
 	full  = flag.Bool("full", false, "every size, number of callers and distribution of keys")
-	trace = flag.String("trace", "", "a trace in ARC's format (.arc, .lis) or in that of LIRS, for HitRatio")
+	trace = flag.String("trace", "", "a trace for HitRatio, or a folder of them: in ARC's format (.arc, .lis) or a key a line, and .gz of both")
 )
 
 // small has every benchmark do as little as it can: a test runs them all.

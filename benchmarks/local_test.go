@@ -35,6 +35,21 @@ type memory struct {
 	wait func() // until what was set is there; nil: at once
 }
 
+// evicting are those whose policy of eviction is compared: inProcesses, and other policies of
+// the same libraries.
+var evicting = append(inProcesses[1:], // a map evicts nothing
+	inProcess{"cache-tinylfu", func(b *testing.B, capacity int) memory {
+		c, err := cache.New[string, []byte](nil, "bench", cache.LocalOnly(), cache.WithStrategy(strategy.TinyLFU(capacity), strategy.TTL(life)))
+		must(b, err)
+		b.Cleanup(func() { c.Close() })
+		return ours(b, c)
+	}},
+	inProcess{"golang-lru-2q", func(b *testing.B, capacity int) memory {
+		c, err := lru.New2Q[string, []byte](max(capacity, 4)) // below, it has no room for what it has evicted
+		must(b, err)
+		return memory{set: func(k string, v []byte) { c.Add(k, v) }, get: func(k string) bool { _, ok := c.Get(k); return ok }}
+	}})
+
 // inProcesses are those that know nothing of Redis. Where a library knows lifetimes,
 // they are used. The first is the physical limit: a map that nobody writes to.
 var inProcesses = []inProcess{

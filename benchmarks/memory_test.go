@@ -21,7 +21,7 @@ import (
 // BenchmarkMemory reports what an entry takes beyond its key and value, averaged over
 // numbers of entries from one power of two to the next, since Go's maps double.
 func BenchmarkMemory(b *testing.B) {
-	for _, lib := range inProcesses {
+	for _, lib := range evicting {
 		b.Run(param("lib", lib.name), func(b *testing.B) {
 			sum, sizes := 0.0, 4
 			low := 1 << 15
@@ -65,11 +65,13 @@ type workload struct {
 // glimpse is the trace of the LIRS paper that ristretto ships.
 func BenchmarkHitRatio(b *testing.B) {
 	for _, w := range workloads(b) {
-		for _, lib := range inProcesses[1:] { // a map evicts nothing
+		for _, lib := range evicting {
 			b.Run(param("load", w.name)+"/"+param("entries", w.capacity)+"/"+param("lib", lib.name), func(b *testing.B) {
 				names := make(map[uint64]string)
 				for _, k := range w.keys {
-					names[k] = strconv.FormatUint(k, 10)
+					if names[k] == "" {
+						names[k] = strconv.FormatUint(k, 10)
+					}
 				}
 				val := makeValue(8)
 				ratio := 0.0
@@ -122,18 +124,44 @@ func workloads(b *testing.B) []workload {
 	for _, capacity := range []int{500, 1000, 2000} {
 		list = append(list, workload{"glimpse", capacity, glimpse})
 	}
-	if *trace != "" {
-		keys, err := readTrace(*trace)
+	for _, path := range given(b) {
+		keys, err := readTrace(path)
 		must(b, err)
 		distinct := map[uint64]struct{}{}
 		for _, k := range keys {
 			distinct[k] = struct{}{}
 		}
-		for _, part := range []int{100, 20, 5} {
-			list = append(list, workload{"trace", max(len(distinct)/part, 1), keys})
+		name, _, _ := strings.Cut(filepath.Base(path), ".")
+		for _, part := range []int{200, 20, 5} {
+			list = append(list, workload{name, max(len(distinct)/part, 1), keys})
 		}
 	}
 	return list
+}
+
+// given are the paths of the traces that -trace names.
+func given(b *testing.B) []string {
+	if *trace == "" {
+		return nil
+	}
+	info, err := os.Stat(*trace)
+	must(b, err)
+	if !info.IsDir() {
+		return []string{*trace}
+	}
+	files, err := os.ReadDir(*trace)
+	must(b, err)
+	var paths []string
+	for _, f := range files {
+		switch filepath.Ext(strings.TrimSuffix(f.Name(), ".gz")) {
+		case ".txt", ".lirs", ".trc", ".trace", ".arc", ".lis":
+			paths = append(paths, filepath.Join(*trace, f.Name()))
+		}
+	}
+	if len(paths) == 0 {
+		must(b, fmt.Errorf("%s has no trace", *trace))
+	}
+	return paths
 }
 
 // shipped is the path of a trace in a module that is there anyway.
@@ -143,8 +171,8 @@ func shipped(b *testing.B) string {
 	return filepath.Join(strings.TrimSpace(string(out)), "sim", "gli.lirs.gz")
 }
 
-// readTrace reads a trace of blocks: in ARC's format a line is a first block and a
-// number of blocks, in that of LIRS one block.
+// readTrace reads a trace: in ARC's format a line is a first block and a number of blocks, in
+// others one key, any text. An asterisk, with which LIRS's begin a part, is none.
 func readTrace(path string) ([]uint64, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -159,12 +187,31 @@ func readTrace(path string) ([]uint64, error) {
 		}
 		name = strings.TrimSuffix(name, ".gz")
 	}
-	parse := sim.ParseLIRS
-	if ext := filepath.Ext(name); ext == ".arc" || ext == ".lis" {
-		parse = sim.ParseARC
-	}
 	var keys []uint64
-	for next := sim.NewReader(parse, bufio.NewReader(r)); ; {
+	if ext := filepath.Ext(name); ext != ".arc" && ext != ".lis" {
+		numbers := map[string]uint64{}
+		lines := bufio.NewScanner(r)
+		for lines.Scan() {
+			line := strings.TrimSpace(lines.Text())
+			if line == "" || line == "*" {
+				continue
+			}
+			n, ok := numbers[line]
+			if !ok {
+				n = uint64(len(numbers))
+				numbers[line] = n
+			}
+			keys = append(keys, n)
+		}
+		if err := lines.Err(); err != nil {
+			return nil, err
+		}
+		if len(keys) == 0 {
+			return nil, fmt.Errorf("%s is empty", path)
+		}
+		return keys, nil
+	}
+	for next := sim.NewReader(sim.ParseARC, bufio.NewReader(r)); ; {
 		k, err := next()
 		switch {
 		case errors.Is(err, sim.ErrDone):

@@ -10,8 +10,8 @@ import (
 	"github.com/delqhi/cache/internal/usercode"
 )
 
-// maxLRU is far beyond what fits into memory: a number above it is a slip.
-const maxLRU = 1 << 30
+// maxEntries is far beyond what fits into memory: a number above it is a slip.
+const maxEntries = 1 << 30
 
 func (c *compiler) mistake(format string, args ...any) {
 	c.mistakes = append(c.mistakes, fmt.Errorf("%w: "+format, append([]any{errs.ErrInvalidOption}, args...)...))
@@ -22,12 +22,12 @@ func (c *compiler) mistake(format string, args ...any) {
 func (c *compiler) checkAlone(s setting) bool {
 	before := len(c.mistakes)
 	switch s.kind {
-	case lru:
+	case lru, tinyLFU:
 		switch {
 		case s.n <= 0:
 			c.mistake("%v: the number of entries must be positive; leave it out for no local tier", s)
-		case s.n > maxLRU:
-			c.mistake("%v: no memory holds so many entries: write at most strategy.LRU(%d)", s, maxLRU)
+		case s.n > maxEntries:
+			c.mistake("%v: no memory holds so many entries: write at most %v", s, setting{kind: s.kind, n: maxEntries})
 		}
 	case localBytes:
 		if s.n <= 0 {
@@ -154,13 +154,13 @@ func (c *compiler) anyBroken(slots []kind) bool {
 
 func (c *compiler) checkLocalBytes(p *Policy) {
 	if s, ok := c.get(localBytes); ok && p.LocalEntries == 0 {
-		c.mistake("%v: there is no local tier: add strategy.LRU(n)", s)
+		c.mistake("%v: there is no local tier: add strategy.LRU(n) or strategy.TinyLFU(n)", s)
 	}
 }
 
 func (c *compiler) checkLocalTTL(p *Policy) {
 	if s, ok := c.get(localTTL); ok && p.LocalEntries == 0 {
-		c.mistake("%v: there is no local tier: add strategy.LRU(n)", s)
+		c.mistake("%v: there is no local tier: add strategy.LRU(n) or strategy.TinyLFU(n)", s)
 	}
 }
 

@@ -24,6 +24,8 @@ func TestMistakesAloneSayWhatToWrite(t *testing.T) {
 		{LRU(0), "must be positive"},
 		{LRU(-1), "must be positive"},
 		{LRU(math.MaxInt32), "write at most strategy.LRU(1073741824)"},
+		{TinyLFU(0), "strategy.TinyLFU(0): the number of entries must be positive"},
+		{TinyLFU(math.MaxInt32), "write at most strategy.TinyLFU(1073741824)"},
 		{LocalBytes(0), "must be positive"},
 		{LocalTTL(0), "must be positive"},
 		{TTL(0), "write strategy.Forever() for no end"},
@@ -74,8 +76,8 @@ func TestContradictionsSayWhatToWrite(t *testing.T) {
 		list []Strategy
 		want string
 	}{
-		{list(LocalBytes(1)), "add strategy.LRU(n)"},
-		{list(LocalTTL(1)), "add strategy.LRU(n)"},
+		{list(LocalBytes(1)), "add strategy.LRU(n) or strategy.TinyLFU(n)"},
+		{list(LocalTTL(1)), "add strategy.LRU(n) or strategy.TinyLFU(n)"},
 		{list(Sliding(time.Minute), Forever()), "strategy.Sliding(1m0s): contradicts strategy.Forever()"},
 		{list(Sliding(5 * time.Minute)), "since the default strategy.TTL(5m0s) ends every entry sooner"},
 		{list(Sliding(time.Hour), TTL(time.Minute)), "since strategy.TTL(1m0s) ends every entry sooner"},
@@ -113,6 +115,7 @@ func TestCombinationsThatGoTogether(t *testing.T) {
 	list := func(s ...Strategy) []Strategy { return s }
 	for _, l := range [][]Strategy{
 		list(LRU(1<<30), LocalBytes(1<<40), LocalTTL(time.Hour), TTL(time.Minute)), // LocalTTL above the TTL
+		list(TinyLFU(1<<30), LocalBytes(1), LocalTTL(time.Second)),
 		list(TTL(time.Millisecond), Jitter(0.999)),
 		list(TTL(longest.Truncate(time.Millisecond))),
 		list(Forever(), Jitter(0.5), StaleIfError(longest.Truncate(time.Millisecond))), // an invalidated entry can be stale

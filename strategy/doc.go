@@ -8,9 +8,9 @@
 //		strategy.StaleIfError(time.Hour))    // used a while longer if the source fails
 //
 // Strategies are merged by kind: the last of a kind holds, so that a list can
-// start from shared defaults and change some of them. [TTL] and [Forever] are of
-// one kind, and so are [WriteThrough], [WriteAround] and [WriteBehind]. Every
-// other constructor is a kind of its own. Zero turns off what can be off and
+// start from shared defaults and change some of them. [LRU] and [TinyLFU] are of
+// one kind, and so are [TTL] and [Forever], and [WriteThrough], [WriteAround] and
+// [WriteBehind]. Every other constructor is a kind of its own. Zero turns off what can be off and
 // where it can mean nothing else: [Jitter], [StaleWhileRevalidate],
 // [StaleIfError], [RetryAfter], [NotFoundTTL] and [ErrorTTL].
 //

@@ -28,7 +28,7 @@ func ExampleCompile_mistakes() {
 	// Output:
 	// cache: invalid option: strategy.TTL(1.5ms): Redis keeps whole milliseconds: write strategy.TTL(1ms) or strategy.TTL(2ms)
 	// cache: invalid option: strategy.Jitter(1.5): write a fraction from 0 to below 1: strategy.Jitter(0.1) ends lives up to a tenth early
-	// cache: invalid option: strategy.LocalTTL(1s): there is no local tier: add strategy.LRU(n)
+	// cache: invalid option: strategy.LocalTTL(1s): there is no local tier: add strategy.LRU(n) or strategy.TinyLFU(n)
 }
 
 // Entries that are stored together end apart: here between 9 and 10 minutes.
@@ -48,6 +48,17 @@ func ExampleLRU() {
 	p, _ := strategy.Compile(strategy.LRU(10_000), strategy.LocalTTL(5*time.Second))
 	fmt.Println(p.LocalEntries, p.LocalTTL)
 	// Output: 10000 5s
+}
+
+// Of LRU and TinyLFU, the last one holds: here one cache changes what others share.
+func ExampleTinyLFU() {
+	shared := []strategy.Strategy{strategy.LRU(10_000), strategy.LocalTTL(5 * time.Second)}
+	p, _ := strategy.Compile(append(shared, strategy.TinyLFU(50_000))...)
+	fmt.Println(p.Strategies)
+	fmt.Println(p.LocalEntries, p.LocalTinyLFU)
+	// Output:
+	// [strategy.TinyLFU(50000) strategy.LocalTTL(5s)]
+	// 50000 true
 }
 
 // The first read after four fifths of the life starts a load behind the

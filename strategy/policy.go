@@ -25,7 +25,8 @@ type Policy struct {
 	// appearance. Defaults are not among them.
 	Strategies []Strategy
 
-	LocalEntries int           // LRU; 0: no local tier
+	LocalEntries int           // LRU or TinyLFU; 0: no local tier
+	LocalTinyLFU bool          // TinyLFU
 	LocalBytes   int64         // 0: no bound
 	LocalTTL     time.Duration // never 0
 
@@ -145,6 +146,7 @@ func (c *compiler) policy() Policy {
 	value := func(slot kind) setting { s, _ := c.get(slot); return s }
 	p := Policy{
 		LocalEntries:         int(value(lru).n),
+		LocalTinyLFU:         value(lru).kind == tinyLFU,
 		LocalBytes:           value(localBytes).n,
 		TTL:                  c.duration(ttl, defaultTTL), // 0 in Forever's setting
 		Jitter:               defaultJitter,

@@ -53,6 +53,7 @@ func TestEachStrategySetsItsFields(t *testing.T) {
 		want func(*Policy)
 	}{
 		{[]Strategy{LRU(7)}, func(p *Policy) { p.LocalEntries = 7 }},
+		{[]Strategy{TinyLFU(7)}, func(p *Policy) { p.LocalEntries, p.LocalTinyLFU = 7, true }},
 		{[]Strategy{LRU(7), LocalBytes(9)}, func(p *Policy) { p.LocalEntries, p.LocalBytes = 7, 9 }},
 		{[]Strategy{LRU(7), LocalTTL(time.Hour)}, func(p *Policy) { p.LocalEntries, p.LocalTTL = 7, time.Hour }},
 		{[]Strategy{TTL(time.Hour)}, func(p *Policy) { p.TTL = time.Hour }},
@@ -93,6 +94,12 @@ func TestLastOfAKindHolds(t *testing.T) {
 	}
 	if want := []Strategy{Forever(), WriteThrough(), StaleIfError(0)}; !slices.Equal(p.Strategies, want) {
 		t.Errorf("Strategies = %v, want %v", p.Strategies, want)
+	}
+	if p = compile(t, TinyLFU(7), LRU(8)); p.LocalTinyLFU || p.LocalEntries != 8 || len(p.Strategies) != 1 {
+		t.Errorf("LRU after TinyLFU: %+v", p)
+	}
+	if p = compile(t, LRU(8), TinyLFU(7)); !p.LocalTinyLFU || p.LocalEntries != 7 {
+		t.Errorf("TinyLFU after LRU: %+v", p)
 	}
 	if p = compile(t, Forever(), TTL(time.Second)); p.TTL != time.Second {
 		t.Errorf("TTL after Forever: %v", p.TTL)

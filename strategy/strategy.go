@@ -28,6 +28,7 @@ type kind uint8
 
 const (
 	lru kind = iota
+	tinyLFU
 	localBytes
 	localTTL
 	ttl
@@ -50,7 +51,7 @@ const (
 )
 
 var names = [kinds]string{
-	lru: "LRU", localBytes: "LocalBytes", localTTL: "LocalTTL",
+	lru: "LRU", tinyLFU: "TinyLFU", localBytes: "LocalBytes", localTTL: "LocalTTL",
 	ttl: "TTL", forever: "Forever", jitter: "Jitter", sliding: "Sliding",
 	refreshAhead: "RefreshAhead", earlyExpiration: "EarlyExpiration",
 	staleWhileRevalidate: "StaleWhileRevalidate", staleIfError: "StaleIfError",
@@ -63,6 +64,8 @@ var names = [kinds]string{
 // replace each other.
 func (k kind) slot() kind {
 	switch k {
+	case tinyLFU:
+		return lru
 	case forever:
 		return ttl
 	case writeAround, writeBehind:
@@ -96,7 +99,7 @@ func (s setting) argument() string {
 	switch s.kind {
 	case forever, writeThrough, writeAround:
 		return ""
-	case lru, localBytes:
+	case lru, tinyLFU, localBytes:
 		return strconv.FormatInt(s.n, 10)
 	case jitter, refreshAhead, earlyExpiration:
 		return strconv.FormatFloat(s.x, 'g', -1, 64)

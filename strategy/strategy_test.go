@@ -16,6 +16,7 @@ var samples = []struct {
 	text string
 }{
 	{func() Strategy { return LRU(10_000) }, "LRU", "strategy.LRU(10000)"},
+	{func() Strategy { return TinyLFU(10_000) }, "TinyLFU", "strategy.TinyLFU(10000)"},
 	{func() Strategy { return LocalBytes(1 << 20) }, "LocalBytes", "strategy.LocalBytes(1048576)"},
 	{func() Strategy { return LocalTTL(time.Second) }, "LocalTTL", "strategy.LocalTTL(1s)"},
 	{func() Strategy { return TTL(10 * time.Minute) }, "TTL", "strategy.TTL(10m0s)"},

@@ -37,7 +37,7 @@ func main() {
 	benchtime := flag.Duration("time", 60*time.Millisecond, "how long each measurement takes, about")
 	only := flag.String("only", "", "a regular expression: the groups whose pattern it matches")
 	out := flag.String("out", "results.txt", "where the results go")
-	trace := flag.String("trace", "", "a trace for HitRatio")
+	trace := flag.String("trace", "", "a trace for HitRatio, or a folder of them")
 	flag.Parse()
 	if err := run(*full, *rounds, *most, *benchtime, *only, *out, *trace); err != nil {
 		fmt.Fprintln(os.Stderr, err)

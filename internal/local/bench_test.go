@@ -33,6 +33,7 @@ func benchmarkGet[K comparable](b *testing.B, key func(uint64) K, decode func(st
 		keys[i] = key(zipf.Uint64())
 	}
 	tr, f := tier(b, capacity, decode)
+	tiny, tf := tierBy(b, TinyLFU, capacity, decode)
 	plain, err := lru.New[K, int](capacity)
 	if err != nil {
 		b.Fatal(err)
@@ -44,6 +45,7 @@ func benchmarkGet[K comparable](b *testing.B, key func(uint64) K, decode func(st
 	for i, k := range keys {
 		enc := fmt.Sprint(k)
 		tr.Put(k, enc, entry(i), f.Token(enc))
+		tiny.Put(k, enc, entry(i), tf.Token(enc))
 		plain.Add(k, i)
 		simple.Add(k, i)
 	}
@@ -53,6 +55,7 @@ func benchmarkGet[K comparable](b *testing.B, key func(uint64) K, decode func(st
 		get  func(K)
 	}{
 		{"tier", func(k K) { tr.Get(k, Now()) }},
+		{"tier-tinylfu", func(k K) { tiny.Get(k, Now()) }},
 		{"tier-without-clock", func(k K) { tr.Get(k, 0) }},
 		{"golang-lru", func(k K) { plain.Get(k) }},
 		{"simplelru-mutex", func(k K) {
@@ -76,14 +79,15 @@ func benchmarkGet[K comparable](b *testing.B, key func(uint64) K, decode func(st
 func BenchmarkPut(b *testing.B) {
 	for _, c := range []struct {
 		name   string
+		policy Policy
 		decode func(string) (string, bool)
-	}{{"decoded", whole}, {"indexed", nil}} {
+	}{{"decoded", LRU, whole}, {"indexed", LRU, nil}, {"decoded-tinylfu", TinyLFU, whole}} {
 		b.Run(c.name, func(b *testing.B) {
 			keys := make([]string, 1<<16)
 			for i := range keys {
 				keys[i] = strconv.Itoa(i)
 			}
-			tr, f := tier(b, len(keys)/4, c.decode)
+			tr, f := tierBy(b, c.policy, len(keys)/4, c.decode)
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
 				put(tr, f, keys[i%len(keys)], i)
@@ -98,15 +102,18 @@ func BenchmarkNow(b *testing.B) {
 	}
 }
 
-// An entry's cost is what is allocated beyond the key and the value themselves. It
-// is averaged over capacities from one power of two to the next, since Go's maps
-// double.
-func TestAnEntryCosts150BytesAtMost(t *testing.T) {
+// An entry's cost is what is allocated beyond the key and the value themselves. It is averaged
+// over capacities from one power of two to the next, since Go's maps double.
+func TestAnEntryCosts90BytesAtMost(t *testing.T) {
 	point := func(i int) point { return point{i, i} }
 	for name, c := range map[string]struct{ got, most float64 }{
-		"string":         {cost(t, strconv.Itoa, whole) - 16 - 8, 150},
-		"int64":          {cost(t, func(i int) int64 { return int64(i) }, number) - 8 - 8, 150},
-		"point, indexed": {cost(t, point, nil) - 16 - 8, 225},
+		"string":           {cost(t, LRU, strconv.Itoa, whole) - 16 - 8, 75},
+		"int64":            {cost(t, LRU, func(i int) int64 { return int64(i) }, number) - 8 - 8, 82},
+		"point, indexed":   {cost(t, LRU, point, nil) - 16 - 8, 125},
+		"string, full":     {cost(t, LRU, strconv.Itoa, whole, full) - 16 - 8, 75},
+		"string, TinyLFU":  {cost(t, TinyLFU, strconv.Itoa, whole, full) - 16 - 8, 90},
+		"int64, TinyLFU":   {cost(t, TinyLFU, func(i int) int64 { return int64(i) }, number, full) - 8 - 8, 98},
+		"TinyLFU, not yet": {cost(t, TinyLFU, strconv.Itoa, whole) - 16 - 8, 75},
 	} {
 		t.Logf("%s: %.0f bytes", name, c.got)
 		if c.got > c.most {
@@ -115,7 +122,10 @@ func TestAnEntryCosts150BytesAtMost(t *testing.T) {
 	}
 }
 
-func cost[K comparable](t *testing.T, key func(int) K, decode func(string) (K, bool)) float64 {
+// full says that entries were evicted, so that all is there that a policy needs for that.
+const full = true
+
+func cost[K comparable](t *testing.T, p Policy, key func(int) K, decode func(string) (K, bool), full ...bool) float64 {
 	const low, sizes = 8192, 8
 	keys := make([]K, 2*low)
 	encs := make([]string, len(keys))
@@ -126,9 +136,13 @@ func cost[K comparable](t *testing.T, key func(int) K, decode func(string) (K, b
 	sum := 0.0
 	for i := range sizes {
 		n := low + i*low/sizes
+		capacity := 2 * n // room for all
+		if len(full) > 0 {
+			capacity = n / 2
+		}
 		f := fence.NewTable() // which a cache has without a tier as well
 		before := heap()
-		tr, err := New[K, int](Config[K]{Capacity: 2 * n, Fences: f, Decode: decode}) // room for all
+		tr, err := New[K, int](Config[K]{Capacity: capacity, Policy: p, Fences: f, Decode: decode})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -27,16 +27,18 @@ func TestOneShardIsAnLRUWithASecondChance(t *testing.T) {
 
 // A cache without Redis has a value nowhere else.
 func TestWhatWasJustPutIsThereHoweverUsedTheOthersAre(t *testing.T) {
-	for _, capacity := range []int{1, 2, maxSecondChances - 1, maxSecondChances, maxSecondChances + 1, 3 * maxSecondChances} {
-		tr, f := tier(t, capacity, whole)
-		for i := range 5 * capacity {
-			k := strconv.Itoa(i)
-			put(tr, f, k, i)
-			if !has(tr, k) {
-				t.Fatalf("capacity %d: %s has left at once", capacity, k)
-			}
-			for j := range i {
-				has(tr, strconv.Itoa(j))
+	for _, p := range []Policy{LRU, TinyLFU} {
+		for _, capacity := range []int{1, 2, maxSecondChances - 1, maxSecondChances, maxSecondChances + 1, 3 * maxSecondChances} {
+			tr, f := tierBy(t, p, capacity, whole)
+			for i := range 5 * capacity {
+				k := strconv.Itoa(i)
+				put(tr, f, k, i)
+				if !has(tr, k) {
+					t.Fatalf("policy %d, capacity %d: %s has left at once", p, capacity, k)
+				}
+				for j := range i {
+					has(tr, strconv.Itoa(j))
+				}
 			}
 		}
 	}
@@ -55,44 +57,67 @@ func TestASecondChanceIsOneChance(t *testing.T) {
 }
 
 func TestOnePutSparesABoundedNumber(t *testing.T) {
-	tr, f := tier(t, 10*maxSecondChances, whole)
-	for i := range 10 * maxSecondChances {
-		put(tr, f, strconv.Itoa(i), i)
-		has(tr, strconv.Itoa(i))
-	}
-	put(tr, f, "new", 1)
-	marks := 0
-	for _, n := range nodesOf(tr) {
-		if marked(tr, n) {
-			marks++
+	const all = 20 * maxSecondChances
+	for p, want := range map[Policy]int{
+		LRU:     all - maxSecondChances - 1,
+		TinyLFU: all - 3*maxSecondChances - 2 - 1, // in each of the lists, and for the one that is added
+	} {
+		tr, f := tierBy(t, p, all, whole)
+		for i := range all {
+			put(tr, f, strconv.Itoa(i), i)
 		}
-	}
-	if want := 9*maxSecondChances - 1; marks != want {
-		t.Errorf("%d marks are left, want %d", marks, want)
-	}
-	if tr.Evictions() != 1 || tr.Len() != 10*maxSecondChances {
-		t.Errorf("%d evictions, %d entries", tr.Evictions(), tr.Len())
+		if o := tr.shards[0].order; p == TinyLFU {
+			// As if the window were to shrink, and so were what is protected.
+			for o.lists[window].len < 3*maxSecondChances {
+				o.move(o.lists[probation].oldest, window)
+			}
+			for o.lists[probation].len > 2*maxSecondChances {
+				o.move(o.lists[probation].oldest, protected)
+			}
+			o.share = 0.1
+			if o.lists[window].len < o.windowRoom(all)+maxSecondChances || o.lists[protected].len <= o.protectedRoom(all) {
+				t.Fatalf("%d in the window, %d protected", o.lists[window].len, o.lists[protected].len)
+			}
+		}
+		for i := range all {
+			has(tr, strconv.Itoa(i))
+		}
+		put(tr, f, "new", 1)
+		marks := 0
+		for _, n := range nodesOf(tr) {
+			if marked(tr, n) {
+				marks++
+			}
+		}
+		if marks != want {
+			t.Errorf("policy %d: %d marks are left, want %d", p, marks, want)
+		}
+		if tr.Evictions() != 1 || tr.Len() != all {
+			t.Errorf("policy %d: %d evictions, %d entries", p, tr.Evictions(), tr.Len())
+		}
 	}
 }
 
 func TestExpiredEntriesLeaveFirstAndCountAsNothing(t *testing.T) {
-	tr, f := tier(t, 3, whole)
-	put(tr, f, "used", 1)
-	over := Now()
-	tr.Put("over", "over", until(1, over), f.Token("over"))
-	put(tr, f, "a", 1)
-	has(tr, "used")
-	if _, ok := tr.Get("over", over-1); !ok { // used as well
-		t.Fatal("gone before its deadline")
-	}
-	put(tr, f, "b", 1)
-	for _, k := range []string{"used", "a", "b"} {
-		if !has(tr, k) {
-			t.Errorf("%s has left", k)
+	for _, p := range []Policy{LRU, TinyLFU} {
+		tr, f := tierBy(t, p, 3, whole)
+		put(tr, f, "used", 1)
+		over := Now()
+		tr.Put("over", "over", until(1, over), f.Token("over"))
+		put(tr, f, "a", 1)
+		has(tr, "used")
+		if _, ok := tr.Get("over", over-1); !ok { // used as well
+			t.Fatal("gone before its deadline")
 		}
-	}
-	if tr.Evictions() != 0 || tr.Len() != 3 {
-		t.Errorf("%d evictions, %d entries", tr.Evictions(), tr.Len())
+		put(tr, f, "b", 1)
+		for _, k := range []string{"used", "a", "b"} {
+			if !has(tr, k) {
+				t.Errorf("policy %d: %s has left", p, k)
+			}
+		}
+		if tr.Evictions() != 0 || tr.Len() != 3 {
+			t.Errorf("policy %d: %d evictions, %d entries", p, tr.Evictions(), tr.Len())
+		}
 	}
 }
 

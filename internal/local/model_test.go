@@ -12,13 +12,14 @@ import (
 	"github.com/delqhi/cache/internal/fence"
 )
 
-// model is the tier as one would write it without a thought for speed: one list,
-// from old to young, in which everything is searched for.
+// model is the tier as one would write it without a thought for speed: lists, from old to
+// young, in which everything is searched for. With LRU all is in the first of them.
 type model struct {
-	list      []held
+	lists     [regions][]held
 	capacity  int
 	moves     map[string]int // of each encoding
 	evictions uint64
+	tiny      *tinyModel // nil: LRU
 }
 
 type held struct {
@@ -27,51 +28,126 @@ type held struct {
 	value    int
 	deadline int64
 	used     bool
+	region   region
+	uses     int
+	period   int // in which uses was so; 0 when states are compared
 }
 
-func (m *model) find(k point) int {
-	return slices.IndexFunc(m.list, func(h held) bool { return h.k == k })
+func (m *model) find(k point) (region, int) {
+	for r := range m.lists {
+		if i := slices.IndexFunc(m.lists[r], func(h held) bool { return h.k == k }); i >= 0 {
+			return region(r), i
+		}
+	}
+	return 0, -1
+}
+
+func (m *model) len() int {
+	return len(m.lists[window]) + len(m.lists[probation]) + len(m.lists[protected])
+}
+
+// all returns what is held, in the order of the lists.
+func (m *model) all() []held {
+	var all []held
+	for _, l := range m.lists {
+		for _, h := range l {
+			if m.tiny != nil {
+				h.uses = halve(h.uses, m.tiny.period-h.period)
+			}
+			h.period = 0
+			all = append(all, h)
+		}
+	}
+	return all
 }
 
 func (m *model) get(k point, now int64) (int, bool) {
-	i := m.find(k)
-	if i < 0 || now >= m.list[i].deadline {
+	r, i := m.find(k)
+	if i < 0 || now >= m.lists[r][i].deadline {
 		return 0, false
 	}
-	m.list[i].used = true
-	return m.list[i].value, true
+	m.lists[r][i].used = true
+	return m.lists[r][i].value, true
+}
+
+func (m *model) push(h held, r region) {
+	h.region = r
+	m.lists[r] = append(m.lists[r], h)
+}
+
+// pull removes one of a list and returns it.
+func (m *model) pull(r region, i int) held {
+	h := m.lists[r][i]
+	m.lists[r] = slices.Delete(m.lists[r], i, i+1)
+	return h
 }
 
 func (m *model) put(h held, now int64) {
-	i := m.find(h.k)
-	switch {
-	case i >= 0:
-		m.list = slices.Delete(m.list, i, i+1)
-	case len(m.list) == m.capacity:
-		m.evict(now)
+	if r, i := m.find(h.k); i >= 0 {
+		m.replace(m.pull(r, i), h)
+		return
 	}
-	m.list = append(m.list, h)
+	if m.len() == m.capacity {
+		if m.tiny != nil {
+			m.evictTiny(now)
+		} else {
+			m.evict(now)
+		}
+	}
+	if m.tiny != nil {
+		m.shrinkWindow(now, 2)
+	}
+	m.push(h, window)
+	if m.tiny != nil {
+		m.come()
+	}
+}
+
+func (m *model) replace(old, h held) {
+	r := old.region
+	if m.tiny != nil {
+		h.uses, h.period = old.uses, old.period
+		m.use(&h)
+		if old.used {
+			m.use(&h)
+		}
+		if r == probation {
+			r = protected
+		}
+	}
+	m.push(h, r)
 }
 
 func (m *model) evict(now int64) {
 	for range maxSecondChances {
-		oldest := m.list[0]
+		oldest := m.lists[window][0]
 		if now >= oldest.deadline || !oldest.used {
 			break
 		}
 		oldest.used = false
-		m.list = append(m.list[1:], oldest)
+		m.pull(window, 0)
+		m.push(oldest, window)
 	}
-	if now < m.list[0].deadline {
+	if m.pull(window, 0).deadline > now {
 		m.evictions++
 	}
-	m.list = m.list[1:]
 }
 
 func (m *model) remove(gone func(h held) bool) bool {
-	n := len(m.list)
-	m.list = slices.DeleteFunc(m.list, gone)
-	return len(m.list) < n
+	found := false
+	for r := range m.lists {
+		for i := 0; i < len(m.lists[r]); {
+			if !gone(m.lists[r][i]) {
+				i++
+				continue
+			}
+			found = true
+			if h := m.pull(region(r), i); m.tiny != nil {
+				m.leave(h, removed)
+			}
+		}
+	}
+	return found
 }
 
 // driver plays operations on the tier and on the model, and compares.
@@ -98,7 +174,7 @@ type token struct {
 	moves int
 }
 
-func newDriver(t *testing.T, capacity int, shared bool) *driver {
+func newDriver(t *testing.T, p Policy, capacity int, shared bool) *driver {
 	decode := func(enc string) (p point, ok bool) {
 		_, err := fmt.Sscanf(enc, "%d:%d", &p.X, &p.Y)
 		return p, err == nil
@@ -107,11 +183,14 @@ func newDriver(t *testing.T, capacity int, shared bool) *driver {
 		decode = nil
 	}
 	d := &driver{t: t, shared: shared, tokens: map[call]token{}}
-	d.tier, d.fences = tier(t, capacity, decode)
-	d.exact = len(d.tier.shards) == 1
+	d.tier, d.fences = tierBy(t, p, capacity, decode)
+	// Keys of one encoding are removed in any order, which TinyLFU remembers.
+	d.exact = len(d.tier.shards) == 1 && !(p == TinyLFU && shared)
 	d.model = model{capacity: capacity, moves: map[string]int{}}
 	if !d.exact {
 		d.model.capacity = math.MaxInt
+	} else if p == TinyLFU {
+		d.model.tiny = newTinyModel(d.tier.hash)
 	}
 	return d
 }
@@ -206,7 +285,10 @@ func (d *driver) do(op [4]byte) {
 	case 10:
 		if op[3] == 0 {
 			d.tier.Flush()
-			m.list = nil
+			m.lists = [regions][]held{}
+			if m.tiny != nil {
+				m.tiny = newTinyModel(d.tier.hash)
+			}
 			clear(d.tokens) // every key has moved
 		}
 	default:
@@ -237,9 +319,9 @@ func (d *driver) get(k point, now int64) {
 
 func (d *driver) check(all bool) {
 	m := &d.model
-	if d.exact && (d.tier.Len() != len(m.list) || d.tier.Evictions() != m.evictions) {
+	if d.exact && (d.tier.Len() != m.len() || d.tier.Evictions() != m.evictions) {
 		d.t.Fatalf("step %d: %d entries and %d evictions, want %d and %d",
-			d.step, d.tier.Len(), d.tier.Evictions(), len(m.list), m.evictions)
+			d.step, d.tier.Len(), d.tier.Evictions(), m.len(), m.evictions)
 	}
 	if !all {
 		return
@@ -247,19 +329,30 @@ func (d *driver) check(all bool) {
 	capacity := 0
 	for i := range d.tier.shards {
 		s := &d.tier.shards[i]
-		if capacity += s.capacity; s.lru.Len() > s.capacity {
-			d.t.Fatalf("step %d: shard %d holds %d of %d", d.step, i, s.lru.Len(), s.capacity)
+		if capacity += s.capacity; s.order.len() > s.capacity {
+			d.t.Fatalf("step %d: shard %d holds %d of %d", d.step, i, s.order.len(), s.capacity)
 		}
 	}
 	var got []held
-	for _, n := range nodesOf(d.tier) {
-		got = append(got, held{n.key, d.encode(n.key), n.entry.Value, n.entry.Deadline, marked(d.tier, n)})
+	for i := range d.tier.shards {
+		o := d.tier.shards[i].order
+		for _, n := range o.nodes() {
+			h := held{k: n.key, enc: d.encode(n.key), value: n.entry.Value, deadline: n.entry.Deadline, used: marked(d.tier, n), region: n.region}
+			if o.policy == TinyLFU {
+				h.uses = o.clock.uses(n.frequency)
+			}
+			got = append(got, h)
+		}
+		checkOrder(d.t, o)
 	}
-	if d.exact && !slices.Equal(got, m.list) {
-		d.t.Fatalf("step %d, from old to young:\n have %v\n want %v", d.step, got, m.list)
+	if all := m.all(); d.exact && !slices.Equal(got, all) {
+		d.t.Fatalf("step %d, from old to young:\n have %v\n want %v", d.step, got, all)
+	}
+	if m.tiny != nil {
+		m.tiny.check(d.t, d.tier.shards[0].order)
 	}
 	want := map[point]int{}
-	for _, h := range m.list {
+	for _, h := range m.all() {
 		want[h.k] = h.value
 	}
 	for _, h := range got {
@@ -276,7 +369,7 @@ func (d *driver) check(all bool) {
 // nodesOf returns what the shards' lists hold, from old to young.
 func nodesOf[K comparable](tr *Tier[K, int]) (all []*node[K, int]) {
 	for i := range tr.shards {
-		all = append(all, tr.shards[i].lru.Keys()...)
+		all = append(all, tr.shards[i].order.nodes()...)
 	}
 	return all
 }
@@ -293,10 +386,10 @@ func checkTables[K comparable](t *testing.T, tr *Tier[K, int]) {
 	for i := range tr.shards {
 		s := &tr.shards[i]
 		tab := s.table.Load()
-		if tab.len != s.lru.Len() {
-			t.Errorf("shard %d: %d in the table, %d in the list", i, tab.len, s.lru.Len())
+		if tab.len != s.order.len() {
+			t.Errorf("shard %d: %d in the table, %d in the list", i, tab.len, s.order.len())
 		}
-		for _, n := range s.lru.Keys() {
+		for _, n := range s.order.nodes() {
 			if got, _ := tab.get(tr.hash(n.key), n.key); got != n {
 				t.Errorf("%v is not in the table", n.key)
 			}
@@ -327,7 +420,7 @@ func checkIndex[K comparable](t *testing.T, tr *Tier[K, int]) {
 		}
 	}
 	for _, n := range nodesOf(tr) {
-		if h, ok := indexed[n.key]; !ok || h != tr.shard(tr.hash(n.key)).encodings[n] {
+		if h, ok := indexed[n.key]; !ok || h != n.encoding {
 			t.Errorf("%v is not in the index, or elsewhere", n.key)
 		}
 	}
@@ -338,9 +431,9 @@ func checkIndex[K comparable](t *testing.T, tr *Tier[K, int]) {
 
 // play runs data, four bytes an operation, in a bubble in which time passes only
 // when an operation says so.
-func play(t *testing.T, capacity int, shared bool, data []byte) {
+func play(t *testing.T, p Policy, capacity int, shared bool, data []byte) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDriver(t, capacity, shared)
+		d := newDriver(t, p, capacity, shared)
 		for ; len(data) >= 4; data = data[4:] {
 			d.do([4]byte(data))
 		}
@@ -355,20 +448,26 @@ func TestATierDoesWhatTheModelDoes(t *testing.T) {
 	for _, c := range []struct{ capacity, steps int }{
 		{1, 3000}, {2, 3000}, {5, 6000}, {20, 6000}, {1000, 3000}, {1024, 12_000}, {2049, 12_000},
 	} {
-		for _, shared := range []bool{false, true} {
-			t.Run(fmt.Sprintf("capacity %d, shared encodings %v", c.capacity, shared), func(t *testing.T) {
-				r := rand.New(rand.NewPCG(uint64(c.capacity), 1))
-				data := make([]byte, 4*c.steps)
-				for i := range data {
-					data[i] = byte(r.Uint32())
-				}
-				play(t, c.capacity, shared, data)
-			})
+		for _, p := range []Policy{LRU, TinyLFU} {
+			for _, shared := range []bool{false, true} {
+				t.Run(fmt.Sprintf("policy %d, capacity %d, shared encodings %v", p, c.capacity, shared), func(t *testing.T) {
+					r := rand.New(rand.NewPCG(uint64(c.capacity), 1))
+					data := make([]byte, 4*c.steps)
+					for i := range data {
+						data[i] = byte(r.Uint32())
+					}
+					play(t, p, c.capacity, shared, data)
+				})
+			}
 		}
 	}
 }
 
-func FuzzTier(f *testing.F) {
+func FuzzTier(f *testing.F) { fuzzTier(f, LRU) }
+
+func FuzzTinyLFU(f *testing.F) { fuzzTier(f, TinyLFU) }
+
+func fuzzTier(f *testing.F, p Policy) {
 	const put, begin, move, ack, swap, remove, sleep, flush, get = 0, 3, 4, 5, 7, 8, 9, 10, 11
 	for capacity := range uint8(3) {
 		for _, shared := range []bool{false, true} {
@@ -379,6 +478,6 @@ func FuzzTier(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, capacity uint8, shared bool, data []byte) {
-		play(t, 1+int(capacity%40), shared, data[:min(len(data), 4*2000)])
+		play(t, p, 1+int(capacity%40), shared, data[:min(len(data), 4*2000)])
 	})
 }

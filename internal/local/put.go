@@ -161,11 +161,11 @@ func (t *Tier[K, V]) put(k K, encoded string, e *Entry[V], allowed func() bool, 
 	t.index.add(enc, k)
 	if !allowed() || t.closed.Load() {
 		if old != nil && how&removeElse != 0 {
-			t.removeLocked(s, h, old)
+			t.removeLocked(s, h, old, removed)
 			t.fences.Move(encoded)
 			old = nil
 		}
-		if old == nil || s.encodings[old] != enc {
+		if old == nil || old.encoding != enc {
 			t.index.remove(enc, k)
 		}
 		if t.closed.Load() {
@@ -176,37 +176,29 @@ func (t *Tier[K, V]) put(k K, encoded string, e *Entry[V], allowed func() bool, 
 	if s.budget > 0 && e.size() > s.budget {
 		// No existing entry would have to make room: it does not fit even alone.
 		if old != nil {
-			t.removeLocked(s, h, old)
+			t.removeLocked(s, h, old, removed)
 		}
 		t.moveAgain(encoded, how)
 		t.index.remove(enc, k)
 		s.evictions.Add(1)
 		return NoRoom
 	}
-	if old != nil && s.encodings[old] != enc {
+	if old != nil && old.encoding != enc {
 		// The program's own encoding has returned another result than before.
-		t.removeLocked(s, h, old)
+		t.removeLocked(s, h, old, removed)
 		t.index.add(enc, k)
 		old = nil
 	}
-	if old != nil && s.budget > 0 {
-		// The old node stays until e replaces it: hits wait for no lock. As the youngest one,
-		// and used, it is the last to be evicted, and hardly ever is.
-		s.lru.Get(old)
-		tab.find(h, old).use()
-		for old != nil && s.bytes-old.entry.size()+e.size() > s.budget {
-			if t.evictLocked(s) == old {
-				t.index.add(enc, k)
-				old = nil
-			}
-		}
-	}
-	n := &node[K, V]{k, *e}
+	n := &node[K, V]{key: k, entry: *e, encoding: enc}
 	if old != nil {
-		tab.replace(h, old, n)
-		s.lru.Remove(old)
+		// The old node stays in the table until e replaces it, since hits wait for no lock. It
+		// has left the order, and so is not evicted to make room.
+		s.order.remove(old)
 		s.bytes -= old.entry.size()
-		delete(s.encodings, old)
+		for s.budget > 0 && s.bytes+e.size() > s.budget {
+			t.evictLocked(s)
+		}
+		s.order.replace(old, n, tab.replace(h, old, n))
 	} else {
 		t.makeRoomLocked(s, e.size())
 		if tab.full() {
@@ -214,10 +206,7 @@ func (t *Tier[K, V]) put(k K, encoded string, e *Entry[V], allowed func() bool, 
 			s.table.Store(tab)
 		}
 		tab.add(h, n)
-	}
-	s.lru.Add(n, struct{}{})
-	if t.index != nil {
-		s.encodings[n] = enc
+		s.order.add(h, n)
 	}
 	s.bytes += e.size()
 	t.moveAgain(encoded, how)
@@ -240,42 +229,4 @@ func (e *Head) size() int64 {
 		return 0
 	}
 	return e.Meta.Size
-}
-
-// maxSecondChances bounds the second chances that one Put gives. Each of them uses up a mark
-// that a hit has set, so that hits have paid for it. Without a bound, a Put would be O(1) only
-// on average: where hits are many and Puts are few, now and then one would go through a whole
-// shard of marked entries, with other writers waiting, and in the end evict the one it began
-// with. Of a million entries, that took 10 ms and takes 0.1 ms. It costs no hits: on skewed,
-// shifting and uniform traces and on scans, 8 second chances already give as many hits as any
-// number of them.
-const maxSecondChances = 32
-
-// makeRoomLocked makes room for one more entry of a size. It runs before that entry is added:
-// as the only one without a mark, the new entry might be the one that is evicted.
-//
-// An entry whose deadline has passed is evicted, marked or not, when it is reached from the old
-// end. simplelru exposes only the oldest entry, so that no others are searched for.
-func (t *Tier[K, V]) makeRoomLocked(s *shard[K, V], size int64) {
-	for s.lru.Len() >= s.capacity || s.budget > 0 && s.bytes+size > s.budget {
-		t.evictLocked(s)
-	}
-}
-
-// evictLocked removes one node, and returns it.
-func (t *Tier[K, V]) evictLocked(s *shard[K, V]) *node[K, V] {
-	now := Now()
-	for range maxSecondChances {
-		n, _, _ := s.lru.GetOldest()
-		if now >= n.entry.Deadline || !s.table.Load().find(t.hash(n.key), n).clearRef() {
-			break
-		}
-		s.lru.Get(n) // makes it the youngest
-	}
-	n, _, _ := s.lru.GetOldest()
-	t.removeLocked(s, t.hash(n.key), n)
-	if now < n.entry.Deadline {
-		s.evictions.Add(1)
-	}
-	return n
 }

@@ -47,7 +47,7 @@ func (t *Tier[K, V]) remove(k K, encoded string) bool {
 	if n == nil {
 		return false
 	}
-	t.removeLocked(s, h, n)
+	t.removeLocked(s, h, n, removed)
 	t.fences.Move(encoded)
 	return true
 }
@@ -67,7 +67,7 @@ func (t *Tier[K, V]) compareAndRemove(k K, encoded string, old *Head) Outcome {
 	}
 	t.fences.Move(encoded)
 	if n, _ := s.table.Load().get(h, k); n != nil {
-		t.removeLocked(s, h, n)
+		t.removeLocked(s, h, n, removed)
 		t.fences.Move(encoded)
 	}
 	return Stored
@@ -75,14 +75,12 @@ func (t *Tier[K, V]) compareAndRemove(k K, encoded string, old *Head) Outcome {
 
 // removeLocked removes a node of the shard. h is the hash of its key. Unless the node is
 // evicted for room, its fence has been moved before, and is moved again afterwards.
-func (t *Tier[K, V]) removeLocked(s *shard[K, V], h uint64, n *node[K, V]) {
-	s.table.Load().remove(h, n)
-	s.lru.Remove(n)
+func (t *Tier[K, V]) removeLocked(s *shard[K, V], h uint64, n *node[K, V], how departure) {
+	used := s.table.Load().remove(h, n)
+	s.order.remove(n)
+	s.order.remember(h, n, used, how)
 	s.bytes -= n.entry.size()
-	if t.index != nil {
-		t.index.remove(s.encodings[n], n.key)
-		delete(s.encodings, n)
-	}
+	t.index.remove(n.encoding, n.key)
 }
 
 // Flush moves every fence and removes everything. It gives the memory back, and
@@ -95,7 +93,7 @@ func (t *Tier[K, V]) Flush() {
 		t.shards[i].mu.Lock()
 	}
 	for i := range t.shards {
-		t.shards[i].emptyLocked(t.index != nil)
+		t.shards[i].emptyLocked()
 	}
 	t.index.clear()
 	t.fences.MoveAll()

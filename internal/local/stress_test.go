@@ -24,16 +24,18 @@ func (r *register) acknowledge(v int64) {
 // writers interleave.
 func TestNothingOlderThanAWriteOrANotificationIsServed(t *testing.T) {
 	for _, capacity := range []int{7, 2048} {
-		for _, shared := range []bool{false, true} {
-			t.Run(fmt.Sprintf("capacity %d, shared encodings %v", capacity, shared), func(t *testing.T) {
-				stress(t, newDriver(t, capacity, shared))
-			})
+		for _, p := range []Policy{LRU, TinyLFU} {
+			for _, shared := range []bool{false, true} {
+				t.Run(fmt.Sprintf("policy %d, capacity %d, shared encodings %v", p, capacity, shared), func(t *testing.T) {
+					stress(t, newDriver(t, p, capacity, shared))
+				})
+			}
 		}
 	}
 }
 
 func stress(t *testing.T, d *driver) {
-	const steps = 15_000
+	const steps = 8_000
 	tr, f := d.tier, d.fences
 	registers := map[string]*register{}
 	var keys []point
@@ -90,11 +92,14 @@ func stress(t *testing.T, d *driver) {
 	}
 	wg.Wait()
 	for i := range tr.shards {
-		if s := &tr.shards[i]; s.lru.Len() > s.capacity {
-			t.Errorf("shard %d holds %d of %d", i, s.lru.Len(), s.capacity)
+		if s := &tr.shards[i]; s.order.len() > s.capacity {
+			t.Errorf("shard %d holds %d of %d", i, s.order.len(), s.capacity)
 		}
 	}
 	checkTables(t, tr)
+	for i := range tr.shards {
+		checkOrder(t, tr.shards[i].order)
+	}
 	if d.shared {
 		checkIndex(t, tr)
 	}

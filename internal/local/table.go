@@ -170,22 +170,24 @@ func (t *table[K, V]) find(h uint64, n *node[K, V]) place[K, V] {
 	}
 }
 
-// replace puts n in the place of the node with the same key.
-func (t *table[K, V]) replace(h uint64, old, n *node[K, V]) {
+// replace puts n in the place of the node with the same key, without a mark, and reports
+// whether that one had a mark.
+func (t *table[K, V]) replace(h uint64, old, n *node[K, V]) bool {
 	p := t.find(h, old)
 	p.bucket.nodes[p.slot].Store(n)
-	p.clearRef()
+	return p.clearRef()
 }
 
-// remove removes a node of the table.
-func (t *table[K, V]) remove(h uint64, n *node[K, V]) {
+// remove removes a node of the table, and reports whether it had a mark.
+func (t *table[K, V]) remove(h uint64, n *node[K, V]) bool {
 	t.len--
 	for i := t.home(h); ; i = t.next(h, i) {
 		b := &t.buckets[i]
 		if j := b.slot(n); j < slots {
-			b.head.And(^((aTag | aMark) << (8 * j)))
+			p := place[K, V]{b, j}
+			used := b.head.And(^(p.mark()|aTag<<(8*j)))&p.mark() != 0
 			b.nodes[j].Store(nil)
-			return
+			return used
 		}
 		b.pass(-1)
 	}

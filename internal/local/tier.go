@@ -1,12 +1,13 @@
-// Package local is the local tier of a cache: decoded values in sharded LRUs, inside the
-// process.
+// Package local is the local tier of a cache: decoded values in shards of bounded size, inside
+// the process.
 //
-// golang-lru owns the order of eviction. Its lists must be locked to move an entry, which a hit
-// therefore does not do: a hit takes no lock at all, finds the entry in a [table] and marks it
-// as used. The order is consulted only when room is needed: an entry at the old end that was
-// used since gets a second chance at the young end, and the first one that was not used, or
-// whose deadline has passed, is evicted. There is no goroutine: an entry that has ended stays
-// until a writer reaches it, and is not served in the meantime.
+// A hit takes no lock: it finds the entry in a [table] and marks it as used. The order in which
+// entries leave is kept in lists, which need a lock and which a hit therefore does not touch. It
+// is consulted only when room is needed: an entry at the old end of a list that was used since
+// gets a second chance at the young end. By the [Policy] LRU there is one list, and the first
+// entry that was not used, or whose deadline has passed, is evicted. By TinyLFU, what was used
+// more often stays; see order. There is no goroutine: an entry that has ended stays until a
+// writer reaches it, and is not served in the meantime.
 //
 // A [fence.Table] decides whether the value of a reader or a writer may still be stored. The
 // methods that depend on the order of its steps and those of shards and index document it.
@@ -24,7 +25,6 @@ import (
 	"time"
 
 	"github.com/delqhi/cache/internal/fence"
-	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
 // Entry is a value and its metadata. What was put is the tier's own copy, which is not modified
@@ -43,14 +43,17 @@ type Head struct {
 	Stored   int64 // when the value was stored in the remote tier
 }
 
-// node is an entry and its key.
+// node is an entry and its key, which don't change, and its place in the order of its shard.
 type node[K comparable, V any] struct {
 	key   K
 	entry Entry[V]
-}
 
-// order is the order of eviction. It is not used to find nodes: tables are.
-type order[K comparable, V any] = simplelru.LRU[*node[K, V], struct{}]
+	// Below, what the shard's lock guards.
+	older, younger *node[K, V]
+	encoding       uint32 // of the key: index.hash, if there is an index
+	frequency      frequency
+	region         region
+}
 
 // Meta is metadata that few entries have.
 type Meta struct {
@@ -74,6 +77,8 @@ type Config[K comparable] struct {
 	// Bytes bounds the sum of the entries' Meta.Size; 0: no bound. It is divided among
 	// the shards, of which there are fewer then, so that large values fit.
 	Bytes int64
+	// Policy says which entries leave when there is no room for another one.
+	Policy Policy
 	// Fences decide whether a Put may still happen.
 	Fences *fence.Table
 	// Decode decodes an encoded key; ok is false for bytes that are no key's encoding.
@@ -84,9 +89,9 @@ type Config[K comparable] struct {
 
 // Tier is the local tier. All methods are safe for concurrent use.
 //
-// Beyond K and V, an entry takes 149 bytes with keys of type string and 140 with int64, on a
-// 64-bit machine and averaged over numbers of entries, as Go's maps double and size classes
-// fit. Some 90 of it are golang-lru's, 15 the table's. An index adds 70 with keys of 16 bytes.
+// Beyond K and V, an entry takes 71 bytes with keys of type string and 79 with int64, on a
+// 64-bit machine and as size classes fit; 15 of it are the table's. TinyLFU takes 16 more for
+// its history, once the tier was full. An index adds 44 with keys of 16 bytes.
 type Tier[K comparable, V any] struct {
 	seed   maphash.Seed
 	fences *fence.Table
@@ -103,13 +108,12 @@ type shard[K comparable, V any] struct {
 	_     [56]byte
 
 	mu        sync.Mutex
-	lru       *order[K, V] // has exactly the nodes of the table
-	capacity  int          // of lru, which is never made to hold more: it would choose by itself what to evict
+	order     *order[K, V] // has exactly the nodes of the table
+	capacity  int          // number of nodes
 	evictions atomic.Uint64
-	budget    int64                  // of bytes, 0: none
-	bytes     int64                  // what the entries count for
-	encodings map[*node[K, V]]uint32 // hashes of the encodings, if there is an index
-	_         [8]byte
+	budget    int64 // of bytes, 0: none
+	bytes     int64 // what the entries count for
+	_         [16]byte
 }
 
 const (
@@ -143,24 +147,16 @@ func New[K comparable, V any](cfg Config[K]) (*Tier[K, V], error) {
 		if i < cfg.Capacity%n {
 			s.capacity++
 		}
-		s.emptyLocked(t.index != nil)
+		s.order = newOrder[K, V](cfg.Policy)
+		s.emptyLocked()
 	}
 	return t, nil
 }
 
 // emptyLocked makes the shard anew.
-func (s *shard[K, V]) emptyLocked(indexed bool) {
+func (s *shard[K, V]) emptyLocked() {
 	s.table.Store(newTable[K, V](1))
-	s.lru, s.bytes = newOrder[K, V](s.capacity), 0
-	if indexed {
-		s.encodings = map[*node[K, V]]uint32{}
-	}
-}
-
-func newOrder[K comparable, V any](capacity int) *order[K, V] {
-	// The one error is that of a capacity below 1, which New refuses.
-	lru, _ := simplelru.NewLRU[*node[K, V], struct{}](capacity, nil)
-	return lru
+	s.order, s.bytes = newOrder[K, V](s.order.policy), 0
 }
 
 // hash returns the hash of k, by which it is found. A key that can't be compared panics
@@ -200,7 +196,7 @@ func (t *Tier[K, V]) Len() int {
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.Lock()
-		n += s.lru.Len()
+		n += s.order.len()
 		s.mu.Unlock()
 	}
 	return n
@@ -234,7 +230,7 @@ func (t *Tier[K, V]) Range(f func(k K, e *Entry[V]) bool) {
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.Lock()
-		nodes := s.lru.Keys() // from old to young
+		nodes := s.order.nodes()
 		s.mu.Unlock()
 		for _, n := range nodes {
 			if !f(n.key, &n.entry) {

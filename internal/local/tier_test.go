@@ -16,8 +16,13 @@ type point struct{ X, Y int }
 
 func tier[K comparable](t testing.TB, capacity int, decode func(string) (K, bool)) (*Tier[K, int], *fence.Table) {
 	t.Helper()
+	return tierBy(t, LRU, capacity, decode)
+}
+
+func tierBy[K comparable](t testing.TB, p Policy, capacity int, decode func(string) (K, bool)) (*Tier[K, int], *fence.Table) {
+	t.Helper()
 	f := fence.NewTable()
-	tr, err := New[K, int](Config[K]{Capacity: capacity, Fences: f, Decode: decode})
+	tr, err := New[K, int](Config[K]{Capacity: capacity, Policy: p, Fences: f, Decode: decode})
 	if err != nil {
 		t.Fatal(err)
 	}
