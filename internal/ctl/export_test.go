@@ -32,4 +32,4 @@ var (
 type Text = text
 
 // Shown returns the JSON of the value, "" if it can't be shown so, and what codec it was taken for.
-func (d decodedValue) Shown() (codec, json string) { return d.Codec, string(d.JSON) }
+func (v decodedValue) Shown() (codec, json string) { return v.Codec, string(v.JSON) }
