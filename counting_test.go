@@ -38,7 +38,7 @@ func hitCache(t testing.TB) *Cache[string, int] {
 	return c
 }
 
-// What a local hit takes, what it would take if nobody counted, and the counting alone.
+// What a local hit takes, what it would take without counting, and the counting alone.
 func BenchmarkRecording(b *testing.B) {
 	c := hitCache(b)
 	run := func(name string, f func()) {

@@ -22,7 +22,7 @@ func await(f func() bool) {
 	}
 }
 
-// The source has changed by itself: whoever reads next asks it.
+// The source has changed by itself: the next reader asks it.
 func ExampleCache_Invalidate() {
 	ctx := context.Background()
 	db := map[int64]User{1: {1, "Ada"}}

@@ -54,7 +54,7 @@ func ExampleWithStrategy_staleIfError() {
 	// 2 loads
 }
 
-// Nobody waits for a load of what was loaded before: the old value is the answer, and
+// No reader waits for a load of what was loaded before: the old value is the answer, and
 // a new one is loaded behind the caller's back.
 func ExampleWithStrategy_staleWhileRevalidate() {
 	loading := make(chan string, 1)
@@ -186,7 +186,7 @@ func ExampleWithStrategy_tinyLFU() {
 	// hour 4 loads of popular products: 0
 }
 
-// Settings that nobody changes but a deployment: kept until they are written.
+// Settings that only a deployment changes: kept until they are written.
 func ExampleWithStrategy_forever() {
 	c := newCache(cache.Source[string, string]{}, strategy.Forever())
 	defer c.Close()

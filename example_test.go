@@ -96,7 +96,7 @@ func ExampleNewFrom() {
 	// true
 }
 
-// Results of background tasks, kept by id: whoever asks first computes.
+// Results of background tasks, kept by id: the first caller computes.
 func ExampleCache_GetOrLoad_taskResults() {
 	type Result struct {
 		Status string
@@ -265,7 +265,7 @@ func Example_notFound() {
 // Redis out of reach is no failure of a read that can load.
 func Example_unavailable() {
 	ctx := context.Background()
-	rdb, err := cache.NewClient("redis://127.0.0.1:1") // nobody listens there
+	rdb, err := cache.NewClient("redis://127.0.0.1:1") // nothing listens there
 	if err != nil {
 		panic(err)
 	}
@@ -437,7 +437,7 @@ func ExampleWithLoadLimit() {
 // After two failures in a row Redis is left alone; a read with a loader goes on.
 func ExampleWithBreaker() {
 	ctx := context.Background()
-	rdb, _ := cache.NewClient("redis://127.0.0.1:1") // nobody listens there
+	rdb, _ := cache.NewClient("redis://127.0.0.1:1") // nothing listens there
 	defer rdb.Close()
 	users, err := cache.NewFrom(rdb, "users", cache.SourceFunc(
 		func(ctx context.Context, id int) (string, error) { return "Ada", nil }),

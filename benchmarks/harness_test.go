@@ -180,7 +180,7 @@ func fill(b *testing.B, rdb *redis.Client, prefix string, keys []string, val []b
 
 func param(name string, v any) string { return name + "=" + fmt.Sprint(v) }
 
-// fresh returns keys that nobody has used before.
+// fresh returns keys that were not used before.
 type fresh struct {
 	mu   sync.Mutex
 	next int

@@ -51,7 +51,7 @@ var evicting = append(inProcesses[1:], // a map evicts nothing
 	}})
 
 // inProcesses are those that know nothing of Redis. Where a library knows lifetimes,
-// they are used. The first is the physical limit: a map that nobody writes to.
+// they are used. The first is the physical limit: a map without writers.
 var inProcesses = []inProcess{
 	{"map", func(*testing.B, int) memory {
 		m := map[string][]byte{}

@@ -108,7 +108,7 @@ func workloads(b *testing.B) []workload {
 	for i := range skewed {
 		skewed[i] = zipf.Uint64()
 	}
-	// Every now and then somebody reads everything once.
+	// Every now and then everything is read once.
 	scanned := make([]uint64, 0, n)
 	for len(scanned) < n {
 		for range 20_000 {

@@ -6,7 +6,7 @@ import (
 )
 
 // Every benchmark runs, once and with as little as it can do, so that one that is
-// broken is noticed where the tests run and not when somebody measures.
+// broken is noticed where the tests run and not in a measurement.
 func TestEveryBenchmarkRuns(t *testing.T) {
 	small = true
 	defer func() { small = false }()

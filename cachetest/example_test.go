@@ -43,7 +43,7 @@ func newUsers(rdb redis.UniversalClient, db *cachetest.Source[int64, string], op
 	return users
 }
 
-// A value is loaded once, whoever reads it.
+// A value is loaded once for all readers.
 func ExampleNew() {
 	t := &printer{} // in a test, its *testing.T
 	defer t.end()

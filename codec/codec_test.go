@@ -268,7 +268,7 @@ func TestEncryptionRotatesBindsAndHides(t *testing.T) {
 		b := bytes.Clone(a)
 		b[i] ^= 1
 		if open(old, "k", b) == nil {
-			t.Errorf("byte %d was changed and nobody noticed", i)
+			t.Errorf("byte %d was changed and that was not noticed", i)
 		}
 	}
 }

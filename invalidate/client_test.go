@@ -131,7 +131,7 @@ func TestAClientReachesEveryProcess(t *testing.T) {
 }
 
 func TestAClientSaysWhatRedisDidNotAcknowledge(t *testing.T) {
-	c, err := invalidate.NewClient(newRedis(t), "users") // which nobody answers
+	c, err := invalidate.NewClient(newRedis(t), "users") // which no server answers
 	if err != nil {
 		t.Fatal(err)
 	}

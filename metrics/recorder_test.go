@@ -89,7 +89,7 @@ func TestFanoutTellsOfRefreshesWhoeverListens(t *testing.T) {
 	}
 	ctx, end = Fanout(logger{"b", &log}).(RefreshRecorder).StartRefresh(t.Context(), caller, RefreshEvent{})
 	if ctx != t.Context() || end == nil {
-		t.Errorf("of nobody: %v, %t", ctx, end == nil)
+		t.Errorf("of none: %v, %t", ctx, end == nil)
 	}
 	end(Succeeded)
 }
@@ -104,7 +104,7 @@ func TestFanoutNeverReturnsNil(t *testing.T) {
 		end(LoadResult{})
 	}
 	if Fanout(nil) != Recorder(Discard{}) {
-		t.Error("a Fanout of nobody is not Discard")
+		t.Error("a Fanout of none is not Discard")
 	}
 }
 

@@ -30,7 +30,7 @@ func Example() {
 	}
 	// Output:
 	// 4 events
-	// still in the cache: map[45:somebody of other]
+	// still in the cache: map[45:a user of other]
 }
 
 // bed is a Redis with a cache and a consumer.

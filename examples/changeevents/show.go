@@ -35,7 +35,7 @@ func show(ctx context.Context, out io.Writer) error {
 	}
 	defer users.Close()
 	for id, tenant := range map[int64]string{42: "acme", 43: "old", 44: "old", 45: "other"} {
-		if err := users.Set(ctx, id, "somebody of "+tenant, cache.Tags("tenant:"+tenant)); err != nil {
+		if err := users.Set(ctx, id, "a user of "+tenant, cache.Tags("tenant:"+tenant)); err != nil {
 			return err
 		}
 	}

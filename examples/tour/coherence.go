@@ -139,7 +139,7 @@ func (t *tour) left(ctx context.Context, kind string, n int) (found int, err err
 
 func (t *tour) tags(ctx context.Context) error {
 	t.page.head("Tags", "What belongs together is invalidated together: in one round trip, however many there "+
-		"are. Nobody looks for them; they are too old when they are next read.")
+		"are. They are not searched for; they are too old when they are next read.")
 	a := t.stock.a
 	// The script is sent to Redis the first time that it is used.
 	if err := a.InvalidateTags(ctx, "none"); err != nil {
@@ -183,7 +183,7 @@ func (t *tour) tags(ctx context.Context) error {
 func (t *tour) pattern(ctx context.Context) error {
 	const north, south = 1_000, 200
 	t.page.head("Patterns", "InvalidatePattern goes through all keys of the server and removes those that match: "+
-		"for what nobody thought of when it was stored.")
+		"for what was not foreseen when it was stored.")
 	for kind, n := range map[string]int{"north": north, "south": south} {
 		if err := t.fill(ctx, kind, n); err != nil {
 			return err

@@ -141,7 +141,7 @@ func TestGateEndsAConnectionWhenItsServerIsGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	g, err := openGate(l.Addr().String())
-	l.Close() // nobody listens at the target
+	l.Close() // nothing listens at the target
 	if err != nil {
 		t.Fatal(err)
 	}

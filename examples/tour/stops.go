@@ -188,7 +188,7 @@ func (t *tour) batch(ctx context.Context) error {
 
 func (t *tour) coalescing(ctx context.Context) error {
 	const callers, path = 200, "go/types"
-	t.page.head("A crowd", fmt.Sprintf("%d callers ask for %s at once, and nobody has it: one of them loads, "+
+	t.page.head("A crowd", fmt.Sprintf("%d callers ask for %s at once, and it is not there: one of them loads, "+
 		"the others wait for the result.", callers, path))
 
 	var (

@@ -180,7 +180,7 @@ func checkEmpty(t *testing.T, rdb *redis.Client) {
 func TestTourSaysWhatIsWrongWithTheServer(t *testing.T) {
 	for name, url := range map[string]string{
 		"no URL of Redis": "http://localhost",
-		"nobody there":    "redis://127.0.0.1:1", // tcpmux: not in use where tests run
+		"no server":       "redis://127.0.0.1:1", // tcpmux: not in use where tests run
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out strings.Builder

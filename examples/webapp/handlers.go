@@ -62,7 +62,7 @@ func newHandler(s *shop, name string, urls []string, log *slog.Logger) (*handler
 }
 
 // onThisMachine lets those act who are on the machine itself, and have asked for it by
-// a name that is nobody else's: a foreign name that was made to lead here is refused. A
+// a name of its own: a foreign name that was made to lead here is refused. A
 // real service looks at who is logged in.
 func onThisMachine(r *http.Request) error {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)

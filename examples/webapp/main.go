@@ -181,7 +181,7 @@ func (s *site) serve(ctx context.Context, f flags, i int, l net.Listener) error 
 	srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second}
 	srv.RegisterOnShutdown(h.dashboard.Close) // whose streams would go on
 
-	// So that the dashboard has a history when somebody comes.
+	// So that the dashboard has a history from the start.
 	watching, unwatch := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { h.dashboard.Watch(watching) })

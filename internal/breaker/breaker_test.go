@@ -119,7 +119,7 @@ func TestACircuitOpensIsProbedAndCloses(t *testing.T) {
 	})
 }
 
-// While a probe is under way nobody else is let through, and there is one.
+// While a probe is in flight no other operation is let through, and there is one.
 func TestCallersAreNotTheProbe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		goOn := make(chan error)

@@ -147,7 +147,7 @@ func TestARoundTripIsNotLargerThanItsBound(t *testing.T) {
 	})
 }
 
-// Whoever leaves, first or last, takes nobody along.
+// A caller that leaves, first or last, does not cancel the others.
 func TestACallerThatLeavesTakesNobodyAlong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &trips{Memory: inStore("k0", "k1", "k2", "k3"), before: slow(8 * time.Millisecond)}

@@ -97,7 +97,7 @@ func TestWhatOpensTheCircuit(t *testing.T) {
 		"loading":                  {act: replyError("LOADING Redis is loading")},
 		"not the owner":            {act: store.ErrNotOwner},
 		"an answer, in a hurry":    {act: replyError("late"), leave: time.Nanosecond},
-		"an answer nobody reads":   {act: errors.New("redis: invalid reply: 'x'"), opens: true},
+		"an unreadable answer":     {act: errors.New("redis: invalid reply: 'x'"), opens: true},
 		"a wrapped error of Redis": {act: fmt.Errorf("somewhere: %w", replyError("NOPERM"))},
 	} {
 		for _, prompt := range []bool{true, false} {

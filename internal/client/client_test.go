@@ -101,7 +101,7 @@ func TestTheGuardSaysWhoseTimeHasPassed(t *testing.T) {
 		"the client's timeout for dialing": {0, after(time.Millisecond, context.DeadlineExceeded), timedOutAfter(time.Millisecond)},
 		"the client's timeout for reading": {time.Minute, after(time.Millisecond, os.ErrDeadlineExceeded), is(os.ErrDeadlineExceeded)},
 		"another error":                    {time.Minute, after(time.Millisecond, boom), is(boom)},
-		"somebody else's cancellation": {time.Minute, after(0, context.Canceled), func(_ context.Context, err error) bool {
+		"the cancellation of another caller": {time.Minute, after(0, context.Canceled), func(_ context.Context, err error) bool {
 			return err != nil && !errors.Is(err, context.Canceled)
 		}},
 	} {
@@ -219,7 +219,7 @@ func TestTheGuardHandsOnWhatTheStoreAnswers(t *testing.T) {
 	}
 }
 
-// Whoever left has replies of its own: what comes late is for nobody. The race
+// A caller that has left has replies of its own: late replies are dropped. The race
 // detector sees it if not.
 func TestALateAnswerIsDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -290,7 +290,7 @@ func TestTheGuardTellsWhatItDid(t *testing.T) {
 			t.Errorf("%+v", events)
 		}
 		events = nil
-		g.Now(ctx, "k") // most ask nobody
+		g.Now(ctx, "k") // most do no I/O
 		expect()
 		names := store.NewNames("p", "n")
 		for _, tt := range []struct {

@@ -40,7 +40,7 @@ func TestAnOwnChangeIsLookedInto(t *testing.T) {
 		own   bool
 	}{
 		"what was stored":                {record("mine"), true},
-		"what somebody else has stored":  {record("theirs"), false},
+		"what another client has stored": {record("theirs"), false},
 		"nothing, since it was deleted":  {store.Record{}, false},
 		"a list":                         {store.Record{State: store.WrongType}, false},
 		"an older one of this process's": {record("before"), false},
@@ -56,7 +56,7 @@ func TestAnOwnChangeIsLookedInto(t *testing.T) {
 		select {
 		case <-o.wake:
 		default:
-			t.Fatal("nobody is told to look")
+			t.Fatal("no check is requested")
 		}
 		keys, versions := o.take()
 		if len(keys) != 1 {
@@ -68,7 +68,7 @@ func TestAnOwnChangeIsLookedInto(t *testing.T) {
 	}
 }
 
-// While a command is under way, nobody knows what the key is to hold.
+// While a command is in flight, it is not known what the key is to hold.
 func TestALookWaitsForTheReply(t *testing.T) {
 	for name, took := range map[string]bool{"it took effect": true, "it did not": false} {
 		o := newOwn()

@@ -55,7 +55,7 @@ func TestTrustBeginsAndEnds(t *testing.T) {
 			}
 			pass(HeartbeatTimeout)
 			if ended, _ := l.heardOnce(false); !woken(w) || !ended {
-				t.Errorf("%s: the end of the session wakes nobody", name)
+				t.Errorf("%s: the end of the session wakes no waiter", name)
 			}
 			mute.Store(false)
 			pass(2*retryMost + HeartbeatTimeout)
@@ -265,7 +265,7 @@ func TestCloseTellsAndWakes(t *testing.T) {
 		w := a.Wait("other")
 		a.Close()
 		if a.AnyPending() || !woken(w) {
-			t.Error("something is untold, or nobody was woken")
+			t.Error("something is pending, or no waiter was woken")
 		}
 		if n := len(store.told); n != 2 || store.told[0].Kind != message.Invalidated || store.told[1].Kind != message.Watermark || !store.told[1].Last {
 			t.Errorf("%+v", store.told)

@@ -13,7 +13,7 @@ import (
 )
 
 // What reads work in is used again and again, and reads share round trips. A value is its
-// reader's own all the same: its bytes are in no other value, whoever else has read the
+// reader's own all the same: its bytes are in no other value, even if another reader has read the
 // same key, or another one, at that time, and whatever is done with them.
 func TestValuesShareNoBytes(t *testing.T) {
 	for name, opts := range map[string][]cache.Option{
@@ -78,7 +78,7 @@ func TestValuesShareNoBytes(t *testing.T) {
 					}
 					for _, v := range mine {
 						if len(bytes.Trim(v, string(mark))) > 0 {
-							t.Errorf("somebody else has written into a value: %q", v)
+							t.Errorf("another reader has written into a value: %q", v)
 						}
 					}
 				})

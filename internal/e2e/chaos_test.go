@@ -19,7 +19,7 @@ import (
 )
 
 // Every fault that a network and a server can have, one after the other, while all
-// caches are in use: every read succeeds, none is wrong or too old, nobody waits for what
+// caches are in use: every read succeeds, none is wrong or too old, no caller waits for what
 // does not answer once the circuit is open, and when it is over, all is as it was.
 func TestChaos(t *testing.T) {
 	redistest.Long(t)

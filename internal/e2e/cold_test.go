@@ -76,7 +76,7 @@ func TestARedisThatComesBackEmptyIsNoStampede(t *testing.T) {
 	for i, c := range caches {
 		for k := range keys {
 			if k%3 == 1-i {
-				continue // the other one's alone: whoever is faster must not have them all
+				continue // the other one's alone: the faster one must not have them all
 			}
 			for range callers {
 				all.Go(func() { get(c, fmt.Sprint(k)) })

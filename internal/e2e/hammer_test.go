@@ -15,7 +15,7 @@ import (
 
 // A worker that hammers writes and reads numbers. What a key's number is, a plain key
 // of Redis says, which stands for the source and gives each write the next one. So of
-// two values the greater one is the newer one, whoever wrote it. How a key is written
+// two values the greater one is the newer one, of any writer. How a key is written
 // is told by its first letter:
 //
 //	s  its owner counts in the source, and Sets the new number

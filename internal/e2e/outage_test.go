@@ -35,7 +35,7 @@ const (
 	isNoAnswer  = "miss, unavailable"
 	isLeftOut   = "left out"   // of the map; no error
 	isDone      = "done"       // no error, and Redis has it
-	isToldLater = "told later" // ErrUnavailable, and nobody reads the old value once Redis is back
+	isToldLater = "told later" // ErrUnavailable, and no reader gets the old value once Redis is back
 	isFailed    = "unavailable"
 	isPending   = "waits" // until its context ends
 )
@@ -140,7 +140,7 @@ var outages = map[string]outage{
 	"the network swallows everything": {"does not answer",
 		func(_ *testing.T, s *outageServer) { s.proxy.Blackhole() },
 		func(_ *testing.T, s *outageServer) { s.proxy.Heal() }},
-	"nobody listens": {"does not answer",
+	"nothing listens": {"does not answer",
 		func(_ *testing.T, s *outageServer) { s.proxy.Cut() },
 		func(_ *testing.T, s *outageServer) { s.proxy.Heal() }},
 	"the circuit is open": {"does not answer",
@@ -169,7 +169,7 @@ var outages = map[string]outage{
 		}},
 	"CLIENT PAUSE": {"does not answer",
 		func(t *testing.T, s *outageServer) { s.do(t, "client", "pause", 8000, "all") },
-		func(t *testing.T, s *outageServer) { // nobody can end it before its time
+		func(t *testing.T, s *outageServer) { // nothing ends it before its time
 			awaits(t, "the end of the pause", func() error { return s.admin.Ping(context.Background()).Err() })
 		}},
 	"it answers garbage": {"does not answer",
@@ -233,7 +233,7 @@ var outages = map[string]outage{
 				s.do(t, "rpush", c.RedisKey("have"), "a")
 			}
 		}, nil},
-	"a string of somebody else's is under the key": {"holds something else",
+	"a foreign string is under the key": {"holds something else",
 		func(t *testing.T, s *outageServer) {
 			for _, c := range s.caches {
 				s.do(t, "set", c.RedisKey("have"), `{"name":"Ada"}`)
@@ -494,7 +494,7 @@ func outageWord(v string, err error) string {
 		case "":
 			return isDone
 		}
-		return fmt.Sprintf("a value that nobody stored: %q", v)
+		return fmt.Sprintf("a value that was never stored: %q", v)
 	case errors.Is(err, context.DeadlineExceeded):
 		return isPending
 	case errors.Is(err, cache.ErrMiss) && errors.Is(err, cache.ErrUnavailable):

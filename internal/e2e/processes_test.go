@@ -197,7 +197,7 @@ func crowd(t *testing.T, ps []*child, key string, callers int) (reads []<-chan s
 			}
 		}
 		if loading < 0 {
-			return errors.New("nobody loads")
+			return errors.New("no process loads")
 		}
 		return nil
 	})
@@ -249,7 +249,7 @@ func TestManyProcessesLoadOnce(t *testing.T) {
 	})
 }
 
-// A process that is killed while it loads holds nobody up for longer than its lease.
+// A process that is killed while it loads holds no other up for longer than its lease.
 func TestALoadingProcessIsKilled(t *testing.T) {
 	t.Parallel()
 	onServers(t, func(t *testing.T, config workerConfig, rdb redis.UniversalClient) {
@@ -272,7 +272,7 @@ func TestALoadingProcessIsKilled(t *testing.T) {
 					return nil
 				}
 			}
-			return errors.New("nobody loads")
+			return errors.New("no process loads")
 		})
 		after := time.Unix(0, began).Sub(killed)
 		if after > 5*time.Second {

@@ -38,7 +38,7 @@ func onTransports(t *testing.T, f func(t *testing.T, transport string)) {
 	sideBySide(t, names(transports), f)
 }
 
-// Connections that are killed again and again keep nobody from the truth.
+// Connections that are killed again and again keep no reader from the truth.
 func TestConnectionsAreKilled(t *testing.T) {
 	onTransports(t, func(t *testing.T, transport string) {
 		ctx := t.Context()
@@ -92,7 +92,7 @@ func TestTheServerIsKilledAndComesBack(t *testing.T) {
 	})
 }
 
-// A server comes back with an old snapshot. Whoever wrote or invalidated something less
+// A server comes back with an old snapshot. A process that wrote or invalidated something less
 // than ten seconds before sees nothing older, from the first read on; the others
 // do when it has told them again.
 func TestTheServerComesBackWithOldData(t *testing.T) {
@@ -176,7 +176,7 @@ func TestTheServerComesBackWithVeryOldData(t *testing.T) {
 		if err := p.hand.Set(ctx, ":{c:n}:epoch", raw, 0).Err(); err != nil {
 			t.Fatal(err)
 		}
-		n := p.count(key) // in the source alone: nobody tells of it again
+		n := p.count(key) // in the source alone: no message tells of it again
 		if err := p.hand.Del(ctx, p.a.RedisKey(key)).Err(); err != nil {
 			t.Fatal(err)
 		}

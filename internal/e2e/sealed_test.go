@@ -31,7 +31,7 @@ func sealed() map[string]cache.Option {
 	}
 }
 
-// repaired gives a record that was changed the checksums that it should have: whoever can
+// repaired gives a record that was changed the checksums that it should have: a client that can
 // write to Redis can count.
 func repaired(t *testing.T, rk string, raw []byte) []byte {
 	t.Helper()

@@ -123,7 +123,7 @@ func (w *worker) serve() error {
 			out.Lock()
 			defer out.Unlock()
 			if err := answers.Encode(o); err != nil {
-				os.Exit(1) // nobody listens any more
+				os.Exit(1) // nothing listens any more
 			}
 		})
 	}

@@ -57,7 +57,7 @@ const (
 )
 
 var (
-	errBusy           = errors.New("cache: somebody else is loading")
+	errBusy           = errors.New("cache: another load is in flight")
 	errHardTimeout    = errors.New("cache: the load exceeded the hard timeout")
 	errWaitsForItself = errors.New("cache: a function that a cache has called waits for its own key")
 	errEndedGoroutine = errors.New("cache: the load ended its goroutine")

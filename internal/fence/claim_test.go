@@ -177,7 +177,7 @@ func TestMovesTakeClaimsAway(t *testing.T) {
 		tok := tab.Token("k")
 		move(tab)
 		if !c.Lost() || tab.Take(c) || !woken(w) || tab.Valid("k", tok) {
-			t.Errorf("%s: it is not lost, or nobody is woken, or the fence has not moved", name)
+			t.Errorf("%s: it is not lost, or no waiter is woken, or the fence has not moved", name)
 		}
 		if all := name == "MoveAll"; other.Lost() != all || woken(no) != all {
 			t.Errorf("%s: another key's claim is lost: %v", name, other.Lost())

@@ -145,7 +145,7 @@ func TestWorkIsCancelledWhenAllHaveLeft(t *testing.T) {
 		leaveA()
 		synctest.Wait()
 		if len(cause) != 0 {
-			t.Fatal("cancelled while somebody waits")
+			t.Fatal("canceled while a caller waits")
 		}
 		leaveB()
 		wg.Wait()

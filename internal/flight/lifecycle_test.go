@@ -120,7 +120,7 @@ func TestARequestAloneMayBeJoinedByLaterOnes(t *testing.T) {
 }
 
 // The batch's other key is what still keeps the work going; when that is answered,
-// or its caller leaves too, there is nobody to work for.
+// or its caller leaves too, no caller is left.
 func TestWorkIsCancelledWhenOnlyAbandonedKeysAreLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGroup()
@@ -245,7 +245,7 @@ func TestALeaverGetsTheErrorOfItsOwnContext(t *testing.T) {
 	})
 }
 
-// A loader that does not look at its context goes on after all have left. Nobody
+// A loader that does not look at its context goes on after all have left. No one
 // joins it, and its late end does not touch the call that took its place.
 func TestDeafWorkIsNotJoinedAndDisturbsNoNewcomer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -43,7 +43,7 @@ func (h *history) begin(ctx context.Context, c *Call[string, int, product]) {
 	id := Request[string, int]{Key: c.Key, Fence: c.Fence}
 	for _, other := range h.open[id] {
 		if other.Err() == nil && !h.alone {
-			h.t.Errorf("%v is worked on twice, and nobody left the first", id)
+			h.t.Errorf("%v is worked on twice, and no caller left the first", id)
 		}
 	}
 	h.open[id] = append(h.open[id], ctx)
@@ -168,7 +168,7 @@ func (h *history) call(r *rand.Rand, fences map[string]*atomic.Int64) {
 				t.Errorf("%v: %v, and the caller had not left", want, res.Err)
 			}
 		case errors.Is(res.Err, ErrAbandoned):
-			t.Errorf("%v was given up while somebody waited for it", want)
+			t.Errorf("%v was given up while a caller waited for it", want)
 		case res.Err == errClosed:
 			if !h.closed.Load() {
 				t.Errorf("%v: %v before Close", want, res.Err)
@@ -182,7 +182,7 @@ func (h *history) call(r *rand.Rand, fences map[string]*atomic.Int64) {
 // Callers come, leave, and move fences at random, works fail in every way, and in
 // every third schedule the group is closed in the middle of it. Whatever happens, a
 // caller gets the result of a call that began at its fence, or its own context's
-// error; nothing is worked on twice at a time, unless somebody wanted to be alone; and
+// error; nothing is worked on twice at a time, unless a caller wanted to be alone; and
 // nothing is left.
 func TestRandomSchedules(t *testing.T) {
 	for seed := range uint64(60) {
@@ -211,7 +211,7 @@ func TestRandomSchedules(t *testing.T) {
 				}
 				wg.Wait()
 				synctest.Wait()
-				time.Sleep(time.Minute) // for works that nobody waits for
+				time.Sleep(time.Minute) // for works without a caller
 				if n := h.g.Len(); n != 0 {
 					t.Errorf("%d calls are left", n)
 				}

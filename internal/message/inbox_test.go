@@ -353,7 +353,7 @@ func lossy(t *testing.T, r *rand.Rand, lossless bool) {
 			fate = 9 // a sender whose first number fails is not met with it
 		}
 		switch fate {
-		case 0: // nobody knows whether it was published
+		case 0: // it is not known whether it was published
 			o.fail(n)
 			publish(told, r.IntN(2) == 0)
 			failed[s] = append(failed[s], n)

@@ -118,7 +118,7 @@ func TestAClockThatCannotBeMeasuredIsAnError(t *testing.T) {
 	}
 }
 
-// Whoever asked has given up: an estimate that may be wrong by half of that time
+// The caller has given up: an estimate that may be wrong by half of that time
 // is not kept for those who come next.
 func TestAMeasurementThatCameTooLateIsNotKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

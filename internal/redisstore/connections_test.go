@@ -31,7 +31,7 @@ func (d *dialing) Connections() uint32 {
 	return d.dialed
 }
 
-// Whoever has an answer finds the connection counted that it came by, whatever kind of
+// A caller that has an answer finds the connection counted that it came by, whatever kind of
 // operation it was, and who asks again while none has ended costs nothing.
 func TestAConnectionIsCountedWhenItsOperationHasEnded(t *testing.T) {
 	ctx, d := context.Background(), &dialing{Memory: storetest.NewMemory()}

@@ -223,7 +223,7 @@ func TestACancellationNeedsNoServer(t *testing.T) {
 	})
 }
 
-// stuck is a dialer that obeys nobody.
+// stuck is a dialer that obeys no context.
 func TestACancellationNeedsNoDialer(t *testing.T) {
 	dialing, release := make(chan struct{}), make(chan struct{})
 	server := redistest.Start(t)

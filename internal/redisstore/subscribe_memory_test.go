@@ -47,7 +47,7 @@ func TestMemoryCutsItsListeners(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		publish(t, m, "a", "to nobody")
+		publish(t, m, "a", "to no listener")
 		listen(t, m, steady("a")).expectKind(t, "alive")
 	})
 }

@@ -186,7 +186,7 @@ func (c *Cluster) share(ctx context.Context, rdb *redis.Client, i int) ([]redis.
 			return s.Nodes, nil
 		}
 	}
-	return nil, fmt.Errorf("nobody has slots %d to %d: %v", want.Start, want.End, shards)
+	return nil, fmt.Errorf("no node has slots %d to %d: %v", want.Start, want.End, shards)
 }
 
 func hasMaster(nodes []redis.Node, id string) bool {

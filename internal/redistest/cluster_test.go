@@ -105,7 +105,7 @@ func TestACheckOfAClusterSeesWhatIsMissing(t *testing.T) {
 		t.Fatal(err)
 	}
 	if check() == nil {
-		t.Error("a slot that nobody has was not missed")
+		t.Error("a slot without a node was not missed")
 	}
 	if err := c.Nodes[0].Client(t).ClusterAddSlots(t.Context(), 7).Err(); err != nil {
 		t.Fatal(err)

@@ -109,7 +109,7 @@ func TestALimitedStreamTakesItsTime(t *testing.T) {
 	if took := time.Since(start); took < 80*time.Millisecond {
 		t.Errorf("200 bytes at 2000 per second took %v", took)
 	}
-	// What waits is lost when the connection is, and holds up nobody.
+	// What waits is lost when the connection is, and holds up no other.
 	p.Limit(1)
 	if _, err := io.WriteString(conn, "never all of it"); err != nil {
 		t.Fatal(err)

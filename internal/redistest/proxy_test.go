@@ -175,7 +175,7 @@ func TestAResetBreaksOpenConnectionsOnly(t *testing.T) {
 	say(t, dial(t, p), "after")
 }
 
-// fill writes until nothing more goes into a connection that nobody reads, and
+// fill writes until nothing more goes into a connection that is not read, and
 // returns how many bytes went. They are digits in order.
 func fill(t *testing.T, conn *net.TCPConn) (sent int) {
 	t.Helper()
@@ -247,7 +247,7 @@ func TestDelayHoldsBackEachDirection(t *testing.T) {
 	if took := time.Since(start); took < 2*d {
 		t.Errorf("there and back in %v", took)
 	}
-	// What is delayed is lost when the connection is, and holds up nobody.
+	// What is delayed is lost when the connection is, and holds up no other.
 	p.Delay(time.Hour)
 	if _, err := io.WriteString(conn, "never"); err != nil {
 		t.Fatal(err)

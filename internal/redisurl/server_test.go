@@ -151,7 +151,7 @@ func TestTLS(t *testing.T) {
 			c := client(t, verified)
 			defer c.Close()
 			if err := c.Get(t.Context(), "k").Err(); err == nil || !strings.Contains(err.Error(), "certificate") {
-				t.Errorf("an authority that nobody trusts: %v", err)
+				t.Errorf("an authority that is not trusted: %v", err)
 			}
 
 			o := mustParse(t, verified)

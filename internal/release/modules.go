@@ -11,7 +11,7 @@ import (
 	"golang.org/x/mod/modfile"
 )
 
-// unreleased are the folders of modules that nobody imports: benchmarks, programs, and tests that
+// unreleased are the folders of modules that are not imported: benchmarks, programs, and tests that
 // need more than others. Every other module is released.
 var unreleased = []string{
 	"benchmarks",

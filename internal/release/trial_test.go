@@ -74,7 +74,7 @@ func TestAProgramGetsEveryModule(t *testing.T) {
 			t.Errorf("%s is a dependency of the program: %t", m.path(), is)
 		}
 	}
-	// Whoever asks for no version gets this one.
+	// A request without a version gets this one.
 	if is := must(t, dir, "go", "list", "-m", "-f", "{{.Version}}", r.modules[0].path()+"@latest"); is != version {
 		t.Errorf("the latest version is %s", is)
 	}

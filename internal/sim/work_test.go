@@ -288,7 +288,7 @@ func (n *simWorker) change(ctx context.Context, key string) {
 	what, delayed, tried := "", false, ctx.Err() == nil
 	keys := []string{key}
 	if n.one(3) {
-		keys = append(keys, "beside") // of which others are told in common; nobody looks at it
+		keys = append(keys, "beside") // of which others are told in common; it is not read
 	}
 	switch kind := n.n(12); {
 	case key[0] == 's' && kind < 8 || kind == 0:
@@ -321,7 +321,7 @@ func (n *simWorker) change(ctx context.Context, key string) {
 			return v, nil
 		})
 		if err != nil {
-			// The source may have it already, and Redis need not have been told: somebody
+			// The source may have it already, and Redis need not have been told: another writer
 			// was faster, and then it did not answer.
 			tried = ctx.Err() == nil
 			err = n.c.Delete(ctx, key)

@@ -27,7 +27,7 @@ type world struct {
 	seed   uint64
 	faults fault
 	policy invalidation.Policy
-	calms  int // of so many changes one is made: what is old shows only while nobody changes it again
+	calms  int // of so many changes one is made: what is old shows only until it is changed again
 	store  *storetest.Memory
 	single bool // of one node, which carries out commands in their order
 	began  time.Time
@@ -166,7 +166,7 @@ type bound struct {
 	version int
 	from    time.Duration
 	node    int  // on that node at once, on others after they have heard; -1: everywhere at once
-	foreign bool // by another program, which tells nobody
+	foreign bool // by another program, which sends no message
 }
 
 func (w *world) register(key string) *register {
@@ -350,7 +350,7 @@ func (n *simNode) load(ctx context.Context, key string) (string, error) {
 		r.mu.Lock()
 		delete(r.loads, id)
 		if forced && n.transport == coherence.None {
-			// It takes the place of somebody's lease, and may be stamped with a logical
+			// It takes the place of a lease, and may be stamped with a logical
 			// time of up to a second ago: to others that is no value.
 			r.changed = max(r.changed, w.now())
 		}

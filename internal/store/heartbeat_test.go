@@ -30,7 +30,7 @@ func TestRounds(t *testing.T) {
 	waits(700, 300)
 	heard(1, 0, -1)
 	heard(1, 0, -1) // twice
-	heard(1, 2, -1) // of nobody
+	heard(1, 2, -1) // of none
 	heard(1, -1, -1)
 	heard(9, 0, -1)
 	heard(1, 1, 0)

@@ -19,7 +19,7 @@ func TestSyncWaitsForWhatWasQueuedBefore(t *testing.T) {
 		m := storetest.NewMemory()
 		s := newSource()
 		s.before = func(context.Context, []writebehind.Entry) { time.Sleep(time.Second) }
-		// BatchDelay is waited for by nobody who is waited for.
+		// BatchDelay delays no caller that is waited for.
 		long := func(c *writebehind.Config) { c.BatchDelay = time.Hour }
 		q := process(t, m, s, long)
 		if err := q.Sync(t.Context()); err != nil || time.Since(s.start) > 0 {

@@ -92,7 +92,7 @@ func TestActionsAreRefused(t *testing.T) {
 			r.Header.Del("Sec-Fetch-Site")
 			r.Header.Set("Origin", "http://evil.example")
 		}, 403},
-		{"from nobody knows where, without the token", Actions(allowAll), func(r *http.Request) {
+		{"of unknown origin, without the token", Actions(allowAll), func(r *http.Request) {
 			r.Header.Del("Sec-Fetch-Site")
 			r.Header.Del("Origin")
 			r.Header.Del(tokenHeader)

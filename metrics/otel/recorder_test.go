@@ -225,7 +225,7 @@ func TestARefreshIsLinkedToItsReader(t *testing.T) {
 		t.Errorf("%d operations on Redis are part of the refresh", ops)
 	}
 
-	// A refresh for a reader that nobody traces has no link.
+	// A refresh for a reader that is not traced has no link.
 	w.spans.Reset()
 	_, end := w.StartRefresh(t.Context(), t.Context(), metrics.RefreshEvent{Cache: "users"})
 	end(metrics.Refused)

@@ -17,7 +17,7 @@ import (
 	"github.com/delqhi/cache/strategy"
 )
 
-// P12: whatever a caller does to what it was given, or gave, nobody else sees it.
+// P12: whatever a caller does to what it was given, or gave, no other caller sees it.
 func TestNobodyChangesWhatOthersRead(t *testing.T) {
 	type doc struct{ Words map[string][]string }
 	fresh := func() doc { return doc{map[string][]string{"a": {"good"}}} }

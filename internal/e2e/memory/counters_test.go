@@ -188,7 +188,7 @@ func (p *process) work(other *process, st *storetest.Memory, id string) {
 
 	over, cancel := context.WithCancel(ctx)
 	cancel()
-	_, err = p.Get(over, "nobody asks for "+id)
+	_, err = p.Get(over, "not asked for: "+id)
 	p.want("Get with a context that has ended", err, context.Canceled)
 	_, err = p.Inspect(ctx, key)
 	p.want("Inspect", err, nil)

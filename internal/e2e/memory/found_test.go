@@ -302,7 +302,7 @@ func TestALostMarkIsNoticed(t *testing.T) {
 //
 //  1. a: deletes the key
 //  2. b: sets it; a reads it
-//  3. somebody deletes it by hand: Redis has what a has left there, nothing
+//  3. it is deleted by hand: Redis has what a has left there, nothing
 func TestADeleteByHandAfterAnOwnOneIsHeard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
@@ -458,7 +458,7 @@ func (noClock) Now(context.Context, string) (int64, error) {
 	return 0, errors.New("NOPERM this user has no permissions to run the 'time' command")
 }
 
-// Lazy leaves the record in Redis, and whoever reads it has to know that it is over:
+// Lazy leaves the record in Redis, and its readers have to know that it is over:
 // also a process that can't find out what time it is there.
 func TestWhatIsRevokedLazilyIsOverWithoutAClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

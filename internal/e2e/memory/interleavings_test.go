@@ -23,7 +23,7 @@ import (
 // Rule 1: a lease that is lost stays lost; renewal revives nothing.
 //
 //  1. a: takes the lease and loads v1
-//  2. the source changes to v2; somebody deletes the key by hand, and with it the lease
+//  2. the source changes to v2; the key is deleted by hand, and with it the lease
 //  3. a: renews, and must find nothing to renew
 //  4. b: takes a lease of its own, loads v2 and fills
 //  5. a: fills v1, and must lose
@@ -80,7 +80,7 @@ func TestAReadAfterANotificationDoesNotJoinAnOlderLoad(t *testing.T) {
 	})
 }
 
-// Rule 4: the echo of a write that failed is somebody else's.
+// Rule 4: the echo of a write that failed is foreign.
 //
 //  1. a: sets v1; its reply is late, and the write counts as failed; the key is told
 //     to be invalid, and what Redis had is read again

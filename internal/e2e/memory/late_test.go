@@ -43,7 +43,7 @@ var wide = map[string]func(context.Context, *cache.Cache[string, string]) error{
 
 // What is sent later of an invalidation without a key takes what was there when it was
 // called for, and nothing that was stored since, however that was written: by whatever
-// policy, whether the first attempt was carried out or not, and whoever reads it.
+// policy, whether the first attempt was carried out or not, for each reader.
 func TestWhatIsSentLaterOfAnInvalidationLeavesLaterWritesAlone(t *testing.T) {
 	policies := map[string]cache.Option{
 		"immediate": cache.WithInvalidator(invalidate.Immediate()),

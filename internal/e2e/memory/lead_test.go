@@ -234,7 +234,7 @@ func TestWithoutALeaseNothingIsFilled(t *testing.T) {
 			}
 		}
 		if loads != 3 {
-			t.Errorf("%d loads: something was kept that nobody could have taken back", loads)
+			t.Errorf("%d loads: something was kept that no invalidation would reach", loads)
 		}
 		store.Fail(nil)
 		if _, err := c.Peek(t.Context(), "k"); !errors.Is(err, cache.ErrMiss) {

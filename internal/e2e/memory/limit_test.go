@@ -66,7 +66,7 @@ func TestLoadsQueueAndThenOverflow(t *testing.T) {
 				if m.Misses() != uint64(callers) || m.Loads != uint64(callers-7) || m.Unloaded != 7 || m.LoadErrors != 0 {
 					t.Errorf("%d misses, %d loads, %d unloaded, %d errors", m.Misses(), m.Loads, m.Unloaded, m.LoadErrors)
 				}
-				// Whoever was turned away may try again: nothing is remembered.
+				// A caller that was refused may try again: nothing is remembered.
 				for i := range callers {
 					if v, err := c.Get(t.Context(), fmt.Sprint(i)); err != nil || v != fmt.Sprint("of ", i) {
 						t.Fatal(v, err)
@@ -116,7 +116,7 @@ func TestWaitingForAPlaceEnds(t *testing.T) {
 			t.Error(v, err)
 		}
 		if b.loads.Load() != 1 {
-			t.Errorf("%d loads of those that nobody waited for", b.loads.Load()-1)
+			t.Errorf("%d loads without a caller that waits", b.loads.Load()-1)
 		}
 	})
 }

@@ -159,7 +159,7 @@ func TestLocalOnlyLoadsOfKeysThatNobodyTouches(t *testing.T) {
 	})
 }
 
-// Whoever waits for another's write obeys its own context, and the end of the cache.
+// A caller that waits for another's write obeys its own context, and the end of the cache.
 func TestLocalOnlyWritersObeyTheirContexts(t *testing.T) {
 	for name, write := range map[string]func(ctx context.Context, c *cache.Cache[string, int]) error{
 		"SetIfAbsent": func(ctx context.Context, c *cache.Cache[string, int]) error {

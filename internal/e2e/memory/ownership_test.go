@@ -14,7 +14,7 @@ import (
 	"github.com/delqhi/cache/strategy"
 )
 
-// Whoever began a load owns what it gets no more than those who joined.
+// The caller that began a load owns its value no more than those that joined.
 func TestWhoBeganALoadOwnsACopy(t *testing.T) {
 	for _, kind := range tierings {
 		for range 20 {

@@ -96,7 +96,7 @@ func TestAMissThatWasExpectedForNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 		},
-		"somebody else's bytes": func(_ *testing.T, c *cache.Cache[string, string], st *ops) {
+		"foreign bytes": func(_ *testing.T, c *cache.Cache[string, string], st *ops) {
 			st.Memory.Do(context.Background(), []store.Command{{Op: store.Set, Key: c.RedisKey("k"), Frame: []byte("hello")}})
 		},
 		"no answer": func(_ *testing.T, _ *cache.Cache[string, string], store *ops) { store.fail = errors.New("refused") },

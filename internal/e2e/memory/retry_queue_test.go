@@ -182,7 +182,7 @@ func TestCloseTellsWhatItStillCan(t *testing.T) {
 }
 
 // Until Redis has been told, a key is not taken into the local tier: the write that was
-// given up may still be carried out, and nobody would tell.
+// given up may still be carried out, unnoticed.
 func TestAKeyOfUnknownStateStaysOutOfTheLocalTier(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
@@ -210,7 +210,7 @@ func TestAKeyOfUnknownStateStaysOutOfTheLocalTier(t *testing.T) {
 	})
 }
 
-// Without a lease, what is loaded is kept nowhere: somebody may have written in between,
+// Without a lease, what is loaded is kept nowhere: another client may have written in between,
 // and its notice have come before the load ended.
 func TestWhatWasLoadedWithoutALeaseIsNotKeptLocally(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -198,12 +198,12 @@ func (l *logLines) String() string {
 
 func (l *logLines) len() int { return len(l.String()) }
 
-// Whoever can write to Redis can move a sealed value to another key, in the record of
+// A client that can write to Redis can move a sealed value to another key, in the record of
 // either: each is a miss, and the source's answer takes its place.
 func TestSealedValuesThatAreSwapped(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, b *redistest.Backend) {
 		ctx := t.Context()
-		key := []byte("32 bytes that nobody else may see")[:32]
+		key := []byte("32 bytes that are kept in secret.")[:32]
 		c, err := cache.NewFrom(b.Client, "sealed", cache.SourceFunc(func(_ context.Context, k string) (string, error) { return "role of " + k, nil }),
 			quietLog, cache.WithPrefix(b.Prefix), cache.WithCodec(codec.Encrypted(codec.Raw(), key)))
 		if err != nil {

@@ -80,7 +80,7 @@ func TestAnotherServerInTheSamePlace(t *testing.T) {
 		"another lineage": {
 			after: func(store *storetest.Memory, net *wire) { store.Succeed(); net.redial() },
 		},
-		// Whoever comes first makes the connection; those who read come later.
+		// The first caller makes the connection; those who read come later.
 		"a write makes the connection": {
 			after: func(store *storetest.Memory, net *wire) { store.Succeed(); net.redial() },
 			then:  func(ctx context.Context, a *cache.Cache[string, string]) { _ = a.Set(ctx, "other", "v") },

@@ -166,7 +166,7 @@ func TestASourceThatFailsLeavesNothingInTheCache(t *testing.T) {
 				t.Errorf("%s: %v", what, err)
 			}
 			if v, err := c.Peek(ctx, "k"); err == nil {
-				t.Errorf("%s: the cache has %q, and nobody knows what the source has", what, v)
+				t.Errorf("%s: the cache has %q, and it is not known what the source has", what, v)
 			}
 			if hook.Of(c).Remote() {
 				if ttl := store.TTL(c.RedisKey("k")); ttl != -2*time.Millisecond {

@@ -219,7 +219,7 @@ func TestActionsAreRefusedWithoutAuthority(t *testing.T) {
 	p.until(`document.getElementById("actions").hidden`)
 	const ask = `fetch("action", {method: "POST", headers: {"Content-Type": "application/json"}, body: '{"cache":1,"action":"clear"}'}).then((r) => r.status)`
 	if status := eval[int](p, ask); status != http.StatusForbidden {
-		t.Errorf("whoever is no admin gets %d", status)
+		t.Errorf("a user who is no admin gets %d", status)
 	}
 	p.clean("403")
 	p.close() // a tab in the background is not drawn, nor does it take clicks
@@ -240,7 +240,7 @@ func TestActionsAreRefusedWithoutAuthority(t *testing.T) {
 	p.clean("403", "409")
 }
 
-// A page of another origin tries, in the browser of somebody who may.
+// A page of another origin tries, in the browser of a user who may.
 func TestAForeignPageCanDoNothing(t *testing.T) {
 	users := newCache(t, "users")
 	set(t, users, "a", "1")
