@@ -51,24 +51,21 @@ func poisons(epoch, tags string) map[string]func(ctx context.Context, hand redis
 		return strings.Join(fields, " ")
 	})
 	put("huge", func([]string) string { return strings.Repeat("e1 1 ", 1_000_000) })
-	for name, other := range map[string]func(ctx context.Context, hand redis.UniversalClient, key string) error{
-		"removed": func(context.Context, redis.UniversalClient, string) error { return nil },
-		"a list": func(ctx context.Context, hand redis.UniversalClient, key string) error {
-			return hand.RPush(ctx, key, "x").Err()
-		},
-		"a hash": func(ctx context.Context, hand redis.UniversalClient, key string) error {
-			return hand.HSet(ctx, key, "", "1").Err()
-		},
-		"a string": func(ctx context.Context, hand redis.UniversalClient, key string) error {
-			return hand.Set(ctx, key, "x", 0).Err()
-		},
+	for name, other := range map[string]func(ctx context.Context, tx redis.Pipeliner, key string){
+		"removed":  func(context.Context, redis.Pipeliner, string) {},
+		"a list":   func(ctx context.Context, tx redis.Pipeliner, key string) { tx.RPush(ctx, key, "x") },
+		"a hash":   func(ctx context.Context, tx redis.Pipeliner, key string) { tx.HSet(ctx, key, "", "1") },
+		"a string": func(ctx context.Context, tx redis.Pipeliner, key string) { tx.Set(ctx, key, "x", 0) },
 	} {
 		for what, key := range map[string]string{"the epoch": epoch, "the tags": tags} {
 			out[what+" "+name] = func(ctx context.Context, hand redis.UniversalClient) error {
-				if err := hand.Del(ctx, key).Err(); err != nil {
-					return err
-				}
-				return other(ctx, hand, key)
+				// In one step: the cache may make the key again at any time.
+				_, err := hand.TxPipelined(ctx, func(tx redis.Pipeliner) error {
+					tx.Del(ctx, key)
+					other(ctx, tx, key)
+					return nil
+				})
+				return err
 			}
 		}
 	}

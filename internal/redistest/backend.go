@@ -118,7 +118,8 @@ func onSharedCluster(t *testing.T) *Backend {
 }
 
 // atOnce is how many tests run in parallel at least, unless -parallel says otherwise: they wait
-// for servers most of the time.
+// for servers most of the time. With [Long] they are busy as well, and Redis would not answer
+// within the timeouts of the caches.
 const atOnce = 4
 
 // lingering is how long goroutines may take to end after the tests: a go-redis client that could
@@ -132,7 +133,7 @@ var lingering = 5 * time.Second
 //	func TestMain(m *testing.M) { redistest.Main(m) }
 func Main(m *testing.M, atExit ...func()) {
 	logging.Disable()
-	if runtime.GOMAXPROCS(0) < atOnce {
+	if runtime.GOMAXPROCS(0) < atOnce && os.Getenv("CACHE_TEST_LONG") == "" {
 		if err := flag.Set("test.parallel", strconv.Itoa(atOnce)); err != nil {
 			panic(err)
 		}
