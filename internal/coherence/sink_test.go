@@ -67,6 +67,12 @@ func (l *tier) Downgraded(error) { l.downgraded++ }
 func (l *tier) Overflowed()      { l.overflowed++ }
 func (l *tier) Retried(int)      {}
 
+func (l *tier) keyChanged(encoded string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.changed = append(l.changed, encoded)
+}
+
 // onTier makes a coordinator, which runs nothing in the background until it is asked to.
 func onTier(t *testing.T, transport Transport, local bool, st store.Store) (*Coordinator, *tier) {
 	t.Helper()
@@ -76,8 +82,9 @@ func onTier(t *testing.T, transport Transport, local bool, st store.Store) (*Coo
 	cfg := Config{
 		Client: guard, Names: store.Names{Data: "n:", Channel: ":{c:n}:news", Epoch: ":{c:n}:epoch", Tags: ":{c:n}:tags"},
 		Fences: fence.NewTable(), Events: l, Transport: transport, StartTimeout: time.Second,
-		Quote:   func(s string) string { return s },
-		Changed: func(encoded string) { l.changed = append(l.changed, encoded) }, ChangedAny: func() { l.changedAny++ },
+		Quote:      func(s string) string { return s },
+		Changed:    l.keyChanged,
+		ChangedAny: func() { l.changedAny++ },
 	}
 	if local {
 		cfg.Local = l
