@@ -92,3 +92,13 @@ func frame(html string) template.HTML {
 	html = strings.ReplaceAll(html, "</table>", "</table></div>")
 	return template.HTML(html)
 }
+
+// Check checks the links of a file that is not a page of the book, and adds to Broken.
+func (b *Book) Check(file string) error {
+	text, err := os.ReadFile(filepath.Join(b.root, filepath.FromSlash(file)))
+	if err != nil {
+		return err
+	}
+	b.links(parse(file, text))
+	return nil
+}
