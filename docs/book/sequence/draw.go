@@ -110,13 +110,11 @@ func (p *picture) note(s Step) {
 // arrow draws an arrow, with its text above it.
 func (p *picture) arrow(s Step) {
 	from, to := p.x(s.From), p.x(s.To)
-	text := wrap(s.Text, max(math.Abs(to-from)-16, 170))
+	text := wrap(s.Text, max(math.Abs(to-from)-16, 136))
 	w := 0.0
 	for _, l := range text {
 		w = max(w, measure(l))
 	}
-	p.text("halo", inside((from+to)/2, w), p.y, text)
-	p.y += float64(len(text))*line + 3
 	ahead := math.Copysign(1, to-from)
 	class := "arrow"
 	switch s.Kind {
@@ -125,6 +123,8 @@ func (p *picture) arrow(s Step) {
 	case Lost:
 		class, to = "arrow lost", from+(to-from)*0.62
 	}
+	p.text("halo", inside((from+to)/2, w), p.y, text)
+	p.y += float64(len(text))*line + 3
 	p.add(`<line class="%s" x1="%s" y1="%s" x2="%s" y2="%s"/>`, class, num(from), num(p.y), num(to-ahead*3), num(p.y))
 	if s.Kind == Lost {
 		p.add(`<path class="arrow lost" d="M%s %s l12 12 m0 -12 l-12 12"/>`, num(to-6), num(p.y-6))

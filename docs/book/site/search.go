@@ -3,6 +3,7 @@ package site
 import (
 	"encoding/json"
 	"math"
+	"path"
 	"slices"
 	"strings"
 	"unicode"
@@ -54,6 +55,7 @@ func sections(p *Page) []section {
 func makeIndex(pages []*Page) ([]byte, error) {
 	index := searchIndex{}
 	weights := map[string]map[int]float64{}
+	scale := map[int]float64{} // of a section
 	count := func(text string, section int, weight float64) {
 		for _, w := range words(text) {
 			if weights[w] == nil {
@@ -66,6 +68,9 @@ func makeIndex(pages []*Page) ([]byte, error) {
 		for _, s := range p.parts {
 			n := len(index.Sections)
 			index.Sections = append(index.Sections, s)
+			if scale[n] = 1; path.Dir(p.File) != path.Dir(Index) {
+				scale[n] = 0.4 // of the project: not what a user looks for first
+			}
 			count(s.Text, n, 1)
 			count(s.Title, n, 8)
 			count(s.Page, n, 3)
@@ -81,7 +86,7 @@ func makeIndex(pages []*Page) ([]byte, error) {
 		var found []int
 		for n := range index.Sections {
 			if weight := in[n]; weight > 0 {
-				found = append(found, n, int(math.Ceil(10*rare*(1+math.Log(weight)))))
+				found = append(found, n, int(math.Ceil(10*rare*scale[n]*(1+math.Log(weight)))))
 			}
 		}
 		index.Found = append(index.Found, found)

@@ -9,7 +9,7 @@
   let index, loading;
 
   // On a wide screen the contents stand open; on a narrow one they open at a tap.
-  for (const [id, width] of [["book", "(min-width: 60rem)"], ["here", "(min-width: 82rem)"]]) {
+  for (const [id, width] of [["book", "(min-width: 60rem)"], ["here", "(min-width: 78rem)"]]) {
     const part = document.getElementById(id);
     if (!part) continue;
     const wide = matchMedia(width);
@@ -53,6 +53,12 @@
       for (const [n, weight] of all) {
         if (found.has(n)) all.set(n, weight + found.get(n)); else all.delete(n);
       }
+    }
+    // Words that stand side by side, as they were typed, count for more.
+    const phrase = words.length > 1 && new RegExp(words.join("[^\\p{L}\\p{N}]+"), "iu");
+    for (const [n, weight] of phrase ? all : []) {
+      const s = index.sections[n];
+      if (phrase.test(s.t)) all.set(n, weight * 2); else if (phrase.test(s.x)) all.set(n, weight * 1.4);
     }
     return [...(all ?? [])].sort((a, b) => b[1] - a[1] || a[0] - b[0]).map(([n]) => index.sections[n]);
   }
