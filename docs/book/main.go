@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -22,14 +23,14 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *root, *addr); err != nil {
+	if err := run(ctx, os.Stdout, *root, *addr); err != nil {
 		fmt.Fprintln(os.Stderr, "book:", err)
 		os.Exit(1)
 	}
 }
 
-// run serves until ctx ends.
-func run(ctx context.Context, root, addr string) error {
+// run serves until ctx ends, and says where.
+func run(ctx context.Context, out io.Writer, root, addr string) error {
 	book, err := site.Load(root)
 	if err != nil {
 		return err
@@ -41,7 +42,7 @@ func run(ctx context.Context, root, addr string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%d pages at http://%s\n", len(book.Pages), listener.Addr())
+	fmt.Fprintf(out, "%d pages at http://%s\n", len(book.Pages), listener.Addr())
 	server := &http.Server{Handler: book.Handler(), ReadHeaderTimeout: 10 * time.Second}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()
