@@ -36,6 +36,17 @@ func (t types[K, V]) KeepKeys(ks []engine.Key) {
 	}
 }
 
+// keptLoad is what a load of one key needs of its types.
+type keptLoad[K comparable, V any] struct {
+	key  K
+	load Load[V]
+}
+
+func (t types[K, V]) KeepKey(k engine.Key) (engine.Key, any, *engine.Handle) {
+	kept := &keptLoad[K, V]{key: *k.(*K)}
+	return &kept.key, &kept.load, &kept.load.handle
+}
+
 func (t types[K, V]) Findable(k engine.Key) bool { return findable(*k.(*K)) }
 
 func (t types[K, V]) Key(k engine.Key) any { return *k.(*K) }

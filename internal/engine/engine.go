@@ -72,6 +72,7 @@ type Cache struct {
 	clock        *logicalclock.Table // the logical clock, for tags and Clear
 	flights      *flight.Group[string, beginning, result]
 	limit        *loadLimit
+	watchdog     watchdog // of loaders
 
 	recordSize atomic.Int64 // size of the last record that was encoded, in bytes
 
@@ -146,6 +147,7 @@ func New(cfg Config) (*Cache, error) {
 	c.flights = flight.New[string, beginning, result](func(v any, stack []byte) error {
 		return &usercode.PanicError{Value: v, Stack: stack} // a panic of this package: those of user code are recovered at the call
 	})
+	c.flights.GrowStack = cfg.Store != nil
 	c.flights.NewContext = func(caller context.Context) flight.Context { return newLoadContext(caller) }
 	if cfg.Store == nil {
 		c.backend = newLocalOnly(c)
@@ -165,6 +167,7 @@ func (c *Cache) Close() {
 	c.closed.Store(true)
 	c.closeOnce.Do(func() {
 		close(c.closing)
+		c.watchdog.close()
 		c.refresher.seal()
 		c.flights.Cancel(errs.ErrClosed)
 		waitClosing(c.flights)

@@ -46,10 +46,14 @@ func (c *Cache) fill(ctx context.Context, o *Options, ls []*inflightLoad) {
 	cause := causeOf(ctx)
 	ctx = context.WithoutCancel(ctx)
 	at := local.Now() // before anything is encoded, which may take long
-	plan := func(i int) { c.plan(ctx, o, ls[i]) }
 	// A panic of user code on one value affects only that value.
-	apart := c.runsUserCode || slices.ContainsFunc(ls, (*inflightLoad).failed)
-	usercode.EachIf(apart, len(ls), plan, func(i int, err error) { c.planless(ls[i], err) })
+	if c.runsUserCode || slices.ContainsFunc(ls, (*inflightLoad).failed) {
+		usercode.Each(len(ls), func(i int) { c.plan(ctx, o, ls[i]) }, func(i int, err error) { c.planless(ls[i], err) })
+	} else {
+		for _, l := range ls {
+			c.plan(ctx, o, l)
+		}
+	}
 	for _, l := range ls {
 		if shared(cause) && !l.res.refused {
 			c.planFailure(l)

@@ -193,7 +193,7 @@ func (c *localOnly) updateLoaded(ctx context.Context, ch *Change, f Func, o *Opt
 	enc := c.encoded(ch.rk)
 	w := c.fences.Wait(enc)
 	defer w.Close()
-	claim, _ := c.fences.ClaimLoad(enc, s.time, false)
+	claim, _ := c.fences.ClaimLoad(enc, s.time, false, nil)
 	if claim == nil { // a write to the source or a load is in flight: try again when it ends
 		return false, c.awaitClaims(ctx, w)
 	}

@@ -198,7 +198,7 @@ func (c *Cache) countMiss(reason status, o *Options) {
 // readSource loads the keys that are still open, sharing loads with other callers.
 func (c *Cache) readSource(ctx context.Context, s *Scratch, j Loader, o *Options) {
 	items := s.items
-	var open []*Lookup
+	open := s.open()
 	for i := range items {
 		switch it := &items[i]; {
 		case it.done:
@@ -227,6 +227,7 @@ type loadMemory struct {
 		req   [1]flight.Request[string, beginning]
 		load  inflightLoad
 		loads [1]*inflightLoad
+		run   singleLoad
 	}
 }
 
@@ -260,10 +261,14 @@ func (m *loadMemory) loads(calls []*flight.Call[string, beginning, result]) []*i
 func (c *Cache) loadOpen(ctx context.Context, open []*Lookup, j Loader, o *Options) (again []*Lookup) {
 	m := newLoadMemory(len(open), o)
 	wants, reqs := m.wants, m.reqs
-	for i, it := range open {
-		m.keys[i] = it.key
+	if one := &m.single.run; len(open) == 1 {
+		m.keys[0], one.handle, one.h = c.types.KeepKey(open[0].key)
+	} else {
+		for i, it := range open {
+			m.keys[i] = it.key
+		}
+		c.types.KeepKeys(m.keys)
 	}
-	c.types.KeepKeys(m.keys)
 	began := c.beginning(fence.Token{})
 	for i, it := range open {
 		began.fence = it.fence
@@ -274,7 +279,11 @@ func (c *Cache) loadOpen(ctx context.Context, open []*Lookup, j Loader, o *Optio
 		defer stop()
 	}
 	results := c.flights.Do(ctx, reqs, func(ctx context.Context, mine []*flight.Call[string, beginning, result]) {
-		c.lead(ctx, j, &m.opts, m.loads(mine))
+		var one *singleLoad
+		if len(m.wants) == 1 {
+			one = &m.single.run
+		}
+		c.lead(ctx, j, &m.opts, m.loads(mine), one)
 	})
 	for i, it := range open {
 		r := &results[i]
