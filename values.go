@@ -111,6 +111,9 @@ func (s *Source[K, V]) untyped() (out engine.Source) {
 	if f := s.TTL; f != nil {
 		out.TTL = func(k engine.Key, v engine.Value) time.Duration { return f(*k.(*K), valueOf[V](v)) }
 	}
+	if f := s.Weigh; f != nil {
+		out.Weigh = func(k engine.Key, v engine.Value) int64 { return f(*k.(*K), valueOf[V](v)) }
+	}
 	if f := s.Clone; f != nil {
 		out.Clone = func(v engine.Value) engine.Value {
 			copied := f(valueOf[V](v))

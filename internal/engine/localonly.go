@@ -233,7 +233,7 @@ func (c *localOnly) fill(l *inflightLoad, at int64) {
 	enc := c.encoded(l.rk)
 	switch {
 	case r.keep:
-		if c.local.Fill(l.key, enc, c.localEntry(new(local.Head), &r.ans, at, l.aging(), l.version), l.claim) == local.Refused {
+		if c.local.Fill(l.key, enc, c.localEntry(l.key, new(local.Head), &r.ans, at, l.aging(), l.version), l.claim) == local.Refused {
 			c.stats.outdated.Add(1)
 		} else if l.late {
 			c.failures.forget(l.rk)

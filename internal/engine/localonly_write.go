@@ -266,7 +266,7 @@ func (c *localOnly) stage(ctx context.Context, ch *Change, o *Options, e Held, k
 		left = max(time.Duration(e.Expires-ch.at), 1)
 	}
 	ans := result{val: ch.Val, info: Info{Tags: ch.tags}}
-	ch.entry = c.localEntry(&ch.head, &ans, ch.at, freshness{remaining: left, fresh: left}, ch.version)
+	ch.entry = c.localEntry(ch.Key, &ch.head, &ans, ch.at, freshness{remaining: left, fresh: left}, ch.version)
 	ch.entry.Deadline = min(ch.entry.Deadline, e.Deadline)
 	if ch.entry.Meta != nil && e.Meta != nil {
 		ch.entry.Meta.Stale = min(ch.entry.Meta.Stale, e.Meta.Stale)

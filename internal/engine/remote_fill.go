@@ -196,7 +196,7 @@ func (c *remote) fillTier(l *inflightLoad, at int64) {
 	case r.keep:
 		g := l.aging()
 		g.size = len(r.cmd.Frame)
-		c.local.Put(l.key, enc, c.localEntry(new(local.Head), &r.ans, at, g, l.version), l.fence)
+		c.local.Put(l.key, enc, c.localEntry(l.key, new(local.Head), &r.ans, at, g, l.version), l.fence)
 	case r.over && r.cmd.reply.OK && c.fences.Valid(enc, l.fence):
 		c.local.Remove(enc)
 	}

@@ -167,7 +167,7 @@ func (c *remote) fillLocal(key Key, rk string, f fence.Token, found *decoded, at
 		// set back.
 		return
 	}
-	e := c.localEntry(new(local.Head), &found.ans, at, found.aging(), version{found.raw.Epoch, found.raw.LogicalTime})
+	e := c.localEntry(key, new(local.Head), &found.ans, at, found.aging(), version{found.raw.Epoch, found.raw.LogicalTime})
 	e.Deadline = min(e.Deadline, found.until)
 	c.local.Put(key, c.encoded(rk), e, f)
 }

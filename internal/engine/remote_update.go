@@ -190,7 +190,7 @@ func (c *remote) exchange(ctx context.Context, ch *Change, o *Options, seen stor
 		// Before anything is sent, since copying the value runs user code.
 		if v, until := c.clock.Validate(ch.version.epoch, ch.version.time, 0, ch.tags, ch.at); v == logicalclock.Valid {
 			ans := result{val: ch.Val, info: Info{Tags: ch.tags}}
-			ch.entry = c.localEntry(&ch.head, &ans, ch.at, g, ch.version)
+			ch.entry = c.localEntry(ch.Key, &ch.head, &ans, ch.at, g, ch.version)
 			ch.entry.Deadline = min(ch.entry.Deadline, until)
 		}
 	}

@@ -76,6 +76,7 @@ type Source struct {
 	Tags      func(k Key, v Value) []string
 	TTL       func(k Key, v Value) time.Duration
 	Clone     func(v Value) Value
+	Weigh     func(k Key, v Value) int64
 }
 
 // Held is an entry of the local tier.

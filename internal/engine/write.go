@@ -221,5 +221,5 @@ func (c *Cache) setIfAbsent(ctx context.Context, key Key, val Value, o *Options)
 // changeEntry is the local entry of a written value.
 func (c *Cache) changeEntry(ch *Change, at int64) Held {
 	ans := result{val: ch.Val, info: Info{Tags: ch.tags}}
-	return c.localEntry(&ch.head, &ans, at, freshness{remaining: ch.life.timeLeft(), fresh: ch.life.fresh, size: len(ch.frame)}, ch.version)
+	return c.localEntry(ch.Key, &ch.head, &ans, at, freshness{remaining: ch.life.timeLeft(), fresh: ch.life.fresh, size: len(ch.frame)}, ch.version)
 }

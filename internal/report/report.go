@@ -19,10 +19,10 @@ type Reports struct {
 	cache string
 	log   *slog.Logger
 
-	down, disconnected, opened, unapplied     logonce.State
-	unkept, deadLettering, overflowed, redone logonce.Event
-	refusals                                  refusals
-	misfits                                   misfits
+	down, disconnected, opened, unapplied                logonce.State
+	unkept, unweighed, deadLettering, overflowed, redone logonce.Event
+	refusals                                             refusals
+	misfits                                              misfits
 }
 
 // New returns the reports of a cache, which write to a logger, slog.Default if it is nil.
@@ -137,6 +137,12 @@ func (r *Reports) DeliveredLater(keys int) {
 func (r *Reports) NotKept(err error) {
 	if n, log := r.unkept.Add(1); log {
 		r.log.Warn("cache: a loaded value can't be kept: every read of it will load", r.args(n-1, "error", err)...)
+	}
+}
+
+func (r *Reports) NotWeighed(err error) {
+	if n, log := r.unweighed.Add(1); log {
+		r.log.Warn("cache: Source.Weigh failed: the size of the value is estimated", r.args(n-1, "error", err)...)
 	}
 }
 
