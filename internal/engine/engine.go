@@ -147,7 +147,6 @@ func New(cfg Config) (*Cache, error) {
 	c.flights = flight.New[string, beginning, result](func(v any, stack []byte) error {
 		return &usercode.PanicError{Value: v, Stack: stack} // a panic of this package: those of user code are recovered at the call
 	})
-	c.flights.GrowStack = cfg.Store != nil
 	c.flights.NewContext = func(caller context.Context) flight.Context { return newLoadContext(caller) }
 	if cfg.Store == nil {
 		c.backend = newLocalOnly(c)

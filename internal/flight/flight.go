@@ -39,9 +39,6 @@ type Group[K, F comparable, V any] struct {
 	// NewContext makes the context of a work from that of its first caller: with its values, and
 	// without its cancellation. It may be set before the group is used.
 	NewContext func(caller context.Context) Context
-	// GrowStack starts each work with a stack that has room for a command to Redis. It may be
-	// set before the group is used.
-	GrowStack bool
 
 	recovered func(value any, stack []byte) error
 
@@ -310,9 +307,7 @@ func (g *Group[K, F, V]) Resolve(c *Call[K, F, V], v V, err error) {
 }
 
 func (g *Group[K, F, V]) run(ctx Context, w *work, mine []*Call[K, F, V], lead func(context.Context, []*Call[K, F, V])) {
-	if g.GrowStack {
-		stackgrow.Grow()
-	}
+	stackgrow.Grow()
 	defer func() {
 		v := recover()
 		if w.over.CompareAndSwap(false, true) {
