@@ -128,24 +128,43 @@ func (c *Cache) prepare(ctx context.Context, items []Lookup, space *[]byte) {
 		c.backend.ready(ctx)
 	}
 	at := local.Now()
-	buf := append((*space)[:0], c.prefix...)
-	for i := range items {
-		it := &items[i]
-		if err != nil {
-			it.failed(err)
-			continue
+	buf := (*space)[:0]
+	for len(items) > 0 {
+		n := min(len(items), keysTogether)
+		var ends [keysTogether]int
+		buf = buf[:0]
+		for i := range n {
+			it := &items[i]
+			if err != nil {
+				it.failed(err)
+				continue
+			}
+			began := len(buf)
+			var kerr error
+			if buf, kerr = c.types.AppendKey(append(buf, c.prefix...), it.key); kerr != nil {
+				it.failed(kerr)
+				buf = buf[:began]
+			}
+			ends[i] = len(buf)
 		}
-		var kerr error
-		buf, kerr = c.types.AppendKey(buf[:len(c.prefix)], it.key)
-		if kerr != nil {
-			it.failed(kerr)
-			continue
+		all, began := string(buf), 0
+		for i := range n {
+			it := &items[i]
+			if it.done {
+				continue
+			}
+			it.rk, it.at, it.due = all[began:ends[i]], at, NotDue
+			it.fence = c.fences.Token(c.encoded(it.rk))
+			began = ends[i]
 		}
-		it.rk, it.at, it.due = string(buf), at, NotDue
-		it.fence = c.fences.Token(c.encoded(it.rk))
+		items = items[n:]
 	}
 	*space = buf
 }
+
+// keysTogether is how many keys of a batch share the memory of their Redis keys, at most: what
+// keeps one of these, such as a load, keeps the others.
+const keysTogether = 32
 
 // applyNegativeCache resolves the keys for which the source is not to be asked, since a load
 // of them has failed lately: with a stale value, or with that error.
