@@ -54,6 +54,31 @@ func (c *Cache) fill(ctx context.Context, o *Options, ls []*inflightLoad) {
 			c.plan(ctx, o, l)
 		}
 	}
+	c.storePlanned(ctx, o, ls, at, cause)
+}
+
+// fillSingle is fill of one load on a goroutine of the cache that has nothing else to do: user
+// code that ends it ends no more than the plan.
+func (c *Cache) fillSingle(ctx context.Context, o *Options, ls []*inflightLoad) {
+	l, cause := ls[0], causeOf(ctx)
+	ctx = context.WithoutCancel(ctx)
+	at := local.Now()
+	err := usercode.ErrGoexit // unless plan returns, or panics
+	defer func() {
+		if err != nil {
+			c.planless(l, err)
+		}
+		c.storePlanned(ctx, o, ls, at, cause)
+	}()
+	err = usercode.Call(func() error {
+		c.plan(ctx, o, l)
+		return nil
+	})
+}
+
+// storePlanned stores as planned, and resolves the calls. cause is that of the end of the load's
+// context.
+func (c *Cache) storePlanned(ctx context.Context, o *Options, ls []*inflightLoad, at int64, cause error) {
 	for _, l := range ls {
 		if shared(cause) && !l.res.refused {
 			c.planFailure(l)

@@ -139,7 +139,7 @@ func (s *singleLoad) finish() {
 		return
 	}
 	s.keepAlive()
-	s.c.fill(s.ctx, s.o, s.loads)
+	s.c.fillSingle(s.ctx, s.o, s.loads)
 }
 
 // watchdog takes over the loads whose time is over. One timer serves all of them: it is not set
