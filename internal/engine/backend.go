@@ -63,6 +63,8 @@ type backend interface {
 	// can't be copied.
 	copies(rk string, val Value) (next func() (Value, error), ok bool)
 
+	// identify prepares the IDs of records that are encoded together.
+	identify(changes []*Change)
 	// encode dates and encodes the value of a change, or dates a removal.
 	encode(ctx context.Context, ch *Change)
 	// apply runs changes, which have been encoded; the outcome is in each.

@@ -63,7 +63,7 @@ func (c *remote) encodeLoaded(ctx context.Context, l *inflightLoad) (err error) 
 	if absent := r.ans.absent; absent != nil {
 		frm, err = c.encodeAbsence(l.rk, absent.reasons, r.life, r.now-age.Microseconds(), l.version, cost)
 	} else {
-		frm, err = c.encodeValue(l.rk, l.res.val, r.life, r.now-age.Microseconds(), l.version, r.ans.info.Tags, r.etag, c.costOf(l.rk, cost))
+		frm, err = c.encodeValue(frame.NewID(), l.rk, l.res.val, r.life, r.now-age.Microseconds(), l.version, r.ans.info.Tags, r.etag, c.costOf(l.rk, cost))
 	}
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/delqhi/cache/internal/frame"
 	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/logicalclock"
 	"github.com/delqhi/cache/internal/store"
@@ -166,7 +167,7 @@ func (c *remote) exchange(ctx context.Context, ch *Change, o *Options, seen stor
 			ch.life.fresh = max(cur.leftAfter(since(asked)).Truncate(time.Millisecond), time.Millisecond)
 		}
 		var err error
-		if ch.frame, err = c.encodeValue(ch.rk, ch.Val, ch.life, ch.now, ch.version, ch.tags, "", c.recordCost(ch)); err != nil {
+		if ch.frame, err = c.encodeValue(frame.NewID(), ch.rk, ch.Val, ch.life, ch.now, ch.version, ch.tags, "", c.recordCost(ch)); err != nil {
 			return false, err
 		}
 		g = freshness{remaining: ch.life.timeLeft(), fresh: ch.life.fresh, size: len(ch.frame)}
