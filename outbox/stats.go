@@ -22,6 +22,7 @@ type CacheStats struct {
 
 	Applied   uint64        // rows that were acknowledged and removed
 	Merged    uint64        // those of them that another row was applied for as well
+	Replaced  uint64        // those of them whose value of Set took the place of the old one
 	Waited    time.Duration // the sum of their ages; divided by Applied, the mean lag
 	Postponed uint64        // attempts that Redis did not acknowledge
 	Refused   uint64        // attempts of rows that failed otherwise
