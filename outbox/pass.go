@@ -472,11 +472,15 @@ func (n *run) lagged(caches map[string]int64, page []row, oldest map[string]time
 	for _, r := range page {
 		lag[r.item.cache] = max(lag[r.item.cache], r.age)
 	}
+	now := time.Now()
 	n.note(func(s *Stats) {
 		for name, d := range lag {
 			c := s.Caches[name]
 			c.Lag = d
 			s.Caches[name] = c
+			k := n.Relay.known[name]
+			k.looked = now
+			n.Relay.known[name] = k
 		}
 	})
 	const behind, ahead = "outbox: the relay has fallen behind", "outbox: the relay has caught up"
