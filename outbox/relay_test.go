@@ -74,7 +74,7 @@ func TestPoisonBecomesADeadLetter(t *testing.T) {
 		b.keys("users", "bad", "good", "panics")
 		b.keys("users", "bad")
 		b.exec(strings.ReplaceAll("INSERT INTO cache_outbox (cache, kind, item, created) VALUES (X, 99, X, 0)", "X",
-			map[string]string{"PostgreSQL": "'users'", "MariaDB": "'users'", "SQLite": "CAST('users' AS BLOB)"}[b.data.Kind]))
+			map[string]string{"PostgreSQL": "'users'", "MariaDB": "'users'", "MySQL": "'users'", "SQLite": "CAST('users' AS BLOB)"}[b.data.Kind]))
 		b.run(relay)
 		await(t, "four dead letters", func() bool { return b.backlog("users") == outbox.Backlog{Dead: 4} })
 		if !users.has("key good") {
@@ -235,6 +235,7 @@ func TestALeaseExpires(t *testing.T) {
 		now := map[string]string{
 			"PostgreSQL": "(EXTRACT(EPOCH FROM statement_timestamp()) * 1000000)::BIGINT",
 			"MariaDB":    "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))",
+			"MySQL":      "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))",
 			"SQLite":     "CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER)",
 		}[b.data.Kind]
 		for name, micros := range map[string]string{"users": "200000", "orders": "3600000000"} {

@@ -155,7 +155,7 @@ func TestSetSavesTheLoad(t *testing.T) {
 // A relay that applies both, the greater number last, leaves "b". Here it sees both rows at once,
 // or row 2 first; A then finds the entry of which it knew replaced.
 func TestTwoSetsThatAreCommittedInAnotherOrder(t *testing.T) {
-	for _, kind := range []string{"PostgreSQL", "MariaDB"} {
+	for _, kind := range []string{"PostgreSQL", "MariaDB", "MySQL"} {
 		for _, together := range []bool{true, false} {
 			t.Run(fmt.Sprint(kind, ", together ", together), func(t *testing.T) {
 				t.Parallel()
