@@ -111,6 +111,7 @@ func ExampleOutbox_Schema() {
 	// 	cache    BLOB NOT NULL,
 	// 	kind     INTEGER NOT NULL,
 	// 	item     BLOB NOT NULL,
+	// 	value    BLOB,
 	// 	created  INTEGER NOT NULL,
 	// 	due      INTEGER NOT NULL DEFAULT 0,
 	// 	attempts INTEGER NOT NULL DEFAULT 0,

@@ -71,7 +71,7 @@ var architecture = table{
 		"metrics":    {},
 
 		// A page to look at.
-		"metrics/dashboard": {module: []string{"internal/logonce", "metrics"}},
+		"metrics/dashboard": {module: []string{"internal/logonce", "internal/metrictable", "metrics"}},
 		// Apart from metrics because of what it brings: net/http.
 		"metrics/expvar": {module: []string{"metrics"}},
 		// What the exporters show that are modules of their own.

@@ -75,6 +75,11 @@ type backend interface {
 	// then ok is false.
 	updateOnce(ctx context.Context, ch *Change, f Func, o *Options) (ok bool, err error)
 
+	// encodeReplacement encodes the value of a change as a replacement of what the key holds, nil if
+	// there is nothing to be replaced; replace puts one in its place.
+	encodeReplacement(ctx context.Context, ch *Change) ([]byte, error)
+	replace(ctx context.Context, rk string, replacement []byte) (ok bool, err error)
+
 	// invalidate invalidates keys; the outcome is in each. invalidateLater does so for a caller
 	// that has left: here at once, elsewhere later.
 	invalidate(ctx context.Context, changes []*Change)
