@@ -303,15 +303,13 @@ func (s *Redis) runText(ctx context.Context, both urgentScript, keys []string, a
 		words = append(words, k)
 	}
 	words = append(words, args...)
-	if !s.noFlags.Load() {
-		text, err = s.runTextOf(ctx, both.urgent, words)
-		if err != nil && strings.Contains(err.Error(), "compiling") {
-			s.noFlags.Store(true) // it has not run
+	run := func(sc script) func() error {
+		return func() error {
+			text, err = s.runTextOf(ctx, sc, words)
+			return err
 		}
 	}
-	if s.noFlags.Load() {
-		text, err = s.runTextOf(ctx, both.plain, words)
-	}
+	err = s.byFlags(run(both.urgent), run(both.plain))
 	return text, err
 }
 

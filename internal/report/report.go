@@ -75,6 +75,12 @@ func (r *Reports) Succeeded(op string) {
 	r.misfits.succeeded(op)
 }
 
+// Detour is called once for each feature that the server lacks, and in whose place another is
+// used.
+func (r *Reports) Detour(m store.Misfit) {
+	r.log.Warn("cache: Redis lacks a feature, in whose place a slower one is used", r.args(0, "problem", m.Problem(), "remedy", m.Remedy())...)
+}
+
 // Misfit logs a permanent misconfiguration, once.
 func (r *Reports) Misfit(op string, m store.Misfit, err error) {
 	if r.misfits.said[m].Swap(true) {
