@@ -153,7 +153,7 @@ var shortcomings = []struct {
 	{func(c *Capabilities) Support { return c.Scan }, Shortcoming{"SCAN", "InvalidatePattern fails", "", false, Unsupported}},
 	{func(c *Capabilities) Support { return c.SetNXGet }, Shortcoming{"SET with NX and GET", "a script is used in its place", "", false, Unsupported}},
 	{func(c *Capabilities) Support { return c.ManyKeys }, Shortcoming{"keys of several slots in a command", "keys are sent one by one, in a pipeline", "", false, Unsupported}},
-	{func(c *Capabilities) Support { return c.ScriptFlags }, Shortcoming{"flags of scripts", "when memory is full and the eviction policy is noeviction, invalidations are refused as writes are", "", false, Unsupported}},
+	{func(c *Capabilities) Support { return c.ScriptFlags }, Shortcoming{"flags of scripts", "older scripts are used in their place", "", false, Unsupported}},
 	{func(c *Capabilities) Support { return c.Info }, Shortcoming{"INFO", "after each new connection, what was written in the last 10 seconds is checked key by key", "", false, Unsupported}},
 }
 

@@ -38,7 +38,7 @@ func TestProbe(t *testing.T) {
 		"tracking":    {redistest.NoTracking, func(c *cache.Capabilities) { c.Tracking = no }, "", "Broadcast"},
 		"RESP3":       {redistest.OnlyRESP2, func(c *cache.Capabilities) { c.RESP3, c.Tracking = no, no }, "", "over RESP3|Broadcast"},
 		"SET NX GET":  {redistest.OldSet, func(c *cache.Capabilities) { c.SetNXGet = no }, "", "a script is used"},
-		"flags":       {redistest.OldScripts, func(c *cache.Capabilities) { c.ScriptFlags = no }, "", "invalidations are refused"},
+		"flags":       {redistest.OldScripts, func(c *cache.Capabilities) { c.ScriptFlags = no }, "", "older scripts"},
 		"many keys":   {redistest.OneSlot, func(c *cache.Capabilities) { c.ManyKeys = no }, "", "one by one"},
 		"streams":     {redistest.Lacking("xlen", "xadd"), func(c *cache.Capabilities) { c.Streams = no }, "", "WriteBehind"},
 		"SCAN":        {redistest.Lacking("scan"), func(c *cache.Capabilities) { c.Scan = no }, "", "InvalidatePattern"},

@@ -125,7 +125,7 @@ func (r *Reports) Connected(hearing bool, err error) {
 
 // Downgraded is called once at most.
 func (r *Reports) Downgraded(err error) {
-	r.log.Warn("cache: the server can't track keys for this user: Broadcast is used instead, without changes by other programs", r.args(0, "error", err)...)
+	r.log.Warn("cache: keys can't be tracked, or not by this user: Broadcast is used instead, without changes by other programs", r.args(0, "error", err)...)
 }
 
 func (r *Reports) Overflowed() {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -38,8 +39,6 @@ type outcome struct {
 	notes []string // what it does without, or why it does not work
 }
 
-func (o outcome) String() string { return fmt.Sprint(o.works, " ", strings.Join(o.notes, "; ")) }
-
 // A check is a column of the table. It returns an error if the feature does not work.
 type check struct {
 	name string
@@ -55,6 +54,7 @@ var checks = []check{
 	{"local tier", checkLocal},
 	{"Tracking", checkTracking},
 	{"write-behind", checkBehind},
+	{"full memory", checkFull},
 }
 
 // trial is one run of a check.
@@ -96,9 +96,18 @@ func (l *log) list() []string {
 	return slices.Sorted(slices.Values(l.notes))
 }
 
+func (l *log) clear() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.notes = nil
+}
+
 func (l *log) has(text string) bool {
 	return slices.ContainsFunc(l.list(), func(s string) bool { return strings.Contains(s, text) })
 }
+
+// moved is the part of an error that is another one each time.
+var moved = regexp.MustCompile(`MOVED \d+ [\d.:]+\d`)
 
 // run carries out a check.
 func (s *subject) run(c check, prefix string) outcome {
@@ -109,8 +118,12 @@ func (s *subject) run(c check, prefix string) outcome {
 	if ctx.Err() != nil {
 		s.t.Errorf("%s: it did not end: %v", c.name, err)
 	}
+	var several *cache.BatchError[string]
+	if errors.As(err, &several) {
+		err = several.Unwrap()[0]
+	}
 	if err != nil {
-		return outcome{notes: []string{err.Error()}}
+		return outcome{notes: []string{moved.ReplaceAllString(err.Error(), "MOVED …")}}
 	}
 	return outcome{works: true, notes: t.list()}
 }
@@ -240,9 +253,10 @@ func checkMany(ctx context.Context, t *trial) error {
 
 func checkTags(ctx context.Context, t *trial) error {
 	a, b := t.open(cache.Source[string, string]{}), t.open(cache.Source[string, string]{})
-	put := func(k string, opts ...cache.WriteOption) error { return a.Set(ctx, k, "v", opts...) }
-	if err := errors.Join(put("red", cache.Tags("red")), put("blue", cache.Tags("blue")), put("plain")); err != nil {
-		return err
+	for k, opts := range map[string][]cache.WriteOption{"red": {cache.Tags("red")}, "blue": {cache.Tags("blue")}, "plain": nil} {
+		if err := a.Set(ctx, k, "v", opts...); err != nil {
+			return err
+		}
 	}
 	left := func() string {
 		got, _ := b.GetMany(ctx, []string{"red", "blue", "plain"})
@@ -373,4 +387,40 @@ func checkBehind(ctx context.Context, t *trial) error {
 		defer mu.Unlock()
 		return expect("the source", stored["k"], "v", nil)
 	})
+}
+
+// Invalidations are carried out although memory is full and nothing is evicted.
+func checkFull(ctx context.Context, t *trial) (err error) {
+	c := t.open(cache.Source[string, string]{})
+	if err := c.SetMany(ctx, map[string]string{"k": "v", "l": "v"}, cache.Tags("tag")); err != nil {
+		return err
+	}
+	if err := t.limit(ctx, "1"); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, t.limit(context.WithoutCancel(ctx), "0")) }()
+	if err := until(ctx, func() error { // it may take a moment until the limit is noticed
+		if c.Set(ctx, "m", "v") == nil {
+			return errors.New("a write is accepted although memory is full")
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	t.log.clear() // the refused write
+	for _, f := range []func() error{
+		func() error { return c.Delete(ctx, "l") },
+		func() error { return c.InvalidateTags(ctx, "tag") },
+		func() error { return c.Clear(ctx) },
+	} {
+		if err := f(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// limit sets the limit of memory, at which nothing is evicted.
+func (t *trial) limit(ctx context.Context, bytes string) error {
+	return errors.Join(t.direct.ConfigSet(ctx, "maxmemory-policy", "noeviction").Err(), t.direct.ConfigSet(ctx, "maxmemory", bytes).Err())
 }

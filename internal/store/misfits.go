@@ -16,6 +16,7 @@ const (
 	NoDatabase                    // the database can't be selected
 	Hangup                        // the connection is closed at a command
 	NoScripts                     // the server, or a proxy, runs no scripts
+	OneSlot                       // commands with keys of several slots are refused
 	NoPubSub                      // the server, or a proxy, has no SUBSCRIBE or PUBLISH
 
 	Misfits // the number of values
@@ -62,6 +63,10 @@ var misfitTexts = [Misfits]struct{ problem, remedy string }{
 	NoScripts: {
 		"the server, or a proxy in front of it, runs no scripts (EVAL, EVALSHA), which each write of a cache needs",
 		"connect to the server itself, Redis 6.2 or later or one that docs/servers.md lists, with EVAL and EVALSHA permitted",
+	},
+	OneSlot: {
+		"the server, a node of a cluster or a proxy in front of one, refuses commands with keys of several slots: keys are sent one by one",
+		"use redis.NewClusterClient, or for cache.NewClient a URL with several hosts or with cluster=true",
 	},
 	NoPubSub: {
 		"the server, or a proxy in front of it, does not know SUBSCRIBE or PUBLISH: notifications don't arrive, and the local tier is not used",
