@@ -122,10 +122,11 @@ var architecture = table{
 		"internal/percpu":    {},
 		"internal/topk":      {},
 
-		// The command line for operators. It asks the server what no cache does.
+		// The command line for operators. It asks the server what no cache does, and by cache.Probe what
+		// programs ask.
 		"internal/ctl": {
 			module: []string{
-				"codec", "invalidate",
+				".", "codec", "invalidate",
 				"internal/errs", "internal/frame", "internal/glob", "internal/invalidation", "internal/keys", "internal/logicalclock", "internal/message",
 				"internal/redisstore", "internal/redisurl", "internal/store", "internal/usercode", "internal/writebehind",
 			},
@@ -147,9 +148,10 @@ var architecture = table{
 		"internal/hook":       {module: []string{"internal/coherence", "internal/fence", "internal/invalidation", "internal/store"}},
 
 		// Tests of the whole.
-		"internal/e2e":        {tests: []string{"internal/frame", "internal/store", "internal/writebehind"}, others: []string{xxhash}},
-		"internal/e2e/memory": {tests: []string{"internal/coherence", "internal/frame", "internal/hook", "internal/invalidation", "internal/local", "internal/logicalclock", "internal/logonce", "internal/message", "internal/retryqueue", "internal/store"}},
-		"internal/sim":        {tests: []string{"internal/coherence", "internal/frame", "internal/hook", "internal/invalidation", "internal/logicalclock", "internal/message", "internal/store"}},
+		"internal/e2e":          {tests: []string{"internal/frame", "internal/store", "internal/writebehind"}, others: []string{xxhash}},
+		"internal/e2e/memory":   {tests: []string{"internal/coherence", "internal/frame", "internal/hook", "internal/invalidation", "internal/local", "internal/logicalclock", "internal/logonce", "internal/message", "internal/retryqueue", "internal/store"}},
+		"internal/servermatrix": {},
+		"internal/sim":          {tests: []string{"internal/coherence", "internal/frame", "internal/hook", "internal/invalidation", "internal/logicalclock", "internal/message", "internal/store"}},
 
 		// Programs as a user would write them: nothing from internal.
 		"examples/...": {

@@ -65,8 +65,9 @@ type Cache struct {
 	runsUserCode bool // storing a value calls functions of the program, of a codec for example
 
 	backend      backend
-	local        Local                  // nil: no local tier
-	validity     *coherence.Coordinator // of the local tier, nil if it is always valid: for the fast path
+	misfit       func(error) store.Misfit // why an error of Redis does not pass by itself; nil without Redis
+	local        Local                    // nil: no local tier
+	validity     *coherence.Coordinator   // of the local tier, nil if it is always valid: for the fast path
 	fences       *fence.Table
 	invalidation invalidation.Policy // what happens to an invalidated entry
 	clock        *logicalclock.Table // the logical clock, for tags and Clear
