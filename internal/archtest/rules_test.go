@@ -134,6 +134,9 @@ var architecture = table{
 		},
 		"cmd/cachectl": {module: []string{"internal/ctl"}, others: []string{goRedis}},
 
+		// Starts the book, which is a module of its own.
+		"docs/serve": {},
+
 		// For tests, those of users included. cachetest stands where a user stands, on the whole
 		// cache, and embeds a server: miniredis is required by the library's own tests anyway,
 		// and is linked into no program.

@@ -15,6 +15,7 @@ import (
 // need more than others. Every other module is released.
 var unreleased = []string{
 	"benchmarks",
+	"docs/book",
 	"examples/webapp",
 	"internal/release",
 	"linearizability",
