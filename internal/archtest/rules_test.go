@@ -149,6 +149,7 @@ var architecture = table{
 		// Tests of the whole.
 		"internal/e2e":        {tests: []string{"internal/frame", "internal/store", "internal/writebehind"}, others: []string{xxhash}},
 		"internal/e2e/memory": {tests: []string{"internal/coherence", "internal/frame", "internal/hook", "internal/invalidation", "internal/local", "internal/logicalclock", "internal/logonce", "internal/message", "internal/retryqueue", "internal/store"}},
+		"internal/interop":    {tests: []string{"internal/frame", "internal/keys", "internal/logicalclock", "internal/message", "internal/store"}, others: []string{xxhash}},
 		"internal/sim":        {tests: []string{"internal/coherence", "internal/frame", "internal/hook", "internal/invalidation", "internal/logicalclock", "internal/message", "internal/store"}},
 
 		// Programs as a user would write them: nothing from internal.
