@@ -155,6 +155,7 @@ var architecture = table{
 		"internal/e2e/memory":   {tests: []string{"internal/coherence", "internal/frame", "internal/hook", "internal/invalidation", "internal/local", "internal/logicalclock", "internal/logonce", "internal/message", "internal/retryqueue", "internal/store"}},
 		"internal/servermatrix": {},
 		"internal/sim":          {tests: []string{"internal/coherence", "internal/frame", "internal/hook", "internal/invalidation", "internal/logicalclock", "internal/message", "internal/store"}},
+		"internal/interop":      {tests: []string{"internal/frame", "internal/keys", "internal/logicalclock", "internal/message", "internal/store"}, others: []string{xxhash}},
 
 		// Programs as a user would write them: nothing from internal.
 		"examples/...": {

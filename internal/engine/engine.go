@@ -51,6 +51,7 @@ type Cache struct {
 	codecName    string
 	held         holder       // the codec if V is an interface, else nil
 	sealer       codec.Sealer // the codec if it seals, else nil; see sealed.go
+	legacy       legacyCodec  // reads the records of other programs; nil: they are foreign
 	fingerprint  uint64       // of the codec and V; see frame.Header.Type
 	valueVersion uint32
 	maxValue     int
@@ -127,9 +128,13 @@ type Config struct {
 // New makes a cache.
 func New(cfg Config) (*Cache, error) {
 	names := store.NewNames(cfg.Prefix, cfg.Name)
+	legacy, _ := cfg.Codec.(legacyCodec)
+	if legacy != nil {
+		cfg.Codec = legacy.Inner()
+	}
 	c := &Cache{
 		name: cfg.Name, prefix: names.Data, names: names, types: cfg.Types, src: cfg.Source, loader: cfg.Source.Loader,
-		codec: cfg.Codec, codecName: cfg.CodecName, fingerprint: cfg.Fingerprint, valueVersion: cfg.Version, maxValue: cfg.MaxValue,
+		codec: cfg.Codec, legacy: legacy, codecName: cfg.CodecName, fingerprint: cfg.Fingerprint, valueVersion: cfg.Version, maxValue: cfg.MaxValue,
 		policy: cfg.Policy, localTTL: cfg.LocalTTL, invalidation: invalidation.Policy{Mode: invalidation.Mode(cfg.Invalidator.Mode()), Delay: cfg.Invalidator.Delay()}, slidesLocally: cfg.Store == nil && cfg.Policy.Sliding > 0,
 		fences: fence.NewTable(), limit: newLoadLimit(cfg.LoadLimit), runsUserCode: cfg.Store != nil || cfg.Source.TTL != nil || cfg.Source.Tags != nil,
 		stats: newStats(cfg.Recorder), tagged: topk.New(maxTagged), reports: report.New(cfg.Name, cfg.Log),

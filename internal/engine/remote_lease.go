@@ -344,7 +344,10 @@ func (c *remote) handleExisting(ctx context.Context, o *Options, l *inflightLoad
 	c.validate(ctx, []*decoded{&f})
 	switch f.status {
 	case usable:
-		if o.background && f.age >= o.backgroundAge {
+		if f.legacy && o.tooOld(&f.ans.info) {
+			return replaceIt
+		}
+		if !f.legacy && o.background && f.age >= o.backgroundAge {
 			l.old = &f
 			c.stay(ctx, l, &f, rec.CASToken())
 			return lockIt

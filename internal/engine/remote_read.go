@@ -33,6 +33,9 @@ func (c *remote) read(ctx context.Context, s *Scratch, j Loader, o *Options) {
 		s.cmds = make([]store.Command, 0, cap(s.cmds)) // the first attempt may still be in flight
 	}
 	founds, pointers := s.founds[:len(asked)], s.pointers[:len(asked)]
+	if err == nil {
+		c.adoptAll(ctx, asked, replies, founds)
+	}
 	for i, it := range asked {
 		f := &founds[i]
 		f.space = it.space
@@ -64,7 +67,7 @@ func (c *remote) read(ctx context.Context, s *Scratch, j Loader, o *Options) {
 			if !o.Peek {
 				c.touch(it.rk, f, replies[i].Record)
 			}
-			if g := f.aging(); !o.Peek && j != nil && f.timed && f.ans.absent == nil && c.policy.ShouldRefresh(g.age, g.fresh, g.cost, c.random()) {
+			if g := f.aging(); !f.legacy && !o.Peek && j != nil && f.timed && f.ans.absent == nil && c.policy.ShouldRefresh(g.age, g.fresh, g.cost, c.random()) {
 				c.refresher.load(ctx, it.key, it.rk, g.age, j, o)
 			}
 		case f.status == unavailable && f.err == ctx.Err():
@@ -160,6 +163,10 @@ func (c *remote) ask(ctx context.Context, cmds []store.Command) (_ []store.Reply
 // change of the key that Redis may not have yet.
 func (c *remote) fillLocal(key Key, rk string, f fence.Token, found *decoded, at int64) {
 	if c.local == nil || !found.timed || c.isPending(rk, found.raw.Tags) {
+		return
+	}
+	if found.legacy {
+		c.dropReplaced(key, rk)
 		return
 	}
 	if found.raw.Limit != math.MaxInt64 {

@@ -31,6 +31,7 @@ func (c *remote) updateOnce(ctx context.Context, ch *Change, f Func, o *Options)
 			rec = head.Record
 		}
 	}
+	seen := c.tokenOf(ch.rk, rec)
 	cur := c.decode(ctx, ch.rk, rec, &r)
 	c.validate(ctx, []*decoded{&cur})
 	switch cur.status {
@@ -49,7 +50,7 @@ func (c *remote) updateOnce(ctx context.Context, ch *Change, f Func, o *Options)
 		return false, c.writeFailed(ctx, err)
 	}
 	if cur.status != usable && c.loader != nil {
-		return c.updateLoaded(ctx, ch, f, o, rec.CASToken(), &cur, s)
+		return c.updateLoaded(ctx, ch, f, o, seen, &cur, s)
 	}
 	var old Value
 	if kept {
@@ -59,7 +60,7 @@ func (c *remote) updateOnce(ctx context.Context, ch *Change, f Func, o *Options)
 		return false, err
 	}
 	ch.cost = 0 // without a kept value, it began just now
-	return c.exchange(ctx, ch, o, rec.CASToken(), &cur, kept, asked, s)
+	return c.exchange(ctx, ch, o, seen, &cur, kept, asked, s)
 }
 
 // updateLoaded is updateOnce for a value that has to be loaded from the source. A useless

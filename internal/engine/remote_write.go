@@ -209,7 +209,7 @@ func (c *remote) setIfAbsent(ctx context.Context, ch *Change) (bool, error) {
 		case cmd.Op == store.Get:
 			return true, nil
 		}
-		cmd.Op, cmd.Seen = store.CompareAndSet, reply.Record.CASToken()
+		cmd.Op, cmd.Seen = store.CompareAndSet, c.tokenOf(ch.rk, reply.Record)
 	}
 }
 

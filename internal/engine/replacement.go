@@ -75,7 +75,7 @@ func (c *remote) encodeReplacement(ctx context.Context, ch *Change) ([]byte, err
 		return nil, err
 	}
 	// Encoded in any case: whether a value is refused does not depend on what Redis holds.
-	frm, err := c.encodeValue(ch.rk, ch.Val, ch.life, ch.now, ch.version, ch.tags, "", c.costOf(ch.rk, 0))
+	frm, err := c.encodeValue(frame.NewID(), ch.rk, ch.Val, ch.life, ch.now, ch.version, ch.tags, "", c.costOf(ch.rk, 0))
 	if err != nil || !ok {
 		return nil, err
 	}
