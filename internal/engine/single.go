@@ -65,7 +65,6 @@ func (s *singleLoad) run() {
 		s.handle, s.h = c.types.NewHandle()
 	}
 	s.h.begin(s.old, c.clone)
-	s.in.begin(c, s.ctx, s.handle, l.rk)
 	s.call.init(c.stats, 1, s.o.refresh)
 	s.began = local.Now()
 	l.rest.ready.Add(1)
@@ -80,6 +79,7 @@ func (s *singleLoad) run() {
 		}
 	}()
 	out.err = usercode.Call(func() (err error) {
+		s.in.begin(c, s.ctx, s.handle, l.rk) // which asks the caller's context
 		out.res, err = s.j.Load(s.call.begin(&s.in, c.name), l.key)
 		return err
 	})
@@ -87,13 +87,15 @@ func (s *singleLoad) run() {
 
 // end ends a load whose loader has returned in time.
 func (s *singleLoad) end(out called[Value]) {
-	c, res := s.c, &s.l.res
+	c := s.c
+	s.l.res = loaded{err: errEndedGoroutine, began: s.began} // unless user code that is called here returns
 	defer s.finish()
-	defer usercode.Recover(&res.err)
+	defer usercode.Recover(&s.l.res.err)
 	c.limit.leave()
 	s.in.call.over.Store(true)
-	*res = loaded{val: out.res, err: theirs(ended(s.ctx, out.err, false)), began: s.began}
+	res := loaded{val: out.res, err: theirs(ended(s.ctx, out.err, false)), began: s.began}
 	res.settle(s.h.end(), s.old, c.clone)
+	s.l.res = res
 	found, absent := 0, 0
 	switch {
 	case res.err == nil:
@@ -192,8 +194,15 @@ func (w *watchdog) remove(s *singleLoad) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.removeLocked(s)
+	w.restLocked()
+}
+
+// restLocked stops the timer when the cache is closed and nothing is left to watch: it would
+// hold the cache in memory.
+func (w *watchdog) restLocked() {
 	if w.closed && w.first == nil && w.timer != nil {
 		w.timer.Stop()
+		w.at = time.Time{}
 	}
 }
 
@@ -249,9 +258,7 @@ func (w *watchdog) close() {
 		w.shortenLocked(s, now) // keeps the order
 	}
 	w.setLocked(now)
-	if w.first == nil && w.timer != nil {
-		w.timer.Stop()
-	}
+	w.restLocked()
 }
 
 // eachLoad loads the keys of a batch one by one.
