@@ -131,7 +131,7 @@ func (e *examination) checkServer() {
 	e.each("server", func(f *facts) finding {
 		v := f.info["redis_version"]
 		if v == "" {
-			return finding{Status: unknown, Found: "it does not say its version", Means: "whether it is Redis 7.0 or later could not be checked", Do: "permit +info"}
+			return finding{Status: unknown, Found: "it does not say its version", Means: "which version it is could not be checked", Do: "permit +info"}
 		}
 		name, version := redisstore.ServerOf(f.info)
 		if name += " " + version; version != v {

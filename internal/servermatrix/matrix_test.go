@@ -35,16 +35,22 @@ type row struct {
 	notes []string
 }
 
-// columns are the columns of the tables.
-var columns = "| | " + strings.Join(func() (names []string) {
+// head is the head of a table of servers, or of front ends, which have no clusters.
+func head(clusters bool) string {
+	names := []string{"| "}
 	for _, c := range checks {
 		names = append(names, c.name)
 	}
-	return append(names, "lacks")
-}(), " | ") + " |\n|" + strings.Repeat("---|", len(checks)+2) + "\n"
+	if clusters {
+		names = append(names, "cluster")
+	}
+	names = append(names, "lacks")
+	return strings.Join(names, " | ") + " |\n" + strings.Repeat("|---", len(names)) + "|\n"
+}
 
-// measure runs all checks.
-func measure(t *testing.T, name string, s *subject) row {
+// measure runs all checks. cluster, if it is not nil, makes a cluster of such servers, or returns nil
+// if it can't.
+func measure(t *testing.T, name string, s *subject, cluster func() *subject) row {
 	caps, err := cache.Probe(t.Context(), s.connect())
 	if err != nil {
 		t.Fatal(err)
@@ -56,8 +62,20 @@ func measure(t *testing.T, name string, s *subject) row {
 	reasons := map[string][]string{} // the checks of a note
 	var order []string
 	works := true
-	for i, c := range checks {
-		o := s.run(c, fmt.Sprint("p", i, ":"))
+	all := checks
+	if cluster != nil {
+		all = append(slices.Clone(checks), check{"cluster", nil})
+	}
+	for i, c := range all {
+		var o outcome
+		if c.run != nil {
+			o = s.run(c, fmt.Sprint("p", i, ":"))
+		} else if on := cluster(); on != nil {
+			o = onCluster(on)
+		} else {
+			cells = append(cells, "–")
+			continue
+		}
 		switch {
 		case !o.works:
 			cells = append(cells, "no")
@@ -86,6 +104,33 @@ func measure(t *testing.T, name string, s *subject) row {
 		r.notes = append(r.notes, fmt.Sprintf("- *%s*, %s: %s", name, strings.Join(reasons[n], ", "), n))
 	}
 	return r
+}
+
+// onCluster runs all checks on a cluster, except for those that change the settings of a server.
+func onCluster(s *subject) outcome {
+	all := outcome{works: true}
+	for i, c := range checks {
+		if c.name == "full memory" {
+			continue
+		}
+		o := s.run(c, fmt.Sprint("p", i, ":"))
+		all.works = all.works && o.works
+		for _, n := range o.notes {
+			all.notes = append(all.notes, c.name+": "+n)
+		}
+	}
+	return all
+}
+
+// hasClusters reports whether the harness can make a cluster of a server: from version 7.0 on.
+func hasClusters(t *testing.T, rdb *redis.Client) bool {
+	info, err := rdb.Info(t.Context(), "server").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, version, _ := strings.Cut(info, "redis_version:")
+	major, _ := strconv.Atoi(strings.Split(version, ".")[0])
+	return major >= 7
 }
 
 // rows collects the rows of subtests that run in parallel.
@@ -128,7 +173,13 @@ func TestMatrixOfServers(t *testing.T) {
 					opts = append(opts, redistest.Binary(program))
 				}
 				s := redistest.Start(t, opts...)
-				found.add(measure(t, "", subjectOf(t, s.Addr(), s)))
+				found.add(measure(t, "", subjectOf(t, s.Addr(), s), func() *subject {
+					if !hasClusters(t, s.Client(t)) {
+						return nil
+					}
+					c := redistest.StartCluster(t, 3, opts...)
+					return &subject{t: t, connect: func() redis.UniversalClient { return c.Client(t) }, direct: c.Client(t)}
+				}))
 			})
 		}
 	})
@@ -164,14 +215,14 @@ func TestMatrixOfFrontEnds(t *testing.T) {
 				t.Parallel()
 				s := redistest.Start(t)
 				front := redistest.NewFront(t, s.Addr(), f.r)
-				found.add(measure(t, f.name, subjectOf(t, front.Addr(), s)))
+				found.add(measure(t, f.name, subjectOf(t, front.Addr(), s), nil))
 			})
 		}
 		for name, masters := range map[string]int{"a cluster of one node, through a client for one server": 1, "a cluster of three nodes, through a client for one server": 3} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				s := redistest.StartCluster(t, masters).Nodes[0]
-				found.add(measure(t, name, subjectOf(t, s.Addr(), s)))
+				found.add(measure(t, name, subjectOf(t, s.Addr(), s), nil))
 			})
 		}
 	})
@@ -220,7 +271,7 @@ func compare(t *testing.T, part string, found []row, all bool) {
 		})
 		slices.SortStableFunc(known, func(a, b row) int { return cmp.Compare(place(a.name), place(b.name)) })
 	}
-	if err := os.WriteFile(guide, []byte(before+begin+format(known)+end+after), 0o644); err != nil {
+	if err := os.WriteFile(guide, []byte(before+begin+head(!all)+format(known)+end+after), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -237,7 +288,6 @@ func place(name string) string {
 
 func format(list []row) string {
 	var b strings.Builder
-	b.WriteString(columns)
 	for _, r := range list {
 		b.WriteString(r.cells + "\n")
 	}
@@ -253,7 +303,7 @@ func format(list []row) string {
 func parse(text string) (list []row) {
 	for line := range strings.Lines(text) {
 		line = strings.TrimSuffix(line, "\n")
-		if cells := strings.Split(line, " | "); strings.HasPrefix(line, "| ") && !strings.HasPrefix(columns, line+"\n") {
+		if cells := strings.Split(line, " | "); len(cells) > 1 && strings.HasPrefix(line, "| ") && !strings.HasPrefix(line, "| |") && !strings.HasPrefix(line, "|  ") {
 			list = append(list, row{name: strings.TrimPrefix(cells[0], "| "), cells: line})
 		}
 		for i := range list {
@@ -294,7 +344,7 @@ func TestRowsAreReadAsTheyAreWritten(t *testing.T) {
 		{"Redis 6.2.16", "| Redis 6.2.16 | yes | reduced | nothing |", []string{"- *Redis 6.2.16*, loads: a", "- *Redis 6.2.16*, writes: b"}},
 		{"Redis 7.0.15", "| Redis 7.0.15 | yes | yes | nothing |", nil},
 	}
-	got := parse(format(list))
+	got := parse(head(true) + format(list))
 	if fmt.Sprint(got) != fmt.Sprint(list) {
 		t.Errorf("got %v\nwant %v", got, list)
 	}
