@@ -20,6 +20,7 @@ var unreleased = []string{
 	"internal/release",
 	"linearizability",
 	"metrics/dashboard/browser",
+	"metrics/prometheus/schema",
 }
 
 // repository is a work tree with its modules.

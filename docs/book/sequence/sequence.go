@@ -1,4 +1,4 @@
-// Package sequence draws sequence diagrams: who does what to whom, and in which order.
+// Package sequence draws sequence diagrams: what is sent between actors, and in which order.
 //
 // A diagram is a text, a step to a line:
 //
@@ -11,7 +11,7 @@
 //	R -x C: PUBLISH
 //	bad C: the old value stays
 //
-// The arrows are -> for what one does to another, --> for an answer, and -x for what is lost on
+// The arrows are -> for what one actor sends to another, --> for an answer, and -x for what is lost on
 // its way. A line of one actor is a note: "note", "bad" for what goes wrong, "good" for what
 // prevents it. "gap: ten seconds later" is time that passes. Lines that begin with # are comments.
 package sequence
@@ -132,7 +132,7 @@ func (d *Diagram) actor(id string) int {
 	return slices.IndexFunc(d.Actors, func(a Actor) bool { return a.ID == id })
 }
 
-// Describe says the diagram in words, for those who can't see it.
+// Describe says the diagram in words, for readers who can't see it.
 func (d *Diagram) Describe() string {
 	var b strings.Builder
 	for i, s := range d.Steps {

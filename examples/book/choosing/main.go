@@ -15,7 +15,7 @@ import (
 type list = []strategy.Strategy
 
 var lists = map[string]list{
-	// Read by all, changed by editors, who invalidate by tag. An old page is better than none.
+	// Read by all, and invalidated by tag when an editor has changed it. An old page is better than none.
 	"catalogue": {strategy.TinyLFU(100_000), strategy.TTL(time.Hour), strategy.RefreshAhead(0.8), strategy.StaleIfError(24 * time.Hour)},
 
 	// Changed by their owners, by this program: it invalidates after the commit.

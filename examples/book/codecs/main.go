@@ -1,4 +1,4 @@
-// Values that only those can read who have the key.
+// Values that can be read only with the key.
 package main
 
 import (
