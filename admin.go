@@ -68,6 +68,48 @@ func (c *Cache[K, V]) InvalidateEncoded(ctx context.Context, encoded ...string) 
 	return c.engine.InvalidateEncoded(ctx, encoded)
 }
 
+// EncodeReplacement encodes val so that [Cache.ReplaceEncoded] can later put it in the place of the
+// entry that Redis holds for key now, in any process that has this cache: to note in a database's
+// transaction what the value will be once it is committed. Nothing is stored yet.
+//
+// It is nil, without an error, where there is nothing to be replaced later: Redis has no entry of
+// the key, or one that is being loaded, or does not answer; the cache is LocalOnly, or has a
+// strategy by which values are not put into it by writes, or are queued; the life of val, which
+// begins now, is over already. Its form is not meant for other programs; with a codec that
+// encrypts, the value is encrypted.
+//
+// A value that can't be encoded or is too large is an error as it is of [Cache.Set], whether or not
+// Redis answers, and so is a context that has ended. The source is not written.
+func (c *Cache[K, V]) EncodeReplacement(ctx context.Context, key K, val V, opts ...WriteOption) ([]byte, error) {
+	o, err := collect(opts)
+	if err != nil {
+		return nil, err
+	}
+	p := &pair[K, V]{key, val}
+	return c.engine.EncodeReplacement(ctx, &p.key, &p.val, &o.Options)
+}
+
+// ReplaceEncoded puts a replacement by [Cache.EncodeReplacement] in the place of exactly the entry
+// that was there when it was encoded, and reports whether it did. Otherwise the key, in the form of
+// [Cache.EncodeKey], is invalidated as by [Cache.InvalidateEncoded]: if anything has replaced,
+// removed or invalidated the entry since, by any client; if the life of the value is over; if this
+// program has another version, codec or type; if replacement is empty or damaged. Tags that were
+// invalidated since apply to the value.
+//
+// So a value never takes the place of a newer one, however late it comes and however often. The
+// error is that of InvalidateEncoded. If it matches [ErrUnavailable], call it again.
+func (c *Cache[K, V]) ReplaceEncoded(ctx context.Context, encoded string, replacement []byte) (bool, error) {
+	if len(replacement) > 0 {
+		if _, ok := c.keys.Decode(encoded); !ok && c.keys.Reversible() {
+			return false, c.engine.Explain("replace", errNoKey)
+		}
+		if ok, err := c.engine.Replace(ctx, encoded, replacement); ok || err != nil {
+			return ok, err
+		}
+	}
+	return false, c.InvalidateEncoded(ctx, encoded)
+}
+
 var errNoKey = fmt.Errorf("%w: no key of this cache is encoded like that", ErrInvalidOption)
 
 // TopTags returns the tags that this process has invalidated most often by

@@ -59,3 +59,25 @@ func allocs[K comparable, V any](t *testing.T, name string, key K, val V) {
 		}
 	}
 }
+
+// A miss, a load and a fill allocate what outlives the call, and little else.
+func TestAllocationsOfALoad(t *testing.T) {
+	if underRace {
+		t.Skip("the race detector allocates")
+	}
+	src := cache.SourceFunc(func(_ context.Context, key int64) (int64, error) { return key, nil })
+	c, err := cache.NewFrom(nil, "allocs", src, cache.LocalOnly())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ctx, key := context.Background(), int64(0)
+	if n := testing.AllocsPerRun(1000, func() {
+		key++
+		if v, err := c.Get(ctx, key); err != nil || v != key {
+			t.Fatal(v, err)
+		}
+	}); n > 13 {
+		t.Errorf("a load makes %v allocations, want 13 at most", n)
+	}
+}

@@ -10,7 +10,8 @@ import (
 type Info struct {
 	// Tier that answered: metrics.Source after a load, metrics.None if none did.
 	Tier metrics.Tier
-	// Age of the value: the time since it was stored.
+	// Age of the value: the time since it was stored. Of what another program has stored (see
+	// codec.Legacy) it is the greatest Duration if it is not known.
 	Age time.Duration
 	// TTL is the remaining fresh life of the value; 0 if it does not expire.
 	TTL time.Duration

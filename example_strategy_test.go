@@ -153,6 +153,28 @@ func ExampleWithStrategy_localBytes() {
 	// Output: 1000
 }
 
+// Images that share their pixels with others take less than it seems.
+func ExampleWithStrategy_weigh() {
+	type image struct{ pixels []byte }
+	shared := image{make([]byte, 1<<20)}
+	src := cache.Source[string, image]{
+		Load:  func(context.Context, string) (image, error) { return shared, nil },
+		Weigh: func(name string, _ image) int64 { return int64(len(name)) + 24 },
+	}
+	c, err := cache.NewFrom(nil, "images", src, cache.LocalOnly(), cache.WithStrategy(strategy.LRU(1000), strategy.LocalBytes(1<<20)))
+	if err != nil {
+		panic(err)
+	}
+	defer c.Close()
+	for i := range 10 {
+		if _, err := c.Get(context.Background(), fmt.Sprintf("image%02d", i)); err != nil {
+			panic(err)
+		}
+	}
+	fmt.Println(c.Metrics().LocalEntries, "entries,", c.Metrics().LocalBytes, "bytes")
+	// Output: 10 entries, 310 bytes
+}
+
 // What is read again and again remains, although more is read once than there is room for. With
 // LRU every read would be a load.
 func ExampleWithStrategy_tinyLFU() {

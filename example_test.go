@@ -537,3 +537,22 @@ func ExampleCache_Metrics() {
 	// 3 1 1 0.75
 	// 0
 }
+
+// What can the server do? A program may ask at its start.
+func ExampleProbe() {
+	caps, err := cache.Probe(context.Background(), startRedis())
+	if err != nil {
+		panic(err) // it does not answer
+	}
+	if err := caps.Err(); err != nil {
+		panic(err) // caches can't be used
+	}
+	for _, m := range caps.Missing() { // of the embedded Redis of the tests
+		fmt.Println(m.Lacks)
+	}
+	fmt.Println("local tiers are coherent:", caps.PubSub)
+
+	// Output:
+	// CLIENT TRACKING over RESP3
+	// local tiers are coherent: yes
+}

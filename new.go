@@ -89,6 +89,7 @@ func build[K comparable, V any](name string, src Source[K, V], opts []Option, op
 
 	c := &Cache[K, V]{}
 	chooseWriting(&cfg, &src)
+	checkWeigh(&cfg, &src)
 	c.chooseKeys(&cfg, src.Key)
 	typ := reflect.TypeFor[V]()
 	cfg.chooseCodec(typ)
@@ -317,6 +318,13 @@ func (c *config) receivesBy() invalidate.Transport {
 		return invalidate.Broadcast()
 	}
 	return invalidate.NoTransport()
+}
+
+// checkWeigh checks that what Weigh returns is used.
+func checkWeigh[K comparable, V any](cfg *config, src *Source[K, V]) {
+	if src.Weigh != nil && cfg.policy.LocalBytes == 0 {
+		cfg.mistake("Source.Weigh is for strategy.LocalBytes(n), which bounds the local tier by bytes: add it")
+	}
 }
 
 // chooseWriting checks that the source has the functions that the write strategy needs.

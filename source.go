@@ -50,6 +50,11 @@ type Source[K comparable, V any] struct {
 	// negative one keeps the value out of the cache.
 	TTL func(key K, val V) time.Duration
 
+	// Weigh returns how many bytes of strategy.LocalBytes a value with its key takes, in place
+	// of an estimate by the size of the record or, without Redis, by reflection. A negative one
+	// counts as 0. If Weigh panics the estimate counts. Values that are absent are not weighed.
+	Weigh func(key K, val V) int64
+
 	// Clone copies a value. With it, a value from the local tier or a shared load
 	// is the caller's own copy; without it, such values are shared and must
 	// not be modified. See [WithCloning] for a copy by the codec.

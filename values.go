@@ -36,6 +36,17 @@ func (t types[K, V]) KeepKeys(ks []engine.Key) {
 	}
 }
 
+// keptLoad is what a load of one key needs of its types.
+type keptLoad[K comparable, V any] struct {
+	key  K
+	load Load[V]
+}
+
+func (t types[K, V]) KeepKey(k engine.Key) (engine.Key, any, *engine.Handle) {
+	kept := &keptLoad[K, V]{key: *k.(*K)}
+	return &kept.key, &kept.load, &kept.load.handle
+}
+
 func (t types[K, V]) Findable(k engine.Key) bool { return findable(*k.(*K)) }
 
 func (t types[K, V]) Key(k engine.Key) any { return *k.(*K) }
@@ -99,6 +110,9 @@ func (s *Source[K, V]) untyped() (out engine.Source) {
 	}
 	if f := s.TTL; f != nil {
 		out.TTL = func(k engine.Key, v engine.Value) time.Duration { return f(*k.(*K), valueOf[V](v)) }
+	}
+	if f := s.Weigh; f != nil {
+		out.Weigh = func(k engine.Key, v engine.Value) int64 { return f(*k.(*K), valueOf[V](v)) }
 	}
 	if f := s.Clone; f != nil {
 		out.Clone = func(v engine.Value) engine.Value {

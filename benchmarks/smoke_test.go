@@ -17,6 +17,8 @@ func TestEveryBenchmarkRuns(t *testing.T) {
 		"LocalHit": BenchmarkLocalHit, "InProcess": BenchmarkInProcess, "Scaling": BenchmarkScaling, "RemoteHit": BenchmarkRemoteHit, "Set": BenchmarkSet,
 		"Miss": BenchmarkMiss, "GetMany": BenchmarkGetMany, "SetMany": BenchmarkSetMany, "Stampede": BenchmarkStampede,
 		"Invalidation": BenchmarkInvalidation, "Memory": BenchmarkMemory, "HitRatio": BenchmarkHitRatio,
+		"InProcessSet": BenchmarkInProcessSet, "InProcessLoad": BenchmarkInProcessLoad, "InProcessGetMany": BenchmarkInProcessGetMany,
+		"Decoded": BenchmarkDecoded, "LargeBesideSmall": BenchmarkLargeBesideSmall,
 	} {
 		t.Run(name, func(t *testing.T) {
 			failures.list = nil

@@ -75,6 +75,9 @@ func checkInner(wrapper string, inner Codec, t reflect.Type) error {
 	if isNil(inner) {
 		return errorf("%s wraps nil: give it a codec, such as codec.JSON()", wrapper)
 	}
+	if _, ok := inner.(*legacy); ok {
+		return errorf("%s wraps Legacy, which must be the outermost codec", wrapper)
+	}
 	if c, ok := inner.(TypeChecker); ok {
 		return c.CheckType(t)
 	}

@@ -57,6 +57,11 @@ func codecs() map[string]codec.Codec {
 		"s2 high": codec.Compressed(codec.Msgpack()), "encrypted": codec.Encrypted(codec.JSON(), key(1)),
 		"all":        codec.Encrypted(codec.Compressed(codec.Msgpack(), codec.Threshold(10)), key(1), key(2)),
 		"inside out": codec.Compressed(codec.Encrypted(codec.JSON(), key(1)), codec.Threshold(0)),
+		"zstd":       codec.Compressed(codec.JSON(), codec.Threshold(0), codec.Zstd()),
+		"zstd high":  codec.Compressed(codec.Msgpack(), codec.Zstd()),
+		"aes":        codec.EncryptedAESGCM(codec.JSON(), key(1)),
+		"aes, zstd":  codec.EncryptedAESGCM(codec.Compressed(codec.Msgpack(), codec.Threshold(10), codec.Zstd()), key(1), key(2)),
+		"legacy":     codec.Legacy(codec.JSON(), codec.DecodeGoRedisCache),
 	}
 }
 
@@ -81,6 +86,7 @@ func TestNamesTellWhatIsInside(t *testing.T) {
 	for want, c := range map[string]codec.Codec{
 		"json": codec.JSON(), "msgpack": codec.Msgpack(), "raw": codec.Raw(), "s2(raw)": codec.Compressed(codec.Raw()),
 		"xchacha20poly1305(s2(json))": codec.Encrypted(codec.Compressed(codec.JSON()), key(1)), "s2(nil)": codec.Compressed(nil),
+		"aes256gcm(s2(msgpack))": codec.EncryptedAESGCM(codec.Compressed(codec.Msgpack(), codec.Zstd()), key(1)),
 	} {
 		if got := c.Name(); got != want {
 			t.Errorf("%q, want %q", got, want)
@@ -174,6 +180,7 @@ func TestTheMistakesOfWrappersAreFound(t *testing.T) {
 		"Compressed(nil)": codec.Compressed(nil), "threshold": codec.Compressed(codec.JSON(), codec.Threshold(-1)),
 		"max size": codec.Compressed(codec.JSON(), codec.MaxSize(0)), "Encrypted(nil)": codec.Encrypted(nil, key(1)),
 		"no key": codec.Encrypted(codec.JSON()), "short key": codec.Encrypted(codec.JSON(), key(1), []byte("short")),
+		"no key for AES": codec.EncryptedAESGCM(codec.JSON()), "a key for AES-128": codec.EncryptedAESGCM(codec.JSON(), key(1)[:16]),
 		"no name": codec.Func("", nil, nil), "no functions": codec.Func("x", nil, nil),
 		"inner": codec.Compressed(codec.Func("x", nil, nil)),
 	} {
@@ -223,9 +230,15 @@ func TestMsgpackThatClaimsTooMuchIsRefused(t *testing.T) {
 }
 
 func TestEncryptionRotatesBindsAndHides(t *testing.T) {
-	old := codec.Encrypted(codec.JSON(), key(1)).(codec.KeyBound)
-	both := codec.Encrypted(codec.JSON(), key(2), key(1)).(codec.KeyBound)
-	fresh := codec.Encrypted(codec.JSON(), key(2)).(codec.KeyBound)
+	for name, encrypted := range map[string]func(codec.Codec, ...[]byte) codec.Codec{"XChaCha20-Poly1305": codec.Encrypted, "AES-256-GCM": codec.EncryptedAESGCM} {
+		t.Run(name, func(t *testing.T) { rotatesBindsAndHides(t, encrypted) })
+	}
+}
+
+func rotatesBindsAndHides(t *testing.T, encrypted func(codec.Codec, ...[]byte) codec.Codec) {
+	old := encrypted(codec.JSON(), key(1)).(codec.KeyBound)
+	both := encrypted(codec.JSON(), key(2), key(1)).(codec.KeyBound)
+	fresh := encrypted(codec.JSON(), key(2)).(codec.KeyBound)
 	seal := func(c codec.KeyBound, rk string) []byte {
 		t.Helper()
 		b, err := c.MarshalFor(rk, nil, "the secret")
@@ -258,7 +271,7 @@ func TestEncryptionRotatesBindsAndHides(t *testing.T) {
 	}
 	for name, err := range map[string]error{
 		"a dropped key": open(fresh, "k", a), "another Redis key": open(old, "l", a),
-		"another codec inside": open(codec.Encrypted(codec.Msgpack(), key(1)).(codec.KeyBound), "k", a),
+		"another codec inside": open(encrypted(codec.Msgpack(), key(1)).(codec.KeyBound), "k", a),
 	} {
 		if err == nil {
 			t.Errorf("%s opens it", name)

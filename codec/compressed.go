@@ -11,13 +11,17 @@ const (
 	defaultThreshold = 1 << 10
 	defaultMaxSize   = 64 << 20
 
-	plain  = 0 // marker of a record that is not compressed
-	packed = 1
+	// Markers, which a record begins with.
+	plain      = 0 // not compressed
+	packed     = 1 // by S2
+	packedZstd = 2
 )
 
-// Compressed compresses the encodings of inner, with S2, where that makes them smaller. Reading
-// is bounded: a record that would decompress to more than MaxSize, or that is corrupt, is an
-// error before anything is allocated.
+// Compressed compresses the encodings of inner where that makes them smaller, with S2, or with
+// Zstandard by the option [Zstd]. It reads the records of both, whatever it writes. Reading is
+// bounded: a record that would decompress to more than MaxSize is an error before anything is
+// allocated, and so is a corrupt one of S2; for one of Zstandard no more is allocated than its
+// blocks may decompress to.
 func Compressed(inner Codec, opts ...CompressedOption) Codec {
 	c := &compressed{inner: inner, threshold: defaultThreshold, maxSize: defaultMaxSize}
 	for _, o := range opts {
@@ -38,9 +42,20 @@ func Threshold(n int) CompressedOption { return func(c *compressed) { c.threshol
 // MaxSize bounds what a record may decompress to, in bytes. The default is 64 MiB.
 func MaxSize(n int) CompressedOption { return func(c *compressed) { c.maxSize = n } }
 
+// Zstd writes records with Zstandard (RFC 8878), which takes several times as long as S2 and
+// makes texts smaller than that: for large values that are written seldom, and where the memory
+// of Redis is what is short.
+//
+// The name of the codec, and with it the type of the records, stays the same, so that a cache
+// keeps its records when the option is added or removed. Programs with an older version of this
+// library take records of Zstandard for corrupt, which are misses: add the option when all of
+// them are gone.
+func Zstd() CompressedOption { return func(c *compressed) { c.zstd = true } }
+
 type compressed struct {
 	inner              Codec
 	threshold, maxSize int
+	zstd               bool
 }
 
 func (c *compressed) Name() string { return "s2(" + innerName(c.inner) + ")" }
@@ -103,6 +118,9 @@ func (c *compressed) MarshalIn(redisKey string, context, dst []byte, v any) ([]b
 	if len(body) < c.threshold || len(body) == 0 {
 		return out, nil
 	}
+	if c.zstd {
+		return c.packZstd(out, start), nil
+	}
 	p := scratch.Get().(*[]byte)
 	need := s2.MaxEncodedLen(len(body))
 	if need < 0 {
@@ -131,6 +149,8 @@ func (c *compressed) UnmarshalIn(redisKey string, context, data []byte, v any) e
 	case plain:
 		return unmarshalIn(c.inner, redisKey, context, body, v)
 	case packed:
+	case packedZstd:
+		return c.unmarshalZstd(redisKey, context, body, v)
 	default:
 		return errorf("a compressed record begins with %#x", data[0])
 	}

@@ -1,7 +1,6 @@
 package codec
 
 import (
-	"crypto/cipher"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -10,8 +9,6 @@ import (
 	"io"
 	"reflect"
 	"sync"
-
-	"golang.org/x/crypto/chacha20poly1305"
 )
 
 // Encrypted seals the encodings of inner with XChaCha20-Poly1305: they can be neither read nor
@@ -23,6 +20,7 @@ import (
 // A key has 32 random bytes. The 24-byte nonce of each record is random, so that
 // there is no practical limit to the records under one key. What remains visible
 // are Redis keys, tags, ETags, times, lengths, and which of the keys was used.
+// Where only algorithms that FIPS 140 approves may be used, there is [EncryptedAESGCM].
 //
 // A cache with this codec accepts nothing that was made without the key. The seal of a value,
 // an absence or a failure also binds its kind, version, type, times, tags and ETag. The head of
@@ -46,45 +44,64 @@ import (
 //     invalidated, until the end of their life;
 //   - forge or hold back the messages that invalidate local tiers.
 func Encrypted(inner Codec, keys ...[]byte) Codec {
-	c := &encrypted{inner: inner}
+	return encryptedBy("Encrypted", xchacha, inner, keys)
+}
+
+// EncryptedAESGCM is [Encrypted] with AES-256-GCM, for programs that may use only algorithms
+// that FIPS 140 approves: it works under GODEBUG=fips140=only.
+//
+// A key has 32 random bytes. Each record is sealed under a key of its own, which HKDF with
+// SHA-256 derives from the key and 16 random bytes that the record carries, with a random nonce
+// of 12 bytes. So the limit of AES-GCM with random nonces, 2^32 records under one key, does not
+// apply: there is no practical limit, as with Encrypted. A record takes 4 bytes more than one
+// of Encrypted, and the derivation some time more: a few microseconds in all.
+//
+// Records of Encrypted are misses to it, and the reverse, also under the same key, which is
+// better not used for both.
+func EncryptedAESGCM(inner Codec, keys ...[]byte) Codec {
+	return encryptedBy("EncryptedAESGCM", aesGCM, inner, keys)
+}
+
+func encryptedBy(constructor string, by *algorithm, inner Codec, keys [][]byte) Codec {
+	c := &encrypted{constructor: constructor, by: by, inner: inner}
 	for i, k := range keys {
-		aead, err := chacha20poly1305.NewX(k)
-		if err != nil {
-			c.err = errorf("Encrypted: key %d has %d bytes, and must have %d", i+1, len(k), chacha20poly1305.KeySize)
+		if len(k) != sealKeyLen {
+			c.err = errorf("%s: key %d has %d bytes, and must have %d", constructor, i+1, len(k), sealKeyLen)
 			continue
 		}
-		c.keys = append(c.keys, newSealKey(k, aead))
+		c.keys = append(c.keys, newSealKey(k, by.underKey(k)))
 	}
 	if len(keys) == 0 {
-		c.err = errorf("Encrypted needs a key of %d bytes", chacha20poly1305.KeySize)
+		c.err = errorf("%s needs a key of %d bytes", constructor, sealKeyLen)
 	}
 	return c
 }
 
-// A record: a version, the id of its key, the nonce, the sealed bytes.
+// A record: the version of the algorithm, the id of its key, random bytes, the sealed bytes.
 const (
-	sealVersion = 1
-	keyIDLen    = 4
-	sealHead    = 1 + keyIDLen + chacha20poly1305.NonceSizeX
+	sealKeyLen = 32
+	keyIDLen   = 4
 )
 
 type encrypted struct {
-	inner Codec
-	keys  []*sealKey
-	err   error // what is wrong with the keys
+	constructor string
+	by          *algorithm
+	inner       Codec
+	keys        []*sealKey
+	err         error // what is wrong with the keys
 }
 
 type sealKey struct {
-	id    [keyIDLen]byte
-	aead  cipher.AEAD
-	marks sync.Pool // of hash.Hash, under a key of its own
+	id     [keyIDLen]byte
+	cipher keyedCipher
+	marks  sync.Pool // of hash.Hash, under a key of its own
 }
 
-func newSealKey(key []byte, aead cipher.AEAD) *sealKey {
+func newSealKey(key []byte, c keyedCipher) *sealKey {
 	h := hmac.New(sha256.New, key)
 	h.Write([]byte("github.com/delqhi/cache key of marks"))
 	of := h.Sum(nil)
-	k := &sealKey{id: keyID(key), aead: aead}
+	k := &sealKey{id: keyID(key), cipher: c}
 	k.marks.New = func() any { return hmac.New(sha256.New, of) }
 	return k
 }
@@ -111,7 +128,10 @@ func keyID(key []byte) (id [keyIDLen]byte) {
 	return id
 }
 
-func (c *encrypted) Name() string { return "xchacha20poly1305(" + innerName(c.inner) + ")" }
+func (c *encrypted) Name() string { return c.by.name + "(" + innerName(c.inner) + ")" }
+
+// headLen is the length of a record up to the sealed bytes.
+func (c *encrypted) headLen() int { return 1 + keyIDLen + c.by.random }
 
 func (c *encrypted) Marshal(dst []byte, v any) ([]byte, error) { return c.MarshalFor("", dst, v) }
 
@@ -144,7 +164,7 @@ func (c *encrypted) MarshalIn(redisKey string, context, dst []byte, v any) ([]by
 	if c.err != nil {
 		return dst, c.err
 	}
-	body := len(dst) + sealHead
+	body := len(dst) + c.headLen()
 	out, err := marshalFor(c.inner, redisKey, c.appendHead(dst), v)
 	if err != nil {
 		return dst, err
@@ -163,41 +183,42 @@ func (c *encrypted) UnmarshalIn(redisKey string, context, data []byte, v any) er
 func (c *encrypted) Seals() bool { return c.err == nil }
 
 func (c *encrypted) SealIn(redisKey string, context, dst, plain []byte) []byte {
-	body := len(dst) + sealHead
+	body := len(dst) + c.headLen()
 	return c.seal(redisKey, context, append(c.appendHead(dst), plain...), body)
 }
 
 // appendHead appends all of a record but the sealed bytes.
 func (c *encrypted) appendHead(dst []byte) []byte {
-	dst = append(dst, sealVersion)
+	dst = append(dst, c.by.version)
 	dst = append(dst, c.keys[0].id[:]...)
-	var nonce [chacha20poly1305.NonceSizeX]byte
-	rand.Read(nonce[:]) // never fails
-	return append(dst, nonce[:]...)
+	var random [maxRandom]byte
+	rand.Read(random[:c.by.random]) // never fails
+	return append(dst, random[:c.by.random]...)
 }
 
 // seal seals the end of out from body on; the head precedes it.
 func (c *encrypted) seal(redisKey string, context, out []byte, body int) []byte {
-	head := out[body-sealHead : body]
+	head := out[body-c.headLen() : body]
 	ad := c.associated(head[:1+keyIDLen], redisKey, context)
-	return c.keys[0].aead.Seal(out[:body], head[1+keyIDLen:], out[body:], ad)
+	return c.keys[0].cipher.seal(out[:body], head[1+keyIDLen:], out[body:], ad)
 }
 
 func (c *encrypted) OpenIn(redisKey string, context, data []byte) ([]byte, error) {
 	if c.err != nil {
 		return nil, c.err
 	}
-	if len(data) < sealHead+chacha20poly1305.Overhead || data[0] != sealVersion {
+	head := c.headLen()
+	if len(data) < head+c.by.overhead || data[0] != c.by.version {
 		return nil, errorf("not an encrypted record")
 	}
-	nonce, sealed := data[1+keyIDLen:sealHead], data[sealHead:]
+	random, sealed := data[1+keyIDLen:head], data[head:]
 	ad := c.associated(data[:1+keyIDLen], redisKey, context)
 	for _, k := range c.keys {
 		if k.id != [keyIDLen]byte(data[1:1+keyIDLen]) {
 			continue
 		}
 		// Into a new buffer: data is not ours to change.
-		if body, err := k.aead.Open(nil, nonce, sealed, ad); err == nil {
+		if body, err := k.cipher.open(random, sealed, ad); err == nil {
 			return body, nil
 		}
 	}
@@ -221,5 +242,5 @@ func (c *encrypted) CheckType(t reflect.Type) error {
 	if c.err != nil {
 		return c.err
 	}
-	return checkInner("Encrypted", c.inner, t)
+	return checkInner(c.constructor, c.inner, t)
 }

@@ -11,6 +11,7 @@ import (
 func TestASealIsBoundToItsContext(t *testing.T) {
 	for name, wrap := range map[string]func(keys ...[]byte) codec.Codec{
 		"encrypted": func(keys ...[]byte) codec.Codec { return codec.Encrypted(codec.JSON(), keys...) },
+		"by AES":    func(keys ...[]byte) codec.Codec { return codec.EncryptedAESGCM(codec.JSON(), keys...) },
 		"compressed inside": func(keys ...[]byte) codec.Codec {
 			return codec.Encrypted(codec.Compressed(codec.JSON(), codec.Threshold(0)), keys...)
 		},

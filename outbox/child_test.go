@@ -118,10 +118,14 @@ func change(ctx context.Context, db *sql.DB, box *outbox.Outbox, c *cache.Cache[
 	}
 	defer tx.Rollback()
 	note := func() error { return nil }
-	if mode == byOutbox {
-		note = func() error { return outbox.Invalidate(ctx, box.In(tx), c, ids...) }
-	}
 	early := rand.IntN(2) == 0 // before the rows are locked: numbers are then in another order than commits
+	switch {
+	case mode != byOutbox:
+	case early || rand.IntN(3) == 0:
+		note = func() error { return outbox.Invalidate(ctx, box.In(tx), c, ids...) }
+	default:
+		note = func() error { return setAll(ctx, tx, box, c, ids) }
+	}
 	if early {
 		if err := note(); err != nil {
 			return err
@@ -154,18 +158,44 @@ func change(ctx context.Context, db *sql.DB, box *outbox.Outbox, c *cache.Cache[
 	return nil
 }
 
-// relay runs one for as long as the process lives.
+// setAll notes the values that the rows now have.
+func setAll(ctx context.Context, tx *sql.Tx, box *outbox.Outbox, c *cache.Cache[int64, int64], ids []int64) error {
+	for _, id := range ids {
+		var version int64
+		if err := tx.QueryRowContext(ctx, fmt.Sprintf("SELECT version FROM item WHERE id = %d", id)).Scan(&version); err != nil {
+			return err
+		}
+		if err := outbox.Set(ctx, box.In(tx), c, id, version); err != nil {
+			return err
+		}
+		point()
+	}
+	return nil
+}
+
+// relay runs one for as long as the process lives: over a cache, or over a client, which only
+// invalidates.
 func relay() error {
 	db, box, rdb, err := childDB()
 	if err != nil {
 		return err
 	}
-	c, err := invalidate.NewClient(rdb, "items")
-	if err != nil {
-		return err
+	var target outbox.Target
+	if rand.IntN(4) == 0 {
+		c, err := invalidate.NewClient(rdb, "items")
+		if err != nil {
+			return err
+		}
+		target = mortal{outbox.Client(c)}
+	} else {
+		c, err := cache.New[int64, int64](rdb, "items", cache.WithLogger(slog.New(slog.DiscardHandler)))
+		if err != nil {
+			return err
+		}
+		target = replacing{mortal{c}, c, rdb}
 	}
 	r := &outbox.Relay{
-		DB: db, Outbox: box, Targets: []outbox.Target{mortal{outbox.Client(c)}}, Logger: slog.New(slog.DiscardHandler),
+		DB: db, Outbox: box, Targets: []outbox.Target{target}, Logger: slog.New(slog.DiscardHandler),
 		Poll: 5 * time.Millisecond, Lease: 200 * time.Millisecond, Batch: 200,
 	}
 	return r.Run(context.Background())
@@ -181,3 +211,23 @@ func (m mortal) InvalidateEncoded(ctx context.Context, keys ...string) error {
 	point()
 	return err
 }
+
+// replacing is a mortal target that takes values as well.
+type replacing struct {
+	mortal
+	cache *cache.Cache[int64, int64]
+	rdb   redis.UniversalClient
+}
+
+func (r replacing) ReplaceEncoded(ctx context.Context, key string, value []byte) (bool, error) {
+	point()
+	ok, err := r.cache.ReplaceEncoded(ctx, key, value)
+	if ok {
+		r.rdb.Incr(ctx, replacedKey)
+	}
+	point()
+	return ok, err
+}
+
+// replacedKey counts values that relays have put in place.
+const replacedKey = "test:replaced"

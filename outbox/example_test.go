@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/alicebob/miniredis/v2"
 	"github.com/delqhi/cache"
 	"github.com/delqhi/cache/outbox"
 	_ "modernc.org/sqlite" // a driver; the package itself has none
@@ -98,6 +99,72 @@ func Example() {
 	// context canceled
 }
 
+// A transaction says what the value is when it is committed, which saves the load.
+func ExampleSet() {
+	ctx := context.Background()
+	box, err := outbox.New(outbox.SQLite)
+	if err != nil {
+		panic(err)
+	}
+	db, remove := openDatabase(box)
+	defer remove()
+	server, err := miniredis.Run()
+	if err != nil {
+		panic(err)
+	}
+	defer server.Close()
+	rdb, err := cache.NewClient("redis://" + server.Addr())
+	if err != nil {
+		panic(err)
+	}
+	defer rdb.Close()
+	loads := 0
+	users, err := cache.NewFrom(rdb, "users", cache.Source[int64, string]{
+		Load: func(ctx context.Context, id int64) (name string, err error) {
+			loads++
+			err = db.QueryRowContext(ctx, "SELECT name FROM users WHERE id = ?", id).Scan(&name)
+			return name, err
+		},
+	})
+	if err != nil {
+		panic(err)
+	}
+	defer users.Close()
+	relayCtx, stop := context.WithCancel(ctx)
+	relay := &outbox.Relay{DB: db, Outbox: box, Targets: []outbox.Target{users}, Logger: discard}
+	ended := make(chan error)
+	go func() { ended <- relay.Run(relayCtx) }()
+
+	rename := func(name string) error {
+		tx, err := db.BeginTx(ctx, nil)
+		if err != nil {
+			return err
+		}
+		defer tx.Rollback()
+		if _, err := tx.ExecContext(ctx, "UPDATE users SET name = ? WHERE id = 42", name); err != nil {
+			return err
+		}
+		// After the statement that changes the row, and so locks it.
+		if err := outbox.Set(ctx, box.In(tx), users, 42, name); err != nil {
+			return err
+		}
+		return tx.Commit()
+	}
+
+	fmt.Println(users.Get(ctx, 42))
+	fmt.Println(rename("Edith"))
+	await(nil, "the relay", func() bool { return relay.Stats().Caches["users"].Applied == 1 })
+	fmt.Println(users.Get(ctx, 42))
+	fmt.Println("loads:", loads)
+	stop()
+	<-ended
+	// Output:
+	// Ada <nil>
+	// <nil>
+	// Edith <nil>
+	// loads: 1
+}
+
 // The tables, for a tool that makes migrations.
 func ExampleOutbox_Schema() {
 	box, err := outbox.New(outbox.SQLite)
@@ -111,6 +178,7 @@ func ExampleOutbox_Schema() {
 	// 	cache    BLOB NOT NULL,
 	// 	kind     INTEGER NOT NULL,
 	// 	item     BLOB NOT NULL,
+	// 	value    BLOB,
 	// 	created  INTEGER NOT NULL,
 	// 	due      INTEGER NOT NULL DEFAULT 0,
 	// 	attempts INTEGER NOT NULL DEFAULT 0,

@@ -42,7 +42,7 @@ func dialectOf(kind string) outbox.Dialect {
 	switch kind {
 	case "PostgreSQL":
 		return outbox.PostgreSQL
-	case "MariaDB":
+	case "MariaDB", "MySQL":
 		return outbox.MySQL
 	}
 	return outbox.SQLite

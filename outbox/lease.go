@@ -29,11 +29,11 @@ func (n *run) leases(ctx context.Context) error {
 	if began.Before(n.look) {
 		return nil
 	}
-	if !n.known {
+	if !n.introduced {
 		if err := n.introduce(ctx); err != nil {
 			return err
 		}
-		n.known = true
+		n.introduced = true
 	}
 	// A relay that holds nothing only reads: on SQLite a write would hold up all others.
 	mine, free, err := n.readLeases(ctx)
@@ -57,6 +57,7 @@ func (n *run) leases(ctx context.Context) error {
 	for name, s := range n.states {
 		switch {
 		case held[name] && !s.held:
+			n.counted = time.Time{}
 			*s = state{waiting: map[int64]retry{}}
 			n.log.once(slog.LevelInfo, "outbox: this relay invalidates a cache now", slog.String("cache", name))
 		case !held[name] && s.held:
@@ -67,11 +68,12 @@ func (n *run) leases(ctx context.Context) error {
 	}
 	n.note(func(s *Stats) {
 		for name := range n.states {
-			c := s.Caches[name]
-			if c.Held = held[name]; !c.Held {
-				c.Lag, c.Unavailable = 0, false
+			c, k := s.Caches[name], n.Relay.known[name]
+			if !c.Held || !held[name] { // the figures are those of the relay at work
+				c.Lag, c.Unavailable, c.Backlog, c.DeadLetters = 0, false, 0, 0
 			}
-			s.Caches[name] = c
+			c.Held, k.until = held[name], began.Add(n.lease)
+			s.Caches[name], n.Relay.known[name] = c, k
 		}
 	})
 	n.look = began.Add(n.lease / 3)
@@ -126,11 +128,11 @@ func (n *run) readLeases(ctx context.Context) (mine, free []string, err error) {
 func (n *run) release(ctx context.Context) {
 	n.note(func(s *Stats) {
 		for name, c := range s.Caches {
-			c.Held, c.Lag, c.Unavailable = false, 0, false
+			c.Held, c.Lag, c.Unavailable, c.Backlog, c.DeadLetters = false, 0, false, 0, 0
 			s.Caches[name] = c
 		}
 	})
-	if !n.known {
+	if !n.introduced {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)

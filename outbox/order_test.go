@@ -37,7 +37,7 @@ func cursor(t *testing.T, db *sql.DB, last *int64) (items []string) {
 //
 // SQLite has one writer at a time: there the numbers are in the order of commits.
 func TestARowThatIsCommittedLateIsNotSkipped(t *testing.T) {
-	for _, kind := range []string{"PostgreSQL", "MariaDB"} {
+	for _, kind := range []string{"PostgreSQL", "MariaDB", "MySQL"} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, kind)

@@ -26,6 +26,9 @@ const (
 
 	// maxWaiting bounds what is remembered of rows that wait. Others are tried in each pass.
 	maxWaiting = 100_000
+
+	// valuesAtOnce bounds the values that are in memory together, in bytes, beside one that is larger.
+	valuesAtOnce = 8 << 20
 )
 
 // row is what a pass reads.
@@ -33,6 +36,7 @@ type row struct {
 	id       int64
 	item     item
 	attempts int
+	size     int           // of its value, in bytes; 0: it has none
 	age      time.Duration // since it was inserted
 }
 
@@ -130,7 +134,7 @@ func (n *run) read(ctx context.Context, after map[string]int64) ([]row, error) {
 		if i > 0 {
 			s.add(" UNION ALL ")
 		}
-		s.add("SELECT * FROM (SELECT id, cache, kind, item, attempts, {now} - created AS age FROM "+n.Outbox.table+
+		s.add("SELECT * FROM (SELECT id, cache, kind, item, attempts, COALESCE(LENGTH(value), 0) AS size, {now} - created AS age FROM "+n.Outbox.table+
 			" WHERE cache = ? AND state = 0 AND id > ? AND due <= {now} ORDER BY id LIMIT ?) AS part", []byte(name), after[name], n.batch)
 	}
 	rows, err := n.DB.QueryContext(ctx, s.text.String(), s.args...)
@@ -143,7 +147,7 @@ func (n *run) read(ctx context.Context, after map[string]int64) ([]row, error) {
 		var r row
 		var name, text []byte
 		var k, age int64
-		if err := rows.Scan(&r.id, &name, &k, &text, &r.attempts, &age); err != nil {
+		if err := rows.Scan(&r.id, &name, &k, &text, &r.attempts, &r.size, &age); err != nil {
 			return nil, fmt.Errorf("read: %w", err)
 		}
 		r.item, r.age = item{string(name), kind(k), string(text)}, max(0, time.Duration(age)*time.Microsecond)
@@ -162,8 +166,19 @@ type work struct {
 	due  bool // not one that waits for a later attempt
 	new  bool // it has a row that was not tried before
 
-	result outcome
-	err    error
+	value    []byte // of the only row, while it is being applied
+	replaced bool   // the value is in the cache
+	result   outcome
+	err      error
+}
+
+// size is that of the value to be applied. Where several rows concern a key there is none: which of
+// them was committed last is not known, and the value of another one would not be put in place.
+func (w *work) size() int {
+	if w.item.kind != key || len(w.rows) > 1 {
+		return 0
+	}
+	return w.rows[0].size
 }
 
 // process applies a page and writes down what came of it. It returns the rows that are left.
@@ -209,6 +224,9 @@ func (n *run) process(ctx context.Context, page []row) (left []row, err error) {
 				}
 				c.Applied += uint64(len(w.rows))
 				c.Merged += uint64(len(w.rows) - 1)
+				if w.replaced {
+					c.Replaced++
+				}
 				s.Caches[w.item.cache] = c
 			}
 		}
@@ -262,12 +280,28 @@ func (n *run) apply(ctx context.Context, list []*work) {
 			some = append(some, w)
 		}
 	}
+	for len(some) > 0 {
+		part := 1
+		for sum := some[0].size(); part < len(some); part++ {
+			if sum += some[part].size(); sum > valuesAtOnce {
+				break
+			}
+		}
+		n.applyAll(ctx, some[:part])
+		some = some[part:]
+	}
+}
+
+// applyAll applies items, some at a time.
+func (n *run) applyAll(ctx context.Context, some []*work) {
+	n.readValues(ctx, some)
 	next := make(chan *work)
 	var workers sync.WaitGroup
 	for range min(n.concurrency, len(some)) {
 		workers.Go(func() {
 			for w := range next {
 				n.applyOne(ctx, w)
+				w.value = nil
 			}
 		})
 	}
@@ -278,6 +312,35 @@ func (n *run) apply(ctx context.Context, list []*work) {
 	workers.Wait()
 }
 
+// readValues reads the values of the items that have one. A value that can't be read is left out:
+// to invalidate the key is right in any case, and what is wrong with the database shows elsewhere.
+func (n *run) readValues(ctx context.Context, some []*work) {
+	of := map[int64]*work{}
+	var ids []int64
+	for _, w := range some {
+		if w.size() > 0 {
+			of[w.rows[0].id] = w
+			ids = append(ids, w.rows[0].id)
+		}
+	}
+	for ids := range slices.Chunk(ids, 500) {
+		s := in(n.Outbox.statement().add("SELECT id, value FROM "+n.Outbox.table+" WHERE id IN "), ids)
+		rows, err := n.DB.QueryContext(ctx, s.text.String(), s.args...)
+		if err != nil {
+			return
+		}
+		for rows.Next() {
+			var id int64
+			var value []byte
+			if rows.Scan(&id, &value) != nil {
+				break
+			}
+			of[id].value = value
+		}
+		_ = rows.Close()
+	}
+}
+
 func (n *run) applyOne(ctx context.Context, w *work) {
 	if ctx.Err() != nil {
 		w.result, w.err = interrupted, ctx.Err()
@@ -285,7 +348,7 @@ func (n *run) applyOne(ctx context.Context, w *work) {
 	}
 	limited, cancel := context.WithTimeout(ctx, n.timeout)
 	defer cancel()
-	w.err = w.item.apply(limited, n.targets[w.item.cache])
+	w.replaced, w.err = w.item.apply(limited, n.targets[w.item.cache], w.value)
 	w.result = judge(ctx, w.err)
 }
 
@@ -409,11 +472,15 @@ func (n *run) lagged(caches map[string]int64, page []row, oldest map[string]time
 	for _, r := range page {
 		lag[r.item.cache] = max(lag[r.item.cache], r.age)
 	}
+	now := time.Now()
 	n.note(func(s *Stats) {
 		for name, d := range lag {
 			c := s.Caches[name]
 			c.Lag = d
 			s.Caches[name] = c
+			k := n.Relay.known[name]
+			k.looked = now
+			n.Relay.known[name] = k
 		}
 	})
 	const behind, ahead = "outbox: the relay has fallen behind", "outbox: the relay has caught up"

@@ -72,6 +72,7 @@ type Relay struct {
 	mu      sync.Mutex // guards the fields below
 	running bool
 	stats   Stats
+	known   map[string]known // by cache
 }
 
 const (
@@ -204,11 +205,12 @@ type run struct {
 	poll, lease, timeout, maxBackoff, lagWarning time.Duration
 	batch, concurrency, attempts                 int
 
-	holder string // identifies this run in the table of leases
-	known  bool   // every cache has its row in the table of leases
-	states map[string]*state
-	look   time.Time // when leases are to be looked at again
-	dbFail int       // failures of the database in a row
+	holder     string // identifies this run in the table of leases
+	introduced bool   // every cache has its row in the table of leases
+	states     map[string]*state
+	look       time.Time // when leases are to be looked at again
+	counted    time.Time // when rows are to be counted again
+	dbFail     int       // failures of the database in a row
 }
 
 // state is what a run knows of a cache.
@@ -273,6 +275,9 @@ func (n *run) step(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	again, err := n.pass(ctx)
+	if err == nil {
+		err = n.count(ctx)
+	}
 	if err != nil || again {
 		return 0, err
 	}

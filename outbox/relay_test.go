@@ -3,6 +3,7 @@ package outbox_test
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,10 +11,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/delqhi/cache"
+	"github.com/delqhi/cache/metrics"
 	"github.com/delqhi/cache/outbox"
 )
 
@@ -71,7 +74,7 @@ func TestPoisonBecomesADeadLetter(t *testing.T) {
 		b.keys("users", "bad", "good", "panics")
 		b.keys("users", "bad")
 		b.exec(strings.ReplaceAll("INSERT INTO cache_outbox (cache, kind, item, created) VALUES (X, 99, X, 0)", "X",
-			map[string]string{"PostgreSQL": "'users'", "MariaDB": "'users'", "SQLite": "CAST('users' AS BLOB)"}[b.data.Kind]))
+			map[string]string{"PostgreSQL": "'users'", "MariaDB": "'users'", "MySQL": "'users'", "SQLite": "CAST('users' AS BLOB)"}[b.data.Kind]))
 		b.run(relay)
 		await(t, "four dead letters", func() bool { return b.backlog("users") == outbox.Backlog{Dead: 4} })
 		if !users.has("key good") {
@@ -232,6 +235,7 @@ func TestALeaseExpires(t *testing.T) {
 		now := map[string]string{
 			"PostgreSQL": "(EXTRACT(EPOCH FROM statement_timestamp()) * 1000000)::BIGINT",
 			"MariaDB":    "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))",
+			"MySQL":      "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))",
 			"SQLite":     "CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER)",
 		}[b.data.Kind]
 		for name, micros := range map[string]string{"users": "200000", "orders": "3600000000"} {
@@ -343,6 +347,102 @@ func TestWakeShortensTheLag(t *testing.T) {
 		relay.Wake()
 		await(t, "the key", func() bool { return users.has(fmt.Sprint("key ", i)) })
 	}
+}
+
+// What exporters and the dashboard show: only the relay at work knows the gauges.
+func TestOutboxesOfARelay(t *testing.T) {
+	each(t, func(t *testing.T, b *bench) {
+		users, orders := &fake{name: "users"}, &fake{name: "orders"}
+		users.failing(away)
+		orders.failing(func(call string) error {
+			if call == "key bad" {
+				return errors.New("refused")
+			}
+			return nil
+		})
+		one, two := b.relay(users, orders), b.relay(users, orders)
+		one.MaxAttempts = 1
+		if got := one.Outboxes(); len(got) != 2 || got[0] != (metrics.Outbox{Cache: "orders"}) || got[1].Cache != "users" {
+			t.Errorf("before Run: %+v", got)
+		}
+		stop := b.run(one)
+		await(t, "the leases", func() bool { return one.Outboxes()[0].Held && one.Outboxes()[1].Held })
+		b.run(two)
+		b.keys("users", "1", "2", "3")
+		b.keys("orders", "bad", "good")
+		await(t, "the figures", func() bool {
+			o := one.Outboxes()
+			return o[0].DeadLetters == 1 && o[0].Backlog == 0 && o[0].Applied == 1 && o[0].Buried == 1 && o[0].Refused == 1 &&
+				o[1].Backlog == 3 && o[1].Unavailable && o[1].Lag > 0 && o[1].Postponed > 0
+		})
+		for _, o := range two.Outboxes() {
+			if o.Held || o.Lag != 0 || o.Backlog != 0 || o.DeadLetters != 0 || o.Unavailable {
+				t.Errorf("a relay that stands by: %+v", o)
+			}
+		}
+		lag := one.Outboxes()[1].Lag
+		await(t, "a longer lag", func() bool { return one.Outboxes()[1].Lag > lag })
+		_ = stop()
+		for _, o := range one.Outboxes() {
+			if o.Held || o.Lag != 0 || o.Backlog != 0 || o.DeadLetters != 0 || o.Unavailable {
+				t.Errorf("a relay that has ended: %+v", o)
+			}
+		}
+		await(t, "the other relay", func() bool { o := two.Outboxes(); return o[0].DeadLetters == 1 && o[1].Backlog == 3 && o[1].Lag > lag })
+		users.failing(nil)
+		await(t, "the end", func() bool {
+			o := two.Outboxes()[1]
+			return o.Backlog == 0 && o.Lag == 0 && o.Applied == 3 && o.Waited > 0
+		})
+	})
+}
+
+// failing is a database that does not answer while down is set.
+type failing struct {
+	outbox.Queryer
+	down atomic.Bool
+}
+
+func (f *failing) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	if f.down.Load() {
+		return nil, errors.New("no answer")
+	}
+	return f.Queryer.ExecContext(ctx, query, args...)
+}
+
+func (f *failing) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	if f.down.Load() {
+		return nil, errors.New("no answer")
+	}
+	return f.Queryer.QueryContext(ctx, query, args...)
+}
+
+// While the database does not answer, the lag of what waits grows, and when the lease is over no
+// relay is known to be at work.
+func TestTheLagGrowsWhileTheDatabaseIsAway(t *testing.T) {
+	b := newBench(t, "SQLite")
+	users := &fake{name: "users"}
+	users.failing(away)
+	db := &failing{Queryer: b.db}
+	relay := b.relay(users)
+	relay.DB, relay.Lease = db, 2*time.Second
+	b.run(relay)
+	b.keys("users", "1")
+	await(t, "a lag", func() bool { return relay.Stats().Caches["users"].Lag > 0 })
+	db.down.Store(true)
+	await(t, "failures", func() bool { return relay.Stats().DatabaseErrors > 1 })
+	lag := relay.Stats().Caches["users"].Lag
+	await(t, "a longer lag, or the end of the lease", func() bool {
+		c := relay.Stats().Caches["users"]
+		return c.Lag > lag || !c.Held
+	})
+	await(t, "the end of the lease", func() bool { return !relay.Stats().Caches["users"].Held })
+	if c := relay.Stats().Caches["users"]; c.Lag != 0 || c.Backlog != 0 {
+		t.Errorf("%+v", c)
+	}
+	db.down.Store(false)
+	users.failing(nil)
+	await(t, "the row", func() bool { return users.has("key 1") })
 }
 
 func TestStatsAreJSON(t *testing.T) {

@@ -19,6 +19,7 @@ type Migration struct {
 //	cache     the name of the cache
 //	kind      1 a key, 2 a tag, 3 a pattern, 4 the whole cache
 //	item      the key in its encoded form, the tag, or the pattern
+//	value     of a key, what [Set] has encoded; NULL if the key is only to be invalidated
 //	created   when the row was inserted, in microseconds since 1970
 //	due       when it may be tried again, likewise
 //	attempts  how often it was refused
@@ -47,6 +48,7 @@ func (o *Outbox) Migrations() []Migration {
 	cache    BYTEA NOT NULL,
 	kind     SMALLINT NOT NULL,
 	item     BYTEA NOT NULL,
+	value    BYTEA,
 	created  BIGINT NOT NULL,
 	due      BIGINT NOT NULL DEFAULT 0,
 	attempts INTEGER NOT NULL DEFAULT 0,
@@ -67,6 +69,7 @@ func (o *Outbox) Migrations() []Migration {
 	cache    VARBINARY(512) NOT NULL,
 	kind     SMALLINT NOT NULL,
 	item     MEDIUMBLOB NOT NULL,
+	value    MEDIUMBLOB,
 	created  BIGINT NOT NULL,
 	due      BIGINT NOT NULL DEFAULT 0,
 	attempts INTEGER NOT NULL DEFAULT 0,
@@ -94,6 +97,7 @@ func (o *Outbox) Migrations() []Migration {
 	cache    BLOB NOT NULL,
 	kind     INTEGER NOT NULL,
 	item     BLOB NOT NULL,
+	value    BLOB,
 	created  INTEGER NOT NULL,
 	due      INTEGER NOT NULL DEFAULT 0,
 	attempts INTEGER NOT NULL DEFAULT 0,

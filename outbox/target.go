@@ -21,9 +21,17 @@ type Target interface {
 	Clear(ctx context.Context) error
 }
 
+// Replacer is a [Target] that applies the values of [Set]: a *cache.Cache. For one that is none the
+// keys are invalidated. ReplaceEncoded puts a value in the place of the entry that it was encoded
+// for, and if that is not there any more, invalidates the key.
+type Replacer interface {
+	ReplaceEncoded(ctx context.Context, encoded string, replacement []byte) (bool, error)
+}
+
 var (
-	_ Target        = (*cache.Cache[int64, string])(nil)
-	_ Keyed[string] = (*cache.Cache[string, string])(nil)
+	_ Target                 = (*cache.Cache[int64, string])(nil)
+	_ Replacer               = (*cache.Cache[int64, string])(nil)
+	_ Valued[string, []byte] = (*cache.Cache[string, []byte])(nil)
 )
 
 // Client returns a client as a [Target], for a relay in a process without the cache. A nil client
@@ -49,22 +57,26 @@ type item struct {
 	name  string // the encoded key, the tag or the pattern
 }
 
-// apply invalidates an item in all targets of its cache.
-func (i item) apply(ctx context.Context, targets []Target) error {
+// apply invalidates an item in all targets of its cache, or puts a value in its place. replaced:
+// the value is in the place of the old one in all of them.
+func (i item) apply(ctx context.Context, targets []Target, value []byte) (replaced bool, err error) {
 	var failed []error
+	replaced = true
 	for _, t := range targets {
-		if err := i.applyTo(ctx, t); err != nil {
+		ok, err := i.applyTo(ctx, t, value)
+		if err != nil {
 			failed = append(failed, err)
 		}
+		replaced = replaced && ok
 	}
 	if len(failed) == 1 {
-		return failed[0]
+		return replaced, failed[0]
 	}
-	return errors.Join(failed...)
+	return replaced, errors.Join(failed...)
 }
 
 // applyTo makes an error of a target's panic: it concerns one row, and not the relay.
-func (i item) applyTo(ctx context.Context, t Target) (err error) {
+func (i item) applyTo(ctx context.Context, t Target, value []byte) (replaced bool, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("outbox: the target panicked: %v", p)
@@ -72,16 +84,19 @@ func (i item) applyTo(ctx context.Context, t Target) (err error) {
 	}()
 	switch i.kind {
 	case key:
-		return t.InvalidateEncoded(ctx, i.name)
+		if r, ok := t.(Replacer); ok && value != nil {
+			return r.ReplaceEncoded(ctx, i.name, value)
+		}
+		return false, t.InvalidateEncoded(ctx, i.name)
 	case tag:
-		return t.InvalidateTags(ctx, i.name)
+		return false, t.InvalidateTags(ctx, i.name)
 	case pattern:
 		_, err := t.InvalidatePattern(ctx, i.name)
-		return err
+		return false, err
 	case everything:
-		return t.Clear(ctx)
+		return false, t.Clear(ctx)
 	}
-	return fmt.Errorf("outbox: this version does not know %v", i.kind)
+	return false, fmt.Errorf("outbox: this version does not know %v", i.kind)
 }
 
 // outcome is what became of an item.

@@ -22,7 +22,8 @@ func LRU(n int) Strategy { return setting{kind: lru, n: int64(n)} }
 func TinyLFU(n int) Strategy { return setting{kind: tinyLFU, n: int64(n)} }
 
 // LocalBytes also bounds the local tier to about n bytes; n is positive. It needs [LRU] or
-// [TinyLFU]. By default only their number of entries bounds it.
+// [TinyLFU]. By default only their number of entries bounds it. An entry's size is estimated,
+// unless the cache's Source has a Weigh function.
 func LocalBytes(n int64) Strategy { return setting{kind: localBytes, n: n} }
 
 // LocalTTL is the longest that the local tier keeps an entry before the next read goes to

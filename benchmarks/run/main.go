@@ -25,6 +25,8 @@ type group struct {
 
 var groups = []group{
 	{pattern: "^Benchmark(LocalHit|RemoteHit|Set|Miss|GetMany|SetMany|Stampede)$"},
+	{pattern: "^Benchmark(InProcessSet|InProcessLoad|InProcessGetMany|Decoded)$"},
+	{pattern: "^BenchmarkLargeBesideSmall$", args: []string{"-benchtime", "3000x"}},
 	{pattern: "^BenchmarkScaling$", args: []string{"-cpu", "1,2,4,8"}},
 	{pattern: "^BenchmarkInvalidation$", args: []string{"-benchtime", "200x"}},
 	{pattern: "^Benchmark(Memory|HitRatio)$", args: []string{"-benchtime", "1x"}, once: true},

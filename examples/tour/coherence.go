@@ -359,7 +359,7 @@ func (t *tour) transports(ctx context.Context) error {
 	if _, _, err := getLocal(ctx, c, key); err != nil {
 		return err
 	}
-	if slices.ContainsFunc(t.log.take(), func(line string) bool { return strings.Contains(line, "can't track keys") }) {
+	if slices.ContainsFunc(t.log.take(), func(line string) bool { return strings.Contains(line, "keys can't be tracked") }) {
 		t.page.text("Tracking is not to be had on this server, or not for this user.")
 		return nil
 	}

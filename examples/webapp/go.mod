@@ -5,6 +5,7 @@ go 1.26.0
 replace (
 	github.com/delqhi/cache => ../..
 	github.com/delqhi/cache/metrics/prometheus => ../../metrics/prometheus
+	github.com/delqhi/cache/outbox => ../../outbox
 )
 
 require (
@@ -13,6 +14,7 @@ require (
 	github.com/chromedp/chromedp v0.23.0
 	github.com/delqhi/cache v0.1.0
 	github.com/delqhi/cache/metrics/prometheus v0.1.0
+	github.com/delqhi/cache/outbox v0.1.0
 	github.com/prometheus/client_golang v1.25.0
 	github.com/redis/go-redis/v9 v9.23.0
 	go.uber.org/goleak v1.3.0

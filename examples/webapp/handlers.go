@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"strconv"
-	"strings"
 
 	"github.com/delqhi/cache"
 	"github.com/delqhi/cache/metrics/dashboard"
@@ -43,10 +42,13 @@ func newHandler(s *shop, name string, urls []string, log *slog.Logger) (*handler
 	mux.HandleFunc("POST /api/shelves/{name}/raise", s.postRaise)
 
 	// What an operator looks at.
-	d := dashboard.New(dashboard.Title("webapp, instance "+name), dashboard.Actions(onThisMachine), dashboard.ShowValues(), dashboard.Logger(log)).Add(s.products, s.shelves)
+	d := dashboard.New(dashboard.Title("webapp, instance "+name), dashboard.Actions(onThisMachine), dashboard.ShowValues(), dashboard.Logger(log)).Add(s.products, s.shelves).AddRelays(s.relay)
 	mux.Handle("/debug/cache/", d)
 	collector, err := cacheprom.NewCollector(s.products, s.shelves)
 	if err != nil {
+		return nil, err
+	}
+	if err := collector.AddRelays(s.relay); err != nil {
 		return nil, err
 	}
 	registry := prometheus.NewRegistry()
@@ -132,13 +134,7 @@ func reply(w http.ResponseWriter, v any, err error) {
 	case errors.Is(err, cache.ErrNotFound):
 		http.Error(w, "there is no such thing", http.StatusNotFound)
 	case err != nil:
-		// Under write-through, ErrUnavailable means that the database has it, and
-		// that Redis is told later.
-		status := http.StatusInternalServerError
-		if errors.Is(err, cache.ErrUnavailable) {
-			status = http.StatusServiceUnavailable
-		}
-		http.Error(w, strings.TrimSpace(http.StatusText(status)), status)
+		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
 	default:
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(v) // the reader has left

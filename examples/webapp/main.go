@@ -11,8 +11,8 @@
 // Where to look for what:
 //
 //	main.go      the flags, the two servers and how they end
-//	shop.go      the caches: write-through, tags, one invalidation for several caches
-//	store.go     the database
+//	shop.go      the caches: loads, tags, and changes that reach them by an outbox
+//	store.go     the database, and the outbox in it
 //	handlers.go  the routes
 //
 // Each instance has the dashboard at /debug/cache/ and Prometheus at /metrics.
@@ -174,6 +174,14 @@ func (s *site) serve(ctx context.Context, f flags, i int, l net.Listener) error 
 		return err
 	}
 	s.cleanup = append(s.cleanup, shop.close)
+	relaying, unrelay := context.WithCancel(context.Background())
+	var relay sync.WaitGroup
+	relay.Go(func() {
+		if err := shop.relay.Run(relaying); relaying.Err() == nil {
+			log.Error("the relay has ended", "error", err)
+		}
+	})
+	s.cleanup = append(s.cleanup, func() { unrelay(); relay.Wait() })
 	h, err := newHandler(shop, instanceName(i), s.urls, log)
 	if err != nil {
 		return err

@@ -8,18 +8,21 @@ import (
 	"time"
 
 	"github.com/delqhi/cache"
-	"github.com/delqhi/cache/invalidate"
 	cacheprom "github.com/delqhi/cache/metrics/prometheus"
+	"github.com/delqhi/cache/outbox"
 	"github.com/delqhi/cache/strategy"
 	"github.com/redis/go-redis/v9"
 )
 
-// shop is the database behind the cache. What reads and writes goes through the caches;
-// only raise, which changes many rows with one statement, goes past them and says so.
+// shop is the database behind the cache. Readers go through the caches. Each change is a transaction
+// of the database, of one or several statements, which also notes in an outbox what it makes out of
+// date: both are committed, or neither is. A relay in each instance brings that to the caches, also
+// if the instance that has made the change ends, or Redis is away, at the moment of the commit.
 type shop struct {
 	store    *store
 	products *cache.Cache[int64, Product]
 	shelves  *cache.Cache[string, []int64]
+	relay    *outbox.Relay
 	recorder *cacheprom.Recorder
 }
 
@@ -36,7 +39,6 @@ func newShop(rdb redis.UniversalClient, db *store, log *slog.Logger) (*shop, err
 	s.products, err = cache.NewFrom(rdb, "products", cache.Source[int64, Product]{
 		Load:     db.product,
 		LoadMany: cache.KeyedBy(db.products, func(p Product) int64 { return p.ID }),
-		Store:    db.save, // write-through: the database first, then the cache, then the other instances
 		Tags:     func(_ int64, p Product) []string { return []string{"shelf:" + p.Shelf} },
 	}, shared)
 	if err != nil {
@@ -49,6 +51,10 @@ func newShop(rdb redis.UniversalClient, db *store, log *slog.Logger) (*shop, err
 	if err != nil {
 		s.products.Close()
 		return nil, err
+	}
+	s.relay = &outbox.Relay{
+		DB: db.db, Outbox: db.box, Targets: []outbox.Target{s.products, s.shelves}, Logger: log,
+		Poll: 50 * time.Millisecond, // the lag of what the other instance has changed
 	}
 	return s, nil
 }
@@ -93,26 +99,39 @@ func (s *shop) shelf(ctx context.Context, name string) ([]answer, error) {
 	return list, nil
 }
 
-// reprice adds to a price, in the database and everywhere else. Of two instances that
-// do so at once, both count.
-func (s *shop) reprice(ctx context.Context, id, cents int64) (Product, error) {
-	return s.products.Update(ctx, id, func(p Product, ok bool) (Product, error) {
-		if !ok {
-			return p, cache.ErrNotFound
+// reprice adds to a price. Of two instances that do so at once, both count: the database adds. What
+// comes of it takes the place of the old value in the caches, without a load.
+func (s *shop) reprice(ctx context.Context, id, cents int64) (p Product, err error) {
+	err = s.store.change(ctx, func(tx *sql.Tx) error {
+		if p, err = reprice(ctx, tx, id, cents); err != nil {
+			return err
 		}
-		p.Cents = max(p.Cents+cents, 1)
-		return p, nil
+		return outbox.Set(ctx, s.store.box.In(tx), s.products, id, p)
 	})
+	if errors.Is(err, sql.ErrNoRows) {
+		return p, cache.ErrNotFound
+	}
+	if err == nil {
+		s.relay.Wake() // it would find the row by itself
+	}
+	return p, err
 }
 
-// raise changes all prices of a shelf by one statement. No cache sees that: it is told
-// by the tag that all of them have.
+// raise changes all prices of a shelf by one statement. Which products these are is not known
+// here: the caches are told by the tag that all of them have.
 func (s *shop) raise(ctx context.Context, shelf string, percent int64) error {
-	if err := s.store.raise(ctx, shelf, percent); err != nil {
+	tag := "shelf:" + shelf
+	err := s.store.change(ctx, func(tx *sql.Tx) error {
+		if err := raise(ctx, tx, shelf, percent); err != nil {
+			return err
+		}
+		return s.store.box.In(tx).InvalidateTags(ctx, s.products, tag)
+	})
+	if err != nil {
 		return err
 	}
-	var g invalidate.Group
-	g.AddTags(s.products, "shelf:"+shelf)
-	g.AddTags(s.shelves, "shelf:"+shelf)
-	return g.InvalidateAll(ctx)
+	// Once more at once, so that the next reader sees it. If that fails, or this process ends here,
+	// the relay does it.
+	_ = s.products.InvalidateTags(ctx, tag)
+	return nil
 }

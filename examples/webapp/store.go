@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/delqhi/cache/outbox"
 	_ "modernc.org/sqlite" // in pure Go
 )
 
@@ -17,8 +18,11 @@ type Product struct {
 	Cents int64  `json:"cents"`
 }
 
-// store is the database. Its methods know nothing of a cache.
-type store struct{ db *sql.DB }
+// store is the database, and the outbox in it. Its methods know nothing of a cache.
+type store struct {
+	db  *sql.DB
+	box *outbox.Outbox
+}
 
 const schema = `
 CREATE TABLE IF NOT EXISTS product (
@@ -34,16 +38,21 @@ INSERT OR IGNORE INTO product (id, name, shelf, cents) VALUES
 `
 
 func openStore(ctx context.Context, file string) (*store, error) {
+	box, err := outbox.New(outbox.SQLite)
+	if err != nil {
+		return nil, err
+	}
 	// Several instances write to one file: each waits for the others.
 	db, err := sql.Open("sqlite", "file:"+file+"?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_txlock=immediate")
 	if err != nil {
 		return nil, err
 	}
-	if _, err := db.ExecContext(ctx, schema); err != nil {
+	// A larger program has a tool for its migrations, which takes those of box.Migrations.
+	if _, err := db.ExecContext(ctx, schema+box.Schema()); err != nil {
 		_ = db.Close()
 		return nil, fmt.Errorf("set up the database: %w", err)
 	}
-	return &store{db}, nil
+	return &store{db, box}, nil
 }
 
 func (s *store) close() error { return s.db.Close() }
@@ -75,8 +84,31 @@ func (s *store) products(ctx context.Context, ids []int64) (list []Product, err 
 	return list, rows.Err()
 }
 
-func (s *store) save(ctx context.Context, id int64, p Product) error {
-	_, err := s.db.ExecContext(ctx, `UPDATE product SET name = ?, shelf = ?, cents = ? WHERE id = ?`, p.Name, p.Shelf, p.Cents, id)
+// change runs a transaction. Statements of another one wait meanwhile, as SQLite has one writer at
+// a time.
+func (s *store) change(ctx context.Context, f func(tx *sql.Tx) error) error {
+	tx, err := s.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	if err := f(tx); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// reprice adds to the price of a product, and returns it as it then is; sql.ErrNoRows if there is
+// none.
+func reprice(ctx context.Context, tx *sql.Tx, id, cents int64) (p Product, err error) {
+	err = tx.QueryRowContext(ctx, `UPDATE product SET cents = MAX(1, cents + ?) WHERE id = ? RETURNING id, name, shelf, cents`, cents, id).
+		Scan(&p.ID, &p.Name, &p.Shelf, &p.Cents)
+	return p, err
+}
+
+// raise changes all prices of a shelf at once, by a number of percent.
+func raise(ctx context.Context, tx *sql.Tx, shelf string, percent int64) error {
+	_, err := tx.ExecContext(ctx, `UPDATE product SET cents = MAX(1, cents * (100 + ?) / 100) WHERE shelf = ?`, percent, shelf)
 	return err
 }
 
@@ -98,10 +130,4 @@ func (s *store) shelf(ctx context.Context, name string) (ids []int64, err error)
 		return nil, sql.ErrNoRows
 	}
 	return ids, rows.Err()
-}
-
-// raise changes all prices of a shelf at once, by a number of percent.
-func (s *store) raise(ctx context.Context, shelf string, percent int64) error {
-	_, err := s.db.ExecContext(ctx, `UPDATE product SET cents = MAX(1, cents * (100 + ?) / 100) WHERE shelf = ?`, percent, shelf)
-	return err
 }

@@ -108,7 +108,7 @@ func TestTwoInstancesAreOneShop(t *testing.T) {
 				sees(t, base, 1, first.Cents)
 			}
 
-			// Write-through by one, read by the other.
+			// Changed by one, read by the other.
 			if status, text := post(t, a+"/api/products/1/reprice", url.Values{"cents": {"25"}}); status != http.StatusOK {
 				t.Fatalf("reprice: %d %s", status, text)
 			}
@@ -164,6 +164,80 @@ func TestAtOnceMeansOneAfterTheOther(t *testing.T) {
 	}
 	sees(t, s.urls[0], 5, before.Cents+2*each)
 	sees(t, s.urls[1], 5, before.Cents+2*each)
+}
+
+// A change that is committed while Redis is away reaches both instances when it is back.
+func TestAChangeWaitsForRedis(t *testing.T) {
+	redis := redistest.Start(t)
+	s := run(t, redis.URL())
+	for _, base := range s.urls {
+		sees(t, base, 6, 1290)
+	}
+	redis.Stop()
+	if status, text := post(t, s.urls[0]+"/api/products/6/reprice", url.Values{"cents": {"10"}}); status != http.StatusOK {
+		t.Fatalf("reprice: %d %s", status, text)
+	}
+	if status, text := post(t, s.urls[1]+"/api/shelves/coffee/raise", url.Values{"percent": {"10"}}); status != http.StatusOK {
+		t.Fatalf("raise: %d %s", status, text)
+	}
+	if err := redis.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	for _, base := range s.urls {
+		sees(t, base, 6, 1430)
+	}
+}
+
+// The new value is put into the caches: no instance loads it.
+func TestAChangeNeedsNoLoad(t *testing.T) {
+	s := run(t, "")
+	loads := func() (n int) {
+		for _, base := range s.urls {
+			var page struct {
+				Caches []struct{ Total struct{ Loads int } }
+			}
+			get(t, base+"/debug/cache/data.json", &page)
+			for _, c := range page.Caches {
+				n += c.Total.Loads
+			}
+		}
+		return n
+	}
+	for _, base := range s.urls {
+		sees(t, base, 3, 980)
+	}
+	// The figures are of the last sample.
+	for end := time.Now().Add(patience); loads() != 1; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d loads", loads())
+		}
+	}
+	if status, text := post(t, s.urls[1]+"/api/products/3/reprice", url.Values{"cents": {"20"}}); status != http.StatusOK {
+		t.Fatalf("reprice: %d %s", status, text)
+	}
+	for _, base := range s.urls {
+		sees(t, base, 3, 1000)
+	}
+	replaced := func() (n float64) {
+		for _, base := range s.urls {
+			var page struct {
+				Outboxes []struct{ Replaced, Applied float64 }
+			}
+			get(t, base+"/debug/cache/data.json", &page)
+			for _, o := range page.Outboxes {
+				n += o.Replaced
+			}
+		}
+		return n
+	}
+	for end := time.Now().Add(patience); replaced() != 1; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%v values were put in place", replaced())
+		}
+	}
+	if n := loads(); n != 1 {
+		t.Errorf("%d loads, want 1", n)
+	}
 }
 
 func TestWhatIsNotThereIsNotFound(t *testing.T) {
@@ -240,7 +314,7 @@ func TestAnOperatorSeesBothCaches(t *testing.T) {
 	}
 
 	status, text := get(t, base+"/metrics", nil)
-	if status != http.StatusOK || !strings.Contains(text, `cache="products"`) || !strings.Contains(text, `cache="shelves"`) {
+	if status != http.StatusOK || !strings.Contains(text, `cache="products"`) || !strings.Contains(text, `cache="shelves"`) || !strings.Contains(text, "cache_outbox_held{cache=\"products\"}") {
 		t.Errorf("Prometheus: %d\n%s", status, text)
 	}
 }

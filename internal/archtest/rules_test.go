@@ -71,7 +71,7 @@ var architecture = table{
 		"metrics":    {},
 
 		// A page to look at.
-		"metrics/dashboard": {module: []string{"internal/logonce", "metrics"}},
+		"metrics/dashboard": {module: []string{"internal/logonce", "internal/metrictable", "metrics"}},
 		// Apart from metrics because of what it brings: net/http.
 		"metrics/expvar": {module: []string{"metrics"}},
 		// What the exporters show that are modules of their own.
@@ -122,10 +122,11 @@ var architecture = table{
 		"internal/percpu":    {},
 		"internal/topk":      {},
 
-		// The command line for operators. It asks the server what no cache does.
+		// The command line for operators. It asks the server what no cache does, and by cache.Probe what
+		// programs ask.
 		"internal/ctl": {
 			module: []string{
-				"codec", "invalidate",
+				".", "codec", "invalidate",
 				"internal/errs", "internal/frame", "internal/glob", "internal/invalidation", "internal/keys", "internal/logicalclock", "internal/message",
 				"internal/redisstore", "internal/redisurl", "internal/store", "internal/usercode", "internal/writebehind",
 			},
@@ -150,9 +151,11 @@ var architecture = table{
 		"internal/hook":       {module: []string{"internal/coherence", "internal/fence", "internal/invalidation", "internal/store"}},
 
 		// Tests of the whole.
-		"internal/e2e":        {tests: []string{"internal/frame", "internal/store", "internal/writebehind"}, others: []string{xxhash}},
-		"internal/e2e/memory": {tests: []string{"internal/coherence", "internal/frame", "internal/hook", "internal/invalidation", "internal/local", "internal/logicalclock", "internal/logonce", "internal/message", "internal/retryqueue", "internal/store"}},
-		"internal/sim":        {tests: []string{"internal/coherence", "internal/frame", "internal/hook", "internal/invalidation", "internal/logicalclock", "internal/message", "internal/store"}},
+		"internal/e2e":          {tests: []string{"internal/frame", "internal/store", "internal/writebehind"}, others: []string{xxhash}},
+		"internal/e2e/memory":   {tests: []string{"internal/coherence", "internal/frame", "internal/hook", "internal/invalidation", "internal/local", "internal/logicalclock", "internal/logonce", "internal/message", "internal/retryqueue", "internal/store"}},
+		"internal/servermatrix": {},
+		"internal/sim":          {tests: []string{"internal/coherence", "internal/frame", "internal/hook", "internal/invalidation", "internal/logicalclock", "internal/message", "internal/store"}},
+		"internal/interop":      {tests: []string{"internal/frame", "internal/keys", "internal/logicalclock", "internal/message", "internal/store"}, others: []string{xxhash}},
 
 		// Programs as a user would write them: nothing from internal.
 		"examples/...": {

@@ -7,6 +7,8 @@ import (
 	"io"
 	"slices"
 	"strings"
+
+	"github.com/delqhi/cache"
 )
 
 // status is the result of a check.
@@ -31,8 +33,11 @@ type finding struct {
 
 // report is the answer of doctor.
 type report struct {
-	Healthy  bool      `json:"healthy"` // no fault
-	Findings []finding `json:"findings"`
+	Healthy bool `json:"healthy"` // no fault
+	// Capabilities is what the server can do, by the names of cache.Capabilities: "yes", "no", "not
+	// permitted" or "unknown". It is empty if that was not tried.
+	Capabilities map[string]string `json:"capabilities,omitempty"`
+	Findings     []finding         `json:"findings"`
 }
 
 func (r *report) add(check string, s status, found, means, do string) {
@@ -65,7 +70,8 @@ type examination struct {
 	report
 	caches []found
 	facts  []facts
-	queues bool // a cache has a write-behind queue
+	caps   *cache.Capabilities // nil: not tried
+	queues bool                // a cache has a write-behind queue
 }
 
 func doctorCommand() *command {
@@ -80,7 +86,8 @@ otherwise at all that it finds. The exit code is 1 if there is a fault.
 
 Permissions are checked with ACL DRYRUN: for the user of the URL, or for that of the programs with -user. Where the user
 may not use ACL DRYRUN, the commands are tried, on keys and a channel of doctor's own, whose names end in
-cachectl-doctor: they are removed again, and end by themselves after ten seconds.`,
+cachectl-doctor: they are removed again, and end by themselves after ten seconds. What the server can do is tried
+likewise, on keys that begin with cache-probe:.`,
 		examples: []example{
 			{"doctor", "everything"},
 			{"doctor users -user app", "may the user app do what the cache users needs?"},
@@ -88,7 +95,7 @@ cachectl-doctor: they are removed again, and end by themselves after ten seconds
 		},
 		flags: func(fs *flag.FlagSet) {
 			fs.StringVar(&user, "user", "", "check the permissions of this `USER`, with ACL DRYRUN")
-			fs.BoolVar(&noTrial, "no-trial", false, "try no commands where ACL DRYRUN can't be used")
+			fs.BoolVar(&noTrial, "no-trial", false, "try no commands: neither what the server can do, nor permissions where ACL DRYRUN can't be used")
 		},
 		run: func(ctx context.Context, c *call) error {
 			e := &examination{call: c}
@@ -116,7 +123,13 @@ func (e *examination) run(ctx context.Context, user string, trial bool) error {
 	if e.facts, err = e.gather(ctx); err != nil {
 		return err
 	}
+	if trial {
+		if err := e.probe(ctx); err != nil {
+			return err
+		}
+	}
 	e.checkServer()
+	e.checkCapabilities()
 	searched, err := e.findThem(ctx)
 	if err != nil {
 		return err

@@ -9,8 +9,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/delqhi/cache"
 	"github.com/delqhi/cache/internal/invalidation"
 	"github.com/delqhi/cache/internal/logicalclock"
+	"github.com/delqhi/cache/internal/redisstore"
 	"github.com/delqhi/cache/internal/store"
 	"github.com/redis/go-redis/v9"
 )
@@ -129,13 +131,11 @@ func (e *examination) checkServer() {
 	e.each("server", func(f *facts) finding {
 		v := f.info["redis_version"]
 		if v == "" {
-			return finding{Status: unknown, Found: "it does not say its version", Means: "whether it is Redis 7.0 or later could not be checked", Do: "permit +info"}
+			return finding{Status: unknown, Found: "it does not say its version", Means: "which version it is could not be checked", Do: "permit +info"}
 		}
-		name := "Redis " + v
-		for _, other := range []string{"valkey", "dragonfly"} {
-			if o := f.info[other+"_version"]; o != "" {
-				name = fmt.Sprintf("%s %s (as Redis %s)", other, strings.TrimPrefix(o, "df-v"), v)
-			}
+		name, version := redisstore.ServerOf(f.info)
+		if name += " " + version; version != v {
+			name += " (as Redis " + v + ")"
 		}
 		role := orElse(f.info["role"] == "slave", "replica", cmp.Or(f.info["role"], "master"))
 		found := fmt.Sprintf("%s, %s", name, role)
@@ -144,10 +144,12 @@ func (e *examination) checkServer() {
 			return finding{Status: warning, Found: found + ", is loading its data", Means: "operations are refused until it is done", Do: "wait"}
 		case role == "replica":
 			return finding{Status: fault, Found: found, Means: store.Replica.Problem(), Do: store.Replica.Remedy()}
+		case f.info["redis_mode"] == "cluster" && !e.isCluster() && e.caps != nil && e.caps.AllSlots == cache.Supported:
+			return finding{Status: warning, Found: found + ", node of a cluster, and takes the keys of all slots", Means: "keys are sent one by one; the keys of other nodes, if it gets some, can't be reached", Do: store.OneOfACluster.Remedy()}
 		case f.info["redis_mode"] == "cluster" && !e.isCluster():
 			return finding{Status: fault, Found: found + ", node of a cluster", Means: store.OneOfACluster.Problem(), Do: store.OneOfACluster.Remedy()}
 		case major > 0 && major < 7:
-			return finding{Status: warning, Found: found, Means: store.Outdated.Problem(), Do: store.Outdated.Remedy()}
+			return finding{Status: warning, Found: found, Means: "it is older than Redis 7.0, and lacks something", Do: store.Outdated.Remedy()}
 		}
 		return finding{Status: good, Found: found}
 	})

@@ -45,7 +45,9 @@ var codecNames = func() (list []string) {
 		list = append(list, n, "s2("+n+")")
 	}
 	for _, n := range list {
-		list = append(list, "xchacha20poly1305("+n+")", "s2(xchacha20poly1305("+n+"))")
+		for _, by := range []string{"xchacha20poly1305", "aes256gcm"} {
+			list = append(list, by+"("+n+")", "s2("+by+"("+n+"))")
+		}
 	}
 	return list
 }()

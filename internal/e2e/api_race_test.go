@@ -151,6 +151,19 @@ var cacheCalls = map[string]func(ctx context.Context, c *faceCache, rnd *rand.Ra
 		_, err := c.InspectEncoded(ctx, faceKey(rnd))
 		return err
 	},
+	"EncodeReplacement": func(ctx context.Context, c *faceCache, rnd *rand.Rand) error {
+		k := faceKey(rnd)
+		_, err := c.EncodeReplacement(ctx, k, faceValue(k, rnd))
+		return err
+	},
+	"ReplaceEncoded": func(ctx context.Context, c *faceCache, rnd *rand.Rand) error {
+		k := faceKey(rnd)
+		r, err := c.EncodeReplacement(ctx, k, faceValue(k, rnd), cache.Tags("t"))
+		if err == nil {
+			_, err = c.ReplaceEncoded(ctx, k, r)
+		}
+		return err
+	},
 	"InvalidateEncoded": func(ctx context.Context, c *faceCache, rnd *rand.Rand) error {
 		return c.InvalidateEncoded(ctx, faceKey(rnd))
 	},

@@ -19,10 +19,24 @@ import (
 // what was there before.
 func TestConnectionsToADemotedMasterAreLeft(t *testing.T) {
 	redistest.Require(t)
+	leaveDemoted(t, func(_ *testing.T, s *redistest.Server) string { return s.Addr() })
+}
+
+// So they do where the scripts of heartbeats have to be those for servers before Redis 7.0.
+func TestConnectionsToADemotedOldMasterAreLeft(t *testing.T) {
+	t.Parallel()
+	redistest.Require(t)
+	leaveDemoted(t, func(t *testing.T, s *redistest.Server) string {
+		return redistest.NewFront(t, s.Addr(), redistest.Restricted(redistest.OldSet, redistest.OldScripts)).Addr()
+	})
+}
+
+func leaveDemoted(t *testing.T, addrOf func(*testing.T, *redistest.Server) string) {
 	sideBySide(t, names(demotedReaders), func(t *testing.T, name string) {
 		ctx := t.Context()
 		first, second := redistest.Start(t), redistest.Start(t)
-		proxy := redistest.NewProxy(t, first.Addr())
+		addr := addrOf(t, second)
+		proxy := redistest.NewProxy(t, addrOf(t, first))
 		client := func() *redis.Client {
 			o := first.Options()
 			o.Addr = proxy.Addr()
@@ -81,7 +95,7 @@ func TestConnectionsToADemotedMasterAreLeft(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		proxy.Redirect(second.Addr())
+		proxy.Redirect(addr)
 		another, err := cache.New[string, int](client(), "n", discard)
 		if err != nil {
 			t.Fatal(err)

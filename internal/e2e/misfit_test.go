@@ -94,8 +94,9 @@ func TestWhatDoesNotPassIsLoggedOnce(t *testing.T) {
 		problem string
 	}{
 		"no permission":       {refusing("NOPERM this user has no permissions to run the 'evalsha' command", "evalsha", "eval", "set"), "may not run"},
-		"an unknown command":  {refusing("ERR unknown command 'evalsha', with args beginning with: 'k' ", "evalsha", "eval"), "does not know a command"},
-		"a proxy":             {refusing("unsupported command 'publish'", "publish", "evalsha", "eval"), "does not know a command"},
+		"no scripts":          {refusing("ERR unknown command 'evalsha', with args beginning with: 'k' ", "evalsha", "eval"), "runs no scripts"},
+		"an unknown command":  {refusing("ERR unknown command 'set', with args beginning with: 'k' ", "set", "evalsha", "eval"), "does not know a command"},
+		"a proxy":             {refusing("unsupported command 'publish'", "publish", "evalsha", "eval"), "does not know SUBSCRIBE or PUBLISH"},
 		"a replica":           {refusing("READONLY You can't write against a read only replica.", "set", "evalsha", "eval", "unlink"), "is a replica"},
 		"a node of a cluster": {refusing("MOVED 12182 127.0.0.1:7001", "get", "mget", "set", "evalsha", "eval"), "node of a cluster"},
 		"no credentials":      {refusing("NOAUTH Authentication required.", "get", "mget", "set", "evalsha", "eval", "publish", "subscribe", "time"), "the user or the password"},
@@ -142,7 +143,6 @@ func TestAServerThatDoesNotKnowAddIsAskedByScript(t *testing.T) {
 		return ""
 	})
 	var loads atomic.Int32
-	found := uint64(0)
 	src := cache.Source[string, string]{Load: func(context.Context, string) (string, error) { loads.Add(1); return "v", nil }}
 	ctx := t.Context()
 	for range 2 { // two processes
@@ -162,12 +162,14 @@ func TestAServerThatDoesNotKnowAddIsAskedByScript(t *testing.T) {
 		if ok, err := c.SetIfAbsent(ctx, "k", "w"); ok || err != nil {
 			t.Error(ok, err)
 		}
-		found += c.Metrics().Misfits
+		if n := c.Metrics().Misfits; n != 0 {
+			t.Errorf("%d operations failed", n)
+		}
 	}
 	if loads := loads.Load(); loads != 3 {
 		t.Errorf("%d loads of 3 keys", loads)
 	}
-	if text := log.String(); found == 0 || uint64(log.of("ERROR")) != found || !strings.Contains(text, "older than Redis 7.0") {
+	if text := log.String(); log.of("ERROR") != 0 || log.of("WARN") == 0 || !strings.Contains(text, "older than Redis 7.0") {
 		t.Errorf("the log:\n%s", text)
 	}
 }
@@ -191,7 +193,7 @@ func TestKeysOfSeveralSlotsAreReadOneByOne(t *testing.T) {
 			t.Errorf("%v, %v", got, err)
 		}
 	}
-	if text := log.String(); log.of("ERROR") != 1 || !strings.Contains(text, "node of a cluster") {
+	if text := log.String(); log.of("ERROR") != 0 || log.of("WARN") != 1 || !strings.Contains(text, "node of a cluster") {
 		t.Errorf("the log:\n%s", text)
 	}
 }
@@ -215,7 +217,11 @@ func TestAPlainClientOfACluster(t *testing.T) {
 			defer c.Close()
 			use(t, c)
 			text := log.String()
-			if log.of("ERROR") != 1 || !strings.Contains(text, "NewClusterClient") || strings.Contains(text, "unavailable") {
+			errs := 0 // where the keys are on several nodes
+			if masters > 1 {
+				errs = 1
+			}
+			if log.of("ERROR") != errs || log.of("ERROR")+log.of("WARN") == 0 || !strings.Contains(text, "NewClusterClient") || strings.Contains(text, "unavailable") {
 				t.Errorf("the log:\n%s", text)
 			}
 			if masters == 1 {

@@ -63,6 +63,8 @@ type backend interface {
 	// can't be copied.
 	copies(rk string, val Value) (next func() (Value, error), ok bool)
 
+	// identify prepares the IDs of records that are encoded together.
+	identify(changes []*Change)
 	// encode dates and encodes the value of a change, or dates a removal.
 	encode(ctx context.Context, ch *Change)
 	// apply runs changes, which have been encoded; the outcome is in each.
@@ -72,6 +74,11 @@ type backend interface {
 	// updateOnce replaces the value of a key by that of f, unless another write comes between:
 	// then ok is false.
 	updateOnce(ctx context.Context, ch *Change, f Func, o *Options) (ok bool, err error)
+
+	// encodeReplacement encodes the value of a change as a replacement of what the key holds, nil if
+	// there is nothing to be replaced; replace puts one in its place.
+	encodeReplacement(ctx context.Context, ch *Change) ([]byte, error)
+	replace(ctx context.Context, rk string, replacement []byte) (ok bool, err error)
 
 	// invalidate invalidates keys; the outcome is in each. invalidateLater does so for a caller
 	// that has left: here at once, elsewhere later.

@@ -51,6 +51,7 @@ type Cache struct {
 	codecName    string
 	held         holder       // the codec if V is an interface, else nil
 	sealer       codec.Sealer // the codec if it seals, else nil; see sealed.go
+	legacy       legacyCodec  // reads the records of other programs; nil: they are foreign
 	fingerprint  uint64       // of the codec and V; see frame.Header.Type
 	valueVersion uint32
 	maxValue     int
@@ -65,13 +66,15 @@ type Cache struct {
 	runsUserCode bool // storing a value calls functions of the program, of a codec for example
 
 	backend      backend
-	local        Local                  // nil: no local tier
-	validity     *coherence.Coordinator // of the local tier, nil if it is always valid: for the fast path
+	misfit       func(error) store.Misfit // why an error of Redis does not pass by itself; nil without Redis
+	local        Local                    // nil: no local tier
+	validity     *coherence.Coordinator   // of the local tier, nil if it is always valid: for the fast path
 	fences       *fence.Table
 	invalidation invalidation.Policy // what happens to an invalidated entry
 	clock        *logicalclock.Table // the logical clock, for tags and Clear
 	flights      *flight.Group[string, beginning, result]
 	limit        *loadLimit
+	watchdog     watchdog // of loaders
 
 	recordSize atomic.Int64 // size of the last record that was encoded, in bytes
 
@@ -125,9 +128,13 @@ type Config struct {
 // New makes a cache.
 func New(cfg Config) (*Cache, error) {
 	names := store.NewNames(cfg.Prefix, cfg.Name)
+	legacy, _ := cfg.Codec.(legacyCodec)
+	if legacy != nil {
+		cfg.Codec = legacy.Inner()
+	}
 	c := &Cache{
 		name: cfg.Name, prefix: names.Data, names: names, types: cfg.Types, src: cfg.Source, loader: cfg.Source.Loader,
-		codec: cfg.Codec, codecName: cfg.CodecName, fingerprint: cfg.Fingerprint, valueVersion: cfg.Version, maxValue: cfg.MaxValue,
+		codec: cfg.Codec, legacy: legacy, codecName: cfg.CodecName, fingerprint: cfg.Fingerprint, valueVersion: cfg.Version, maxValue: cfg.MaxValue,
 		policy: cfg.Policy, localTTL: cfg.LocalTTL, invalidation: invalidation.Policy{Mode: invalidation.Mode(cfg.Invalidator.Mode()), Delay: cfg.Invalidator.Delay()}, slidesLocally: cfg.Store == nil && cfg.Policy.Sliding > 0,
 		fences: fence.NewTable(), limit: newLoadLimit(cfg.LoadLimit), runsUserCode: cfg.Store != nil || cfg.Source.TTL != nil || cfg.Source.Tags != nil,
 		stats: newStats(cfg.Recorder), tagged: topk.New(maxTagged), reports: report.New(cfg.Name, cfg.Log),
@@ -165,6 +172,7 @@ func (c *Cache) Close() {
 	c.closed.Store(true)
 	c.closeOnce.Do(func() {
 		close(c.closing)
+		c.watchdog.close()
 		c.refresher.seal()
 		c.flights.Cancel(errs.ErrClosed)
 		waitClosing(c.flights)

@@ -35,7 +35,7 @@ func microseconds(n uint64) time.Duration {
 // localEntry makes the local tier's entry of a result, with head. at is the local time
 // before the value was requested or sent, so that the entry ends no later than
 // the record does.
-func (c *Cache) localEntry(head *local.Head, ans *result, at int64, g freshness, s version) Held {
+func (c *Cache) localEntry(key Key, head *local.Head, ans *result, at int64, g freshness, s version) Held {
 	*head = local.Head{Stored: at - int64(g.age), Deadline: math.MaxInt64, Expires: math.MaxInt64}
 	e := Held{Head: head, Value: ans.val}
 	if g.remaining != forever {
@@ -66,9 +66,7 @@ func (c *Cache) localEntry(head *local.Head, ans *result, at int64, g freshness,
 			e.Meta.Stale = c.staleUntil(e.Expires, at)
 		}
 		if c.policy.LocalBytes > 0 {
-			if e.Meta.Size = int64(g.size) + entryOverhead; g.size == 0 {
-				e.Meta.Size += footprint(c.types.Elem(ans.val))
-			}
+			e.Meta.Size = c.entrySize(key, ans, g.size)
 		}
 		if ans.absent == nil && c.refreshesAhead() {
 			e.Meta.Fresh, e.Meta.Cost = g.fresh, g.cost

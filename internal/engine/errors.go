@@ -7,6 +7,7 @@ import (
 
 	"github.com/delqhi/cache/internal/client"
 	"github.com/delqhi/cache/internal/errs"
+	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/usercode"
 	"github.com/delqhi/cache/metrics"
 )
@@ -44,10 +45,20 @@ func (e *opError) Error() string {
 func (e *opError) Unwrap() error { return e.err }
 
 // unavailableError wraps an error of the remote tier. An error of the caller's own
-// context is not wrapped.
-type unavailableError struct{ err error }
+// context is not wrapped. Its text says what to do if the reason does not pass by itself.
+type unavailableError struct {
+	err    error
+	misfit store.Misfit
+}
 
-func (e *unavailableError) Error() string   { return "redis unavailable: " + e.err.Error() }
+func (e *unavailableError) Error() string {
+	text := "redis unavailable: " + e.err.Error()
+	if e.misfit != store.Fits {
+		text += ": " + e.misfit.Problem() + ": " + e.misfit.Remedy()
+	}
+	return text
+}
+
 func (e *unavailableError) Unwrap() []error { return []error{errs.ErrUnavailable, e.err} }
 
 // missError is a miss whose reason is that Redis could not be asked.
@@ -129,7 +140,14 @@ func (c *Cache) unavailable(err error) error {
 	if errors.Is(err, client.ErrClosed) || c.Closed() && errors.Is(err, context.Canceled) {
 		return errs.ErrClosed // Close has canceled the operation
 	}
-	return &unavailableError{err}
+	e := &unavailableError{err: err}
+	if c.misfit != nil {
+		e.misfit = c.misfit(err)
+	}
+	if e.misfit == store.Replica { // which passes, if another server takes over
+		e.misfit = store.Fits
+	}
+	return e
 }
 
 // notKept reports a loaded value that is valid but could not be kept.

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -42,7 +43,7 @@ const maxFailures = 10_000
 func (f *failures) note(rk string, e failure, until int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.byKey.Put(rk, e, until)
+	f.byKey.Put(strings.Clone(rk), e, until) // rk may share the memory of a batch
 	f.any.Store(true)
 }
 

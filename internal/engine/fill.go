@@ -46,10 +46,39 @@ func (c *Cache) fill(ctx context.Context, o *Options, ls []*inflightLoad) {
 	cause := causeOf(ctx)
 	ctx = context.WithoutCancel(ctx)
 	at := local.Now() // before anything is encoded, which may take long
-	plan := func(i int) { c.plan(ctx, o, ls[i]) }
 	// A panic of user code on one value affects only that value.
-	apart := c.runsUserCode || slices.ContainsFunc(ls, (*inflightLoad).failed)
-	usercode.EachIf(apart, len(ls), plan, func(i int, err error) { c.planless(ls[i], err) })
+	if c.runsUserCode || slices.ContainsFunc(ls, (*inflightLoad).failed) {
+		usercode.Each(len(ls), func(i int) { c.plan(ctx, o, ls[i]) }, func(i int, err error) { c.planless(ls[i], err) })
+	} else {
+		for _, l := range ls {
+			c.plan(ctx, o, l)
+		}
+	}
+	c.storePlanned(ctx, o, ls, at, cause)
+}
+
+// fillSingle is fill of one load on a goroutine of the cache that has nothing else to do: user
+// code that ends it ends no more than the plan.
+func (c *Cache) fillSingle(ctx context.Context, o *Options, ls []*inflightLoad) {
+	l, cause := ls[0], causeOf(ctx)
+	ctx = context.WithoutCancel(ctx)
+	at := local.Now()
+	err := usercode.ErrGoexit // unless plan returns, or panics
+	defer func() {
+		if err != nil {
+			c.planless(l, err)
+		}
+		c.storePlanned(ctx, o, ls, at, cause)
+	}()
+	err = usercode.Call(func() error {
+		c.plan(ctx, o, l)
+		return nil
+	})
+}
+
+// storePlanned stores as planned, and resolves the calls. cause is that of the end of the load's
+// context.
+func (c *Cache) storePlanned(ctx context.Context, o *Options, ls []*inflightLoad, at int64, cause error) {
 	for _, l := range ls {
 		if shared(cause) && !l.res.refused {
 			c.planFailure(l)

@@ -1,10 +1,34 @@
 package engine
 
-import "reflect"
+import (
+	"reflect"
+
+	"github.com/delqhi/cache/internal/usercode"
+)
 
 // entryOverhead is the memory in bytes that an entry of the local tier takes beside its key and
 // value.
 const entryOverhead = 150
+
+// entrySize returns how much of LocalBytes an entry takes: what the source says, or else an
+// estimate. record is the size of the record, 0 if there is none.
+func (c *Cache) entrySize(key Key, ans *result, record int) int64 {
+	if weigh := c.src.Weigh; weigh != nil && ans.absent == nil {
+		var n int64
+		err := usercode.Contained(func() error {
+			n = weigh(key, ans.val)
+			return nil
+		})
+		if err == nil {
+			return max(n, 0)
+		}
+		c.reports.NotWeighed(err)
+	}
+	if record > 0 {
+		return int64(record) + entryOverhead
+	}
+	return footprint(c.types.Elem(ans.val)) + entryOverhead
+}
 
 // footprint estimates the memory that a value takes, in bytes, if it was not
 // encoded. It follows pointers to a small depth and samples only the first elements of a

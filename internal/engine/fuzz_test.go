@@ -45,6 +45,7 @@ func FuzzAnyBytesInRedis(f *testing.F) {
 					t.Fatal(err)
 				}
 				h := r.header(kind, life{fresh: time.Minute}, time.Now().UnixMicro(), s)
+				h.ID = frame.NewID()
 				raw, _ = frame.Finish(append(frame.AppendHeader(nil, &h), data...), 0, rk)
 			}
 			if len(raw) == 36 && raw[0] == 0xC5 {

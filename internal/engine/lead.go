@@ -93,9 +93,10 @@ type inflightLoad struct {
 	settled bool // the lease or lock was released, or is about to be
 
 	// In a LocalOnly cache:
-	claim  *fence.Claim   // takes the place of a lease or a lock
-	awaits []*fence.Claim // other loads and writes that this load waits for
-	entry  Held           // what the local tier held when the key was claimed
+	claim   *fence.Claim   // takes the place of a lease or a lock
+	claimed fence.Claim    // its memory
+	awaits  []*fence.Claim // other loads and writes that this load waits for
+	entry   Held           // what the local tier held when the key was claimed
 }
 
 // leaseFor returns how long the leases of a call for n keys last, unless they are extended:
@@ -148,28 +149,44 @@ func (r *loaded) cost() time.Duration { return since(r.began) }
 
 // lead resolves the calls of ls. It waits for keys that other loads are loading while it loads
 // the rest: a caller that joins one key of a batch does not wait for another.
-func (c *Cache) lead(ctx context.Context, j Loader, o *Options, ls []*inflightLoad) {
+// one is the memory of a single load, nil for a batch.
+func (c *Cache) lead(ctx context.Context, j Loader, o *Options, ls []*inflightLoad, one *singleLoad) {
 	if lc, ok := ctx.(*loadContext); ok {
 		lc.expireAfter(c.policy.HardTimeout)
 	}
 	all := ls
-	defer c.giveBack(all)
 	var wake <-chan struct{}
 	stop := func() {}
-	defer func() { stop() }()
+	var loads *sync.WaitGroup // of the loads that have begun while others wait
+	defer func() {
+		if one.taken() {
+			return // and cleaned up
+		}
+		if loads != nil {
+			loads.Wait()
+		}
+		stop()
+		c.giveBack(all)
+	}()
 	if c.backend.watchesFirst() {
 		wake, stop = c.watch(ls)
 	}
-	var loads sync.WaitGroup
-	defer loads.Wait()
 	for pause := pollFirst; ; pause = min(2*pause, pollMost) {
 		again := c.backend.acquire(ctx, o, ls)
 		ready, others := split(ls)
 		switch {
+		case len(others) == 0 && len(ready) == 1 && one != nil && j.HasOne():
+			one.c, one.j, one.o, one.ctx, one.l, one.loads = c, j, o, ctx, ready[0], ready
+			one.keepAlive, one.unwatch = c.backend.keepAlive(ctx, ready), stop
+			one.run()
+			return
 		case len(others) == 0:
 			c.loadAndFill(ctx, j, o, ready)
 			return
 		case len(ready) > 0:
+			if loads == nil {
+				loads = new(sync.WaitGroup)
+			}
 			loads.Go(func() { c.loadApart(ctx, j, o, ready) })
 		}
 		if ls = others; wake == nil {

@@ -19,12 +19,7 @@ func (c *Cache) loadAndFill(ctx context.Context, j Loader, o *Options, ls []*inf
 	}
 	stop := c.backend.keepAlive(ctx, ls)
 	defer stop()
-	switch {
-	case len(ls) == 1 && j.HasOne():
-		c.loadSingle(ctx, j, o, ls)
-		stop()
-		c.fill(ctx, o, ls)
-	case j.HasMany():
+	if j.HasMany() && (len(ls) > 1 || !j.HasOne()) {
 		// Keys that can't be found in the map that LoadMany returns are loaded one by one.
 		findable := func(l *inflightLoad) bool { return c.types.Findable(l.key) }
 		batch := slices.DeleteFunc(slices.Clone(ls), func(l *inflightLoad) bool { return !findable(l) })
@@ -37,57 +32,9 @@ func (c *Cache) loadAndFill(ctx context.Context, j Loader, o *Options, ls []*inf
 			}
 			c.fill(ctx, o, batch)
 		}
-		c.loadEach(ctx, j, o, slices.DeleteFunc(slices.Clone(ls), findable))
-	default:
-		c.loadEach(ctx, j, o, ls)
+		ls = slices.DeleteFunc(slices.Clone(ls), findable)
 	}
-}
-
-// loadEach loads one by one, and fills each key when its own load has ended.
-func (c *Cache) loadEach(ctx context.Context, j Loader, o *Options, ls []*inflightLoad) {
-	ended := make(chan *inflightLoad, len(ls))
-	go func() {
-		slots := make(chan struct{}, loadsAtOnce)
-		for _, l := range ls {
-			slots <- struct{}{}
-			go func() {
-				l.res.err = errEndedGoroutine // unless it returns, or panics
-				defer func() { <-slots; ended <- l }()
-				defer usercode.Recover(&l.res.err)
-				c.loadSingle(ctx, j, o, []*inflightLoad{l})
-			}()
-		}
-	}()
-	for left := len(ls); left > 0; {
-		some := []*inflightLoad{<-ended}
-		for more := true; more; {
-			select {
-			case l := <-ended:
-				some = append(some, l)
-			default:
-				more = false
-			}
-		}
-		left -= len(some)
-		c.fill(ctx, o, some)
-	}
-}
-
-// loadSingle loads the one key of ls.
-func (c *Cache) loadSingle(ctx context.Context, j Loader, o *Options, ls []*inflightLoad) {
-	l := ls[0]
-	c.limited(ctx, o, ls, func(leave func()) bool {
-		lo := &l.rest
-		lo.ready.Add(1)
-		l.res = c.loadOne(c.enteringOne(ctx, l.rk), j, l.key, l.old, o.refresh, func(res loaded) {
-			leave()
-			c.fillLate(o, lo, res)
-		})
-		if l.res.left {
-			l.left = lo
-		}
-		return l.res.left
-	})
+	c.loadEach(ctx, j, o, ls)
 }
 
 func redisKeys(ls []*inflightLoad) []string {
@@ -102,12 +49,7 @@ func redisKeys(ls []*inflightLoad) []string {
 // left true, the loader goes on without its callers and releases the slot itself.
 func (c *Cache) limited(ctx context.Context, o *Options, ls []*inflightLoad, load func(leave func()) (left bool)) {
 	if err := c.limit.enter(ctx, o.background); err != nil {
-		for _, l := range ls {
-			l.res = loaded{err: err, refused: true}
-		}
-		if !o.refresh {
-			c.stats.unloaded.Add(uint64(len(ls)))
-		}
+		c.refuse(o, err, ls...)
 		return
 	}
 	left := false
@@ -119,51 +61,22 @@ func (c *Cache) limited(ctx context.Context, o *Options, ls []*inflightLoad, loa
 	left = load(c.limit.leave)
 }
 
-// loadOne calls a loader. old is the value that is to be replaced, nil if there is none.
-// refresh is for the metrics: no read waits for the load. If the loader goes on without its
-// callers, late is called when it has returned.
-func (c *Cache) loadOne(ctx *callContext, j Loader, key Key, old *decoded, refresh bool, late func(loaded)) (res loaded) {
-	if old != nil && old.ans.absent != nil {
-		old = nil // an absence is no value that NotModified could keep
+// refuse ends loads for which the load limit has no slot.
+func (c *Cache) refuse(o *Options, err error, ls ...*inflightLoad) {
+	for _, l := range ls {
+		l.res = loaded{err: err, refused: true}
 	}
-	handle, h := c.types.NewHandle()
-	ctx.handle = handle
-	h.begin(old, c.clone)
-	call := c.stats.newLoad(1, refresh)
-	began := local.Now()
-	res.began = began
-	defer func() {
-		if res.left {
-			res.directives = h.soFar()
-			call.done(res.err, 0, 0)
-			return
-		}
-		leaving(ctx)
-		res.settle(h.end(), old, c.clone)
-		found, absent := 0, 0
-		switch {
-		case res.err == nil:
-			found = 1
-		case c.absence(res.err) != nil:
-			absent = 1
-		}
-		call.done(res.err, found, absent)
-	}()
-	res.val, res.err, res.left = contained(ctx, c.closing, func() (Value, error) { return j.Load(call.begin(ctx, c.name), key) }, func(v Value, err error) {
-		leaving(ctx)
-		res := loaded{val: v, err: theirs(err), began: began}
-		res.settle(h.end(), old, c.clone)
-		late(res)
-	})
-	res.err = theirs(ended(ctx, res.err, res.left))
-	return res
+	if !o.refresh {
+		c.stats.unloaded.Add(uint64(len(ls)))
+	}
 }
 
 func (c *Cache) loadMany(ctx *callContext, j Loader, o *Options, ls []*inflightLoad, leave func()) (left bool) {
 	handle, h := c.types.NewHandle()
 	ctx.handle = handle
 	h.begin(nil, nil)
-	call := c.stats.newLoad(len(ls), o.refresh)
+	call := new(loadCall)
+	call.init(c.stats, len(ls), o.refresh)
 	keys := make([]Key, len(ls))
 	for i, l := range ls {
 		keys[i] = l.key

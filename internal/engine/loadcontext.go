@@ -90,13 +90,14 @@ func (c *loadContext) Err() error {
 
 func (c *loadContext) Done() <-chan struct{} { return c.chain().Done() }
 
-// Value implements [context.Context]. The chain answers all keys but this package's, among them
-// those by which package context finds it.
+// Value implements [context.Context]. The chain would find the values of the caller's context as
+// well; it is asked for what package context looks for, and that is the address of an int. A test
+// holds that no other key is needed.
 func (c *loadContext) Value(key any) any {
-	if _, ok := key.(underWayKey); ok {
-		return c.values.Value(key)
+	if _, ok := key.(*int); ok {
+		return c.chain().Value(key)
 	}
-	return c.chain().Value(key)
+	return c.values.Value(key)
 }
 
 // chain returns the contexts of package context, which it makes when it is first called.

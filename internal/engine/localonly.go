@@ -129,7 +129,7 @@ func (c *localOnly) acquire(ctx context.Context, o *Options, ls []*inflightLoad)
 			continue
 		}
 		force := o.SkipLocal || o.anew()
-		if l.claim, l.awaits = c.fences.ClaimLoad(c.encoded(l.rk), s.time, force); l.claim == nil {
+		if l.claim, l.awaits = c.fences.ClaimLoad(c.encoded(l.rk), s.time, force, &l.claimed); l.claim == nil {
 			if o.background {
 				c.resolve(l, result{}, errBusy)
 			}
@@ -205,8 +205,13 @@ func (c *localOnly) store(_ context.Context, _ *Options, ls []*inflightLoad, at 
 			c.remember(l.rk, r.failure, r.failedUntil, l.claim.Lost)
 		}
 	}
-	put := func(i int) { c.fill(ls[i], at) }
-	usercode.EachIf(c.clone != nil, len(ls), put, func(_ int, err error) { c.notKept(err) })
+	if c.clone != nil {
+		usercode.Each(len(ls), func(i int) { c.fill(ls[i], at) }, func(_ int, err error) { c.notKept(err) })
+	} else {
+		for _, l := range ls {
+			c.fill(l, at)
+		}
+	}
 	for _, l := range ls {
 		var failure error
 		if l.filled.shared {
@@ -228,7 +233,7 @@ func (c *localOnly) fill(l *inflightLoad, at int64) {
 	enc := c.encoded(l.rk)
 	switch {
 	case r.keep:
-		if c.local.Fill(l.key, enc, c.localEntry(new(local.Head), &r.ans, at, l.aging(), l.version), l.claim) == local.Refused {
+		if c.local.Fill(l.key, enc, c.localEntry(l.key, new(local.Head), &r.ans, at, l.aging(), l.version), l.claim) == local.Refused {
 			c.stats.outdated.Add(1)
 		} else if l.late {
 			c.failures.forget(l.rk)

@@ -16,6 +16,8 @@ import (
 // read is still there. Under a write strategy a claim takes the place of the intent in
 // Redis; see writethrough.go.
 
+func (c *localOnly) identify([]*Change) {}
+
 // encode gives a change its logical time, unless it has one: that of the value that it was
 // derived from.
 func (c *localOnly) encode(ctx context.Context, ch *Change) {
@@ -193,7 +195,7 @@ func (c *localOnly) updateLoaded(ctx context.Context, ch *Change, f Func, o *Opt
 	enc := c.encoded(ch.rk)
 	w := c.fences.Wait(enc)
 	defer w.Close()
-	claim, _ := c.fences.ClaimLoad(enc, s.time, false)
+	claim, _ := c.fences.ClaimLoad(enc, s.time, false, nil)
 	if claim == nil { // a write to the source or a load is in flight: try again when it ends
 		return false, c.awaitClaims(ctx, w)
 	}
@@ -266,7 +268,7 @@ func (c *localOnly) stage(ctx context.Context, ch *Change, o *Options, e Held, k
 		left = max(time.Duration(e.Expires-ch.at), 1)
 	}
 	ans := result{val: ch.Val, info: Info{Tags: ch.tags}}
-	ch.entry = c.localEntry(&ch.head, &ans, ch.at, freshness{remaining: left, fresh: left}, ch.version)
+	ch.entry = c.localEntry(ch.Key, &ch.head, &ans, ch.at, freshness{remaining: left, fresh: left}, ch.version)
 	ch.entry.Deadline = min(ch.entry.Deadline, e.Deadline)
 	if ch.entry.Meta != nil && e.Meta != nil {
 		ch.entry.Meta.Stale = min(ch.entry.Meta.Stale, e.Meta.Stale)

@@ -128,24 +128,43 @@ func (c *Cache) prepare(ctx context.Context, items []Lookup, space *[]byte) {
 		c.backend.ready(ctx)
 	}
 	at := local.Now()
-	buf := append((*space)[:0], c.prefix...)
-	for i := range items {
-		it := &items[i]
-		if err != nil {
-			it.failed(err)
-			continue
+	buf := (*space)[:0]
+	for len(items) > 0 {
+		n := min(len(items), keysTogether)
+		var ends [keysTogether]int
+		buf = buf[:0]
+		for i := range n {
+			it := &items[i]
+			if err != nil {
+				it.failed(err)
+				continue
+			}
+			began := len(buf)
+			var kerr error
+			if buf, kerr = c.types.AppendKey(append(buf, c.prefix...), it.key); kerr != nil {
+				it.failed(kerr)
+				buf = buf[:began]
+			}
+			ends[i] = len(buf)
 		}
-		var kerr error
-		buf, kerr = c.types.AppendKey(buf[:len(c.prefix)], it.key)
-		if kerr != nil {
-			it.failed(kerr)
-			continue
+		all, began := string(buf), 0
+		for i := range n {
+			it := &items[i]
+			if it.done {
+				continue
+			}
+			it.rk, it.at, it.due = all[began:ends[i]], at, NotDue
+			it.fence = c.fences.Token(c.encoded(it.rk))
+			began = ends[i]
 		}
-		it.rk, it.at, it.due = string(buf), at, NotDue
-		it.fence = c.fences.Token(c.encoded(it.rk))
+		items = items[n:]
 	}
 	*space = buf
 }
+
+// keysTogether is how many keys of a batch share the memory of their Redis keys, at most: what
+// keeps one of these, such as a load, keeps the others.
+const keysTogether = 32
 
 // applyNegativeCache resolves the keys for which the source is not to be asked, since a load
 // of them has failed lately: with a stale value, or with that error.
@@ -198,7 +217,7 @@ func (c *Cache) countMiss(reason status, o *Options) {
 // readSource loads the keys that are still open, sharing loads with other callers.
 func (c *Cache) readSource(ctx context.Context, s *Scratch, j Loader, o *Options) {
 	items := s.items
-	var open []*Lookup
+	open := s.open()
 	for i := range items {
 		switch it := &items[i]; {
 		case it.done:
@@ -227,6 +246,7 @@ type loadMemory struct {
 		req   [1]flight.Request[string, beginning]
 		load  inflightLoad
 		loads [1]*inflightLoad
+		run   singleLoad
 	}
 }
 
@@ -260,10 +280,14 @@ func (m *loadMemory) loads(calls []*flight.Call[string, beginning, result]) []*i
 func (c *Cache) loadOpen(ctx context.Context, open []*Lookup, j Loader, o *Options) (again []*Lookup) {
 	m := newLoadMemory(len(open), o)
 	wants, reqs := m.wants, m.reqs
-	for i, it := range open {
-		m.keys[i] = it.key
+	if one := &m.single.run; len(open) == 1 {
+		m.keys[0], one.handle, one.h = c.types.KeepKey(open[0].key)
+	} else {
+		for i, it := range open {
+			m.keys[i] = it.key
+		}
+		c.types.KeepKeys(m.keys)
 	}
-	c.types.KeepKeys(m.keys)
 	began := c.beginning(fence.Token{})
 	for i, it := range open {
 		began.fence = it.fence
@@ -274,7 +298,11 @@ func (c *Cache) loadOpen(ctx context.Context, open []*Lookup, j Loader, o *Optio
 		defer stop()
 	}
 	results := c.flights.Do(ctx, reqs, func(ctx context.Context, mine []*flight.Call[string, beginning, result]) {
-		c.lead(ctx, j, &m.opts, m.loads(mine))
+		var one *singleLoad
+		if len(m.wants) == 1 {
+			one = &m.single.run
+		}
+		c.lead(ctx, j, &m.opts, m.loads(mine), one)
 	})
 	for i, it := range open {
 		r := &results[i]

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -135,7 +136,7 @@ func (b *refresher) sync(ctx context.Context) error {
 func (b *refresher) backOff(rk string, d time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.backedOff.Put(rk, struct{}{}, later(local.Now(), d))
+	b.backedOff.Put(strings.Clone(rk), struct{}{}, later(local.Now(), d))
 }
 
 // throttle reports whether the caller is the first for this key within d.
@@ -149,7 +150,7 @@ func (b *refresher) throttle(rk string, d time.Duration) bool {
 func (b *refresher) throttleLocked(rk string, now int64, d time.Duration) bool {
 	_, throttled := b.touched.Get(rk, now)
 	if !throttled {
-		b.touched.Put(rk, struct{}{}, later(now, d))
+		b.touched.Put(strings.Clone(rk), struct{}{}, later(now, d))
 	}
 	return !throttled
 }

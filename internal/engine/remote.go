@@ -33,6 +33,7 @@ func newRemote(c *Cache, cfg *Config) *remote {
 	c.sealer = seals(c.codec)
 	r := &remote{Cache: c, client: client.New(cfg.Store, cfg.Timeout), missPredictor: missPredictor{streak: missStreak}}
 	r.server = serverOf(r.client)
+	c.misfit = r.client.Misfit
 	r.client.Observe = r.observe
 	r.client.Detours(r.detoured)
 	r.client.Break(breaker.Config{Failures: cfg.Failures, Open: cfg.Open, Changed: r.circuitChanged})

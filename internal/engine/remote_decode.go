@@ -46,10 +46,17 @@ type decoded struct {
 	left      time.Duration // remaining fresh life, negative after it; forever if it does not expire
 	retention time.Duration // the same including the stale window
 	age       time.Duration
-	size      int  // of the record
-	timed     bool // left, retention and age are known
-	pending   bool // expired: this process has replaced or invalidated it, and that is still pending
-	gone      bool // expired, typeMismatch: for all programs that may read it
+	size      int // of the record
+
+	// Of a record of another program; see remote_legacy.go.
+	legacy    bool
+	key       Key          // its key, if that is at hand
+	adopted   *store.Reply // how long it has left, if that was asked already
+	tagsKnown bool
+
+	timed   bool // left, retention and age are known
+	pending bool // expired: this process has replaced or invalidated it, and that is still pending
+	gone    bool // expired, typeMismatch: for all programs that may read it
 }
 
 // intended reports whether a write of the key to the source is in flight.
@@ -59,6 +66,9 @@ func (f *decoded) intended() bool { return f.status == leased && f.raw.Kind == f
 // it may be usable to processes with other strategies or versions, or a load may be in flight
 // that is to replace it, and that began before the end of a delayed invalidation.
 func (c *remote) stays(f *decoded) bool {
+	if f.legacy {
+		return false
+	}
 	switch f.status {
 	case stale:
 		return true
@@ -110,7 +120,9 @@ func (c *remote) parse(f *decoded, ctx context.Context, rk string, rec store.Rec
 	fr, err := frame.Parse(rk, rec.Raw)
 	switch {
 	case errors.Is(err, frame.ErrForeign):
-		f.status = foreign
+		if f.status = foreign; c.mayBeLegacy(rk, rec) {
+			c.parseLegacy(ctx, rk, rec, f)
+		}
 		return
 	case errors.Is(err, frame.ErrNewer):
 		f.status = newer

@@ -63,7 +63,7 @@ func (c *remote) encodeLoaded(ctx context.Context, l *inflightLoad) (err error) 
 	if absent := r.ans.absent; absent != nil {
 		frm, err = c.encodeAbsence(l.rk, absent.reasons, r.life, r.now-age.Microseconds(), l.version, cost)
 	} else {
-		frm, err = c.encodeValue(l.rk, l.res.val, r.life, r.now-age.Microseconds(), l.version, r.ans.info.Tags, r.etag, c.costOf(l.rk, cost))
+		frm, err = c.encodeValue(frame.NewID(), l.rk, l.res.val, r.life, r.now-age.Microseconds(), l.version, r.ans.info.Tags, r.etag, c.costOf(l.rk, cost))
 	}
 	if err != nil {
 		return err
@@ -196,7 +196,7 @@ func (c *remote) fillTier(l *inflightLoad, at int64) {
 	case r.keep:
 		g := l.aging()
 		g.size = len(r.cmd.Frame)
-		c.local.Put(l.key, enc, c.localEntry(new(local.Head), &r.ans, at, g, l.version), l.fence)
+		c.local.Put(l.key, enc, c.localEntry(l.key, new(local.Head), &r.ans, at, g, l.version), l.fence)
 	case r.over && r.cmd.reply.OK && c.fences.Valid(enc, l.fence):
 		c.local.Remove(enc)
 	}

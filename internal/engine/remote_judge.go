@@ -49,9 +49,13 @@ func (c *remote) validate(ctx context.Context, fs []*decoded) {
 	err := c.coherence.FetchTombstones(ctx, tags)
 	now = local.Now()
 	for _, f := range unknown {
-		if err != nil {
+		switch {
+		case err != nil:
 			f.status, f.err = unavailable, err
-		} else if !c.validateOne(ctx, f, now) {
+		case c.validateOne(ctx, f, now):
+		case f.legacy:
+			f.status = foreign // of no use until the clock is known
+		default:
 			// The tombstones just fetched are outdated again already.
 			c.findBegan(ctx, f)
 			v, until, err := c.coherence.ValidateNow(ctx, f.raw.Epoch, f.raw.LogicalTime, f.began, f.raw.Tags)
@@ -63,6 +67,9 @@ func (c *remote) validate(ctx context.Context, fs []*decoded) {
 
 // validateOne validates one record, and reports whether it could.
 func (c *remote) validateOne(ctx context.Context, f *decoded, now int64) bool {
+	if f.legacy {
+		return c.validateLegacy(ctx, f)
+	}
 	v, until := c.clock.Validate(f.raw.Epoch, f.raw.LogicalTime, f.began, f.raw.Tags, now)
 	if v == logicalclock.Invalid && c.clock.AnyDated() && c.findBegan(ctx, f) {
 		v, until = c.clock.Validate(f.raw.Epoch, f.raw.LogicalTime, f.began, f.raw.Tags, now)

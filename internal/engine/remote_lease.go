@@ -344,7 +344,10 @@ func (c *remote) handleExisting(ctx context.Context, o *Options, l *inflightLoad
 	c.validate(ctx, []*decoded{&f})
 	switch f.status {
 	case usable:
-		if o.background && f.age >= o.backgroundAge {
+		if f.legacy && o.tooOld(&f.ans.info) {
+			return replaceIt
+		}
+		if !f.legacy && o.background && f.age >= o.backgroundAge {
 			l.old = &f
 			c.stay(ctx, l, &f, rec.CASToken())
 			return lockIt
@@ -415,49 +418,111 @@ func (c *Cache) countAwaited(o *Options) {
 // keepAlive renews the leases of ls, and the records that stay in place under their locks,
 // until stop is called. stop waits for a renewal in flight.
 func (c *remote) keepAlive(ctx context.Context, ls []*inflightLoad) (stop func()) {
+	if len(ls) == 1 {
+		if l := ls[0]; l.lease || l.lock {
+			return c.start(&extension{ctx: ctx, every: renewEvery(leaseFor(1)), single: l})
+		}
+		return func() {}
+	}
 	var cmds []store.Command
 	var locked []*inflightLoad
 	for _, l := range ls {
-		switch {
-		case l.lease:
-			cmds = append(cmds, store.Command{Op: store.Extend, Key: l.rk, Seen: l.token, TTL: l.life})
-		case l.lock:
-			cmds = append(cmds, store.Command{Op: store.Extend, Key: c.lockKey(l.rk), Seen: l.token, TTL: l.life})
+		if cmd, ok := c.extending(l); ok {
+			cmds = append(cmds, cmd)
+		}
+		if l.lock {
 			locked = append(locked, l)
 		}
 	}
 	return c.extend(ctx, leaseFor(len(cmds)), cmds, locked...)
 }
 
+// extending returns the command that extends the lease or the lock of a load.
+func (c *remote) extending(l *inflightLoad) (cmd store.Command, ok bool) {
+	switch {
+	case l.lease:
+		return store.Command{Op: store.Extend, Key: l.rk, Seen: l.token, TTL: l.life}, true
+	case l.lock:
+		return store.Command{Op: store.Extend, Key: c.lockKey(l.rk), Seen: l.token, TTL: l.life}, true
+	}
+	return cmd, false
+}
+
+// extension extends leases and prolongs records while loads run. Most loads are over before
+// that, and cost no more than a timer.
+type extension struct {
+	ctx    context.Context
+	every  time.Duration
+	cmds   []store.Command // extend leases
+	locked []*inflightLoad // the records that stay under their locks are prolonged
+	single *inflightLoad   // in place of both, which are made when they are needed
+	timer  *time.Timer
+
+	mu      sync.Mutex // guards what follows
+	stopped bool
+	cancel  context.CancelFunc // ends the rounds; nil: none has begun
+	done    chan struct{}      // closed when the rounds have ended
+}
+
+func renewEvery(life time.Duration) time.Duration { return life * 3 / 10 }
+
 // extend repeats commands that extend leases of that lifetime, and prolongs the records that
-// stay under locks, until stop is called. stop waits for a round in flight. Most loads are
-// over before a lease has to be extended, and cost no more than a timer.
+// stay under locks, until stop is called. stop waits for a round in flight.
 func (c *remote) extend(ctx context.Context, life time.Duration, cmds []store.Command, locked ...*inflightLoad) (stop func()) {
 	if len(cmds)+len(locked) == 0 {
 		return func() {}
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	every := life * 3 / 10
-	first := time.AfterFunc(every, func() {
-		defer close(done)
-		for err := ctx.Err(); err == nil; err = wait(ctx, every) {
-			// A lost lease stays lost, and the compare-and-set of its fill will fail too.
-			all := cmds[:len(cmds):len(cmds)]
-			for _, l := range locked {
-				if cmd, ok := l.prolongation(); ok {
-					all = append(all, cmd)
-				}
-			}
-			if len(all) > 0 {
-				c.coherence.Send(ctx, all)
+	return c.start(&extension{ctx: ctx, every: renewEvery(life), cmds: cmds, locked: locked})
+}
+
+func (c *remote) start(e *extension) (stop func()) {
+	e.timer = time.AfterFunc(e.every, func() { c.run(e) })
+	return e.stop
+}
+
+func (c *remote) run(e *extension) {
+	e.mu.Lock()
+	if e.stopped {
+		e.mu.Unlock()
+		return
+	}
+	var ctx context.Context
+	ctx, e.cancel = context.WithCancel(e.ctx)
+	e.done = make(chan struct{})
+	e.mu.Unlock()
+	defer close(e.done)
+	if l := e.single; l != nil {
+		if cmd, ok := c.extending(l); ok {
+			e.cmds = []store.Command{cmd}
+		}
+		if l.lock {
+			e.locked = []*inflightLoad{l}
+		}
+	}
+	for err := ctx.Err(); err == nil; err = wait(ctx, e.every) {
+		// A lost lease stays lost, and the compare-and-set of its fill will fail too.
+		all := e.cmds[:len(e.cmds):len(e.cmds)]
+		for _, l := range e.locked {
+			if cmd, ok := l.prolongation(); ok {
+				all = append(all, cmd)
 			}
 		}
-	})
-	return sync.OnceFunc(func() {
+		if len(all) > 0 {
+			c.coherence.Send(ctx, all)
+		}
+	}
+}
+
+func (e *extension) stop() {
+	if e.timer.Stop() {
+		return
+	}
+	e.mu.Lock()
+	e.stopped = true
+	cancel := e.cancel
+	e.mu.Unlock()
+	if cancel != nil {
 		cancel()
-		if !first.Stop() {
-			<-done
-		}
-	})
+		<-e.done
+	}
 }

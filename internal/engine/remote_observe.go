@@ -62,10 +62,7 @@ func serverOf(c *client.Client) metrics.RemoteServer {
 
 // detoured is called once for each feature that the server does not support and for which
 // there is a fallback.
-func (c *remote) detoured(m store.Misfit) {
-	c.stats.misfits.Add(1)
-	c.reports.Misfit("", m, nil)
-}
+func (c *remote) detoured(m store.Misfit) { c.reports.Detour(m) }
 
 // circuitChanged is called when the circuit breaker of an endpoint of Redis changes its state.
 func (c *remote) circuitChanged(ch breaker.Change) {

@@ -33,6 +33,9 @@ func (c *remote) read(ctx context.Context, s *Scratch, j Loader, o *Options) {
 		s.cmds = make([]store.Command, 0, cap(s.cmds)) // the first attempt may still be in flight
 	}
 	founds, pointers := s.founds[:len(asked)], s.pointers[:len(asked)]
+	if err == nil {
+		c.adoptAll(ctx, asked, replies, founds)
+	}
 	for i, it := range asked {
 		f := &founds[i]
 		f.space = it.space
@@ -64,7 +67,7 @@ func (c *remote) read(ctx context.Context, s *Scratch, j Loader, o *Options) {
 			if !o.Peek {
 				c.touch(it.rk, f, replies[i].Record)
 			}
-			if g := f.aging(); !o.Peek && j != nil && f.timed && f.ans.absent == nil && c.policy.ShouldRefresh(g.age, g.fresh, g.cost, c.random()) {
+			if g := f.aging(); !f.legacy && !o.Peek && j != nil && f.timed && f.ans.absent == nil && c.policy.ShouldRefresh(g.age, g.fresh, g.cost, c.random()) {
 				c.refresher.load(ctx, it.key, it.rk, g.age, j, o)
 			}
 		case f.status == unavailable && f.err == ctx.Err():
@@ -162,12 +165,16 @@ func (c *remote) fillLocal(key Key, rk string, f fence.Token, found *decoded, at
 	if c.local == nil || !found.timed || c.isPending(rk, found.raw.Tags) {
 		return
 	}
+	if found.legacy {
+		c.dropReplaced(key, rk)
+		return
+	}
 	if found.raw.Limit != math.MaxInt64 {
 		// It ends soon, by the TTL in Redis, which is not prolonged by a clock that is
 		// set back.
 		return
 	}
-	e := c.localEntry(new(local.Head), &found.ans, at, found.aging(), version{found.raw.Epoch, found.raw.LogicalTime})
+	e := c.localEntry(key, new(local.Head), &found.ans, at, found.aging(), version{found.raw.Epoch, found.raw.LogicalTime})
 	e.Deadline = min(e.Deadline, found.until)
 	c.local.Put(key, c.encoded(rk), e, f)
 }

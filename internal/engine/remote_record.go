@@ -14,11 +14,12 @@ import (
 	"github.com/delqhi/cache/internal/usercode"
 )
 
-// encodeValue encodes a value as a record. now is the time of the key's node in µs.
-func (c *remote) encodeValue(rk string, val Value, l life, now int64, s version, tags []string, etag string, cost uint32) ([]byte, error) {
+// encodeValue encodes a value as a record with an ID of its own. now is the time of the key's
+// node in µs.
+func (c *remote) encodeValue(id frame.ID, rk string, val Value, l life, now int64, s version, tags []string, etag string, cost uint32) ([]byte, error) {
 	h := c.header(frame.Value, l, now, s)
 	h.Tags, h.ETag = tags, etag
-	h.Cost = cost
+	h.ID, h.Cost = id, cost
 	return c.seal(rk, val, &h)
 }
 
@@ -90,6 +91,7 @@ func (c *remote) encodeKept(rk string, val Value, old *frame.Header, tags []stri
 // texts: positions in the list may change from one program to the next.
 func (c *remote) encodeAbsence(rk string, reasons []error, l life, now int64, s version, cost time.Duration) ([]byte, error) {
 	h := c.header(frame.Absence, l, now, s)
+	h.ID = frame.NewID()
 	h.Cost = c.costOf(rk, cost)
 	buf := c.signed(rk, frame.AppendHeader(make([]byte, 0, 192), &h))
 	return frame.Finish(c.appendSealed(rk, buf, appendReasons(nil, reasons)), 0, rk)
@@ -109,14 +111,16 @@ func (c *remote) encodeFailure(key string, lease frame.ID, e failure, hold time.
 		failed.Text = strings.ToValidUTF8(text[:min(len(text), maxReason)], "")
 	}
 	h := c.header(frame.Failure, life{fresh: hold}, now, e.version)
+	h.ID = frame.NewID()
 	h.ETag = replaces
 	buf := c.signed(key, frame.AppendHeader(nil, &h))
 	return frame.Finish(c.appendSealed(key, buf, failed.Append(nil)), 0, key)
 }
 
+// header returns the header of a record, without an ID.
 func (c *remote) header(kind frame.Kind, l life, now int64, s version) frame.Header {
 	return frame.Header{
-		Kind: kind, ID: frame.NewID(), Limit: math.MaxInt64,
+		Kind: kind, Limit: math.MaxInt64,
 		Version: c.valueVersion, Type: c.fingerprint, Epoch: s.epoch, LogicalTime: s.time,
 		Stored: now, Fresh: uint64(l.fresh.Microseconds()), Stale: uint64(l.stale.Microseconds()),
 	}

@@ -65,7 +65,7 @@ func (c *remote) readClock(ctx context.Context, changes []*Change, cmds []store.
 		if !ch.hasOwnVersion() || len(cmds[i].Frame) == 0 || !c.outdated(ch, s) {
 			continue
 		}
-		if frm, err := c.encodeValue(ch.rk, ch.Val, ch.life, ch.now, s, ch.tags, "", c.recordCost(ch)); err == nil {
+		if frm, err := c.encodeValue(frame.NewID(), ch.rk, ch.Val, ch.life, ch.now, s, ch.tags, "", c.recordCost(ch)); err == nil {
 			cmds[i].Frame = frm
 			c.setVersion(ch, frm, s)
 		}
@@ -152,7 +152,7 @@ func (c *remote) exchangeVersions(ctx context.Context, s version, changes []*Cha
 	var messages []message.Sent
 	for j, i := range open {
 		ch := changes[i]
-		frm, err := c.encodeValue(ch.rk, ch.Val, ch.life, ch.now, s, ch.tags, "", c.recordCost(ch))
+		frm, err := c.encodeValue(frame.NewID(), ch.rk, ch.Val, ch.life, ch.now, s, ch.tags, "", c.recordCost(ch))
 		if err != nil {
 			continue // not expected: the same value was encoded before
 		}

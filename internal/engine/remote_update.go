@@ -7,6 +7,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/delqhi/cache/internal/frame"
 	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/logicalclock"
 	"github.com/delqhi/cache/internal/store"
@@ -30,6 +31,7 @@ func (c *remote) updateOnce(ctx context.Context, ch *Change, f Func, o *Options)
 			rec = head.Record
 		}
 	}
+	seen := c.tokenOf(ch.rk, rec)
 	cur := c.decode(ctx, ch.rk, rec, &r)
 	c.validate(ctx, []*decoded{&cur})
 	switch cur.status {
@@ -48,7 +50,7 @@ func (c *remote) updateOnce(ctx context.Context, ch *Change, f Func, o *Options)
 		return false, c.writeFailed(ctx, err)
 	}
 	if cur.status != usable && c.loader != nil {
-		return c.updateLoaded(ctx, ch, f, o, rec.CASToken(), &cur, s)
+		return c.updateLoaded(ctx, ch, f, o, seen, &cur, s)
 	}
 	var old Value
 	if kept {
@@ -58,7 +60,7 @@ func (c *remote) updateOnce(ctx context.Context, ch *Change, f Func, o *Options)
 		return false, err
 	}
 	ch.cost = 0 // without a kept value, it began just now
-	return c.exchange(ctx, ch, o, rec.CASToken(), &cur, kept, asked, s)
+	return c.exchange(ctx, ch, o, seen, &cur, kept, asked, s)
 }
 
 // updateLoaded is updateOnce for a value that has to be loaded from the source. A useless
@@ -166,7 +168,7 @@ func (c *remote) exchange(ctx context.Context, ch *Change, o *Options, seen stor
 			ch.life.fresh = max(cur.leftAfter(since(asked)).Truncate(time.Millisecond), time.Millisecond)
 		}
 		var err error
-		if ch.frame, err = c.encodeValue(ch.rk, ch.Val, ch.life, ch.now, ch.version, ch.tags, "", c.recordCost(ch)); err != nil {
+		if ch.frame, err = c.encodeValue(frame.NewID(), ch.rk, ch.Val, ch.life, ch.now, ch.version, ch.tags, "", c.recordCost(ch)); err != nil {
 			return false, err
 		}
 		g = freshness{remaining: ch.life.timeLeft(), fresh: ch.life.fresh, size: len(ch.frame)}
@@ -190,7 +192,7 @@ func (c *remote) exchange(ctx context.Context, ch *Change, o *Options, seen stor
 		// Before anything is sent, since copying the value runs user code.
 		if v, until := c.clock.Validate(ch.version.epoch, ch.version.time, 0, ch.tags, ch.at); v == logicalclock.Valid {
 			ans := result{val: ch.Val, info: Info{Tags: ch.tags}}
-			ch.entry = c.localEntry(&ch.head, &ans, ch.at, g, ch.version)
+			ch.entry = c.localEntry(ch.Key, &ch.head, &ans, ch.at, g, ch.version)
 			ch.entry.Deadline = min(ch.entry.Deadline, until)
 		}
 	}

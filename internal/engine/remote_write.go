@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/delqhi/cache/internal/coherence"
+	"github.com/delqhi/cache/internal/frame"
 	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/message"
 	"github.com/delqhi/cache/internal/retryqueue"
@@ -89,6 +90,26 @@ func (c *remote) completeLocal(ch *Change) {
 	c.local.PutAndBump(ch.Key, enc, ch.entry, ch.fence)
 }
 
+// identify gives the records of many changes their IDs.
+func (c *remote) identify(all []*Change) {
+	if len(all) == 1 {
+		return
+	}
+	for i, id := range frame.NewIDs(len(all)) {
+		all[i].id = id
+	}
+}
+
+// takeID returns the ID that was made for the change's record, which no second record may have,
+// or else a new one.
+func (ch *Change) takeID() frame.ID {
+	id := ch.id
+	if ch.id = (frame.ID{}); id == ch.id {
+		return frame.NewID()
+	}
+	return id
+}
+
 // encode dates a change, and encodes the value that it keeps.
 func (c *remote) encode(ctx context.Context, ch *Change) {
 	c.timestamp(ctx, ch)
@@ -96,7 +117,7 @@ func (c *remote) encode(ctx context.Context, ch *Change) {
 		return
 	}
 	var err error
-	if ch.frame, err = c.encodeValue(ch.rk, ch.Val, ch.life, ch.now, ch.version, ch.tags, "", c.recordCost(ch)); err != nil {
+	if ch.frame, err = c.encodeValue(ch.takeID(), ch.rk, ch.Val, ch.life, ch.now, ch.version, ch.tags, "", c.recordCost(ch)); err != nil {
 		ch.refuse(err)
 	}
 }
@@ -188,7 +209,7 @@ func (c *remote) setIfAbsent(ctx context.Context, ch *Change) (bool, error) {
 		case cmd.Op == store.Get:
 			return true, nil
 		}
-		cmd.Op, cmd.Seen = store.CompareAndSet, reply.Record.CASToken()
+		cmd.Op, cmd.Seen = store.CompareAndSet, c.tokenOf(ch.rk, reply.Record)
 	}
 }
 

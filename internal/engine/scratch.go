@@ -22,6 +22,7 @@ type Scratch struct {
 	single struct { // the memory of a read of one key, which is most of them
 		item    [1]Lookup
 		asked   [1]*Lookup
+		open    [1]*Lookup
 		cmds    [2]store.Command
 		found   [1]decoded
 		pointer [1]*decoded
@@ -56,6 +57,14 @@ func (s *Scratch) Add(key Key, space Value) {
 
 // Len returns the number of lookups.
 func (s *Scratch) Len() int { return len(s.items) }
+
+// open returns memory for the lookups that are to be loaded.
+func (s *Scratch) open() []*Lookup {
+	if len(s.items) == 1 {
+		return s.single.open[:0]
+	}
+	return nil
+}
 
 // At returns one of the lookups.
 func (s *Scratch) At(i int) *Lookup { return &s.items[i] }

@@ -26,7 +26,7 @@ const touches = 4
 // touch prolongs the life of a record that was read.
 func (c *remote) touch(rk string, f *decoded, rec store.Record) {
 	idle := c.policy.Sliding
-	if idle == 0 || !f.timed {
+	if idle == 0 || !f.timed || f.legacy {
 		return
 	}
 	if life := min(idle, f.retention); life >= time.Millisecond {

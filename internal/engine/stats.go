@@ -137,15 +137,20 @@ type loadCall struct {
 	end     atomic.Pointer[func(metrics.LoadResult)] // atomic: StartLoad may still run when done is called
 }
 
-func (s *stats) newLoad(keys int, refresh bool) *loadCall {
-	return &loadCall{stats: s, keys: keys, refresh: refresh, start: time.Now()}
+// init begins the call, of these many keys.
+func (l *loadCall) init(s *stats, keys int, refresh bool) {
+	l.stats, l.keys, l.refresh, l.start = s, keys, refresh, time.Now()
 }
 
 // begin is called right before a loader, in its goroutine, and returns the loader's context.
 func (l *loadCall) begin(ctx context.Context, cache string) context.Context {
+	if !l.stats.recorded() {
+		return ctx
+	}
 	inner, end := l.stats.recorder.StartLoad(ctx, metrics.LoadEvent{Cache: cache, Keys: l.keys, Refresh: l.refresh})
 	if end != nil {
-		l.end.Store(&end)
+		kept := end // apart, so that it is on the heap only if there is one
+		l.end.Store(&kept)
 	}
 	if inner != nil {
 		ctx = inner
@@ -189,8 +194,11 @@ func (s *stats) remoteOp(ctx context.Context, d time.Duration, err error) bool {
 	default:
 		s.remoteHist.Record(d)
 	}
-	return s.recorder != metrics.Recorder(metrics.Discard{})
+	return s.recorded()
 }
+
+// recorded reports whether there is a recorder.
+func (s *stats) recorded() bool { return s.recorder != metrics.Recorder(metrics.Discard{}) }
 
 func endedByCaller(ctx context.Context) bool { return ctx.Err() != nil }
 

@@ -120,19 +120,13 @@ func (c *Cache) loadForUpdate(ctx context.Context, key Key, rk string, hold func
 	return l, nil
 }
 
+// refreshing are the options of a load that no read waits for.
+var refreshing = Options{refresh: true}
+
 func (c *Cache) askForUpdate(ctx context.Context, key Key, rk string, l *loadedFor) (v Value, have bool, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.policy.HardTimeout, errHardTimeout)
 	defer cancel()
-	if err := c.limit.enter(ctx, false); err != nil {
-		return v, false, err
-	}
-	var res loaded
-	defer func() {
-		if !res.left {
-			c.limit.leave()
-		}
-	}()
-	res = c.loadOne(c.enteringOne(ctx, rk), c.loader, key, nil, true, func(loaded) { c.limit.leave() })
+	res := c.loadAside(ctx, c.loader, &refreshing, loadKey{key: key, rk: rk})
 	l.began = res.began
 	switch {
 	case res.err == nil:

@@ -27,6 +27,9 @@ type Types interface {
 	DecodeKey(encoded string) (k Key, ok bool)
 	// KeepKeys replaces keys by copies, for as long as they are needed.
 	KeepKeys(keys []Key)
+
+	// KeepKey is KeepKeys of one key with NewHandle, in one allocation.
+	KeepKey(Key) (kept Key, value any, h *Handle)
 	// Findable reports whether a key equals itself: NaN, for example, does not.
 	Findable(k Key) bool
 	// Key returns the K, as a codec takes it; NewKey a new one to decode into.
@@ -73,6 +76,7 @@ type Source struct {
 	Tags      func(k Key, v Value) []string
 	TTL       func(k Key, v Value) time.Duration
 	Clone     func(v Value) Value
+	Weigh     func(k Key, v Value) int64
 }
 
 // Held is an entry of the local tier.

@@ -50,11 +50,16 @@ func (c *Cache) entering(ctx context.Context, rks ...string) *callContext {
 
 // enteringOne is entering for one key.
 func (c *Cache) enteringOne(ctx context.Context, rk string) *callContext {
-	outer, _ := ctx.Value(underWayKey{}).(*underWay)
-	in := &callContext{Context: ctx}
-	in.key[0] = rk
-	in.call.outer, in.call.cache, in.call.keys = outer, c, in.key[:]
+	in := new(callContext)
+	in.begin(c, ctx, nil, rk)
 	return in
+}
+
+// begin makes it the context of a call for one key.
+func (in *callContext) begin(c *Cache, ctx context.Context, handle any, rk string) {
+	in.Context, in.handle, in.key[0] = ctx, handle, rk
+	in.call.outer, _ = ctx.Value(underWayKey{}).(*underWay)
+	in.call.cache, in.call.keys = c, in.key[:]
 }
 
 // leaving notes that the call is over: goroutines that it has left running may wait.

@@ -42,6 +42,7 @@ type Change struct {
 	now     int64         // the time of the key's node before it was sent, µs; 0: not known
 	sent    message.Sent
 	claim   *fence.Claim // in a LocalOnly cache under a write strategy: takes the place of the intent
+	id      frame.ID     // for the record, if it was made in advance
 	frame   []byte
 	tags    []string
 	older   []string      // tags of the value that it was derived from, for one that has none of its own
@@ -163,6 +164,7 @@ func (c *Cache) SetMany(ctx context.Context, changes []Change, o *Options) {
 func (c *Cache) setAll(ctx context.Context, all []*Change, o *Options) {
 	start := local.Now()
 	c.validateAll(ctx, all)
+	c.backend.identify(all)
 	for _, ch := range all {
 		c.encodeChange(ctx, ch, o)
 	}
@@ -221,5 +223,5 @@ func (c *Cache) setIfAbsent(ctx context.Context, key Key, val Value, o *Options)
 // changeEntry is the local entry of a written value.
 func (c *Cache) changeEntry(ch *Change, at int64) Held {
 	ans := result{val: ch.Val, info: Info{Tags: ch.tags}}
-	return c.localEntry(&ch.head, &ans, at, freshness{remaining: ch.life.timeLeft(), fresh: ch.life.fresh, size: len(ch.frame)}, ch.version)
+	return c.localEntry(ch.Key, &ch.head, &ans, at, freshness{remaining: ch.life.timeLeft(), fresh: ch.life.fresh, size: len(ch.frame)}, ch.version)
 }

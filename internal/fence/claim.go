@@ -31,13 +31,15 @@ type claimPart struct {
 
 	mu    sync.Mutex // guards what follows, and the fields of its claims
 	byKey map[string]*claimed
-	_     [40]byte // padding: a cache line for each part
+	spare *claimed // to be used again
+	_     [32]byte // padding: a cache line for each part
 }
 
 // claimed holds the claims of one key that are neither lost nor ended, and their waiters.
 type claimed struct {
 	claims  []*Claim // in the order in which they began
 	waiters map[*Waiter]struct{}
+	first   [1]*Claim // the memory of claims, unless they are more
 }
 
 // Claim is one load, or one write to the source, of a key. A nil Claim is no claim.
@@ -65,8 +67,9 @@ func (t *Table) WithClaims() *Table {
 // ClaimLoad claims a key for a load, or returns the claims that have to be waited for. order is
 // the logical time at which the load begins: the second of two concurrent loads must be later,
 // for it is needed only if the first may have begun too early. With force the key is claimed
-// whatever is in flight.
-func (t *Table) ClaimLoad(key string, order int64, force bool) (c *Claim, others []*Claim) {
+// whatever is in flight. The claim is stored in space, nil for a new one, which must not be used
+// again.
+func (t *Table) ClaimLoad(key string, order int64, force bool, space *Claim) (c *Claim, others []*Claim) {
 	p := t.part(key)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -76,7 +79,11 @@ func (t *Table) ClaimLoad(key string, order int64, force bool) (c *Claim, others
 			return nil, held
 		}
 	}
-	return p.addLocked(&Claim{key: key, part: p, order: order}), nil
+	if space == nil {
+		space = new(Claim)
+	}
+	*space = Claim{key: key, part: p, order: order}
+	return p.addLocked(space), nil
 }
 
 // ClaimWrite claims a key for a write to the source. All other claims of the key are lost. With
@@ -225,7 +232,10 @@ func (p *claimPart) writingLocked(key string) bool {
 func (p *claimPart) keyLocked(key string) *claimed {
 	k := p.byKey[key]
 	if k == nil {
-		k = &claimed{}
+		if k, p.spare = p.spare, nil; k == nil {
+			k = new(claimed)
+		}
+		k.claims = k.first[:0]
 		p.byKey[key] = k
 	}
 	return k
@@ -267,6 +277,8 @@ func (p *claimPart) removeLocked(key string, which func(*Claim) bool) {
 func (p *claimPart) forgetLocked(key string, k *claimed) {
 	if len(k.claims) == 0 && len(k.waiters) == 0 {
 		delete(p.byKey, key)
+		*k = claimed{}
+		p.spare = k
 	}
 }
 

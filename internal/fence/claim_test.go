@@ -20,7 +20,7 @@ func woken(w *Waiter) bool {
 
 func load(t *testing.T, tab *Table, key string, order int64) *Claim {
 	t.Helper()
-	c, others := tab.ClaimLoad(key, order, false)
+	c, others := tab.ClaimLoad(key, order, false, nil)
 	if c == nil || others != nil {
 		t.Fatalf("a load of %q has to wait for %v", key, others)
 	}
@@ -38,17 +38,17 @@ func held(tab *Table) (n int64) {
 func TestALoadWaitsForTheOnesThatItCouldShare(t *testing.T) {
 	tab := claims1()
 	first := load(t, tab, "k", 5)
-	if c, others := tab.ClaimLoad("k", 5, false); c != nil || len(others) != 1 || others[0] != first {
+	if c, others := tab.ClaimLoad("k", 5, false, nil); c != nil || len(others) != 1 || others[0] != first {
 		t.Errorf("a load of the same order has %v, %v", c, others)
 	}
-	if c, others := tab.ClaimLoad("k", 4, false); c != nil || len(others) != 1 {
+	if c, others := tab.ClaimLoad("k", 4, false, nil); c != nil || len(others) != 1 {
 		t.Errorf("a load of an earlier order has %v, %v", c, others)
 	}
 	second := load(t, tab, "k", 6) // the first may have begun too early for it
-	if c, others := tab.ClaimLoad("k", 7, false); c != nil || len(others) != 2 || others[0] != first || others[1] != second {
+	if c, others := tab.ClaimLoad("k", 7, false, nil); c != nil || len(others) != 2 || others[0] != first || others[1] != second {
 		t.Errorf("a third one has %v, %v", c, others)
 	}
-	third, others := tab.ClaimLoad("k", 1, true)
+	third, others := tab.ClaimLoad("k", 1, true, nil)
 	if third == nil || others != nil {
 		t.Errorf("by force it has %v, %v", third, others)
 	}
@@ -58,7 +58,7 @@ func TestALoadWaitsForTheOnesThatItCouldShare(t *testing.T) {
 	}
 	load(t, tab, "k", 0).End(nil)
 	tab.ClaimWrite("k", false)
-	if c, others := tab.ClaimLoad("k", 100, false); c != nil || len(others) != 1 {
+	if c, others := tab.ClaimLoad("k", 100, false, nil); c != nil || len(others) != 1 {
 		t.Errorf("beside a write a load has %v, %v", c, others)
 	}
 }
@@ -68,7 +68,7 @@ func TestAWriteTakesWhatElseIsClaimed(t *testing.T) {
 		"write": func(tab *Table) *Claim { return tab.ClaimWrite("k", false) },
 		"alone": func(tab *Table) *Claim { return tab.ClaimWrite("k", true) },
 		"by a load": func(tab *Table) *Claim {
-			c, _ := tab.ClaimLoad("k", 9, true)
+			c, _ := tab.ClaimLoad("k", 9, true, nil)
 			if !tab.ToWrite(c) {
 				return nil
 			}
@@ -127,7 +127,7 @@ func TestALoadBecomesAWriteOnlyIfNothingHasHappened(t *testing.T) {
 		t.Error("one that is over")
 	}
 	tab.ClaimWrite("k", false)
-	beside, _ := tab.ClaimLoad("k", 1, true)
+	beside, _ := tab.ClaimLoad("k", 1, true, nil)
 	if tab.ToWrite(beside) || beside.Lost() {
 		t.Error("one beside a write")
 	}
@@ -151,14 +151,14 @@ func TestWhatBeganEarlierStoresNothingBehind(t *testing.T) {
 	if !tab.Take(second) || !first.Lost() || tab.Take(first) {
 		t.Error("the first stores behind the second")
 	}
-	third, _ := tab.ClaimLoad("k", 3, true)
+	third, _ := tab.ClaimLoad("k", 3, true, nil)
 	if third.Lost() || !tab.Take(third) {
 		t.Error("one that began later is lost")
 	}
 
 	tab = claims1()
 	w := tab.ClaimWrite("k", false)
-	later, _ := tab.ClaimLoad("k", 1, true)
+	later, _ := tab.ClaimLoad("k", 1, true, nil)
 	if !tab.Take(w) || !later.Lost() || w.Lost() {
 		t.Error("a load from within a write is stored behind it")
 	}

@@ -22,6 +22,7 @@ import (
 	"errors"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 
 	"github.com/delqhi/cache/internal/stackgrow"
 )
@@ -100,9 +101,10 @@ type Call[K, F comparable, V any] struct {
 // work is one goroutine that answers one or more calls.
 type work struct {
 	ctx     Context
-	waiters int  // the sum of those of its open calls; guarded by Group.mu
-	open    int  // calls not resolved; guarded by Group.mu
-	dead    bool // canceled as abandoned: not to be joined; guarded by Group.mu
+	over    atomic.Bool // ended, or taken over: see Group.TakeOver
+	waiters int         // the sum of those of its open calls; guarded by Group.mu
+	open    int         // calls not resolved; guarded by Group.mu
+	dead    bool        // canceled as abandoned: not to be joined; guarded by Group.mu
 }
 
 // firstCall is a work with its first call.
@@ -306,24 +308,47 @@ func (g *Group[K, F, V]) Resolve(c *Call[K, F, V], v V, err error) {
 
 func (g *Group[K, F, V]) run(ctx Context, w *work, mine []*Call[K, F, V], lead func(context.Context, []*Call[K, F, V])) {
 	stackgrow.Grow()
-	defer g.wg.Done()
-	defer g.end(w)
 	defer func() {
-		// Canceled work need not resolve each of its calls.
-		err := cmp.Or(ctx.Cause(), errUnresolved)
-		if v := recover(); v != nil {
-			err = g.recovered(v, debug.Stack())
-		}
-		var zero V
-		for _, c := range mine {
-			g.Resolve(c, zero, err)
+		v := recover()
+		if w.over.CompareAndSwap(false, true) {
+			g.end(ctx, w, mine, v)
 		}
 	}()
 	lead(ctx, mine)
 }
 
-func (g *Group[K, F, V]) end(w *work) {
-	w.ctx.Cancel(nil)
+// TakeOver takes the work of a call from the goroutine that runs it, which user code holds. Its
+// end is [Group.Finish], which must follow: the end of that goroutine is not, whenever it comes.
+func (g *Group[K, F, V]) TakeOver(c *Call[K, F, V]) { c.work.over.Store(true) }
+
+// Finish ends a work that was taken over and has this call alone. It is to be deferred: a panic
+// becomes the call's error, as one of the work itself does.
+func (g *Group[K, F, V]) Finish(c *Call[K, F, V]) {
+	v := recover()
+	g.end(c.work.ctx, c.work, []*Call[K, F, V]{c}, v)
+}
+
+// end ends a work. panicked is what it has panicked with, nil if it has not.
+func (g *Group[K, F, V]) end(ctx Context, w *work, mine []*Call[K, F, V], panicked any) {
+	defer g.wg.Done()
+	open := 0
+	for _, c := range mine {
+		if !c.Resolved() {
+			open++
+		}
+	}
+	if open > 0 || panicked != nil {
+		// Canceled work need not resolve each of its calls.
+		err := cmp.Or(ctx.Cause(), errUnresolved)
+		if panicked != nil {
+			err = g.recovered(panicked, debug.Stack())
+		}
+		var zero V
+		for _, c := range mine {
+			g.Resolve(c, zero, err)
+		}
+	}
+	ctx.Cancel(nil)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.works, w)

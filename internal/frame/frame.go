@@ -358,7 +358,7 @@ const HeadLen = headLen
 // section B, its fields up to Cost. Only section A is checked; the rest is not covered by a
 // checksum here. The errors are those of [Parse].
 func ReadHead(raw []byte) (h Header, err error) {
-	if len(raw) < len(magic) || !bytes.Equal(raw[:len(magic)], magic[:]) {
+	if IsForeign(raw) {
 		return h, ErrForeign
 	}
 	if len(raw) > len(magic) && raw[3] > version {
@@ -394,11 +394,14 @@ func (h *Header) readB(raw []byte) {
 	h.Cost = be.Uint32(raw[88:])
 }
 
+// IsForeign reports whether [Parse] returns [ErrForeign] for raw.
+func IsForeign(raw []byte) bool { return !bytes.HasPrefix(raw, magic[:]) }
+
 // Parse reads what is stored under redisKey. The error is [ErrForeign],
 // [ErrCorrupt] or [ErrNewer]; nothing is allocated beyond a copy of the extras and
 // one string header for each tag, together at most nine times len(raw).
 func Parse(redisKey string, raw []byte) (f Frame, err error) {
-	if len(raw) < len(magic) || !bytes.Equal(raw[:len(magic)], magic[:]) {
+	if IsForeign(raw) {
 		return f, ErrForeign
 	}
 	// The layout of a newer version is unknown, its length included: look at the

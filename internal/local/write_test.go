@@ -68,15 +68,15 @@ func TestWritesWithoutRedisTakeEffectOrChangeNothing(t *testing.T) {
 			return tr.CompareAndSwap(key, enc, &entry(1).Head, nil)
 		}, Refused, 1, true},
 		"fill": {old, func(tr *Tier[string, int], f *fence.Table, _ *Entry[int]) Outcome {
-			c, _ := f.ClaimLoad(enc, 1, true)
+			c, _ := f.ClaimLoad(enc, 1, true, nil)
 			return tr.Fill(key, enc, now, c)
 		}, Stored, 2, false},
 		"fill that does not fit": {old, func(tr *Tier[string, int], f *fence.Table, _ *Entry[int]) Outcome {
-			c, _ := f.ClaimLoad(enc, 1, true)
+			c, _ := f.ClaimLoad(enc, 1, true, nil)
 			return tr.Fill(key, enc, sized(2, 1<<40), c)
 		}, NoRoom, 0, false},
 		"fill of what was lost": {old, func(tr *Tier[string, int], f *fence.Table, _ *Entry[int]) Outcome {
-			c, _ := f.ClaimLoad(enc, 1, true)
+			c, _ := f.ClaimLoad(enc, 1, true, nil)
 			f.Move(enc)
 			return tr.Fill(key, enc, now, c)
 		}, Refused, 1, true},
@@ -89,7 +89,7 @@ func TestWritesWithoutRedisTakeEffectOrChangeNothing(t *testing.T) {
 			is, _ := tr.Peek(key)
 			other := "k" // another key of the encoding
 			tr.Put(other, enc, entry(7), f.Token(enc))
-			claim, _ := f.ClaimLoad(enc, 0, true)
+			claim, _ := f.ClaimLoad(enc, 0, true, nil)
 			tok := f.Token(enc)
 			evicted := tr.Evictions()
 			if got := tt.write(tr, f, is); got != tt.want {

@@ -242,6 +242,45 @@ func (t *Table) mergeTagLocked(name string, l tagTombstone, at int64) {
 	t.tags[strings.Clone(name)] = l
 }
 
+// ValidateForeign validates an entry of another program, which has no logical time. stored is
+// when it was stored, by Redis's clock in µs, or some time before that; 0 if that is not known. all
+// says that tags are all tags that it has; if not, it may have any. The entry is Valid, Invalid or
+// Unknown by the state known, in which it is Valid if nothing was invalidated since it was stored
+// that may concern it. No time of the logical clock is earlier than Redis's clock was then.
+//
+// As long as nothing was invalidated in the epoch, all entries are Valid, those from before its
+// beginning included: that is when a cache takes the place of another one.
+func (t *Table) ValidateForeign(stored int64, tags []string, all bool) (v Validity, known Known) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	e := &t.epoch
+	known = Known{Epoch: e.ID, Tick: e.Tick, Clock: e.Clock}
+	untouched := e.Clock == e.LowWatermark && t.all.greatest() == 0
+	switch {
+	case !t.known:
+		return Unknown, known
+	case untouched || stored > e.Clock:
+		return Valid, known
+	case stored <= t.all.greatest() && t.all.greatest() > 0, !all, len(tags) > 0 && stored <= e.LowWatermark:
+		return Invalid, known
+	}
+	complete := e.Clock
+	if t.subscribed {
+		complete = t.base
+	}
+	v = Valid
+	for _, name := range tags {
+		m, ok := t.tags[name]
+		switch last := m.greatest(); {
+		case last > 0 && stored <= last:
+			return Invalid, known
+		case !ok || m.asOf < complete:
+			v = Unknown
+		}
+	}
+	return v, known
+}
+
 // Validate validates an entry by its epoch, logicalTime and tags, and by when its value began, by Redis's
 // clock in µs: 0 if that is not known. For a Valid or Stale entry, until is when a pending tombstone
 // makes it Invalid, as far as is known; the greatest int64 if there is none. It does not

@@ -20,7 +20,7 @@ type Metric struct {
 // Series is one series of a metric, for each cache.
 type Series struct {
 	Labels    []string           // the values of Metric.Labels
-	Value     uint64             // in nanoseconds if the kind is Seconds
+	Value     uint64             // in nanoseconds if the kind is Seconds or SecondsCounter
 	Histogram *metrics.Histogram // instead, if it is Histogram
 }
 
@@ -28,11 +28,12 @@ type Series struct {
 type Kind uint8
 
 const (
-	Counter       Kind = iota // only grows
-	UpDownCounter             // goes up and down, and may be added up over processes
-	Gauge                     // may not
-	Seconds                   // a Gauge that is a duration
-	Histogram                 // of durations
+	Counter        Kind = iota // only grows
+	UpDownCounter              // goes up and down, and may be added up over processes
+	Gauge                      // may not
+	Seconds                    // a Gauge that is a duration
+	Histogram                  // of durations
+	SecondsCounter             // a Counter of durations
 )
 
 // Of returns all metrics with the numbers of s, in the same order for every s. No series is the

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/delqhi/cache/internal/store"
 	"github.com/redis/go-redis/v9"
@@ -148,7 +149,7 @@ func scripted(c *store.Command) bool {
 		return c.Notifies() || c.ByScript
 	case store.CompareAndSet:
 		return c.Seen.State != store.Missing || c.Notifies() || c.ByScript
-	case store.CompareAndDelete, store.Extend, store.PatchHeader:
+	case store.CompareAndDelete, store.Extend, store.PatchHeader, store.Adopt:
 		return true
 	}
 	return false
@@ -186,6 +187,8 @@ func build(ctx context.Context, c *store.Command, ref reference) redis.Cmder {
 		return compareBy(ctx, c, extendScript, ref, c.Millis())
 	case store.PatchHeader:
 		return compareBy(ctx, c, resealScript, ref, c.Frame, c.Millis())
+	case store.Adopt:
+		return compareBy(ctx, c, adoptScript, ref, c.Millis())
 	}
 	if c.Most > 0 {
 		return redis.NewStringCmd(ctx, "getrange", c.Key, 0, c.Most)
@@ -212,7 +215,11 @@ var seenNames = [...]string{store.Missing: "m", store.Found: "s", store.WrongTyp
 
 // compareBy makes the command of a script that compares first.
 func compareBy(ctx context.Context, c *store.Command, s script, ref reference, args ...any) redis.Cmder {
-	return runFor(ctx, c, s, ref, append([]any{c.Seen.Token, seenNames[c.Seen.State]}, args...)...)
+	state := seenNames[c.Seen.State]
+	if c.Seen.Whole {
+		state = "h"
+	}
+	return runFor(ctx, c, s, ref, append([]any{c.Seen.Token, state}, args...)...)
 }
 
 // runFor makes the command of a script that answers 1 or 0.
@@ -267,6 +274,8 @@ func read(c *store.Command, cmd redis.Cmder) store.Reply {
 		return readScript(cmd, err)
 	case store.CompareAndDelete, store.Extend, store.PatchHeader:
 		return readScript(cmd, err)
+	case store.Adopt:
+		return readAdopt(cmd, err)
 	}
 	return store.Reply{OK: err == nil, Err: err}
 }
@@ -292,6 +301,17 @@ func readAdd(c *store.Command, cmd redis.Cmder, err error) store.Reply {
 		return store.Reply{OK: true}
 	}
 	return r
+}
+
+func readAdopt(cmd redis.Cmder, err error) store.Reply {
+	if err != nil {
+		return store.Reply{Err: err}
+	}
+	n, err := cmd.(onceCmd).Int64()
+	if err != nil || n == notAdopted {
+		return store.Reply{Err: err}
+	}
+	return store.Reply{OK: true, Left: time.Duration(n) * time.Millisecond}
 }
 
 func readScript(cmd redis.Cmder, err error) store.Reply {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/delqhi/cache/internal/store"
 	"github.com/redis/go-redis/v9"
@@ -21,17 +22,32 @@ var errDemoted = errors.New("redisstore: the server is no master any more")
 // pulseScript publishes ARGV[2] on the channel ARGV[1] if the server accepts writes.
 var pulseScript = newScript("#!lua flags=allow-oom\nreturn redis.call('PUBLISH', ARGV[1], ARGV[2])")
 
-// onMasterText does nothing if the server accepts writes.
-const onMasterText = "#!lua flags=allow-oom\nreturn 1"
+// oldPulseScript is pulseScript for servers before Redis 7.0, which don't know that a script
+// might write before it does: it tries to remove a key with the name of the channel, which there
+// never is.
+var oldPulseScript = newScript(oldOnMaster + "return redis.call('PUBLISH', ARGV[1], ARGV[2])")
+
+const oldOnMaster = `
+local r = redis.pcall('UNLINK', ARGV[1])
+if type(r) == 'table' and r.err and string.find(r.err, 'READONLY', 1, true) then return redis.error_reply('READONLY the server is a replica') end
+`
+
+// onMasterText does nothing if the server accepts writes, and oldOnMasterText on servers before
+// Redis 7.0; ARGV[1] is the name of no key.
+const onMasterText, oldOnMasterText = "#!lua flags=allow-oom\nreturn 1", oldOnMaster + "return 1"
 
 // pulse publishes through a master. A server that refuses scripts that might write for another
 // reason than being a replica (its disk is full, or the user may not run scripts) is assumed to
 // be a master.
-func pulse(ctx context.Context, node redis.Cmdable, channel, payload string) error {
-	err := node.EvalSha(ctx, pulseScript.hash, nil, channel, payload).Err()
-	if isNoScript(err) {
-		err = node.Eval(ctx, pulseScript.text, nil, channel, payload).Err()
+func (s *Redis) pulse(ctx context.Context, node redis.Cmdable, channel, payload string) error {
+	eval := func(sc script) error {
+		err := node.EvalSha(ctx, sc.hash, nil, channel, payload).Err()
+		if isNoScript(err) {
+			err = node.Eval(ctx, sc.text, nil, channel, payload).Err()
+		}
+		return err
 	}
+	err := s.byFlags(func() error { return eval(pulseScript) }, func() error { return eval(oldPulseScript) })
 	var answer redis.Error
 	switch {
 	case err == nil:
@@ -52,13 +68,14 @@ func (s *Redis) publish(ctx context.Context, node redis.UniversalClient, t store
 		_ = node.Process(ctx, cmd)
 		return withoutEcho(cmd.Err(), words[0], t.Channel, t.Message)
 	}
-	if s.noFlags.Load() {
-		return run("publish")
+	eval := func(sc script) error {
+		err := run("evalsha", sc.hash, 0)
+		if isNoScript(err) {
+			err = run("eval", sc.text, 0)
+		}
+		return err
 	}
-	err := run("evalsha", pulseScript.hash, 0)
-	if isNoScript(err) {
-		err = run("eval", pulseScript.text, 0)
-	}
+	err := s.byFlags(func() error { return eval(pulseScript) }, func() error { return eval(oldPulseScript) })
 	var answer redis.Error
 	switch {
 	case isDemoted(err):
@@ -69,6 +86,22 @@ func (s *Redis) publish(ctx context.Context, node redis.UniversalClient, t store
 	}
 	return run("publish") // as in pulse
 }
+
+// byFlags runs a script that has flags, or the other one if the server does not know flags.
+func (s *Redis) byFlags(flags, plain func() error) error {
+	if !s.noFlags.Load() {
+		err := flags()
+		if !rejectsFlags(err) {
+			return err
+		}
+		s.noFlags.Store(true) // it has not run
+	}
+	return plain()
+}
+
+// rejectsFlags reports whether a server does not know the flags of a script, which it has then not
+// run.
+func rejectsFlags(err error) bool { return err != nil && strings.Contains(err.Error(), "compiling") }
 
 func isDemoted(err error) bool { return err != nil && redis.HasErrorPrefix(err, "READONLY") }
 

@@ -39,11 +39,11 @@ func (s *Redis) detour(ctx context.Context, cmds []store.Command, replies []stor
 			again = append(again, i)
 		case cmds[i].Op == store.Get && !s.split() && redis.HasErrorPrefix(err, "CROSSSLOT"):
 			if !s.noMget.Swap(true) {
-				s.tell(store.OneOfACluster)
+				s.tell(store.OneSlot)
 			}
 			again = append(again, i)
 		case replies[i].Apart && redis.HasErrorPrefix(err, "CROSSSLOT") && !s.noMget.Swap(true):
-			s.tell(store.OneOfACluster)
+			s.tell(store.OneSlot)
 		}
 	}
 	s.apart(ctx, cmds, replies)

@@ -40,7 +40,7 @@ func newScript(seed uint64, prefix string, ttls []time.Duration) *script {
 		prefix + "k", prefix + "{tag} and space", prefix + "{}", prefix + "line\r\nbreak", prefix + "\x00\xff*?[", prefix,
 	}
 	for _, k := range s.keys {
-		s.seen[k] = []store.CASToken{{}, {State: store.WrongType}, store.TokenOf(nil)}
+		s.seen[k] = []store.CASToken{{}, {State: store.WrongType}, store.TokenOf(nil)} // as many as note keeps
 	}
 	return s
 }
@@ -72,7 +72,7 @@ func (s *script) commands() []store.Command {
 	onlyGets := s.IntN(5) == 0
 	for i := range cmds {
 		k := s.key()
-		c := store.Command{Op: store.Op(s.IntN(9)), Key: k, Frame: s.frame(), TTL: s.ttls[s.IntN(len(s.ttls))]}
+		c := store.Command{Op: store.Op(s.IntN(10)), Key: k, Frame: s.frame(), TTL: s.ttls[s.IntN(len(s.ttls))]}
 		c.Seen = s.seen[k][s.IntN(len(s.seen[k]))]
 		if onlyGets {
 			c.Op = store.Get
@@ -120,7 +120,7 @@ func (s *script) together(cmds []store.Command) {
 // note remembers what the key may hold now, mostly the latest.
 func (s *script) note(c store.Command, r store.Reply) {
 	if r.Record.State == store.Found {
-		s.seen[c.Key] = append(s.seen[c.Key], r.Record.CASToken())
+		s.seen[c.Key] = append(s.seen[c.Key], r.Record.CASToken(), r.Record.WholeToken())
 	}
 	if r.OK && (c.Op == store.Set || c.Op == store.SetNX || c.Op == store.CompareAndSet || c.Op == store.PatchHeader) {
 		s.seen[c.Key] = append(s.seen[c.Key], store.TokenOf(c.Frame))
@@ -146,7 +146,7 @@ func (s *script) run(t *testing.T, steps int, a, b world, slack func() time.Dura
 		ra, rb := a.Do(ctx, cmds), b.Do(ctx, cmds)
 		for i, c := range cmds {
 			x, y := ra[i], rb[i]
-			if x.OK != y.OK || x.Record.State != y.Record.State || !bytes.Equal(x.Record.Raw, y.Record.Raw) ||
+			if d := x.Left - y.Left; x.OK != y.OK || (x.Left < 0) != (y.Left < 0) || d > slack() || -d > slack() || x.Record.State != y.Record.State || !bytes.Equal(x.Record.Raw, y.Record.Raw) ||
 				(x.Err == nil) != (y.Err == nil) || x.Err != nil && x.Err.Error() != y.Err.Error() {
 				t.Fatalf("step %d, command %d of %d: %v %q (seen %+v):\n%+v\n%+v", step, i, len(cmds), c.Op, c.Key, c.Seen, x, y)
 			}

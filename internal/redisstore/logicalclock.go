@@ -168,14 +168,25 @@ end
 // urgentScript is a script that also runs when Redis has no memory left for writes
 // (noeviction): an invalidation frees memory rather than takes it, and cache hits need marks.
 // The memory for marks is bounded, however much the cache stores.
+//
+// Servers before Redis 7.0 don't know the flag. There a script is refused the memory only until it
+// has made a first write, so it begins with one that takes none and changes nothing.
 type urgentScript struct{ urgent, plain script }
 
-func newUrgentScript(text string) urgentScript {
-	return urgentScript{newScript("#!lua flags=allow-oom\n" + text), newScript(text)}
+// newUrgentScript makes the script of a text. before is a command of Lua that writes nothing.
+func newUrgentScript(before, text string) urgentScript {
+	return urgentScript{newScript("#!lua flags=allow-oom\n" + text), newScript(before + "\n" + text)}
 }
 
+// Commands that write nothing: to the epoch, of which only the lifetime is renewed, and to the hash
+// of tags, which has no such field.
+var (
+	touchEpoch = inLua(`redis.pcall('PEXPIRE', KEYS[1], LIFE)`)
+	touchTags  = `redis.pcall('HDEL', KEYS[1], '-')`
+)
+
 // readClockScript: ARGV[5] and on are tags.
-var readClockScript = newUrgentScript(resume + `
+var readClockScript = newUrgentScript(touchEpoch, resume+`
 local marks = {}
 for i = 5, #ARGV do marks[i - 4] = mark(ARGV[i]) end
 return save(marks)
@@ -186,7 +197,7 @@ return save(marks)
 //
 // It forgets the oldest tags of a sample, and all others in the sample that say no more than
 // the floor does then.
-var addTombstonesScript = newUrgentScript(resume + addText + `
+var addTombstonesScript = newUrgentScript(touchEpoch, resume+addText+`
 local marks, count = {}, 0
 if #ARGV >= 11 and e[9] == 1 then count = redis.call('HLEN', KEYS[2]) - 1 end
 for i = 11, #ARGV do
@@ -303,15 +314,13 @@ func (s *Redis) runText(ctx context.Context, both urgentScript, keys []string, a
 		words = append(words, k)
 	}
 	words = append(words, args...)
-	if !s.noFlags.Load() {
-		text, err = s.runTextOf(ctx, both.urgent, words)
-		if err != nil && strings.Contains(err.Error(), "compiling") {
-			s.noFlags.Store(true) // it has not run
+	run := func(sc script) func() error {
+		return func() error {
+			text, err = s.runTextOf(ctx, sc, words)
+			return err
 		}
 	}
-	if s.noFlags.Load() {
-		text, err = s.runTextOf(ctx, both.plain, words)
-	}
+	err = s.byFlags(run(both.urgent), run(both.plain))
 	return text, err
 }
 

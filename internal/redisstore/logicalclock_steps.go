@@ -96,7 +96,7 @@ const stepsAgain = 16
 // "mark", "begin" for a tombstone in a new hash, or "floor", ARGV[7] the time of the tombstone, ARGV[8] a
 // channel or "", ARGV[9] the message, ARGV[10] and on the texts of the tombstones. It answers "" if
 // it is refused, otherwise the time and the epoch as it is stored, each on a line.
-var stepScript = newUrgentScript(resume + `
+var stepScript = newUrgentScript(touchEpoch, resume+`
 if ARGV[5] ~= 'touch' and number(e[1]) ~= ARGV[6] then return '' end
 if ARGV[5] == 'begin' and e[9] == 1 then return '' end
 if ARGV[5] == 'mark' or ARGV[5] == 'begin' then
@@ -124,7 +124,7 @@ return answer
 // ARGV[6] as in addText, ARGV[7] the time of the tombstone; ARGV[8] and on are tags. It answers
 // "mark", or "begin" if the hash belongs to the token, and the texts of the tombstones, each on a
 // line; or "lost"; or "stale" if the key has another value that is to be removed.
-var tagsScript = newUrgentScript(markBase + addText + inLua(`
+var tagsScript = newUrgentScript(touchTags, markBase+addText+inLua(`
 local hash, failed = look('HGET', KEYS[1], '')
 if failed then return failed end
 local write, finish = ARGV[5] ~= '', ARGV[5] == '' and hash == ARGV[4]

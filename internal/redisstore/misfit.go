@@ -40,10 +40,26 @@ func (s *Redis) Misfit(err error) store.Misfit {
 	text = strings.ToLower(text)
 	for _, p := range phrases {
 		if strings.Contains(text, p.of) {
-			return p.says
+			return commandOf(text, p.says)
 		}
 	}
 	return store.Fits
+}
+
+// commandOf says more of an unknown command if the error names one that a feature depends on.
+func commandOf(text string, m store.Misfit) store.Misfit {
+	if m != store.UnknownCommand {
+		return m
+	}
+	for _, c := range []struct {
+		name string
+		says store.Misfit
+	}{{"eval", store.NoScripts}, {"subscribe", store.NoPubSub}, {"publish", store.NoPubSub}} {
+		if strings.Contains(text, c.name) {
+			return c.says
+		}
+	}
+	return m
 }
 
 // phrases are parts of the texts of errors with the general code; the first match counts.

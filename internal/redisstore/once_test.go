@@ -113,6 +113,7 @@ func TestALostReplyOfAWriteIsAnError(t *testing.T) {
 		"swap of a record":   {true, store.Command{Op: store.CompareAndSet, Frame: frame("n"), Seen: old}},
 		"compare_and_delete": {true, store.Command{Op: store.CompareAndDelete, Seen: old}},
 		"extend":             {true, store.Command{Op: store.Extend, Seen: old, TTL: time.Minute}},
+		"adopt":              {true, store.Command{Op: store.Adopt, Seen: old, TTL: time.Minute}},
 		"patch_header":       {true, store.Command{Op: store.PatchHeader, Frame: seal("n"), Seen: old}},
 		"reseal for a time":  {true, store.Command{Op: store.PatchHeader, Frame: seal("n"), Seen: old, TTL: time.Minute}},
 	}

@@ -68,14 +68,15 @@ func (s *Redis) run(ctx context.Context, calls ...invocation) []*redis.Cmd {
 
 // runUrgent runs an urgent script.
 func (s *Redis) runUrgent(ctx context.Context, u urgentScript, keys []string, args ...any) *redis.Cmd {
-	if !s.noFlags.Load() {
-		cmd := s.run(ctx, invocation{script: u.urgent, keys: keys, args: args})[0]
-		if err := cmd.Err(); err == nil || !strings.Contains(err.Error(), "compiling") {
-			return cmd
+	var cmd *redis.Cmd
+	run := func(sc script) func() error {
+		return func() error {
+			cmd = s.run(ctx, invocation{script: sc, keys: keys, args: args})[0]
+			return cmd.Err()
 		}
-		s.noFlags.Store(true) // it has not run
 	}
-	return s.run(ctx, invocation{script: u.plain, keys: keys, args: args})[0]
+	_ = s.byFlags(run(u.urgent), run(u.plain))
+	return cmd
 }
 
 // Append implements Queue.

@@ -146,8 +146,15 @@ return out
 // Scripts that make room, or are needed for that, also run when Redis has no memory left for
 // writes.
 
+// touchQueue and touchMembers are the commands that write nothing: no sender has an empty name, and no
+// time is both more than one and less than none.
+const (
+	touchQueue   = `redis.pcall('HDEL', KEYS[6], '')`
+	touchMembers = `redis.pcall('ZREMRANGEBYSCORE', KEYS[1], 1, 0)`
+)
+
 // holdScript: ARGV[1] the owner, ARGV[2] the lease in ms, ARGV[3] "1" to renew only.
-var holdScript = newUrgentScript(queueCommon + `
+var holdScript = newUrgentScript(touchQueue, queueCommon+`
 local h = holder()
 if h == ARGV[1] or not h and ARGV[3] ~= '1' then
   hold(ARGV[1], ARGV[2])
@@ -156,7 +163,7 @@ end
 return 0
 `)
 
-var leaveScript = newUrgentScript(queueCommon + `
+var leaveScript = newUrgentScript(touchQueue, queueCommon+`
 if holder() == ARGV[1] then redis.call('DEL', owner) end
 return 0
 `)
@@ -167,7 +174,7 @@ return 0
 //
 // It answers the number of entries, how long to wait, how many entries it has read, the last
 // id, and the entries. Foreign entries are removed: no other script would remove them.
-var fetchScript = newUrgentScript(queueCommon + `
+var fetchScript = newUrgentScript(touchQueue, queueCommon+`
 usable()
 if holder() ~= ARGV[1] then return false end
 hold(ARGV[1], ARGV[2])
@@ -218,7 +225,7 @@ return out
 
 // settleScript: ARGV[1] the owner, ARGV[2] the lease in ms, ARGV[3] the maximum number of dead
 // letters; then for each outcome the verdict, key, id, attempts and error.
-var settleScript = newUrgentScript(queueCommon + `
+var settleScript = newUrgentScript(touchQueue, queueCommon+`
 usable()
 for i = 4, #ARGV, 5 do
   if not id(ARGV[i + 2]) then return redis.error_reply('ERR invalid id') end
@@ -272,7 +279,7 @@ return {redis.call('XLEN', log), redis.call('XLEN', dead), first and first[1] or
 
 // reviveScript: ARGV[1] "1" to discard, ARGV[2] the maximum number of entries in Log, ARGV[3]
 // and on are ids.
-var reviveScript = newUrgentScript(queueCommon + `
+var reviveScript = newUrgentScript(touchQueue, queueCommon+`
 usable()
 for i = 3, #ARGV do redis.call('XRANGE', dead, ARGV[i], ARGV[i]) end -- refuses what is no id
 local function revive(id)
@@ -296,7 +303,7 @@ return out
 `)
 
 // attendScript: KEYS[1] a sorted set, ARGV[1] the member, ARGV[2] for how long, in ms.
-var attendScript = newUrgentScript(`
+var attendScript = newUrgentScript(touchMembers, `
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 redis.call('ZADD', KEYS[1], string.format('%.0f', now + tonumber(ARGV[2])), ARGV[1])

@@ -20,7 +20,8 @@ import (
 )
 
 // Redis is the Store on a Redis server, cluster, ring or sentinel-watched master, through any
-// go-redis client. It needs Redis 7.0 or later.
+// go-redis client. Servers before Redis 7.0 are asked in other forms, where
+// that is needed; see docs/servers.md.
 type Redis struct {
 	rdb redis.UniversalClient
 

@@ -48,20 +48,20 @@ func (s *Redis) Renew(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, store.RenewTime)
 	defer cancel()
 	if s.ring != nil {
-		return s.ring.ForEachShard(ctx, func(ctx context.Context, c *redis.Client) error { return renew(ctx, c) })
+		return s.ring.ForEachShard(ctx, func(ctx context.Context, c *redis.Client) error { return s.renew(ctx, c) })
 	}
 	if c, ok := s.single.(pooled); ok {
-		return renew(ctx, c)
+		return s.renew(ctx, c)
 	}
-	return renewRepeatedly(func(int) error { return renewUnheld(ctx, s.rdb) })
+	return renewRepeatedly(func(int) error { return s.renewUnheld(ctx, s.rdb) })
 }
 
-func renew(ctx context.Context, c pooled) error {
+func (s *Redis) renew(ctx context.Context, c pooled) error {
 	return renewRepeatedly(func(round int) error {
-		if err := renewHeld(ctx, c, round > 0); err != nil {
+		if err := s.renewHeld(ctx, c, round > 0); err != nil {
 			return err
 		}
-		return renewPipelines(ctx, c.PoolStats(), c.Pipeline)
+		return s.renewPipelines(ctx, c.PoolStats(), c.Pipeline)
 	})
 }
 
@@ -84,7 +84,7 @@ func renewRepeatedly(round func(i int) error) error {
 // renewHeld checks the idle connections, each of which is held until all have answered, and
 // then the client itself, as any command does, with the one place that is left to others. It
 // makes a new connection only if there is none, or if must is set.
-func renewHeld(ctx context.Context, c pooled, must bool) error {
+func (s *Redis) renewHeld(ctx context.Context, c pooled, must bool) error {
 	var held questions
 	release := make(chan struct{})
 	defer held.Wait()
@@ -92,7 +92,7 @@ func renewHeld(ctx context.Context, c pooled, must bool) error {
 	one := func(answer func(error)) {
 		cn := c.Conn()
 		defer cn.Close()
-		err := onMaster(cn.Eval(ctx, onMasterText, nil))
+		err := onMaster(s.askMaster(ctx, cn))
 		answer(err)
 		if err == nil {
 			<-release
@@ -112,11 +112,11 @@ func renewHeld(ctx context.Context, c pooled, must bool) error {
 		if idle == 0 && all > 0 && !must {
 			return nil
 		}
-		return held.ask(ctx, 1, func(answer func(error)) { answer(onMaster(c.Eval(ctx, onMasterText, nil))) })
+		return held.ask(ctx, 1, func(answer func(error)) { answer(onMaster(s.askMaster(ctx, c))) })
 	}
 }
 
-func renewPipelines(ctx context.Context, stats *redis.PoolStats, pipeline func() redis.Pipeliner) error {
+func (s *Redis) renewPipelines(ctx context.Context, stats *redis.PoolStats, pipeline func() redis.Pipeliner) error {
 	if stats.PipelineStats == nil || stats.PipelineStats.IdleConns == 0 {
 		return nil
 	}
@@ -124,7 +124,7 @@ func renewPipelines(ctx context.Context, stats *redis.PoolStats, pipeline func()
 	defer sent.Wait()
 	return sent.ask(ctx, int(stats.PipelineStats.IdleConns), func(answer func(error)) {
 		pipe := pipeline()
-		cmd := pipe.Eval(ctx, onMasterText, nil)
+		cmd := s.askMaster(ctx, pipe)
 		if _, err := pipe.Exec(ctx); err != nil {
 			stamp([]redis.Cmder{cmd}, err)
 		}
@@ -132,16 +132,30 @@ func renewPipelines(ctx context.Context, stats *redis.PoolStats, pipeline func()
 	})
 }
 
-func renewUnheld(ctx context.Context, c redis.UniversalClient) error {
+func (s *Redis) renewUnheld(ctx context.Context, c redis.UniversalClient) error {
 	var sent questions
 	defer sent.Wait()
 	stats := c.PoolStats()
-	err := sent.ask(ctx, max(int(stats.IdleConns), 1), func(answer func(error)) { answer(onMaster(c.Eval(ctx, onMasterText, nil))) })
+	err := sent.ask(ctx, max(int(stats.IdleConns), 1), func(answer func(error)) { answer(onMaster(s.askMaster(ctx, c))) })
 	if err != nil {
 		return err
 	}
-	return renewPipelines(ctx, stats, c.Pipeline)
+	return s.renewPipelines(ctx, stats, c.Pipeline)
 }
+
+// askMaster runs a script that does nothing on a master. On servers before Redis 7.0 it needs a key
+// that the user may remove.
+func (s *Redis) askMaster(ctx context.Context, c interface {
+	Eval(ctx context.Context, script string, keys []string, args ...any) *redis.Cmd
+}) *redis.Cmd {
+	if s.noFlags.Load() {
+		return c.Eval(ctx, oldOnMasterText, nil, noKey)
+	}
+	return c.Eval(ctx, onMasterText, nil)
+}
+
+// noKey is the name of no key.
+const noKey = "cache:no-key"
 
 // onMaster returns the reason why it is not known that a master answered. As in pulse, a server
 // that refuses such scripts for another reason is assumed to be a master. If no connection was

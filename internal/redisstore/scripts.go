@@ -132,16 +132,16 @@ return cur
 
 // compare is the beginning of the compare-and-set scripts. Each touches one key, so they work
 // on a cluster, and each compares in the same way: ARGV[1] is the token that was seen, ARGV[2]
-// its state: "s" a string, "w" another type, "m" a missing key, which matches nothing here. A
-// full token is compared with the head of the string, which avoids reading a large value; a
-// shorter one is the whole of a short foreign string.
+// its state: "s" a string, "h" a string whose SHA-1 the token is, "w" another type, "m" a missing
+// key, which matches nothing here. A full token is compared with the head of the string, which
+// avoids reading a large value; a shorter one is the whole of a short foreign string.
 //
 // Errors other than a wrong type, such as that the user may not read, are the script's answer:
 // they say nothing about what the key holds.
 const compare = common + `
 local token = ARGV[1]
 local cur
-if #token == 24 then
+if #token == 24 and ARGV[2] == 's' then
   cur = redis.pcall('GETRANGE', KEYS[1], 0, 23)
 else
   cur = redis.pcall('GET', KEYS[1])
@@ -150,6 +150,8 @@ local same
 if type(cur) == 'table' then
   if string.sub(cur.err, 1, 9) ~= 'WRONGTYPE' then return cur end
   same = ARGV[2] == 'w'
+elseif ARGV[2] == 'h' then
+  same = cur and redis.sha1hex(cur) == token
 else
   same = ARGV[2] == 's' and cur == token
 end
@@ -188,6 +190,20 @@ else
   redis.call('PEXPIRE', KEYS[1], ARGV[3])
 end
 return done(4, 1)
+`)
+
+// notAdopted is the answer of adoptScript if the key does not hold the string that was seen.
+const notAdopted = -3
+
+// adoptScript: ARGV[3] the maximum remaining lifetime in ms, 0 for any.
+var adoptScript = newScript(compare + `
+if type(cur) ~= 'string' or not same then return -3 end
+local left = redis.call('PTTL', KEYS[1])
+if ARGV[3] ~= '0' and (left < 0 or left > tonumber(ARGV[3])) then
+  redis.call('PEXPIRE', KEYS[1], ARGV[3])
+  left = tonumber(ARGV[3])
+end
+return left
 `)
 
 // resealScript: ARGV[3] the seal, of 36 bytes, ARGV[4] the maximum remaining lifetime in ms, 0

@@ -143,12 +143,12 @@ func masterNames(masters []listenMaster) []string {
 	return names
 }
 
-// publish publishes a heartbeat through the master.
-func (m *listenMaster) publish(ctx context.Context, channel, payload string) error {
+// publishPulse publishes a heartbeat through a master.
+func (s *Redis) publishPulse(ctx context.Context, m *listenMaster, channel, payload string) error {
 	if m.member != nil {
 		if err := m.member.confirm(ctx, m.rdb); err != nil {
 			return fmt.Errorf("%s: %w", m.name, err)
 		}
 	}
-	return withoutEcho(pulse(ctx, m.rdb, channel, payload), "evalsha", channel, payload)
+	return withoutEcho(s.pulse(ctx, m.rdb, channel, payload), "evalsha", channel, payload)
 }

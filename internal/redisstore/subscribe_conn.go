@@ -144,18 +144,23 @@ func dial(ctx context.Context, s *Redis, o *redis.Options) (net.Conn, error) {
 	})
 }
 
-// adapt turns o into the options of a client with one connection.
-func (c *listenConn) adapt(o *redis.Options) {
-	// The copy has been through the client's own initialisation, which has replaced -1 by 0: a
-	// 0 in it would now be replaced by the default.
+// lonely turns a copy of a client's options into those of a client with one connection.
+func lonely(o *redis.Options) {
 	o.MaxRetries, o.DialerRetries = -1, 1
-	o.ReadTimeout, o.WriteTimeout = -1, -1
 	o.PoolSize, o.MinIdleConns, o.MaxIdleConns, o.MaxActiveConns, o.MaxConcurrentDials = 1, 0, 0, 0, 0
 	o.PipelinePoolSize = -1
 	o.Limiter = nil
 	o.ClientSideCache, o.ClientSideCacheConfig = nil, nil
 	o.PushNotificationProcessor = nil // a copy would share that of the given client
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+}
+
+// adapt turns o into the options of a client with one connection.
+func (c *listenConn) adapt(o *redis.Options) {
+	// The copy has been through the client's own initialisation, which has replaced -1 by 0: a
+	// 0 in it would now be replaced by the default.
+	lonely(o)
+	o.ReadTimeout, o.WriteTimeout = -1, -1
 	if !c.session.l.Tracking {
 		return
 	}

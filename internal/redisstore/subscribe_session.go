@@ -180,7 +180,7 @@ func (s *session) startRound() {
 func (s *session) publish(round int64, master int) {
 	ctx, cancel := context.WithTimeout(s.ctx, s.l.HeartbeatTimeout)
 	defer cancel()
-	err := s.masters[master].publish(ctx, s.pulseChannel(master), strconv.FormatInt(round, 10))
+	err := s.store.publishPulse(ctx, &s.masters[master], s.pulseChannel(master), strconv.FormatInt(round, 10))
 	if errors.Is(err, errDemoted) {
 		s.store.demotions.Add(1)
 	}

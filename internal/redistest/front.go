@@ -16,8 +16,7 @@ import (
 const Hangup = "hang up"
 
 // Front stands in front of a server and answers some commands itself, as a server of another
-// kind or version, a proxy or a user without permissions does. Other commands are forwarded. On
-// a connection that subscribes or tracks keys, everything after that is forwarded.
+// kind or version, a proxy or a user without permissions does. Other commands are forwarded.
 type Front struct {
 	target string
 	answer func(args []string) string
@@ -95,6 +94,17 @@ func (f *Front) serve(client net.Conn) {
 		return
 	}
 	in, out := bufio.NewReader(client), bufio.NewReader(server)
+	var pushes sync.WaitGroup
+	defer pushes.Wait()
+	defer server.Close()
+	var mu sync.Mutex // held while a whole reply is written, once the server sends by itself
+	streams := false
+	write := func(reply string) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		_, err := io.WriteString(client, reply)
+		return err == nil
+	}
 	for {
 		args, raw, err := readCommand(in)
 		if err != nil {
@@ -108,24 +118,45 @@ func (f *Front) serve(client net.Conn) {
 			if _, err := io.WriteString(server, raw); err != nil {
 				return
 			}
-			if name := strings.ToLower(args[0]); name == "subscribe" || name == "client" && len(args) > 1 && strings.EqualFold(args[1], "tracking") {
-				f.wg.Go(func() {
-					_, _ = io.Copy(server, in)
-					_ = server.Close()
+			if streams {
+				continue
+			}
+			if streams = subscribes(args); streams {
+				pushes.Go(func() {
+					defer client.Close()
+					for {
+						if reply, err := readWhole(out); err != nil || !write(reply) {
+							return
+						}
+					}
 				})
-				_, _ = io.Copy(client, out)
+				continue
+			}
+			if reply, err = readWhole(out); err != nil {
 				return
 			}
-			var text strings.Builder
-			if err := readReply(out, &text); err != nil {
-				return
-			}
-			reply = text.String()
 		}
-		if _, err := io.WriteString(client, reply); err != nil {
+		if !write(reply) {
 			return
 		}
 	}
+}
+
+// subscribes reports whether the server sends by itself after a command.
+func subscribes(args []string) bool {
+	switch name := strings.ToLower(args[0]); name {
+	case "subscribe", "psubscribe", "ssubscribe":
+		return true
+	case "client":
+		return len(args) > 1 && strings.EqualFold(args[1], "tracking")
+	}
+	return false
+}
+
+func readWhole(in *bufio.Reader) (string, error) {
+	var text strings.Builder
+	err := readReply(in, &text)
+	return text.String(), err
 }
 
 var errProtocol = errors.New("redistest: this is not the protocol of Redis")

@@ -11,6 +11,7 @@ import (
 
 // config is the result of a server's options.
 type config struct {
+	binary           string // "" for redis-server in the path
 	args             []string
 	password         string
 	dir              string // "" for one of the server's own
@@ -48,6 +49,10 @@ func AOF() Option { return Args("--appendonly", "yes", "--appendfsync", "always"
 func MaxMemory(limit, policy string) Option {
 	return Args("--maxmemory", limit, "--maxmemory-policy", policy)
 }
+
+// Binary starts this program instead of redis-server: another version, or a relative of Redis
+// that takes the same arguments, such as valkey-server and keydb-server. It may be older than 7.0.
+func Binary(path string) Option { return func(c *config) { c.binary = path } }
 
 // Password sets the password of the server's default user.
 func Password(p string) Option { return func(c *config) { c.password = p } }

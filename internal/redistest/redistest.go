@@ -91,6 +91,9 @@ func require(tb testing.TB, reason string) {
 // build of Redis has.
 func requireFor(tb testing.TB, c config) {
 	tb.Helper()
+	if c.binary != "" {
+		return
+	}
 	Require(tb)
 	if c.tls {
 		require(tb, missingTLS())

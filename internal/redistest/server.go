@@ -1,6 +1,7 @@
 package redistest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -97,8 +98,10 @@ func (s *Server) tryPort(withBus bool, prepare func(*Server) ([]string, error)) 
 func redisArgs(s *Server) ([]string, error) {
 	args := []string{
 		"--bind", "127.0.0.1", "--dir", s.dir, "--daemonize", "no", "--save", "", "--appendonly", "no",
-		"--enable-debug-command", "yes",
 		"--repl-diskless-sync-delay", "0", // a replica need not wait for others
+	}
+	if s.config.binary == "" { // older versions don't know it
+		args = append(args, "--enable-debug-command", "yes")
 	}
 	portSetting := "--port"
 	if s.config.tls {
@@ -133,7 +136,7 @@ func (s *Server) runLocked() error {
 	if s.closed {
 		return errEnded
 	}
-	p, err := run(&s.log, s.home, binary, s.argv...)
+	p, err := run(&s.log, s.home, cmp.Or(s.config.binary, binary), s.argv...)
 	if err != nil {
 		return err
 	}

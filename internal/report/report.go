@@ -19,10 +19,10 @@ type Reports struct {
 	cache string
 	log   *slog.Logger
 
-	down, disconnected, opened, unapplied     logonce.State
-	unkept, deadLettering, overflowed, redone logonce.Event
-	refusals                                  refusals
-	misfits                                   misfits
+	down, disconnected, opened, unapplied                logonce.State
+	unkept, unweighed, deadLettering, overflowed, redone logonce.Event
+	refusals                                             refusals
+	misfits                                              misfits
 }
 
 // New returns the reports of a cache, which write to a logger, slog.Default if it is nil.
@@ -75,6 +75,12 @@ func (r *Reports) Succeeded(op string) {
 	r.misfits.succeeded(op)
 }
 
+// Detour is called once for each feature that the server lacks, and in whose place another is
+// used.
+func (r *Reports) Detour(m store.Misfit) {
+	r.log.Warn("cache: Redis lacks a feature, in whose place a slower one is used", r.args(0, "problem", m.Problem(), "remedy", m.Remedy())...)
+}
+
 // Misfit logs a permanent misconfiguration, once.
 func (r *Reports) Misfit(op string, m store.Misfit, err error) {
 	if r.misfits.said[m].Swap(true) {
@@ -119,7 +125,7 @@ func (r *Reports) Connected(hearing bool, err error) {
 
 // Downgraded is called once at most.
 func (r *Reports) Downgraded(err error) {
-	r.log.Warn("cache: the server can't track keys for this user: Broadcast is used instead, without changes by other programs", r.args(0, "error", err)...)
+	r.log.Warn("cache: keys can't be tracked, or not by this user: Broadcast is used instead, without changes by other programs", r.args(0, "error", err)...)
 }
 
 func (r *Reports) Overflowed() {
@@ -137,6 +143,12 @@ func (r *Reports) DeliveredLater(keys int) {
 func (r *Reports) NotKept(err error) {
 	if n, log := r.unkept.Add(1); log {
 		r.log.Warn("cache: a loaded value can't be kept: every read of it will load", r.args(n-1, "error", err)...)
+	}
+}
+
+func (r *Reports) NotWeighed(err error) {
+	if n, log := r.unweighed.Add(1); log {
+		r.log.Warn("cache: Source.Weigh failed: the size of the value is estimated", r.args(n-1, "error", err)...)
 	}
 }
 

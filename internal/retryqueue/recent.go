@@ -136,9 +136,12 @@ func (r *RecentWrites) Any(now int64) bool {
 func (r *RecentWrites) noteLocked(n note) {
 	r.expireLocked(n.at)
 	if e := r.notes[n.subject]; e != nil {
-		r.order.Remove(e)
+		*e.Value.(*note) = n
+		r.order.MoveToBack(e)
+	} else {
+		kept := n // apart: else n would be on the heap in either case
+		r.notes[n.subject] = r.order.PushBack(&kept)
 	}
-	r.notes[n.subject] = r.order.PushBack(&n)
 	r.last.Store(max(r.last.Load(), n.at))
 	if r.order.Len() > maxRecent {
 		r.dropOldestLocked()

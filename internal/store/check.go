@@ -21,7 +21,7 @@ func (c *Command) Check() error {
 			return fmt.Errorf("store: %v with %d bytes", c.Op, len(c.Frame))
 		}
 		fallthrough
-	case Set, SetNX, Extend:
+	case Set, SetNX, Extend, Adopt:
 		if c.TTL < 0 {
 			return fmt.Errorf("store: %v with a lifetime of %v", c.Op, c.TTL)
 		}
@@ -66,5 +66,5 @@ func CheckAll(cmds []Command, split bool) error {
 
 // Notifies reports whether the command has a message to publish.
 func (c *Command) Notifies() bool {
-	return c.Notify.Channel != "" && c.Op != Get && c.Op != GetHeader
+	return c.Notify.Channel != "" && c.Op != Get && c.Op != GetHeader && c.Op != Adopt
 }

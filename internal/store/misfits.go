@@ -15,6 +15,9 @@ const (
 	Outdated                      // the server is older than Redis 7.0
 	NoDatabase                    // the database can't be selected
 	Hangup                        // the connection is closed at a command
+	NoScripts                     // the server, or a proxy, runs no scripts
+	OneSlot                       // commands with keys of several slots are refused
+	NoPubSub                      // the server, or a proxy, has no SUBSCRIBE or PUBLISH
 
 	Misfits // the number of values
 )
@@ -31,7 +34,7 @@ var misfitTexts = [Misfits]struct{ problem, remedy string }{
 	},
 	UnknownCommand: {
 		"the server, or a proxy in front of it, does not know a command or does not allow it",
-		"connect to Redis 7.0 or later itself, with the commands that docs/deployment.md lists under Permissions",
+		"connect to the server itself, Redis 6.2 or later or one that docs/servers.md lists, with the commands that docs/deployment.md lists under Permissions",
 	},
 	OneOfACluster: {
 		"the server is a node of a cluster, and the client one for a single server",
@@ -47,7 +50,7 @@ var misfitTexts = [Misfits]struct{ problem, remedy string }{
 	},
 	Outdated: {
 		"the server is older than Redis 7.0: scripts are used in the place of commands that it does not know",
-		"use Redis 7.0 or later",
+		"use Redis 7.0 or later; docs/servers.md says what older servers lack",
 	},
 	NoDatabase: {
 		"the server has no such database",
@@ -55,7 +58,19 @@ var misfitTexts = [Misfits]struct{ problem, remedy string }{
 	},
 	Hangup: {
 		"the connection is closed at a command each time, as proxies do that do not know it",
-		"connect to Redis 7.0 or later itself",
+		"connect to the server itself",
+	},
+	NoScripts: {
+		"the server, or a proxy in front of it, runs no scripts (EVAL, EVALSHA), which each write of a cache needs",
+		"connect to the server itself, Redis 6.2 or later or one that docs/servers.md lists, with EVAL and EVALSHA permitted",
+	},
+	OneSlot: {
+		"the server, a node of a cluster or a proxy in front of one, refuses commands with keys of several slots: keys are sent one by one",
+		"use redis.NewClusterClient, or for cache.NewClient a URL with several hosts or with cluster=true",
+	},
+	NoPubSub: {
+		"the server, or a proxy in front of it, does not know SUBSCRIBE or PUBLISH: notifications don't arrive, and the local tier is not used",
+		"connect to the server itself, or choose invalidate.NoTransport() and no local tier",
 	},
 }
 

@@ -14,6 +14,8 @@ package store
 import (
 	"bytes"
 	"context"
+	"crypto/sha1"
+	"encoding/hex"
 	"github.com/delqhi/cache/internal/logicalclock"
 	"time"
 )
@@ -51,12 +53,29 @@ func (r Record) CASToken() CASToken {
 	return s
 }
 
-// CASToken identifies the record that a caller of CompareAndSet, CompareAndDelete, Extend or
-// PatchHeader has seen. Two foreign strings that agree in their first TokenLen bytes are taken
-// for the same one: neither is a value of this cache, and replacing either is right.
+// WholeToken returns a token of all bytes of the string, for one that another program has stored
+// and that is a value all the same: such strings may agree in their first bytes.
+func (r Record) WholeToken() CASToken {
+	s := r.CASToken()
+	if s.State == Found {
+		s.Token, s.Whole = sumOf(r.Raw), true
+	}
+	return s
+}
+
+func sumOf(raw []byte) string {
+	sum := sha1.Sum(raw) // the one hash that scripts of Redis have
+	return hex.EncodeToString(sum[:])
+}
+
+// CASToken identifies the record that a caller of CompareAndSet, CompareAndDelete, Extend,
+// PatchHeader or Adopt has seen. Two foreign strings that agree in their first TokenLen bytes are
+// taken for the same one, unless the token is a WholeToken: neither is a value of this cache, and
+// replacing either is right.
 type CASToken struct {
 	State State
 	Token string
+	Whole bool // Token is the SHA-1 of the whole string, in hexadecimal
 }
 
 // TokenOf is the token of a record that the caller wrote itself.
@@ -71,6 +90,9 @@ func (s CASToken) Match(rec Record) bool {
 	}
 	if s.State != Found {
 		return true
+	}
+	if s.Whole {
+		return sumOf(rec.Raw) == s.Token
 	}
 	if len(s.Token) < TokenLen {
 		return string(rec.Raw) == s.Token
@@ -113,9 +135,13 @@ const (
 	// the rest. A positive TTL shortens the remaining lifetime of the key to TTL if it is
 	// longer; 0 leaves it. Reply: OK if it did. A second execution recognises its own seal.
 	PatchHeader
+	// Adopt reads the remaining lifetime of exactly the string that was seen, after it has
+	// shortened it to TTL if it was longer or had no end; 0 shortens nothing. Reply: OK if the
+	// key holds that string, and then Left.
+	Adopt
 )
 
-var opNames = [...]string{Get: "get", Set: "set", SetNX: "set_nx", CompareAndSet: "compare_and_set", Delete: "delete", CompareAndDelete: "compare_and_delete", Extend: "extend", GetHeader: "get_header", PatchHeader: "patch_header"}
+var opNames = [...]string{Get: "get", Set: "set", SetNX: "set_nx", CompareAndSet: "compare_and_set", Delete: "delete", CompareAndDelete: "compare_and_delete", Extend: "extend", GetHeader: "get_header", PatchHeader: "patch_header", Adopt: "adopt"}
 
 // SealLen and HeadLen are lengths of prefixes of a record: what PatchHeader replaces, and what
 // GetHeader reads. They equal those of package frame.
@@ -136,8 +162,8 @@ type Command struct {
 	Op     Op
 	Key    string
 	Frame  []byte        // Set, SetNX, CompareAndSet, PatchHeader: the bytes to store; not modified, not kept after the reply
-	TTL    time.Duration // Set, SetNX, CompareAndSet, Extend, PatchHeader: in whole milliseconds, at least one; 0 = no expiry; KeepTTL with CompareAndSet
-	Seen   CASToken      // CompareAndSet, CompareAndDelete, Extend, PatchHeader
+	TTL    time.Duration // Set, SetNX, CompareAndSet, Extend, PatchHeader, Adopt: in whole milliseconds, at least one; 0 = no expiry; KeepTTL with CompareAndSet
+	Seen   CASToken      // CompareAndSet, CompareAndDelete, Extend, PatchHeader, Adopt
 	Notify Notify        // the message that the node of the key publishes when the command has taken effect
 
 	// Most: Get only. If not 0, a record of more bytes than this is not returned, only that it
@@ -165,8 +191,8 @@ type Command struct {
 // nothing: after a Set or Delete the message is published unless the command fails; after
 // SetNX, CompareAndSet, CompareAndDelete, Extend and PatchHeader only if they answer OK (the
 // message of a command that is executed twice may be published twice). If it can't be
-// published, the Reply has an Err although the command has taken effect. With Get and GetHeader
-// it is ignored. For one message for many commands see [Command].With.
+// published, the Reply has an Err although the command has taken effect. With Get, GetHeader and
+// Adopt it is ignored. For one message for many commands see [Command].With.
 type Notify struct {
 	Channel string // "": publish nothing
 	Message string
@@ -192,8 +218,9 @@ func (c *Command) IsOwn(rec Record) bool {
 type Reply struct {
 	OK     bool
 	Record Record
-	Cut    bool // the record exists, and has more bytes than were asked for
-	Apart  bool // refused together with others; it is possible that only one of them is at fault
+	Left   time.Duration // Adopt: what remains of the lifetime, in whole milliseconds; negative: no end
+	Cut    bool          // the record exists, and has more bytes than were asked for
+	Apart  bool          // refused together with others; it is possible that only one of them is at fault
 	Err    error
 }
 

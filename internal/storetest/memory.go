@@ -113,7 +113,7 @@ func (m *Memory) Do(ctx context.Context, cmds []store.Command) []store.Reply {
 				replies[i].HideType()
 			}
 		}
-		if c := &cmds[i-1]; took && tell.Channel != "" && c.Op != store.Get && c.Op != store.GetHeader {
+		if c := &cmds[i-1]; took && tell.Channel != "" && c.Op != store.Get && c.Op != store.GetHeader && c.Op != store.Adopt {
 			m.publishLocked(tell)
 		}
 	}
@@ -172,6 +172,8 @@ func (m *Memory) doLocked(c *store.Command) store.Reply {
 			}
 		}
 		return store.Reply{Record: rec}
+	case store.Adopt:
+		return m.adoptLocked(c, rec)
 	case store.PatchHeader:
 		return store.Reply{OK: m.resealLocked(c, rec)}
 	}
@@ -187,6 +189,22 @@ func (m *Memory) addLocked(c *store.Command, rec store.Record) store.Reply {
 		return store.Reply{OK: true}
 	}
 	return store.Reply{Record: rec}
+}
+
+func (m *Memory) adoptLocked(c *store.Command, rec store.Record) store.Reply {
+	if rec.State != store.Found || !c.Seen.Match(rec) {
+		return store.Reply{}
+	}
+	it := m.data[c.Key]
+	if end := until(c); !end.IsZero() && (it.until.IsZero() || end.Before(it.until)) {
+		it.until = end
+		m.data[c.Key] = it
+		m.changedLocked(c.Key)
+	}
+	if it.until.IsZero() {
+		return store.Reply{OK: true, Left: -time.Millisecond}
+	}
+	return store.Reply{OK: true, Left: time.Until(it.until).Truncate(time.Millisecond)}
 }
 
 func (m *Memory) resealLocked(c *store.Command, rec store.Record) bool {

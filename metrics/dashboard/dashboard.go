@@ -49,6 +49,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -92,6 +93,7 @@ type Handler struct {
 
 	mu       sync.Mutex // guards the fields below
 	caches   []*tracked
+	relays   []metrics.Relay
 	lastID   int
 	watchers int
 	ticks    uint64    // samples that were taken
@@ -134,6 +136,21 @@ func (h *Handler) Add(caches ...Cache) *Handler {
 		}
 		h.lastID++
 		h.caches = append(h.caches, newTracked(h.lastID, c))
+	}
+	return h
+}
+
+// AddRelays shows relays of the module outbox, for good, and returns h: for each of their caches, the
+// relay at work, its lag, rows that wait and dead letters. What several relays of a process have of
+// one cache is added up. A relay that is nil is left out.
+func (h *Handler) AddRelays(relays ...metrics.Relay) *Handler {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.relays = slices.Clip(h.relays)
+	for _, r := range relays {
+		if !isNil(r) {
+			h.relays = append(h.relays, r)
+		}
 	}
 	return h
 }

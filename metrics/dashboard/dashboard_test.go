@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -312,5 +313,37 @@ func TestAClosedCacheIsForgotten(t *testing.T) {
 	defer h.mu.Unlock()
 	if len(h.caches) != 1 || h.caches[0].cache.Name() != "c" {
 		t.Errorf("%d caches are kept", len(h.caches))
+	}
+}
+
+// relay is one whose numbers are known.
+type relay []metrics.Outbox
+
+func (r relay) Outboxes() []metrics.Outbox { return r }
+
+func TestOutboxesAreShown(t *testing.T) {
+	h := New()
+	if text := body(t, get(t, h, "/data.json")); !strings.Contains(text, `"outboxes": []`) {
+		t.Errorf("without relays: %s", text)
+	}
+	h.AddRelays(nil, relay(nil), relay{
+		{
+			Cache: "users", Held: true, Unavailable: true, Lag: 12500 * time.Millisecond, Backlog: 3, DeadLetters: 4,
+			Applied: 5, Merged: 6, Replaced: 7, Waited: 2500 * time.Millisecond, Postponed: 8, Refused: 9, Buried: 10, DatabaseErrors: 11,
+		},
+	}).AddRelays(relay{{Cache: "orders", Applied: 1}, {Cache: "users", Applied: 5}})
+	var page struct{ Outboxes []map[string]any }
+	if err := json.Unmarshal([]byte(body(t, get(t, h, "/data.json"))), &page); err != nil {
+		t.Fatal(err)
+	}
+	if len(page.Outboxes) != 2 || page.Outboxes[0]["name"] != "orders" || page.Outboxes[0]["held"] != false {
+		t.Fatalf("%v", page.Outboxes)
+	}
+	want := map[string]any{
+		"name": "users", "held": true, "unavailable": true, "lag": 12.5, "backlog": 3.0, "deadLetters": 4.0, "applied": 10.0, "merged": 6.0, "replaced": 7.0,
+		"meanWait": 0.25, "postponed": 8.0, "refused": 9.0, "buried": 10.0, "databaseErrors": 11.0,
+	}
+	if got := page.Outboxes[1]; !maps.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }

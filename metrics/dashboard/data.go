@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/delqhi/cache/internal/metrictable"
 	"github.com/delqhi/cache/metrics"
 )
 
@@ -29,6 +30,44 @@ type page struct {
 	Token    string  `json:"token,omitempty"` // the token for them
 	Values   bool    `json:"values"`          // an inspection shows values
 	Caches   []sheet `json:"caches"`
+	Outboxes []queue `json:"outboxes"`
+}
+
+// queue is what the page shows of the outbox of a cache.
+type queue struct {
+	Name           string `json:"name"`
+	Held           bool   `json:"held"` // the relay of this process is at work; the next four are known there only
+	Unavailable    bool   `json:"unavailable"`
+	Lag            jsonf  `json:"lag"` // in seconds
+	Backlog        uint64 `json:"backlog"`
+	DeadLetters    uint64 `json:"deadLetters"`
+	Applied        uint64 `json:"applied"`
+	Merged         uint64 `json:"merged"`
+	Replaced       uint64 `json:"replaced"`
+	MeanWait       jsonf  `json:"meanWait"` // of a row, in seconds
+	Postponed      uint64 `json:"postponed"`
+	Refused        uint64 `json:"refused"`
+	Buried         uint64 `json:"buried"`
+	DatabaseErrors uint64 `json:"databaseErrors"`
+}
+
+// queues are those of all relays.
+func (h *Handler) queues() []queue {
+	h.mu.Lock()
+	relays := h.relays
+	h.mu.Unlock()
+	all := []queue{}
+	for _, o := range metrictable.Outboxes(relays) {
+		q := queue{
+			Name: o.Cache, Held: o.Held, Unavailable: o.Unavailable, Lag: jsonf(o.Lag.Seconds()), Backlog: o.Backlog, DeadLetters: o.DeadLetters,
+			Applied: o.Applied, Merged: o.Merged, Replaced: o.Replaced, Postponed: o.Postponed, Refused: o.Refused, Buried: o.Buried, DatabaseErrors: o.DatabaseErrors,
+		}
+		if o.Applied > 0 {
+			q.MeanWait = jsonf(o.Waited.Seconds() / float64(o.Applied))
+		}
+		all = append(all, q)
+	}
+	return all
 }
 
 // sheet is what the page shows of one cache.
@@ -58,7 +97,7 @@ func newFigures(s metrics.Snapshot) figures {
 func (h *Handler) data(mayAct, history bool) page {
 	p := page{
 		Title: h.title, Time: time.Now().UnixMilli(), Interval: jsonf(h.interval.Seconds()),
-		Actions: mayAct, Values: h.values, Caches: []sheet{},
+		Actions: mayAct, Values: h.values, Caches: []sheet{}, Outboxes: h.queues(),
 	}
 	if mayAct {
 		p.Token = h.token

@@ -221,7 +221,7 @@ func (h *Handler) findLocked(c Cache) int {
 }
 
 // isNil also sees a nil pointer inside an interface.
-func isNil(c Cache) bool {
+func isNil(c any) bool {
 	v := reflect.ValueOf(c)
 	return !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil()
 }

@@ -5,6 +5,8 @@
 //
 //	registration, err := otel.Observe(meterProvider, users, orders)
 //
+// [ObserveRelays] does so for relays of the module outbox.
+//
 // A [Recorder], which caches get by cache.WithRecorder, makes spans and measures what can be
 // observed only as it happens. Its spans are
 //

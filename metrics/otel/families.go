@@ -24,6 +24,8 @@ func instrument(meter metric.Meter, f metrictable.Metric) (metric.Observable, er
 		return meter.Int64ObservableUpDownCounter(f.OTel, unit, help)
 	case metrictable.Seconds:
 		return meter.Float64ObservableGauge(f.OTel, unit, help)
+	case metrictable.SecondsCounter:
+		return meter.Float64ObservableCounter(f.OTel, unit, help)
 	default:
 		return meter.Int64ObservableGauge(f.OTel, unit, help)
 	}

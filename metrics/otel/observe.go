@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
+	"github.com/delqhi/cache/internal/metrictable"
 	"github.com/delqhi/cache/metrics"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
@@ -34,13 +36,8 @@ func Observe(meters metric.MeterProvider, caches ...metrics.Cache) (metric.Regis
 		attributes[i] = attribute.NewSet(named(c.Name()))
 	}
 	meter := meters.Meter(scope, metric.WithSchemaURL(semconv.SchemaURL))
-	var instruments []metric.Observable
-	var errs []error
-	for _, f := range families(new(metrics.Snapshot)) {
-		in, err := instrument(meter, f)
-		instruments, errs = append(instruments, in), append(errs, err)
-	}
-	if err := errors.Join(errs...); err != nil {
+	instruments, err := instrumentsOf(meter, families(new(metrics.Snapshot)))
+	if err != nil {
 		return nil, err
 	}
 	return meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
@@ -52,4 +49,38 @@ func Observe(meters metric.MeterProvider, caches ...metrics.Cache) (metric.Regis
 		}
 		return nil
 	}, instruments...)
+}
+
+// ObserveRelays registers the counters and gauges of relays of the module outbox, as [Observe] those
+// of caches. What several relays of a process have counted of one cache is added up.
+func ObserveRelays(meters metric.MeterProvider, relays ...metrics.Relay) (metric.Registration, error) {
+	if meters == nil {
+		meters = otel.GetMeterProvider()
+	}
+	if slices.Contains(relays, nil) {
+		return nil, errors.New("cache: metrics for OpenTelemetry: a relay is nil")
+	}
+	meter := meters.Meter(scope, metric.WithSchemaURL(semconv.SchemaURL))
+	instruments, err := instrumentsOf(meter, metrictable.OfOutbox(new(metrics.Outbox)))
+	if err != nil {
+		return nil, err
+	}
+	return meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		for _, outbox := range metrictable.Outboxes(relays) {
+			attributes := attribute.NewSet(named(outbox.Cache))
+			for n, f := range metrictable.OfOutbox(&outbox) {
+				observe(o, instruments[n], f, attributes)
+			}
+		}
+		return nil
+	}, instruments...)
+}
+
+func instrumentsOf(meter metric.Meter, table []metrictable.Metric) (instruments []metric.Observable, err error) {
+	var errs []error
+	for _, f := range table {
+		in, err := instrument(meter, f)
+		instruments, errs = append(instruments, in), append(errs, err)
+	}
+	return instruments, errors.Join(errs...)
 }

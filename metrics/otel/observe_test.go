@@ -153,3 +153,47 @@ func TestCachesComeAndGo(t *testing.T) {
 		t.Errorf("after one of them has ended: %v", got)
 	}
 }
+
+// relay is one whose numbers are known.
+type relay []metrics.Outbox
+
+func (r relay) Outboxes() []metrics.Outbox { return r }
+
+func TestAnOutboxIsObserved(t *testing.T) {
+	reader := metric.NewManualReader()
+	meters := metric.NewMeterProvider(metric.WithReader(reader))
+	if _, err := ObserveRelays(meters, nil); err == nil {
+		t.Error("nil is taken for a relay")
+	}
+	r, err := ObserveRelays(meters, relay{
+		{
+			Cache: "users", Held: true, Unavailable: true, Lag: 1500 * time.Millisecond, Backlog: 3, DeadLetters: 4,
+			Applied: 5, Merged: 6, Replaced: 7, Waited: 2500 * time.Millisecond, Postponed: 8, Refused: 9, Buried: 10, DatabaseErrors: 11,
+		},
+		{Cache: "orders", Applied: 1},
+	}, relay{{Cache: "orders", Applied: 2}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := collect(t, reader)
+	for name, n := range map[string]float64{
+		"held": 1, "lag": 1.5, "backlog": 3, "dead_letters": 4, "unavailable": 1, "applied": 5, "merged": 6, "replaced": 7, "wait": 2.5,
+		"postponed": 8, "refused": 9, "buried": 10, "database.errors": 11,
+	} {
+		if is, ok := got["cache.outbox."+name+"{cache.name=users}"]; !ok || is != n {
+			t.Errorf("%s is %v, there %v, want %v", name, is, ok, n)
+		}
+	}
+	if n := got["cache.outbox.applied{cache.name=orders}"]; n != 3 {
+		t.Errorf("of two relays: %v", n)
+	}
+	if _, ok := got["cache.outbox.lag{cache.name=orders}"]; ok {
+		t.Error("a lag is shown where it is not known")
+	}
+	if err := r.Unregister(); err != nil {
+		t.Error(err)
+	}
+	if got := collect(t, reader); len(got) != 0 {
+		t.Errorf("after the end: %v", got)
+	}
+}

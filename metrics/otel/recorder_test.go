@@ -433,6 +433,10 @@ func collect(t *testing.T, reader metric.Reader) map[string]float64 {
 				for _, p := range data.DataPoints {
 					out[id(p.Attributes)] = float64(p.Value)
 				}
+			case metricdata.Sum[float64]:
+				for _, p := range data.DataPoints {
+					out[id(p.Attributes)] = p.Value
+				}
 			case metricdata.Gauge[float64]:
 				for _, p := range data.DataPoints {
 					out[id(p.Attributes)] = p.Value

@@ -44,7 +44,7 @@ func readAlerts(t *testing.T) []alert {
 // they work without a Recorder.
 func collected() map[string][]string {
 	all := map[string][]string{}
-	for _, m := range metrictable.Of(new(metrics.Snapshot)) {
+	for _, m := range slices.Concat(metrictable.Of(new(metrics.Snapshot)), metrictable.OfOutbox(new(metrics.Outbox))) {
 		labels := []string{"cache", "instance", "job"} // Prometheus adds the last two
 		for _, l := range m.Labels {
 			labels = append(labels, l[strings.LastIndexByte(l, '.')+1:])
@@ -125,6 +125,7 @@ func TestTheAlertsKnowTheirMetrics(t *testing.T) {
 	}
 	for _, name := range []string{
 		"CacheStalenessBeyondBound", "CacheNotificationsLost", "CacheCircuitOpen", "CacheHitRateCollapsed", "CacheDeadLetters", "CacheWriteBehindLag",
+		"CacheOutboxLag", "CacheOutboxNotApplied", "CacheOutboxDeadLetters",
 	} {
 		if !seen[name] {
 			t.Errorf("there is no alert %s", name)

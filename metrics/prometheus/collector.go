@@ -7,17 +7,19 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/delqhi/cache/internal/metrictable"
 	"github.com/delqhi/cache/metrics"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Collector collects what caches have counted. Its methods are safe for concurrent use. The zero
-// Collector has no caches yet, and no namespace.
+// Collector collects what caches have counted, and relays of the module outbox. Its methods are safe
+// for concurrent use. The zero Collector has no caches yet, and no namespace.
 type Collector struct {
-	descs []*prometheus.Desc // nil: descriptors
+	descs *described // nil: descriptors
 
-	mu     sync.Mutex
+	mu     sync.Mutex      // guards the fields below
 	caches []metrics.Cache // ordered by name
+	relays []metrics.Relay
 }
 
 var _ prometheus.Collector = (*Collector)(nil)
@@ -67,6 +69,18 @@ func (c *Collector) Add(caches ...metrics.Cache) error {
 	return nil
 }
 
+// AddRelays adds relays of the module outbox, for good, all of them or, with an error, none. What
+// several relays of a process have counted of one cache is added up.
+func (c *Collector) AddRelays(relays ...metrics.Relay) error {
+	if slices.Contains(relays, nil) {
+		return errors.New("cache: metrics for Prometheus: a relay is nil")
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.relays = append(slices.Clip(c.relays), relays...)
+	return nil
+}
+
 // Remove removes caches by their names, which may be used for others afterwards. Names that the
 // Collector does not have are ignored. A cache that is closed may stay: its counters no longer
 // change.
@@ -88,12 +102,13 @@ func search(caches []metrics.Cache, name string) (at int, found bool) {
 
 // Describe implements [prometheus.Collector].
 func (c *Collector) Describe(descs chan<- *prometheus.Desc) {
-	for _, d := range c.descriptors() {
+	d := c.descriptors()
+	for _, d := range slices.Concat(d.caches, d.outboxes) {
 		descs <- d
 	}
 }
 
-func (c *Collector) descriptors() []*prometheus.Desc {
+func (c *Collector) descriptors() *described {
 	if c.descs != nil {
 		return c.descs
 	}
@@ -103,11 +118,14 @@ func (c *Collector) descriptors() []*prometheus.Desc {
 // Collect implements [prometheus.Collector].
 func (c *Collector) Collect(out chan<- prometheus.Metric) {
 	c.mu.Lock()
-	caches := c.caches
+	caches, relays := c.caches, c.relays
 	c.mu.Unlock()
 	for _, cache := range caches {
 		s := cache.Totals()
-		collect(c.descriptors(), label(cache.Name()), &s, out)
+		collect(c.descriptors().caches, label(cache.Name()), metrictable.Of(&s), out)
+	}
+	for _, o := range metrictable.Outboxes(relays) {
+		collect(c.descriptors().outboxes, label(o.Cache), metrictable.OfOutbox(&o), out)
 	}
 }
 

@@ -350,3 +350,58 @@ func TestACacheIsScraped(t *testing.T) {
 		}
 	}
 }
+
+// relay is one whose numbers are known.
+type relay []metrics.Outbox
+
+func (r relay) Outboxes() []metrics.Outbox { return r }
+
+func numberedOutbox() metrics.Outbox {
+	return metrics.Outbox{
+		Cache: "users", Held: true, Unavailable: true, Lag: 1500 * time.Millisecond, Backlog: 3, DeadLetters: 4,
+		Applied: 5, Merged: 6, Replaced: 7, Waited: 2500 * time.Millisecond, Postponed: 8, Refused: 9, Buried: 10, DatabaseErrors: 11,
+	}
+}
+
+func TestAnOutboxIsScraped(t *testing.T) {
+	var c Collector
+	reg := registered(t, &c)
+	if err := c.AddRelays(nil); err == nil {
+		t.Error("nil is taken for a relay")
+	}
+	if got := scrape(t, reg); len(got) != 0 {
+		t.Errorf("%v", got)
+	}
+	if err := c.AddRelays(relay{numberedOutbox(), {Cache: "orders", Applied: 1}}, relay{{Cache: "orders", Applied: 2}, {Cache: "\xff"}}); err != nil {
+		t.Fatal(err)
+	}
+	got := scrape(t, reg)
+	want := map[string]float64{
+		`cache_outbox_held`: 1, `cache_outbox_lag_seconds`: 1.5, `cache_outbox_backlog`: 3, `cache_outbox_dead_letters`: 4, `cache_outbox_unavailable`: 1,
+		`cache_outbox_applied_total`: 5, `cache_outbox_merged_total`: 6, `cache_outbox_replaced_total`: 7, `cache_outbox_wait_seconds_total`: 2.5,
+		`cache_outbox_postponed_total`: 8, `cache_outbox_refused_total`: 9, `cache_outbox_buried_total`: 10, `cache_outbox_database_errors_total`: 11,
+	}
+	for name, n := range want {
+		if is, ok := got[name+`{cache="users"}`]; !ok || is != n {
+			t.Errorf("%s is %v, there %v, want %v", name, is, ok, n)
+		}
+	}
+	if n := got[`cache_outbox_applied_total{cache="orders"}`]; n != 3 {
+		t.Errorf("of two relays: %v", n)
+	}
+	if n, ok := got[`cache_outbox_held{cache="orders"}`]; n != 0 || !ok {
+		t.Errorf("held elsewhere: %v, there %v", n, ok)
+	}
+	for _, name := range []string{"lag_seconds", "backlog", "dead_letters", "unavailable"} {
+		if _, ok := got[`cache_outbox_`+name+`{cache="orders"}`]; ok {
+			t.Errorf("%s is shown where it is not known", name)
+		}
+	}
+	if len(got) != 3*len(want)-2*4 {
+		t.Errorf("%d series", len(got))
+	}
+	problems, err := testutil.GatherAndLint(reg)
+	if err != nil || len(problems) > 0 {
+		t.Errorf("%v, %v", problems, err)
+	}
+}

@@ -15,6 +15,10 @@
 // outcome, loads in flight, changes of state. It is passed to the caches by cache.WithRecorder,
 // and registered as well. The two have no metric in common.
 //
+// What relays of the module outbox have counted, and how far they are, is collected as well:
+//
+//	err = collector.AddRelays(relay)
+//
 // The names of all metrics begin with "cache_". A program whose metrics share a prefix puts it in
 // front of that by a [Namespace]:
 //

@@ -9,12 +9,18 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// descriptors are those of the metrics of a Snapshot without a namespace.
+// described are the descriptors of the metrics of a Snapshot and of an Outbox, each in the order of
+// its table.
+type described struct{ caches, outboxes []*prometheus.Desc }
+
+// descriptors are those without a namespace.
 var descriptors = describe("")
 
-// describe describes the metrics of a Snapshot, in the order of their table.
-func describe(namespace Namespace) []*prometheus.Desc {
-	table := metrictable.Of(new(metrics.Snapshot))
+func describe(n Namespace) *described {
+	return &described{describeTable(n, metrictable.Of(new(metrics.Snapshot))), describeTable(n, metrictable.OfOutbox(new(metrics.Outbox)))}
+}
+
+func describeTable(namespace Namespace, table []metrictable.Metric) []*prometheus.Desc {
 	all := make([]*prometheus.Desc, len(table))
 	for i, m := range table {
 		labels := []string{"cache"}
@@ -26,9 +32,9 @@ func describe(namespace Namespace) []*prometheus.Desc {
 	return all
 }
 
-// collect sends what a cache has counted, by the descriptors of its collector.
-func collect(descriptors []*prometheus.Desc, cache string, s *metrics.Snapshot, out chan<- prometheus.Metric) {
-	for i, m := range metrictable.Of(s) {
+// collect sends what was counted of a cache, by the descriptors of its table.
+func collect(descriptors []*prometheus.Desc, cache string, table []metrictable.Metric, out chan<- prometheus.Metric) {
+	for i, m := range table {
 		for _, series := range m.Series {
 			labels := append([]string{cache}, series.Labels...)
 			kind, value := prometheus.GaugeValue, float64(series.Value)
@@ -40,6 +46,8 @@ func collect(descriptors []*prometheus.Desc, cache string, s *metrics.Snapshot, 
 				kind = prometheus.CounterValue
 			case metrictable.Seconds:
 				value = time.Duration(series.Value).Seconds()
+			case metrictable.SecondsCounter:
+				kind, value = prometheus.CounterValue, time.Duration(series.Value).Seconds()
 			}
 			out <- prometheus.MustNewConstMetric(descriptors[i], kind, value, labels...)
 		}

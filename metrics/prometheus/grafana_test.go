@@ -65,6 +65,9 @@ func exposed(t *testing.T) map[string][]string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := c.AddRelays(relay{numberedOutbox()}); err != nil {
+		t.Fatal(err)
+	}
 	families, err := registered(t, c, usedRecorder(t, "")).Gather()
 	if err != nil {
 		t.Fatal(err)

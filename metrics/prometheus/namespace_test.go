@@ -18,6 +18,11 @@ func TestANamespaceIsInFrontOfEveryName(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, c := range []*Collector{plain, inside} {
+		if err := c.AddRelays(relay{numberedOutbox()}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	want := scrape(t, registered(t, plain, usedRecorder(t, "")))
 	got := scrape(t, registered(t, inside, usedRecorder(t, "shop")))
 	if len(want) < 50 || len(got) != len(want) {

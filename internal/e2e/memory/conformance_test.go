@@ -239,6 +239,17 @@ var conformance = map[string]func(f *conformer, rnd *rand.Rand){
 		encoded, err := f.c.EncodeKey(conformKey(rnd))
 		f.say("EncodeKey: %s %s", encoded, plainly(err))
 	},
+	"EncodeReplacement": func(f *conformer, rnd *rand.Rand) {
+		opts, what := conformLife(rnd)
+		// What can be replaced is in Redis only.
+		_, err := f.c.EncodeReplacement(context.Background(), conformKey(rnd), []int{1}, opts...)
+		f.say("EncodeReplacement%s: %s", what, plainly(err))
+	},
+	"ReplaceEncoded": func(f *conformer, rnd *rand.Rand) {
+		k := conformKey(rnd)
+		replaced, err := f.c.ReplaceEncoded(context.Background(), k, []byte("damaged"))
+		f.say("ReplaceEncoded %s = %v %s", k, replaced, plainly(err))
+	},
 	"InvalidateEncoded": func(f *conformer, rnd *rand.Rand) {
 		k := conformKey(rnd)
 		f.say("InvalidateEncoded %s: %s", k, plainly(f.c.InvalidateEncoded(context.Background(), k)))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -197,4 +198,66 @@ func TestBatchesTakePlaces(t *testing.T) {
 			t.Errorf("%d loads, %d at once", many.loads.Load(), many.most.Load())
 		}
 	})
+}
+
+// overContext is a context of a caller that must not be asked once its request is over.
+type overContext struct {
+	context.Context
+	over *atomic.Bool
+	exit bool
+}
+
+func (c overContext) Value(key any) any {
+	if c.over.Load() {
+		if c.exit {
+			runtime.Goexit()
+		}
+		panic("the request is over")
+	}
+	return c.Context.Value(key)
+}
+
+// The load of an Update that has waited for a place asks the context of its caller, which is the
+// program's own.
+func TestUpdateReturnsWhenItsContextPanics(t *testing.T) {
+	for name, exit := range map[string]bool{"panic": false, "exit": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				hold := make(chan struct{})
+				src := cache.Source[string, string]{
+					Load: func(_ context.Context, key string) (string, error) {
+						if key == "first" {
+							<-hold
+						}
+						return key, nil
+					},
+					Store: func(context.Context, string, string) error { return nil },
+				}
+				c := ofKind(t, "local only", nil, src, cache.WithLoadLimit(1))
+				go c.Get(context.Background(), "first")
+				synctest.Wait()
+				var over atomic.Bool
+				answer := make(chan error, 1)
+				go func() {
+					_, err := c.Update(overContext{context.Background(), &over, exit}, "k", func(old string, _ bool) (string, error) { return old + "+", nil })
+					answer <- err
+				}()
+				synctest.Wait()
+				over.Store(true)
+				close(hold)
+				synctest.Wait()
+				select {
+				case err := <-answer:
+					if err == nil {
+						t.Error("Update has succeeded")
+					}
+				default:
+					t.Fatal("Update has not returned")
+				}
+				if v, err := c.Get(t.Context(), "k"); v != "k" || err != nil {
+					t.Errorf("then %q, %v", v, err)
+				}
+			})
+		})
+	}
 }

@@ -1,9 +1,12 @@
 package memory_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,6 +15,7 @@ import (
 	"github.com/delqhi/cache/internal/hook"
 	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/invalidate"
+	"github.com/delqhi/cache/metrics"
 	"github.com/delqhi/cache/strategy"
 )
 
@@ -121,6 +125,60 @@ func TestLocalBytesBoundsTheLocalTier(t *testing.T) {
 				t.Errorf("%s: it pushed out others", kind)
 			}
 		})
+	}
+}
+
+func TestWeighSaysWhatAnEntryTakesOfLocalBytes(t *testing.T) {
+	for _, kind := range []string{"two tiers", "local only"} {
+		t.Run(kind, func(t *testing.T) {
+			var weighed sync.Map
+			src := cache.Source[string, string]{
+				Load: func(_ context.Context, key string) (string, error) { return "loaded " + key, nil },
+				Weigh: func(key, val string) int64 {
+					weighed.Store(key, val)
+					switch key {
+					case "panic":
+						panic("weigh")
+					case "exit":
+						runtime.Goexit()
+					case "negative":
+						return -1 << 60
+					case "huge":
+						return 1 << 60
+					}
+					return 10
+				},
+			}
+			c := ofKind(t, kind, storetest.NewMemory(), src, cache.WithStrategy(strategy.Jitter(0), strategy.LRU(1000), strategy.LocalBytes(10_000)))
+			// By the estimate no value would fit.
+			for i := range 50 {
+				if err := c.Set(t.Context(), fmt.Sprint(i), strings.Repeat("x", 20_000)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if m := c.Metrics(); m.LocalEntries != 50 || m.LocalBytes != 500 {
+				t.Errorf("%d entries of %d bytes, want 50 of 500", m.LocalEntries, m.LocalBytes)
+			}
+			for _, key := range []string{"panic", "exit", "negative", "huge", "other"} {
+				if v, err := c.Get(t.Context(), key); err != nil || v != "loaded "+key {
+					t.Errorf("%s: %q, %v", key, v, err)
+				}
+				e, err := c.Inspect(t.Context(), key)
+				if is, want := err == nil && e.Tier == metrics.Local, key != "huge"; is != want {
+					t.Errorf("%s is in the local tier: %v, want %v", key, is, want)
+				}
+				if v, _ := weighed.Load(key); v != "loaded "+key {
+					t.Errorf("%s was weighed with %v", key, v)
+				}
+			}
+			if m := c.Metrics(); m.LocalBytes < 510 || m.LocalBytes > 2000 {
+				t.Errorf("%d bytes, want 510 and two estimates", m.LocalBytes)
+			}
+		})
+	}
+	_, err := cache.NewFrom(nil, "no bound", cache.Source[string, string]{Weigh: func(string, string) int64 { return 1 }}, cache.LocalOnly())
+	if !errors.Is(err, cache.ErrInvalidOption) || !strings.Contains(err.Error(), "LocalBytes") {
+		t.Errorf("Weigh without a bound: %v", err)
 	}
 }
 

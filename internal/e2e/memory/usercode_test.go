@@ -243,7 +243,14 @@ func (r *trial) run(do func() error, goexit bool) {
 		"RedisKey":          func() error { c.RedisKey("bad"); return nil },
 		"InspectEncoded":    func() error { _, err := c.InspectEncoded(ctx, "bad"); return err },
 		"InvalidateEncoded": func() error { return c.InvalidateEncoded(ctx, "bad") },
-		"Clear":             func() error { return c.Clear(ctx) },
+		"ReplaceEncoded": func() error {
+			replacement, err := c.EncodeReplacement(ctx, "bad", "bad")
+			if err == nil {
+				_, err = c.ReplaceEncoded(ctx, "bad", replacement)
+			}
+			return err
+		},
+		"Clear": func() error { return c.Clear(ctx) },
 	} {
 		for _, prepared := range []bool{false, true} {
 			r.s.at = ""

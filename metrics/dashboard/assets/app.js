@@ -68,8 +68,16 @@ function notes(c) {
   const failed = sum(now, "loadErrors");
   if (failed) add("warn", `The source fails at times. Keys that could not be loaded in the last ${over} s: ${count(failed)} of ${count(sum(now, "loads"))}.`);
   if (t.DeadLetters) add("warn", `Writes that the source has refused for good are kept as dead letters: ${count(t.DeadLetters)}.`);
+  for (const o of state.page.outboxes) if (o.name === c.name) {
+    if (o.lag >= behind) add("warn", `The outbox is behind: a committed change has waited for its invalidation for ${seconds(o.lag)}.`);
+    if (o.unavailable) add("warn", "Rows of the outbox wait because Redis does not acknowledge them.");
+    if (o.deadLetters) add("warn", `Rows of the outbox were refused too often and are dead letters: ${count(o.deadLetters)}.`);
+  }
   return out;
 }
+
+// behind is the lag of an outbox, in seconds, from which on it is a matter of concern.
+const behind = 10;
 
 // redisDown: of what Redis was asked lately, at least half failed.
 const redisDown = (c) => {
@@ -89,9 +97,10 @@ function render() {
   const p = state.page;
   $("title").replaceChildren(foreign(p.title));
   document.title = "Caches – " + visible(p.title);
-  $("empty").hidden = p.caches.length > 0;
+  $("empty").hidden = p.caches.length + p.outboxes.length > 0;
   $("detail").hidden = p.caches.length === 0;
   renderList();
+  renderOutboxes(p.outboxes);
   const c = state.caches.get(state.chosen);
   if (!c) return;
   renderHead(c);
@@ -125,6 +134,19 @@ function renderList() {
   }
 }
 
+function renderOutboxes(list) {
+  $("outbox").hidden = !list.length;
+  $("outboxes").tBodies[0].replaceChildren(...list.map((o) => {
+    const cell = (text, level) => el("td", { "data-level": level || undefined }, text);
+    // What is not known here is known to the relay that is at work.
+    const known = (text, level) => (o.held ? cell(text, level) : cell("–"));
+    return el(o.held ? "tr" : "tr.none", {}, el("th", { scope: "row" }, foreign(o.name)),
+      o.held ? cell(o.unavailable ? "Redis does not acknowledge" : "at work", o.unavailable ? "bad" : "ok") : cell(o.databaseErrors ? "not at work, database errors: " + count(o.databaseErrors) : "another process, or none"),
+      known(o.lag ? seconds(o.lag) : "none", o.lag >= behind ? "bad" : ""), known(count(o.backlog)), known(count(o.deadLetters), o.deadLetters ? "bad" : ""),
+      cell(count(o.applied)), cell(count(o.replaced)), cell(o.applied ? seconds(o.meanWait) : "–"));
+  }));
+}
+
 function renderHead(c) {
   $("name").replaceChildren(foreign(c.name, "span"));
   const list = notes(c), t = c.total;
@@ -137,6 +159,8 @@ function renderHead(c) {
   if (t.Listener === "up") pills.push(pill("ok", "Notifications heard"));
   if (deaf(c)) pills.push(pill("warn", "Notifications not heard"));
   if (t.DeadLetters) pills.push(pill("warn", count(t.DeadLetters) + " dead letters"));
+  const late = state.page.outboxes.find((o) => o.name === c.name && o.lag >= behind);
+  if (late) pills.push(pill("warn", "Outbox " + seconds(late.lag) + " behind"));
   if (!pills.length) pills.push(pill("", t.Requests ? "Local only" : "Not used yet"));
   $("pills").replaceChildren(...pills);
   $("notes").replaceChildren(...list.map((n) => el("p.note", { "data-level": n.level }, n.text)));

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,6 +17,7 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/delqhi/cache"
 	"github.com/delqhi/cache/cachetest"
+	"github.com/delqhi/cache/metrics"
 	"github.com/delqhi/cache/metrics/dashboard"
 	"github.com/delqhi/cache/strategy"
 )
@@ -324,5 +326,51 @@ func TestHostileNamesStayText(t *testing.T) {
 	if n := eval[int](p, `document.querySelectorAll("img").length * 100 + document.querySelectorAll("script").length`); n != 101 {
 		t.Errorf("there are %d images and %d scripts in the page, and not one each", n/100, n%100)
 	}
+	p.clean()
+}
+
+// relay is one whose numbers change.
+type relay struct {
+	mu  sync.Mutex
+	all []metrics.Outbox
+}
+
+func (r *relay) Outboxes() []metrics.Outbox {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.all)
+}
+
+func (r *relay) set(all ...metrics.Outbox) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.all = all
+}
+
+func TestTheReaderSeesThatTheOutboxIsBehind(t *testing.T) {
+	users := newCache(t, "users")
+	var r relay
+	r.set(metrics.Outbox{Cache: "<b>odd</b>"}, metrics.Outbox{Cache: "users", Held: true, Applied: 4, Replaced: 3, Waited: time.Second})
+	h := dashboard.New(often).AddRelays(&r)
+	p := open(t, serve(t, h))
+	// A process may have relays only.
+	p.says("outboxes", "at work")
+	p.says("outboxes", "another process, or none")
+	p.says("outboxes", "<b>odd</b>")
+	p.says("outboxes", "250 ms")
+	p.until(`document.getElementById("empty").hidden && document.getElementById("detail").hidden`)
+	h.Add(users)
+	p.says("name", "users")
+	p.until(`document.getElementById("notes").children.length === 0`)
+	r.set(metrics.Outbox{Cache: "users", Held: true, Lag: 75 * time.Second, Backlog: 1234, DeadLetters: 2, Unavailable: true})
+	p.says("outboxes", "75 s")
+	p.says("outboxes", "1,234")
+	p.says("outboxes", "Redis does not acknowledge")
+	p.says("notes", "The outbox is behind: a committed change has waited for its invalidation for 75 s.")
+	p.says("notes", "dead letters: 2")
+	p.says("pills", "Outbox 75 s behind")
+	r.set(metrics.Outbox{Cache: "users", DatabaseErrors: 17})
+	p.says("outboxes", "not at work, database errors: 17")
+	p.until(`document.getElementById("notes").children.length === 0`)
 	p.clean()
 }

@@ -1,9 +1,11 @@
-// Package dbtest starts real PostgreSQL and MariaDB servers for tests, in temporary directories
+// Package dbtest starts real PostgreSQL, MariaDB and MySQL servers for tests, in temporary directories
 // of their own and on Unix sockets, so that they take no port and meet no other server. A binary
 // has one of each at most; every test gets a database of its own in it. SQLite needs no server.
 //
 // Where a server is not installed tests skip and say so; with CACHE_TEST_REQUIRE_DATABASES=1 that
-// is a failure.
+// is a failure. MySQL is not among the packages of Debian, and not part of that: its server is the
+// mysqld that CACHE_TEST_MYSQLD names, or the one in the path if it is MySQL's, and with
+// CACHE_TEST_REQUIRE_MYSQL=1 a missing one is a failure.
 package dbtest
 
 import (
@@ -25,14 +27,17 @@ import (
 	_ "modernc.org/sqlite"
 )
 
-// requireEnv makes a missing server a failure instead of a reason to skip.
-const requireEnv = "CACHE_TEST_REQUIRE_DATABASES"
+// These make a missing server a failure instead of a reason to skip.
+const (
+	requireEnv      = "CACHE_TEST_REQUIRE_DATABASES"
+	requireMySQLEnv = "CACHE_TEST_REQUIRE_MYSQL"
+)
 
 // patience bounds how long a server may take for what it does in a second or two.
 const patience = 60 * time.Second
 
 // Kinds are the names of the databases that [Open] knows.
-var Kinds = []string{"PostgreSQL", "MariaDB", "SQLite"}
+var Kinds = []string{"PostgreSQL", "MariaDB", "MySQL", "SQLite"}
 
 // Database is an empty database, as any process can open it.
 type Database struct {
@@ -60,6 +65,10 @@ func New(tb testing.TB, kind string) (Database, *sql.DB) {
 		s := mariadb.get(tb)
 		s.exec(tb, "mysql", s.dsn("mysql"), "CREATE DATABASE "+name)
 		d.Driver, d.DSN = "mysql", s.dsn(name)
+	case "MySQL":
+		s := mysql.get(tb)
+		s.exec(tb, "mysql", s.dsn("mysql"), "CREATE DATABASE "+name)
+		d.Driver, d.DSN = "mysql", s.dsn(name)
 	case "SQLite":
 		d.Driver = "sqlite"
 		d.DSN = "file:" + filepath.Join(tb.TempDir(), "db") + "?_pragma=busy_timeout(30000)&_pragma=journal_mode(WAL)&_pragma=synchronous(OFF)&_txlock=immediate"
@@ -79,12 +88,14 @@ func New(tb testing.TB, kind string) (Database, *sql.DB) {
 func Stop() {
 	postgres.stop()
 	mariadb.stop()
+	mysql.stop()
 }
 
 // server is started by the first test that needs it.
 type server struct {
 	name    string
 	install string // how to get it
+	require string // the environment variable that makes it a failure if it is missing
 	run     func(dir string) (*exec.Cmd, error)
 	driver  string
 	dsn     func(dir, database string) string
@@ -115,10 +126,10 @@ func (s *server) get(tb testing.TB) *started {
 	}
 	s.once.Do(s.start)
 	if s.missing != nil {
-		if os.Getenv(requireEnv) != "" {
-			tb.Fatalf("%s %v, and %s is set", s.name, s.missing, requireEnv)
+		if os.Getenv(s.require) != "" {
+			tb.Fatalf("%s %v, and %s is set", s.name, s.missing, s.require)
 		}
-		tb.Skipf("%s %v (Debian, Ubuntu: apt-get install %s)", s.name, s.missing, s.install)
+		tb.Skipf("%s %v (%s)", s.name, s.missing, s.install)
 	}
 	if s.failed != nil {
 		tb.Fatal(s.failed)
