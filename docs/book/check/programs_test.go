@@ -17,8 +17,9 @@ import (
 
 // elsewhere are pages whose programs are run by tests of their own.
 var elsewhere = map[string]string{
-	"docs/testing.md":  "cachetest/guide_test.go",    // its programs are a module
-	"docs/cachectl.md": "internal/ctl/guide_test.go", // the outputs of the command line
+	"docs/testing.md":  "cachetest/guide_test.go",          // its programs are a module
+	"docs/format.md":   "internal/interop/clients_test.go", // readers in other languages
+	"docs/cachectl.md": "internal/ctl/guide_test.go",       // the outputs of the command line
 }
 
 // without are pages that have no program.
