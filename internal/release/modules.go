@@ -19,6 +19,7 @@ var unreleased = []string{
 	"internal/release",
 	"linearizability",
 	"metrics/dashboard/browser",
+	"migration",
 }
 
 // repository is a work tree with its modules.
