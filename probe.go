@@ -37,6 +37,9 @@ func (s Support) String() string {
 	return "unknown"
 }
 
+// MarshalText returns the text of String: in JSON, for example.
+func (s Support) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
 // missing reports whether it is known that the feature can't be used.
 func (s Support) missing() bool { return s == Unsupported || s == NotPermitted }
 
