@@ -56,6 +56,8 @@ var (
 	_ invalidate.Target   = (*cache.Cache[int64, record])(nil)
 	_ invalidate.Target   = (*invalidate.Client)(nil)
 
+	_ func(context.Context, redis.UniversalClient) (cache.Capabilities, error) = cache.Probe
+
 	_ func(redis.UniversalClient, string, ...cache.Option) (*cache.Cache[string, int], error)                            = cache.New[string, int]
 	_ func(redis.UniversalClient, string, cache.Source[string, int], ...cache.Option) (*cache.Cache[string, int], error) = cache.NewFrom[string, int]
 	_ func(string) (redis.UniversalClient, error)                                                                        = cache.NewClient

@@ -37,6 +37,9 @@ func (s Support) String() string {
 	return "unknown"
 }
 
+// MarshalText returns the text of String: in JSON, for example.
+func (s Support) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
 // missing reports whether it is known that the feature can't be used.
 func (s Support) missing() bool { return s == Unsupported || s == NotPermitted }
 
@@ -94,7 +97,7 @@ func (s Shortcoming) String() string {
 // Probe finds out what a server can do by trying it through rdb: a program may call it at its
 // start, to log what caches will do without, or to stop. It uses keys and a channel of its own,
 // whose names begin with "cache-probe:", and removes them; what remains if it is interrupted ends
-// after 10 seconds. It takes some ten round trips, and up to 5 seconds where published messages
+// after 10 seconds. It takes some twenty round trips, and up to 5 seconds where published messages
 // don't arrive, unless ctx ends before: then the error is that of ctx.
 //
 // A user of Redis who may not use keys of that name gets [SupportUnknown] for what was tried on

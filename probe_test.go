@@ -2,6 +2,7 @@ package cache_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"reflect"
 	"strings"
@@ -109,6 +110,13 @@ func TestProbe(t *testing.T) {
 			t.Errorf("%d keys are left", n)
 		}
 	})
+}
+
+func TestSupportIsTextInJSON(t *testing.T) {
+	text, err := json.Marshal([]cache.Support{cache.SupportUnknown, cache.Supported, cache.Unsupported, cache.NotPermitted, 99})
+	if want := `["unknown","yes","no","not permitted","unknown"]`; string(text) != want || err != nil {
+		t.Errorf("%s, %v", text, err)
+	}
 }
 
 func hangup(command string) redistest.Restriction {

@@ -7,6 +7,9 @@
 //
 // In this order, since encrypted bytes can't be compressed.
 //
+// [Legacy] also reads what another cache has stored under the same keys. Protocol buffers have a
+// codec in the module github.com/delqhi/cache/codec/proto.
+//
 // The local tier holds values as they are, Redis holds their encodings. A codec that silently
 // loses a part of a value makes the two disagree; the codecs of this package detect that by the
 // type, and cache.New refuses it. The option [Lossy] accepts the loss.

@@ -54,7 +54,7 @@ func Encrypted(inner Codec, keys ...[]byte) Codec {
 // SHA-256 derives from the key and 16 random bytes that the record carries, with a random nonce
 // of 12 bytes. So the limit of AES-GCM with random nonces, 2^32 records under one key, does not
 // apply: there is no practical limit, as with Encrypted. A record takes 4 bytes more than one
-// of Encrypted, and the derivation some time more: a few microseconds in all.
+// of Encrypted, and the derivation of its key some more time.
 //
 // Records of Encrypted are misses to it, and the reverse, also under the same key, which is
 // better not used for both.

@@ -16,8 +16,8 @@ import (
 // kind; it is then a miss, as all foreign data is without Legacy. decode is called for each such
 // record that is read, by many goroutines at once: a counter in it shows when none are left.
 //
-// Such a record carries neither the time when it was stored nor the tags of its value. So it is
-// used with more care than others:
+// Such a record carries neither the time when it was stored nor the tags of its value, and none of
+// the versions of cache.WithVersion. So it is used with more care than others:
 //
 //   - It ends when its key expires. On the first read, a key that does not expire, or not as soon
 //     as a value would that is stored now (see strategy.TTL), is made to expire as soon as that.

@@ -8,6 +8,8 @@
 //     node cache.mjs invalidate-tags HOST PORT NAME TAG...
 //     node cache.mjs clear HOST PORT NAME
 //     node cache.mjs check vectors.json
+//
+// CACHE_PREFIX in the environment is the prefix of the cache (cache.WithPrefix).
 
 import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';

@@ -8,6 +8,8 @@ reads what others have stored, and never stores a value.
     python3 cache.py invalidate-tags HOST PORT NAME TAG...
     python3 cache.py clear HOST PORT NAME
     python3 cache.py check vectors.json
+
+CACHE_PREFIX in the environment is the prefix of the cache (cache.WithPrefix).
 """
 
 import json

@@ -149,7 +149,7 @@ func (e *examination) checkServer() {
 		case f.info["redis_mode"] == "cluster" && !e.isCluster():
 			return finding{Status: fault, Found: found + ", node of a cluster", Means: store.OneOfACluster.Problem(), Do: store.OneOfACluster.Remedy()}
 		case major > 0 && major < 7:
-			return finding{Status: warning, Found: found, Means: "it is older than Redis 7.0, and lacks something", Do: store.Outdated.Remedy()}
+			return finding{Status: warning, Found: found, Means: "as servers before Redis 7.0 do, it lacks something; see capabilities", Do: store.Outdated.Remedy()}
 		}
 		return finding{Status: good, Found: found}
 	})

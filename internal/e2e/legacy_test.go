@@ -212,6 +212,45 @@ func TestInvalidationsAffectRecordsOfAnotherProgram(t *testing.T) {
 	})
 }
 
+// After a Clear the records of another program are replaced, in a call of many keys with no more
+// round trips than for a few.
+func TestAClearedCacheReplacesRecordsOfAnotherProgramTogether(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, b *redistest.Backend) {
+		var ops atomic.Int64
+		o := takesOver(t, b, "together", cache.Source[string, goods]{}, nil, cache.WithRecorder(&countingRecorder{ops: &ops}))
+		const n = 200
+		var keys []string
+		for i := range n {
+			keys = append(keys, fmt.Sprint("k", i))
+			o.store(t, keys[i], goods{Name: "theirs"}, time.Hour)
+		}
+		if got, err := o.GetMany(t.Context(), keys); err != nil || len(got) != n || o.loads.Load() != 0 {
+			t.Fatalf("%d values, %d loads, %v", len(got), o.loads.Load(), err)
+		}
+		if err := o.Clear(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		ops.Store(0)
+		if got, err := o.GetMany(t.Context(), keys); err != nil || len(got) != n || o.loads.Load() != n {
+			t.Errorf("%d values, %d loads, %v", len(got), o.loads.Load(), err)
+		}
+		if got := ops.Load(); got > 20 {
+			t.Errorf("%d operations", got)
+		}
+		if got, err := o.GetMany(t.Context(), keys); err != nil || len(got) != n || o.loads.Load() != n {
+			t.Errorf("again: %d values, %d loads, %v", len(got), o.loads.Load(), err)
+		}
+	})
+}
+
+// countingRecorder counts operations on Redis.
+type countingRecorder struct {
+	metrics.Discard
+	ops *atomic.Int64
+}
+
+func (r *countingRecorder) RemoteOperation(context.Context, metrics.RemoteEvent) { r.ops.Add(1) }
+
 // With StoredFor, what the other program stores after a Clear is read, and nothing from before.
 func TestWhatIsStoredAfterAClearIsRead(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, b *redistest.Backend) {

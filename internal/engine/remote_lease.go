@@ -61,6 +61,10 @@ func (c *remote) acquire(ctx context.Context, o *Options, ls []*inflightLoad) (a
 	whole := context.WithoutCancel(ctx)
 	replies := c.coherence.Send(whole, cmds)
 	suspect := c.coherence.EndRead(&r)
+	var adopted map[int]*store.Reply
+	if c.legacy != nil && !o.speculative {
+		adopted = c.adoptAll(ctx, len(asked), func(i int) (string, *store.Reply) { return asked[i].rk, &replies[i] })
+	}
 	seen := func(i int) {
 		l, reply := asked[i], &replies[i]
 		switch {
@@ -75,7 +79,7 @@ func (c *remote) acquire(ctx context.Context, o *Options, ls []*inflightLoad) (a
 		case suspect || c.coherence.Overtaken(whole, &r, l.rk, reply.Record):
 			again = true
 		default:
-			switch c.handleExisting(ctx, o, l, reply.Record, &r, at) {
+			switch c.handleExisting(ctx, o, l, reply.Record, adopted[i], &r, at) {
 			case replaceIt:
 				more, then = append(more, l), append(then, c.leaseOver(l.rk, reply.Record.CASToken(), s, l.second, l.life))
 			case lockIt:
@@ -338,9 +342,10 @@ const (
 	lockIt           // the record stays until the fill: a lock marks the load in flight
 )
 
-// handleExisting deals with a key that is not empty.
-func (c *remote) handleExisting(ctx context.Context, o *Options, l *inflightLoad, rec store.Record, r *coherence.Reading, at int64) step {
-	f := c.decode(ctx, l.rk, rec, r)
+// handleExisting deals with a key that is not empty. adopted is as in [decoded].
+func (c *remote) handleExisting(ctx context.Context, o *Options, l *inflightLoad, rec store.Record, adopted *store.Reply, r *coherence.Reading, at int64) step {
+	f := decoded{key: l.key, adopted: adopted}
+	c.decodeTo(&f, ctx, l.rk, rec, r)
 	c.validate(ctx, []*decoded{&f})
 	switch f.status {
 	case usable:

@@ -63,25 +63,27 @@ func (c *remote) adoptCommand(rk string, rec store.Record) store.Command {
 	return cmd
 }
 
-// adoptAll is the first step of decoding several records, in one request for all of them.
-func (c *remote) adoptAll(ctx context.Context, asked []*Lookup, replies []store.Reply, founds []decoded) {
+// adoptAll is the first step of decoding n records, in one request for all of them: it returns a
+// reply for each that may be one of another program, nil if there are fewer than two.
+func (c *remote) adoptAll(ctx context.Context, n int, record func(i int) (rk string, reply *store.Reply)) (adopted map[int]*store.Reply) {
 	if c.legacy == nil {
-		return
+		return nil
 	}
 	var cmds []store.Command
 	var of []int
-	for i, it := range asked {
-		founds[i].key = it.key
-		if replies[i].Err == nil && c.mayBeLegacy(it.rk, replies[i].Record) {
-			cmds, of = append(cmds, c.adoptCommand(it.rk, replies[i].Record)), append(of, i)
+	for i := range n {
+		if rk, reply := record(i); reply.Err == nil && c.mayBeLegacy(rk, reply.Record) {
+			cmds, of = append(cmds, c.adoptCommand(rk, reply.Record)), append(of, i)
 		}
 	}
 	if len(cmds) < 2 {
-		return
+		return nil
 	}
+	adopted = make(map[int]*store.Reply, len(cmds))
 	for j, reply := range c.client.Do(ctx, cmds) {
-		founds[of[j]].adopted = &reply
+		adopted[of[j]] = &reply
 	}
+	return adopted
 }
 
 // parseLegacy decodes a record of another program. What can't be decoded is foreign.

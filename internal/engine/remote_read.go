@@ -33,12 +33,13 @@ func (c *remote) read(ctx context.Context, s *Scratch, j Loader, o *Options) {
 		s.cmds = make([]store.Command, 0, cap(s.cmds)) // the first attempt may still be in flight
 	}
 	founds, pointers := s.founds[:len(asked)], s.pointers[:len(asked)]
-	if err == nil {
-		c.adoptAll(ctx, asked, replies, founds)
+	var adopted map[int]*store.Reply
+	if err == nil && c.legacy != nil {
+		adopted = c.adoptAll(ctx, len(asked), func(i int) (string, *store.Reply) { return asked[i].rk, &replies[i] })
 	}
 	for i, it := range asked {
 		f := &founds[i]
-		f.space = it.space
+		f.space, f.key, f.adopted = it.space, it.key, adopted[i]
 		pointers[i] = f
 		switch {
 		case replies[i].Err != nil:

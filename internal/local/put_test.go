@@ -235,6 +235,31 @@ func TestATokenFromTheMiddleOfAChangeIsNone(t *testing.T) {
 	}
 }
 
+// CompareAndSwap takes the lock before it moves the fence. The lock of the index, which is told
+// last, stops it in the middle.
+func TestATokenFromTheMiddleOfACompareAndRemoveIsNone(t *testing.T) {
+	for _, capacity := range []int{10, 5000} {
+		tr, f := tier[string](t, capacity, nil)
+		put(tr, f, "k", 1)
+		e, _ := tr.Peek("k")
+		part, before := tr.index.part(tr.index.hash("k")), f.Token("k")
+		part.mu.Lock()
+		done := make(chan Outcome)
+		go func() { done <- tr.CompareAndSwap("k", "k", &e.Head, nil) }()
+		for f.Token("k") == before || has(tr, "k") {
+			runtime.Gosched() // until it has moved, and waits for the lock
+		}
+		middle := f.Token("k")
+		part.mu.Unlock()
+		if out := <-done; out != Stored {
+			t.Errorf("outcome %v", out)
+		}
+		if tr.Swap("k", "k", entry(99), middle) {
+			t.Error("what was made of the old value is stored")
+		}
+	}
+}
+
 // What is replaced is there until what replaces it is, and never is more held than there is
 // room for.
 func TestAValueThatIsReplacedIsAlwaysThere(t *testing.T) {

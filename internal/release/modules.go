@@ -21,6 +21,7 @@ var unreleased = []string{
 	"linearizability",
 	"metrics/dashboard/browser",
 	"metrics/prometheus/schema",
+	"migration",
 }
 
 // repository is a work tree with its modules.

@@ -261,6 +261,16 @@ func TestTheLocalTierHasNoPartInWhatIsPending(t *testing.T) {
 		if e, ok := localOf(c).Peek("k"); ok {
 			t.Errorf("%q was kept in the local tier", e.Value)
 		}
+		time.Sleep(5 * time.Second)
+		if err := onMemory(t, store, cache.Source[string, string]{}).Set(ctx, "k", "v2"); err != nil {
+			t.Fatal(err)
+		}
+		if v, err := c.Get(ctx, "k"); v != "v2" || err != nil {
+			t.Errorf("%q, %v: what was stored after the invalidation", v, err)
+		}
+		if e, ok := localOf(c).Peek("k"); ok {
+			t.Errorf("%q, which was stored after it, was kept in the local tier", e.Value)
+		}
 		put()
 		net.heal()
 		if err := c.Sync(ctx); err != nil {

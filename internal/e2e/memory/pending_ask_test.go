@@ -72,6 +72,51 @@ func TestAnAnswerFromBeforeAKeyWasToldIsNotBelieved(t *testing.T) {
 	}
 }
 
+// An answer from before its key was told is no miss, either: the read asks again.
+//
+//  1. a key is invalidated; Redis does not acknowledge
+//  2. a read asks Redis, which answers what it had before
+//  3. Redis is told, and another process stores a value
+//  4. the answer of 2 arrives
+func TestAReadThatWasOvertakenAsksAgain(t *testing.T) {
+	for last := 1; last < hook.AskAgain; last++ {
+		synctest.Test(t, func(t *testing.T) {
+			ctx := t.Context()
+			st := storetest.NewMemory()
+			c, net := onWireWith(t, st, cache.Source[string, string]{}, cache.WithTransport(invalidate.NoTransport()))
+			other := onMemory(t, st, cache.Source[string, string]{})
+			if err := c.Set(ctx, "k", "old"); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(20 * time.Second) // nothing is recent
+			net.lose()
+			if err := c.Invalidate(ctx, "k"); !errors.Is(err, cache.ErrUnavailable) {
+				t.Fatal(err)
+			}
+			net.lose("get_header")
+			key, gets := c.RedisKey("k"), 0
+			net.watch(nil, func(cmds []store.Command) {
+				if cmds[0].Op != store.Get || cmds[0].Key != key {
+					return
+				}
+				if gets++; gets < last {
+					// Something else is told.
+					hook.Of(c).Coherence.EndPattern("other*", nil, local.Now(), context.Canceled)
+					hook.Of(c).Coherence.EndPattern("other*", nil, local.Now(), nil)
+				} else if gets == last {
+					net.heal()
+					if err := errors.Join(c.Sync(ctx), other.Set(ctx, "k", "new")); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+			if v, err := c.Get(ctx, "k"); v != "new" || err != nil || gets != last+1 {
+				t.Errorf("told after %d answers: %q, %v after %d", last, v, err, gets)
+			}
+		})
+	}
+}
+
 // hooked is JSON that calls a function before it decodes.
 type hooked struct {
 	codec.Codec
