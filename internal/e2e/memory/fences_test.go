@@ -13,6 +13,7 @@ import (
 	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/storetest"
+	"github.com/delqhi/cache/invalidate"
 	"github.com/delqhi/cache/strategy"
 )
 
@@ -138,7 +139,7 @@ func TestWhatTheLeaseFindsIsFencedFromBeforeItsRequest(t *testing.T) {
 // An invalidation by tag, or of everything, keeps readers from joining loads under way,
 // whose values are not known to have the tag until they have ended.
 func TestNoLoadFromBeforeAnInvalidationByTagIsJoined(t *testing.T) {
-	for name, opts := range map[string][]cache.Option{"two tiers": nil, "local only": {cache.LocalOnly()}} {
+	for _, kind := range []string{"one tier", "two tiers", "local only"} {
 		for what, change := range map[string]func(context.Context, *cache.Cache[string, string]) error{
 			"tag":   func(ctx context.Context, c *cache.Cache[string, string]) error { return c.InvalidateTags(ctx, "t") },
 			"clear": func(ctx context.Context, c *cache.Cache[string, string]) error { return c.Clear(ctx) },
@@ -147,21 +148,13 @@ func TestNoLoadFromBeforeAnInvalidationByTagIsJoined(t *testing.T) {
 				return err
 			},
 		} {
-			t.Run(name+"/"+what, func(t *testing.T) {
+			t.Run(kind+"/"+what, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					ctx := t.Context()
 					src := newVersions("v1")
-					source := cache.Source[string, string]{Load: src.load, Tags: func(string, string) []string { return []string{"t"} }}
-					var c *cache.Cache[string, string]
-					if opts == nil {
-						c, _ = onWire(t, storetest.NewMemory(), source)
-					} else {
-						var err error
-						if c, err = cache.NewFrom(nil, "test", source, opts...); err != nil {
-							t.Fatal(err)
-						}
-						t.Cleanup(func() { c.Close() })
-					}
+					c := ofKind(t, kind, storetest.NewMemory(), cache.Source[string, string]{
+						Load: src.load, Tags: func(string, string) []string { return []string{"t"} },
+					})
 					go c.Get(ctx, "k")
 					synctest.Wait()
 					src.now.Store("v2")
@@ -173,6 +166,72 @@ func TestNoLoadFromBeforeAnInvalidationByTagIsJoined(t *testing.T) {
 					close(src.first)
 					if v := <-second; v != "v2" {
 						t.Errorf("%q after the invalidation", v)
+					}
+				})
+			})
+		}
+	}
+}
+
+// A failure counts as having every tag. Mostly its logical time says that it is from before an
+// invalidation; where the clock could not be read, the fences do.
+//
+//  1. Redis can't be reached; a load begins
+//  2. it can be reached again; an invalidation by tag is on its way
+//  3. the load of 1 fails, which is remembered
+//  4. the invalidation is acknowledged: the failure of 3 does not count any more
+func TestAFailureOfUnknownTimeIsForgottenByAnInvalidationByTag(t *testing.T) {
+	for _, kind := range []string{"one tier", "two tiers"} {
+		for what, change := range map[string]func(context.Context, *cache.Cache[string, string]) error{
+			"tag":   func(ctx context.Context, c *cache.Cache[string, string]) error { return c.InvalidateTags(ctx, "t") },
+			"clear": func(ctx context.Context, c *cache.Cache[string, string]) error { return c.Clear(ctx) },
+		} {
+			t.Run(kind+"/"+what, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					ctx := t.Context()
+					var loads atomic.Int32
+					end := make(chan struct{})
+					opts := []cache.Option{cache.WithTransport(invalidate.NoTransport()), cache.WithStrategy(strategy.ErrorTTL(time.Hour))}
+					if kind == "two tiers" {
+						opts = append(opts, cache.WithStrategy(strategy.LRU(100)))
+					}
+					c, net := onWireWith(t, storetest.NewMemory(), cache.Source[string, string]{Load: func(context.Context, string) (string, error) {
+						if loads.Add(1) == 1 {
+							<-end
+							return "", errors.New("from before")
+						}
+						return "v", nil
+					}}, opts...)
+					net.lose()
+					first := make(chan error, 1)
+					go func() { _, err := c.Get(ctx, "k"); first <- err }()
+					synctest.Wait()
+					if loads.Load() != 1 {
+						t.Fatal("no load has begun")
+					}
+					net.heal()
+					reached, release := make(chan struct{}), make(chan struct{})
+					var once atomic.Bool
+					net.set(func(op string) error {
+						if op == "add_tombstones" && once.CompareAndSwap(false, true) {
+							close(reached)
+							<-release
+						}
+						return nil
+					}, nil)
+					done := make(chan error, 1)
+					go func() { done <- change(ctx, c) }()
+					<-reached
+					close(end)
+					if err := <-first; err == nil {
+						t.Fatal("the load has not failed")
+					}
+					close(release)
+					if err := <-done; err != nil {
+						t.Fatal(err)
+					}
+					if v, err := c.Get(ctx, "k"); v != "v" || err != nil {
+						t.Errorf("%q, %v after the invalidation", v, err)
 					}
 				})
 			})

@@ -8,6 +8,7 @@ import (
 
 	"github.com/delqhi/cache"
 	"github.com/delqhi/cache/internal/storetest"
+	"github.com/delqhi/cache/invalidate"
 	"github.com/delqhi/cache/strategy"
 )
 
@@ -62,6 +63,39 @@ func TestWhatUpdateMakesIsAsOldWhateverItsOptions(t *testing.T) {
 					}
 					if v, err := c.Get(ctx, "k"); err == nil {
 						t.Errorf("%q, after its tag was invalidated", v)
+					}
+				})
+			})
+		}
+	}
+}
+
+// A delayed invalidation that is under way ends what Update makes meanwhile, as it ends the value
+// that it was made of.
+func TestADelayedInvalidationByTagEndsWhatUpdateMakes(t *testing.T) {
+	const delay = time.Minute
+	for _, kind := range []string{"one tier", "two tiers", "local only"} {
+		for how, opts := range map[string][]cache.WriteOption{"no option": nil, "TTL": {cache.TTL(time.Hour)}} {
+			t.Run(kind+", "+how, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					ctx := t.Context()
+					c := ofKind(t, kind, storetest.NewMemory(), cache.Source[string, string]{}, cache.WithInvalidator(invalidate.Delayed(delay)))
+					if err := c.Set(ctx, "k", "v1", cache.Tags("t")); err != nil {
+						t.Fatal(err)
+					}
+					if err := c.InvalidateTags(ctx, "t"); err != nil {
+						t.Fatal(err)
+					}
+					time.Sleep(delay / 2)
+					if v, err := c.Update(ctx, "k", func(old string, ok bool) (string, error) { return old + "+", nil }, opts...); v != "v1+" || err != nil {
+						t.Fatal(v, err)
+					}
+					if v, err := c.Get(ctx, "k"); v != "v1+" || err != nil {
+						t.Errorf("%q, %v before the end of the delay", v, err)
+					}
+					time.Sleep(delay)
+					if v, err := c.Get(ctx, "k"); err == nil {
+						t.Errorf("%q after the end of the delay", v)
 					}
 				})
 			})
