@@ -17,15 +17,15 @@ import (
 
 // elsewhere are pages whose programs are run by tests of their own.
 var elsewhere = map[string]string{
-	"docs/testing.md":  "cachetest/guide_test.go",          // its programs are a module
-	"docs/format.md":   "internal/interop/clients_test.go", // readers in other languages
-	"docs/cachectl.md": "internal/ctl/guide_test.go",       // the outputs of the command line
+	"docs/testing.md":   "cachetest/guide_test.go", // its programs are a module
+	"docs/migration.md": "migration/migration_test.go",
+	"docs/format.md":    "internal/interop/clients_test.go", // readers in other languages
+	"docs/cachectl.md":  "internal/ctl/guide_test.go",       // the outputs of the command line
 }
 
 // without are pages that have no program.
 var without = map[string]string{
-	site.Index:          "the index",
-	"docs/migration.md": "its guides have programs in a module of their own",
+	site.Index: "the index",
 }
 
 // Each page has a program that runs: a folder of its name in examples/book, which the page shows
