@@ -17,12 +17,12 @@ import (
 //
 //	1. validate and encode: an error in the input is reported before anything is
 //	   sent;
-//	2. move the key's fence: loads and reads in flight no longer fill the local
-//	   tier, and later callers do not join them;
+//	2. take the token of the key's fence;
 //	3. send the write to Redis, and notify the other processes in the same round
 //	   trip;
-//	4. at the acknowledgement, move the fence again and put the new value into the
-//	   local tier in the same step, unless the fence was moved in between. Where
+//	4. at the acknowledgement, move the fence, so that loads and reads in flight no
+//	   longer fill the local tier and later callers do not join them, and put the
+//	   new value there in the same step, unless the fence was moved in between. Where
 //	   the outcome is not known, drop the local value instead, bypass the local
 //	   tier for the key from now on, and queue an invalidation that is retried
 //	   until Redis and the other processes have it.
