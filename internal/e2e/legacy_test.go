@@ -254,6 +254,9 @@ func (r *countingRecorder) RemoteOperation(context.Context, metrics.RemoteEvent)
 // With StoredFor, what the other program stores after a Clear is read, and nothing from before.
 func TestWhatIsStoredAfterAClearIsRead(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, b *redistest.Backend) {
+		if !b.RealTime {
+			return // the lifetimes of its keys do not pass by the clock, and would say that all was just stored
+		}
 		o := takesOver(t, b, "after", cache.Source[string, goods]{}, []codec.LegacyOption{codec.StoredFor(time.Hour)}, cache.WithStrategy(strategy.HardTimeout(time.Millisecond)))
 		o.store(t, "before", goods{Name: "theirs"}, time.Hour)
 		o.store(t, "long before", goods{Name: "theirs"}, time.Minute) // it has been there for 59 minutes
@@ -315,6 +318,9 @@ func TestMaxAgeOfARecordOfAnotherProgram(t *testing.T) {
 // With TagsBySource an invalidation affects the records of its tags alone.
 func TestTagsOfTheSourceAreThoseOfRecordsOfAnotherProgram(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, b *redistest.Backend) {
+		if !b.RealTime {
+			return // the lifetimes of its keys do not pass by the clock, and would say that all was just stored
+		}
 		src := cache.Source[string, goods]{Tags: func(_ string, v goods) []string { return v.Tags }}
 		o := takesOver(t, b, "tags", src, []codec.LegacyOption{codec.StoredFor(time.Hour), codec.TagsBySource()}, cache.WithStrategy(strategy.HardTimeout(time.Millisecond)))
 		other := process(t, b, "tags", cache.Source[string, goods]{}, cache.WithCodec(codec.JSON()))
