@@ -37,7 +37,7 @@ type Snapshot struct {
 	StaleHits  uint64 // of the hits: by a value past its fresh life, at once
 	AbsentHits uint64 // of the hits: by a remembered absence
 
-	MissAbsent       uint64 // no record, or a lease of another caller's load
+	MissAbsent       uint64 // no record, or a lease of another caller's load, or Redis was not to be asked (SkipRemote)
 	MissExpired      uint64 // a record, but ended, invalidated, or older than the caller's MaxAge
 	MissUndecodable  uint64 // a record, but damaged or not decodable
 	MissForeign      uint64 // a value that was not written by this library
@@ -60,7 +60,8 @@ type Snapshot struct {
 
 	Sets        uint64 // keys stored by Set, SetMany, SetIfAbsent and Update
 	Deletes     uint64 // keys removed by Delete
-	WriteErrors uint64 // keys that a write of either kind returned an error for
+	Touched     uint64 // keys whose life Touch has renewed
+	WriteErrors uint64 // keys that a write of any kind returned an error for
 
 	InvalidationsSent     uint64 // keys, patterns and tags that were published to other processes
 	InvalidationsReceived uint64 // keys, patterns and tags that this process received
@@ -160,7 +161,7 @@ func (s *Snapshot) counters() []counter {
 		{"loads", &s.Loads}, {"refreshes", &s.Refreshes}, {"load_errors", &s.LoadErrors},
 		{"load_panics", &s.LoadPanics}, {"not_found", &s.NotFound},
 		{"outdated", &s.Outdated}, {"not_kept", &s.NotKept},
-		{"sets", &s.Sets}, {"deletes", &s.Deletes}, {"write_errors", &s.WriteErrors},
+		{"sets", &s.Sets}, {"deletes", &s.Deletes}, {"touched", &s.Touched}, {"write_errors", &s.WriteErrors},
 		{"invalidations_sent", &s.InvalidationsSent},
 		{"invalidations_received", &s.InvalidationsReceived}, {"flushes", &s.Flushes},
 		{"applied", &s.Applied}, {"apply_errors", &s.ApplyErrors}, {"buried", &s.Buried},

@@ -111,11 +111,12 @@ type beginning struct {
 	fence fence.Token
 	epoch uint64 // of the logical clock, as far as this process knew it
 	clock int64  // likewise
+	apart bool   // it asks the local tier and the source only
 }
 
 func (c *Cache) beginning(f fence.Token) beginning {
 	known := c.clock.Known()
-	return beginning{f, known.Epoch, known.Clock}
+	return beginning{fence: f, epoch: known.Epoch, clock: known.Clock}
 }
 
 // lockKey returns the key of the lock that a load holds while it is to replace a value that
@@ -150,7 +151,7 @@ func (r *loaded) cost() time.Duration { return since(r.began) }
 // the rest: a caller that joins one key of a batch does not wait for another.
 func (c *Cache) lead(ctx context.Context, j Loader, o *Options, ls []*inflightLoad) {
 	if lc, ok := ctx.(*loadContext); ok {
-		lc.expireAfter(c.policy.HardTimeout)
+		lc.expireAfter(c.policyOf(o).HardTimeout)
 	}
 	all := ls
 	defer c.giveBack(all)

@@ -29,7 +29,7 @@ type stats struct {
 	coalesced, awaited, unloaded, fallbacks                         atomic.Uint64
 	staleCovers                                                     atomic.Uint64
 	loads, refreshed, loadErrors, loadPanics, notFound              atomic.Uint64
-	outdated, notKept, sets, deletes, writeErrors                   atomic.Uint64
+	outdated, notKept, sets, deletes, writeErrors, touched          atomic.Uint64
 	undecodable, remoteErrors, remoteRefused, misfits               atomic.Uint64
 	applied, applyErrors, deadLetters                               atomic.Uint64
 	sent, received, flushes                                         atomic.Uint64
@@ -228,7 +228,7 @@ func (s *stats) raw() metrics.Snapshot {
 		Coalesced: s.coalesced.Load(), Awaited: s.awaited.Load(), Unloaded: s.unloaded.Load(), Fallbacks: s.fallbacks.Load(),
 		Loads: s.loads.Load(), Refreshes: s.refreshed.Load(), LoadErrors: s.loadErrors.Load(), LoadPanics: s.loadPanics.Load(),
 		NotFound: s.notFound.Load(), Outdated: s.outdated.Load(), NotKept: s.notKept.Load(),
-		Sets: s.sets.Load(), Deletes: s.deletes.Load(), WriteErrors: s.writeErrors.Load(),
+		Sets: s.sets.Load(), Deletes: s.deletes.Load(), Touched: s.touched.Load(), WriteErrors: s.writeErrors.Load(),
 		InvalidationsSent: s.sent.Load(), InvalidationsReceived: s.received.Load(), Flushes: s.flushes.Load(),
 		Applied: s.applied.Load(), ApplyErrors: s.applyErrors.Load(), Buried: s.deadLetters.Load(),
 		Undecodable: s.undecodable.Load(), RemoteErrors: s.remoteErrors.Load(), RemoteRefused: s.remoteRefused.Load(), Misfits: s.misfits.Load(),

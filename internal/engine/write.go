@@ -36,6 +36,7 @@ type Change struct {
 	fence   fence.Token
 	keep    bool // false: the value's life is over already, or the change is a Delete
 	life    life
+	left    time.Duration // of the life that it keeps, by KeepTTL; 0: none
 	version version
 	dated   bool          // stamp is that of the value that this one was derived from
 	cost    time.Duration // how long the value took to make, from when the source was asked
@@ -126,6 +127,7 @@ func (c *Cache) encodeChange(ctx context.Context, ch *Change, o *Options) {
 		ch.refuse(err)
 		return
 	}
+	ch.inherit()
 	c.backend.encode(ctx, ch)
 }
 
@@ -163,10 +165,17 @@ func (c *Cache) SetMany(ctx context.Context, changes []Change, o *Options) {
 func (c *Cache) setAll(ctx context.Context, all []*Change, o *Options) {
 	start := local.Now()
 	c.validateAll(ctx, all)
-	for _, ch := range all {
-		c.encodeChange(ctx, ch, o)
+	if o.KeepTTL {
+		c.keepLives(ctx, all)
 	}
-	c.write(ctx, all)
+	if o.SkipRemote {
+		c.backend.setApart(ctx, all, o)
+	} else {
+		for _, ch := range all {
+			c.encodeChange(ctx, ch, o)
+		}
+		c.write(ctx, all)
+	}
 	for _, ch := range all {
 		c.stats.wrote(&c.stats.sets, ch.Err)
 	}

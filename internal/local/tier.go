@@ -66,6 +66,7 @@ type Meta struct {
 	LogicalTime int64
 	Began       int64    // when the value began, by the clock of the node that has the logical clock, µs; 0: not known
 	Absent      bool     // the entry is an absence
+	Ends        bool     // an invalidation has set the deadline, which may not be put off
 	Reasons     []string // the errors that the absence matches
 	Tags        []string
 }

@@ -76,6 +76,7 @@ func Of(s *metrics.Snapshot) []Metric {
 		{"cache_writes_total", "cache.writes", "{key}", Counter, "Keys that were written.", []string{"cache.operation"}, []Series{
 			of(s.Sets, "set"),
 			of(s.Deletes, "delete"),
+			of(s.Touched, "touch"),
 		}},
 		{"cache_write_errors_total", "cache.write.errors", "{key}", Counter, "Keys that a write returned an error for.", nil, only(s.WriteErrors)},
 

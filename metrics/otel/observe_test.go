@@ -75,6 +75,7 @@ func TestEverySeriesHasItsNumber(t *testing.T) {
 		"cache.unstored_loads{cache.name=users,cache.unstored.reason=not_kept}": float64(s.NotKept),
 		"cache.writes{cache.name=users,cache.operation=set}":                    float64(s.Sets),
 		"cache.writes{cache.name=users,cache.operation=delete}":                 float64(s.Deletes),
+		"cache.writes{cache.name=users,cache.operation=touch}":                  float64(s.Touched),
 		"cache.write.errors{cache.name=users}":                                  float64(s.WriteErrors),
 		"cache.invalidations{cache.direction=sent,cache.name=users}":            float64(s.InvalidationsSent),
 		"cache.invalidations{cache.direction=received,cache.name=users}":        float64(s.InvalidationsReceived),

@@ -139,6 +139,7 @@ func TestEverySeriesHasItsNumber(t *testing.T) {
 	add(`cache_unstored_loads_total{cache="users",reason="not_kept"}`, s.NotKept)
 	add(`cache_writes_total{cache="users",operation="set"}`, s.Sets)
 	add(`cache_writes_total{cache="users",operation="delete"}`, s.Deletes)
+	add(`cache_writes_total{cache="users",operation="touch"}`, s.Touched)
 	add(`cache_write_errors_total{cache="users"}`, s.WriteErrors)
 	add(`cache_invalidations_total{cache="users",direction="sent"}`, s.InvalidationsSent)
 	add(`cache_invalidations_total{cache="users",direction="received"}`, s.InvalidationsReceived)
