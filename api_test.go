@@ -3,6 +3,7 @@ package cache_test
 import (
 	"context"
 	"errors"
+	"iter"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -39,6 +40,9 @@ type face[K comparable, V any] interface {
 	InvalidatePattern(ctx context.Context, pattern string) (int64, error)
 	InvalidateTags(ctx context.Context, tags ...string) error
 	Touch(ctx context.Context, keys ...K) error
+	Local() iter.Seq2[K, cache.Entry[V]]
+	HotKeys(n int) []cache.KeyCount[K]
+	Resize(n int) error
 	Clear(ctx context.Context) error
 	Refresh(ctx context.Context, keys ...K) error
 	Sync(ctx context.Context) error
@@ -74,7 +78,7 @@ var (
 	}
 	_ = cache.Source[string, int]{
 		Load: nil, LoadMany: nil, Store: nil, StoreMany: nil, Delete: nil,
-		Key: nil, Tags: nil, TTL: nil, Clone: nil,
+		Key: nil, Tags: nil, TTL: nil, Clone: nil, Default: nil, Removed: nil,
 	}
 	_ = cache.Info{Tier: metrics.Local, Age: 0, TTL: 0, Stale: false, Absent: false, Tags: nil, LoadErr: nil}
 	_ = []error{cache.ErrMiss, cache.ErrNotFound, cache.ErrClosed, cache.ErrInvalidOption, cache.ErrUnavailable,

@@ -53,6 +53,8 @@ type Cache[K comparable, V any] struct {
 	keys     *keys.Encoding[K]      // of keys in Redis
 	local    *local.Tier[K, V]      // nil: no local tier
 	clone    func(val V) (V, error) // copies values of the local tier; nil: they are shared
+	dflt     func(key K) (V, bool)  // Source.Default; nil: none
+	hot      hotKeys[K]
 	readings readings[K, V]
 	writings writings[K, V]
 }

@@ -48,6 +48,7 @@ type Snapshot struct {
 	Awaited     uint64 // misses that were answered by another process's load
 	Unloaded    uint64 // misses that ended without a load: no loader, Peek, overload, a remembered error, an ended context
 	StaleCovers uint64 // misses answered by a stale value because the load failed or was slow
+	Defaults    uint64 // requests answered by the source's default value because the load failed
 	Fallbacks   uint64 // of MissUnavailable: requests that were answered by a load
 
 	Loads      uint64 // keys that a loader was called for, counted when it has returned
@@ -157,7 +158,7 @@ func (s *Snapshot) counters() []counter {
 		{"miss_undecodable", &s.MissUndecodable}, {"miss_foreign", &s.MissForeign},
 		{"miss_incompatible", &s.MissIncompatible}, {"miss_unavailable", &s.MissUnavailable},
 		{"coalesced", &s.Coalesced}, {"awaited", &s.Awaited}, {"unloaded", &s.Unloaded},
-		{"stale_covers", &s.StaleCovers}, {"fallbacks", &s.Fallbacks},
+		{"stale_covers", &s.StaleCovers}, {"defaults", &s.Defaults}, {"fallbacks", &s.Fallbacks},
 		{"loads", &s.Loads}, {"refreshes", &s.Refreshes}, {"load_errors", &s.LoadErrors},
 		{"load_panics", &s.LoadPanics}, {"not_found", &s.NotFound},
 		{"outdated", &s.Outdated}, {"not_kept", &s.NotKept},

@@ -227,6 +227,15 @@ func (c *Cache) setIfAbsent(ctx context.Context, key Key, val Value, o *Options)
 	return c.backend.setIfAbsent(ctx, &ch)
 }
 
+// drop removes the local entry of a change.
+func (c *Cache) drop(ch *Change) {
+	if ch.remove && ch.Err == nil {
+		c.local.Delete(c.encoded(ch.rk))
+		return
+	}
+	c.local.Remove(c.encoded(ch.rk))
+}
+
 // changeEntry is the local entry of a written value.
 func (c *Cache) changeEntry(ch *Change, at int64) Held {
 	ans := result{val: ch.Val, info: Info{Tags: ch.tags}}

@@ -100,6 +100,8 @@ type Tier[K comparable, V any] struct {
 	shards []shard[K, V] // a power of two
 	index  *index[K]     // nil: keys are decoded
 	closed atomic.Bool
+	left   *departures[K, V] // nil: not told to the program
+	resize sync.Mutex        // one Resize at a time; taken before the shards' locks
 }
 
 // shard is a part of the keys. On a 64-bit machine it has two cache lines: a hit reads

@@ -65,6 +65,7 @@ func TestEverySeriesHasItsNumber(t *testing.T) {
 		"cache.shared_loads{cache.name=users,cache.scope=fleet}":                float64(s.Awaited),
 		"cache.unloaded_misses{cache.name=users}":                               float64(s.Unloaded),
 		"cache.stale_covers{cache.name=users}":                                  float64(s.StaleCovers),
+		"cache.defaults{cache.name=users}":                                      float64(s.Defaults),
 		"cache.fallbacks{cache.name=users}":                                     float64(s.Fallbacks),
 		"cache.loads{cache.name=users}":                                         float64(s.Loads),
 		"cache.refreshes{cache.name=users}":                                     float64(s.Refreshes),

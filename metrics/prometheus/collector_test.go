@@ -129,6 +129,7 @@ func TestEverySeriesHasItsNumber(t *testing.T) {
 	add(`cache_shared_loads_total{cache="users",scope="fleet"}`, s.Awaited)
 	add(`cache_unloaded_misses_total{cache="users"}`, s.Unloaded)
 	add(`cache_stale_covers_total{cache="users"}`, s.StaleCovers)
+	add(`cache_defaults_total{cache="users"}`, s.Defaults)
 	add(`cache_fallbacks_total{cache="users"}`, s.Fallbacks)
 	add(`cache_loads_total{cache="users"}`, s.Loads)
 	add(`cache_refreshes_total{cache="users"}`, s.Refreshes)

@@ -231,6 +231,33 @@ var conformance = map[string]func(f *conformer, rnd *rand.Rand){
 		}, opts...)
 		f.say("Update%s %s of %s = %v %s", what, k, given, v, plainly(err))
 	},
+	"Local": func(f *conformer, rnd *rand.Rand) {
+		all := map[string]cache.Entry[[]int]{}
+		for k, e := range f.c.Local() {
+			all[k] = e
+		}
+		for k, e := range all {
+			if v, err := f.c.Peek(context.Background(), k); plainly(err) == "closed" || e.Absent != errors.Is(err, cache.ErrNotFound) || !slices.Equal(v, e.Value) {
+				f.say("Local %s = %v, and Peek %v, %v", k, e.Value, v, err)
+			}
+			spoil(e.Value)
+		}
+		f.say("Local") // what is in the local tier differs
+	},
+	"Resize": func(f *conformer, rnd *rand.Rand) {
+		if err := f.c.Resize(100); err != nil && f.kind != "Redis only" {
+			f.say("Resize: %v", err)
+		}
+		f.say("Resize: %s", plainly(f.c.Resize(0))[:0])
+	},
+	"HotKeys": func(f *conformer, rnd *rand.Rand) {
+		f.c.HotKeys(3)
+		f.say("HotKeys") // local hits are sampled
+	},
+	"HotKeysEncoded": func(f *conformer, rnd *rand.Rand) {
+		f.c.HotKeysEncoded(3)
+		f.say("HotKeysEncoded")
+	},
 	"Touch": func(f *conformer, rnd *rand.Rand) {
 		k := conformKey(rnd)
 		f.say("Touch %s: %s", k, plainly(f.c.Touch(context.Background(), k, "d")))
