@@ -3,6 +3,7 @@ package cache_test
 import (
 	"context"
 	"errors"
+	"iter"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -38,6 +39,10 @@ type face[K comparable, V any] interface {
 	Invalidate(ctx context.Context, keys ...K) error
 	InvalidatePattern(ctx context.Context, pattern string) (int64, error)
 	InvalidateTags(ctx context.Context, tags ...string) error
+	Touch(ctx context.Context, keys ...K) error
+	Local() iter.Seq2[K, cache.Entry[V]]
+	HotKeys(n int) []cache.KeyCount[K]
+	Resize(n int) error
 	Clear(ctx context.Context) error
 	Refresh(ctx context.Context, keys ...K) error
 	Sync(ctx context.Context) error
@@ -63,9 +68,9 @@ var (
 	_ func(string) (redis.UniversalClient, error)                                                                        = cache.NewClient
 	_ func(cache.LoadFunc[string, int]) cache.Source[string, int]                                                        = cache.SourceFunc[string, int]
 
-	_ = []cache.ReadOption{cache.SkipLocal(), cache.AllowStale(), cache.MaxAge(time.Second), cache.Report(new(cache.Info))}
-	_ = []cache.WriteOption{cache.TTL(time.Second), cache.Tags("a", "b")}
-	_ = []cache.LoadOption{cache.SkipLocal(), cache.AllowStale(), cache.MaxAge(0), cache.Report(nil), cache.TTL(0), cache.Tags()}
+	_ = []cache.ReadOption{cache.SkipLocal(), cache.AllowStale(), cache.MaxAge(time.Second), cache.Report(new(cache.Info)), cache.With(strategy.HardTimeout(1)), cache.SkipRemote()}
+	_ = []cache.WriteOption{cache.TTL(time.Second), cache.Tags("a", "b"), cache.KeepTTL(), cache.SkipRemote()}
+	_ = []cache.LoadOption{cache.SkipLocal(), cache.AllowStale(), cache.MaxAge(0), cache.Report(nil), cache.TTL(0), cache.Tags(), cache.With(), cache.SkipRemote(), cache.KeepTTL()}
 	_ = []cache.Option{
 		cache.WithPrefix(""), cache.WithCodec(codec.JSON()), cache.WithStrategy(strategy.LRU(1)),
 		cache.WithInvalidator(invalidate.Lazy()), cache.WithTransport(invalidate.Tracking()),
@@ -75,7 +80,7 @@ var (
 	}
 	_ = cache.Source[string, int]{
 		Load: nil, LoadMany: nil, Store: nil, StoreMany: nil, Delete: nil,
-		Key: nil, Tags: nil, TTL: nil, Clone: nil,
+		Key: nil, Tags: nil, TTL: nil, Clone: nil, Default: nil, Removed: nil,
 	}
 	_ = cache.Info{Tier: metrics.Local, Age: 0, TTL: 0, Stale: false, Absent: false, Tags: nil, LoadErr: nil}
 	_ = []error{cache.ErrMiss, cache.ErrNotFound, cache.ErrClosed, cache.ErrInvalidOption, cache.ErrUnavailable,

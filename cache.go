@@ -53,6 +53,8 @@ type Cache[K comparable, V any] struct {
 	keys     *keys.Encoding[K]      // of keys in Redis
 	local    *local.Tier[K, V]      // nil: no local tier
 	clone    func(val V) (V, error) // copies values of the local tier; nil: they are shared
+	dflt     func(key K) (V, bool)  // Source.Default; nil: none
+	hot      hotKeys[K]
 	readings readings[K, V]
 	writings writings[K, V]
 }
@@ -79,7 +81,7 @@ func (c *Cache[K, V]) get(ctx context.Context, key K, opts []ReadOption) (V, err
 	if len(opts) == 0 {
 		return c.readOne(ctx, "get", key, c.loader, &engine.NoOptions, nil)
 	}
-	o, err := collect(opts)
+	o, err := readOptions(c, opts)
 	if err != nil {
 		var zero V
 		return zero, err
@@ -91,7 +93,11 @@ func (c *Cache[K, V]) get(ctx context.Context, key K, opts []ReadOption) (V, err
 // [ErrMiss], or [ErrNotFound] for a remembered absence. It loads nothing, fills
 // nothing and extends no life.
 func (c *Cache[K, V]) Peek(ctx context.Context, key K, opts ...ReadOption) (V, error) {
-	o, err := collect(opts)
+	o, err := readOptions(c, opts)
+	if o.with != nil && err == nil {
+		o.mistake("With: Peek loads nothing")
+		err = o.invalid()
+	}
 	if err != nil {
 		var zero V
 		return zero, err
@@ -118,7 +124,7 @@ func (c *Cache[K, V]) GetOrLoad(ctx context.Context, key K, load LoadFunc[K, V],
 }
 
 func (c *Cache[K, V]) getOrLoad(ctx context.Context, key K, load LoadFunc[K, V], opts []LoadOption) (V, error) {
-	o, err := collect(opts)
+	o, err := readOptions(c, opts)
 	if load == nil {
 		o.mistake("GetOrLoad needs a function that loads")
 		err = o.invalid()
@@ -142,7 +148,7 @@ func (c *Cache[K, V]) GetMany(ctx context.Context, keys []K, opts ...ReadOption)
 	if len(opts) == 0 {
 		return c.readMany(ctx, "get", keys, c.loader, &noOptions)
 	}
-	o, err := collect(opts)
+	o, err := readOptions(c, opts)
 	if err != nil {
 		return map[K]V{}, err
 	}
@@ -152,7 +158,7 @@ func (c *Cache[K, V]) GetMany(ctx context.Context, keys []K, opts ...ReadOption)
 // GetOrLoadMany is GetMany with the load function given by the call. A nil load is
 // an error.
 func (c *Cache[K, V]) GetOrLoadMany(ctx context.Context, keys []K, load BatchFunc[K, V], opts ...LoadOption) (map[K]V, error) {
-	o, err := collect(opts)
+	o, err := readOptions(c, opts)
 	if load == nil {
 		o.mistake("GetOrLoadMany needs a function that loads")
 		err = o.invalid()
@@ -189,7 +195,7 @@ func (c *Cache[K, V]) Inspect(ctx context.Context, key K) (Entry[V], error) {
 func (c *Cache[K, V]) Set(ctx context.Context, key K, val V, opts ...WriteOption) error {
 	o := &noOptions
 	if len(opts) > 0 {
-		collected, err := collect(opts)
+		collected, err := c.setOptions(opts)
 		if err != nil {
 			return err
 		}
@@ -204,7 +210,7 @@ func (c *Cache[K, V]) Set(ctx context.Context, key K, val V, opts ...WriteOption
 // SetMany is Set for several keys, in one round trip to each Redis node. The
 // error is a *[BatchError]; keys that are not in it were stored.
 func (c *Cache[K, V]) SetMany(ctx context.Context, vals map[K]V, opts ...WriteOption) error {
-	o, err := collect(opts)
+	o, err := c.setOptions(opts)
 	if err != nil {
 		return err
 	}
@@ -246,7 +252,7 @@ func changesOf[K comparable](keys []K) []engine.Change {
 // other than a value of this cache. Of several concurrent callers, in this process and
 // in others, one stores.
 func (c *Cache[K, V]) SetIfAbsent(ctx context.Context, key K, val V, opts ...WriteOption) (bool, error) {
-	o, err := collect(opts)
+	o, err := c.atomicOptions("SetIfAbsent", opts)
 	if err != nil {
 		return false, err
 	}
@@ -268,7 +274,7 @@ func (c *Cache[K, V]) SetIfAbsent(ctx context.Context, key K, val V, opts ...Wri
 // until ctx ends. f may read the key.
 func (c *Cache[K, V]) Update(ctx context.Context, key K, f func(old V, ok bool) (V, error), opts ...WriteOption) (V, error) {
 	var zero V
-	o, err := collect(opts)
+	o, err := c.atomicOptions("Update", opts)
 	if f == nil {
 		o.mistake("Update needs a function")
 		err = o.invalid()
@@ -293,6 +299,24 @@ func (c *Cache[K, V]) Delete(ctx context.Context, keys ...K) error {
 		return c.engine.Explain("delete", changes[0].Err)
 	}
 	return c.batch("delete", changes)
+}
+
+// Touch renews the lives of keys: each value lives as long as if it was stored now, by
+// [Source].TTL or the strategy, and at least as long as it would have. The value itself is not
+// loaded, and stays as old as it is. Other processes are not notified, and need not be.
+//
+// For one key the error is its own, for several it is a *[BatchError]. It matches [ErrMiss] if
+// the key has no fresh value, a remembered absence included, and [ErrUnavailable] if Redis did
+// not answer. An invalidation with a delay (invalidate.Delayed) is not put off. Under
+// strategy.Sliding every read does this for the idle time; Touch renews the whole life. A life of
+// [TTL] that is longer than the strategy's is kept. No keys is no error.
+func (c *Cache[K, V]) Touch(ctx context.Context, keys ...K) error {
+	changes := changesOf(keys)
+	c.engine.Touch(ctx, changes)
+	if len(changes) == 1 {
+		return c.engine.Explain("touch", changes[0].Err)
+	}
+	return c.batch("touch", changes)
 }
 
 // Close closes the cache: it cancels the loads in flight and waits for them and for

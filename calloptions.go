@@ -8,15 +8,16 @@ import (
 	"github.com/delqhi/cache/internal/engine"
 )
 
-// ReadOption changes one read: [SkipLocal], [AllowStale], [MaxAge], [Report].
+// ReadOption changes one read: [SkipLocal], [SkipRemote], [AllowStale], [MaxAge], [Report],
+// [With].
 // Each is a LoadOption too.
 type ReadOption interface {
 	LoadOption
 	readOption()
 }
 
-// WriteOption changes one write: [TTL], [Tags]. Each is a LoadOption too: it
-// then applies to the value that the load stores.
+// WriteOption changes one write: [TTL], [KeepTTL], [Tags], [SkipRemote]. Each is a LoadOption
+// too: it then applies to the value that the load stores.
 type WriteOption interface {
 	LoadOption
 	writeOption()
@@ -31,6 +32,7 @@ type LoadOption interface {
 type callOptions struct {
 	engine.Options
 	report *Info
+	with   *perCall // of With; nil: none
 	errs   []error
 }
 

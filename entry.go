@@ -21,7 +21,7 @@ type Info struct {
 	Absent bool
 	// Tags that the value was stored with.
 	Tags []string
-	// LoadErr is the load's error if a stale value is served instead.
+	// LoadErr is the load's error if a stale value, or that of Source.Default, is served instead.
 	LoadErr error
 }
 

@@ -30,6 +30,8 @@ func (c *Cache[K, V]) hit(key K) (v V, due time.Duration, ok bool) {
 		}
 	}
 	due = c.engine.Due(&e.Head, start)
-	c.engine.CountLocalHit(start)
+	if c.engine.CountLocalHit(start) {
+		c.hot.add(key, engine.SampleOf)
+	}
 	return v, due, true
 }

@@ -94,6 +94,9 @@ func build[K comparable, V any](name string, src Source[K, V], opts []Option, op
 	typ := reflect.TypeFor[V]()
 	cfg.chooseCodec(typ)
 	cfg.checkCloning(typ, src.Clone != nil)
+	if src.Removed != nil && cfg.policy.LocalEntries == 0 && len(cfg.errs) == 0 {
+		cfg.mistake("Source.Removed would never be called, since there is no local tier: add strategy.LRU(n) or strategy.TinyLFU(n)")
+	}
 	cfg.checkQueue(c.keys != nil && !c.keys.Reversible(), reflect.TypeFor[K]())
 	st := open(&cfg)
 	if err := cfg.err(); err != nil {
@@ -117,7 +120,8 @@ func build[K comparable, V any](name string, src Source[K, V], opts []Option, op
 	if c.engine, err = engine.New(ec); err != nil {
 		return nil, err
 	}
-	c.loader = c.engine.Loader()
+	c.loader, c.dflt = c.engine.Loader(), src.Default
+	c.watchRemoved(src.Removed)
 	if c.engine.Clones() {
 		c.clone = func(v V) (V, error) {
 			copied, err := c.engine.Clone(&v)

@@ -66,6 +66,7 @@ func (c *Cache[K, V]) readOne(ctx context.Context, op string, key K, load engine
 	r := c.readings.get(1)
 	r.add(key)
 	c.engine.ReadOne(ctx, &r.Scratch, load, o)
+	c.hot.add(key, 1)
 	it := r.At(0)
 	if report != nil {
 		*report = Info(it.Info())
@@ -73,6 +74,13 @@ func (c *Cache[K, V]) readOne(ctx context.Context, op string, key K, load engine
 	val, err := c.engine.Deliver(op, it)
 	if err == nil {
 		v = valueOf[V](val)
+	} else if c.dflt != nil && load != nil {
+		if d, ok := c.lastResort(ctx, key, it); ok {
+			if report != nil {
+				*report = Info{LoadErr: err}
+			}
+			v, err = d, nil
+		}
 	}
 	c.readings.put(r)
 	return v, err
@@ -104,6 +112,7 @@ func (c *Cache[K, V]) readMany(ctx context.Context, op string, keys []K, load en
 
 	var failed map[K]error
 	for i, key := range r.keys {
+		c.hot.add(key, 1)
 		it := r.At(i)
 		if it.None() {
 			delete(vals, key)
@@ -113,6 +122,12 @@ func (c *Cache[K, V]) readMany(ctx context.Context, op string, keys []K, load en
 		if err == nil {
 			vals[key] = valueOf[V](v)
 			continue
+		}
+		if c.dflt != nil && load != nil {
+			if d, ok := c.lastResort(ctx, key, it); ok {
+				vals[key] = d
+				continue
+			}
 		}
 		delete(vals, key)
 		if failed == nil {

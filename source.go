@@ -59,6 +59,26 @@ type Source[K comparable, V any] struct {
 	// is the caller's own copy; without it, such values are shared and must
 	// not be modified. See [WithCloning] for a copy by the codec.
 	Clone func(val V) V
+
+	// Default returns a value for a read whose load has failed and that no stale value covers:
+	// the last resort of Get, GetMany, GetOrLoad and GetOrLoadMany. It is not stored, and the
+	// next read loads, as far as strategy.ErrorTTL allows. It is not asked if the load found
+	// that there is no value ([ErrNotFound]), if the caller's context has ended, or if the cache
+	// is closed. ok false leaves the caller with the error of the load, and so does a panic.
+	// [Info].LoadErr is that error. metrics.Snapshot.Defaults counts its values.
+	Default func(key K) (val V, ok bool)
+
+	// Removed is called for each value that has left the local tier, after that and not at
+	// once: to release what the value holds, or to note what leaves. It is called on a goroutine
+	// of its own, for one value after the other, those of a key in the order in which they left,
+	// and under no lock: it may use the cache. Values that leave meanwhile wait in memory. A
+	// reader may still hold the value. A remembered absence is no value, and neither is one that
+	// never entered, such as the result of a load that a write has overtaken.
+	//
+	// What a tag or [Cache.Clear] has invalidated leaves when it is replaced, or evicted. [Cache.Close] empties the
+	// local tier and waits for the calls, for 5 seconds at most; a Removed that calls Close holds
+	// that up. A panic is contained. It needs a local tier.
+	Removed func(key K, val V, why Reason)
 }
 
 // SourceFunc is a Source that only loads.

@@ -37,7 +37,7 @@ type Snapshot struct {
 	StaleHits  uint64 // of the hits: by a value past its fresh life, at once
 	AbsentHits uint64 // of the hits: by a remembered absence
 
-	MissAbsent       uint64 // no record, or a lease of another caller's load
+	MissAbsent       uint64 // no record, or a lease of another caller's load, or Redis was not to be asked (SkipRemote)
 	MissExpired      uint64 // a record, but ended, invalidated, or older than the caller's MaxAge
 	MissUndecodable  uint64 // a record, but damaged or not decodable
 	MissForeign      uint64 // a value that was not written by this library
@@ -48,6 +48,7 @@ type Snapshot struct {
 	Awaited     uint64 // misses that were answered by another process's load
 	Unloaded    uint64 // misses that ended without a load: no loader, Peek, overload, a remembered error, an ended context
 	StaleCovers uint64 // misses answered by a stale value because the load failed or was slow
+	Defaults    uint64 // requests answered by the source's default value because the load failed
 	Fallbacks   uint64 // of MissUnavailable: requests that were answered by a load
 
 	Loads      uint64 // keys that a loader was called for, counted when it has returned
@@ -60,7 +61,8 @@ type Snapshot struct {
 
 	Sets        uint64 // keys stored by Set, SetMany, SetIfAbsent and Update
 	Deletes     uint64 // keys removed by Delete
-	WriteErrors uint64 // keys that a write of either kind returned an error for
+	Touched     uint64 // keys whose life Touch has renewed
+	WriteErrors uint64 // keys that a write of any kind returned an error for
 
 	InvalidationsSent     uint64 // keys, patterns and tags that were published to other processes
 	InvalidationsReceived uint64 // keys, patterns and tags that this process received
@@ -156,11 +158,11 @@ func (s *Snapshot) counters() []counter {
 		{"miss_undecodable", &s.MissUndecodable}, {"miss_foreign", &s.MissForeign},
 		{"miss_incompatible", &s.MissIncompatible}, {"miss_unavailable", &s.MissUnavailable},
 		{"coalesced", &s.Coalesced}, {"awaited", &s.Awaited}, {"unloaded", &s.Unloaded},
-		{"stale_covers", &s.StaleCovers}, {"fallbacks", &s.Fallbacks},
+		{"stale_covers", &s.StaleCovers}, {"defaults", &s.Defaults}, {"fallbacks", &s.Fallbacks},
 		{"loads", &s.Loads}, {"refreshes", &s.Refreshes}, {"load_errors", &s.LoadErrors},
 		{"load_panics", &s.LoadPanics}, {"not_found", &s.NotFound},
 		{"outdated", &s.Outdated}, {"not_kept", &s.NotKept},
-		{"sets", &s.Sets}, {"deletes", &s.Deletes}, {"write_errors", &s.WriteErrors},
+		{"sets", &s.Sets}, {"deletes", &s.Deletes}, {"touched", &s.Touched}, {"write_errors", &s.WriteErrors},
 		{"invalidations_sent", &s.InvalidationsSent},
 		{"invalidations_received", &s.InvalidationsReceived}, {"flushes", &s.Flushes},
 		{"applied", &s.Applied}, {"apply_errors", &s.ApplyErrors}, {"buried", &s.Buried},

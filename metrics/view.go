@@ -15,6 +15,12 @@ type Inspection struct {
 	Value    any           // of the cache's type; shared with the cache: not to be modified
 }
 
+// KeyCount is how often a key was read, about. See cache.Cache.HotKeys.
+type KeyCount struct {
+	Key   string // as it is encoded in Redis, without prefix and name
+	Count uint64
+}
+
 // TagCount is how often a tag was invalidated, at least.
 type TagCount struct {
 	Tag   string

@@ -59,7 +59,7 @@ var architecture = table{
 			module: []string{
 				"codec", "strategy", "invalidate", "metrics",
 				"internal/engine", "internal/errs", "internal/fence", "internal/hook", "internal/keys", "internal/local",
-				"internal/redisstore", "internal/redisurl", "internal/store", "internal/usercode",
+				"internal/redisstore", "internal/redisurl", "internal/store", "internal/topk", "internal/usercode",
 			},
 			others: []string{goRedis, xxhash},
 		},

@@ -67,6 +67,14 @@ type backend interface {
 	identify(changes []*Change)
 	// encode dates and encodes the value of a change, or dates a removal.
 	encode(ctx context.Context, ch *Change)
+	// lives finds the lives that changes are to keep, and that the local tier has not told.
+	lives(ctx context.Context, changes []*Change)
+	// loadedLife returns what is left of the life of the value that a load replaces.
+	loadedLife(ctx context.Context, l *inflightLoad) (left time.Duration, ok bool)
+	// setApart stores the values of changes in the local tier only.
+	setApart(ctx context.Context, changes []*Change, o *Options)
+	// renew renews the lives of the keys of changes; the outcome is in each.
+	renew(ctx context.Context, changes []*Change)
 	// apply runs changes, which have been encoded; the outcome is in each.
 	apply(ctx context.Context, changes []*Change)
 	// setIfAbsent stores the value of a change if the key has none.

@@ -195,6 +195,9 @@ func (c *Cache) Prefix() string { return c.prefix }
 // Loader returns what the source loads with, nil if it doesn't.
 func (c *Cache) Loader() Loader { return c.loader }
 
+// LocalOnly reports whether the cache has no Redis.
+func (c *Cache) LocalOnly() bool { return c.validity == nil }
+
 // Closed reports whether Close was called.
 func (c *Cache) Closed() bool { return c.closed.Load() }
 

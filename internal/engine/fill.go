@@ -81,7 +81,7 @@ func (c *Cache) fillSingle(ctx context.Context, o *Options, ls []*inflightLoad) 
 func (c *Cache) storePlanned(ctx context.Context, o *Options, ls []*inflightLoad, at int64, cause error) {
 	for _, l := range ls {
 		if shared(cause) && !l.res.refused {
-			c.planFailure(l)
+			c.planFailure(o, l)
 		}
 		l.filled.ans.unkept = l.why
 	}
@@ -125,12 +125,13 @@ func (c *Cache) plan(ctx context.Context, o *Options, l *inflightLoad) {
 	case l.res.err == nil:
 		r.ans, r.etag = result{val: l.res.val, info: Info{Tier: metrics.Source}}, l.res.directives.etag
 		if r.life, r.keep, err = c.lifetime(l.key, l.res.val, o, l.res.directives); err == nil {
+			c.keepLoadedLife(ctx, o, l)
 			r.ans.info.Tags, err = c.tagsOf(l.key, l.res.val, o, l.res.directives)
 		}
 		r.over = o.HasTTL && o.TTL <= 0 && !l.res.directives.hasTTL && !l.res.directives.skip
 	case absent != nil:
 		r.ans = result{absent: absent, info: Info{Tier: metrics.Source, Absent: true}}
-		r.life, r.keep = life{fresh: c.policy.Spread(c.policy.NotFoundTTL, c.rand())}, c.policy.NotFoundTTL > 0 && !l.res.directives.skip
+		r.life, r.keep = life{fresh: c.policyOf(o).Spread(c.policyOf(o).NotFoundTTL, c.rand())}, c.policyOf(o).NotFoundTTL > 0 && !l.res.directives.skip
 		r.over = !l.res.directives.skip
 	default:
 		r.err = l.res.err
@@ -165,13 +166,13 @@ func (c *Cache) plan(ctx context.Context, o *Options, l *inflightLoad) {
 
 // planFailure decides for how long a failure is kept that applies to other loads as well: for as
 // long as the source is not to be asked again, in this process and where the records are.
-func (c *Cache) planFailure(l *inflightLoad) {
+func (c *Cache) planFailure(o *Options, l *inflightLoad) {
 	r := &l.filled
 	if r.err == nil {
 		return
 	}
-	r.shared, r.hold = true, c.hold(l)
-	r.failure = failure{err: r.err, cover: c.policy.ErrorTTL == 0 && !l.res.directives.hasRetry, version: l.version}
+	r.shared, r.hold = true, c.hold(o, l)
+	r.failure = failure{err: r.err, cover: c.policyOf(o).ErrorTTL == 0 && !l.res.directives.hasRetry, version: l.version}
 	if r.hold > 0 {
 		r.failedUntil = later(local.Now(), r.hold)
 	}
@@ -179,17 +180,17 @@ func (c *Cache) planFailure(l *inflightLoad) {
 
 // hold is how long the source is not to be asked again after a failed load: as the load
 // says, or ErrorTTL, or, if a stale value can be served instead, at least RetryAfter.
-func (c *Cache) hold(l *inflightLoad) time.Duration {
+func (c *Cache) hold(o *Options, l *inflightLoad) time.Duration {
+	p := c.policyOf(o)
+	errorTTL := p.Spread(p.ErrorTTL, c.rand())
 	switch {
 	case l.res.directives.hasRetry:
 		return l.res.directives.retry
-	case l.old != nil && c.policy.StaleIfError > 0:
-		return max(c.errorTTL(), c.policy.RetryAfter)
+	case l.old != nil && p.StaleIfError > 0:
+		return max(errorTTL, p.RetryAfter)
 	}
-	return c.errorTTL()
+	return errorTTL
 }
-
-func (c *Cache) errorTTL() time.Duration { return c.policy.Spread(c.policy.ErrorTTL, c.rand()) }
 
 // shared reports whether the failure of a load whose context ended for this cause, or
 // did not end, applies to all waiting loads, in any process. It does not if the cache was

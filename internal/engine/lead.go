@@ -112,11 +112,12 @@ type beginning struct {
 	fence fence.Token
 	epoch uint64 // of the logical clock, as far as this process knew it
 	clock int64  // likewise
+	apart bool   // it asks the local tier and the source only
 }
 
 func (c *Cache) beginning(f fence.Token) beginning {
 	known := c.clock.Known()
-	return beginning{f, known.Epoch, known.Clock}
+	return beginning{fence: f, epoch: known.Epoch, clock: known.Clock}
 }
 
 // lockKey returns the key of the lock that a load holds while it is to replace a value that
@@ -152,7 +153,7 @@ func (r *loaded) cost() time.Duration { return since(r.began) }
 // one is the memory of a single load, nil for a batch.
 func (c *Cache) lead(ctx context.Context, j Loader, o *Options, ls []*inflightLoad, one *singleLoad) {
 	if lc, ok := ctx.(*loadContext); ok {
-		lc.expireAfter(c.policy.HardTimeout)
+		lc.expireAfter(c.policyOf(o).HardTimeout)
 	}
 	all := ls
 	var wake <-chan struct{}

@@ -56,7 +56,7 @@ func (c *Cache) lifetime(key Key, val Value, o *Options, w loadDirectives) (l li
 			}
 		}
 		if l.fresh == 0 {
-			l.fresh = c.policy.Lifetime(c.rand())
+			l.fresh = c.policyOf(o).Lifetime(c.rand())
 			return l, true, nil
 		}
 	}

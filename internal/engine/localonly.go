@@ -307,9 +307,16 @@ func (c *localOnly) shorten(key Key, enc string, end int64, keepLife, keepStale 
 		if short.Deadline = min(e.Deadline, end); !keepLife {
 			short.Expires = min(e.Expires, end)
 		}
-		if e.Meta != nil && !keepStale {
-			m := *e.Meta
-			m.Stale = min(m.Stale, end)
+		if !keepStale {
+			m := local.Meta{Stale: math.MaxInt64}
+			if e.Meta != nil {
+				m = *e.Meta
+			} else {
+				// Without tags, only a Clear from now on concerns it: earlier ones have.
+				s, _ := c.version(context.Background())
+				m.Epoch, m.LogicalTime = s.epoch, s.time
+			}
+			m.Stale, m.Ends = min(m.Stale, end), true
 			short.Meta = &m
 		}
 		if c.local.Swap(key, enc, short, f) {

@@ -60,7 +60,7 @@ func (c *localOnly) complete(ch *Change) {
 	}
 	switch out {
 	case local.Refused:
-		c.local.Remove(enc)
+		c.drop(ch)
 	case local.Closed:
 		if !c.toSource() {
 			ch.Err = errs.ErrClosed

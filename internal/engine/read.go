@@ -177,7 +177,7 @@ func (c *Cache) applyNegativeCache(items []Lookup, j Loader, o *Options) {
 		if it.done {
 			continue
 		}
-		covered := it.stale.ok && c.policy.AllowsStale(it.stale.past, true)
+		covered := it.stale.ok && c.policyOf(o).AllowsStale(it.stale.past, true)
 		failure := c.failures.look(it.rk, it.at, covered, c.clock.Known)
 		if failure == nil {
 			continue
@@ -185,13 +185,13 @@ func (c *Cache) applyNegativeCache(items []Lookup, j Loader, o *Options) {
 		if !o.Uncounted {
 			c.stats.unloaded.Add(1)
 		}
-		c.staleOrFail(it, failure)
+		c.staleOrFail(it, failure, o)
 	}
 }
 
 // staleOrFail resolves a read whose load has failed, with a stale value or with the failure.
-func (c *Cache) staleOrFail(it *Lookup, failure error) {
-	if c.allowsStale(it, failure) {
+func (c *Cache) staleOrFail(it *Lookup, failure error, o *Options) {
+	if c.allowsStale(it, failure, o) {
 		it.answerStale(failure)
 		c.stats.staleCovers.Add(1)
 		return
@@ -222,7 +222,7 @@ func (c *Cache) readSource(ctx context.Context, s *Scratch, j Loader, o *Options
 		switch it := &items[i]; {
 		case it.done:
 		case c.within(ctx, it.rk):
-			c.staleOrFail(it, errWaitsForItself)
+			c.staleOrFail(it, errWaitsForItself, o)
 		default:
 			open = append(open, it)
 		}
@@ -289,12 +289,13 @@ func (c *Cache) loadOpen(ctx context.Context, open []*Lookup, j Loader, o *Optio
 		c.types.KeepKeys(m.keys)
 	}
 	began := c.beginning(fence.Token{})
+	began.apart = o.SkipRemote
 	for i, it := range open {
 		began.fence = it.fence
 		wants[i] = loadKey{key: m.keys[i], rk: it.rk, down: it.remoteErr != nil}
 		reqs[i] = flight.Request[string, beginning]{Key: it.rk, Fence: began, Alone: o.anew(), Now: it.at, NotBefore: c.backend.since(it.at)}
 	}
-	if soft, stop := c.applySoftTimeout(open, reqs); soft {
+	if soft, stop := c.applySoftTimeout(open, reqs, o); soft {
 		defer stop()
 	}
 	results := c.flights.Do(ctx, reqs, func(ctx context.Context, mine []*flight.Call[string, beginning, result]) {
@@ -315,9 +316,9 @@ func (c *Cache) loadOpen(ctx context.Context, open []*Lookup, j Loader, o *Optio
 		}
 		switch {
 		case r.Late:
-			c.staleOrFail(it, errSoftTimeout)
+			c.staleOrFail(it, errSoftTimeout, o)
 		case r.Err != nil && r.Err != ctx.Err():
-			c.staleOrFail(it, r.Err)
+			c.staleOrFail(it, r.Err, o)
 		default:
 			it.done, it.ans, it.err, it.own = true, r.Val, r.Err, !r.Shared && !r.Joined && !r.Val.held
 		}
@@ -338,20 +339,21 @@ func (c *Cache) loadOpen(ctx context.Context, open []*Lookup, j Loader, o *Optio
 
 // applySoftTimeout ends the wait of reads that have a stale value after the soft timeout. The
 // load goes on, and fills.
-func (c *Cache) applySoftTimeout(open []*Lookup, reqs []flight.Request[string, beginning]) (soft bool, stop func()) {
-	if c.policy.SoftTimeout == 0 {
+func (c *Cache) applySoftTimeout(open []*Lookup, reqs []flight.Request[string, beginning], o *Options) (soft bool, stop func()) {
+	wait := c.policyOf(o).SoftTimeout
+	if wait == 0 {
 		return false, nil
 	}
 	done := make(chan struct{})
 	for i, it := range open {
-		if c.allowsStale(it, errSoftTimeout) {
+		if c.allowsStale(it, errSoftTimeout, o) {
 			reqs[i].Soft, soft = done, true
 		}
 	}
 	if !soft {
 		return false, nil
 	}
-	t := time.AfterFunc(c.policy.SoftTimeout, func() { close(done) })
+	t := time.AfterFunc(wait, func() { close(done) })
 	return true, func() { t.Stop() }
 }
 

@@ -18,8 +18,8 @@ func (c *Cache) Answers(e *local.Head, now int64) bool {
 	return (e.Meta == nil || !e.Meta.Absent && c.lives(e.Meta, now)) && !(c.slidesLocally && c.slid(e, now))
 }
 
-// CountLocalHit counts a hit that began at start.
-func (c *Cache) CountLocalHit(start int64) { c.stats.localHit(start) }
+// CountLocalHit counts a hit that began at start. It reports true for one in SampleOf.
+func (c *Cache) CountLocalHit(start int64) (sampled bool) { return c.stats.localHit(start) }
 
 // CountMany measures a batch that began at start and that the local tier has answered.
 func (c *Cache) CountMany(start int64) { c.stats.getManyHist.Record(since(start)) }

@@ -68,7 +68,7 @@ func (b *refresher) load(caller context.Context, key Key, rk string, age time.Du
 	}
 	keys := []Key{key}
 	b.c.types.KeepKeys(keys) // the reader may use its own again
-	opts := &Options{refresh: true, Uncounted: true, background: true, backgroundAge: age, TTL: o.TTL, HasTTL: o.HasTTL, Tags: o.Tags}
+	opts := &Options{refresh: true, Uncounted: true, background: true, backgroundAge: age, TTL: o.TTL, HasTTL: o.HasTTL, Tags: o.Tags, KeepTTL: o.KeepTTL, SkipRemote: o.SkipRemote, Policy: o.Policy}
 	go func() {
 		defer b.end(rk)
 		c := b.c
@@ -79,7 +79,7 @@ func (b *refresher) load(caller context.Context, key Key, rk string, age time.Du
 		c.prepare(ctx, s.items, &s.encoded)
 		c.readSource(ctx, s, j, opts)
 		if it.err != nil {
-			b.backOff(rk, max(c.policy.RetryAfter, backOffFor))
+			b.backOff(rk, max(c.policyOf(opts).RetryAfter, backOffFor))
 		}
 	}()
 }

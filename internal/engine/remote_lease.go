@@ -18,6 +18,10 @@ import (
 // acquire tries to get a lease for each key, and resolves the loads of keys that have a
 // value by now. It reports whether to try again at once for those that are still waiting.
 func (c *remote) acquire(ctx context.Context, o *Options, ls []*inflightLoad) (again bool) {
+	if o.SkipRemote {
+		c.acquireApart(ls)
+		return false
+	}
 	cmds := make([]store.Command, 0, len(ls))
 	asked := make([]*inflightLoad, 0, len(ls))
 	at := local.Now()
@@ -224,7 +228,7 @@ func (c *remote) handleLockHeld(ctx context.Context, o *Options, l *inflightLoad
 		return true // it does not wait for a load that began earlier, and later callers wait for this one
 	case f.status == failed && (anew || f.raw.ETag != string(l.stays[:])):
 		return true // the failure concerns an earlier record
-	case f.status == failed && (f.hold > 0 && (l.old != nil || !f.covers) || slices.Contains(l.seenLeases, f.lease)):
+	case f.status == failed && (f.hold > 0 && (l.old != nil && (o.Policy == nil || o.Policy.StaleFor() > 0) || !f.covers) || slices.Contains(l.seenLeases, f.lease)):
 		if f.hold > 0 {
 			c.loadedElsewhere(l.rk, l.fence, &f, l.stays, true)
 		}

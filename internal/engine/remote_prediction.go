@@ -43,7 +43,7 @@ func (h *missPredictor) noted(o status) {
 // strategy or an option needs the stored value, to serve it stale, prolong or refresh it.
 func (c *remote) predictsMiss(items []Lookup, j Loader, o *Options) bool {
 	return c.missPredictor.misses.Load() >= c.missPredictor.streak && j != nil && len(items) == 1 && !items[0].done &&
-		!o.SkipLocal && !o.AllowStale && !o.HasMaxAge && !o.Uncounted &&
+		!o.SkipLocal && !o.AllowStale && !o.KeepTTL && !o.HasMaxAge && !o.Uncounted &&
 		c.policy.StaleFor() == 0 && c.policy.Sliding == 0 && c.policy.RefreshAhead == 0 && c.policy.EarlyExpiration == 0 &&
 		(c.failures.none() || !c.failures.knows(items[0].rk, items[0].at))
 }

@@ -15,6 +15,10 @@ import (
 
 // read answers lookups from Redis.
 func (c *remote) read(ctx context.Context, s *Scratch, j Loader, o *Options) {
+	if o.SkipRemote {
+		c.readApart(ctx, s, j, o)
+		return
+	}
 	if c.predictsMiss(s.items, j, o) && c.loadSpeculatively(ctx, s, j, o) {
 		return
 	}

@@ -84,7 +84,7 @@ func (c *remote) completeLocal(ch *Change) {
 		return
 	}
 	if ch.Err != nil || ch.entry.Head == nil {
-		c.local.Remove(enc)
+		c.drop(ch)
 		return
 	}
 	c.local.PutAndBump(ch.Key, enc, ch.entry, ch.fence)

@@ -38,8 +38,8 @@ func (it *Lookup) answerStale(failure error) {
 }
 
 // allowsStale reports whether a lookup has a stale value that may be served for a failure.
-func (c *Cache) allowsStale(it *Lookup, failure error) bool {
-	return it.stale.ok && allowsStaleValue(failure) && c.policy.AllowsStale(it.stale.past, true)
+func (c *Cache) allowsStale(it *Lookup, failure error, o *Options) bool {
+	return it.stale.ok && allowsStaleValue(failure) && c.policyOf(o).AllowsStale(it.stale.past, true)
 }
 
 // localStale finds a stale value in the local tier. It is used if Redis can't be asked for the
@@ -73,7 +73,7 @@ func (c *Cache) serveStale(ctx context.Context, it *Lookup, j Loader, o *Options
 	if !it.stale.ok {
 		return false
 	}
-	behind := !o.Peek && c.policy.AllowsStale(it.stale.past, false)
+	behind := !o.Peek && c.policyOf(o).AllowsStale(it.stale.past, false)
 	if !behind && !o.AllowStale {
 		return false
 	}

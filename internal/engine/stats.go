@@ -23,17 +23,17 @@ type stats struct {
 
 	// The counters of local hits are sharded by processor. The others are incremented with
 	// a round trip or a load, and a single word is enough for each.
-	localHits, remoteHits, absentHits, staleHits                    stat.Counter
-	missAbsent, missExpired, missUndecodable                        atomic.Uint64
-	missForeign, missIncompatible, missUnavailable                  atomic.Uint64
-	coalesced, awaited, unloaded, fallbacks                         atomic.Uint64
-	staleCovers                                                     atomic.Uint64
-	loads, refreshed, loadErrors, loadPanics, notFound              atomic.Uint64
-	outdated, notKept, sets, deletes, writeErrors                   atomic.Uint64
-	undecodable, remoteErrors, remoteRefused, misfits               atomic.Uint64
-	applied, applyErrors, deadLetters                               atomic.Uint64
-	sent, received, flushes                                         atomic.Uint64
-	getHist, getManyHist, setHist, deleteHist, loadHist, remoteHist stat.Histogram
+	localHits, remoteHits, absentHits, staleHits                     stat.Counter
+	missAbsent, missExpired, missUndecodable                         atomic.Uint64
+	missForeign, missIncompatible, missUnavailable                   atomic.Uint64
+	coalesced, awaited, unloaded, fallbacks                          atomic.Uint64
+	staleCovers                                                      atomic.Uint64
+	loads, refreshed, loadErrors, loadPanics, notFound               atomic.Uint64
+	outdated, notKept, sets, deletes, writeErrors, touched, defaults atomic.Uint64
+	undecodable, remoteErrors, remoteRefused, misfits                atomic.Uint64
+	applied, applyErrors, deadLetters                                atomic.Uint64
+	sent, received, flushes                                          atomic.Uint64
+	getHist, getManyHist, setHist, deleteHist, loadHist, remoteHist  stat.Histogram
 
 	breaker                   atomic.Uint32 // a metrics.State
 	connected                 atomic.Bool   // as last reported to the recorder
@@ -56,8 +56,12 @@ func newStats(r metrics.Recorder) *stats {
 // would cost more than the hit itself.
 const sampleOf = 256
 
-// localHit counts a hit that began at start.
-func (s *stats) localHit(start int64) {
+// SampleOf is the number of local hits that one for which CountLocalHit reports true stands for.
+const SampleOf = sampleOf
+
+// localHit counts a hit that began at start. It reports whether the hit stands for sampleOf of
+// them.
+func (s *stats) localHit(start int64) (sampled bool) {
 	s.localHits.Add(1)
 	// The hash of a nanosecond clock selects the sample: there is no shared counter, and
 	// no pattern of calls that is measured always or never.
@@ -68,7 +72,9 @@ func (s *stats) localHit(start int64) {
 	x *= 0xd6e8feb86659fd93
 	if x>>56 == 0 {
 		s.getHist.RecordN(time.Duration(local.Now()-start), sampleOf)
+		return true
 	}
+	return false
 }
 
 // miss counts a request that no tier answered, by the status of the record in Redis.
@@ -232,11 +238,11 @@ func (s *stats) raw() metrics.Snapshot {
 		LocalHits: s.localHits.Load(), RemoteHits: s.remoteHits.Load(), AbsentHits: s.absentHits.Load(),
 		MissAbsent: s.missAbsent.Load(), MissExpired: s.missExpired.Load(), MissUndecodable: s.missUndecodable.Load(),
 		MissForeign: s.missForeign.Load(), MissIncompatible: s.missIncompatible.Load(), MissUnavailable: s.missUnavailable.Load(),
-		StaleHits: s.staleHits.Load(), StaleCovers: s.staleCovers.Load(),
+		StaleHits: s.staleHits.Load(), StaleCovers: s.staleCovers.Load(), Defaults: s.defaults.Load(),
 		Coalesced: s.coalesced.Load(), Awaited: s.awaited.Load(), Unloaded: s.unloaded.Load(), Fallbacks: s.fallbacks.Load(),
 		Loads: s.loads.Load(), Refreshes: s.refreshed.Load(), LoadErrors: s.loadErrors.Load(), LoadPanics: s.loadPanics.Load(),
 		NotFound: s.notFound.Load(), Outdated: s.outdated.Load(), NotKept: s.notKept.Load(),
-		Sets: s.sets.Load(), Deletes: s.deletes.Load(), WriteErrors: s.writeErrors.Load(),
+		Sets: s.sets.Load(), Deletes: s.deletes.Load(), Touched: s.touched.Load(), WriteErrors: s.writeErrors.Load(),
 		InvalidationsSent: s.sent.Load(), InvalidationsReceived: s.received.Load(), Flushes: s.flushes.Load(),
 		Applied: s.applied.Load(), ApplyErrors: s.applyErrors.Load(), Buried: s.deadLetters.Load(),
 		Undecodable: s.undecodable.Load(), RemoteErrors: s.remoteErrors.Load(), RemoteRefused: s.remoteRefused.Load(), Misfits: s.misfits.Load(),

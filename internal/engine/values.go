@@ -94,6 +94,8 @@ type Local interface {
 	CompareAndSwap(k Key, encoded string, old, e Held) local.Outcome
 	Fill(k Key, encoded string, e Held, c *fence.Claim) local.Outcome
 	Remove(encoded string) bool
+	Delete(encoded string) bool
+	Resize(capacity int) error
 	Range(f func(k Key, e Held) bool)
 	Flush()
 	Close()

@@ -36,6 +36,7 @@ type Change struct {
 	fence   fence.Token
 	keep    bool // false: the value's life is over already, or the change is a Delete
 	life    life
+	left    time.Duration // of the life that it keeps, by KeepTTL; 0: none
 	version version
 	dated   bool          // stamp is that of the value that this one was derived from
 	cost    time.Duration // how long the value took to make, from when the source was asked
@@ -127,6 +128,7 @@ func (c *Cache) encodeChange(ctx context.Context, ch *Change, o *Options) {
 		ch.refuse(err)
 		return
 	}
+	ch.inherit()
 	c.backend.encode(ctx, ch)
 }
 
@@ -164,11 +166,18 @@ func (c *Cache) SetMany(ctx context.Context, changes []Change, o *Options) {
 func (c *Cache) setAll(ctx context.Context, all []*Change, o *Options) {
 	start := local.Now()
 	c.validateAll(ctx, all)
-	c.backend.identify(all)
-	for _, ch := range all {
-		c.encodeChange(ctx, ch, o)
+	if o.KeepTTL {
+		c.keepLives(ctx, all)
 	}
-	c.write(ctx, all)
+	if o.SkipRemote {
+		c.backend.setApart(ctx, all, o)
+	} else {
+		c.backend.identify(all)
+		for _, ch := range all {
+			c.encodeChange(ctx, ch, o)
+		}
+		c.write(ctx, all)
+	}
 	for _, ch := range all {
 		c.stats.wrote(&c.stats.sets, ch.Err)
 	}
@@ -218,6 +227,15 @@ func (c *Cache) setIfAbsent(ctx context.Context, key Key, val Value, o *Options)
 		return false, errWaitsForItself
 	}
 	return c.backend.setIfAbsent(ctx, &ch)
+}
+
+// drop removes the local entry of a change.
+func (c *Cache) drop(ch *Change) {
+	if ch.remove && ch.Err == nil {
+		c.local.Delete(c.encoded(ch.rk))
+		return
+	}
+	c.local.Remove(c.encoded(ch.rk))
 }
 
 // changeEntry is the local entry of a written value.

@@ -37,6 +37,7 @@ func (t *Tier[K, V]) evictLocked(s *shard[K, V]) {
 		n = t.lruVictimLocked(s, now)
 	}
 	t.removeLocked(s, t.hash(n.key), n, how)
+	t.left.add(n, Evicted)
 	if now < n.entry.Deadline {
 		s.evictions.Add(1)
 	}

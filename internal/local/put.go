@@ -38,7 +38,7 @@ func (t *Tier[K, V]) PutAndBump(k K, encoded string, e *Entry[V], f fence.Token)
 // nothing. Of several callers with one token, one succeeds, and removes the entries of other
 // keys with the same encoding.
 func (t *Tier[K, V]) Swap(k K, encoded string, e *Entry[V], f fence.Token) bool {
-	out := t.put(k, encoded, e, func() bool { return t.fences.MoveIf(encoded, f) }, moved)
+	out := t.put(k, encoded, e, func() bool { return t.fences.MoveIf(encoded, f) }, moved|same)
 	if out == Stored {
 		t.removeOthers(k, encoded)
 	}
@@ -48,7 +48,7 @@ func (t *Tier[K, V]) Swap(k K, encoded string, e *Entry[V], f fence.Token) bool 
 // Replace stores e in the place of the entry with the head old, if that is still the current
 // one, and does not move the fence: it is the same value.
 func (t *Tier[K, V]) Replace(k K, old *Head, e *Entry[V], encoded string) bool {
-	return t.put(k, encoded, e, func() bool { return t.holds(k, old) }, keep) == Stored
+	return t.put(k, encoded, e, func() bool { return t.holds(k, old) }, same) == Stored
 }
 
 // Set stores e unconditionally, and moves the key's fence. It is the write of a tier without
@@ -109,6 +109,7 @@ const (
 	moved      putMode = 1 << 0 // where e may be stored, the fence has been moved
 	removeElse putMode = 1 << 1 // where it may not, the existing entry is removed
 	filled     putMode = 1 << 2 // likewise moved, and later claims of the key are kept
+	same       putMode = 1 << 3 // e has the same value as the entry that it replaces
 )
 
 // put stores e if allowed says so; if not, it leaves the key's entry or removes it.
@@ -162,6 +163,7 @@ func (t *Tier[K, V]) put(k K, encoded string, e *Entry[V], allowed func() bool, 
 	if !allowed() || t.closed.Load() {
 		if old != nil && how&removeElse != 0 {
 			t.removeLocked(s, h, old, removed)
+			t.left.add(old, Invalidated)
 			t.fences.Move(encoded)
 			old = nil
 		}
@@ -177,6 +179,7 @@ func (t *Tier[K, V]) put(k K, encoded string, e *Entry[V], allowed func() bool, 
 		// No existing entry would have to make room: it does not fit even alone.
 		if old != nil {
 			t.removeLocked(s, h, old, removed)
+			t.left.add(old, Replaced)
 		}
 		t.moveAgain(encoded, how)
 		t.index.remove(enc, k)
@@ -186,6 +189,7 @@ func (t *Tier[K, V]) put(k K, encoded string, e *Entry[V], allowed func() bool, 
 	if old != nil && old.encoding != enc {
 		// The program's own encoding has returned another result than before.
 		t.removeLocked(s, h, old, removed)
+		t.left.add(old, Replaced)
 		t.index.add(enc, k)
 		old = nil
 	}
@@ -199,6 +203,9 @@ func (t *Tier[K, V]) put(k K, encoded string, e *Entry[V], allowed func() bool, 
 			t.evictLocked(s)
 		}
 		s.order.replace(old, n, tab.replace(h, old, n))
+		if how&same == 0 {
+			t.left.add(old, Replaced)
+		}
 	} else {
 		t.makeRoomLocked(s, e.size())
 		if tab.full() {

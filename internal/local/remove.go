@@ -1,5 +1,7 @@
 package local
 
+import "time"
+
 // Remove moves the key's fence and removes every entry that is stored under the encoded key,
 // and reports whether there was one. Bytes that are no key's encoding have none.
 //
@@ -10,16 +12,21 @@ package local
 //  3. Remove moves the fence; the old value stays
 //
 // and once more when the entry is removed, as put does.
-func (t *Tier[K, V]) Remove(encoded string) bool {
+func (t *Tier[K, V]) Remove(encoded string) bool { return t.removeAll(encoded, Invalidated) }
+
+// Delete is Remove for a key that the program has deleted.
+func (t *Tier[K, V]) Delete(encoded string) bool { return t.removeAll(encoded, Deleted) }
+
+func (t *Tier[K, V]) removeAll(encoded string, why Reason) bool {
 	t.fences.Move(encoded)
 	if t.index == nil {
 		k, ok := t.decode(encoded)
-		return ok && t.remove(k, encoded)
+		return ok && t.remove(k, encoded, why)
 	}
 	removed := false
 	var buf [4]K
 	for _, k := range t.index.appendKeys(buf[:0], t.index.hash(encoded)) {
-		removed = t.remove(k, encoded) || removed
+		removed = t.remove(k, encoded, why) || removed
 	}
 	return removed
 }
@@ -33,12 +40,12 @@ func (t *Tier[K, V]) removeOthers(k K, encoded string) {
 	var buf [4]K
 	for _, other := range t.index.appendKeys(buf[:0], t.index.hash(encoded)) {
 		if other != k {
-			t.remove(other, encoded)
+			t.remove(other, encoded, Replaced)
 		}
 	}
 }
 
-func (t *Tier[K, V]) remove(k K, encoded string) bool {
+func (t *Tier[K, V]) remove(k K, encoded string, why Reason) bool {
 	h := t.hash(k)
 	s := t.shard(h)
 	s.mu.Lock()
@@ -48,6 +55,7 @@ func (t *Tier[K, V]) remove(k K, encoded string) bool {
 		return false
 	}
 	t.removeLocked(s, h, n, removed)
+	t.left.add(n, why)
 	t.fences.Move(encoded)
 	return true
 }
@@ -68,6 +76,7 @@ func (t *Tier[K, V]) compareAndRemove(k K, encoded string, old *Head) Outcome {
 	t.fences.Move(encoded)
 	if n, _ := s.table.Load().get(h, k); n != nil {
 		t.removeLocked(s, h, n, removed)
+		t.left.add(n, Deleted)
 		t.fences.Move(encoded)
 	}
 	return Stored
@@ -85,7 +94,9 @@ func (t *Tier[K, V]) removeLocked(s *shard[K, V], h uint64, n *node[K, V], how d
 
 // Flush moves every fence and removes everything. It gives the memory back, and
 // takes no longer for many entries than for few.
-func (t *Tier[K, V]) Flush() {
+func (t *Tier[K, V]) Flush() { t.flush(Invalidated) }
+
+func (t *Tier[K, V]) flush(why Reason) {
 	t.fences.MoveAll()
 	// All locks at once: index and shards are never seen in different states, though neither is
 	// cleared key by key.
@@ -93,6 +104,11 @@ func (t *Tier[K, V]) Flush() {
 		t.shards[i].mu.Lock()
 	}
 	for i := range t.shards {
+		if t.left != nil { // takes longer for many entries, then
+			for _, n := range t.shards[i].order.nodes() {
+				t.left.add(n, why)
+			}
+		}
 		t.shards[i].emptyLocked()
 	}
 	t.index.clear()
@@ -102,10 +118,14 @@ func (t *Tier[K, V]) Flush() {
 	}
 }
 
+// closeWait bounds how long Close waits for the function of OnLeave.
+const closeWait = 5 * time.Second
+
 // Close empties the tier for good: later Puts are refused. It may be called more
-// than once.
+// than once. It waits until the function of OnLeave was called for every value, for closeWait at most.
 func (t *Tier[K, V]) Close() {
 	// A Put that did not see this holds a lock that Flush waits for.
 	t.closed.Store(true)
-	t.Flush()
+	t.flush(Evicted)
+	t.left.wait(closeWait)
 }

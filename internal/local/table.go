@@ -98,7 +98,12 @@ func (t *table[K, V]) full() bool { return t.len/perBucket >= len(t.buckets) }
 // many make sense for so many nodes.
 func (t *table[K, V]) grown(hash func(K) uint64, nodes int) *table[K, V] {
 	n := len(t.buckets)
-	larger := newTable[K, V](min(n+n/8+2, bucketsFor(nodes)))
+	return t.resized(hash, min(n+n/8+2, bucketsFor(nodes)))
+}
+
+// resized returns a table with the same nodes and so many buckets, or some more.
+func (t *table[K, V]) resized(hash func(K) uint64, buckets int) *table[K, V] {
+	larger := newTable[K, V](buckets)
 	for i := range t.buckets {
 		b := &t.buckets[i]
 		for j := range b.nodes {

@@ -66,6 +66,7 @@ type Meta struct {
 	LogicalTime int64
 	Began       int64    // when the value began, by the clock of the node that has the logical clock, µs; 0: not known
 	Absent      bool     // the entry is an absence
+	Ends        bool     // an invalidation has set the deadline, which may not be put off
 	Reasons     []string // the errors that the absence matches
 	Tags        []string
 }
@@ -99,6 +100,8 @@ type Tier[K comparable, V any] struct {
 	shards []shard[K, V] // a power of two
 	index  *index[K]     // nil: keys are decoded
 	closed atomic.Bool
+	left   *departures[K, V] // nil: not told to the program
+	resize sync.Mutex        // one Resize at a time; taken before the shards' locks
 }
 
 // shard is a part of the keys. On a 64-bit machine it has two cache lines: a hit reads

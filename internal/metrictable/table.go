@@ -62,6 +62,7 @@ func Of(s *metrics.Snapshot) []Metric {
 		}},
 		{"cache_unloaded_misses_total", "cache.unloaded_misses", "{request}", Counter, "Misses that ended without a load: no loader, overload, a remembered error, an ended context.", nil, only(s.Unloaded)},
 		{"cache_stale_covers_total", "cache.stale_covers", "{request}", Counter, "Misses answered by a stale value because the load failed or was slow.", nil, only(s.StaleCovers)},
+		{"cache_defaults_total", "cache.defaults", "{request}", Counter, "Requests answered by the source's default value because the load failed.", nil, only(s.Defaults)},
 		{"cache_fallbacks_total", "cache.fallbacks", "{request}", Counter, "Requests that a load answered although Redis could not be asked.", nil, only(s.Fallbacks)},
 
 		{"cache_loads_total", "cache.loads", "{key}", Counter, "Keys that the source was asked for, and has answered.", nil, only(s.Loads)},
@@ -77,6 +78,7 @@ func Of(s *metrics.Snapshot) []Metric {
 		{"cache_writes_total", "cache.writes", "{key}", Counter, "Keys that were written.", []string{"cache.operation"}, []Series{
 			of(s.Sets, "set"),
 			of(s.Deletes, "delete"),
+			of(s.Touched, "touch"),
 		}},
 		{"cache_write_errors_total", "cache.write.errors", "{key}", Counter, "Keys that a write returned an error for.", nil, only(s.WriteErrors)},
 

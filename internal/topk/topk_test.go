@@ -2,6 +2,7 @@ package topk
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -72,5 +73,19 @@ func TestATableIsForManyAtOnce(t *testing.T) {
 	all.Wait()
 	if got, want := table.Top(9), []Count{{"x", 4000}, {"y", 4000}}; !slices.Equal(got, want) {
 		t.Errorf("top = %v, want %v", got, want)
+	}
+}
+
+func TestNamesOfAnyType(t *testing.T) {
+	tab := NewOf[float64](2)
+	nan := math.NaN()
+	for range 100 {
+		tab.AddN(nan, 5) // could be neither found nor removed
+	}
+	tab.AddN(1, 256)
+	tab.AddN(2, 1)
+	tab.AddN(3, 4) // replaces the rarest
+	if got := tab.Top(10); len(got) != 2 || got[0] != (CountOf[float64]{1, 256}) || got[1] != (CountOf[float64]{3, 4}) {
+		t.Errorf("%v", got)
 	}
 }

@@ -63,6 +63,8 @@ import (
 //
 //	Closed() bool                        a closed cache is taken off the page
 //	TopTags(n int) []metrics.TagCount    the tags invalidated most
+//	HotKeysEncoded(n int) []metrics.KeyCount
+//	                                     the keys read most, counted while the page is open and from then on
 //	InspectEncoded, InvalidateEncoded, InvalidatePattern, InvalidateTags, Clear
 //	                                     what Actions allows
 type Cache interface {
@@ -79,6 +81,7 @@ type Handler struct {
 	interval  time.Duration
 	authorize func(*http.Request) error
 	values    bool
+	keys      bool
 	log       *slog.Logger
 	token     string // for actions; see actions.go
 	refused   logonce.Event

@@ -126,6 +126,7 @@ func decode(t *testing.T, text string) page {
 	var raw struct {
 		Title    string
 		Actions  bool
+		Keys     bool
 		Token    string
 		Interval float64
 		Caches   []struct {
@@ -143,15 +144,16 @@ func decode(t *testing.T, text string) page {
 				MissAbsent, Backlog uint64
 			}
 			TopTags []metrics.TagCount
+			HotKeys []metrics.KeyCount
 			Points  []point
 		}
 	}
 	if err := json.Unmarshal([]byte(text), &raw); err != nil {
 		t.Fatalf("%v in %s", err, text)
 	}
-	p := page{Title: raw.Title, Actions: raw.Actions, Token: raw.Token, Interval: jsonf(raw.Interval)}
+	p := page{Title: raw.Title, Actions: raw.Actions, Keys: raw.Keys, Token: raw.Token, Interval: jsonf(raw.Interval)}
 	for _, c := range raw.Caches {
-		s := sheet{ID: c.ID, Name: c.Name, Actions: c.Actions, Tags: c.TopTags, Points: c.Points}
+		s := sheet{ID: c.ID, Name: c.Name, Actions: c.Actions, Tags: c.TopTags, Keys: c.HotKeys, Points: c.Points}
 		for i, f := range []*figures{&s.Since, &s.Window} {
 			from := c.Total
 			if i == 1 {
@@ -345,5 +347,28 @@ func TestOutboxesAreShown(t *testing.T) {
 	}
 	if got := page.Outboxes[1]; !maps.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
+	}
+}
+
+func (f *fake) HotKeysEncoded(int) []metrics.KeyCount {
+	return []metrics.KeyCount{{Key: "ada@example.org", Count: 5}}
+}
+
+func TestKeysAreHiddenUnlessAllowed(t *testing.T) {
+	for _, show := range []bool{false, true} {
+		opts, want := []Option{discard}, metrics.KeyCount{Count: 5}
+		if show {
+			opts, want = append(opts, ShowKeys()), metrics.KeyCount{Key: "ada@example.org", Count: 5}
+		}
+		h := New(opts...).Add(&fake{name: "users"})
+		res := body(t, get(t, h, "/data.json"))
+		if strings.Contains(res, "ada@example.org") != show {
+			t.Errorf("shown: %v; allowed: %v", !show, show)
+		}
+		p := decode(t, res)
+		if len(p.Caches) != 1 || len(p.Caches[0].Keys) != 1 || p.Caches[0].Keys[0] != want || p.Keys != show {
+			t.Errorf("allowed %v: %+v", show, p.Caches)
+		}
+		h.Close()
 	}
 }

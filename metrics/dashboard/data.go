@@ -29,6 +29,7 @@ type page struct {
 	Actions  bool    `json:"actions"`         // this reader may use actions
 	Token    string  `json:"token,omitempty"` // the token for them
 	Values   bool    `json:"values"`          // an inspection shows values
+	Keys     bool    `json:"keys"`            // the keys that are read most are shown
 	Caches   []sheet `json:"caches"`
 	Outboxes []queue `json:"outboxes"`
 }
@@ -79,7 +80,8 @@ type sheet struct {
 	Window  figures            `json:"window"`  // in about the last minute
 	Seconds jsonf              `json:"windowSeconds"`
 	Tags    []metrics.TagCount `json:"topTags"`
-	Points  []point            `json:"points"` // the history; in an event the last one
+	Keys    []metrics.KeyCount `json:"hotKeys"` // with empty keys unless the page shows them
+	Points  []point            `json:"points"`  // the history; in an event the last one
 }
 
 // figures are a snapshot and what is computed from it.
@@ -97,7 +99,7 @@ func newFigures(s metrics.Snapshot) figures {
 func (h *Handler) data(mayAct, history bool) page {
 	p := page{
 		Title: h.title, Time: time.Now().UnixMilli(), Interval: jsonf(h.interval.Seconds()),
-		Actions: mayAct, Values: h.values, Caches: []sheet{}, Outboxes: h.queues(),
+		Actions: mayAct, Values: h.values, Keys: h.keys, Caches: []sheet{}, Outboxes: h.queues(),
 	}
 	if mayAct {
 		p.Token = h.token
@@ -111,7 +113,7 @@ func (h *Handler) data(mayAct, history bool) page {
 		from := t.starts[0]
 		s := sheet{
 			ID: t.id, Name: t.cache.Name(), Since: newFigures(t.last), Window: newFigures(t.last.Sub(from.snap)),
-			Seconds: jsonf(max(h.sampled.Sub(from.at).Seconds(), 0)), Tags: t.tags,
+			Seconds: jsonf(max(h.sampled.Sub(from.at).Seconds(), 0)), Tags: t.tags, Keys: t.keys,
 		}
 		_, s.Actions = t.cache.(actor)
 		points := t.points

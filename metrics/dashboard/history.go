@@ -25,6 +25,7 @@ type tracked struct {
 	points []point // oldest first
 	starts []start // likewise, of windows
 	tags   []metrics.TagCount
+	keys   []metrics.KeyCount
 }
 
 // start is what the figures of a window are compared with.
@@ -138,6 +139,7 @@ func (h *Handler) sample(ctx context.Context) uint64 {
 	type seen struct {
 		snap metrics.Snapshot
 		tags []metrics.TagCount
+		keys []metrics.KeyCount
 	}
 	all := make([]seen, len(caches))
 	for i, t := range caches {
@@ -147,11 +149,22 @@ func (h *Handler) sample(ctx context.Context) uint64 {
 		}); ok {
 			all[i].tags = c.TopTags(topTags)
 		}
+		if c, ok := t.cache.(interface {
+			HotKeysEncoded(n int) []metrics.KeyCount
+		}); ok {
+			all[i].keys = c.HotKeysEncoded(topTags)
+			for j := range all[i].keys {
+				if !h.keys {
+					all[i].keys[j].Key = ""
+				}
+			}
+		}
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	since := at.Sub(before)
 	for i, t := range caches {
+		t.keys = all[i].keys
 		t.add(at, since, all[i].snap, all[i].tags, since > 4*h.interval)
 	}
 	if !fresh {

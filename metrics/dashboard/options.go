@@ -58,6 +58,11 @@ func Actions(authorize func(*http.Request) error) Option {
 // written so, and of a long one the beginning. By default the type is shown only.
 func ShowValues() Option { return func(h *Handler) { h.values = true } }
 
+// ShowKeys shows the keys that are read most, as they are encoded in Redis. By default only
+// their counts are shown, from which it can be seen how unequal they are: keys may be private,
+// as an e-mail address is.
+func ShowKeys() Option { return func(h *Handler) { h.keys = true } }
+
 // Logger logs actions, and those refused. The default is slog.Default().
 func Logger(l *slog.Logger) Option {
 	return func(h *Handler) {

@@ -141,7 +141,11 @@ var conformance = map[string]func(f *conformer, rnd *rand.Rand){
 		var info cache.Info
 		opts := []cache.ReadOption{cache.Report(&info)}
 		what := ""
-		switch rnd.IntN(8) {
+		switch rnd.IntN(12) {
+		case 8:
+			opts, what = append(opts, cache.With(strategy.StaleIfError(0), strategy.StaleWhileRevalidate(0))), " fresh"
+		case 9:
+			opts, what = append(opts, cache.With(strategy.TTL(3*time.Second), strategy.ErrorTTL(2*time.Second), strategy.NotFoundTTL(time.Second))), " with"
 		case 0:
 			opts, what = append(opts, cache.AllowStale()), " stale"
 		case 1:
@@ -226,6 +230,37 @@ var conformance = map[string]func(f *conformer, rnd *rand.Rand){
 			return []int{len(old) + 1}, refuse
 		}, opts...)
 		f.say("Update%s %s of %s = %v %s", what, k, given, v, plainly(err))
+	},
+	"Local": func(f *conformer, rnd *rand.Rand) {
+		all := map[string]cache.Entry[[]int]{}
+		for k, e := range f.c.Local() {
+			all[k] = e
+		}
+		for k, e := range all {
+			if v, err := f.c.Peek(context.Background(), k); plainly(err) == "closed" || e.Absent != errors.Is(err, cache.ErrNotFound) || !slices.Equal(v, e.Value) {
+				f.say("Local %s = %v, and Peek %v, %v", k, e.Value, v, err)
+			}
+			spoil(e.Value)
+		}
+		f.say("Local") // what is in the local tier differs
+	},
+	"Resize": func(f *conformer, rnd *rand.Rand) {
+		if err := f.c.Resize(100); err != nil && f.kind != "Redis only" {
+			f.say("Resize: %v", err)
+		}
+		f.say("Resize: %s", plainly(f.c.Resize(0))[:0])
+	},
+	"HotKeys": func(f *conformer, rnd *rand.Rand) {
+		f.c.HotKeys(3)
+		f.say("HotKeys") // local hits are sampled
+	},
+	"HotKeysEncoded": func(f *conformer, rnd *rand.Rand) {
+		f.c.HotKeysEncoded(3)
+		f.say("HotKeysEncoded")
+	},
+	"Touch": func(f *conformer, rnd *rand.Rand) {
+		k := conformKey(rnd)
+		f.say("Touch %s: %s", k, plainly(f.c.Touch(context.Background(), k, "d")))
 	},
 	"Delete": func(f *conformer, rnd *rand.Rand) {
 		k := conformKey(rnd)
@@ -355,6 +390,8 @@ func conformLife(rnd *rand.Rand) (opts []cache.WriteOption, what string) {
 		return []cache.WriteOption{cache.TTL(-1)}, " of no life"
 	case 2:
 		return []cache.WriteOption{cache.Tags("called")}, " tagged"
+	case 3:
+		return []cache.WriteOption{cache.KeepTTL()}, " to the same end"
 	}
 	return nil, ""
 }
@@ -425,6 +462,7 @@ func TestConformanceHasEveryMethod(t *testing.T) {
 
 var conformConfigs = map[string]struct {
 	writes bool
+	pause  time.Duration // between two steps, at least: a quarter of the idle time, within which the local tier prolongs nothing
 	opts   []cache.Option
 }{
 	"plain":              {},
@@ -432,8 +470,8 @@ var conformConfigs = map[string]struct {
 	"stale while":        {opts: []cache.Option{cache.WithStrategy(strategy.StaleWhileRevalidate(5 * time.Second))}},
 	"errors":             {opts: []cache.Option{cache.WithStrategy(strategy.ErrorTTL(3 * time.Second))}},
 	"no absences":        {opts: []cache.Option{cache.WithStrategy(strategy.NotFoundTTL(0), strategy.StaleIfError(5*time.Second), strategy.RetryAfter(0))}},
-	"sliding":            {opts: []cache.Option{cache.WithStrategy(strategy.Sliding(8 * time.Second))}},
-	"sliding and stale":  {opts: []cache.Option{cache.WithStrategy(strategy.Sliding(8*time.Second), strategy.StaleIfError(5*time.Second), strategy.RetryAfter(0))}},
+	"sliding":            {pause: 2 * time.Second, opts: []cache.Option{cache.WithStrategy(strategy.Sliding(8 * time.Second))}},
+	"sliding and stale":  {pause: 2 * time.Second, opts: []cache.Option{cache.WithStrategy(strategy.Sliding(8*time.Second), strategy.StaleIfError(5*time.Second), strategy.RetryAfter(0))}},
 	"refresh ahead":      {opts: []cache.Option{cache.WithStrategy(strategy.RefreshAhead(0.5))}},
 	"forever":            {opts: []cache.Option{cache.WithStrategy(strategy.Forever())}},
 	"lazy":               {opts: []cache.Option{cache.WithInvalidator(invalidate.Lazy())}},
@@ -461,7 +499,7 @@ func TestAllKindsOfCachesAgree(t *testing.T) {
 							op = []string{"Get", "Set", "Update", ""}[rnd.IntN(4)]
 						}
 						conformance[op](f, rnd)
-						time.Sleep(time.Duration(1+rnd.IntN(3000)) * time.Millisecond)
+						time.Sleep(max(time.Duration(1+rnd.IntN(3000))*time.Millisecond, cfg.pause))
 					}
 				})
 				if t.Failed() {

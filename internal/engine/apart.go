@@ -1,0 +1,82 @@
+package engine
+
+import (
+	"context"
+	"errors"
+
+	"github.com/delqhi/cache/internal/errs"
+	"github.com/delqhi/cache/internal/local"
+)
+
+// Calls apart from Redis (SkipRemote) ask and change the local tier and the source only. In a
+// LocalOnly cache all calls do, and the option has no effect.
+//
+// A read may fill the local tier although it has no lease: the fence is taken before the load,
+// and whatever other processes write or invalidate from then on moves it. Loads are shared among
+// calls of this kind only, so that none waits for Redis, and none that was to fill Redis does
+// not.
+
+var errNoLocal = errors.New("the local tier is not in use: it is not certain that notifications of other processes are received, or one of this process is pending")
+
+// readApart answers lookups without asking Redis.
+func (c *remote) readApart(ctx context.Context, s *Scratch, j Loader, o *Options) {
+	for i := range s.items {
+		it := &s.items[i]
+		if it.done {
+			continue
+		}
+		if c.localStale(it, o); !c.serveStale(ctx, it, j, o) {
+			c.countMiss(notFound, o)
+		}
+	}
+}
+
+// acquireApart lets loads begin that fill the local tier only.
+func (c *remote) acquireApart(ls []*inflightLoad) {
+	for _, l := range ls {
+		l.state, l.fence = fillLocal, c.fences.Token(c.encoded(l.rk))
+		// If it is not known, an entry with tags is invalid from the start.
+		l.version.epoch, l.version.time, _ = c.clock.Version()
+		if c.local != nil && !c.mayUseLocal(l.rk, local.Now()) {
+			l.state = fillNone
+		}
+	}
+}
+
+// setApart stores values in the local tier only.
+func (c *remote) setApart(_ context.Context, changes []*Change, o *Options) {
+	for _, ch := range changes {
+		if ch.done {
+			continue
+		}
+		var err error
+		if ch.life, ch.keep, err = c.lifetime(ch.Key, ch.Val, o, loadDirectives{}); err == nil {
+			ch.tags, err = c.tagsOf(ch.Key, ch.Val, o, loadDirectives{})
+		}
+		if ch.inherit(); err != nil {
+			ch.Err = err
+			continue
+		}
+		var known bool
+		ch.version.epoch, ch.version.time, known = c.clock.Version()
+		ch.at = local.Now()
+		enc := c.encoded(ch.rk)
+		switch {
+		case !c.mayUseLocal(ch.rk, ch.at) || !known && len(ch.tags) > 0:
+			ch.Err = c.unavailable(errNoLocal)
+		case !ch.keep:
+			c.local.Remove(enc)
+		case c.local.Set(ch.Key, enc, c.changeEntry(ch, ch.at)) == local.Closed:
+			ch.Err = errs.ErrClosed
+		}
+		c.failures.forget(ch.rk)
+	}
+}
+
+// setApart is any Set.
+func (c *localOnly) setApart(ctx context.Context, changes []*Change, o *Options) {
+	for _, ch := range changes {
+		c.encodeChange(ctx, ch, o)
+	}
+	c.write(ctx, changes)
+}

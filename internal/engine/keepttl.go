@@ -1,0 +1,128 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"math"
+	"time"
+
+	"github.com/delqhi/cache/internal/local"
+	"github.com/delqhi/cache/internal/logicalclock"
+	"github.com/delqhi/cache/internal/store"
+)
+
+// A value that is stored with KeepTTL ends when the one ends that it replaces. That life is read
+// a moment before the write, and written with it as if the call had given it: a write that comes
+// between the two is replaced all the same, and its life with it.
+
+// keepLives finds the lives that changes are to keep.
+func (c *Cache) keepLives(ctx context.Context, changes []*Change) {
+	var open []*Change
+	now := local.Now()
+	for _, ch := range changes {
+		if ch.done {
+			continue
+		}
+		if left, ok := c.localLife(ch.Key, ch.rk, now); ok {
+			ch.left = left
+			continue
+		}
+		open = append(open, ch)
+	}
+	if len(open) > 0 {
+		c.backend.lives(ctx, open)
+	}
+}
+
+// localLife returns the remaining life of a value, if the local tier may answer and has it.
+func (c *Cache) localLife(key Key, rk string, now int64) (left time.Duration, ok bool) {
+	if c.local == nil || !c.backend.mayUseLocal(rk, now) {
+		return 0, false
+	}
+	e, ok := c.local.Peek(key)
+	if !ok || now >= e.Deadline || now >= e.Expires || c.localValidity(e.Meta, now) != logicalclock.Valid || e.Meta != nil && e.Meta.Absent {
+		return 0, false
+	}
+	if e.Expires == math.MaxInt64 {
+		return forever, true
+	}
+	return time.Duration(e.Expires - now), true
+}
+
+// inherit gives a change the life that it keeps, if there is one. What is kept for less than a
+// millisecond would be kept for ever by Redis.
+func (ch *Change) inherit() {
+	switch {
+	case ch.left == 0:
+		return
+	case ch.left == forever:
+		ch.life.fresh = 0
+	default:
+		ch.life.fresh = max(ch.left.Truncate(time.Millisecond), time.Millisecond)
+	}
+	ch.keep = true
+}
+
+// lives finds the lives of what Redis holds.
+func (c *remote) lives(ctx context.Context, changes []*Change) {
+	cmds := make([]store.Command, len(changes))
+	for i, ch := range changes {
+		cmds[i] = store.Command{Op: store.Get, Key: ch.rk}
+	}
+	asked := local.Now()
+	replies, r, _, err := c.ask(ctx, cmds)
+	founds, pointers := make([]decoded, len(changes)), make([]*decoded, len(changes))
+	for i, ch := range changes {
+		f := &founds[i]
+		pointers[i] = f
+		if err := cmp.Or(replies[i].Err, err); err != nil {
+			f.status, f.err = unavailable, err
+			continue
+		}
+		c.decodeTo(f, ctx, ch.rk, replies[i].Record, &r)
+	}
+	c.validate(ctx, pointers)
+	for i, ch := range changes {
+		switch f := &founds[i]; {
+		case f.status == unavailable:
+			ch.refuse(c.writeFailed(ctx, f.err))
+		case f.status == usable && f.ans.absent == nil && f.timed:
+			ch.left = f.leftAfter(since(asked))
+			if ch.left != forever {
+				ch.left = max(ch.left, time.Millisecond)
+			}
+		}
+	}
+}
+
+// lives finds nothing: the local tier was asked.
+func (c *localOnly) lives(context.Context, []*Change) {}
+
+// keepLoadedLife gives a loaded value the life that is left of the one that it replaces, if the
+// call asks for that.
+func (c *Cache) keepLoadedLife(ctx context.Context, o *Options, l *inflightLoad) {
+	r := &l.filled
+	if !o.KeepTTL || !r.keep || l.old == nil || l.res.directives.hasTTL {
+		return
+	}
+	if left, ok := c.backend.loadedLife(ctx, l); ok {
+		if r.life.fresh = max(left.Truncate(time.Millisecond), time.Millisecond); left == forever {
+			r.life.fresh = 0
+		}
+	}
+}
+
+// loadedLife returns what is left of the life of the value that a load replaces. ok is false if
+// that is over, or not known.
+func (c *remote) loadedLife(ctx context.Context, l *inflightLoad) (left time.Duration, ok bool) {
+	f := decoded{raw: l.old.raw}
+	c.date(ctx, l.rk, &f)
+	return f.left, f.timed && f.left > 0 && l.old.left > 0
+}
+
+func (c *localOnly) loadedLife(_ context.Context, l *inflightLoad) (left time.Duration, ok bool) {
+	if l.entry.Head == nil {
+		return 0, false
+	}
+	return c.localLife(l.key, l.rk, local.Now())
+}

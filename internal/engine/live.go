@@ -1,0 +1,44 @@
+package engine
+
+import (
+	"github.com/delqhi/cache/internal/errs"
+	"github.com/delqhi/cache/internal/local"
+	"github.com/delqhi/cache/internal/logicalclock"
+)
+
+// LocalInfo returns where an entry of the local tier comes from. ok is false if a read would not
+// be answered with it.
+func (c *Cache) LocalInfo(key Key, e Held) (info Info, ok bool) {
+	now := local.Now()
+	if now >= e.Deadline || c.Closed() {
+		return info, false
+	}
+	rk, err := c.RedisKey(key)
+	if err != nil || !c.backend.mayUseLocal(rk, now) || c.localValidity(e.Meta, now) != logicalclock.Valid {
+		return info, false
+	}
+	info = localInfo(e, now)
+	return info.Own(), true
+}
+
+// Invalid reports whether a local entry was invalidated by tag or by Clear.
+func (c *Cache) Invalid(e *local.Head) bool {
+	if e.Meta == nil {
+		return false
+	}
+	v, _ := c.clock.Validate(e.Meta.Epoch, e.Meta.LogicalTime, e.Meta.Began, e.Meta.Tags, local.Now())
+	return v == logicalclock.Invalid || v == logicalclock.Stale
+}
+
+// LoadFailed reports whether a read that could load has no answer because the load has failed,
+// or could not take place.
+func (it *Lookup) LoadFailed() bool {
+	switch it.err.(type) {
+	case nil, *missError:
+		return false
+	}
+	return it.rk != "" && it.err != errs.ErrMiss && it.err != errs.ErrClosed
+}
+
+// CountDefault counts a read that the source's default has answered.
+func (c *Cache) CountDefault() { c.stats.defaults.Add(1) }
