@@ -201,7 +201,7 @@ var cacheCalls = map[string]func(ctx context.Context, c *faceCache, rnd *rand.Ra
 }
 
 // alwaysThere work on a cache that was closed.
-var alwaysThere = []string{"Metrics", "ResetMetrics", "Totals", "TopTags", "Closed", "Name", "RedisKey", "EncodeKey"}
+var alwaysThere = []string{"HotKeys", "HotKeysEncoded", "Local", "Metrics", "ResetMetrics", "Totals", "TopTags", "Closed", "Name", "RedisKey", "EncodeKey"}
 
 var loadCalls = map[string]func(l *faceLoad, rnd *rand.Rand){
 	"Stale":       func(l *faceLoad, _ *rand.Rand) { _, _ = l.Stale() },
