@@ -48,8 +48,11 @@ func (c *Cache[K, V]) Local() iter.Seq2[K, Entry[V]] {
 //
 // The error matches [ErrInvalidOption] if n is below 1, or below the number of parts that a tier
 // of 1,024 entries or more is divided into, which are at most 16; and [errors.ErrUnsupported]
-// for a cache without a local tier.
+// for a cache without a local tier; it is [ErrClosed] after Close.
 func (c *Cache[K, V]) Resize(n int) error {
+	if c.Closed() {
+		return ErrClosed
+	}
 	if c.local == nil {
 		return engine.Unsupported("Resize of a cache without a local tier: write strategy.LRU or strategy.TinyLFU for one")
 	}
