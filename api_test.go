@@ -120,6 +120,9 @@ func TestWrongProgramsDoNotCompile(t *testing.T) {
 	if underRace {
 		t.Skip("the compiler is the same with and without the race detector")
 	}
+	if testing.Short() {
+		t.Skip("it compiles programs, which -short leaves out")
+	}
 	files, err := filepath.Glob("testdata/mustnotcompile/*.go")
 	if err != nil || len(files) == 0 {
 		t.Fatal("no programs found", err)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/delqhi/cache"
 	"github.com/delqhi/cache/cachetest"
+	"github.com/delqhi/cache/internal/redistest"
 	"github.com/delqhi/cache/metrics"
 	"github.com/delqhi/cache/strategy"
 	"github.com/redis/go-redis/v9"
@@ -377,7 +378,7 @@ func TestFaultsAtAnyTime(t *testing.T) {
 		})
 	}
 	rnd := rand.New(rand.NewPCG(1, 2))
-	for range 200 {
+	for range redistest.Times(200, 200) {
 		switch rnd.IntN(6) {
 		case 0:
 			env.CutRedis()

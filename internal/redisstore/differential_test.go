@@ -241,7 +241,7 @@ func alike(t *testing.T, seed uint64, prefix string, store real, between func())
 		model := memory{storetest.NewMemory()}
 		s.listen(t, fmt.Sprint(prefix, seed, "news"), model, store)
 		s.oneNode = store.OneNode()
-		s.run(t, 150, model, store, slack, between)
+		s.run(t, redistest.Times(150, 150), model, store, slack, between)
 		if s.told == 0 {
 			t.Error("nothing to tell")
 		}

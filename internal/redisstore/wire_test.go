@@ -2,6 +2,7 @@ package redisstore_test
 
 import (
 	"context"
+	"errors"
 	"net"
 	"slices"
 	"testing"
@@ -105,27 +106,34 @@ func TestWireIsWhatIsSent(t *testing.T) {
 // The address is that of the configuration, in the form of the semantic conventions of
 // OpenTelemetry.
 func TestAddressIsThatOfTheConfiguration(t *testing.T) {
+	// No name is looked up, and no server asked.
+	dial := func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("no network") }
 	cluster := func(addrs ...string) redis.UniversalClient {
-		return redis.NewClusterClient(&redis.ClusterOptions{Addrs: addrs})
+		return redis.NewClusterClient(&redis.ClusterOptions{Addrs: addrs, Dialer: dial, DialerRetries: 1})
 	}
+	single := func(o redis.Options) *redis.Client {
+		o.Dialer, o.DialerRetries = dial, 1
+		return redis.NewClient(&o)
+	}
+	failover := &redis.FailoverOptions{MasterName: "m", SentinelAddrs: []string{"s:26379"}, Dialer: dial, DialerRetries: 1}
 	for _, tt := range []struct {
 		client  redis.UniversalClient
 		address string
 		port    int
 	}{
-		{redis.NewClient(&redis.Options{Addr: "redis.example.com:6379"}), "redis.example.com", 0},
-		{redis.NewClient(&redis.Options{Addr: "redis.example.com:6380"}), "redis.example.com", 6380},
-		{redis.NewClient(&redis.Options{Addr: "[::1]:6380"}), "::1", 6380},
-		{redis.NewClient(&redis.Options{}), "localhost", 0},
-		{redis.NewClient(&redis.Options{Network: "unix", Addr: "/run/redis.sock"}), "/run/redis.sock", 0},
-		{ownSingle{redis.NewClient(&redis.Options{Addr: "a:1"})}, "a", 1},
+		{single(redis.Options{Addr: "redis.example.com:6379"}), "redis.example.com", 0},
+		{single(redis.Options{Addr: "redis.example.com:6380"}), "redis.example.com", 6380},
+		{single(redis.Options{Addr: "[::1]:6380"}), "::1", 6380},
+		{single(redis.Options{}), "localhost", 0},
+		{single(redis.Options{Network: "unix", Addr: "/run/redis.sock"}), "/run/redis.sock", 0},
+		{ownSingle{single(redis.Options{Addr: "a:1"})}, "a", 1},
 		{cluster("b:6379", "a:6379"), "a,b", 0},
 		{cluster("b:7000", "a:7000", "a:7000"), "a,b", 7000},
 		{cluster("b:7000", "a:7001"), "a:7001,b:7000", 0},
 		{cluster("[::1]:7000", "a:6379"), "[::1]:7000,a:6379", 0},
-		{redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"one": "b:7000", "two": "a:7000"}}), "a,b", 7000},
-		{redis.NewFailoverClient(&redis.FailoverOptions{MasterName: "m", SentinelAddrs: []string{"s:26379"}}), "", 0},
-		{redis.NewFailoverClusterClient(&redis.FailoverOptions{MasterName: "m", SentinelAddrs: []string{"s:26379"}}), "", 0},
+		{redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"one": "b:7000", "two": "a:7000"}, Dialer: dial}), "a,b", 7000},
+		{redis.NewFailoverClient(failover), "", 0},
+		{redis.NewFailoverClusterClient(failover), "", 0},
 	} {
 		s, err := redisstore.NewRedis(tt.client)
 		if err != nil {

@@ -59,9 +59,13 @@ func Require(tb testing.TB) {
 const longEnv = "CACHE_TEST_LONG"
 
 // Times returns how often a test repeats something: many if the environment variable
-// CACHE_TEST_LONG is set, as in .ci/run, else few. With CACHE_TEST_LONG=once it is few, and tests
-// that take long run all the same: so they do under the race detector.
+// CACHE_TEST_LONG is set, as in .ci/run, else few, and with -short a quarter of that. With
+// CACHE_TEST_LONG=once it is few, and tests that take long run all the same: so they do under
+// the race detector.
 func Times(few, many int) int {
+	if testing.Short() {
+		return (few + 3) / 4
+	}
 	if e := os.Getenv(longEnv); e == "" || e == "once" {
 		return few
 	}
