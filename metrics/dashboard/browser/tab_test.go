@@ -143,15 +143,17 @@ func eval[T any](p *tab, expression string) T {
 	return v
 }
 
-// until waits until an expression is true.
+// until waits until an expression is true. One that fails, as on a page that is still being
+// loaded, is not true yet.
 func (p *tab) until(expression string) {
 	p.t.Helper()
 	for pause, end := 5*time.Millisecond, time.Now().Add(patience); ; pause = min(2*pause, 100*time.Millisecond) {
-		if eval[bool](p, "!!("+expression+")") {
+		is, err := chromedp.Run(p.ctx, chromedp.Evaluate[bool]("!!("+expression+")"))
+		if is && err == nil {
 			return
 		}
 		if time.Now().After(end) || p.ctx.Err() != nil {
-			p.t.Fatalf("waited in vain for %s; the page says\n%s", expression, eval[string](p, "document.body.innerText"))
+			p.t.Fatalf("waited in vain for %s: %v; the page says\n%s", expression, err, eval[string](p, "document.body.innerText"))
 		}
 		time.Sleep(pause)
 	}
