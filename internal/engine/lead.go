@@ -48,7 +48,7 @@ const (
 	leasePoll = 250 * time.Millisecond
 
 	// While disconnected from notifications, the lease is polled at these intervals.
-	pollFirst = 5 * time.Millisecond
+	pollFirst = time.Millisecond
 	pollMost  = 50 * time.Millisecond
 
 	// loadsAtOnce bounds how many loads of one batch run side by side where the
