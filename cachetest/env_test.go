@@ -350,6 +350,7 @@ func TestACacheThatIsLeftOpenIsAnError(t *testing.T) {
 // Outside of a bubble time is real, and everything else the same. Faults come and go while
 // processes work; then all is well again.
 func TestFaultsAtAnyTime(t *testing.T) {
+	redistest.Thorough(t)
 	env := cachetest.New(t)
 	src := cachetest.NewSource(map[int]string{})
 	for i := range 10 {

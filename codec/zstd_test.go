@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/delqhi/cache/codec"
+	"github.com/delqhi/cache/internal/redistest"
 	"github.com/klauspost/compress/zstd"
 )
 
@@ -48,6 +49,7 @@ func TestRecordsOfEitherCompressionAreRead(t *testing.T) {
 }
 
 func TestAZstdBombIsRefusedUnopened(t *testing.T) {
+	redistest.Thorough(t)
 	writer := codec.Compressed(codec.Raw(), codec.Threshold(0), codec.Zstd())
 	reader := codec.Compressed(codec.Raw(), codec.MaxSize(1<<20))
 	bomb, err := writer.Marshal(nil, make([]byte, 32<<20))

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/delqhi/cache/internal/fence"
+	"github.com/delqhi/cache/internal/redistest"
 )
 
 // A trace is read, and each miss of it is filled.
@@ -37,6 +38,7 @@ func hitsBy(t *testing.T, p Policy, capacity int, bytes int64, trace []int) int 
 }
 
 func TestTinyLFUKeepsWhatLRULoses(t *testing.T) {
+	redistest.Thorough(t)
 	rnd := rand.New(rand.NewPCG(1, 2))
 	zipf := rand.NewZipf(rnd, 1.05, 1, 50_000)
 	scan := func(i int) int { return 1_000_000 + i }

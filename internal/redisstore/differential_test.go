@@ -219,6 +219,7 @@ func TestARingAnswersLikeTheOthers(t *testing.T) {
 
 // A server forgets its scripts when it restarts, and a new master has none.
 func TestStoresAnswerAlikeThatForgetTheirScripts(t *testing.T) {
+	redistest.Thorough(t)
 	eachOwn(t, func(t *testing.T, c redis.UniversalClient) {
 		store := newReal(t, c)
 		for seed := range uint64(redistest.Times(1, 4)) {

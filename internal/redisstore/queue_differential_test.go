@@ -262,6 +262,7 @@ func TestAllQueuesAnswerAlike(t *testing.T) {
 }
 
 func TestQueuesAnswerAlikeThatForgetTheirScripts(t *testing.T) {
+	redistest.Thorough(t)
 	eachOwn(t, func(t *testing.T, c redis.UniversalClient) {
 		store := newReal(t, c)
 		queuesAlike(t, 100, "", store, func(s *queueScript) {

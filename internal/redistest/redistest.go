@@ -80,6 +80,15 @@ func Long(tb testing.TB) {
 	}
 }
 
+// Thorough skips the test with -short, which is for the loop of an edit: the test takes a second or
+// more of a processor.
+func Thorough(tb testing.TB) {
+	tb.Helper()
+	if testing.Short() {
+		tb.Skip("it takes a second, which -short leaves out")
+	}
+}
+
 func require(tb testing.TB, reason string) {
 	tb.Helper()
 	if reason == "" {

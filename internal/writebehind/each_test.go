@@ -77,6 +77,7 @@ func (l *ledger) apply(batch []writebehind.Entry) []error {
 // Several processes write the same keys, at once and with a source that fails now and
 // then. What counts is the order in which writes were queued, which their ids tell.
 func TestEveryWriteArrivesInOrder(t *testing.T) {
+	redistest.Thorough(t)
 	redistest.Each(t, func(t *testing.T, b *redistest.Backend) {
 		for name, fails := range map[string]float64{"well": 0, "failing": 0.3} {
 			t.Run(name, func(t *testing.T) {

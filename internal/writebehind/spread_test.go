@@ -8,6 +8,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/delqhi/cache/internal/redistest"
 	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/internal/writebehind"
 )
@@ -76,6 +77,7 @@ func TestKeysOfAnyShapeSpreadOverAllPartitions(t *testing.T) {
 
 // MaxBacklog holds for all partitions together: the fullest of them may not end it.
 func TestTheWholeBacklogFits(t *testing.T) {
+	redistest.Thorough(t)
 	for _, shape := range []string{"number", "counting UUID"} {
 		synctest.Test(t, func(t *testing.T) {
 			s := newSource()

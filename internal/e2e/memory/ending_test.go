@@ -19,6 +19,7 @@ import (
 // Nothing begins behind a reader's back once Close has waited for what was under way:
 // neither a refresh nor a prolongation, however many readers there are.
 func TestNothingBeginsOnceClosed(t *testing.T) {
+	redistest.Thorough(t)
 	for _, kind := range []string{"local only", "two tiers"} {
 		for range redistest.Times(10, 40) {
 			var closed, late atomic.Bool

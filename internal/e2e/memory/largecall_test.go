@@ -9,6 +9,7 @@ import (
 
 	"github.com/delqhi/cache"
 	"github.com/delqhi/cache/internal/hook"
+	"github.com/delqhi/cache/internal/redistest"
 	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/strategy"
@@ -17,6 +18,7 @@ import (
 // A call for many keys goes to Redis in pieces, and may take several times as long as a
 // lease or an intent for one key lasts. What it loads and writes is kept all the same.
 func TestACallForManyKeysOutlastsItsLeases(t *testing.T) {
+	redistest.Thorough(t)
 	const n = 6_000
 	for name, s := range map[string][]strategy.Strategy{
 		"plain":         nil,

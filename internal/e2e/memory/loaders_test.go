@@ -13,6 +13,7 @@ import (
 
 	"github.com/delqhi/cache"
 	"github.com/delqhi/cache/internal/hook"
+	"github.com/delqhi/cache/internal/redistest"
 	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/strategy"
@@ -245,6 +246,7 @@ func TestRefreshesUseTheCallsLoader(t *testing.T) {
 
 // All that is read lives on, however much is read at a time.
 func TestSlidingProlongsAllThatIsRead(t *testing.T) {
+	redistest.Thorough(t)
 	for _, keys := range []int{500, 5000} {
 		anyTiers(t, func(t *testing.T, build func(cache.Source[string, int], ...strategy.Strategy) *cache.Cache[string, int]) {
 			ctx := t.Context()

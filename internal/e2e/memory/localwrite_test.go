@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/delqhi/cache"
+	"github.com/delqhi/cache/internal/redistest"
 	"github.com/delqhi/cache/strategy"
 )
 
@@ -119,6 +120,7 @@ func TestLocalOnlyWritesLookAgain(t *testing.T) {
 
 // A load is held up, or does not fill, by nothing that does not concern its key.
 func TestLocalOnlyLoadsOfKeysThatNobodyTouches(t *testing.T) {
+	redistest.Thorough(t)
 	synctest.Test(t, func(t *testing.T) {
 		var loads atomic.Int32
 		ctx := t.Context()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/delqhi/cache"
 	"github.com/delqhi/cache/internal/hook"
+	"github.com/delqhi/cache/internal/redistest"
 	"github.com/delqhi/cache/internal/retryqueue"
 	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/storetest"
@@ -135,6 +136,7 @@ func TestAKeyOfUnknownStateIsReadFromRedis(t *testing.T) {
 }
 
 func TestMoreThanFitsIsToldAsOneInvalidationOfEverything(t *testing.T) {
+	redistest.Thorough(t)
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
 		store := storetest.NewMemory()
