@@ -56,6 +56,9 @@ type Snapshot struct {
 	LoadErrors uint64 // of the loads: ended with an error, a panic, a timeout or because no caller waited any more
 	LoadPanics uint64 // of the load errors: panics
 	NotFound   uint64 // of the loads: the source does not have the value
+	Batches    uint64 // calls of LoadMany for keys that several requests have missed (strategy.BatchLoads)
+	Batched    uint64 // of the loads: the keys of these calls
+	Unasked    uint64 // values that a LoadMany returned without being asked, and that the local tier has stored (strategy.BatchLoads)
 	Outdated   uint64 // loaded results that were not stored because a write or an invalidation came first
 	NotKept    uint64 // loaded results that were not stored for another reason: too large, not encodable, refused by Redis
 
@@ -161,6 +164,7 @@ func (s *Snapshot) counters() []counter {
 		{"stale_covers", &s.StaleCovers}, {"defaults", &s.Defaults}, {"fallbacks", &s.Fallbacks},
 		{"loads", &s.Loads}, {"refreshes", &s.Refreshes}, {"load_errors", &s.LoadErrors},
 		{"load_panics", &s.LoadPanics}, {"not_found", &s.NotFound},
+		{"batches", &s.Batches}, {"batched", &s.Batched}, {"unasked", &s.Unasked},
 		{"outdated", &s.Outdated}, {"not_kept", &s.NotKept},
 		{"sets", &s.Sets}, {"deletes", &s.Deletes}, {"touched", &s.Touched}, {"write_errors", &s.WriteErrors},
 		{"invalidations_sent", &s.InvalidationsSent},

@@ -47,6 +47,7 @@ const (
 	writeThrough
 	writeAround
 	writeBehind
+	batchLoads
 	kinds
 )
 
@@ -58,6 +59,7 @@ var names = [kinds]string{
 	retryAfter: "RetryAfter", softTimeout: "SoftTimeout", hardTimeout: "HardTimeout",
 	notFoundTTL: "NotFoundTTL", errorTTL: "ErrorTTL",
 	writeThrough: "WriteThrough", writeAround: "WriteAround", writeBehind: "WriteBehind",
+	batchLoads: "BatchLoads",
 }
 
 // slot is where strategies of one kind, in the sense of the documentation,
@@ -116,6 +118,8 @@ func (s setting) argument() string {
 		return b.String()
 	case writeBehind:
 		return s.behind.String()
+	case batchLoads:
+		return strconv.FormatInt(s.n, 10) + ", " + s.d.String()
 	}
 	return s.d.String()
 }

@@ -35,6 +35,7 @@ var samples = []struct {
 	{func() Strategy { return WriteThrough() }, "WriteThrough", "strategy.WriteThrough()"},
 	{func() Strategy { return WriteAround() }, "WriteAround", "strategy.WriteAround()"},
 	{func() Strategy { return WriteBehind() }, "WriteBehind", "strategy.WriteBehind()"},
+	{func() Strategy { return BatchLoads(100, 2*time.Millisecond) }, "BatchLoads", "strategy.BatchLoads(100, 2ms)"},
 }
 
 func TestEveryConstructorHasASample(t *testing.T) {

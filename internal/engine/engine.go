@@ -74,7 +74,8 @@ type Cache struct {
 	clock        *logicalclock.Table // the logical clock, for tags and Clear
 	flights      *flight.Group[string, beginning, result]
 	limit        *loadLimit
-	watchdog     watchdog // of loaders
+	batcher      *loadBatcher // nil: single loads are not collected
+	watchdog     watchdog     // of loaders
 
 	recordSize atomic.Int64 // size of the last record that was encoded, in bytes
 
@@ -150,6 +151,7 @@ func New(cfg Config) (*Cache, error) {
 		}
 	}
 	c.refresher = newRefresher(c)
+	c.batcher = newLoadBatcher(c)
 	c.flights = flight.New[string, beginning, result](func(v any, stack []byte) error {
 		return &usercode.PanicError{Value: v, Stack: stack} // a panic of this package: those of user code are recovered at the call
 	})

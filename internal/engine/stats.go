@@ -30,6 +30,7 @@ type stats struct {
 	staleCovers                                                      atomic.Uint64
 	loads, refreshed, loadErrors, loadPanics, notFound               atomic.Uint64
 	outdated, notKept, sets, deletes, writeErrors, touched, defaults atomic.Uint64
+	batches, batched, unasked                                        atomic.Uint64
 	undecodable, remoteErrors, remoteRefused, misfits                atomic.Uint64
 	applied, applyErrors, deadLetters                                atomic.Uint64
 	sent, received, flushes                                          atomic.Uint64
@@ -138,14 +139,16 @@ func (s *stats) startRefresh(ctx, caller context.Context, cache string) (context
 type loadCall struct {
 	stats   *stats
 	keys    int
-	refresh bool
+	refresh int // how many of them for no caller's read
 	start   time.Time
 	end     atomic.Pointer[func(metrics.LoadResult)] // atomic: StartLoad may still run when done is called
 }
 
 // init begins the call, of these many keys.
 func (l *loadCall) init(s *stats, keys int, refresh bool) {
-	l.stats, l.keys, l.refresh, l.start = s, keys, refresh, time.Now()
+	if l.stats, l.keys, l.start = s, keys, time.Now(); refresh {
+		l.refresh = keys
+	}
 }
 
 // begin is called right before a loader, in its goroutine, and returns the loader's context.
@@ -153,7 +156,7 @@ func (l *loadCall) begin(ctx context.Context, cache string) context.Context {
 	if !l.stats.recorded() {
 		return ctx
 	}
-	inner, end := l.stats.recorder.StartLoad(ctx, metrics.LoadEvent{Cache: cache, Keys: l.keys, Refresh: l.refresh})
+	inner, end := l.stats.recorder.StartLoad(ctx, metrics.LoadEvent{Cache: cache, Keys: l.keys, Refresh: l.refresh == l.keys})
 	if end != nil {
 		kept := end // apart, so that it is on the heap only if there is one
 		l.end.Store(&kept)
@@ -172,8 +175,8 @@ func (l *loadCall) done(err error, found, notFound int) time.Duration {
 	s.loads.Add(uint64(l.keys))
 	s.loadErrors.Add(failed)
 	s.notFound.Add(uint64(notFound))
-	if l.refresh {
-		s.refreshed.Add(uint64(l.keys))
+	if l.refresh > 0 {
+		s.refreshed.Add(uint64(l.refresh))
 	}
 	s.loadHist.Record(d)
 	res := metrics.LoadResult{Duration: d, Found: found, NotFound: notFound}
@@ -241,6 +244,7 @@ func (s *stats) raw() metrics.Snapshot {
 		StaleHits: s.staleHits.Load(), StaleCovers: s.staleCovers.Load(), Defaults: s.defaults.Load(),
 		Coalesced: s.coalesced.Load(), Awaited: s.awaited.Load(), Unloaded: s.unloaded.Load(), Fallbacks: s.fallbacks.Load(),
 		Loads: s.loads.Load(), Refreshes: s.refreshed.Load(), LoadErrors: s.loadErrors.Load(), LoadPanics: s.loadPanics.Load(),
+		Batches: s.batches.Load(), Batched: s.batched.Load(), Unasked: s.unasked.Load(),
 		NotFound: s.notFound.Load(), Outdated: s.outdated.Load(), NotKept: s.notKept.Load(),
 		Sets: s.sets.Load(), Deletes: s.deletes.Load(), Touched: s.touched.Load(), WriteErrors: s.writeErrors.Load(),
 		InvalidationsSent: s.sent.Load(), InvalidationsReceived: s.received.Load(), Flushes: s.flushes.Load(),

@@ -70,6 +70,9 @@ func Of(s *metrics.Snapshot) []Metric {
 		{"cache_load_errors_total", "cache.load.errors", "{key}", Counter, "Of the loads: failed.", nil, only(s.LoadErrors)},
 		{"cache_load_panics_total", "cache.load.panics", "{key}", Counter, "Of the load errors: panics.", nil, only(s.LoadPanics)},
 		{"cache_loads_not_found_total", "cache.load.not_found", "{key}", Counter, "Of the loads: the source has no such thing.", nil, only(s.NotFound)},
+		{"cache_load_batches_total", "cache.load.batches", "{call}", Counter, "Calls of LoadMany for keys that several requests have missed.", nil, only(s.Batches)},
+		{"cache_batched_loads_total", "cache.load.batched", "{key}", Counter, "Of the loads: the keys of these calls.", nil, only(s.Batched)},
+		{"cache_unasked_values_total", "cache.load.unasked", "{key}", Counter, "Values that a LoadMany returned without being asked, and that the local tier has stored.", nil, only(s.Unasked)},
 		{"cache_unstored_loads_total", "cache.unstored_loads", "{key}", Counter, "Loaded answers that were not stored: outdated by a write, or not_kept for another reason.", []string{"cache.unstored.reason"}, []Series{
 			of(s.Outdated, "outdated"),
 			of(s.NotKept, "not_kept"),
