@@ -91,6 +91,9 @@ func build[K comparable, V any](name string, src Source[K, V], opts []Option, op
 	chooseWriting(&cfg, &src)
 	checkWeigh(&cfg, &src)
 	checkBatchLoads(&cfg, &src)
+	if cfg.policy.Audit > 0 && cfg.localOnly && src.loader() == nil {
+		cfg.mistake("%v: a LocalOnly cache has nothing to compare local hits with but its source: give it one that loads, through NewFrom", strategy.Audit(cfg.policy.Audit))
+	}
 	c.chooseKeys(&cfg, src.Key)
 	typ := reflect.TypeFor[V]()
 	cfg.chooseCodec(typ)

@@ -75,6 +75,13 @@ type Snapshot struct {
 	ApplyErrors uint64 // attempts to apply that failed, and will be repeated
 	Buried      uint64 // queued writes that failed too often and became dead letters
 
+	Audited       uint64 // local hits that were compared with Redis, or without it with the source (strategy.Audit)
+	StaleWithin   uint64 // of these: Redis had another value already; the entry was dropped or replaced within the bound of 2 s
+	StaleBeyond   uint64 // of these: Redis had another value for longer than that: the log has it
+	AuditedSource uint64 // of these: compared with the source as well
+	SourceAhead   uint64 // of these: the source had another value for longer than the bound, and nothing was invalidated
+	AuditsDropped uint64 // local hits that were to be compared and could not be: too many at once, no answer
+
 	Evictions    uint64 // entries that left the local tier for want of room
 	Undecodable  uint64 // records read from Redis, by any operation, that were damaged or not decodable
 	RemoteErrors uint64 // remote operations that failed, except those ended by the caller's context
@@ -170,6 +177,8 @@ func (s *Snapshot) counters() []counter {
 		{"invalidations_sent", &s.InvalidationsSent},
 		{"invalidations_received", &s.InvalidationsReceived}, {"flushes", &s.Flushes},
 		{"applied", &s.Applied}, {"apply_errors", &s.ApplyErrors}, {"buried", &s.Buried},
+		{"audited", &s.Audited}, {"stale_within", &s.StaleWithin}, {"stale_beyond", &s.StaleBeyond},
+		{"audited_source", &s.AuditedSource}, {"source_ahead", &s.SourceAhead}, {"audits_dropped", &s.AuditsDropped},
 		{"evictions", &s.Evictions}, {"undecodable", &s.Undecodable},
 		{"remote_errors", &s.RemoteErrors}, {"remote_refused", &s.RemoteRefused}, {"misfits", &s.Misfits},
 	}

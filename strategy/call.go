@@ -16,6 +16,7 @@ var wholeCache = [kinds]string{
 	refreshAhead:    "every reader has to find the same entries due: write it in WithStrategy, or cache.MaxAge(d) for how old a value this call takes",
 	earlyExpiration: "every reader has to find the same entries due: write it in WithStrategy, or cache.MaxAge(d) for how old a value this call takes",
 	batchLoads:      "one call of LoadMany serves the loads of many calls: write it in WithStrategy",
+	audit:           "the hits of all calls are looked at alike: write it in WithStrategy",
 	writeThrough:    "the writes of a key have one order only if all go the same way: write it in WithStrategy",
 }
 

@@ -67,6 +67,7 @@ func TestStrategiesThatACallCanNotHave(t *testing.T) {
 		{&stale, []Strategy{WriteThrough()}, "one order"},
 		{&stale, []Strategy{WriteAround()}, "one order"},
 		{&stale, []Strategy{WriteBehind()}, "one order"},
+		{&stale, []Strategy{Audit(1)}, "looked at alike"},
 		{&stale, []Strategy{BatchLoads(9, time.Second)}, "many calls"},
 		{&batched, []Strategy{SoftTimeout(time.Second)}, "ends before the load begins"},
 		{&batched, []Strategy{HardTimeout(time.Second)}, "ends before the load begins"},

@@ -67,6 +67,10 @@ func (c *compiler) checkAlone(s setting) bool {
 		c.checkBehind(s)
 	case batchLoads:
 		c.checkBatchLoads(s)
+	case audit:
+		if !(s.x > 0 && s.x <= 1) {
+			c.mistake("%v: write a fraction above 0 and at most 1: strategy.Audit(0.0001) looks at one local hit in ten thousand; leave it out for none", s)
+		}
 	}
 	return len(c.mistakes) == before
 }
@@ -151,6 +155,7 @@ func (c *compiler) checkCombination(p *Policy) {
 		{[]kind{softTimeout, hardTimeout}, c.checkTimeouts},
 		{[]kind{retryAfter, staleWhileRevalidate, staleIfError}, c.checkRetryAfter},
 		{[]kind{batchLoads, softTimeout, hardTimeout}, c.checkBatchWait},
+		{[]kind{audit, lru}, c.checkAudit},
 	} {
 		if !c.anyBroken(check.on) {
 			check.check(p)
@@ -254,5 +259,11 @@ func (c *compiler) checkBatchWait(p *Policy) {
 	}
 	if p.SoftTimeout > 0 && s.d >= p.SoftTimeout {
 		c.mistake("%v: waits until %v has answered with stale values: write a shorter wait", s, setting{kind: softTimeout, d: p.SoftTimeout})
+	}
+}
+
+func (c *compiler) checkAudit(p *Policy) {
+	if s, ok := c.get(audit); ok && p.LocalEntries == 0 {
+		c.mistake("%v: there is no local tier: add strategy.LRU(n) or strategy.TinyLFU(n)", s)
 	}
 }

@@ -64,6 +64,9 @@ func TestMistakesAloneSayWhatToWrite(t *testing.T) {
 		{WriteBehind(MaxAttempts(0)), "write strategy.MaxAttempts(1)"},
 		{BatchLoads(1, time.Millisecond), "strategy.BatchLoads(1, 1ms): a call for fewer than two keys is no batch"},
 		{BatchLoads(math.MaxInt32, time.Millisecond), "write at most strategy.BatchLoads(1073741824, 1ms)"},
+		{Audit(0), "above 0 and at most 1"},
+		{Audit(1.1), "above 0 and at most 1"},
+		{Audit(math.NaN()), "above 0 and at most 1"},
 		{BatchLoads(2, 0), "the wait for more keys must be positive"},
 	} {
 		// A later strategy of the same kind doesn't hide it; what depends on it
@@ -80,6 +83,7 @@ func TestContradictionsSayWhatToWrite(t *testing.T) {
 		want string
 	}{
 		{list(LocalBytes(1)), "add strategy.LRU(n) or strategy.TinyLFU(n)"},
+		{list(Audit(1)), "add strategy.LRU(n) or strategy.TinyLFU(n)"},
 		{list(LocalTTL(1)), "add strategy.LRU(n) or strategy.TinyLFU(n)"},
 		{list(Sliding(time.Minute), Forever()), "strategy.Sliding(1m0s): contradicts strategy.Forever()"},
 		{list(Sliding(5 * time.Minute)), "since the default strategy.TTL(5m0s) ends every entry sooner"},

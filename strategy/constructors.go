@@ -135,6 +135,27 @@ func BatchLoads(max int, wait time.Duration) Strategy {
 	return setting{kind: batchLoads, n: int64(max), d: wait}
 }
 
+// Audit compares a sample of local hits, behind their callers' backs, with what Redis has, and some
+// of these with what the source has: a measurement of whether the promise about stale values
+// holds, where that matters, in production. p is the fraction of local hits that are looked at,
+// above 0 and at most 1; 0.0001 costs nothing that could be measured. It needs [LRU] or [TinyLFU].
+//
+// Values are compared as they are encoded. What differs is looked at again after the bound of
+// 2 seconds: an entry that was dropped or replaced meanwhile was stale within the bound; one that
+// is still used, although Redis has another value, is stale beyond it. That is logged, with for
+// how long at least and what is known of the cause, and counted by metrics.Snapshot: Audited,
+// StaleWithin, StaleBeyond. Every tenth hit that is looked at is compared with the source as well, by a
+// load in the background, but no more than one a second in each process; SourceAhead counts what
+// the source has changed without an invalidation, which without the help of one only the TTL
+// ends. A key that Redis has no longer, as after an eviction, is judged by the source alone.
+// Without Redis, in a LocalOnly cache, the source is all that there is to compare with, and it
+// has to load.
+//
+// One goroutine does all that, one hit at a time. When more come than it can look at they are
+// dropped, and so are those that can't be compared, as when Redis does not answer: AuditsDropped.
+// The default is off.
+func Audit(p float64) Strategy { return setting{kind: audit, x: p} }
+
 // WriteThrough writes to the source first and to the cache when that has
 // succeeded. The default is to write to the cache only.
 func WriteThrough() Strategy { return setting{kind: writeThrough} }

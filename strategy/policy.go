@@ -51,6 +51,8 @@ type Policy struct {
 	BatchLoads int           // the most keys of a call of LoadMany for single loads; 0: they are not collected
 	BatchWait  time.Duration // BatchLoads: how long they are collected
 
+	Audit float64 // the fraction of local hits that are compared with Redis; 0: none
+
 	Write       WriteMode
 	BatchSize   int           // WriteBehind; never 0, also in other modes
 	BatchDelay  time.Duration // WriteBehind; 0: a batch does not wait
@@ -165,6 +167,7 @@ func (c *compiler) policy() Policy {
 		ErrorTTL:             value(errorTTL).d,
 		BatchLoads:           int(value(batchLoads).n),
 		BatchWait:            value(batchLoads).d,
+		Audit:                value(audit).x,
 		BatchSize:            defaultBatchSize,
 		BatchDelay:           defaultBatchDelay,
 		MaxAttempts:          defaultMaxAttempts,

@@ -48,6 +48,7 @@ const (
 	writeAround
 	writeBehind
 	batchLoads
+	audit
 	kinds
 )
 
@@ -59,7 +60,7 @@ var names = [kinds]string{
 	retryAfter: "RetryAfter", softTimeout: "SoftTimeout", hardTimeout: "HardTimeout",
 	notFoundTTL: "NotFoundTTL", errorTTL: "ErrorTTL",
 	writeThrough: "WriteThrough", writeAround: "WriteAround", writeBehind: "WriteBehind",
-	batchLoads: "BatchLoads",
+	batchLoads: "BatchLoads", audit: "Audit",
 }
 
 // slot is where strategies of one kind, in the sense of the documentation,
@@ -103,7 +104,7 @@ func (s setting) argument() string {
 		return ""
 	case lru, tinyLFU, localBytes:
 		return strconv.FormatInt(s.n, 10)
-	case jitter, refreshAhead, earlyExpiration:
+	case jitter, refreshAhead, earlyExpiration, audit:
 		return strconv.FormatFloat(s.x, 'g', -1, 64)
 	case notFoundTTL:
 		var b strings.Builder

@@ -80,6 +80,7 @@ type Cache struct {
 	recordSize atomic.Int64 // size of the last record that was encoded, in bytes
 
 	refresher *refresher
+	auditor   *auditor // nil: local hits are not audited
 	given     given
 	queue     *queue // nil: not WriteBehind
 	failures  failures
@@ -158,6 +159,7 @@ func New(cfg Config) (*Cache, error) {
 	c.flights.NewContext = func(caller context.Context) flight.Context { return newLoadContext(caller) }
 	if cfg.Store == nil {
 		c.backend = newLocalOnly(c)
+		c.startAuditor()
 		return c, nil
 	}
 	r := newRemote(c, &cfg)
@@ -166,6 +168,7 @@ func New(cfg Config) (*Cache, error) {
 		return nil, err
 	}
 	c.loader = c.QueueFirst(c.loader)
+	c.startAuditor()
 	return c, nil
 }
 
@@ -174,10 +177,12 @@ func (c *Cache) Close() {
 	c.closed.Store(true)
 	c.closeOnce.Do(func() {
 		close(c.closing)
+		c.auditor.seal()
 		c.watchdog.close()
 		c.refresher.seal()
 		c.flights.Cancel(errs.ErrClosed)
 		waitClosing(c.flights)
+		c.auditor.close()
 		c.refresher.close()
 		if c.queue != nil {
 			c.queue.Close()

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +22,10 @@ type stats struct {
 	recorder  metrics.Recorder
 	refreshes metrics.RefreshRecorder // the same, if it is one; else nil
 
+	// Which local hits are looked at more closely, by a hash that all have: those up to
+	// sampledMost, of these those up to auditedMost for the auditor.
+	sampledMost, auditedMost uint64
+
 	// The counters of local hits are sharded by processor. The others are incremented with
 	// a round trip or a load, and a single word is enough for each.
 	localHits, remoteHits, absentHits, staleHits                     stat.Counter
@@ -31,6 +36,8 @@ type stats struct {
 	loads, refreshed, loadErrors, loadPanics, notFound               atomic.Uint64
 	outdated, notKept, sets, deletes, writeErrors, touched, defaults atomic.Uint64
 	batches, batched, unasked                                        atomic.Uint64
+	audited, auditedSource, auditsDropped                            atomic.Uint64
+	staleWithin, staleBeyond, sourceAhead                            atomic.Uint64
 	undecodable, remoteErrors, remoteRefused, misfits                atomic.Uint64
 	applied, applyErrors, deadLetters                                atomic.Uint64
 	sent, received, flushes                                          atomic.Uint64
@@ -48,7 +55,7 @@ func newStats(r metrics.Recorder) *stats {
 	if r == nil {
 		r = metrics.Discard{}
 	}
-	s := &stats{recorder: protectRecorder(r)}
+	s := &stats{recorder: protectRecorder(r), sampledMost: measuredMost}
 	s.refreshes, _ = s.recorder.(metrics.RefreshRecorder)
 	return s
 }
@@ -60,9 +67,27 @@ const sampleOf = 256
 // SampleOf is the number of local hits that one for which CountLocalHit reports true stands for.
 const SampleOf = sampleOf
 
-// localHit counts a hit that began at start. It reports whether the hit stands for sampleOf of
-// them.
-func (s *stats) localHit(start int64) (sampled bool) {
+// measuredMost is the largest of the hashes, of 64 bits, of one hit in sampleOf.
+const measuredMost = 1<<64/sampleOf - 1
+
+// Sampled is what a local hit is to be looked at for, by chance.
+type Sampled uint8
+
+const (
+	Measured Sampled = 1 << iota // it stands for SampleOf of them
+	Audited                      // it is to be audited; see strategy.Audit
+)
+
+// audit makes p the fraction of the local hits that are audited. It is called before any.
+func (s *stats) audit(p float64) {
+	if s.auditedMost = math.MaxUint64; p < 1 {
+		s.auditedMost = uint64(p * (1 << 64))
+	}
+	s.sampledMost = max(measuredMost, s.auditedMost)
+}
+
+// localHit counts a hit that began at start.
+func (s *stats) localHit(start int64) Sampled {
 	s.localHits.Add(1)
 	// The hash of a nanosecond clock selects the sample: there is no shared counter, and
 	// no pattern of calls that is measured always or never.
@@ -71,11 +96,22 @@ func (s *stats) localHit(start int64) (sampled bool) {
 	x *= 0xd6e8feb86659fd93
 	x ^= x >> 32
 	x *= 0xd6e8feb86659fd93
-	if x>>56 == 0 {
-		s.getHist.RecordN(time.Duration(local.Now()-start), sampleOf)
-		return true
+	if x > s.sampledMost {
+		return 0
 	}
-	return false
+	return s.sample(start, x)
+}
+
+// sample looks more closely at a hit with that hash.
+func (s *stats) sample(start int64, x uint64) (as Sampled) {
+	if x <= measuredMost {
+		s.getHist.RecordN(time.Duration(local.Now()-start), sampleOf)
+		as = Measured
+	}
+	if s.auditedMost > 0 && x <= s.auditedMost {
+		as |= Audited
+	}
+	return as
 }
 
 // miss counts a request that no tier answered, by the status of the record in Redis.
@@ -245,6 +281,8 @@ func (s *stats) raw() metrics.Snapshot {
 		Coalesced: s.coalesced.Load(), Awaited: s.awaited.Load(), Unloaded: s.unloaded.Load(), Fallbacks: s.fallbacks.Load(),
 		Loads: s.loads.Load(), Refreshes: s.refreshed.Load(), LoadErrors: s.loadErrors.Load(), LoadPanics: s.loadPanics.Load(),
 		Batches: s.batches.Load(), Batched: s.batched.Load(), Unasked: s.unasked.Load(),
+		Audited: s.audited.Load(), AuditedSource: s.auditedSource.Load(), AuditsDropped: s.auditsDropped.Load(),
+		StaleWithin: s.staleWithin.Load(), StaleBeyond: s.staleBeyond.Load(), SourceAhead: s.sourceAhead.Load(),
 		NotFound: s.notFound.Load(), Outdated: s.outdated.Load(), NotKept: s.notKept.Load(),
 		Sets: s.sets.Load(), Deletes: s.deletes.Load(), Touched: s.touched.Load(), WriteErrors: s.writeErrors.Load(),
 		InvalidationsSent: s.sent.Load(), InvalidationsReceived: s.received.Load(), Flushes: s.flushes.Load(),
