@@ -28,11 +28,14 @@ func TestALocalHitAllocatesNothing(t *testing.T) {
 
 func allocs[K comparable, V any](t *testing.T, name string, key K, val V) {
 	t.Helper()
-	for _, kind := range []string{"two tiers", "LocalOnly"} {
+	for _, kind := range []string{"two tiers", "LocalOnly", "audited"} {
 		rdb := startRedis()
 		opts := []cache.Option{cache.WithStrategy(strategy.LRU(1000), strategy.TTL(time.Hour))}
 		if kind == "LocalOnly" {
 			rdb, opts = nil, append(opts, cache.LocalOnly())
+		}
+		if kind == "audited" { // the few hits that are looked at allocate, after they were answered
+			opts = append(opts, cache.WithStrategy(strategy.Audit(0.0001)))
 		}
 		c, err := cache.New[K, V](rdb, "allocs", append(opts, cache.WithCodec(lossyJSON))...)
 		if err != nil {

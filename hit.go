@@ -30,8 +30,22 @@ func (c *Cache[K, V]) hit(key K) (v V, due time.Duration, ok bool) {
 		}
 	}
 	due = c.engine.Due(&e.Head, start)
-	if c.engine.CountLocalHit(start) {
-		c.hot.add(key, engine.SampleOf)
+	if as := c.engine.CountLocalHit(start); as != 0 {
+		if as&engine.Measured != 0 {
+			c.hot.add(key, engine.SampleOf)
+		}
+		if as&engine.Audited != 0 {
+			c.audit(key, start)
+		}
 	}
 	return v, due, true
+}
+
+// audit has a hit of key compared with what Redis has. The key is copied here, so that hit does not
+// pass its address on.
+//
+//go:noinline
+func (c *Cache[K, V]) audit(key K, at int64) {
+	kept := key
+	c.engine.Audit(&kept, at)
 }

@@ -90,6 +90,10 @@ func build[K comparable, V any](name string, src Source[K, V], opts []Option, op
 	c := &Cache[K, V]{}
 	chooseWriting(&cfg, &src)
 	checkWeigh(&cfg, &src)
+	checkBatchLoads(&cfg, &src)
+	if cfg.policy.Audit > 0 && cfg.localOnly && src.loader() == nil {
+		cfg.mistake("%v: a LocalOnly cache has nothing to compare local hits with but its source: give it one that loads, through NewFrom", strategy.Audit(cfg.policy.Audit))
+	}
 	c.chooseKeys(&cfg, src.Key)
 	typ := reflect.TypeFor[V]()
 	cfg.chooseCodec(typ)
@@ -328,6 +332,13 @@ func (c *config) receivesBy() invalidate.Transport {
 func checkWeigh[K comparable, V any](cfg *config, src *Source[K, V]) {
 	if src.Weigh != nil && cfg.policy.LocalBytes == 0 {
 		cfg.mistake("Source.Weigh is for strategy.LocalBytes(n), which bounds the local tier by bytes: add it")
+	}
+}
+
+// checkBatchLoads checks that there is a function that loads batches.
+func checkBatchLoads[K comparable, V any](cfg *config, src *Source[K, V]) {
+	if cfg.policy.BatchLoads > 0 && src.LoadMany == nil {
+		cfg.mistake("%v needs Source.LoadMany, through NewFrom", strategy.BatchLoads(cfg.policy.BatchLoads, cfg.policy.BatchWait))
 	}
 }
 

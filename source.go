@@ -20,7 +20,7 @@ type LoadFunc[K comparable, V any] = func(ctx context.Context, key K) (V, error)
 // together with a nil error is absent. With an error, the values in the map are
 // valid and the error applies to the keys left out; if the error matches a *[BatchError],
 // that says which of them have failed, and those that it does not name are absent. Entries
-// that were not requested are ignored.
+// that were not requested are ignored, unless strategy.BatchLoads says otherwise.
 type BatchFunc[K comparable, V any] = func(ctx context.Context, keys []K) (map[K]V, error)
 
 // Source is the system of record behind a cache, given to [NewFrom]. Each field
@@ -29,7 +29,7 @@ type Source[K comparable, V any] struct {
 	// Load loads one value. Without it, LoadMany is called with one key.
 	Load LoadFunc[K, V]
 	// LoadMany loads several values. Without it, a batch runs Load for each key,
-	// a few at a time.
+	// a few at a time. By strategy.BatchLoads it loads single keys as well.
 	LoadMany BatchFunc[K, V]
 
 	// Store, StoreMany and Delete write to the source under a write strategy.

@@ -148,8 +148,18 @@ func (l *loader[K, V]) LoadMany(ctx context.Context, keys []engine.Key) (engine.
 		ks[i] = *k.(*K)
 	}
 	vals, err := l.many(ctx, ks)
-	return func(k engine.Key) (engine.Value, bool) {
-		v, ok := vals[*k.(*K)]
-		return &v, ok
+	return engine.Found{
+		Get: func(k engine.Key) (engine.Value, bool) {
+			v, ok := vals[*k.(*K)]
+			return &v, ok
+		},
+		N: len(vals),
+		All: func(yield func(engine.Key, engine.Value) bool) {
+			for k, v := range vals {
+				if !yield(&k, &v) {
+					return
+				}
+			}
+		},
 	}, err
 }

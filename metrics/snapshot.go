@@ -56,6 +56,9 @@ type Snapshot struct {
 	LoadErrors uint64 // of the loads: ended with an error, a panic, a timeout or because no caller waited any more
 	LoadPanics uint64 // of the load errors: panics
 	NotFound   uint64 // of the loads: the source does not have the value
+	Batches    uint64 // calls of LoadMany for keys that several requests have missed (strategy.BatchLoads)
+	Batched    uint64 // of the loads: the keys of these calls
+	Unasked    uint64 // values that a LoadMany returned without being asked, and that the local tier has stored (strategy.BatchLoads)
 	Outdated   uint64 // loaded results that were not stored because a write or an invalidation came first
 	NotKept    uint64 // loaded results that were not stored for another reason: too large, not encodable, refused by Redis
 
@@ -71,6 +74,13 @@ type Snapshot struct {
 	Applied     uint64 // queued writes that this process applied to the source (strategy.WriteBehind)
 	ApplyErrors uint64 // attempts to apply that failed, and will be repeated
 	Buried      uint64 // queued writes that failed too often and became dead letters
+
+	Audited       uint64 // local hits that were compared with Redis, or without it with the source (strategy.Audit)
+	StaleWithin   uint64 // of these: Redis had another value already; the entry was dropped or replaced within the bound of 2 s
+	StaleBeyond   uint64 // of these: Redis had another value for longer than that: the log has it
+	AuditedSource uint64 // of these: compared with the source as well
+	SourceAhead   uint64 // of these: the source had another value for longer than the bound, and nothing was invalidated
+	AuditsDropped uint64 // local hits that were to be compared and could not be: too many at once, no answer
 
 	Evictions    uint64 // entries that left the local tier for want of room
 	Undecodable  uint64 // records read from Redis, by any operation, that were damaged or not decodable
@@ -161,11 +171,14 @@ func (s *Snapshot) counters() []counter {
 		{"stale_covers", &s.StaleCovers}, {"defaults", &s.Defaults}, {"fallbacks", &s.Fallbacks},
 		{"loads", &s.Loads}, {"refreshes", &s.Refreshes}, {"load_errors", &s.LoadErrors},
 		{"load_panics", &s.LoadPanics}, {"not_found", &s.NotFound},
+		{"batches", &s.Batches}, {"batched", &s.Batched}, {"unasked", &s.Unasked},
 		{"outdated", &s.Outdated}, {"not_kept", &s.NotKept},
 		{"sets", &s.Sets}, {"deletes", &s.Deletes}, {"touched", &s.Touched}, {"write_errors", &s.WriteErrors},
 		{"invalidations_sent", &s.InvalidationsSent},
 		{"invalidations_received", &s.InvalidationsReceived}, {"flushes", &s.Flushes},
 		{"applied", &s.Applied}, {"apply_errors", &s.ApplyErrors}, {"buried", &s.Buried},
+		{"audited", &s.Audited}, {"stale_within", &s.StaleWithin}, {"stale_beyond", &s.StaleBeyond},
+		{"audited_source", &s.AuditedSource}, {"source_ahead", &s.SourceAhead}, {"audits_dropped", &s.AuditsDropped},
 		{"evictions", &s.Evictions}, {"undecodable", &s.Undecodable},
 		{"remote_errors", &s.RemoteErrors}, {"remote_refused", &s.RemoteRefused}, {"misfits", &s.Misfits},
 	}

@@ -134,7 +134,7 @@ answered by   shared load    5,000  others' load       0  stale value        0
               default            0  no load           10
 loads         keys           1,905  refreshes          5  errors             2
               panics             0  not found         30  outdated           0
-              not kept           0
+              not kept           0  batches            0  batched            0
 writes        sets              40  deletes            5  touched            0
               errors             0
 invalidation  sent               0  received           0  flushes            0

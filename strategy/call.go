@@ -15,6 +15,8 @@ var wholeCache = [kinds]string{
 	sliding:         "every reader has to prolong by the same idle time: write it in WithStrategy",
 	refreshAhead:    "every reader has to find the same entries due: write it in WithStrategy, or cache.MaxAge(d) for how old a value this call takes",
 	earlyExpiration: "every reader has to find the same entries due: write it in WithStrategy, or cache.MaxAge(d) for how old a value this call takes",
+	batchLoads:      "one call of LoadMany serves the loads of many calls: write it in WithStrategy",
+	audit:           "the hits of all calls are looked at alike: write it in WithStrategy",
 	writeThrough:    "the writes of a key have one order only if all go the same way: write it in WithStrategy",
 }
 
@@ -80,6 +82,7 @@ func (c *compiler) checkCall(p, q *Policy) {
 			c.mistake("%v: the cache keeps stale values for %v: write at most that, or a longer window in WithStrategy", s, p.StaleFor())
 		}
 	}
+	c.checkCallWait(q)
 	if s, ok := c.get(softTimeout); ok {
 		_, window := c.get(staleIfError)
 		switch {
@@ -95,6 +98,15 @@ func (c *compiler) checkCall(p, q *Policy) {
 	if s, ok := c.get(ttl); ok {
 		if most := (math.MaxInt64 - p.StaleFor()).Truncate(time.Millisecond); s.d > most {
 			c.mistake("%v: too long together with a stale window of %v: write at most %v", s, p.StaleFor(), s.with(most))
+		}
+	}
+}
+
+// checkCallWait reports timeouts of a call that end before a batch of loads begins.
+func (c *compiler) checkCallWait(q *Policy) {
+	for _, slot := range []kind{softTimeout, hardTimeout} {
+		if s, ok := c.get(slot); ok && q.BatchLoads > 0 && s.d <= q.BatchWait {
+			c.mistake("%v: ends before the load begins, which waits for others as %v says: write a longer one", s, setting{kind: batchLoads, n: int64(q.BatchLoads), d: q.BatchWait})
 		}
 	}
 }

@@ -44,6 +44,10 @@ func TestStrategiesThatACallCanNotHave(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	batched, err := Compile(BatchLoads(9, time.Second), StaleIfError(time.Minute))
+	if err != nil {
+		t.Fatal(err)
+	}
 	plain, err := Compile()
 	if err != nil {
 		t.Fatal(err)
@@ -63,6 +67,10 @@ func TestStrategiesThatACallCanNotHave(t *testing.T) {
 		{&stale, []Strategy{WriteThrough()}, "one order"},
 		{&stale, []Strategy{WriteAround()}, "one order"},
 		{&stale, []Strategy{WriteBehind()}, "one order"},
+		{&stale, []Strategy{Audit(1)}, "looked at alike"},
+		{&stale, []Strategy{BatchLoads(9, time.Second)}, "many calls"},
+		{&batched, []Strategy{SoftTimeout(time.Second)}, "ends before the load begins"},
+		{&batched, []Strategy{HardTimeout(time.Second)}, "ends before the load begins"},
 		{&stale, []Strategy{NotFoundTTL(time.Second, errs.ErrMiss)}, "which errors"},
 		{&stale, []Strategy{StaleIfError(time.Hour)}, "keeps stale values for 1m0s"},
 		{&stale, []Strategy{StaleWhileRevalidate(time.Hour)}, "keeps stale values for 1m0s"},

@@ -65,6 +65,12 @@ func (c *compiler) checkAlone(s setting) bool {
 		}
 	case writeBehind:
 		c.checkBehind(s)
+	case batchLoads:
+		c.checkBatchLoads(s)
+	case audit:
+		if !(s.x > 0 && s.x <= 1) {
+			c.mistake("%v: write a fraction above 0 and at most 1: strategy.Audit(0.0001) looks at one local hit in ten thousand; leave it out for none", s)
+		}
 	}
 	return len(c.mistakes) == before
 }
@@ -120,6 +126,18 @@ func (c *compiler) checkBehind(s setting) {
 	}
 }
 
+func (c *compiler) checkBatchLoads(s setting) {
+	switch {
+	case s.n < 2:
+		c.mistake("%v: a call for fewer than two keys is no batch: write at least 2, or leave it out", s)
+	case s.n > maxEntries:
+		c.mistake("%v: no source is asked for so many keys at once: write at most %v", s, setting{kind: s.kind, n: maxEntries, d: s.d})
+	}
+	if s.d <= 0 {
+		c.mistake("%v: the wait for more keys must be positive: some milliseconds at most are usual", s)
+	}
+}
+
 // checkCombination reports contradictions, and strategies without effect, in p. Checks that
 // depend on a strategy that is itself invalid are left out: their result would be a guess.
 func (c *compiler) checkCombination(p *Policy) {
@@ -136,6 +154,8 @@ func (c *compiler) checkCombination(p *Policy) {
 		{[]kind{softTimeout, staleIfError}, c.checkSoftTimeout},
 		{[]kind{softTimeout, hardTimeout}, c.checkTimeouts},
 		{[]kind{retryAfter, staleWhileRevalidate, staleIfError}, c.checkRetryAfter},
+		{[]kind{batchLoads, softTimeout, hardTimeout}, c.checkBatchWait},
+		{[]kind{audit, lru}, c.checkAudit},
 	} {
 		if !c.anyBroken(check.on) {
 			check.check(p)
@@ -226,5 +246,24 @@ func (c *compiler) checkTimeouts(p *Policy) {
 func (c *compiler) checkRetryAfter(p *Policy) {
 	if s, ok := c.get(retryAfter); ok && s.d > 0 && p.StaleFor() == 0 {
 		c.mistake("%v: there is no stale value to answer with meanwhile: add strategy.StaleIfError(d), or write strategy.ErrorTTL(%v) to repeat the error", s, s.d)
+	}
+}
+
+func (c *compiler) checkBatchWait(p *Policy) {
+	s, ok := c.get(batchLoads)
+	if !ok {
+		return
+	}
+	if s.d >= p.HardTimeout {
+		c.mistake("%v: waits until %v has ended the loads: write a shorter wait", s, setting{kind: hardTimeout, d: p.HardTimeout})
+	}
+	if p.SoftTimeout > 0 && s.d >= p.SoftTimeout {
+		c.mistake("%v: waits until %v has answered with stale values: write a shorter wait", s, setting{kind: softTimeout, d: p.SoftTimeout})
+	}
+}
+
+func (c *compiler) checkAudit(p *Policy) {
+	if s, ok := c.get(audit); ok && p.LocalEntries == 0 {
+		c.mistake("%v: there is no local tier: add strategy.LRU(n) or strategy.TinyLFU(n)", s)
 	}
 }

@@ -62,6 +62,12 @@ func TestMistakesAloneSayWhatToWrite(t *testing.T) {
 		{WriteBehind(BatchSize(0)), "write strategy.BatchSize(1)"},
 		{WriteBehind(BatchDelay(-1)), "write strategy.BatchDelay(0)"},
 		{WriteBehind(MaxAttempts(0)), "write strategy.MaxAttempts(1)"},
+		{BatchLoads(1, time.Millisecond), "strategy.BatchLoads(1, 1ms): a call for fewer than two keys is no batch"},
+		{BatchLoads(math.MaxInt32, time.Millisecond), "write at most strategy.BatchLoads(1073741824, 1ms)"},
+		{Audit(0), "above 0 and at most 1"},
+		{Audit(1.1), "above 0 and at most 1"},
+		{Audit(math.NaN()), "above 0 and at most 1"},
+		{BatchLoads(2, 0), "the wait for more keys must be positive"},
 	} {
 		// A later strategy of the same kind doesn't hide it; what depends on it
 		// isn't reported as well.
@@ -77,6 +83,7 @@ func TestContradictionsSayWhatToWrite(t *testing.T) {
 		want string
 	}{
 		{list(LocalBytes(1)), "add strategy.LRU(n) or strategy.TinyLFU(n)"},
+		{list(Audit(1)), "add strategy.LRU(n) or strategy.TinyLFU(n)"},
 		{list(LocalTTL(1)), "add strategy.LRU(n) or strategy.TinyLFU(n)"},
 		{list(Sliding(time.Minute), Forever()), "strategy.Sliding(1m0s): contradicts strategy.Forever()"},
 		{list(Sliding(5 * time.Minute)), "since the default strategy.TTL(5m0s) ends every entry sooner"},
@@ -89,6 +96,8 @@ func TestContradictionsSayWhatToWrite(t *testing.T) {
 		{list(StaleIfError(time.Hour), SoftTimeout(2*time.Second), HardTimeout(time.Second)), "below strategy.HardTimeout(1s)"},
 		{list(RetryAfter(time.Second)), "or write strategy.ErrorTTL(1s)"},
 		{list(TTL(longest.Truncate(time.Millisecond)), StaleIfError(time.Millisecond)), "write at most strategy.StaleIfError(0s)"},
+		{list(BatchLoads(9, 30*time.Second)), "waits until strategy.HardTimeout(30s) has ended the loads"},
+		{list(BatchLoads(9, time.Second), SoftTimeout(time.Second), StaleIfError(time.Minute)), "waits until strategy.SoftTimeout(1s) has answered"},
 		{list(StaleWhileRevalidate(longest.Truncate(time.Millisecond))), "write at most strategy.StaleWhileRevalidate("},
 	} {
 		_, err := Compile(c.list...)
@@ -123,6 +132,7 @@ func TestCombinationsThatGoTogether(t *testing.T) {
 		list(SoftTimeout(time.Nanosecond), HardTimeout(2), StaleIfError(time.Millisecond)),
 		list(NotFoundTTL(time.Hour), TTL(time.Second)),
 		list(RetryAfter(0), ErrorTTL(time.Hour)),
+		list(BatchLoads(2, 1), SoftTimeout(2), HardTimeout(3), StaleIfError(time.Hour), WriteBehind()),
 	} {
 		if _, err := Compile(l...); err != nil {
 			t.Errorf("Compile(%v): %v", l, err)

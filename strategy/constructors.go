@@ -109,6 +109,53 @@ func NotFoundTTL(d time.Duration, also ...error) Strategy {
 // where there is no stale value to return. d is of whole milliseconds; 0 is off, the default.
 func ErrorTTL(d time.Duration) Strategy { return setting{kind: errorTTL, d: d} }
 
+// BatchLoads collects the single keys that miss within wait, and loads them by one call of
+// Source.LoadMany, of at most max keys: the calls of Get in a loop, the resolvers of a GraphQL
+// query, and the refreshes in the background. It needs Source.LoadMany, which it calls in the
+// place of Source.Load. A call begins wait after the first of its keys was ready to be loaded, or
+// at once when it has max keys; wait is what a single miss takes longer. max is at least 2; wait
+// is positive, and shorter than the [HardTimeout] and the [SoftTimeout]. The default is off.
+//
+// All that concerns a key stays its own: its lease, so that no other process loads it, its hard
+// timeout, its error, which a *cache.BatchError can give it, and its callers, each of which may
+// leave at the end of its own context. The context of the call has the values of the first
+// caller's, and lives as long as a caller of any of its keys. A call of LoadMany is one load for
+// WithLoadLimit, has no old value to keep, as a conditional load would, and what it sets through
+// cache.CurrentLoad concerns all of its keys; if it panics, all of them fail.
+//
+// Functions that a call brings along, as GetOrLoad does, are not replaced, and Update loads its
+// key alone. GetMany makes calls of its own, of all keys that it has to load, if they are several.
+//
+// A LoadMany that returns values that were not asked for, also one that GetMany has called, fills
+// the local tier with them, unless a key has changed since the call began. Redis is not filled
+// with them: a key that was not known before the load had no lease, which alone shows whether
+// another process has changed it meanwhile. Without a local tier, and with [WriteBehind], they
+// are ignored.
+func BatchLoads(max int, wait time.Duration) Strategy {
+	return setting{kind: batchLoads, n: int64(max), d: wait}
+}
+
+// Audit compares a sample of local hits, behind their callers' backs, with what Redis has, and some
+// of these with what the source has: a measurement of whether the promise about stale values
+// holds, where that matters, in production. p is the fraction of local hits that are looked at,
+// above 0 and at most 1; 0.0001 costs nothing that could be measured. It needs [LRU] or [TinyLFU].
+//
+// Values are compared as they are encoded. What differs is looked at again after the bound of
+// 2 seconds: an entry that was dropped or replaced meanwhile was stale within the bound; one that
+// is still used, although Redis has another value, is stale beyond it. That is logged, with for
+// how long at least and what is known of the cause, and counted by metrics.Snapshot: Audited,
+// StaleWithin, StaleBeyond. Every tenth hit that is looked at is compared with the source as well, by a
+// load in the background, but no more than one a second in each process; SourceAhead counts what
+// the source has changed without an invalidation, which without the help of one only the TTL
+// ends. A key that Redis has no longer, as after an eviction, is judged by the source alone.
+// Without Redis, in a LocalOnly cache, the source is all that there is to compare with, and it
+// has to load.
+//
+// One goroutine does all that, one hit at a time. When more come than it can look at they are
+// dropped, and so are those that can't be compared, as when Redis does not answer: AuditsDropped.
+// The default is off.
+func Audit(p float64) Strategy { return setting{kind: audit, x: p} }
+
 // WriteThrough writes to the source first and to the cache when that has
 // succeeded. The default is to write to the cache only.
 func WriteThrough() Strategy { return setting{kind: writeThrough} }

@@ -48,6 +48,11 @@ type Policy struct {
 	NotFoundErrors []error       // errors that mean absence, besides the cache's own error; not modified
 	ErrorTTL       time.Duration // 0: errors are not remembered
 
+	BatchLoads int           // the most keys of a call of LoadMany for single loads; 0: they are not collected
+	BatchWait  time.Duration // BatchLoads: how long they are collected
+
+	Audit float64 // the fraction of local hits that are compared with Redis; 0: none
+
 	Write       WriteMode
 	BatchSize   int           // WriteBehind; never 0, also in other modes
 	BatchDelay  time.Duration // WriteBehind; 0: a batch does not wait
@@ -160,6 +165,9 @@ func (c *compiler) policy() Policy {
 		HardTimeout:          c.duration(hardTimeout, defaultHardTimeout),
 		NotFoundErrors:       value(notFoundTTL).errors(),
 		ErrorTTL:             value(errorTTL).d,
+		BatchLoads:           int(value(batchLoads).n),
+		BatchWait:            value(batchLoads).d,
+		Audit:                value(audit).x,
 		BatchSize:            defaultBatchSize,
 		BatchDelay:           defaultBatchDelay,
 		MaxAttempts:          defaultMaxAttempts,

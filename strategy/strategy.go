@@ -47,6 +47,8 @@ const (
 	writeThrough
 	writeAround
 	writeBehind
+	batchLoads
+	audit
 	kinds
 )
 
@@ -58,6 +60,7 @@ var names = [kinds]string{
 	retryAfter: "RetryAfter", softTimeout: "SoftTimeout", hardTimeout: "HardTimeout",
 	notFoundTTL: "NotFoundTTL", errorTTL: "ErrorTTL",
 	writeThrough: "WriteThrough", writeAround: "WriteAround", writeBehind: "WriteBehind",
+	batchLoads: "BatchLoads", audit: "Audit",
 }
 
 // slot is where strategies of one kind, in the sense of the documentation,
@@ -101,7 +104,7 @@ func (s setting) argument() string {
 		return ""
 	case lru, tinyLFU, localBytes:
 		return strconv.FormatInt(s.n, 10)
-	case jitter, refreshAhead, earlyExpiration:
+	case jitter, refreshAhead, earlyExpiration, audit:
 		return strconv.FormatFloat(s.x, 'g', -1, 64)
 	case notFoundTTL:
 		var b strings.Builder
@@ -116,6 +119,8 @@ func (s setting) argument() string {
 		return b.String()
 	case writeBehind:
 		return s.behind.String()
+	case batchLoads:
+		return strconv.FormatInt(s.n, 10) + ", " + s.d.String()
 	}
 	return s.d.String()
 }

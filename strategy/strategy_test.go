@@ -35,6 +35,8 @@ var samples = []struct {
 	{func() Strategy { return WriteThrough() }, "WriteThrough", "strategy.WriteThrough()"},
 	{func() Strategy { return WriteAround() }, "WriteAround", "strategy.WriteAround()"},
 	{func() Strategy { return WriteBehind() }, "WriteBehind", "strategy.WriteBehind()"},
+	{func() Strategy { return BatchLoads(100, 2*time.Millisecond) }, "BatchLoads", "strategy.BatchLoads(100, 2ms)"},
+	{func() Strategy { return Audit(0.0001) }, "Audit", "strategy.Audit(0.0001)"},
 }
 
 func TestEveryConstructorHasASample(t *testing.T) {

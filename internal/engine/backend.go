@@ -28,6 +28,8 @@ type backend interface {
 	// read answers the lookups that the local tier has not answered, as far as it can, and
 	// counts the others as misses.
 	read(ctx context.Context, s *Scratch, j Loader, o *Options)
+	// compare compares a local entry with the record of its key.
+	compare(ctx context.Context, key Key, rk string, e Held) comparison
 	// inspect reads the record of a key of which only the encoding is known.
 	inspect(ctx context.Context, rk string) (Value, Info, error)
 

@@ -74,11 +74,13 @@ type Cache struct {
 	clock        *logicalclock.Table // the logical clock, for tags and Clear
 	flights      *flight.Group[string, beginning, result]
 	limit        *loadLimit
-	watchdog     watchdog // of loaders
+	batcher      *loadBatcher // nil: single loads are not collected
+	watchdog     watchdog     // of loaders
 
 	recordSize atomic.Int64 // size of the last record that was encoded, in bytes
 
 	refresher *refresher
+	auditor   *auditor // nil: local hits are not audited
 	given     given
 	queue     *queue // nil: not WriteBehind
 	failures  failures
@@ -150,12 +152,14 @@ func New(cfg Config) (*Cache, error) {
 		}
 	}
 	c.refresher = newRefresher(c)
+	c.batcher = newLoadBatcher(c)
 	c.flights = flight.New[string, beginning, result](func(v any, stack []byte) error {
 		return &usercode.PanicError{Value: v, Stack: stack} // a panic of this package: those of user code are recovered at the call
 	})
 	c.flights.NewContext = func(caller context.Context) flight.Context { return newLoadContext(caller) }
 	if cfg.Store == nil {
 		c.backend = newLocalOnly(c)
+		c.startAuditor()
 		return c, nil
 	}
 	r := newRemote(c, &cfg)
@@ -164,6 +168,7 @@ func New(cfg Config) (*Cache, error) {
 		return nil, err
 	}
 	c.loader = c.QueueFirst(c.loader)
+	c.startAuditor()
 	return c, nil
 }
 
@@ -172,10 +177,12 @@ func (c *Cache) Close() {
 	c.closed.Store(true)
 	c.closeOnce.Do(func() {
 		close(c.closing)
+		c.auditor.seal()
 		c.watchdog.close()
 		c.refresher.seal()
 		c.flights.Cancel(errs.ErrClosed)
 		waitClosing(c.flights)
+		c.auditor.close()
 		c.refresher.close()
 		if c.queue != nil {
 			c.queue.Close()

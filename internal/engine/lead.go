@@ -179,7 +179,11 @@ func (c *Cache) lead(ctx context.Context, j Loader, o *Options, ls []*inflightLo
 		case len(others) == 0 && len(ready) == 1 && one != nil && j.HasOne():
 			one.c, one.j, one.o, one.ctx, one.l, one.loads = c, j, o, ctx, ready[0], ready
 			one.keepAlive, one.unwatch = c.backend.keepAlive(ctx, ready), stop
-			one.run()
+			if c.batcher.takes(j, ready[0]) {
+				c.batcher.run(one)
+			} else {
+				one.run()
+			}
 			return
 		case len(others) == 0:
 			c.loadAndFill(ctx, j, o, ready)

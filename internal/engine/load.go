@@ -81,6 +81,7 @@ func (c *Cache) loadMany(ctx *callContext, j Loader, o *Options, ls []*inflightL
 	for i, l := range ls {
 		keys[i] = l.key
 	}
+	unasked := c.unasked(j)
 	began := local.Now()
 	los := make([]*leftover, len(ls))
 	for i, l := range ls {
@@ -120,6 +121,7 @@ func (c *Cache) loadMany(ctx *callContext, j Loader, o *Options, ls []*inflightL
 		}
 	}
 	call.done(err, found, absent)
+	unasked.fill(vals, ls, w, began)
 	return false
 }
 
@@ -136,8 +138,8 @@ func (c *Cache) keyed(ctx context.Context, err error) func(Key) error {
 // resultOf returns the result of a LoadMany for one key.
 func resultOf(vals Found, err error, single func(Key) error, key Key, began int64) (res loaded) {
 	ok := false
-	if vals != nil {
-		res.val, ok = vals(key)
+	if vals.Get != nil {
+		res.val, ok = vals.Get(key)
 	}
 	if !ok {
 		if res.err = err; single != nil {

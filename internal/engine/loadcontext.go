@@ -26,10 +26,13 @@ type loadContext struct {
 func newLoadContext(values context.Context) *loadContext { return &loadContext{values: values} }
 
 // expireAfter sets the deadline. It is called before the context is passed on.
-func (c *loadContext) expireAfter(d time.Duration) {
+func (c *loadContext) expireAfter(d time.Duration) { c.expireAt(time.Now().Add(d)) }
+
+// expireAt is expireAfter for a point in time.
+func (c *loadContext) expireAt(deadline time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.deadline = time.Now().Add(d)
+	c.deadline = deadline
 }
 
 // Cancel cancels the context; the first cause counts.

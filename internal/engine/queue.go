@@ -251,12 +251,12 @@ func (l *queueLoader) LoadMany(ctx context.Context, keys []Key) (Found, error) {
 	if len(rest) > 0 {
 		loaded, err = l.Loader.LoadMany(ctx, rest)
 	}
-	return func(key Key) (Value, bool) {
-		if w, ok := newest(key); ok || loaded == nil {
+	return Found{Get: func(key Key) (Value, bool) {
+		if w, ok := newest(key); ok || loaded.Get == nil {
 			return w.val, ok && !w.gone
 		}
-		return loaded(key)
-	}, err
+		return loaded.Get(key)
+	}}, err
 }
 
 // pendingWrite is the newest write of a key that is queued for the source.

@@ -18,8 +18,8 @@ func (c *Cache) Answers(e *local.Head, now int64) bool {
 	return (e.Meta == nil || !e.Meta.Absent && c.lives(e.Meta, now)) && !(c.slidesLocally && c.slid(e, now))
 }
 
-// CountLocalHit counts a hit that began at start. It reports true for one in SampleOf.
-func (c *Cache) CountLocalHit(start int64) (sampled bool) { return c.stats.localHit(start) }
+// CountLocalHit counts a hit that began at start. It reports what the hit is to be looked at for.
+func (c *Cache) CountLocalHit(start int64) Sampled { return c.stats.localHit(start) }
 
 // CountMany measures a batch that began at start and that the local tier has answered.
 func (c *Cache) CountMany(start int64) { c.stats.getManyHist.Record(since(start)) }
@@ -40,6 +40,11 @@ func (c *Cache) readLocal(ctx context.Context, items []Lookup, o *Options) {
 		}
 		it.answered(ans)
 		c.countHit(&c.stats.localHits, ans.info, o)
+		if c.auditor != nil && !o.Uncounted && ans.absent == nil && c.rand() < c.policy.Audit {
+			keys := []Key{it.key}
+			c.types.KeepKeys(keys)
+			c.auditor.offer(auditJob{key: keys[0], rk: it.rk, entry: e, at: it.at})
+		}
 		if o.Peek {
 			continue
 		}

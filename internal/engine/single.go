@@ -20,7 +20,8 @@ type singleLoad struct {
 	o     *Options
 	ctx   context.Context // of the work
 	l     *inflightLoad
-	batch *eachLoad // the batch that waits for it; nil: it is a work of its own
+	batch *eachLoad  // the batch that waits for it; nil: it is a work of its own
+	seat  *batchSeat // in a call of LoadMany; nil: its loader is called for it alone
 
 	// Of a work of its own:
 	loads     []*inflightLoad // l alone
@@ -121,7 +122,11 @@ func (s *singleLoad) takeOver() {
 	defer s.finish()
 	l.left = &l.rest
 	l.res = loaded{err: theirs(leftAlone(s.ctx)), began: s.began, left: true, directives: s.h.soFar()}
-	s.call.done(l.res.err, 0, 0)
+	if s.seat == nil {
+		s.call.done(l.res.err, 0, 0)
+	} else {
+		s.seat.batch.taken(l.res.err)
+	}
 }
 
 // late stores the result of a loader that has returned after its load was taken over.

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +22,10 @@ type stats struct {
 	recorder  metrics.Recorder
 	refreshes metrics.RefreshRecorder // the same, if it is one; else nil
 
+	// Which local hits are looked at more closely, by a hash that all have: those up to
+	// sampledMost, of these those up to auditedMost for the auditor.
+	sampledMost, auditedMost uint64
+
 	// The counters of local hits are sharded by processor. The others are incremented with
 	// a round trip or a load, and a single word is enough for each.
 	localHits, remoteHits, absentHits, staleHits                     stat.Counter
@@ -30,6 +35,9 @@ type stats struct {
 	staleCovers                                                      atomic.Uint64
 	loads, refreshed, loadErrors, loadPanics, notFound               atomic.Uint64
 	outdated, notKept, sets, deletes, writeErrors, touched, defaults atomic.Uint64
+	batches, batched, unasked                                        atomic.Uint64
+	audited, auditedSource, auditsDropped                            atomic.Uint64
+	staleWithin, staleBeyond, sourceAhead                            atomic.Uint64
 	undecodable, remoteErrors, remoteRefused, misfits                atomic.Uint64
 	applied, applyErrors, deadLetters                                atomic.Uint64
 	sent, received, flushes                                          atomic.Uint64
@@ -47,7 +55,7 @@ func newStats(r metrics.Recorder) *stats {
 	if r == nil {
 		r = metrics.Discard{}
 	}
-	s := &stats{recorder: protectRecorder(r)}
+	s := &stats{recorder: protectRecorder(r), sampledMost: measuredMost}
 	s.refreshes, _ = s.recorder.(metrics.RefreshRecorder)
 	return s
 }
@@ -59,9 +67,27 @@ const sampleOf = 256
 // SampleOf is the number of local hits that one for which CountLocalHit reports true stands for.
 const SampleOf = sampleOf
 
-// localHit counts a hit that began at start. It reports whether the hit stands for sampleOf of
-// them.
-func (s *stats) localHit(start int64) (sampled bool) {
+// measuredMost is the largest of the hashes, of 64 bits, of one hit in sampleOf.
+const measuredMost = 1<<64/sampleOf - 1
+
+// Sampled is what a local hit is to be looked at for, by chance.
+type Sampled uint8
+
+const (
+	Measured Sampled = 1 << iota // it stands for SampleOf of them
+	Audited                      // it is to be audited; see strategy.Audit
+)
+
+// audit makes p the fraction of the local hits that are audited. It is called before any.
+func (s *stats) audit(p float64) {
+	if s.auditedMost = math.MaxUint64; p < 1 {
+		s.auditedMost = uint64(p * (1 << 64))
+	}
+	s.sampledMost = max(measuredMost, s.auditedMost)
+}
+
+// localHit counts a hit that began at start.
+func (s *stats) localHit(start int64) Sampled {
 	s.localHits.Add(1)
 	// The hash of a nanosecond clock selects the sample: there is no shared counter, and
 	// no pattern of calls that is measured always or never.
@@ -70,11 +96,22 @@ func (s *stats) localHit(start int64) (sampled bool) {
 	x *= 0xd6e8feb86659fd93
 	x ^= x >> 32
 	x *= 0xd6e8feb86659fd93
-	if x>>56 == 0 {
-		s.getHist.RecordN(time.Duration(local.Now()-start), sampleOf)
-		return true
+	if x > s.sampledMost {
+		return 0
 	}
-	return false
+	return s.sample(start, x)
+}
+
+// sample looks more closely at a hit with that hash.
+func (s *stats) sample(start int64, x uint64) (as Sampled) {
+	if x <= measuredMost {
+		s.getHist.RecordN(time.Duration(local.Now()-start), sampleOf)
+		as = Measured
+	}
+	if s.auditedMost > 0 && x <= s.auditedMost {
+		as |= Audited
+	}
+	return as
 }
 
 // miss counts a request that no tier answered, by the status of the record in Redis.
@@ -138,14 +175,16 @@ func (s *stats) startRefresh(ctx, caller context.Context, cache string) (context
 type loadCall struct {
 	stats   *stats
 	keys    int
-	refresh bool
+	refresh int // how many of them for no caller's read
 	start   time.Time
 	end     atomic.Pointer[func(metrics.LoadResult)] // atomic: StartLoad may still run when done is called
 }
 
 // init begins the call, of these many keys.
 func (l *loadCall) init(s *stats, keys int, refresh bool) {
-	l.stats, l.keys, l.refresh, l.start = s, keys, refresh, time.Now()
+	if l.stats, l.keys, l.start = s, keys, time.Now(); refresh {
+		l.refresh = keys
+	}
 }
 
 // begin is called right before a loader, in its goroutine, and returns the loader's context.
@@ -153,7 +192,7 @@ func (l *loadCall) begin(ctx context.Context, cache string) context.Context {
 	if !l.stats.recorded() {
 		return ctx
 	}
-	inner, end := l.stats.recorder.StartLoad(ctx, metrics.LoadEvent{Cache: cache, Keys: l.keys, Refresh: l.refresh})
+	inner, end := l.stats.recorder.StartLoad(ctx, metrics.LoadEvent{Cache: cache, Keys: l.keys, Refresh: l.refresh == l.keys})
 	if end != nil {
 		kept := end // apart, so that it is on the heap only if there is one
 		l.end.Store(&kept)
@@ -172,8 +211,8 @@ func (l *loadCall) done(err error, found, notFound int) time.Duration {
 	s.loads.Add(uint64(l.keys))
 	s.loadErrors.Add(failed)
 	s.notFound.Add(uint64(notFound))
-	if l.refresh {
-		s.refreshed.Add(uint64(l.keys))
+	if l.refresh > 0 {
+		s.refreshed.Add(uint64(l.refresh))
 	}
 	s.loadHist.Record(d)
 	res := metrics.LoadResult{Duration: d, Found: found, NotFound: notFound}
@@ -241,6 +280,9 @@ func (s *stats) raw() metrics.Snapshot {
 		StaleHits: s.staleHits.Load(), StaleCovers: s.staleCovers.Load(), Defaults: s.defaults.Load(),
 		Coalesced: s.coalesced.Load(), Awaited: s.awaited.Load(), Unloaded: s.unloaded.Load(), Fallbacks: s.fallbacks.Load(),
 		Loads: s.loads.Load(), Refreshes: s.refreshed.Load(), LoadErrors: s.loadErrors.Load(), LoadPanics: s.loadPanics.Load(),
+		Batches: s.batches.Load(), Batched: s.batched.Load(), Unasked: s.unasked.Load(),
+		Audited: s.audited.Load(), AuditedSource: s.auditedSource.Load(), AuditsDropped: s.auditsDropped.Load(),
+		StaleWithin: s.staleWithin.Load(), StaleBeyond: s.staleBeyond.Load(), SourceAhead: s.sourceAhead.Load(),
 		NotFound: s.notFound.Load(), Outdated: s.outdated.Load(), NotKept: s.notKept.Load(),
 		Sets: s.sets.Load(), Deletes: s.deletes.Load(), Touched: s.touched.Load(), WriteErrors: s.writeErrors.Load(),
 		InvalidationsSent: s.sent.Load(), InvalidationsReceived: s.received.Load(), Flushes: s.flushes.Load(),

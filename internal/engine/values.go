@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"iter"
 	"reflect"
 	"time"
 
@@ -63,8 +64,15 @@ type Loader interface {
 	LoadMany(ctx context.Context, keys []Key) (Found, error)
 }
 
-// Found looks up a value in the result of a LoadMany.
-type Found func(k Key) (Value, bool)
+// Found is the result of a LoadMany. The zero value is an empty one.
+type Found struct {
+	// Get looks up the value of a key.
+	Get func(k Key) (Value, bool)
+	// N is how many values there are, and All has all of them, with keys that may be kept, also
+	// those that were not asked for. nil: not known.
+	N   int
+	All iter.Seq2[Key, Value]
+}
 
 // Source has the functions of the program's source; nil for those that there are none of. They
 // may panic.

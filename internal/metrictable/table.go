@@ -70,6 +70,9 @@ func Of(s *metrics.Snapshot) []Metric {
 		{"cache_load_errors_total", "cache.load.errors", "{key}", Counter, "Of the loads: failed.", nil, only(s.LoadErrors)},
 		{"cache_load_panics_total", "cache.load.panics", "{key}", Counter, "Of the load errors: panics.", nil, only(s.LoadPanics)},
 		{"cache_loads_not_found_total", "cache.load.not_found", "{key}", Counter, "Of the loads: the source has no such thing.", nil, only(s.NotFound)},
+		{"cache_load_batches_total", "cache.load.batches", "{call}", Counter, "Calls of LoadMany for keys that several requests have missed.", nil, only(s.Batches)},
+		{"cache_batched_loads_total", "cache.load.batched", "{key}", Counter, "Of the loads: the keys of these calls.", nil, only(s.Batched)},
+		{"cache_unasked_values_total", "cache.load.unasked", "{key}", Counter, "Values that a LoadMany returned without being asked, and that the local tier has stored.", nil, only(s.Unasked)},
 		{"cache_unstored_loads_total", "cache.unstored_loads", "{key}", Counter, "Loaded answers that were not stored: outdated by a write, or not_kept for another reason.", []string{"cache.unstored.reason"}, []Series{
 			of(s.Outdated, "outdated"),
 			of(s.NotKept, "not_kept"),
@@ -91,6 +94,16 @@ func Of(s *metrics.Snapshot) []Metric {
 		{"cache_local_entries", "cache.local.entry.count", "{entry}", UpDownCounter, "Entries in the local tier.", nil, only(s.LocalEntries)},
 		{"cache_local_bytes", "cache.local.size", "By", UpDownCounter, "About what the entries of the local tier take, where that is bounded; else 0.", nil, only(s.LocalBytes)},
 
+		{"cache_audited_hits_total", "cache.audit.hits", "{request}", Counter, "Local hits that were compared, with what: of the fleet, Redis, or without it the source; of the source, as well.", []string{"cache.audit.with"}, []Series{
+			of(s.Audited, "fleet"),
+			of(s.AuditedSource, "source"),
+		}},
+		{"cache_audit_stale_hits_total", "cache.audit.stale_hits", "{request}", Counter, "Of these: the value had been replaced; for how long: within or beyond the bound, or in the source only.", []string{"cache.audit.extent"}, []Series{
+			of(s.StaleWithin, "within"),
+			of(s.StaleBeyond, "beyond"),
+			of(s.SourceAhead, "source"),
+		}},
+		{"cache_audits_dropped_total", "cache.audit.dropped", "{request}", Counter, "Local hits that were to be compared and could not be.", nil, only(s.AuditsDropped)},
 		{"cache_remote_errors_total", "cache.remote.errors", "{operation}", Counter, "Operations on Redis that failed.", nil, only(s.RemoteErrors)},
 		{"cache_remote_refused_total", "cache.remote.refused", "{operation}", Counter, "Operations on Redis that were not begun, since the circuit to it is open.", nil, only(s.RemoteRefused)},
 		{"cache_misfits_total", "cache.misfits", "{operation}", Counter, "Operations on Redis that failed for a reason that does not pass by itself, such as permissions.", nil, only(s.Misfits)},

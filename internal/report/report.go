@@ -20,6 +20,7 @@ type Reports struct {
 	log   *slog.Logger
 
 	down, disconnected, opened, unapplied                logonce.State
+	outdated, ahead                                      logonce.Event
 	unkept, unweighed, deadLettering, overflowed, redone logonce.Event
 	refusals                                             refusals
 	misfits                                              misfits
@@ -143,6 +144,20 @@ func (r *Reports) DeliveredLater(keys int) {
 func (r *Reports) NotKept(err error) {
 	if n, log := r.unkept.Add(1); log {
 		r.log.Warn("cache: a loaded value can't be kept: every read of it will load", r.args(n-1, "error", err)...)
+	}
+}
+
+// StaleBeyond is called for each local hit that was found to be stale for longer than the bound.
+func (r *Reports) StaleBeyond(since time.Duration, cause string) {
+	if n, log := r.outdated.Add(1); log {
+		r.log.Error("cache: a local entry is older than the bound allows", r.args(n-1, "for", since, "cause", cause)...)
+	}
+}
+
+// SourceAhead is called for each local hit with another value than the source has had for a while.
+func (r *Reports) SourceAhead(since time.Duration, cause string) {
+	if n, log := r.ahead.Add(1); log {
+		r.log.Warn("cache: the source has another value than the cache", r.args(n-1, "for", since, "cause", cause)...)
 	}
 }
 

@@ -1,0 +1,57 @@
+package e2e_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/delqhi/cache"
+	"github.com/delqhi/cache/internal/redistest"
+	"github.com/delqhi/cache/invalidate"
+	"github.com/delqhi/cache/strategy"
+)
+
+// A process that listens to nothing is caught by its audit, on real servers and a cluster; one that
+// listens is not.
+func TestAnAuditOnServers(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, b *redistest.Backend) {
+		ctx := t.Context()
+		audited := cache.WithStrategy(strategy.Audit(1), strategy.LocalTTL(time.Hour), strategy.TTL(time.Hour))
+		writer := on(t, b, "n", cache.Source[string, string]{}, withLocal)
+		deaf := on(t, b, "n", cache.Source[string, string]{}, withLocal, audited, cache.WithTransport(invalidate.NoTransport()))
+		listens := on(t, b, "n", cache.Source[string, string]{}, withLocal, audited)
+		read := func(c *cache.Cache[string, string], key, want string) error {
+			if v, err := c.Get(ctx, key); v != want || err != nil {
+				return fmt.Errorf("%s is %q, %w; want %q", key, v, err, want)
+			}
+			return nil
+		}
+		const keys = 10
+		for _, v := range []string{"old", "new"} {
+			for i := range keys {
+				k := fmt.Sprint("k", i)
+				if err := writer.Set(ctx, k, v); err != nil {
+					t.Fatal(err)
+				}
+				if err := read(deaf, k, "old"); err != nil { // as long as its entries live
+					t.Fatal(err)
+				}
+				for range 2 {
+					awaits(t, k, func() error { return read(listens, k, v) })
+				}
+			}
+		}
+		awaits(t, "all to be looked at again", func() error {
+			if m := deaf.Metrics(); m.StaleBeyond+m.AuditsDropped < keys {
+				return fmt.Errorf("%d beyond the bound, %d dropped", m.StaleBeyond, m.AuditsDropped)
+			}
+			return nil
+		})
+		if m := deaf.Metrics(); m.StaleBeyond == 0 {
+			t.Error("the audit has found nothing")
+		}
+		if m := listens.Metrics(); m.StaleBeyond != 0 || m.Audited == 0 {
+			t.Errorf("%d beyond the bound, of %d", m.StaleBeyond, m.Audited)
+		}
+	})
+}
