@@ -14,8 +14,8 @@ import (
 // Looking into a running cache, and steering it.
 
 // Local returns what the local tier would answer reads with: values that are fresh and not
-// invalidated, and remembered absences, in no order. Entries that come or leave while the loop
-// runs may or may not be among them. Nothing is counted as a request or as a use, and no lock is
+// invalidated, and remembered absences, in no order. Entries that come while the loop runs may or
+// may not be among them; those that have left, and former values, are not. Nothing is counted as a request or as a use, and no lock is
 // held: the loop may use the cache.
 //
 // It is empty while the local tier is not in use, as when notifications can't be received, and
