@@ -28,8 +28,12 @@ func TestALocalHitAllocatesNothing(t *testing.T) {
 
 func allocs[K comparable, V any](t *testing.T, name string, key K, val V) {
 	t.Helper()
-	for _, kind := range []string{"two tiers", "LocalOnly", "audited"} {
+	for _, kind := range []string{"two tiers", "LocalOnly", "audited", "looked into"} {
 		rdb := startRedis()
+		var src cache.Source[K, V]
+		if kind == "looked into" {
+			src.Removed = func(K, V, cache.Reason) {}
+		}
 		opts := []cache.Option{cache.WithStrategy(strategy.LRU(1000), strategy.TTL(time.Hour))}
 		if kind == "LocalOnly" {
 			rdb, opts = nil, append(opts, cache.LocalOnly())
@@ -37,7 +41,7 @@ func allocs[K comparable, V any](t *testing.T, name string, key K, val V) {
 		if kind == "audited" { // the few hits that are looked at allocate, after they were answered
 			opts = append(opts, cache.WithStrategy(strategy.Audit(0.0001)))
 		}
-		c, err := cache.New[K, V](rdb, "allocs", append(opts, cache.WithCodec(lossyJSON))...)
+		c, err := cache.NewFrom(rdb, "allocs", src, append(opts, cache.WithCodec(lossyJSON))...)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -45,6 +49,12 @@ func allocs[K comparable, V any](t *testing.T, name string, key K, val V) {
 		ctx, load := context.Background(), func(context.Context, K) (V, error) { t.Error("loaded"); return val, nil }
 		if err := c.Set(ctx, key, val); err != nil {
 			t.Fatal(err)
+		}
+		if kind == "looked into" {
+			c.HotKeys(1)
+			if _, err := c.Get(ctx, key, cache.SkipLocal()); err != nil { // from now on the key is counted
+				t.Fatal(err)
+			}
 		}
 		if n := testing.AllocsPerRun(1000, func() {
 			if _, err := c.Get(ctx, key); err != nil {

@@ -303,13 +303,15 @@ func (c *Cache[K, V]) Delete(ctx context.Context, keys ...K) error {
 
 // Touch renews the lives of keys: each value lives as long as if it was stored now, by
 // [Source].TTL or the strategy, and at least as long as it would have. The value itself is not
-// loaded, and stays as old as it is. Other processes are not notified, and need not be.
+// loaded, and stays as old as it is: a load that is to replace it does so. Other processes are
+// not notified, and need not be; with invalidate.Tracking, Redis notifies them of any change.
 //
 // For one key the error is its own, for several it is a *[BatchError]. It matches [ErrMiss] if
 // the key has no fresh value, a remembered absence included, and [ErrUnavailable] if Redis did
 // not answer. An invalidation with a delay (invalidate.Delayed) is not put off. Under
 // strategy.Sliding every read does this for the idle time; Touch renews the whole life. A life of
-// [TTL] that is longer than the strategy's is kept. No keys is no error.
+// [TTL] that is longer than the strategy's is kept. A value of another program (codec.Legacy) is
+// left as it is: the error matches [errors.ErrUnsupported]. No keys is no error.
 func (c *Cache[K, V]) Touch(ctx context.Context, keys ...K) error {
 	changes := changesOf(keys)
 	c.engine.Touch(ctx, changes)

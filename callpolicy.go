@@ -16,9 +16,11 @@ import (
 //
 //	u, err := users.GetOrLoad(ctx, id, load, cache.With(strategy.SoftTimeout(50*time.Millisecond), strategy.StaleIfError(0)))
 //
-// What concerns the caller, such as a soft timeout or a stale window, applies also where it
-// shares a load that another call has begun; what concerns the load is that of the call that
-// began it. A background refresh has the strategies of the read that found it due.
+// What concerns the caller, a soft timeout or a stale window, applies also where it shares a
+// load that another call has begun. What concerns the load is that of the call that began it: the
+// lives of what it returns, what follows if it fails, and the hard timeout, which ends it for
+// all; the context of a call bounds how long that one waits. A background refresh has the
+// strategies of the read that found it due.
 //
 // Strategies of other kinds, such as the local tier's or of writing, are those of the whole
 // cache: the error of the call says why, and matches [ErrInvalidOption]. So it does for a stale
@@ -94,10 +96,11 @@ type keepTTL struct{}
 func (keepTTL) writeOption()             {}
 func (keepTTL) applyCall(o *callOptions) { o.KeepTTL = true }
 
-// KeepTTL keeps the end of the value that is replaced, if there is one that is fresh: Set
-// otherwise begins a new life. It reads that end a moment before, in a round trip of its own
-// unless the local tier has it; if Redis can't be asked, nothing is stored, and the error matches
-// [ErrUnavailable]. As an option of a load it keeps the end of the value that the load replaces,
+// KeepTTL keeps the end of the value that is replaced, if there is one that is fresh and not
+// invalidated with a delay: Set otherwise begins a new life. It reads that end a moment before, in a round trip of its own
+// unless the local tier has it; if Redis can't be asked, nothing is stored, the error matches
+// [ErrUnavailable], and the old value is invalidated later, as after any Set that fails so. Under
+// a write strategy the source is not written then, and the old value stays. As an option of a load it keeps the end of the value that the load replaces,
 // unless the load sets another.
 //
 // It contradicts [TTL], and has no place in [Cache.SetIfAbsent]: the error matches

@@ -13,7 +13,11 @@ func (c *Cache[K, V]) lastResort(ctx context.Context, key K, it *engine.Lookup) 
 	if !it.LoadFailed() || ctx.Err() != nil || c.Closed() {
 		return v, false
 	}
-	if usercode.Do(func() { v, ok = c.dflt(key) }) != nil || !ok {
+	err := usercode.Do(func() { v, ok = c.dflt(key) })
+	if err != nil {
+		c.engine.Panicked("Source.Default", err)
+	}
+	if err != nil || !ok {
 		var zero V
 		return zero, false
 	}

@@ -14,8 +14,8 @@ import (
 // Looking into a running cache, and steering it.
 
 // Local returns what the local tier would answer reads with: values that are fresh and not
-// invalidated, and remembered absences, in no order. Entries that come or leave while the loop
-// runs may or may not be among them. Nothing is counted as a request or as a use, and no lock is
+// invalidated, and remembered absences, in no order. Entries that come while the loop runs may or
+// may not be among them; those that have left, and former values, are not. Nothing is counted as a request or as a use, and no lock is
 // held: the loop may use the cache.
 //
 // It is empty while the local tier is not in use, as when notifications can't be received, and
@@ -25,7 +25,11 @@ func (c *Cache[K, V]) Local() iter.Seq2[K, Entry[V]] {
 		if c.local == nil {
 			return
 		}
-		c.local.Range(func(k K, e *local.Entry[V]) bool {
+		c.local.Range(func(k K, _ *local.Entry[V]) bool {
+			e, ok := c.local.Peek(k) // the loop may have changed it, or waited for long
+			if !ok {
+				return true
+			}
 			info, ok := c.engine.LocalInfo(&k, local.Held{Head: &e.Head, Value: &e.Value})
 			if !ok {
 				return true
@@ -47,16 +51,16 @@ func (c *Cache[K, V]) Local() iter.Seq2[K, Entry[V]] {
 // few hundred at a time, so that readers and writers go on meanwhile.
 //
 // The error matches [ErrInvalidOption] if n is below 1, or below the number of parts that a tier
-// of 1,024 entries or more is divided into, which are at most 16; and [errors.ErrUnsupported]
-// for a cache without a local tier; it is [ErrClosed] after Close.
+// of 1,024 entries or more is divided into, which are at most 16 and stay as many;
+// [errors.ErrUnsupported] for a cache without a local tier; and [ErrClosed]. The bound of
+// strategy.LocalBytes stays.
 func (c *Cache[K, V]) Resize(n int) error {
-	if c.Closed() {
+	switch {
+	case c.engine.Closed():
 		return ErrClosed
-	}
-	if c.local == nil {
+	case c.local == nil:
 		return engine.Unsupported("Resize of a cache without a local tier: write strategy.LRU or strategy.TinyLFU for one")
-	}
-	if n > maxEntries {
+	case n > maxEntries:
 		return fmt.Errorf("%w: Resize(%d): no memory holds so many entries: write at most %d", ErrInvalidOption, n, maxEntries)
 	}
 	if err := c.local.Resize(n); err != nil {
@@ -82,8 +86,15 @@ type hotKeys[K comparable] struct{ table atomic.Pointer[topk.Of[K]] }
 // add counts n reads of a key.
 func (h *hotKeys[K]) add(key K, n uint64) {
 	if t := h.table.Load(); t != nil {
-		t.AddN(key, n)
+		addTo(t, key, n)
 	}
+}
+
+// addTo does not count an interface's value that can't be compared, as a key that [Source].Key
+// encodes may be: a read of it must not panic because another part of the program counts keys.
+func addTo[K comparable](t *topk.Of[K], key K, n uint64) {
+	defer func() { _ = recover() }()
+	t.AddN(key, n)
 }
 
 // HotKeys returns the keys that this process has read most often since the first call of

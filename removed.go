@@ -13,7 +13,7 @@ const (
 	Expired     Reason = Reason(local.Expired)     // its life in the local tier was over
 	Invalidated Reason = Reason(local.Invalidated) // by this process or by another one, also by a Delete or write there, or because notifications may have been lost
 	Replaced    Reason = Reason(local.Replaced)    // by another value, or a remembered absence
-	Deleted     Reason = Reason(local.Deleted)     // by Delete of this process, or a write of a value whose life is over
+	Deleted     Reason = Reason(local.Deleted)     // by Delete of this process (with invalidate.Tracking it may be Invalidated), a write of a value whose life is over, or a load that found none
 )
 
 // String is "evicted", "expired", "invalidated", "replaced" or "deleted".
@@ -39,10 +39,8 @@ func (c *Cache[K, V]) watchRemoved(removed func(K, V, Reason)) {
 		return
 	}
 	c.local.OnLeave(func(k K, e *local.Entry[V], why local.Reason) {
-		// What a tag or Clear has invalidated is found when it is read or has to make room.
-		if (why == local.Evicted || why == local.Replaced || why == local.Expired) && c.engine.Invalid(&e.Head) {
-			why = local.Invalidated
+		if err := usercode.Do(func() { removed(k, e.Value, Reason(why)) }); err != nil {
+			c.engine.Panicked("Source.Removed", err)
 		}
-		_ = usercode.Do(func() { removed(k, e.Value, Reason(why)) })
-	})
+	}, c.engine.Invalid)
 }

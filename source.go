@@ -64,7 +64,8 @@ type Source[K comparable, V any] struct {
 	// the last resort of Get, GetMany, GetOrLoad and GetOrLoadMany. It is not stored, and the
 	// next read loads, as far as strategy.ErrorTTL allows. It is not asked if the load found
 	// that there is no value ([ErrNotFound]), if the caller's context has ended, or if the cache
-	// is closed. ok false leaves the caller with the error of the load, and so does a panic.
+	// is closed. ok false leaves the caller with the error of the load, and so does a panic, which
+	// is logged. It is asked also for a failure that no stale value may cover ([Load].NoStale).
 	// [Info].LoadErr is that error. metrics.Snapshot.Defaults counts its values.
 	Default func(key K) (val V, ok bool)
 
@@ -75,9 +76,10 @@ type Source[K comparable, V any] struct {
 	// reader may still hold the value. A remembered absence is no value, and neither is one that
 	// never entered, such as the result of a load that a write has overtaken.
 	//
-	// What a tag or [Cache.Clear] has invalidated leaves when it is replaced, or evicted. [Cache.Close] empties the
-	// local tier and waits for the calls, for 5 seconds at most; a Removed that calls Close holds
-	// that up. A panic is contained. It needs a local tier.
+	// What a tag or [Cache.Clear] has invalidated leaves when it is replaced, or evicted.
+	// [Cache.Close] empties the local tier and waits for the calls, for 5 seconds at most; a
+	// Removed that calls Close holds that up. A panic is contained, and logged. It needs a local
+	// tier.
 	Removed func(key K, val V, why Reason)
 }
 

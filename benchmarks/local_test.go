@@ -255,6 +255,32 @@ func BenchmarkInProcess(b *testing.B) {
 	}
 }
 
+// BenchmarkLive reads from the local tier while the program looks in: "plain" makes use of nothing,
+// "removed" is told what leaves, and "hotkeys" has asked which keys are read most.
+func BenchmarkLive(b *testing.B) {
+	keys := makeKeys(keyCount(64))
+	seq := sequence(keys, "zipf")
+	for _, uses := range []string{"plain", "removed", "hotkeys", "both"} {
+		for _, callers := range which([]int{1, 8, 64}, 1, 64) {
+			b.Run(param("uses", uses)+"/"+param("callers", callers), func(b *testing.B) {
+				var src cache.Source[string, []byte]
+				if uses == "removed" || uses == "both" {
+					src.Removed = func(string, []byte, cache.Reason) {}
+				}
+				c, err := cache.NewFrom(nil, "bench", src, cache.LocalOnly(), cache.WithStrategy(strategy.LRU(4*len(keys)), strategy.TTL(life)))
+				must(b, err)
+				b.Cleanup(func() { c.Close() })
+				if uses == "hotkeys" || uses == "both" {
+					c.HotKeys(1)
+				}
+				m := ours(b, c)
+				m.put(b, keys, makeValue(64))
+				hits(b, callers, seq, m.get)
+			})
+		}
+	}
+}
+
 func hits(b *testing.B, callers int, seq []string, get func(string) bool) {
 	share(b, callers, func(from, to int) error {
 		missed := false

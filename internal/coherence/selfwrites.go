@@ -222,7 +222,11 @@ func (a *Coordinator) verify() {
 			for i, k := range keys {
 				cmds[i] = store.Command{Op: store.GetHeader, Key: k}
 			}
-			for i, reply := range a.cfg.Client.Do(a.ctx, cmds) {
+			replies := a.cfg.Client.Do(a.ctx, cmds)
+			if a.ctx.Err() != nil {
+				return // closed: the local tier is emptied anyway, and nothing was invalidated
+			}
+			for i, reply := range replies {
 				if reply.Err != nil || !a.selfWrites.answer(keys[i], versions[i], reply.Record) {
 					a.drop(keys[i][len(a.cfg.Names.Data):])
 				}

@@ -34,7 +34,7 @@ func (c *remote) readApart(ctx context.Context, s *Scratch, j Loader, o *Options
 // acquireApart lets loads begin that fill the local tier only.
 func (c *remote) acquireApart(ls []*inflightLoad) {
 	for _, l := range ls {
-		l.state, l.fence = fillLocal, c.fences.Token(c.encoded(l.rk))
+		l.state, l.apart, l.fence = fillLocal, true, c.fences.Token(c.encoded(l.rk))
 		// If it is not known, an entry with tags is invalid from the start.
 		l.version.epoch, l.version.time, _ = c.clock.Version()
 		if c.local != nil && !c.mayUseLocal(l.rk, local.Now()) {
@@ -65,7 +65,8 @@ func (c *remote) setApart(_ context.Context, changes []*Change, o *Options) {
 		case !c.mayUseLocal(ch.rk, ch.at) || !known && len(ch.tags) > 0:
 			ch.Err = c.unavailable(errNoLocal)
 		case !ch.keep:
-			c.local.Remove(enc)
+			ch.deletes = true
+			c.drop(ch)
 		case c.local.Set(ch.Key, enc, c.changeEntry(ch, ch.at)) == local.Closed:
 			ch.Err = errs.ErrClosed
 		}

@@ -72,7 +72,7 @@ type backend interface {
 	// lives finds the lives that changes are to keep, and that the local tier has not told.
 	lives(ctx context.Context, changes []*Change)
 	// loadedLife returns what is left of the life of the value that a load replaces.
-	loadedLife(ctx context.Context, l *inflightLoad) (left time.Duration, ok bool)
+	loadedLife(ctx context.Context, o *Options, l *inflightLoad) (left time.Duration, ok bool)
 	// setApart stores the values of changes in the local tier only.
 	setApart(ctx context.Context, changes []*Change, o *Options)
 	// renew renews the lives of the keys of changes; the outcome is in each.

@@ -8,12 +8,14 @@ import (
 
 	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/logicalclock"
+	"github.com/delqhi/cache/internal/retryqueue"
 	"github.com/delqhi/cache/internal/store"
 )
 
 // A value that is stored with KeepTTL ends when the one ends that it replaces. That life is read
 // a moment before the write, and written with it as if the call had given it: a write that comes
-// between the two is replaced all the same, and its life with it.
+// between the two is replaced all the same, and its life with it. Of a value that is invalidated
+// with a delay no life is kept: what ends soon is that value, and not the one that replaces it.
 
 // keepLives finds the lives that changes are to keep.
 func (c *Cache) keepLives(ctx context.Context, changes []*Change) {
@@ -40,7 +42,7 @@ func (c *Cache) localLife(key Key, rk string, now int64) (left time.Duration, ok
 		return 0, false
 	}
 	e, ok := c.local.Peek(key)
-	if !ok || now >= e.Deadline || now >= e.Expires || c.localValidity(e.Meta, now) != logicalclock.Valid || e.Meta != nil && e.Meta.Absent {
+	if !ok || now >= e.Deadline || now >= e.Expires || c.localValidity(e.Meta, now) != logicalclock.Valid || e.Meta != nil && (e.Meta.Absent || e.Meta.Ends) {
 		return 0, false
 	}
 	if e.Expires == math.MaxInt64 {
@@ -85,14 +87,28 @@ func (c *remote) lives(ctx context.Context, changes []*Change) {
 	for i, ch := range changes {
 		switch f := &founds[i]; {
 		case f.status == unavailable:
-			ch.refuse(c.writeFailed(ctx, f.err))
-		case f.status == usable && f.ans.absent == nil && f.timed:
+			c.lifeless(ctx, ch, f.err)
+		case f.status != usable || f.ans.absent != nil || f.raw.Limit != math.MaxInt64:
+		case !f.timed:
+			c.lifeless(ctx, ch, errNoTime)
+		default:
 			ch.left = f.leftAfter(since(asked))
 			if ch.left != forever {
 				ch.left = max(ch.left, time.Millisecond)
 			}
 		}
 	}
+}
+
+// lifeless refuses a change because the life that it is to keep is not known. As after any write
+// that Redis has not acknowledged, the old value is to be of no use, unless the source is written
+// first: then that has not happened.
+func (c *remote) lifeless(ctx context.Context, ch *Change, err error) {
+	if ch.refuse(c.writeFailed(ctx, err)); c.toSource() {
+		return
+	}
+	c.coherence.EndWrite(retryqueue.Item{Key: ch.rk, At: ch.now}, ch.at, err)
+	c.completeLocal(ch)
 }
 
 // lives finds nothing: the local tier was asked.
@@ -102,10 +118,10 @@ func (c *localOnly) lives(context.Context, []*Change) {}
 // call asks for that.
 func (c *Cache) keepLoadedLife(ctx context.Context, o *Options, l *inflightLoad) {
 	r := &l.filled
-	if !o.KeepTTL || !r.keep || l.old == nil || l.res.directives.hasTTL {
+	if !o.KeepTTL || !r.keep || l.res.directives.hasTTL {
 		return
 	}
-	if left, ok := c.backend.loadedLife(ctx, l); ok {
+	if left, ok := c.backend.loadedLife(ctx, o, l); ok {
 		if r.life.fresh = max(left.Truncate(time.Millisecond), time.Millisecond); left == forever {
 			r.life.fresh = 0
 		}
@@ -114,15 +130,18 @@ func (c *Cache) keepLoadedLife(ctx context.Context, o *Options, l *inflightLoad)
 
 // loadedLife returns what is left of the life of the value that a load replaces. ok is false if
 // that is over, or not known.
-func (c *remote) loadedLife(ctx context.Context, l *inflightLoad) (left time.Duration, ok bool) {
+func (c *remote) loadedLife(ctx context.Context, o *Options, l *inflightLoad) (left time.Duration, ok bool) {
+	switch {
+	case o.SkipRemote:
+		return c.localLife(l.key, l.rk, local.Now())
+	case l.old == nil || l.old.raw.Limit != math.MaxInt64:
+		return 0, false
+	}
 	f := decoded{raw: l.old.raw}
 	c.date(ctx, l.rk, &f)
 	return f.left, f.timed && f.left > 0 && l.old.left > 0
 }
 
-func (c *localOnly) loadedLife(_ context.Context, l *inflightLoad) (left time.Duration, ok bool) {
-	if l.entry.Head == nil {
-		return 0, false
-	}
+func (c *localOnly) loadedLife(_ context.Context, _ *Options, l *inflightLoad) (left time.Duration, ok bool) {
 	return c.localLife(l.key, l.rk, local.Now())
 }

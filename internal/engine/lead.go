@@ -89,6 +89,7 @@ type inflightLoad struct {
 	rest       leftover
 	filled     fillResult
 	late       bool // this is the result of such a load
+	apart      bool // it asks the local tier and the source only
 
 	settled bool // the lease or lock was released, or is about to be
 
@@ -130,7 +131,7 @@ type fillState uint8
 const (
 	waiting   fillState = iota // nothing decided yet
 	fillBoth                   // compare-and-set against seen, then the local tier
-	fillLocal                  // local tier only: Redis holds a newer program's record
+	fillLocal                  // local tier only: Redis holds a newer program's record, or is not asked
 	fillNone                   // nowhere: without a lease, it might overwrite something newer
 )
 

@@ -40,5 +40,8 @@ func (it *Lookup) LoadFailed() bool {
 	return it.rk != "" && it.err != errs.ErrMiss && it.err != errs.ErrClosed
 }
 
+// Panicked reports a function of the program that has panicked, and whose failure no caller is told.
+func (c *Cache) Panicked(function string, err error) { c.reports.Panicked(function, err) }
+
 // CountDefault counts a read that the source's default has answered.
 func (c *Cache) CountDefault() { c.stats.defaults.Add(1) }

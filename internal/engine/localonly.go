@@ -238,8 +238,20 @@ func (c *localOnly) fill(l *inflightLoad, at int64) {
 		} else if l.late {
 			c.failures.forget(l.rk)
 		}
-	case r.over && l.entry.Head != nil:
-		c.local.CompareAndSwap(l.key, enc, l.entry, Held{})
+	case r.over:
+		c.dropOver(l, enc)
+	}
+}
+
+// dropOver removes the entry that a load has found to be over, unless the key was written or
+// invalidated since it was claimed: then the claim is lost before the new entry can be seen. An
+// entry whose life a read or Touch has prolonged meanwhile is another one, of the same value.
+func (c *localOnly) dropOver(l *inflightLoad, enc string) {
+	for {
+		e, ok := c.local.Peek(l.key)
+		if !ok || l.claim.Lost() || c.local.CompareAndSwap(l.key, enc, e, Held{}) != local.Refused {
+			return
+		}
 	}
 }
 
@@ -307,18 +319,18 @@ func (c *localOnly) shorten(key Key, enc string, end int64, keepLife, keepStale 
 		if short.Deadline = min(e.Deadline, end); !keepLife {
 			short.Expires = min(e.Expires, end)
 		}
-		if !keepStale {
-			m := local.Meta{Stale: math.MaxInt64}
-			if e.Meta != nil {
-				m = *e.Meta
-			} else {
-				// Without tags, only a Clear from now on concerns it: earlier ones have.
-				s, _ := c.version(context.Background())
-				m.Epoch, m.LogicalTime = s.epoch, s.time
-			}
-			m.Stale, m.Ends = min(m.Stale, end), true
-			short.Meta = &m
+		m := local.Meta{Stale: math.MaxInt64}
+		if e.Meta != nil {
+			m = *e.Meta
+		} else {
+			// Without tags, only a Clear from now on concerns it: earlier ones have.
+			s, _ := c.version(context.Background())
+			m.Epoch, m.LogicalTime = s.epoch, s.time
 		}
+		if m.Ends = true; !keepStale {
+			m.Stale = min(m.Stale, end)
+		}
+		short.Meta = &m
 		if c.local.Swap(key, enc, short, f) {
 			return
 		}

@@ -37,6 +37,7 @@ func (c *remote) store(ctx context.Context, o *Options, ls []*inflightLoad, at i
 		for i, reply := range c.coherence.Send(ctx, cmds) {
 			owners[i].reply = reply
 		}
+		c.fillTouched(ctx, ls)
 	}
 	for _, l := range ls {
 		c.filled(l)
@@ -197,8 +198,8 @@ func (c *remote) fillTier(l *inflightLoad, at int64) {
 		g := l.aging()
 		g.size = len(r.cmd.Frame)
 		c.local.Put(l.key, enc, c.localEntry(l.key, new(local.Head), &r.ans, at, g, l.version), l.fence)
-	case r.over && r.cmd.reply.OK && c.fences.Valid(enc, l.fence):
-		c.local.Remove(enc)
+	case r.over && (r.cmd.reply.OK || l.apart) && c.fences.Valid(enc, l.fence):
+		c.local.Delete(enc)
 	}
 }
 

@@ -228,7 +228,7 @@ func (c *remote) handleLockHeld(ctx context.Context, o *Options, l *inflightLoad
 		return true // it does not wait for a load that began earlier, and later callers wait for this one
 	case f.status == failed && (anew || f.raw.ETag != string(l.stays[:])):
 		return true // the failure concerns an earlier record
-	case f.status == failed && (f.hold > 0 && (l.old != nil && (o.Policy == nil || o.Policy.StaleFor() > 0) || !f.covers) || slices.Contains(l.seenLeases, f.lease)):
+	case f.status == failed && (f.hold > 0 && (l.old != nil && (o.Policy == nil || o.Policy.AllowsStale(l.old.past(), true)) || !f.covers) || slices.Contains(l.seenLeases, f.lease)):
 		if f.hold > 0 {
 			c.loadedElsewhere(l.rk, l.fence, &f, l.stays, true)
 		}

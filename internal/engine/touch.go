@@ -81,6 +81,66 @@ type touched struct {
 	left  time.Duration // its fresh life then
 }
 
+// A record whose life was prolonged has another id, so that whoever has read the one before, and
+// is about to replace it, reads again, and keeps the longer life. But a load that replaces it is
+// not to give way: it was begun because the value is too old, and its end does not make that
+// younger.
+//
+//  1. Refresh begins a load: the value is to be replaced
+//  2. Touch prolongs the value
+//  3. the load's compare-and-set fails, and the old value is served for another life
+//
+// So the first half of the id stays (the second may be a mark, see frame.SetMark), by which a
+// load recognizes the record that it has begun for.
+func touchedID(id frame.ID) frame.ID {
+	other := frame.NewID()
+	copy(id[len(id)/2:], other[len(id)/2:])
+	return id
+}
+
+// isTouched reports whether a record is the one with that id, but for another end.
+func isTouched(rec store.Record, id frame.ID) bool {
+	if rec.State != store.Found {
+		return false
+	}
+	h, err := frame.ReadHead(rec.Raw)
+	half := len(id) / 2
+	return err == nil && h.Kind == frame.Value && h.Limit == math.MaxInt64 && [8]byte(h.ID[:half]) == [8]byte(id[:half]) && h.ID != id
+}
+
+// fillTouched repeats the commands of loads whose record was touched meanwhile.
+func (c *remote) fillTouched(ctx context.Context, ls []*inflightLoad) {
+	const most = 8 // in a row
+	for range most {
+		var open []*inflightLoad
+		var gets []store.Command
+		for _, l := range ls {
+			cmd := &l.filled.cmd
+			if cmd.Key != "" && !l.lease && l.stays != (frame.ID{}) && cmd.reply.Err == nil && !cmd.reply.OK {
+				open, gets = append(open, l), append(gets, store.Command{Op: store.GetHeader, Key: l.rk})
+			}
+		}
+		if len(open) == 0 {
+			return
+		}
+		var cmds []store.Command
+		var of []*inflightLoad
+		for i, reply := range c.client.Do(ctx, gets) {
+			if l := open[i]; reply.Err == nil && isTouched(reply.Record, l.stays) {
+				l.filled.cmd.Seen = reply.Record.CASToken()
+				cmds, of = append(cmds, l.filled.cmd.Command), append(of, l)
+			}
+		}
+		if len(cmds) == 0 {
+			return
+		}
+		for i, reply := range c.coherence.Send(ctx, cmds) {
+			of[i].filled.cmd.reply = reply
+		}
+		ls = of
+	}
+}
+
 // renewOnce returns the changes whose records were replaced meanwhile.
 func (c *remote) renewOnce(ctx context.Context, changes []*Change) (again []*Change) {
 	gets := make([]store.Command, len(changes))
@@ -142,6 +202,8 @@ func (c *remote) renewal(ctx context.Context, t *touched, rec store.Record) (cmd
 		return cmd, c.writeFailed(ctx, coherence.ErrPending)
 	case f.status != usable || f.ans.absent != nil:
 		return cmd, errs.ErrMiss
+	case f.legacy:
+		return cmd, Unsupported("Touch of a value that another program has stored: Update or Set it")
 	case f.raw.Limit != math.MaxInt64:
 		return cmd, nil // it is invalidated, with a delay: that is not put off
 	}
@@ -155,7 +217,7 @@ func (c *remote) renewal(ctx context.Context, t *touched, rec store.Record) (cmd
 	}
 	t.left = left
 	h := f.raw
-	h.ID = frame.NewID()
+	h.ID = touchedID(h.ID)
 	if h.Fresh = 0; left != forever {
 		h.Fresh = uint64(max(now-h.Stored, 0) + left.Microseconds())
 	}

@@ -35,6 +35,7 @@ type Change struct {
 	at      int64
 	fence   fence.Token
 	keep    bool // false: the value's life is over already, or the change is a Delete
+	deletes bool // that is so, rather than that the value can't be kept
 	life    life
 	left    time.Duration // of the life that it keeps, by KeepTTL; 0: none
 	version version
@@ -129,6 +130,7 @@ func (c *Cache) encodeChange(ctx context.Context, ch *Change, o *Options) {
 		return
 	}
 	ch.inherit()
+	ch.deletes = !ch.keep
 	c.backend.encode(ctx, ch)
 }
 
@@ -190,7 +192,7 @@ func (c *Cache) Delete(ctx context.Context, changes []Change) {
 	all := pointers(changes)
 	c.validateAll(ctx, all)
 	for _, ch := range all {
-		ch.remove = true
+		ch.remove, ch.deletes = true, true
 		if c.toSource() && c.src.Delete == nil && !ch.done {
 			ch.refuse(errNoSourceDelete)
 		}
@@ -229,9 +231,10 @@ func (c *Cache) setIfAbsent(ctx context.Context, key Key, val Value, o *Options)
 	return c.backend.setIfAbsent(ctx, &ch)
 }
 
-// drop removes the local entry of a change.
+// drop removes the local entry of a change. It is a deletion if the change is, or writes a value
+// whose life is over.
 func (c *Cache) drop(ch *Change) {
-	if ch.remove && ch.Err == nil {
+	if ch.deletes && ch.Err == nil {
 		c.local.Delete(c.encoded(ch.rk))
 		return
 	}

@@ -20,7 +20,8 @@ const (
 // the locks of their shards, so that those of one key are in order, and passed to the function
 // on a goroutine that runs for as long as there are any. A nil departures does nothing.
 type departures[K comparable, V any] struct {
-	f func(k K, e *Entry[V], why Reason)
+	f       func(k K, e *Entry[V], why Reason)
+	invalid func(e *Head) bool
 
 	mu      sync.Mutex // guards what follows; taken under a shard's lock
 	queue   []leaver[K, V]
@@ -34,22 +35,33 @@ type leaver[K comparable, V any] struct {
 
 // OnLeave has f called for each value that leaves the tier from now on, but not where an entry of
 // the same value takes its place. The calls are made one after the other and without a lock, and
-// those of a key are in order. f must not panic. It is called before the tier is used.
-func (t *Tier[K, V]) OnLeave(f func(k K, e *Entry[V], why Reason)) {
-	t.left = &departures[K, V]{f: f}
+// those of a key are in order. f must not panic.
+//
+// invalid reports whether an entry that has to make way was invalidated before, which the tier
+// itself does not know. It is called under a shard's lock, and must not use the tier. OnLeave is
+// called before the tier is used.
+func (t *Tier[K, V]) OnLeave(f func(k K, e *Entry[V], why Reason), invalid func(e *Head) bool) {
+	t.left = &departures[K, V]{f: f, invalid: invalid}
 }
 
-// add notes that a node has left. An entry whose time was over has expired, whatever removes it
-// in the end, unless that is the program.
+// add notes that a node has left. An entry that was invalidated before, or whose time was over,
+// has left by that, whatever removes it in the end, unless that is the program. That is asked now
+// and not when f is called: it may be invalidated in between, as the one that has replaced it is.
 func (d *departures[K, V]) add(n *node[K, V], why Reason) {
 	if d == nil {
 		return
 	}
-	if m := n.entry.Meta; m != nil && m.Absent {
+	m := n.entry.Meta
+	if m != nil && m.Absent {
 		return
-	} else if (why == Evicted || why == Replaced) && Now() >= n.entry.Deadline {
-		if why = Expired; m != nil && m.Ends {
+	}
+	if why == Evicted || why == Replaced {
+		over := Now() >= n.entry.Deadline
+		switch {
+		case over && m != nil && m.Ends, d.invalid(&n.entry.Head):
 			why = Invalidated
+		case over:
+			why = Expired
 		}
 	}
 	d.mu.Lock()

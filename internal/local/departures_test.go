@@ -24,7 +24,7 @@ func (g *gone) watch(t *Tier[string, int]) {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		g.all = append(g.all, fmt.Sprint(k, e.Value, " ", why))
-	})
+	}, never)
 }
 
 // are checks what has left since the last call.
@@ -144,7 +144,7 @@ func TestDeparturesAreInOrderOfEachKey(t *testing.T) {
 		if end {
 			runtime.Goexit()
 		}
-	})
+	}, never)
 	var all sync.WaitGroup
 	const writers, rounds = 8, 500
 	for w := range writers {

@@ -69,6 +69,43 @@ func (x *history) fit(nodes int) {
 	}
 }
 
+// shrink makes the history one of so many nodes, if it is one of more. It has to: of what is
+// recent among the items of many nodes, most is not among those of few.
+func (x *history) shrink(nodes int) {
+	n := max((nodes+perItemBucket-1)/perItemBucket, 1)
+	for len(x.buckets) >= 2*n && len(x.buckets)%2 == 0 {
+		smaller := make([]bucketOfItems, len(x.buckets)/2)
+		for i := range smaller {
+			smaller[i].merge(&x.buckets[2*i], &x.buckets[2*i+1])
+		}
+		x.buckets = smaller
+	}
+	if len(x.buckets) >= 2*n {
+		x.buckets = nil // of another number of buckets, it is not known where an item belongs
+	}
+	x.numbers = [displaced + 1]int{}
+	for i := range x.buckets {
+		for _, it := range x.buckets[i] {
+			if it != 0 {
+				x.numbers[it.departure()]++
+			}
+		}
+	}
+}
+
+// merge fills an empty bucket with the younger items of two.
+func (b *bucketOfItems) merge(one, other *bucketOfItems) {
+	n := 0
+	for i := range b {
+		for _, it := range [2]item{one[i], other[i]} {
+			if it != 0 && n < len(b) {
+				b[n] = it
+				n++
+			}
+		}
+	}
+}
+
 // add adds a key with the hash h.
 func (x *history) add(h uint64, f frequency, how departure) {
 	b := x.bucket(h)

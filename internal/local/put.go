@@ -189,7 +189,9 @@ func (t *Tier[K, V]) put(k K, encoded string, e *Entry[V], allowed func() bool, 
 	if old != nil && old.encoding != enc {
 		// The program's own encoding has returned another result than before.
 		t.removeLocked(s, h, old, removed)
-		t.left.add(old, Replaced)
+		if how&same == 0 {
+			t.left.add(old, Replaced)
+		}
 		t.index.add(enc, k)
 		old = nil
 	}

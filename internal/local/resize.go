@@ -37,8 +37,12 @@ func (t *Tier[K, V]) resizeShard(s *shard[K, V], want int) bool {
 		return false
 	}
 	if want < before {
-		// The memory of a table that was larger is given back.
-		s.table.Store(s.table.Load().resized(t.hash, bucketsFor(want)))
+		// The memory of a table and of a history that were larger is given back. A table that has
+		// not grown so far stays as it is.
+		if tab := s.table.Load(); bucketsFor(want) < len(tab.buckets) {
+			s.table.Store(tab.resized(t.hash, bucketsFor(want)))
+		}
+		s.order.history.shrink(want)
 	}
 	return true
 }

@@ -22,6 +22,7 @@ type Reports struct {
 	down, disconnected, opened, unapplied                logonce.State
 	outdated, ahead                                      logonce.Event
 	unkept, unweighed, deadLettering, overflowed, redone logonce.Event
+	panicked                                             logonce.Event
 	refusals                                             refusals
 	misfits                                              misfits
 }
@@ -164,6 +165,14 @@ func (r *Reports) SourceAhead(since time.Duration, cause string) {
 func (r *Reports) NotWeighed(err error) {
 	if n, log := r.unweighed.Add(1); log {
 		r.log.Warn("cache: Source.Weigh failed: the size of the value is estimated", r.args(n-1, "error", err)...)
+	}
+}
+
+// Panicked is called for a function of the program that has panicked, and whose failure no caller
+// is told.
+func (r *Reports) Panicked(function string, err error) {
+	if n, log := r.panicked.Add(1); log {
+		r.log.Error("cache: a function of the source has panicked", r.args(n-1, "function", function, "error", err)...)
 	}
 }
 

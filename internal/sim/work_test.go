@@ -113,6 +113,8 @@ func (n *simWorker) work(ctx context.Context) {
 			k = n.n(66)
 		}
 		switch {
+		case k < 3:
+			n.touch(op, key)
 		case k < 60:
 			n.read(op, key)
 		case k < 65:
@@ -121,8 +123,10 @@ func (n *simWorker) work(ctx context.Context) {
 			n.sync(op)
 		case k < 90:
 			n.change(op, key)
-		case k < 94:
+		case k < 93:
 			n.refreshOrAdopt(op, key)
+		case k < 94:
+			n.setApart(op, key)
 		default:
 			n.changeMany(op)
 		}
@@ -148,6 +152,14 @@ func (n *simWorker) read(ctx context.Context, key string) {
 	case kind == 2:
 		how = "get anew"
 		v, err = n.c.Get(context.WithValue(ctx, loadKind{}, 1), key, cache.MaxAge(0))
+	case kind == 3:
+		// It has no lease, and need not find what Redis has.
+		how, kept = "get apart", 0
+		opts := []cache.ReadOption{cache.SkipRemote()}
+		if n.one(3) {
+			opts = append(opts, cache.MaxAge(0))
+		}
+		v, err = n.c.Get(context.WithValue(ctx, loadKind{}, 1), key, opts...)
 	default:
 		how = "get"
 		v, err = n.c.Get(ctx, key)
@@ -334,6 +346,18 @@ func (n *simWorker) change(ctx context.Context, key string) {
 			vals[k] = v
 		}
 		err = n.c.SetMany(ctx, vals)
+	case kind < 9:
+		what = "set many"
+		w.log("node %d: begins %s %s:%d, with the life of what it replaces", n.id, what, key, version)
+		vals := map[string]string{}
+		for _, k := range keys {
+			vals[k] = v
+		}
+		err = n.c.SetMany(ctx, vals, cache.KeepTTL())
+	case kind < 10:
+		what = "set"
+		w.log("node %d: begins %s %s:%d, with the life of what it replaces", n.id, what, key, version)
+		err = n.c.Set(ctx, key, v, cache.KeepTTL())
 	default:
 		what = "set"
 		w.log("node %d: begins %s %s:%d", n.id, what, key, version)
@@ -344,6 +368,38 @@ func (n *simWorker) change(ctx context.Context, key string) {
 		err = be.For(key) // the one beside it may be all that failed
 	}
 	n.done(what, []string{key}, []int{version}, delayed, tried, err)
+}
+
+// touch prolongs the life of a key, which changes nothing else.
+func (n *simWorker) touch(ctx context.Context, key string) {
+	err := n.c.Touch(ctx, key)
+	n.w.log("node %d: touch %s: %v", n.id, key, err)
+	if n.w.faults == 0 && err != nil && !errors.Is(err, cache.ErrMiss) {
+		n.w.violated("node %d: touch of %s failed: %v", n.id, key, err)
+	}
+}
+
+// setApart stores what the source has in the local tier, as a load apart from Redis does that
+// takes no time.
+func (n *simWorker) setApart(ctx context.Context, key string) {
+	if !n.local || !inSource(key) {
+		return
+	}
+	r := n.w.register(key)
+	// What it may have to wait for comes before the source is asked.
+	_, _ = n.c.Peek(ctx, key, cache.SkipRemote())
+	before, version := n.w.now(), r.current()
+	if absentAt(key, version) {
+		return
+	}
+	err := n.c.Set(ctx, key, value(key, version), cache.SkipRemote())
+	n.w.log("node %d: set apart %s:%d: %v", n.id, key, version, err)
+	switch {
+	case n.w.now() != before:
+		n.w.violated("node %d: a write of %s that Redis has no part in took %v", n.id, key, n.w.now()-before)
+	case err != nil && !errors.Is(err, cache.ErrUnavailable) && ctx.Err() == nil && n.net.ctx.Err() == nil:
+		n.w.violated("node %d: set apart of %s failed: %v", n.id, key, err)
+	}
 }
 
 // refreshOrAdopt loads anew, or has Update store what the source says.

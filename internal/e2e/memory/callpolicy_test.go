@@ -54,6 +54,66 @@ func TestACallHasASoftTimeoutOfItsOwn(t *testing.T) {
 	})
 }
 
+// Of two calls that share a load, the one that began it says how long it may take, how long its
+// value lives, and how long its failure is remembered.
+func TestASharedLoadIsThatOfTheCallThatBeganIt(t *testing.T) {
+	src := new(source)
+	tiers(t, src, nil, func(t *testing.T, c *cache.Cache[string, string], _ func() *cache.Cache[string, string]) {
+		ctx := t.Context()
+		many := func(opts ...cache.ReadOption) error {
+			_, err := c.GetMany(ctx, []string{"k", "l"}, opts...)
+			return err
+		}
+		one := func(opts ...cache.ReadOption) error { _, err := c.Get(ctx, "k", opts...); return err }
+		src.give("v")
+		if err := many(); err != nil { // from now on the logical clock is known
+			t.Fatal(err)
+		}
+		for name, calls := range map[string][2]func(...cache.ReadOption) error{"one": {one, one}, "many": {many, many}, "both": {many, one}} {
+			src.calls.Store(0)
+			src.will(slowly(time.Second, "v"))
+			if err := c.Invalidate(ctx, "k", "l"); err != nil {
+				t.Fatal(err)
+			}
+			var all sync.WaitGroup
+			all.Go(func() {
+				if err := calls[0](cache.With(strategy.TTL(time.Hour))); err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+			})
+			time.Sleep(100 * time.Millisecond)
+			before := src.calls.Load()
+			all.Go(func() {
+				if err := calls[1](cache.With(strategy.TTL(time.Minute), strategy.HardTimeout(50*time.Millisecond))); err != nil {
+					t.Errorf("%s: it ends by the timeout of a call that has joined: %v", name, err)
+				}
+			})
+			all.Wait()
+			if e, err := c.Inspect(ctx, "k"); err != nil || e.TTL <= 50*time.Minute || src.calls.Load() != before {
+				t.Errorf("%s: %v, %v, %d loads", name, e.TTL, err, src.calls.Load())
+			}
+		}
+		src.will(func(ctx context.Context) (string, error) { return "", errors.Join(wait(ctx, time.Second), errFlaky) })
+		if err := c.Invalidate(ctx, "k"); err != nil {
+			t.Fatal(err)
+		}
+		src.calls.Store(0)
+		var all sync.WaitGroup
+		for i, d := range []time.Duration{time.Minute, 0} {
+			all.Go(func() {
+				if err := one(cache.With(strategy.ErrorTTL(d))); !errors.Is(err, errFlaky) {
+					t.Errorf("call %d: %v", i, err)
+				}
+			})
+			time.Sleep(100 * time.Millisecond)
+		}
+		all.Wait()
+		if err := one(); !errors.Is(err, errFlaky) || src.calls.Load() != 1 {
+			t.Errorf("%v, %d loads of a key whose error is remembered", err, src.calls.Load())
+		}
+	})
+}
+
 func TestACallTakesNoStaleValue(t *testing.T) {
 	src := new(source)
 	s := []strategy.Strategy{strategy.TTL(time.Second), strategy.StaleIfError(time.Hour), strategy.StaleWhileRevalidate(time.Minute)}
@@ -412,11 +472,95 @@ func TestKeepTTLNeedsRedisToSayWhatThereIs(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 		st.Fail(nil)
-		time.Sleep(3 * time.Second)
-		if v, err := c.Get(ctx, "k"); v != "v" || err != nil {
-			t.Errorf("what was not stored has changed the key: %q, %v", v, err)
+		// As after any Set that was not acknowledged, the old value is of no use.
+		if err := c.Sync(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if v, err := c.Get(ctx, "k"); !errors.Is(err, cache.ErrMiss) {
+			t.Errorf("%q, %v", v, err)
 		}
 	})
+	// Where the source is written first, it was not, and the old value is the right one.
+	synctest.Test(t, func(t *testing.T) {
+		ctx, st, stored := t.Context(), storetest.NewMemory(), 0
+		c := newCache(t, st, cache.Source[string, string]{Store: func(context.Context, string, string) error { stored++; return nil }}, cache.WithStrategy(strategy.TTL(time.Hour)))
+		if err := c.Set(ctx, "k", "v"); err != nil {
+			t.Fatal(err)
+		}
+		st.Fail(errors.New("down"))
+		if err := c.Set(ctx, "k", "w", cache.KeepTTL()); !errors.Is(err, cache.ErrUnavailable) || stored != 1 {
+			t.Errorf("%v, %d stored", err, stored)
+		}
+		st.Fail(nil)
+		time.Sleep(3 * time.Second)
+		if err := c.Sync(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if v, err := c.Get(ctx, "k"); v != "v" || err != nil {
+			t.Errorf("%q, %v", v, err)
+		}
+	})
+}
+
+// The end that an invalidation has set is that of the value that was invalidated.
+func TestKeepTTLKeepsNoEndOfAnInvalidation(t *testing.T) {
+	for _, kind := range []string{"redis", "two tiers", "local only"} {
+		t.Run(kind, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx := t.Context()
+				c := ofKind(t, kind, storetest.NewMemory(), cache.Source[string, string]{}, cache.WithStrategy(strategy.TTL(time.Hour), strategy.Jitter(0)), cache.WithInvalidator(invalidate.Delayed(10*time.Second)))
+				if err := c.Set(ctx, "k", "v", cache.TTL(time.Minute)); err != nil {
+					t.Fatal(err)
+				}
+				if err := c.Invalidate(ctx, "k"); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(5 * time.Second)
+				if err := c.Set(ctx, "k", "w", cache.KeepTTL()); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(10 * time.Second)
+				if v, err := c.Get(ctx, "k"); v != "w" || err != nil {
+					t.Errorf("%q, %v", v, err)
+				}
+			})
+		})
+	}
+}
+
+// lateNow is a store that fails to say the time at first.
+type lateNow struct {
+	*storetest.Memory
+	fails atomic.Int32
+}
+
+func (s *lateNow) Now(ctx context.Context, key string) (int64, error) {
+	if s.fails.Add(-1) >= 0 {
+		return 0, errors.New("no time")
+	}
+	return s.Memory.Now(ctx, key)
+}
+
+// A record that can't be dated has a life that is not known: it is not taken for none.
+func TestKeepTTLNeedsTheTime(t *testing.T) {
+	for fails := range int32(4) {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, st := t.Context(), storetest.NewMemory()
+			first := newCache(t, st, cache.Source[string, string]{})
+			if err := first.Set(ctx, "k", "v", cache.TTL(time.Minute)); err != nil {
+				t.Fatal(err)
+			}
+			late := &lateNow{Memory: st}
+			late.fails.Store(fails)
+			c := newCache(t, late, cache.Source[string, string]{}, cache.WithStrategy(strategy.TTL(time.Hour)))
+			err := c.Set(ctx, "k", "w", cache.KeepTTL())
+			var info cache.Info
+			v, perr := first.Peek(ctx, "k", cache.Report(&info))
+			if err == nil && (v != "w" || info.TTL != time.Minute) || err != nil && (!errors.Is(err, cache.ErrUnavailable) || v == "w") {
+				t.Errorf("%d fail: %v; %q has %v left, %v", fails, err, v, info.TTL, perr)
+			}
+		})
+	}
 }
 
 func TestTouchRenewsALife(t *testing.T) {

@@ -1,11 +1,14 @@
 package memory_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -119,6 +122,7 @@ func TestRemovedMayDoAnything(t *testing.T) {
 		ctx := t.Context()
 		var c *cache.Cache[string, int]
 		var n int
+		var log bytes.Buffer
 		c = newCache(t, nil, cache.Source[string, int]{Removed: func(k string, v int, _ cache.Reason) {
 			n++
 			if v < 10 {
@@ -127,7 +131,7 @@ func TestRemovedMayDoAnything(t *testing.T) {
 				}
 			}
 			panic("and panics")
-		}}, cache.LocalOnly())
+		}}, cache.LocalOnly(), cache.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 		for v := range 2 {
 			if err := c.Set(ctx, "k", v); err != nil {
 				t.Fatal(err)
@@ -136,6 +140,9 @@ func TestRemovedMayDoAnything(t *testing.T) {
 		synctest.Wait()
 		if v, err := c.Get(ctx, "k"); err != nil || v < 10 {
 			t.Errorf("%d, %v after %d calls", v, err, n)
+		}
+		if s := log.String(); strings.Count(s, "\n") != 1 || !strings.Contains(s, "and panics") || !strings.Contains(s, "Source.Removed") {
+			t.Errorf("%s", s)
 		}
 	})
 }
@@ -335,6 +342,137 @@ func TestResizeAndHotKeys(t *testing.T) {
 		}
 		if n := len(c.HotKeys(0)) + len(c.HotKeys(-1)); n != 0 {
 			t.Errorf("%d of none", n)
+		}
+	})
+}
+
+// Why a value has left is what was so when it left: what comes before the function is called does
+// not change it.
+func TestTheReasonIsThatOfTheMoment(t *testing.T) {
+	for _, kind := range []string{"two tiers", "local only"} {
+		t.Run(kind, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx := t.Context()
+				var r removals
+				release := make(chan struct{})
+				c := ofKind(t, kind, storetest.NewMemory(), cache.Source[string, string]{Removed: func(k, v string, why cache.Reason) {
+					<-release
+					r.note(k, v, why)
+				}}, cache.WithStrategy(strategy.TTL(time.Minute), strategy.Jitter(0)))
+				do := func(err error) {
+					t.Helper()
+					if err != nil {
+						t.Fatal(err)
+					}
+				}
+				do(c.Set(ctx, "blocks", "1"))
+				do(c.Delete(ctx, "blocks"))
+				do(c.Set(ctx, "k", "1", cache.Tags("t")))
+				do(c.Set(ctx, "k", "2", cache.Tags("t")))
+				do(c.InvalidateTags(ctx, "t"))
+				do(c.Set(ctx, "k", "3", cache.Tags("t")))
+				do(c.Set(ctx, "k", "3", cache.TTL(-1)))
+				close(release)
+				r.are(t, "in order", "blocks 1 deleted", "k 1 replaced", "k 2 invalidated", "k 3 deleted")
+				do(c.Set(ctx, "k", "4", cache.SkipRemote()))
+				do(c.Set(ctx, "k", "4", cache.SkipRemote(), cache.TTL(-1)))
+				r.are(t, "apart from Redis", "k 4 deleted")
+			})
+		})
+	}
+}
+
+// By the policy Lazy a LocalOnly cache keeps the value, as a stale one.
+func TestAValueThatIsInvalidatedLazilyWasInvalidated(t *testing.T) {
+	for _, kind := range []string{"two tiers", "local only"} {
+		t.Run(kind, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx := t.Context()
+				var r removals
+				c := ofKind(t, kind, storetest.NewMemory(), cache.Source[string, string]{Removed: r.note}, cache.WithInvalidator(invalidate.Lazy()), cache.WithStrategy(strategy.StaleIfError(time.Hour)))
+				if err := c.Set(ctx, "k", "1"); err != nil {
+					t.Fatal(err)
+				}
+				if err := c.Invalidate(ctx, "k"); err != nil {
+					t.Fatal(err)
+				}
+				if err := c.Touch(ctx, "k"); !errors.Is(err, cache.ErrMiss) {
+					t.Errorf("Touch: %v", err)
+				}
+				if err := c.Set(ctx, "k", "2"); err != nil {
+					t.Fatal(err)
+				}
+				r.are(t, "a lazy invalidation", "k 1 invalidated")
+			})
+		})
+	}
+}
+
+// A loop over the local tier does not come to what was taken out meanwhile, and of what was
+// replaced it shows the new value.
+func TestLocalShowsWhatThereIsWhenItComesToIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		c := newCache(t, nil, cache.Source[int, int]{}, cache.LocalOnly(), cache.WithStrategy(strategy.LRU(100)))
+		for k := range 100 {
+			if err := c.Set(ctx, k, k); err != nil {
+				t.Fatal(err)
+			}
+		}
+		seen := 0
+		for k, e := range c.Local() {
+			if seen++; seen == 1 {
+				for other := range 100 {
+					var err error
+					if other%2 == 0 {
+						err = c.Delete(ctx, other)
+					} else {
+						err = c.Set(ctx, other, -other)
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+				}
+				continue
+			}
+			if k%2 == 0 || e.Value != -k {
+				t.Errorf("%d: %d", k, e.Value)
+			}
+		}
+		for range c.Local() {
+			if err := c.Close(); err != nil {
+				t.Fatal(err)
+			}
+			seen = 0
+		}
+		for k := range c.Local() {
+			t.Errorf("%d after Close", k)
+		}
+		if seen != 0 {
+			t.Errorf("the loop has not run")
+		}
+		if err := c.Resize(10); !errors.Is(err, cache.ErrClosed) {
+			t.Errorf("Resize after Close: %v", err)
+		}
+	})
+}
+
+// The keys of a cache with Source.Key may be interfaces, whose values can't always be compared.
+func TestKeysThatCanNotBeComparedAreNotCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		c := newCache(t, storetest.NewMemory(), cache.Source[any, string]{
+			Key:  func(k any) string { return fmt.Sprint(k) },
+			Load: func(_ context.Context, k any) (string, error) { return fmt.Sprint(k), nil },
+		})
+		c.HotKeys(1)
+		for _, k := range []any{[]int{1, 2}, "plain"} {
+			if v, err := c.Get(ctx, k); v != fmt.Sprint(k) || err != nil {
+				t.Errorf("%q, %v", v, err)
+			}
+		}
+		if keys := c.HotKeys(5); len(keys) != 1 || keys[0].Key != "plain" {
+			t.Errorf("%v", keys)
 		}
 	})
 }

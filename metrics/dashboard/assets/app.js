@@ -228,10 +228,11 @@ function renderPanels(c) {
   bars($("misses"), [["Nothing there", f.MissAbsent], ["Over or invalidated", f.MissExpired], ["Redis not reached", f.MissUnavailable], ["Other version or type", f.MissIncompatible], ["Not ours", f.MissForeign], ["Damaged", f.MissUndecodable]]
     .map(([name, n]) => [el("span", {}, name), n]).filter(([, n]) => n), "No misses");
   bars($("tags"), (c.topTags ?? []).map((x) => [foreign(x.Tag), x.Count]), "None yet");
-  bars($("keys"), (c.hotKeys ?? []).map((x, i) => [x.Key ? foreign(x.Key) : el("span", {}, `Key ${i + 1}`), x.Count]), "None yet");
+  bars($("keys"), (c.hotKeys ?? []).map((x, i) => [state.page.keys ? foreign(x.Key) : el("span", {}, `Key ${i + 1}`), x.Count]), "None yet");
+  $("unnamed").hidden = state.page.keys || !c.hotKeys?.length;
 
-  facts($("source"), [["Keys loaded", f.Loads], ["… ahead or behind a stale value", f.Refreshes], ["Shared with another caller", f.Coalesced + f.Awaited], ["Not found", f.NotFound], ["Failed", f.LoadErrors, "warn"], ["Covered by a stale value", f.StaleCovers], ["Lost against a newer write", f.Outdated]]);
-  facts($("others"), [["Invalidations sent", f.InvalidationsSent], ["Invalidations received", f.InvalidationsReceived], ["Local tier dropped whole", f.Flushes, "warn"], ["Keys written", f.Sets], ["Keys deleted", f.Deletes], ["Writes that failed", f.WriteErrors, "bad"], ["Redis operations failed", f.RemoteErrors, "bad"], ["Of those, for good", f.Misfits, "bad"]]);
+  facts($("source"), [["Keys loaded", f.Loads], ["… ahead or behind a stale value", f.Refreshes], ["Shared with another caller", f.Coalesced + f.Awaited], ["Not found", f.NotFound], ["Failed", f.LoadErrors, "warn"], ["Covered by a stale value", f.StaleCovers], ["Answered by the default value", f.Defaults, "warn"], ["Lost against a newer write", f.Outdated]]);
+  facts($("others"), [["Invalidations sent", f.InvalidationsSent], ["Invalidations received", f.InvalidationsReceived], ["Local tier dropped whole", f.Flushes, "warn"], ["Keys written", f.Sets], ["Keys deleted", f.Deletes], ["Lives renewed", f.Touched], ["Writes that failed", f.WriteErrors, "bad"], ["Redis operations failed", f.RemoteErrors, "bad"], ["Of those, for good", f.Misfits, "bad"]]);
   facts($("queue"), [["Waiting", t.Backlog], ["Oldest", t.Backlog ? seconds(t.BacklogAge / 1e9) : "–"], ["Brought to the source", f.Applied], ["Attempts failed", f.ApplyErrors, "warn"], ["Dead letters", t.DeadLetters, "bad"]]);
 }
 
