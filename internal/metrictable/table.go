@@ -48,6 +48,7 @@ func Of(s *metrics.Snapshot) []Metric {
 		}},
 		{"cache_stale_hits_total", "cache.stale_hits", "{request}", Counter, "Hits by a value past its fresh life.", nil, only(s.StaleHits)},
 		{"cache_absent_hits_total", "cache.absent_hits", "{request}", Counter, "Hits by the remembered fact that there is nothing.", nil, only(s.AbsentHits)},
+		{"cache_outage_hits_total", "cache.outage_hits", "{request}", Counter, "Hits of the local tier while Redis could not be reached or heard.", nil, only(s.OutageHits)},
 		{"cache_misses_total", "cache.misses", "{request}", Counter, "Requests that no tier answered, by the reason.", []string{"cache.miss.reason"}, []Series{
 			of(s.MissAbsent, "absent"),
 			of(s.MissExpired, "expired"),
@@ -70,6 +71,7 @@ func Of(s *metrics.Snapshot) []Metric {
 		{"cache_load_errors_total", "cache.load.errors", "{key}", Counter, "Of the loads: failed.", nil, only(s.LoadErrors)},
 		{"cache_load_panics_total", "cache.load.panics", "{key}", Counter, "Of the load errors: panics.", nil, only(s.LoadPanics)},
 		{"cache_loads_not_found_total", "cache.load.not_found", "{key}", Counter, "Of the loads: the source has no such thing.", nil, only(s.NotFound)},
+		{"cache_outage_fills_total", "cache.outage_fills", "{key}", Counter, "Loaded answers that only the local tier has kept, since Redis could not be reached or heard.", nil, only(s.OutageFills)},
 		{"cache_unstored_loads_total", "cache.unstored_loads", "{key}", Counter, "Loaded answers that were not stored: outdated by a write, or not_kept for another reason.", []string{"cache.unstored.reason"}, []Series{
 			of(s.Outdated, "outdated"),
 			of(s.NotKept, "not_kept"),
