@@ -28,6 +28,8 @@ func TestMistakesAloneSayWhatToWrite(t *testing.T) {
 		{TinyLFU(math.MaxInt32), "write at most strategy.TinyLFU(1073741824)"},
 		{LocalBytes(0), "must be positive"},
 		{LocalTTL(0), "must be positive"},
+		{LocalDuringOutage(0), "must be positive"},
+		{LocalDuringOutage(-time.Second), "must be positive"},
 		{TTL(0), "write strategy.Forever() for no end"},
 		{TTL(-time.Second), "must be positive"},
 		{TTL(time.Microsecond), "write strategy.TTL(1ms) or more"},
@@ -78,6 +80,7 @@ func TestContradictionsSayWhatToWrite(t *testing.T) {
 	}{
 		{list(LocalBytes(1)), "add strategy.LRU(n) or strategy.TinyLFU(n)"},
 		{list(LocalTTL(1)), "add strategy.LRU(n) or strategy.TinyLFU(n)"},
+		{list(LocalDuringOutage(1)), "add strategy.LRU(n) or strategy.TinyLFU(n)"},
 		{list(Sliding(time.Minute), Forever()), "strategy.Sliding(1m0s): contradicts strategy.Forever()"},
 		{list(Sliding(5 * time.Minute)), "since the default strategy.TTL(5m0s) ends every entry sooner"},
 		{list(Sliding(time.Hour), TTL(time.Minute)), "since strategy.TTL(1m0s) ends every entry sooner"},

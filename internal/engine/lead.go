@@ -89,6 +89,7 @@ type inflightLoad struct {
 	rest       leftover
 	filled     fillResult
 	late       bool // this is the result of such a load
+	apart      bool // during an outage, the local tier keeps the result, for so long at most
 
 	settled bool // the lease or lock was released, or is about to be
 
