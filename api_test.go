@@ -87,7 +87,7 @@ var (
 		cache.ErrOverload, cache.ErrTooLarge, &cache.PanicError{}, &cache.BatchError[int]{}}
 
 	_ = []strategy.Strategy{
-		strategy.LRU(1), strategy.TinyLFU(1), strategy.LocalBytes(1), strategy.LocalTTL(1), strategy.TTL(1), strategy.Forever(),
+		strategy.LRU(1), strategy.TinyLFU(1), strategy.LocalBytes(1), strategy.LocalTTL(1), strategy.LocalDuringOutage(1), strategy.TTL(1), strategy.Forever(),
 		strategy.Jitter(0), strategy.Sliding(1), strategy.RefreshAhead(0.8), strategy.EarlyExpiration(1),
 		strategy.StaleWhileRevalidate(1), strategy.StaleIfError(1), strategy.RetryAfter(1),
 		strategy.SoftTimeout(1), strategy.HardTimeout(1), strategy.NotFoundTTL(1, errors.ErrUnsupported),

@@ -23,8 +23,8 @@
 //
 // Processes notify each other of writes and invalidations. The local tier is valid only
 // while this process receives these notifications, which it verifies twice a second with a
-// heartbeat: no process serves a value that another one replaced more than 2 seconds ago.
-// See [WithTransport].
+// heartbeat: no process serves a value that another one replaced more than 2 seconds ago,
+// or longer ago than a strategy.LocalDuringOutage allows. See [WithTransport].
 //
 // A read that can load does not fail because Redis is unreachable: it returns the loaded
 // value. A read that can't load fails with an error that matches [ErrUnavailable] and

@@ -214,6 +214,9 @@ func (c *config) compile() {
 	if c.localOnly && c.transport != nil && *c.transport != invalidate.NoTransport() {
 		c.mistake("%v has nothing to hear by in a LocalOnly cache", *c.transport)
 	}
+	if d := c.policy.LocalDuringOutage; c.localOnly && d > 0 {
+		c.mistake("%v: a LocalOnly cache has no Redis whose outage it could go on during: leave it out", strategy.LocalDuringOutage(d))
+	}
 }
 
 func (c *Cache[K, V]) chooseKeys(cfg *config, key func(K) string) {

@@ -36,6 +36,7 @@ type Snapshot struct {
 	RemoteHits uint64 // requests answered by Redis
 	StaleHits  uint64 // of the hits: by a value past its fresh life, at once
 	AbsentHits uint64 // of the hits: by a remembered absence
+	OutageHits uint64 // of the local hits: while Redis could not be reached or heard (strategy.LocalDuringOutage)
 
 	MissAbsent       uint64 // no record, or a lease of another caller's load, or Redis was not to be asked (SkipRemote)
 	MissExpired      uint64 // a record, but ended, invalidated, or older than the caller's MaxAge
@@ -51,16 +52,17 @@ type Snapshot struct {
 	Defaults    uint64 // requests answered by the source's default value because the load failed
 	Fallbacks   uint64 // of MissUnavailable: requests that were answered by a load
 
-	Loads      uint64 // keys that a loader was called for, counted when it has returned
-	Refreshes  uint64 // of the loads: without a waiting request: ahead, behind a stale value, by Refresh or Update
-	LoadErrors uint64 // of the loads: ended with an error, a panic, a timeout or because no caller waited any more
-	LoadPanics uint64 // of the load errors: panics
-	NotFound   uint64 // of the loads: the source does not have the value
-	Batches    uint64 // calls of LoadMany for keys that several requests have missed (strategy.BatchLoads)
-	Batched    uint64 // of the loads: the keys of these calls
-	Unasked    uint64 // values that a LoadMany returned without being asked, and that the local tier has stored (strategy.BatchLoads)
-	Outdated   uint64 // loaded results that were not stored because a write or an invalidation came first
-	NotKept    uint64 // loaded results that were not stored for another reason: too large, not encodable, refused by Redis
+	Loads       uint64 // keys that a loader was called for, counted when it has returned
+	Refreshes   uint64 // of the loads: without a waiting request: ahead, behind a stale value, by Refresh or Update
+	LoadErrors  uint64 // of the loads: ended with an error, a panic, a timeout or because no caller waited any more
+	LoadPanics  uint64 // of the load errors: panics
+	NotFound    uint64 // of the loads: the source does not have the value
+	Batches     uint64 // calls of LoadMany for keys that several requests have missed (strategy.BatchLoads)
+	Batched     uint64 // of the loads: the keys of these calls
+	Unasked     uint64 // values that a LoadMany returned without being asked, and that the local tier has stored (strategy.BatchLoads)
+	Outdated    uint64 // loaded results that were not stored because a write or an invalidation came first
+	OutageFills uint64 // loaded results that only the local tier has kept, since Redis could not be reached or heard
+	NotKept     uint64 // loaded results that were not stored for another reason: too large, not encodable, refused by Redis
 
 	Sets        uint64 // keys stored by Set, SetMany, SetIfAbsent and Update
 	Deletes     uint64 // keys removed by Delete
@@ -163,7 +165,7 @@ type counter struct {
 func (s *Snapshot) counters() []counter {
 	return []counter{
 		{"local_hits", &s.LocalHits}, {"remote_hits", &s.RemoteHits},
-		{"stale_hits", &s.StaleHits}, {"absent_hits", &s.AbsentHits},
+		{"stale_hits", &s.StaleHits}, {"absent_hits", &s.AbsentHits}, {"outage_hits", &s.OutageHits},
 		{"miss_absent", &s.MissAbsent}, {"miss_expired", &s.MissExpired},
 		{"miss_undecodable", &s.MissUndecodable}, {"miss_foreign", &s.MissForeign},
 		{"miss_incompatible", &s.MissIncompatible}, {"miss_unavailable", &s.MissUnavailable},
@@ -172,7 +174,7 @@ func (s *Snapshot) counters() []counter {
 		{"loads", &s.Loads}, {"refreshes", &s.Refreshes}, {"load_errors", &s.LoadErrors},
 		{"load_panics", &s.LoadPanics}, {"not_found", &s.NotFound},
 		{"batches", &s.Batches}, {"batched", &s.Batched}, {"unasked", &s.Unasked},
-		{"outdated", &s.Outdated}, {"not_kept", &s.NotKept},
+		{"outage_fills", &s.OutageFills}, {"outdated", &s.Outdated}, {"not_kept", &s.NotKept},
 		{"sets", &s.Sets}, {"deletes", &s.Deletes}, {"touched", &s.Touched}, {"write_errors", &s.WriteErrors},
 		{"invalidations_sent", &s.InvalidationsSent},
 		{"invalidations_received", &s.InvalidationsReceived}, {"flushes", &s.Flushes},

@@ -127,14 +127,15 @@ func TestTableIsReadableAtAGlance(t *testing.T) {
 	const want = `
 requests      asked         1.25 M  hit rate      99.4 %
 hits          local         1.23 M  remote         8,901  stale             12
-              absent           345
+              absent           345  outage             0
 misses        absent         6,789  expired          100  undecodable        1
               foreign            0  incompatible       0  unavailable       20
 answered by   shared load    5,000  others' load       0  stale value        0
               default            0  no load           10
 loads         keys           1,905  refreshes          5  errors             2
               panics             0  not found         30  outdated           0
-              not kept           0  batches            0  batched            0
+              outage fills       0  not kept           0  batches            0
+              batched            0
 writes        sets              40  deletes            5  touched            0
               errors             0
 invalidation  sent               0  received           0  flushes            0

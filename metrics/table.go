@@ -17,10 +17,10 @@ func (s Snapshot) String() string {
 		cells []cell
 	}{
 		{"requests", []cell{count("asked", s.Requests()), {"hit rate", fmt.Sprintf("%.1f %%", 100*s.HitRate())}}},
-		{"hits", []cell{count("local", s.LocalHits), count("remote", s.RemoteHits), count("stale", s.StaleHits), count("absent", s.AbsentHits)}},
+		{"hits", []cell{count("local", s.LocalHits), count("remote", s.RemoteHits), count("stale", s.StaleHits), count("absent", s.AbsentHits), count("outage", s.OutageHits)}},
 		{"misses", []cell{count("absent", s.MissAbsent), count("expired", s.MissExpired), count("undecodable", s.MissUndecodable), count("foreign", s.MissForeign), count("incompatible", s.MissIncompatible), count("unavailable", s.MissUnavailable)}},
 		{"answered by", []cell{count("shared load", s.Coalesced), count("others' load", s.Awaited), count("stale value", s.StaleCovers), count("default", s.Defaults), count("no load", s.Unloaded)}},
-		{"loads", []cell{count("keys", s.Loads), count("refreshes", s.Refreshes), count("errors", s.LoadErrors), count("panics", s.LoadPanics), count("not found", s.NotFound), count("outdated", s.Outdated), count("not kept", s.NotKept), count("batches", s.Batches), count("batched", s.Batched)}},
+		{"loads", []cell{count("keys", s.Loads), count("refreshes", s.Refreshes), count("errors", s.LoadErrors), count("panics", s.LoadPanics), count("not found", s.NotFound), count("outdated", s.Outdated), count("outage fills", s.OutageFills), count("not kept", s.NotKept), count("batches", s.Batches), count("batched", s.Batched)}},
 		{"writes", []cell{count("sets", s.Sets), count("deletes", s.Deletes), count("touched", s.Touched), count("errors", s.WriteErrors)}},
 		{"invalidation", []cell{count("sent", s.InvalidationsSent), count("received", s.InvalidationsReceived), count("flushes", s.Flushes)}},
 		{"local tier", []cell{count("entries", s.LocalEntries), count("evictions", s.Evictions)}},

@@ -9,15 +9,16 @@ import (
 // wholeCache says of the kinds of strategies that one call can't have for itself why not, by
 // their slots.
 var wholeCache = [kinds]string{
-	lru:             "all entries share one local tier: write it in WithStrategy, and cache.SkipLocal for a call that reads past it",
-	localBytes:      "all entries share one local tier: write it in WithStrategy",
-	localTTL:        "an entry of the local tier answers other calls too: write it in WithStrategy, or cache.MaxAge(d) for how old a value this call takes",
-	sliding:         "every reader has to prolong by the same idle time: write it in WithStrategy",
-	refreshAhead:    "every reader has to find the same entries due: write it in WithStrategy, or cache.MaxAge(d) for how old a value this call takes",
-	earlyExpiration: "every reader has to find the same entries due: write it in WithStrategy, or cache.MaxAge(d) for how old a value this call takes",
-	batchLoads:      "one call of LoadMany serves the loads of many calls: write it in WithStrategy",
-	audit:           "the hits of all calls are looked at alike: write it in WithStrategy",
-	writeThrough:    "the writes of a key have one order only if all go the same way: write it in WithStrategy",
+	lru:               "all entries share one local tier: write it in WithStrategy, and cache.SkipLocal for a call that reads past it",
+	localBytes:        "all entries share one local tier: write it in WithStrategy",
+	localTTL:          "an entry of the local tier answers other calls too: write it in WithStrategy, or cache.MaxAge(d) for how old a value this call takes",
+	localDuringOutage: "what is kept for this call answers others too: write it in WithStrategy, or cache.MaxAge(d) for how old a value this call takes",
+	sliding:           "every reader has to prolong by the same idle time: write it in WithStrategy",
+	refreshAhead:      "every reader has to find the same entries due: write it in WithStrategy, or cache.MaxAge(d) for how old a value this call takes",
+	earlyExpiration:   "every reader has to find the same entries due: write it in WithStrategy, or cache.MaxAge(d) for how old a value this call takes",
+	batchLoads:        "one call of LoadMany serves the loads of many calls: write it in WithStrategy",
+	audit:             "the hits of all calls are looked at alike: write it in WithStrategy",
+	writeThrough:      "the writes of a key have one order only if all go the same way: write it in WithStrategy",
 }
 
 // ForCall returns the policy of one call: p, with the strategies of the list in the places of

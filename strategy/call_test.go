@@ -61,6 +61,7 @@ func TestStrategiesThatACallCanNotHave(t *testing.T) {
 		{&stale, []Strategy{TinyLFU(1)}, "one local tier"},
 		{&stale, []Strategy{LocalBytes(1)}, "one local tier"},
 		{&stale, []Strategy{LocalTTL(1)}, "MaxAge"},
+		{&stale, []Strategy{LocalDuringOutage(1)}, "MaxAge"},
 		{&stale, []Strategy{Sliding(time.Second)}, "idle time"},
 		{&stale, []Strategy{RefreshAhead(0.5)}, "MaxAge"},
 		{&stale, []Strategy{EarlyExpiration(1)}, "MaxAge"},

@@ -35,6 +35,8 @@ func (c *compiler) checkAlone(s setting) bool {
 		}
 	case localTTL:
 		c.checkPositive(s, "leave it out for the default")
+	case localDuringOutage:
+		c.checkPositive(s, "leave it out for a local tier that is not used during an outage")
 	case ttl:
 		c.checkPositive(s, "write strategy.Forever() for no end")
 		c.checkResolution(s)
@@ -147,6 +149,7 @@ func (c *compiler) checkCombination(p *Policy) {
 	}{
 		{[]kind{localBytes, lru}, c.checkLocalBytes},
 		{[]kind{localTTL, lru}, c.checkLocalTTL},
+		{[]kind{localDuringOutage, lru}, c.checkLocalDuringOutage},
 		{[]kind{sliding, ttl}, c.checkSliding},
 		{[]kind{refreshAhead, ttl}, c.checkRefreshAhead},
 		{[]kind{earlyExpiration, ttl}, c.checkEarlyExpiration},
@@ -180,6 +183,12 @@ func (c *compiler) checkLocalBytes(p *Policy) {
 
 func (c *compiler) checkLocalTTL(p *Policy) {
 	if s, ok := c.get(localTTL); ok && p.LocalEntries == 0 {
+		c.mistake("%v: there is no local tier: add strategy.LRU(n) or strategy.TinyLFU(n)", s)
+	}
+}
+
+func (c *compiler) checkLocalDuringOutage(p *Policy) {
+	if s, ok := c.get(localDuringOutage); ok && p.LocalEntries == 0 {
 		c.mistake("%v: there is no local tier: add strategy.LRU(n) or strategy.TinyLFU(n)", s)
 	}
 }

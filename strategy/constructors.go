@@ -31,6 +31,19 @@ func LocalBytes(n int64) Strategy { return setting{kind: localBytes, n: n} }
 // above the TTL is no mistake. It needs [LRU] or [TinyLFU]. The default is the TTL, at most a minute.
 func LocalTTL(d time.Duration) Strategy { return setting{kind: localTTL, d: d} }
 
+// LocalDuringOutage has the local tier go on while Redis can't be reached, or notifications of
+// other processes can't be received: fresh entries are served, and what is loaded is kept, each
+// for d at most since it was last known to be true. For an entry from before, that is when the
+// last heartbeat was sent that came back; for a loaded one, when its load began. [LocalTTL] does
+// not end them meanwhile, and [Jitter] shortens d, so that they do not all end together. This
+// process's own writes and invalidations have effect at once, also those that fail in Redis;
+// what other processes write may be served as it was for up to d. When notifications are
+// received again, nothing of that time is served any more.
+//
+// d is positive. It needs [LRU] or [TinyLFU], and a Redis. By default the local tier is not used
+// at such times, from 1.5 seconds after the last heartbeat on.
+func LocalDuringOutage(d time.Duration) Strategy { return setting{kind: localDuringOutage, d: d} }
+
 // TTL is how long a value is fresh; d is positive and of whole milliseconds. A life that is set
 // by a load, a call or the source takes precedence. The default is 5 minutes.
 func TTL(d time.Duration) Strategy { return setting{kind: ttl, d: d} }

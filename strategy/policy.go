@@ -30,6 +30,8 @@ type Policy struct {
 	LocalBytes   int64         // 0: no bound
 	LocalTTL     time.Duration // never 0
 
+	LocalDuringOutage time.Duration // 0: off
+
 	TTL     time.Duration // 0: no end (Forever)
 	Jitter  float64       // 0: none
 	Sliding time.Duration // 0: off
@@ -153,6 +155,7 @@ func (c *compiler) policy() Policy {
 		LocalEntries:         int(value(lru).n),
 		LocalTinyLFU:         value(lru).kind == tinyLFU,
 		LocalBytes:           value(localBytes).n,
+		LocalDuringOutage:    value(localDuringOutage).d,
 		TTL:                  c.duration(ttl, defaultTTL), // 0 in Forever's setting
 		Jitter:               defaultJitter,
 		Sliding:              value(sliding).d,

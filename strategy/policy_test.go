@@ -55,6 +55,7 @@ func TestEachStrategySetsItsFields(t *testing.T) {
 		{[]Strategy{LRU(7)}, func(p *Policy) { p.LocalEntries = 7 }},
 		{[]Strategy{TinyLFU(7)}, func(p *Policy) { p.LocalEntries, p.LocalTinyLFU = 7, true }},
 		{[]Strategy{LRU(7), LocalBytes(9)}, func(p *Policy) { p.LocalEntries, p.LocalBytes = 7, 9 }},
+		{[]Strategy{LRU(7), LocalDuringOutage(time.Hour)}, func(p *Policy) { p.LocalEntries, p.LocalDuringOutage = 7, time.Hour }},
 		{[]Strategy{LRU(7), LocalTTL(time.Hour)}, func(p *Policy) { p.LocalEntries, p.LocalTTL = 7, time.Hour }},
 		{[]Strategy{TTL(time.Hour)}, func(p *Policy) { p.TTL = time.Hour }},
 		{[]Strategy{Forever()}, func(p *Policy) { p.TTL = 0 }},

@@ -31,6 +31,7 @@ const (
 	tinyLFU
 	localBytes
 	localTTL
+	localDuringOutage
 	ttl
 	forever
 	jitter
@@ -53,7 +54,7 @@ const (
 )
 
 var names = [kinds]string{
-	lru: "LRU", tinyLFU: "TinyLFU", localBytes: "LocalBytes", localTTL: "LocalTTL",
+	lru: "LRU", tinyLFU: "TinyLFU", localBytes: "LocalBytes", localTTL: "LocalTTL", localDuringOutage: "LocalDuringOutage",
 	ttl: "TTL", forever: "Forever", jitter: "Jitter", sliding: "Sliding",
 	refreshAhead: "RefreshAhead", earlyExpiration: "EarlyExpiration",
 	staleWhileRevalidate: "StaleWhileRevalidate", staleIfError: "StaleIfError",

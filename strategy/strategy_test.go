@@ -19,6 +19,7 @@ var samples = []struct {
 	{func() Strategy { return TinyLFU(10_000) }, "TinyLFU", "strategy.TinyLFU(10000)"},
 	{func() Strategy { return LocalBytes(1 << 20) }, "LocalBytes", "strategy.LocalBytes(1048576)"},
 	{func() Strategy { return LocalTTL(time.Second) }, "LocalTTL", "strategy.LocalTTL(1s)"},
+	{func() Strategy { return LocalDuringOutage(time.Second) }, "LocalDuringOutage", "strategy.LocalDuringOutage(1s)"},
 	{func() Strategy { return TTL(10 * time.Minute) }, "TTL", "strategy.TTL(10m0s)"},
 	{func() Strategy { return Forever() }, "Forever", "strategy.Forever()"},
 	{func() Strategy { return Jitter(0.25) }, "Jitter", "strategy.Jitter(0.25)"},

@@ -95,6 +95,11 @@ type Config struct {
 	// local tier can be used from the start.
 	StartTimeout time.Duration
 	Events       Events
+	// Outage is how long an entry is served that is not known to be true any more, because nothing
+	// is received; 0: not at all. RemoveTagged then removes the entries with one of these tags, and
+	// moves every fence; without an Outage everything is removed in its place.
+	Outage       time.Duration
+	RemoveTagged func(tags []string)
 	// Changed, if not nil, is called with the encoding of a key that another process has
 	// written or invalidated, and ChangedAny when the keys are not known. They must not block.
 	Changed    func(encoded string)
@@ -125,6 +130,7 @@ type Coordinator struct {
 	selfWrites  selfWrites
 
 	localValid atomic.Int64 // local time
+	heard      atomic.Int64 // local time when the heartbeat was sent by which the tier was last valid; never: it was not
 	learned    atomic.Int64 // local time when the last read of the logical clock was sent
 	latest     atomic.Int64 // logicalclock.Latest of the last reading of Redis's clock; 0: none yet
 
@@ -166,6 +172,7 @@ func New(cfg Config) *Coordinator {
 	}
 	a.ctx, a.stop = context.WithCancel(store.Background(context.Background()))
 	a.localValid.Store(never)
+	a.heard.Store(never)
 	a.learned.Store(never)
 	a.wait.init()
 	a.selfWrites.init()
@@ -239,6 +246,13 @@ func (a *Coordinator) Close() {
 // LocalValid reports whether the local tier is valid at a local time.
 func (a *Coordinator) LocalValid(now int64) bool { return now < a.localValid.Load() }
 
+// LastHeard returns the local time up to which everything is known to have been received: when
+// the last heartbeat was sent by which the local tier was valid. ok is false if it never was.
+func (a *Coordinator) LastHeard() (at int64, ok bool) {
+	at = a.heard.Load()
+	return at, at != never
+}
+
 // Subscribes reports whether this process has a transport for invalidations.
 func (a *Coordinator) Subscribes() bool { return a.cfg.Transport != None }
 
@@ -249,12 +263,13 @@ func (a *Coordinator) Connected(now int64) bool { return a.cfg.Transport != None
 // Since returns the local time at or after which a load must have begun for a caller that
 // arrives now to share it. While connected, that is any time: a change of a key moves its
 // fence. While disconnected, a load may have begun before another process's write, and is
-// shared for no longer than the local tier would be valid.
+// shared for no longer than the local tier would be valid, or than what it stores would be served
+// during an outage.
 func (a *Coordinator) Since(now int64) int64 {
 	if a.Connected(now) {
 		return never
 	}
-	return now - int64(HeartbeatTimeout)
+	return now - int64(max(HeartbeatTimeout, a.cfg.Outage))
 }
 
 // Pending reports whether a key must be read past the local tier: it has been written or

@@ -125,6 +125,7 @@ func (s *session) extendLocked() {
 		return
 	}
 	a := s.a
+	a.heard.Store(s.sent)
 	a.localValid.Store(s.sent + int64(HeartbeatTimeout))
 	if a.LocalValid(now()) {
 		a.cfg.Events.ConnectionChanged(true, nil)

@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/delqhi/cache"
 	"github.com/delqhi/cache/internal/redistest"
+	"github.com/delqhi/cache/metrics"
 	"github.com/delqhi/cache/strategy"
 	"github.com/redis/go-redis/v9"
 )
@@ -38,6 +40,7 @@ const (
 	isToldLater = "told later" // ErrUnavailable, and no reader gets the old value once Redis is back
 	isFailed    = "unavailable"
 	isPending   = "waits" // until its context ends
+	isKept      = "kept"  // what the source has, and the next read does not load
 )
 
 // outageRow is an operation on a cache in whose Redis "have" is "old", and "lack" nothing.
@@ -113,9 +116,28 @@ func onlyOf(vals map[string]string, err error) (string, error) {
 
 // outage is a way for Redis to be in a state.
 type outage struct {
-	state string // a column of the table
+	state string // a column of the table, without goingOn
+	tier  bool   // the caches have a local tier that goes on, which has what Redis has
 	begin func(t *testing.T, s *outageServer)
 	end   func(t *testing.T, s *outageServer)
+}
+
+// goingOn is what the columns have in their names whose caches have a local tier that goes on.
+const goingOn = ", LocalDuringOutage"
+
+func (o *outage) column() string {
+	if o.tier {
+		return o.state + goingOn
+	}
+	return o.state
+}
+
+func init() {
+	for _, name := range []string{"the network swallows everything", "nothing listens", "the process is stopped", "NOPERM for everything"} {
+		o := outages[name]
+		o.tier = true
+		outages[name+goingOn] = o
+	}
 }
 
 // outageServer is a server, whose caches have a user and a way of their own.
@@ -125,6 +147,13 @@ type outageServer struct {
 	babble *babbler
 	admin  *redis.Client
 	caches map[string]*cache.Cache[string, string] // by row
+	loaded sync.Map                                // *atomic.Int32, by row
+}
+
+// loads counts the loads of the cache of a row.
+func (s *outageServer) loads(row string) *atomic.Int32 {
+	n, _ := s.loaded.LoadOrStore(row, new(atomic.Int32))
+	return n.(*atomic.Int32)
 }
 
 func (s *outageServer) do(t *testing.T, args ...any) {
@@ -137,13 +166,13 @@ func (s *outageServer) do(t *testing.T, args ...any) {
 var outages = map[string]outage{
 	"nothing is wrong": {state: "answers"},
 
-	"the network swallows everything": {"does not answer",
+	"the network swallows everything": {"does not answer", false,
 		func(_ *testing.T, s *outageServer) { s.proxy.Blackhole() },
 		func(_ *testing.T, s *outageServer) { s.proxy.Heal() }},
-	"nothing listens": {"does not answer",
+	"nothing listens": {"does not answer", false,
 		func(_ *testing.T, s *outageServer) { s.proxy.Cut() },
 		func(_ *testing.T, s *outageServer) { s.proxy.Heal() }},
-	"the circuit is open": {"does not answer",
+	"the circuit is open": {"does not answer", false,
 		func(t *testing.T, s *outageServer) {
 			s.proxy.Cut()
 			for row, c := range s.caches {
@@ -156,7 +185,7 @@ var outages = map[string]outage{
 			}
 		},
 		func(_ *testing.T, s *outageServer) { s.proxy.Heal() }},
-	"the process is stopped": {"does not answer",
+	"the process is stopped": {"does not answer", false,
 		func(t *testing.T, s *outageServer) {
 			if err := s.Freeze(); err != nil {
 				t.Fatal(err)
@@ -167,34 +196,41 @@ var outages = map[string]outage{
 				t.Fatal(err)
 			}
 		}},
-	"CLIENT PAUSE": {"does not answer",
+	"CLIENT PAUSE": {"does not answer", false,
 		func(t *testing.T, s *outageServer) { s.do(t, "client", "pause", 8000, "all") },
 		func(t *testing.T, s *outageServer) { // nothing ends it before its time
 			awaits(t, "the end of the pause", func() error { return s.admin.Ping(context.Background()).Err() })
 		}},
-	"it answers garbage": {"does not answer",
+	"it answers garbage": {"does not answer", false,
 		func(_ *testing.T, s *outageServer) { s.babble.on(true) },
 		func(_ *testing.T, s *outageServer) { s.babble.on(false) }},
-	"NOPERM for everything": {"does not answer",
+	"NOPERM for everything": {"does not answer", false,
 		func(t *testing.T, s *outageServer) { s.do(t, "acl", "setuser", "app", "-@all") },
 		func(t *testing.T, s *outageServer) { s.do(t, "acl", "setuser", "app", "+@all") }},
-	"NOAUTH": {"does not answer",
+	"NOAUTH": {"does not answer", false,
 		func(t *testing.T, s *outageServer) {
 			s.do(t, "acl", "setuser", "app", "off")
 			s.do(t, "client", "kill", "user", "app")
 		},
 		func(t *testing.T, s *outageServer) { s.do(t, "acl", "setuser", "app", "on") }},
-	"MASTERDOWN": {"does not answer",
+	"MASTERDOWN": {"does not answer", false,
 		func(t *testing.T, s *outageServer) {
 			s.do(t, "config", "set", "replica-serve-stale-data", "no")
 			s.do(t, "replicaof", "127.0.0.1", "1")
 		},
 		func(t *testing.T, s *outageServer) { s.do(t, "replicaof", "no", "one") }},
 
-	"READONLY": {"refuses writes",
+	"subscriptions are refused" + goingOn: {state: "is not heard", tier: true,
+		begin: func(t *testing.T, s *outageServer) {
+			s.do(t, "acl", "setuser", "app", "-subscribe")
+			s.do(t, "client", "kill", "type", "pubsub")
+		},
+		end: func(t *testing.T, s *outageServer) { s.do(t, "acl", "setuser", "app", "+subscribe") }},
+
+	"READONLY": {"refuses writes", false,
 		func(t *testing.T, s *outageServer) { s.do(t, "replicaof", "127.0.0.1", "1") },
 		func(t *testing.T, s *outageServer) { s.do(t, "replicaof", "no", "one") }},
-	"MISCONF: it can't save": {"refuses writes",
+	"MISCONF: it can't save": {"refuses writes", false,
 		func(t *testing.T, s *outageServer) {
 			dir, err := s.admin.ConfigGet(context.Background(), "dir").Result()
 			if err != nil {
@@ -219,27 +255,27 @@ var outages = map[string]outage{
 			})
 		},
 		func(t *testing.T, s *outageServer) { s.do(t, "config", "set", "stop-writes-on-bgsave-error", "no") }},
-	"NOPERM for writes": {"refuses writes",
+	"NOPERM for writes": {"refuses writes", false,
 		func(t *testing.T, s *outageServer) { s.do(t, "acl", "setuser", "app", "-@write", "-@scripting") },
 		func(t *testing.T, s *outageServer) { s.do(t, "acl", "setuser", "app", "+@all") }},
-	"OOM: it is full": {"is full",
+	"OOM: it is full": {"is full", false,
 		func(t *testing.T, s *outageServer) { s.do(t, "config", "set", "maxmemory", "1") },
 		func(t *testing.T, s *outageServer) { s.do(t, "config", "set", "maxmemory", "0") }},
 
-	"a list is under the key": {"holds something else",
+	"a list is under the key": {"holds something else", false,
 		func(t *testing.T, s *outageServer) {
 			for _, c := range s.caches {
 				s.do(t, "del", c.RedisKey("have"))
 				s.do(t, "rpush", c.RedisKey("have"), "a")
 			}
 		}, nil},
-	"a foreign string is under the key": {"holds something else",
+	"a foreign string is under the key": {"holds something else", false,
 		func(t *testing.T, s *outageServer) {
 			for _, c := range s.caches {
 				s.do(t, "set", c.RedisKey("have"), `{"name":"Ada"}`)
 			}
 		}, nil},
-	"a damaged record is under the key": {"holds something else",
+	"a damaged record is under the key": {"holds something else", false,
 		func(t *testing.T, s *outageServer) {
 			for _, c := range s.caches {
 				s.do(t, "setrange", c.RedisKey("have"), 60, "\xff\xff\xff")
@@ -377,9 +413,9 @@ func TestEveryOperationInEveryStateOfRedis(t *testing.T) {
 		o := outages[name]
 		got := o.try(t)
 		for row, word := range got {
-			tried.Store(row+o.state, true)
-			if want := strings.Split(cells[row][o.state], " or "); !slices.Contains(want, word) {
-				t.Errorf("%s: %s; the table says %q", row, word, want)
+			tried.Store(row+o.column(), true)
+			if want := strings.Split(cells[row][o.column()], " or "); !slices.Contains(want, word) {
+				t.Errorf("%s: %s; the table says %q of %q", row, word, want, o.column())
 			}
 		}
 	})
@@ -408,35 +444,50 @@ func (o *outage) try(t *testing.T) map[string]string {
 
 	// Where answers come, those that come late must not be taken for none.
 	failures, timeout := math.MaxInt, patience
-	if o.state == "does not answer" || o.state == "refuses writes" {
+	if o.state == "does not answer" || o.state == "refuses writes" { // with a tier that goes on or without
 		failures, timeout = 5, 300*time.Millisecond
 	}
 	for row, r := range outageRows {
 		src := cache.Source[string, string]{}
 		if r.loads {
-			src.Load = func(context.Context, string) (string, error) { return "loaded", nil }
+			src.Load = func(context.Context, string) (string, error) { s.loads(row).Add(1); return "loaded", nil }
 		}
 		c, err := cache.NewFrom(rdb, cacheName(row), src, discard, cache.WithTimeout(timeout), cache.WithBreaker(failures, time.Second),
-			cache.WithStrategy(strategy.TTL(time.Hour), strategy.Jitter(0)))
+			cache.WithStrategy(append([]strategy.Strategy{strategy.TTL(time.Hour), strategy.Jitter(0)}, o.strategies()...)...))
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { c.Close() })
 		s.caches[row] = c
 		awaits(t, "the first value", func() error { return c.Set(ctx, "have", "old", cache.Tags("t")) })
+		if o.tier {
+			awaits(t, "the local tier", func() error { return inLocal(c, "have") })
+		}
 	}
 	if o.begin != nil {
 		o.begin(t, s)
+	}
+	if o.state == "is not heard" {
+		for _, c := range s.caches {
+			for c.Metrics().Listener == metrics.Up {
+				time.Sleep(10 * time.Millisecond)
+			}
+		}
 	}
 	words := map[string]string{}
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	for row, r := range outageRows {
 		all.Go(func() {
-			v, err := r.op(ctx, s.caches[row])
+			c := s.caches[row]
+			v, err := r.op(ctx, c)
+			word := outageWord(v, err)
+			if o.tier {
+				word = s.again(t, row, r, word)
+			}
 			mu.Lock()
 			defer mu.Unlock()
-			words[row] = outageWord(v, err)
+			words[row] = word
 		})
 	}
 	all.Wait()
@@ -470,6 +521,49 @@ func (o *outage) try(t *testing.T) map[string]string {
 		}
 	}
 	return words
+}
+
+func (o *outage) strategies() []strategy.Strategy {
+	if !o.tier {
+		return nil
+	}
+	return []strategy.Strategy{strategy.LRU(100), strategy.LocalDuringOutage(time.Hour)}
+}
+
+// inLocal is nil if the local tier would answer a read of a key.
+func inLocal(c *cache.Cache[string, string], key string) error {
+	for k := range c.Local() {
+		if k == key {
+			return nil
+		}
+	}
+	_, err := c.Peek(context.Background(), key) // which fills it
+	return cmp.Or(err, errors.New("it is not in the local tier"))
+}
+
+// again reads again in the cache of a row whose local tier goes on. What is loaded is kept, and a
+// change has effect at once, whatever Redis says.
+func (s *outageServer) again(t *testing.T, row string, r outageRow, word string) string {
+	ctx, c, n := t.Context(), s.caches[row], s.loads(row)
+	if word == isSource {
+		before := n.Load()
+		if v, err := r.op(ctx, c); v == "loaded" && err == nil && n.Load() == before {
+			return isKept
+		}
+		return word
+	}
+	switch row {
+	case "Set", "SetMany", "Delete", "Invalidate", "InvalidatePattern", "InvalidateTags", "Clear":
+		v, err := c.Get(ctx, "have")
+		if v != "loaded" && !(v == "new" && word == isDone) || err != nil {
+			t.Errorf("%s: %s, and a read gives %q, %v", row, word, v, err)
+		}
+		before := n.Load()
+		if again, err := c.Get(ctx, "have"); again != v || err != nil || n.Load() != before {
+			t.Errorf("%s: %s, and after %q the next read gives %q, %v, after %d loads", row, word, v, again, err, n.Load()-before)
+		}
+	}
+	return word
 }
 
 func cacheName(row string) string {

@@ -34,7 +34,12 @@ func (c *remote) readApart(ctx context.Context, s *Scratch, j Loader, o *Options
 // acquireApart lets loads begin that fill the local tier only.
 func (c *remote) acquireApart(ls []*inflightLoad) {
 	for _, l := range ls {
-		l.state, l.apart, l.fence = fillLocal, true, c.fences.Token(c.encoded(l.rk))
+		l.apart = true
+		if c.outage.unheard(local.Now()) {
+			c.keepInOutage(l)
+			continue
+		}
+		l.state, l.fence = fillLocal, c.fences.Token(c.encoded(l.rk))
 		// If it is not known, an entry with tags is invalid from the start.
 		l.version.epoch, l.version.time, _ = c.clock.Version()
 		if c.local != nil && !c.mayUseLocal(l.rk, local.Now()) {
@@ -61,14 +66,24 @@ func (c *remote) setApart(_ context.Context, changes []*Change, o *Options) {
 		ch.version.epoch, ch.version.time, known = c.clock.Version()
 		ch.at = local.Now()
 		enc := c.encoded(ch.rk)
+		apart := c.outage.unheard(ch.at)
+		if apart {
+			ch.version = c.lastVersion()
+		}
 		switch {
-		case !c.mayUseLocal(ch.rk, ch.at) || !known && len(ch.tags) > 0:
+		case !apart && (!c.mayUseLocal(ch.rk, ch.at) || !known && len(ch.tags) > 0):
 			ch.Err = c.unavailable(errNoLocal)
 		case !ch.keep:
 			ch.deletes = true
 			c.drop(ch)
-		case c.local.Set(ch.Key, enc, c.changeEntry(ch, ch.at)) == local.Closed:
-			ch.Err = errs.ErrClosed
+		default:
+			e := c.changeEntry(ch, ch.at)
+			if apart {
+				c.putInOutage(e, local.Apart, ch.at, ch.version)
+			}
+			if c.local.Set(ch.Key, enc, e) == local.Closed {
+				ch.Err = errs.ErrClosed
+			}
 		}
 		c.failures.forget(ch.rk)
 	}

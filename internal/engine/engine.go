@@ -58,6 +58,7 @@ type Cache struct {
 
 	policy   strategy.Policy
 	localTTL time.Duration // bound of a local entry's life; 0: none
+	outage   *outage       // the local tier during an outage of Redis; nil: it is not used then
 	// slidesLocally: a local hit prolongs the entry's life.
 	slidesLocally bool
 	clone         cloner

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"slices"
+
 	"github.com/delqhi/cache/internal/coherence"
 	"github.com/delqhi/cache/internal/fence"
 	"github.com/delqhi/cache/internal/store"
@@ -31,6 +33,9 @@ func (e *events) ConnectionChanged(hearing bool, err error) {
 		e.stats.recorder.StateChange(metrics.StateEvent{Cache: e.name, Part: metrics.Listener, State: state})
 	}
 	e.reports.Connected(hearing, err)
+	if hearing {
+		e.outageOver()
+	}
 	if m := e.client.Misfit(err); m != store.Fits && m != store.Replica {
 		e.stats.misfits.Add(1)
 		e.reports.Misfit("listen", m, err)
@@ -51,6 +56,29 @@ type localInvalidator struct {
 }
 
 var _ coherence.Local = (*localInvalidator)(nil)
+
+// removeTagged removes the entries that have one of the tags.
+func (d *localInvalidator) removeTagged(tags []string) {
+	concerns := func(t string) bool { return slices.Contains(tags, t) }
+	if len(tags) > 8 {
+		set := make(map[string]bool, len(tags))
+		for _, t := range tags {
+			set[t] = true
+		}
+		concerns = func(t string) bool { return set[t] }
+	}
+	d.fences.MoveAll()
+	buf := make([]byte, 0, 128)
+	d.Range(func(k Key, e Held) bool {
+		if e.Meta == nil || !slices.ContainsFunc(e.Meta.Tags, concerns) {
+			return true
+		}
+		if enc, err := d.types.AppendKey(buf[:0], k); err == nil {
+			d.Remove(string(enc))
+		}
+		return true
+	})
+}
 
 // RemoveMatching implements coherence.Local. It moves the fences first, for the same
 // reason as Tier.Remove does.

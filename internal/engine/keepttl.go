@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/delqhi/cache/internal/local"
-	"github.com/delqhi/cache/internal/logicalclock"
 	"github.com/delqhi/cache/internal/retryqueue"
 	"github.com/delqhi/cache/internal/store"
 )
@@ -42,7 +41,7 @@ func (c *Cache) localLife(key Key, rk string, now int64) (left time.Duration, ok
 		return 0, false
 	}
 	e, ok := c.local.Peek(key)
-	if !ok || now >= e.Deadline || now >= e.Expires || c.localValidity(e.Meta, now) != logicalclock.Valid || e.Meta != nil && (e.Meta.Absent || e.Meta.Ends) {
+	if !ok || now >= e.Deadline || now >= e.Expires || !c.lives(e.Meta, now) || e.Meta != nil && (e.Meta.Absent || e.Meta.Ends) {
 		return 0, false
 	}
 	if e.Expires == math.MaxInt64 {

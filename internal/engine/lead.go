@@ -90,6 +90,7 @@ type inflightLoad struct {
 	filled     fillResult
 	late       bool // this is the result of such a load
 	apart      bool // it asks the local tier and the source only
+	outage     bool // during an outage, the local tier keeps the result, for so long at most
 
 	settled bool // the lease or lock was released, or is about to be
 

@@ -10,11 +10,19 @@ import (
 // be answered with it.
 func (c *Cache) LocalInfo(key Key, e Held) (info Info, ok bool) {
 	now := local.Now()
-	if now >= e.Deadline || c.Closed() {
+	if c.Closed() {
 		return info, false
 	}
 	rk, err := c.RedisKey(key)
-	if err != nil || !c.backend.mayUseLocal(rk, now) || c.localValidity(e.Meta, now) != logicalclock.Valid {
+	switch {
+	case err != nil:
+		return info, false
+	case c.outage.unheard(now):
+		ok = c.holdsInOutage(rk, e.Head, now)
+	default:
+		ok = now < e.Deadline && c.backend.mayUseLocal(rk, now) && c.lives(e.Meta, now)
+	}
+	if !ok {
 		return info, false
 	}
 	info = localInfo(e, now)

@@ -27,30 +27,40 @@ func (c *Cache) CountMany(start int64) { c.stats.getManyHist.Record(since(start)
 func (c *Cache) readLocal(ctx context.Context, items []Lookup, o *Options) {
 	for i := range items {
 		it := &items[i]
-		if it.done || !c.backend.mayUseLocal(it.rk, it.at) {
+		switch {
+		case it.done:
+			continue
+		case c.outage.unheard(it.at):
+			c.readInOutage(it, o)
+			continue
+		case !c.backend.mayUseLocal(it.rk, it.at):
 			continue
 		}
 		e, ok := c.local.Get(it.key, it.at)
 		if !ok || e.Meta != nil && !c.lives(e.Meta, it.at) {
 			continue
 		}
-		ans := c.fromLocal(e, it.at)
-		if o.tooOld(&ans.info) {
-			continue
-		}
-		it.answered(ans)
-		c.countHit(&c.stats.localHits, ans.info, o)
-		if c.auditor != nil && !o.Uncounted && ans.absent == nil && c.rand() < c.policy.Audit {
+		if c.answerFromLocal(it, e, o) && c.auditor != nil && !o.Uncounted && it.ans.absent == nil && c.rand() < c.policy.Audit {
 			keys := []Key{it.key}
 			c.types.KeepKeys(keys)
 			c.auditor.offer(auditJob{key: keys[0], rk: it.rk, entry: e, at: it.at})
 		}
-		if o.Peek {
-			continue
-		}
+	}
+}
+
+// answerFromLocal answers with an entry of the local tier, unless it is too old for the caller.
+func (c *Cache) answerFromLocal(it *Lookup, e Held, o *Options) (ok bool) {
+	ans := c.fromLocal(e, it.at)
+	if o.tooOld(&ans.info) {
+		return false
+	}
+	it.answered(ans)
+	c.countHit(&c.stats.localHits, ans.info, o)
+	if !o.Peek {
 		c.touchLocal(it.key, it.rk, e, it.at)
 		it.due = c.Due(e.Head, it.at)
 	}
+	return true
 }
 
 // refreshDue refreshes the keys whose local entries have answered and are due.
@@ -65,9 +75,10 @@ func (c *Cache) refreshDue(ctx context.Context, items []Lookup, j Loader, o *Opt
 	}
 }
 
-// lives reports whether a local entry was not invalidated by tag or by Clear.
+// lives reports whether a local entry was not invalidated by tag or by Clear, and was not kept for
+// an outage only.
 func (c *Cache) lives(m *local.Meta, now int64) bool {
-	return c.localValidity(m, now) == logicalclock.Valid
+	return c.localValidity(m, now) == logicalclock.Valid && (m == nil || m.Outage != local.Apart)
 }
 
 // localValidity returns the validity of a local entry by the logical clock. Entries are dropped

@@ -42,9 +42,14 @@ func newRemote(c *Cache, cfg *Config) *remote {
 		Changed: func(encoded string) { c.failures.forget(c.prefix + encoded) }, ChangedAny: c.failures.forgetAll,
 	}
 	if c.local != nil {
-		ac.Local = &localInvalidator{c.local, c.types, c.fences}
+		d := &localInvalidator{c.local, c.types, c.fences}
+		ac.Local, ac.Outage, ac.RemoveTagged = d, c.policy.LocalDuringOutage, d.removeTagged
 	}
 	r.coherence = coherence.New(ac)
+	if ac.Outage > 0 {
+		c.outage = newOutage(ac.Outage, r.coherence)
+		c.reports.Outage = ac.Outage
+	}
 	c.clock = r.coherence.Clock
 	r.invalidator = &invalidation.Invalidator{Store: r.client, Names: c.names, Policy: c.invalidation, Outbox: r.coherence.Outbox, Known: c.clock.Known}
 	if c.sealer != nil {

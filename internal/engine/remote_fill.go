@@ -57,6 +57,10 @@ func (c *remote) encodeLoaded(ctx context.Context, l *inflightLoad) (err error) 
 		return nil
 	}
 	if r.now, err = c.client.Now(ctx, l.rk); err != nil {
+		if c.keepsApart(err) {
+			l.state, l.outage, l.why = fillLocal, true, err // its lease is left to expire
+			return nil
+		}
 		return c.unavailable(err)
 	}
 	age, cost := l.age(), l.res.cost()-l.age()
@@ -146,8 +150,12 @@ func (c *remote) filled(l *inflightLoad) {
 	switch {
 	case r.cmd.Op != store.CompareAndSet || r.err != nil:
 	case r.cmd.reply.Err != nil:
-		c.stats.notKept.Add(1)
 		r.ans.unkept = r.cmd.reply.Err
+		if r.keep = c.keepsApart(r.cmd.reply.Err); r.keep {
+			l.outage = true
+		} else {
+			c.stats.notKept.Add(1)
+		}
 	default:
 		c.stats.outdated.Add(1)
 	}
@@ -197,7 +205,16 @@ func (c *remote) fillTier(l *inflightLoad, at int64) {
 	case r.keep:
 		g := l.aging()
 		g.size = len(r.cmd.Frame)
-		c.local.Put(l.key, enc, c.localEntry(l.key, new(local.Head), &r.ans, at, g, l.version), l.fence)
+		e := c.localEntry(l.key, new(local.Head), &r.ans, at, g, l.version)
+		how := local.Reached
+		if l.outage {
+			how = local.Apart
+		}
+		c.putInOutage(e, how, l.res.began, l.version)
+		if c.local.Put(l.key, enc, e, l.fence) && l.outage {
+			c.stats.outageFills.Add(1)
+			c.usesOutage()
+		}
 	case r.over && (r.cmd.reply.OK || l.apart) && c.fences.Valid(enc, l.fence):
 		c.local.Delete(enc)
 	}
@@ -230,7 +247,9 @@ func (c *remote) keepLate(l, rest *inflightLoad) (stop func()) {
 	}
 	t := r.notify
 	if t == nil || !t.reply.OK || t.reply.Err != nil {
-		rest.state = fillNone
+		if rest.state = fillNone; t != nil && t.reply.Err != nil && c.keepsApart(t.reply.Err) {
+			rest.state, rest.outage = fillLocal, true
+		}
 		return nil
 	}
 	rest.seen = store.TokenOf(t.Frame)

@@ -27,7 +27,9 @@ func (c *remote) acquire(ctx context.Context, o *Options, ls []*inflightLoad) (a
 	at := local.Now()
 	for _, l := range ls {
 		if l.down {
-			l.state, l.why = fillNone, coherence.ErrPending
+			if l.state, l.why = fillNone, coherence.ErrPending; c.outage != nil {
+				c.keepInOutage(l)
+			}
 			continue
 		}
 		asked = append(asked, l)
@@ -40,7 +42,7 @@ func (c *remote) acquire(ctx context.Context, o *Options, ls []*inflightLoad) (a
 	r, err := c.coherence.BeginRead(ctx, len(asked), func(i int) string { return asked[i].rk })
 	if err != nil {
 		for _, l := range asked {
-			l.state, l.why = fillNone, err
+			c.noLease(l, err)
 		}
 		c.dropSpeculative(o, ls)
 		return false
@@ -49,7 +51,7 @@ func (c *remote) acquire(ctx context.Context, o *Options, ls []*inflightLoad) (a
 	s, err := c.version(ctx)
 	for _, l := range asked {
 		if err != nil {
-			l.state, l.why = fillNone, err // without a version, a stored value could not be invalidated
+			c.noLease(l, err) // without a version, a stored value could not be invalidated
 			continue
 		}
 		l.version, l.fence, l.second = s, c.fences.Token(c.encoded(l.rk)), false
@@ -77,7 +79,7 @@ func (c *remote) acquire(ctx context.Context, o *Options, ls []*inflightLoad) (a
 		case reply.Err != nil:
 			// Redis can't grant a lease (down, full, read-only): the load goes
 			// on without one, and fills nothing.
-			l.state, l.why = fillNone, reply.Err
+			c.noLease(l, reply.Err)
 		case reply.OK:
 			c.granted(l, cmds[i])
 		case suspect || c.coherence.Overtaken(whole, &r, l.rk, reply.Record):
@@ -118,7 +120,7 @@ func (c *remote) acquire(ctx context.Context, o *Options, ls []*inflightLoad) (a
 			reply := replies[i]
 			switch {
 			case reply.Err != nil:
-				l.state, l.why = fillNone, reply.Err
+				c.noLease(l, reply.Err)
 			case reply.OK && looks[i] != 0 && replies[looks[i]].Err == nil && replies[looks[i]].Record.CASToken() != l.seen:
 				late = append(late, store.Command{Op: store.CompareAndDelete, Key: cmds[i].Key, Seen: store.TokenOf(cmds[i].Frame)})
 				l.old, again = nil, true
@@ -384,7 +386,7 @@ func (c *remote) handleExisting(ctx context.Context, o *Options, l *inflightLoad
 		c.stay(ctx, l, &f, rec.CASToken())
 		return lockIt
 	case unavailable:
-		l.state, l.why = fillNone, f.err
+		c.noLease(l, f.err)
 		return nothingMore
 	case failed:
 		if f.hold > 0 && !o.anew() {

@@ -36,6 +36,9 @@ func (c *remote) observe(ctx context.Context, o client.Observation) {
 		}
 	case ctx.Err() == nil: // else the outcome is not known
 		c.reports.Succeeded(op)
+		if c.outage != nil && !c.coherence.Subscribes() {
+			c.outageOver() // no heartbeat says so
+		}
 	}
 }
 

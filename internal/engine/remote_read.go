@@ -77,6 +77,7 @@ func (c *remote) read(ctx context.Context, s *Scratch, j Loader, o *Options) {
 			}
 		case f.status == unavailable && f.err == ctx.Err():
 			it.failed(f.err)
+		case f.status == unavailable && !o.SkipLocal && c.outage != nil && c.readInOutage(it, o):
 		default:
 			c.notInRemote(ctx, it, f, j, o)
 		}
@@ -180,7 +181,8 @@ func (c *remote) fillLocal(key Key, rk string, f fence.Token, found *decoded, at
 		return
 	}
 	e := c.localEntry(key, new(local.Head), &found.ans, at, found.aging(), version{found.raw.Epoch, found.raw.LogicalTime})
-	e.Deadline = min(e.Deadline, found.until)
+	c.endBy(e, found.until)
+	c.putInOutage(e, local.Reached, at, version{found.raw.Epoch, found.raw.LogicalTime})
 	c.local.Put(key, c.encoded(rk), e, f)
 }
 

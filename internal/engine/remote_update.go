@@ -193,7 +193,8 @@ func (c *remote) exchange(ctx context.Context, ch *Change, o *Options, seen stor
 		if v, until := c.clock.Validate(ch.version.epoch, ch.version.time, 0, ch.tags, ch.at); v == logicalclock.Valid {
 			ans := result{val: ch.Val, info: Info{Tags: ch.tags}}
 			ch.entry = c.localEntry(ch.Key, &ch.head, &ans, ch.at, g, ch.version)
-			ch.entry.Deadline = min(ch.entry.Deadline, until)
+			c.endBy(ch.entry, until)
+			c.putInOutage(ch.entry, local.Reached, ch.at, ch.version)
 		}
 	}
 	_, ok, err := c.swap(ctx, ch, cmd)

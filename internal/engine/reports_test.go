@@ -93,6 +93,7 @@ func TestNothingFloodsTheLog(t *testing.T) {
 		"sessions": {func(c *remote, i int) {
 			(&events{c}).ConnectionChanged(i%2 == 1, errFlaky)
 		}, "notifications lost", "notifications restored"},
+		"a tier that goes on": {func(c *remote, i int) { c.reports.OutageTier(i%2 == 0) }, "outage: the local tier", "outage over"},
 		"what is told later": {func(c *remote, i int) {
 			e := &events{c}
 			e.Overflowed()

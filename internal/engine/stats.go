@@ -32,7 +32,7 @@ type stats struct {
 	missAbsent, missExpired, missUndecodable                         atomic.Uint64
 	missForeign, missIncompatible, missUnavailable                   atomic.Uint64
 	coalesced, awaited, unloaded, fallbacks                          atomic.Uint64
-	staleCovers                                                      atomic.Uint64
+	staleCovers, outageHits, outageFills                             atomic.Uint64
 	loads, refreshed, loadErrors, loadPanics, notFound               atomic.Uint64
 	outdated, notKept, sets, deletes, writeErrors, touched, defaults atomic.Uint64
 	batches, batched, unasked                                        atomic.Uint64
@@ -277,7 +277,7 @@ func (s *stats) raw() metrics.Snapshot {
 		LocalHits: s.localHits.Load(), RemoteHits: s.remoteHits.Load(), AbsentHits: s.absentHits.Load(),
 		MissAbsent: s.missAbsent.Load(), MissExpired: s.missExpired.Load(), MissUndecodable: s.missUndecodable.Load(),
 		MissForeign: s.missForeign.Load(), MissIncompatible: s.missIncompatible.Load(), MissUnavailable: s.missUnavailable.Load(),
-		StaleHits: s.staleHits.Load(), StaleCovers: s.staleCovers.Load(), Defaults: s.defaults.Load(),
+		StaleHits: s.staleHits.Load(), StaleCovers: s.staleCovers.Load(), OutageHits: s.outageHits.Load(), OutageFills: s.outageFills.Load(), Defaults: s.defaults.Load(),
 		Coalesced: s.coalesced.Load(), Awaited: s.awaited.Load(), Unloaded: s.unloaded.Load(), Fallbacks: s.fallbacks.Load(),
 		Loads: s.loads.Load(), Refreshes: s.refreshed.Load(), LoadErrors: s.loadErrors.Load(), LoadPanics: s.loadPanics.Load(),
 		Batches: s.batches.Load(), Batched: s.batched.Load(), Unasked: s.unasked.Load(),

@@ -94,6 +94,7 @@ type Held = local.Held
 type Local interface {
 	Get(k Key, now int64) (Held, bool)
 	Peek(k Key) (Held, bool)
+	Use(k Key) (Held, bool)
 	Put(k Key, encoded string, e Held, f fence.Token) bool
 	PutAndBump(k Key, encoded string, e Held, f fence.Token) bool
 	Swap(k Key, encoded string, e Held, f fence.Token) bool

@@ -244,5 +244,7 @@ func (c *Cache) drop(ch *Change) {
 // changeEntry is the local entry of a written value.
 func (c *Cache) changeEntry(ch *Change, at int64) Held {
 	ans := result{val: ch.Val, info: Info{Tags: ch.tags}}
-	return c.localEntry(ch.Key, &ch.head, &ans, at, freshness{remaining: ch.life.timeLeft(), fresh: ch.life.fresh, size: len(ch.frame)}, ch.version)
+	e := c.localEntry(ch.Key, &ch.head, &ans, at, freshness{remaining: ch.life.timeLeft(), fresh: ch.life.fresh, size: len(ch.frame)}, ch.version)
+	c.putInOutage(e, local.Reached, at, ch.version)
+	return e
 }

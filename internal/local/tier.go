@@ -65,11 +65,23 @@ type Meta struct {
 	Epoch       uint64 // of the logical clock, with Stamp: see logicalclock.Epoch
 	LogicalTime int64
 	Began       int64    // when the value began, by the clock of the node that has the logical clock, µs; 0: not known
+	Outage      Outage   // whether it was put during an outage
 	Absent      bool     // the entry is an absence
 	Ends        bool     // an invalidation has set the deadline, which may not be put off
 	Reasons     []string // the errors that the absence matches
 	Tags        []string
 }
+
+// Outage says whether an entry was put while it could not be known that notifications are
+// received, in a cache whose local tier is used during an outage. Such an entry is no longer
+// served during one after its deadline; see package engine.
+type Outage uint8
+
+const (
+	None    Outage = iota // it was not
+	Reached               // it was, and is as Redis has it
+	Apart                 // it was, and Redis has not got it: it is served during an outage only
+)
 
 // Config configures a [Tier].
 type Config[K comparable] struct {
@@ -190,6 +202,17 @@ func (t *Tier[K, V]) Peek(k K) (*Entry[V], bool) {
 	if n == nil {
 		return nil, false
 	}
+	return &n.entry, true
+}
+
+// Use returns the entry of k also if its deadline has passed, and counts as a use of it.
+func (t *Tier[K, V]) Use(k K) (*Entry[V], bool) {
+	h := t.hash(k)
+	n, at := t.shard(h).table.Load().get(h, k)
+	if n == nil {
+		return nil, false
+	}
+	at.use()
 	return &n.entry, true
 }
 

@@ -35,6 +35,8 @@ func (t Untyped[K, V]) Get(k any, now int64) (Held, bool) { return untyped(t.Tie
 
 func (t Untyped[K, V]) Peek(k any) (Held, bool) { return untyped(t.Tier.Peek(*k.(*K))) }
 
+func (t Untyped[K, V]) Use(k any) (Held, bool) { return untyped(t.Tier.Use(*k.(*K))) }
+
 func (t Untyped[K, V]) Put(k any, encoded string, e Held, f fence.Token) bool {
 	return t.Tier.Put(*k.(*K), encoded, typed[V](e), f)
 }

@@ -281,6 +281,36 @@ func (t *Table) ValidateForeign(stored int64, tags []string, all bool) (v Validi
 	return v, known
 }
 
+// ValidateHeard validates an entry that was Valid by Validate when it was put, by all that was
+// learned since: a tombstone that was not received does not count. It is Unknown if one that was
+// received has been forgotten that may concern it. The parameters are those of Validate. It does
+// not allocate.
+func (t *Table) ValidateHeard(epoch uint64, logicalTime, began int64, tags []string, now int64) Validity {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	switch {
+	case epoch != t.epoch.ID:
+		return Invalid
+	case logicalTime > t.epoch.Clock:
+		return Unknown
+	case len(tags) > 0 && logicalTime < t.epoch.LowWatermark:
+		return Invalid
+	}
+	v, _ := t.all.judge(logicalTime, began, now)
+	if v == Invalid || logicalTime >= t.epoch.Clock {
+		return v
+	}
+	for _, name := range tags {
+		m, ok := t.tags[name]
+		if !ok && logicalTime < t.lost {
+			return Unknown
+		}
+		w, _ := m.judge(logicalTime, began, now)
+		v = max(v, w)
+	}
+	return v
+}
+
 // Validate validates an entry by its epoch, logicalTime and tags, and by when its value began, by Redis's
 // clock in µs: 0 if that is not known. For a Valid or Stale entry, until is when a pending tombstone
 // makes it Invalid, as far as is known; the greatest int64 if there is none. It does not

@@ -48,6 +48,7 @@ func Of(s *metrics.Snapshot) []Metric {
 		}},
 		{"cache_stale_hits_total", "cache.stale_hits", "{request}", Counter, "Hits by a value past its fresh life.", nil, only(s.StaleHits)},
 		{"cache_absent_hits_total", "cache.absent_hits", "{request}", Counter, "Hits by the remembered fact that there is nothing.", nil, only(s.AbsentHits)},
+		{"cache_outage_hits_total", "cache.outage_hits", "{request}", Counter, "Hits of the local tier while Redis could not be reached or heard.", nil, only(s.OutageHits)},
 		{"cache_misses_total", "cache.misses", "{request}", Counter, "Requests that no tier answered, by the reason.", []string{"cache.miss.reason"}, []Series{
 			of(s.MissAbsent, "absent"),
 			of(s.MissExpired, "expired"),
@@ -73,6 +74,7 @@ func Of(s *metrics.Snapshot) []Metric {
 		{"cache_load_batches_total", "cache.load.batches", "{call}", Counter, "Calls of LoadMany for keys that several requests have missed.", nil, only(s.Batches)},
 		{"cache_batched_loads_total", "cache.load.batched", "{key}", Counter, "Of the loads: the keys of these calls.", nil, only(s.Batched)},
 		{"cache_unasked_values_total", "cache.load.unasked", "{key}", Counter, "Values that a LoadMany returned without being asked, and that the local tier has stored.", nil, only(s.Unasked)},
+		{"cache_outage_fills_total", "cache.outage_fills", "{key}", Counter, "Loaded answers that only the local tier has kept, since Redis could not be reached or heard.", nil, only(s.OutageFills)},
 		{"cache_unstored_loads_total", "cache.unstored_loads", "{key}", Counter, "Loaded answers that were not stored: outdated by a write, or not_kept for another reason.", []string{"cache.unstored.reason"}, []Series{
 			of(s.Outdated, "outdated"),
 			of(s.NotKept, "not_kept"),

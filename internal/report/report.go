@@ -19,7 +19,11 @@ type Reports struct {
 	cache string
 	log   *slog.Logger
 
-	down, disconnected, opened, unapplied                logonce.State
+	// Outage is for how long the local tier goes on during an outage; 0: it is not used. It is set
+	// before the first report.
+	Outage time.Duration
+
+	outage, down, disconnected, opened, unapplied        logonce.State
 	outdated, ahead                                      logonce.Event
 	unkept, unweighed, deadLettering, overflowed, redone logonce.Event
 	panicked                                             logonce.Event
@@ -121,7 +125,22 @@ func (r *Reports) Connected(hearing bool, err error) {
 			r.log.Info("cache: notifications restored", r.args(0)...)
 		}
 	} else if n, log := r.disconnected.Enter(); log {
+		if r.Outage > 0 {
+			r.log.Warn("cache: notifications lost, local tier may be out of date", r.args(n, "longest", r.Outage, "error", err)...)
+			return
+		}
 		r.log.Warn("cache: notifications lost, local tier bypassed", r.args(n, "error", err)...)
+	}
+}
+
+// OutageTier is called when the local tier begins to be used as during an outage, and when that is over.
+func (r *Reports) OutageTier(used bool) {
+	if used {
+		if n, log := r.outage.Enter(); log {
+			r.log.Warn("cache: outage: the local tier goes on without Redis", r.args(n, "longest", r.Outage)...)
+		}
+	} else if r.outage.Leave() {
+		r.log.Info("cache: outage over: the local tier is coherent again", r.args(0)...)
 	}
 }
 

@@ -49,6 +49,13 @@ func (w *world) strike(ctx context.Context, f fault, alive *[]*simNode, start fu
 		d := w.upTo(400 * time.Millisecond)
 		w.log("node %d: deaf for %v", n.id, d)
 		n.net.cut(d)
+	case partitions:
+		d, whole := time.Second+w.upTo(2500*time.Millisecond), w.one(2)
+		w.log("node %d: cut off for %v, from commands as well: %v", n.id, d, whole)
+		if whole {
+			n.net.away.Store(int64(w.now() + d))
+		}
+		n.net.cut(d)
 	case crashes:
 		w.log("node %d: crashes", n.id)
 		n.crash()

@@ -35,11 +35,12 @@ const (
 	evictions                        // keys of data and of the logical clock disappear
 	foreignWriters                   // another program writes and deletes keys
 	impatience                       // callers give up
+	partitions                       // one node is cut off for seconds, or only its sessions are
 	allFaults      = 1<<iota - 1
 )
 
 var faultNames = []string{"lost requests", "lost replies", "freezes", "late writes", "slow notices", "twice", "drops", "cuts", "crashes",
-	"skews", "outages", "restarts", "evictions", "foreign writers", "impatience"}
+	"skews", "outages", "restarts", "evictions", "foreign writers", "impatience", "partitions"}
 
 func (f fault) String() (s string) {
 	for i, name := range faultNames {
@@ -90,6 +91,7 @@ type simNet struct {
 	ctx    context.Context // ends when the node crashes
 	frozen atomic.Int64    // until then, as time since the world began
 	deaf   atomic.Int64    // likewise
+	away   atomic.Int64    // likewise
 
 	session atomic.Pointer[context.CancelCauseFunc] // cuts the Listen under way
 }
@@ -113,7 +115,7 @@ func (n *simNet) pass(ctx context.Context, d *dice, do func(ctx context.Context,
 	if until := time.Duration(n.frozen.Load()) - n.w.now(); until > 0 {
 		there += until
 	}
-	if n.ctx.Err() != nil || n.w.may(lostRequests) && d.one(25) {
+	if n.ctx.Err() != nil || n.w.may(lostRequests) && d.one(25) || n.w.may(partitions) && time.Duration(n.away.Load()) > n.w.now() {
 		return n.lost(ctx, d)
 	}
 	switch {

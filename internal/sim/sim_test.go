@@ -165,6 +165,8 @@ func (w *world) settle(alive []*simNode) {
 		}
 	}
 	for range 2 {
+		// Nothing of an outage is served any more then, however long that might have been.
+		w.over.Store(true)
 		time.Sleep(2*coherence.HeartbeatTimeout + time.Second)
 		for _, n := range alive {
 			for _, key := range simKeys {

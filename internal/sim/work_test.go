@@ -27,6 +27,7 @@ type simNode struct {
 	transport coherence.Transport
 	local     bool
 	localTTL  time.Duration // 0: longer than any run
+	outage    time.Duration // strategy.LocalDuringOutage; 0: it is not used
 	crash     context.CancelFunc
 
 	mu       sync.Mutex // guards what follows
@@ -67,6 +68,13 @@ func (w *world) startNode() *simNode {
 			opts = append(opts, cache.WithStrategy(strategy.LocalTTL(n.localTTL)))
 		}
 	}
+	if n.local && n.transport != coherence.None {
+		// A short one ends in the outages of these worlds, a long one outlasts them.
+		if o := w.draw("outage", strconv.Itoa(id)); o.one(2) {
+			n.outage = []time.Duration{700 * time.Millisecond, 2 * time.Second, time.Minute}[o.n(3)]
+			opts = append(opts, cache.WithStrategy(strategy.LocalDuringOutage(n.outage)))
+		}
+	}
 	switch w.policy.Mode {
 	case invalidation.Delayed:
 		opts = append(opts, cache.WithInvalidator(invalidate.Delayed(w.policy.Delay)))
@@ -85,7 +93,7 @@ func (w *world) startNode() *simNode {
 	if n.w.draw("hunch", strconv.Itoa(id)).one(2) {
 		hook.Of(c).PredictMiss() // it always expects to find nothing
 	}
-	w.log("node %d: transport %d, local tier %v", id, n.transport, n.local)
+	w.log("node %d: transport %d, local tier %v, during an outage %v", id, n.transport, n.local, n.outage)
 	return n
 }
 

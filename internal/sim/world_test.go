@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,6 +34,7 @@ type world struct {
 	began  time.Time
 	*dice                // of the world itself
 	calm   chan struct{} // closed: no faults any more
+	over   atomic.Bool   // … and all nodes receive notifications again
 
 	mu     sync.Mutex // guards what follows
 	regs   map[string]*register
@@ -190,7 +192,7 @@ func (r *register) next(now time.Duration) int {
 const certain = 20 * time.Millisecond
 
 // keeping are the faults that take no acknowledged write.
-const keeping = lostRequests | lostReplies | freezes | slowNotices | twice | drops | cuts | crashes | impatience
+const keeping = lostRequests | lostReplies | freezes | slowNotices | twice | drops | cuts | crashes | impatience | partitions
 
 // stored says that Redis has acknowledged a version, which is not made of another. What
 // failed before is told later, by this node and by others, and is to leave it alone, however
@@ -379,12 +381,22 @@ func (n *simNode) load(ctx context.Context, key string) (string, error) {
 // lag is how much later than its acknowledgement elsewhere a change is seen on a node;
 // ok is false if there is no bound.
 func (n *simNode) lag(foreign bool) (d time.Duration, ok bool) {
+	if d, ok = n.usualLag(foreign); ok && n.outage > 0 && n.w.faults != 0 && !n.w.over.Load() {
+		// No longer than the time of an outage after what was last known. A load may have begun
+		// so long before a read that shares it.
+		d = max(d, n.outage+10*mostLatency+mostLoad+2*hook.DefaultTimeout)
+	}
+	return d, ok
+}
+
+// usualLag is lag where the local tier is not used during an outage.
+func (n *simNode) usualLag(foreign bool) (d time.Duration, ok bool) {
 	w := n.w
 	slack := 10 * mostLatency
 	if n.transport == coherence.None || foreign || w.faults != 0 {
 		slack += mostLoad // a load that began before, and is shared
 	}
-	if w.faults&(lostRequests|lostReplies|freezes|outages|lateWrites|crashes|cuts|slowNotices) != 0 {
+	if w.faults&(lostRequests|lostReplies|freezes|outages|lateWrites|crashes|cuts|slowNotices|partitions) != 0 {
 		slack += 2 * hook.DefaultTimeout // … may have to wait for Redis as well
 	}
 	if n.transport == coherence.None || foreign && n.transport == coherence.Broadcast {

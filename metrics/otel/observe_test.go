@@ -55,6 +55,8 @@ func TestEverySeriesHasItsNumber(t *testing.T) {
 		"cache.requests{cache.name=users,cache.result=miss,cache.tier=none}":    float64(s.Misses()),
 		"cache.stale_hits{cache.name=users}":                                    float64(s.StaleHits),
 		"cache.absent_hits{cache.name=users}":                                   float64(s.AbsentHits),
+		"cache.outage_hits{cache.name=users}":                                   float64(s.OutageHits),
+		"cache.outage_fills{cache.name=users}":                                  float64(s.OutageFills),
 		"cache.misses{cache.miss.reason=absent,cache.name=users}":               float64(s.MissAbsent),
 		"cache.misses{cache.miss.reason=expired,cache.name=users}":              float64(s.MissExpired),
 		"cache.misses{cache.miss.reason=undecodable,cache.name=users}":          float64(s.MissUndecodable),

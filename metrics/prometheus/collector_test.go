@@ -119,6 +119,8 @@ func TestEverySeriesHasItsNumber(t *testing.T) {
 	add(`cache_requests_total{cache="users",result="miss",tier="none"}`, s.Misses())
 	add(`cache_stale_hits_total{cache="users"}`, s.StaleHits)
 	add(`cache_absent_hits_total{cache="users"}`, s.AbsentHits)
+	add(`cache_outage_hits_total{cache="users"}`, s.OutageHits)
+	add(`cache_outage_fills_total{cache="users"}`, s.OutageFills)
 	add(`cache_misses_total{cache="users",reason="absent"}`, s.MissAbsent)
 	add(`cache_misses_total{cache="users",reason="expired"}`, s.MissExpired)
 	add(`cache_misses_total{cache="users",reason="undecodable"}`, s.MissUndecodable)

@@ -174,7 +174,7 @@ function renderHead(c) {
     window ? tile("Requests", rate(per(asked)), "/s", count(asked - hits) + " misses of " + count(asked)) : tile("Requests", count(asked), "", count(asked - hits) + " misses"),
     window ? tile("Loads", rate(per(f.Loads)), "/s", f.LoadErrors ? count(f.LoadErrors) + " failed" : "none failed") : tile("Loads", count(f.Loads), "", f.LoadErrors ? count(f.LoadErrors) + " failed" : "none failed"),
     tile("Get, p99", f.Get.count ? micros(f.Get.p99_ns / 1000) : "–", "", f.Get.count ? "median " + nanos(f.Get.p50_ns) : "no calls"),
-    tile("Local entries", count(t.LocalEntries), "", count(f.Evictions) + (f.Evictions === 1 ? " eviction" : " evictions")));
+    tile("Local entries", count(t.LocalEntries), "", count(f.Evictions) + (f.Evictions === 1 ? " eviction" : " evictions") + (f.OutageHits ? ", " + count(f.OutageHits) + " hits without Redis" : "")));
   const label = window ? (c.windowSeconds >= 1 ? "last " + Math.round(c.windowSeconds) + " s" : "from now on") : "since start";
   for (const e of document.querySelectorAll(".spanned")) e.textContent = label;
 }
