@@ -62,7 +62,7 @@ func TestWhatWasNotAskedForFillsTheLocalTier(t *testing.T) {
 					}
 					return 0
 				}
-				var long cache.Option = cache.WithStrategy(strategy.LocalTTL(time.Hour))
+				long := cache.WithStrategy(strategy.LocalTTL(time.Hour))
 				if kind == "redis" {
 					long = cache.WithOptions()
 				}
