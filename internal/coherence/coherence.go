@@ -94,6 +94,7 @@ type Config struct {
 	// StartTimeout is how long the first operation waits for the first session, so that the
 	// local tier can be used from the start.
 	StartTimeout time.Duration
+	NoRecords    bool // Redis holds no records: there are none to find by a pattern
 	Events       Events
 	// Changed, if not nil, is called with the encoding of a key that another process has
 	// written or invalidated, and ChangedAny when the keys are not known. They must not block.
@@ -171,7 +172,7 @@ func New(cfg Config) *Coordinator {
 	a.selfWrites.init()
 	a.serverID.init()
 	a.pending.init()
-	a.invalidator = &invalidation.Invalidator{Store: cfg.Client, Names: cfg.Names, Outbox: a.Outbox, Known: a.Clock.Known}
+	a.invalidator = &invalidation.Invalidator{Store: cfg.Client, Names: cfg.Names, Outbox: a.Outbox, Known: a.Clock.Known, NoRecords: cfg.NoRecords}
 	if cfg.Transport == None {
 		a.localValid.Store(math.MaxInt64)
 		a.readyOnce.Do(func() { close(a.first) })

@@ -55,7 +55,7 @@ var _ coherence.Local = (*localInvalidator)(nil)
 // RemoveMatching implements coherence.Local. It moves the fences first, for the same
 // reason as Tier.Remove does.
 func (d *localInvalidator) RemoveMatching(match func(encoded string) bool) {
-	d.fences.MoveAll()
+	d.fences.LoseMatching(match)
 	buf := make([]byte, 0, 128)
 	d.Range(func(k Key, _ Held) bool {
 		enc, err := d.types.AppendKey(buf[:0], k)
