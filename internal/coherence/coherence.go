@@ -95,6 +95,9 @@ type Config struct {
 	// local tier can be used from the start.
 	StartTimeout time.Duration
 	NoRecords    bool // Redis holds no records: there are none to find by a pattern
+	// RemoveTagged, if not nil, moves every fence and removes the entries of tags. It is for tiers
+	// whose entries can't be read again from Redis: others are flushed.
+	RemoveTagged func(tags []string)
 	Events       Events
 	// Changed, if not nil, is called with the encoding of a key that another process has
 	// written or invalidated, and ChangedAny when the keys are not known. They must not block.

@@ -265,7 +265,7 @@ func TestEverythingAtOnce(t *testing.T) {
 	kinds := map[string][]strategy.Strategy{
 		"write-through": {strategy.WriteThrough(), strategy.TTL(time.Second), strategy.StaleWhileRevalidate(time.Second), strategy.StaleIfError(time.Second)},
 		"write-behind":  {strategy.WriteBehind(strategy.BatchDelay(time.Millisecond)), strategy.RefreshAhead(0.5), strategy.TTL(time.Second)},
-		"local values":  {strategy.TTL(time.Second), strategy.StaleWhileRevalidate(time.Second), strategy.Sliding(time.Second)},
+		"local values":  {strategy.TTL(time.Second), strategy.StaleWhileRevalidate(time.Second), strategy.Sliding(500 * time.Millisecond)},
 	}
 	sideBySide(t, names(kinds), func(t *testing.T, kind string) {
 		sideBySide(t, names(transports), func(t *testing.T, transport string) {

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"slices"
+
 	"github.com/delqhi/cache/internal/coherence"
 	"github.com/delqhi/cache/internal/fence"
 	"github.com/delqhi/cache/internal/store"
@@ -60,6 +62,22 @@ func (d *localInvalidator) RemoveMatching(match func(encoded string) bool) {
 	d.Range(func(k Key, _ Held) bool {
 		enc, err := d.types.AppendKey(buf[:0], k)
 		if err != nil || match(string(enc)) {
+			d.Remove(string(enc))
+		}
+		return true
+	})
+}
+
+// removeTagged removes the entries that have one of the tags. It moves the fences first, for the
+// same reason.
+func (d *localInvalidator) removeTagged(tags []string) {
+	d.fences.MoveAll()
+	buf := make([]byte, 0, 128)
+	d.Range(func(k Key, e Held) bool {
+		if e.Meta == nil || !slices.ContainsFunc(e.Meta.Tags, func(t string) bool { return slices.Contains(tags, t) }) {
+			return true
+		}
+		if enc, err := d.types.AppendKey(buf[:0], k); err == nil {
 			d.Remove(string(enc))
 		}
 		return true

@@ -98,7 +98,7 @@ func (c *localValues) read(ctx context.Context, s *Scratch, j Loader, o *Options
 		switch {
 		case o.SkipRemote:
 		case !c.remote.coherence.LocalValid(it.at):
-			is, it.remoteErr = unavailable, c.unavailable(errNoLocal)
+			is, it.remoteErr = unavailable, c.noTier()
 		case c.remote.coherence.Pending(it.rk):
 			is, it.pendingErr = expired, c.unavailable(coherence.ErrPending)
 		}
@@ -111,21 +111,37 @@ func (c *localValues) read(ctx context.Context, s *Scratch, j Loader, o *Options
 	}
 }
 
+// noTier is why the local tier can't answer.
+func (c *localValues) noTier() error {
+	if c.Closed() {
+		return errs.ErrClosed
+	}
+	return c.unavailable(errNoLocal)
+}
+
 // learnTags reads the tombstones that entries of lookups need and that are not known. It reports
 // whether there were any.
 func (c *localValues) learnTags(ctx context.Context, items []Lookup) bool {
 	var tags []string
 	for i := range items {
-		it := &items[i]
-		if it.done || !c.mayUseLocal(it.rk, it.at) {
-			continue
-		}
-		e, ok := c.local.Peek(it.key)
-		if ok && it.at < e.Deadline && e.Meta != nil && c.localValidity(e.Meta, it.at) == logicalclock.Unknown {
-			tags = append(tags, e.Meta.Tags...)
+		if it := &items[i]; !it.done {
+			tags = append(tags, c.unknownTags(it.key, it.rk, it.at)...)
 		}
 	}
 	return len(tags) > 0 && c.remote.coherence.FetchTombstones(ctx, tags) == nil
+}
+
+// unknownTags returns the tags of the entry of a key if it may answer, once their tombstones are
+// known.
+func (c *localValues) unknownTags(key Key, rk string, at int64) []string {
+	if !c.mayUseLocal(rk, at) {
+		return nil
+	}
+	e, ok := c.local.Peek(key)
+	if ok && at < e.Deadline && e.Meta != nil && c.localValidity(e.Meta, at) == logicalclock.Unknown {
+		return e.Meta.Tags
+	}
+	return nil
 }
 
 // inspect finds nothing of keys of which only the encoding is known: Redis has no values.
@@ -140,8 +156,15 @@ func (c *localValues) acquire(ctx context.Context, o *Options, ls []*inflightLoa
 	var err error
 	if o.SkipRemote { // without asking Redis, if need be: an entry with tags is then invalid from the start
 		s.epoch, s.time, _ = c.clock.Version()
-	} else {
-		s, err = c.version(ctx)
+	} else if s, err = c.version(ctx); err == nil && !o.SkipLocal {
+		var tags []string // a refresh has read nothing before
+		at := local.Now()
+		for _, l := range ls {
+			tags = append(tags, c.unknownTags(l.key, l.rk, at)...)
+		}
+		if len(tags) > 0 {
+			_ = c.remote.coherence.FetchTombstones(ctx, tags) // if it fails, the entries do not answer
+		}
 	}
 	c.claim(o, ls, s, func(l *inflightLoad) error {
 		switch {
@@ -187,7 +210,7 @@ func (c *localValues) renew(ctx context.Context, changes []*Change) {
 		if c.mayUseLocal(ch.rk, local.Now()) {
 			ch.Err = c.renewEntry(ch)
 		} else {
-			ch.Err = c.unavailable(errNoLocal)
+			ch.Err = c.noTier()
 		}
 	}
 }

@@ -44,7 +44,10 @@ func newRemote(c *Cache, cfg *Config) *remote {
 		Changed: func(encoded string) { c.failures.forget(c.prefix + encoded) }, ChangedAny: c.failures.forgetAll,
 	}
 	if c.local != nil {
-		ac.Local = &localInvalidator{c.local, c.types, c.fences}
+		li := &localInvalidator{c.local, c.types, c.fences}
+		if ac.Local = li; cfg.Values {
+			ac.RemoveTagged = li.removeTagged
+		}
 	}
 	r.coherence = coherence.New(ac)
 	c.clock = r.coherence.Clock
