@@ -113,7 +113,7 @@ func theirChanges(ctx context.Context, c *cache.Cache[string, *rule]) map[string
 // A process that is told of a change has the new value at its next read, whatever the change was,
 // and neither process leaves anything in Redis but the logical clock.
 func TestLocalValuesAreDroppedByEveryChange(t *testing.T) {
-	for name := range theirChanges(nil, nil) {
+	for name := range theirChanges(context.TODO(), nil) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				st, src := storetest.NewMemory(), newRules()
@@ -153,7 +153,7 @@ func TestLocalValuesAreDroppedByEveryChange(t *testing.T) {
 //  2. the source has v2; b changes the key; a is told
 //  3. a: the load of 1 ends
 func TestALoadFromBeforeAChangeElsewhereIsNotKept(t *testing.T) {
-	for name := range theirChanges(nil, nil) {
+	for name := range theirChanges(context.TODO(), nil) {
 		for _, when := range []string{"told during the load", "told after the load", "cut during the load"} {
 			t.Run(name+", "+when, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
