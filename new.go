@@ -94,6 +94,7 @@ func build[K comparable, V any](name string, src Source[K, V], opts []Option, op
 	if cfg.policy.Audit > 0 && cfg.localOnly && src.loader() == nil {
 		cfg.mistake("%v: a LocalOnly cache has nothing to compare local hits with but its source: give it one that loads, through NewFrom", strategy.Audit(cfg.policy.Audit))
 	}
+	cfg.checkLocalValues(src.Weigh != nil)
 	c.chooseKeys(&cfg, src.Key)
 	typ := reflect.TypeFor[V]()
 	cfg.chooseCodec(typ)
@@ -111,10 +112,10 @@ func build[K comparable, V any](name string, src Source[K, V], opts []Option, op
 		Name: name, Prefix: cfg.prefix, Types: types[K, V]{c.keys}, Source: src.untyped(),
 		Codec: cfg.codec, CodecName: cfg.codecName, Version: cfg.version, MaxValue: cfg.maxValue,
 		Policy: cfg.policy, LocalTTL: cfg.localTTL(), CloneByCodec: cfg.cloning,
-		Invalidator: cfg.invalidator, Store: st, Transport: cfg.receivesBy(), Timeout: cfg.timeout, Failures: cfg.breaker.failures, Open: cfg.breaker.open,
+		Invalidator: cfg.invalidator, Store: st, Values: cfg.localValues, Transport: cfg.receivesBy(), Timeout: cfg.timeout, Failures: cfg.breaker.failures, Open: cfg.breaker.open,
 		LoadLimit: cfg.loadLimit, Recorder: cfg.recorder, Log: cfg.log,
 	}
-	if !cfg.localOnly {
+	if !cfg.staysLocal() {
 		ec.Fingerprint = fingerprint[V](cfg.codecName)
 	}
 	if cfg.policy.LocalEntries > 0 {
@@ -153,6 +154,7 @@ type config struct {
 	loadLimit   int
 	open        func() store.Store // for tests: in place of a client; see package hook
 	localOnly   bool
+	localValues bool
 	cloning     bool
 	errs        []error
 }
@@ -238,7 +240,7 @@ func (c *config) chooseCodec(typ reflect.Type) {
 			c.codec = codec.Raw()
 		}
 	}
-	if c.localOnly {
+	if c.staysLocal() {
 		return // values are never encoded, except to copy them
 	}
 	if usercode.IsNil(c.codec) {
@@ -252,10 +254,10 @@ func (c *config) chooseCodec(typ reflect.Type) {
 	}
 }
 
-// checkCloning checks that the codec can copy values of a type in a LocalOnly cache; if there is
+// checkCloning checks that the codec can copy values of a type that stay local; if they go to
 // Redis, chooseCodec has. clones says whether the source copies them.
 func (c *config) checkCloning(typ reflect.Type, clones bool) {
-	if clones || !c.cloning || !c.localOnly || engine.IsConstant(typ) || usercode.IsNil(c.codec) {
+	if clones || !c.cloning || !c.staysLocal() || engine.IsConstant(typ) || usercode.IsNil(c.codec) {
 		return
 	}
 	if err := checkType(c.codec, typ); err != nil {
@@ -310,11 +312,11 @@ func (c *Cache[K, V]) makeLocal(cfg *config, fences *fence.Table) (engine.Local,
 	return local.Untyped[K, V]{Tier: c.local}, err
 }
 
-// localTTL is the bound of a local entry's life. In a LocalOnly cache only an explicit LocalTTL
+// localTTL is the bound of a local entry's life. Where values stay local, only an explicit LocalTTL
 // shortens it.
 func (c *config) localTTL() time.Duration {
 	explicit := slices.ContainsFunc(c.policy.Strategies, func(s strategy.Strategy) bool { return s.Name() == "LocalTTL" })
-	if c.localOnly && !explicit {
+	if c.staysLocal() && !explicit {
 		return 0
 	}
 	return c.policy.LocalTTL

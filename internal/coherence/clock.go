@@ -315,5 +315,5 @@ func (a *Coordinator) applyTombstones(tags []string) {
 		a.flush()
 		return
 	}
-	a.cfg.Fences.MoveAll()
+	a.cfg.Fences.Turn() // with claims, what these loads store is validated by its tags
 }

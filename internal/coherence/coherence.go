@@ -94,12 +94,14 @@ type Config struct {
 	// StartTimeout is how long the first operation waits for the first session, so that the
 	// local tier can be used from the start.
 	StartTimeout time.Duration
+	NoRecords    bool // Redis holds no records: there are none to find by a pattern
+	// RemoveTagged, if not nil, moves every fence and removes the entries of tags. It is for tiers
+	// whose entries can't be read again from Redis, or not during an outage: others are flushed.
+	RemoveTagged func(tags []string)
 	Events       Events
 	// Outage is how long an entry is served that is not known to be true any more, because nothing
-	// is received; 0: not at all. RemoveTagged then removes the entries with one of these tags, and
-	// moves every fence; without an Outage everything is removed in its place.
-	Outage       time.Duration
-	RemoveTagged func(tags []string)
+	// is received; 0: not at all.
+	Outage time.Duration
 	// Changed, if not nil, is called with the encoding of a key that another process has
 	// written or invalidated, and ChangedAny when the keys are not known. They must not block.
 	Changed    func(encoded string)
@@ -178,7 +180,7 @@ func New(cfg Config) *Coordinator {
 	a.selfWrites.init()
 	a.serverID.init()
 	a.pending.init()
-	a.invalidator = &invalidation.Invalidator{Store: cfg.Client, Names: cfg.Names, Outbox: a.Outbox, Known: a.Clock.Known}
+	a.invalidator = &invalidation.Invalidator{Store: cfg.Client, Names: cfg.Names, Outbox: a.Outbox, Known: a.Clock.Known, NoRecords: cfg.NoRecords}
 	if cfg.Transport == None {
 		a.localValid.Store(math.MaxInt64)
 		a.readyOnce.Do(func() { close(a.first) })

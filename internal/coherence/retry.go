@@ -66,13 +66,13 @@ func (a *Coordinator) atLatest(it *retryqueue.Item) int64 {
 
 // scheduleTombstones queues an invalidation of tags, or of everything if there are none, that
 // Redis has not acknowledged: of records written or loaded before the local time began. The
-// local tier is flushed now, or loses what has the tags, if it is used during an outage. numbers
-// are those of messages that stay open until Redis has it.
+// local tier is flushed now, unless it removes what has a tag. numbers are those of messages that
+// stay open until Redis has it.
 func (a *Coordinator) scheduleTombstones(tags []string, numbers []uint64, began int64) {
 	if a.addTombstones(subjects(aTag, tags), numbers, a.pastOf(began)) {
 		a.cfg.Events.Overflowed()
 	}
-	if len(tags) > 0 && a.cfg.Outage > 0 {
+	if len(tags) > 0 && a.cfg.RemoveTagged != nil {
 		a.cfg.RemoveTagged(tags)
 		a.changedAny()
 		a.wakeAll()

@@ -265,6 +265,7 @@ func TestEverythingAtOnce(t *testing.T) {
 	kinds := map[string][]strategy.Strategy{
 		"write-through": {strategy.WriteThrough(), strategy.TTL(time.Second), strategy.StaleWhileRevalidate(time.Second), strategy.StaleIfError(time.Second)},
 		"write-behind":  {strategy.WriteBehind(strategy.BatchDelay(time.Millisecond)), strategy.RefreshAhead(0.5), strategy.TTL(time.Second)},
+		"local values":  {strategy.TTL(time.Second), strategy.StaleWhileRevalidate(time.Second), strategy.Sliding(500 * time.Millisecond)},
 	}
 	sideBySide(t, names(kinds), func(t *testing.T, kind string) {
 		sideBySide(t, names(transports), func(t *testing.T, transport string) {
@@ -273,6 +274,12 @@ func TestEverythingAtOnce(t *testing.T) {
 			tiers := []cache.Option{discard, slowly, cache.WithPrefix(prefix), transports[transport][0], cache.WithStrategy(kinds[kind]...)}
 			if transport != "no local tier" {
 				tiers = append(tiers, cache.WithStrategy(strategy.LRU(3)))
+			}
+			if kind == "local values" {
+				if transport == "no local tier" {
+					return
+				}
+				tiers = append(tiers, cache.LocalValues())
 			}
 			c, err := cache.NewFrom(s.Client(t), "n", f.source(), tiers...)
 			if err != nil {

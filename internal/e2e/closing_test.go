@@ -26,6 +26,7 @@ func TestCloseEndsAnOperationWithErrClosed(t *testing.T) {
 		"two tiers":     {withLocal},
 		"write-through": {withLocal, cache.WithStrategy(strategy.WriteThrough())},
 		"write-behind":  {cache.WithStrategy(strategy.WriteBehind())},
+		"local values":  {withLocal, cache.LocalValues(), cache.WithStrategy(strategy.WriteThrough())},
 	}
 	sideBySide(t, names(kinds), func(t *testing.T, kind string) {
 		for _, name := range names(cacheCalls) {

@@ -9,7 +9,8 @@ import (
 
 // A backend holds the records of a cache: Redis, or in a LocalOnly cache the local tier alone.
 // Reads, loads and writes are the same for both, in the methods of Cache; here is what they do
-// where the records are. The steps have the same outcomes, by these means:
+// where the records are. The steps have the same outcomes, by the means below. With LocalValues
+// they are those of localOnly, and other processes are told as remote tells them: see localValues.
 //
 //	remote                                            localOnly
 //	compare-and-set of a record                       of the tier's entry, under its shard's lock

@@ -118,6 +118,7 @@ type Config struct {
 	Local func(*fence.Table) (Local, error)
 
 	Store     store.Store // nil: LocalOnly
+	Values    bool        // values are not stored there; see localValues
 	Transport invalidate.Transport
 	Timeout   time.Duration // of an operation on Redis
 	Failures  int           // of the circuit breaker, before it opens
@@ -138,8 +139,8 @@ func New(cfg Config) (*Cache, error) {
 	c := &Cache{
 		name: cfg.Name, prefix: names.Data, names: names, types: cfg.Types, src: cfg.Source, loader: cfg.Source.Loader,
 		codec: cfg.Codec, legacy: legacy, codecName: cfg.CodecName, fingerprint: cfg.Fingerprint, valueVersion: cfg.Version, maxValue: cfg.MaxValue,
-		policy: cfg.Policy, localTTL: cfg.LocalTTL, invalidation: invalidation.Policy{Mode: invalidation.Mode(cfg.Invalidator.Mode()), Delay: cfg.Invalidator.Delay()}, slidesLocally: cfg.Store == nil && cfg.Policy.Sliding > 0,
-		fences: fence.NewTable(), limit: newLoadLimit(cfg.LoadLimit), runsUserCode: cfg.Store != nil || cfg.Source.TTL != nil || cfg.Source.Tags != nil,
+		policy: cfg.Policy, localTTL: cfg.LocalTTL, invalidation: invalidation.Policy{Mode: invalidation.Mode(cfg.Invalidator.Mode()), Delay: cfg.Invalidator.Delay()}, slidesLocally: (cfg.Store == nil || cfg.Values) && cfg.Policy.Sliding > 0,
+		fences: fence.NewTable(), limit: newLoadLimit(cfg.LoadLimit), runsUserCode: cfg.Store != nil && !cfg.Values || cfg.Source.TTL != nil || cfg.Source.Tags != nil,
 		stats: newStats(cfg.Recorder), tagged: topk.New(maxTagged), reports: report.New(cfg.Name, cfg.Log),
 		rand: rand.Float64, closing: make(chan struct{}),
 	}
@@ -161,6 +162,11 @@ func New(cfg Config) (*Cache, error) {
 	if cfg.Store == nil {
 		c.backend = newLocalOnly(c)
 		c.startAuditor()
+		return c, nil
+	}
+	if cfg.Values {
+		v := newLocalValues(c, &cfg)
+		c.backend, c.validity = v, v.remote.coherence
 		return c, nil
 	}
 	r := newRemote(c, &cfg)

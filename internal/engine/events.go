@@ -57,7 +57,8 @@ type localInvalidator struct {
 
 var _ coherence.Local = (*localInvalidator)(nil)
 
-// removeTagged removes the entries that have one of the tags.
+// removeTagged removes the entries that have one of the tags. It moves the fences first, for the
+// same reason as Tier.Remove does.
 func (d *localInvalidator) removeTagged(tags []string) {
 	concerns := func(t string) bool { return slices.Contains(tags, t) }
 	if len(tags) > 8 {
@@ -80,10 +81,9 @@ func (d *localInvalidator) removeTagged(tags []string) {
 	})
 }
 
-// RemoveMatching implements coherence.Local. It moves the fences first, for the same
-// reason as Tier.Remove does.
+// RemoveMatching implements coherence.Local. It moves the fences first, as removeTagged does.
 func (d *localInvalidator) RemoveMatching(match func(encoded string) bool) {
-	d.fences.MoveAll()
+	d.fences.LoseMatching(match)
 	buf := make([]byte, 0, 128)
 	d.Range(func(k Key, _ Held) bool {
 		enc, err := d.types.AppendKey(buf[:0], k)

@@ -34,8 +34,8 @@ func (c *Cache) Parts() hook.Parts {
 		NoLoads:    func() bool { return c.limit.places.TryAcquire(c.limit.queue / queueFactor) },
 		NoFailures: c.failures.none,
 	}
+	p.Coherence = c.validity
 	if r, ok := c.backend.(*remote); ok {
-		p.Coherence = r.coherence
 		p.PredictMiss = func() { r.missPredictor.streak = 0 }
 		p.PredictsMiss = func() bool { return r.missPredictor.misses.Load() >= r.missPredictor.streak }
 	}

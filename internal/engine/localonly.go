@@ -19,6 +19,10 @@ import (
 type localOnly struct {
 	*Cache
 	localClock logicalclock.LocalClock // keeps the logical clock
+
+	// tell tells other processes of changes before they take effect here; the outcome is in each.
+	// nil: there are none.
+	tell func(ctx context.Context, changes []*Change)
 }
 
 var _ backend = (*localOnly)(nil)
@@ -89,7 +93,7 @@ func (c *localOnly) read(ctx context.Context, s *Scratch, j Loader, o *Options) 
 		}
 		is := notFound
 		if !o.SkipLocal {
-			_, is = c.lookLocal(it.key, it.at)
+			_, is = c.lookLocal(it.key, it.rk, it.at)
 		}
 		if c.localStale(it, o); !c.serveStale(ctx, it, j, o) {
 			c.countMiss(is, o)
@@ -97,11 +101,11 @@ func (c *localOnly) read(ctx context.Context, s *Scratch, j Loader, o *Options) 
 	}
 }
 
-// lookLocal returns the tier's entry of a key, nil if there is none, and its status: usable,
-// stale, expired, or notFound.
-func (c *localOnly) lookLocal(key Key, at int64) (e Held, is status) {
+// lookLocal returns the tier's entry of a key, nil if there is none or it may not answer, and its
+// status: usable, stale, expired, or notFound.
+func (c *localOnly) lookLocal(key Key, rk string, at int64) (e Held, is status) {
 	e, ok := c.local.Peek(key)
-	if !ok {
+	if !ok || !c.backend.mayUseLocal(rk, at) {
 		return Held{}, notFound
 	}
 	v := c.localValidity(e.Meta, at)
@@ -119,6 +123,13 @@ func (c *localOnly) lookLocal(key Key, at int64) (e Held, is status) {
 // another load or a write to the source has claimed stays waiting.
 func (c *localOnly) acquire(ctx context.Context, o *Options, ls []*inflightLoad) (again bool) {
 	s, _ := c.version(ctx)
+	c.claim(o, ls, s, func(*inflightLoad) error { return nil })
+	return false
+}
+
+// claim does the work of acquire, for loads that begin at the logical time s. unkept says why what
+// a load returns can't be kept, if it can't: such a load waits for no other.
+func (c *localOnly) claim(o *Options, ls []*inflightLoad, s version, unkept func(*inflightLoad) error) {
 	for _, l := range ls {
 		if c.answerLocal(o, l) {
 			continue
@@ -128,7 +139,8 @@ func (c *localOnly) acquire(ctx context.Context, o *Options, ls []*inflightLoad)
 			c.resolve(l, result{}, err)
 			continue
 		}
-		force := o.SkipLocal || o.anew()
+		why := unkept(l)
+		force := o.SkipLocal || o.anew() || why != nil
 		if l.claim, l.awaits = c.fences.ClaimLoad(c.encoded(l.rk), s.time, force, &l.claimed); l.claim == nil {
 			if o.background {
 				c.resolve(l, result{}, errBusy)
@@ -141,11 +153,14 @@ func (c *localOnly) acquire(ctx context.Context, o *Options, ls []*inflightLoad)
 			continue
 		}
 		l.state, l.version = fillLocal, s
+		if why != nil {
+			l.state, l.why = fillNone, why
+			continue
+		}
 		if c.answerLocal(o, l) { // again: a value that was stored before the claim does not end it
 			l.claim.End(nil)
 		}
 	}
-	return false
 }
 
 func (c *localOnly) keepAlive(context.Context, []*inflightLoad) (stop func()) { return func() {} }
@@ -172,7 +187,7 @@ func (c *localOnly) answerLocal(o *Options, l *inflightLoad) bool {
 		return false
 	}
 	at := local.Now()
-	e, is := c.lookLocal(l.key, at)
+	e, is := c.lookLocal(l.key, l.rk, at)
 	l.entry = e
 	if is != usable && is != stale {
 		return false

@@ -102,7 +102,7 @@ func (c *localOnly) setIfAbsent(ctx context.Context, ch *Change) (bool, error) {
 	enc := c.encoded(ch.rk)
 	for {
 		ch.at = local.Now()
-		e, is := c.lookLocal(ch.Key, ch.at)
+		e, is := c.lookLocal(ch.Key, ch.rk, ch.at)
 		if is == usable && (e.Meta == nil || !e.Meta.Absent) {
 			return false, nil
 		}
@@ -125,7 +125,7 @@ func (c *localOnly) setIfAbsent(ctx context.Context, ch *Change) (bool, error) {
 		case !ch.keep:
 			return true, nil // it would have been stored
 		}
-		if ok, err := c.swapped(ch, c.local.CompareAndSwap(ch.Key, enc, e, ch.entry)); ok || err != nil {
+		if ok, err := c.swapped(ctx, ch, func() local.Outcome { return c.local.CompareAndSwap(ch.Key, enc, e, ch.entry) }); ok || err != nil {
 			return ok, err
 		}
 		if err := ctx.Err(); err != nil {
@@ -139,7 +139,7 @@ func (c *localOnly) setIfAbsent(ctx context.Context, ch *Change) (bool, error) {
 func (c *localOnly) swap(ctx context.Context, ch *Change, e Held) (ok bool, err error) {
 	enc := c.encoded(ch.rk)
 	if !c.toSource() {
-		return c.swapped(ch, c.local.CompareAndSwap(ch.Key, enc, e, ch.entry))
+		return c.swapped(ctx, ch, func() local.Outcome { return c.local.CompareAndSwap(ch.Key, enc, e, ch.entry) })
 	}
 	claim, err := c.claimWrite(ctx, enc)
 	if err != nil {
@@ -150,7 +150,7 @@ func (c *localOnly) swap(ctx context.Context, ch *Change, e Held) (ok bool, err 
 		return false, nil
 	}
 	ch.claim = claim
-	c.apply(ctx, []*Change{ch})
+	c.backend.apply(ctx, []*Change{ch})
 	return ch.Err == nil, ch.Err
 }
 
@@ -165,8 +165,11 @@ func (c *localOnly) updateOnce(ctx context.Context, ch *Change, f Func, o *Optio
 		return false, errNoOwnCopy
 	}
 	at := local.Now()
-	s, _ := c.version(ctx) // before the load
-	e, is := c.lookLocal(ch.Key, at)
+	s, err := c.backend.version(ctx) // before the load
+	if err != nil {
+		return false, c.writeFailed(ctx, err)
+	}
+	e, is := c.lookLocal(ch.Key, ch.rk, at)
 	if is != usable && c.loader != nil {
 		return c.updateLoaded(ctx, ch, f, o, e, s)
 	}
@@ -199,10 +202,17 @@ func (c *localOnly) updateLoaded(ctx context.Context, ch *Change, f Func, o *Opt
 	if claim == nil { // a write to the source or a load is in flight: try again when it ends
 		return false, c.awaitClaims(ctx, w)
 	}
-	defer claim.End(nil)
 	if now, _ := c.local.Peek(ch.Key); now != e {
+		claim.End(nil)
 		return false, nil
 	}
+	return c.updateClaimed(ctx, ch, f, o, e, s, claim)
+}
+
+// updateClaimed loads the value, and replaces the entry e by that of f, unless the claim is lost.
+func (c *localOnly) updateClaimed(ctx context.Context, ch *Change, f Func, o *Options, e Held, s version, claim *fence.Claim) (bool, error) {
+	defer claim.End(nil)
+	enc := c.encoded(ch.rk)
 	src, err := c.loadForUpdate(ctx, ch.Key, ch.rk, func(context.Context) (func(bool), error) { return nil, nil })
 	if err != nil {
 		return false, err
@@ -222,17 +232,24 @@ func (c *localOnly) updateLoaded(ctx context.Context, ch *Change, f Func, o *Opt
 	switch {
 	case c.toSource():
 		ch.claim = claim
-		c.apply(ctx, []*Change{ch})
+		c.backend.apply(ctx, []*Change{ch})
 		return ch.Err == nil, ch.Err
 	case ch.keep:
-		return c.swapped(ch, c.local.Fill(ch.Key, enc, ch.entry, claim))
+		return c.swapped(ctx, ch, func() local.Outcome { return c.local.Fill(ch.Key, enc, ch.entry, claim) })
 	}
-	return c.swapped(ch, c.local.CompareAndSwap(ch.Key, enc, e, Held{}))
+	return c.swapped(ctx, ch, func() local.Outcome { return c.local.CompareAndSwap(ch.Key, enc, e, Held{}) })
 }
 
-// swapped returns the outcome of an Update from that of its operation on the tier.
-func (c *localOnly) swapped(ch *Change, out local.Outcome) (bool, error) {
-	switch out {
+// swapped tells the other processes of an Update, runs its operation on the tier, and returns its
+// outcome.
+func (c *localOnly) swapped(ctx context.Context, ch *Change, swap func() local.Outcome) (bool, error) {
+	if c.tell != nil {
+		if c.tell(ctx, []*Change{ch}); ch.Err != nil {
+			c.drop(ch)
+			return false, ch.Err
+		}
+	}
+	switch swap() {
 	case local.Refused:
 		return false, nil
 	case local.Closed:

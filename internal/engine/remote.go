@@ -30,7 +30,9 @@ func newRemote(c *Cache, cfg *Config) *remote {
 	if s, ok := cfg.Store.(interface{ Database() int }); ok {
 		c.names = c.names.In(s.Database())
 	}
-	c.sealer = seals(c.codec)
+	if !cfg.Values {
+		c.sealer = seals(c.codec)
+	}
 	r := &remote{Cache: c, client: client.New(cfg.Store, cfg.Timeout), missPredictor: missPredictor{streak: missStreak}}
 	r.server = serverOf(r.client)
 	c.misfit = r.client.Misfit
@@ -38,12 +40,15 @@ func newRemote(c *Cache, cfg *Config) *remote {
 	r.client.Detours(r.detoured)
 	r.client.Break(breaker.Config{Failures: cfg.Failures, Open: cfg.Open, Changed: r.circuitChanged})
 	ac := coherence.Config{
-		Client: r.client, Names: c.names, Fences: c.fences, Quote: keys.QuotePattern, Transport: coherence.Transport(cfg.Transport.Kind()), StartTimeout: cfg.Timeout, Policy: c.invalidation, Events: &events{r},
+		Client: r.client, Names: c.names, Fences: c.fences, Quote: keys.QuotePattern, Transport: coherence.Transport(cfg.Transport.Kind()), StartTimeout: cfg.Timeout, Policy: c.invalidation, NoRecords: cfg.Values, Events: &events{r},
 		Changed: func(encoded string) { c.failures.forget(c.prefix + encoded) }, ChangedAny: c.failures.forgetAll,
 	}
 	if c.local != nil {
 		d := &localInvalidator{c.local, c.types, c.fences}
-		ac.Local, ac.Outage, ac.RemoveTagged = d, c.policy.LocalDuringOutage, d.removeTagged
+		ac.Local, ac.Outage = d, c.policy.LocalDuringOutage
+		if cfg.Values || ac.Outage > 0 {
+			ac.RemoveTagged = d.removeTagged
+		}
 	}
 	r.coherence = coherence.New(ac)
 	if ac.Outage > 0 {
@@ -51,7 +56,7 @@ func newRemote(c *Cache, cfg *Config) *remote {
 		c.reports.Outage = ac.Outage
 	}
 	c.clock = r.coherence.Clock
-	r.invalidator = &invalidation.Invalidator{Store: r.client, Names: c.names, Policy: c.invalidation, Outbox: r.coherence.Outbox, Known: c.clock.Known}
+	r.invalidator = &invalidation.Invalidator{Store: r.client, Names: c.names, Policy: c.invalidation, Outbox: r.coherence.Outbox, Known: c.clock.Known, NoRecords: cfg.Values}
 	if c.sealer != nil {
 		r.invalidator.Sign = r.signAgain
 	}

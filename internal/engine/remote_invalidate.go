@@ -68,7 +68,11 @@ func (c *remote) dropMatching(pattern string) {
 }
 
 func (c *remote) mark(ctx context.Context, tags []string) error {
-	c.fences.MoveAll()
+	if len(tags) == 0 {
+		c.fences.MoveAll()
+	} else {
+		c.fences.Turn() // entries that loads in flight store are validated by their tags
+	}
 	c.failures.forgetAll()
 	look := c.coherence.BeginEpochRead()
 	marks, open, err := c.invalidator.InvalidateTags(ctx, tags)

@@ -179,3 +179,9 @@ func (c *remote) dropReplaced(key Key, rk string) {
 		c.local.Remove(c.encoded(rk))
 	}
 }
+
+// ReadsOthers reports whether a codec reads the records of other programs.
+func ReadsOthers(cd codec.Codec) bool {
+	_, ok := cd.(legacyCodec)
+	return ok
+}

@@ -254,7 +254,7 @@ func (c *localOnly) renew(_ context.Context, changes []*Change) {
 func (c *localOnly) renewEntry(ch *Change) error {
 	for {
 		at := local.Now()
-		e, is := c.lookLocal(ch.Key, at)
+		e, is := c.lookLocal(ch.Key, ch.rk, at)
 		if is != usable || e.Meta != nil && e.Meta.Absent {
 			return errs.ErrMiss
 		}

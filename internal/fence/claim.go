@@ -48,6 +48,7 @@ type Claim struct {
 	part  *claimPart
 	order int64
 	write bool
+	set   bool // it is that of a Set, which no source orders; write is set as well
 
 	lost  bool  // guarded by part.mu, as are the following
 	ended bool  //
@@ -100,6 +101,19 @@ func (t *Table) ClaimWrite(key string, alone bool) *Claim {
 	return p.addLocked(&Claim{key: key, part: p, write: true})
 }
 
+// ClaimSet claims a key for a Set that tells other processes before it takes effect. It leaves
+// the other claims of the key, of which only its [Table.Take] decides. Loads wait for its end:
+//
+//  1. a Set claims the key, and tells the other processes
+//  2. a load claims it, and gets the source's value
+//  3. the Set stores its value; that of the load is not to replace it
+func (t *Table) ClaimSet(key string) *Claim {
+	p := t.part(key)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.addLocked(&Claim{key: key, part: p, write: true, set: true})
+}
+
 // ToWrite turns the claim of a load into that of a write, and reports whether it could: the
 // claim was neither lost nor ended, and no write is in flight.
 func (t *Table) ToWrite(c *Claim) bool {
@@ -124,7 +138,7 @@ func (t *Table) Writing(key string) bool {
 
 // Take reports whether the claim is still held, and moves the key's generation if so, since the
 // claimed value is now stored. Loads that began earlier store nothing any more; nor do later
-// ones, if the claim is a write's.
+// ones, if the claim is a write's. Of Sets, the one that began last is the newest.
 func (t *Table) Take(c *Claim) bool {
 	c.part.mu.Lock()
 	defer c.part.mu.Unlock()
@@ -135,7 +149,7 @@ func (t *Table) Take(c *Claim) bool {
 	earlier := true
 	c.part.loseLocked(c.key, func(o *Claim) bool {
 		earlier = earlier && o != c
-		return earlier || c.write && o != c
+		return earlier || c.write && o != c && !o.set
 	})
 	return true
 }

@@ -80,6 +80,10 @@ type Invalidator struct {
 	// lower the limit.
 	Sign func(key string, seen, section []byte) []byte
 
+	// NoRecords: the values of the cache are not in Redis, so that there are no keys to search
+	// for what matches a pattern.
+	NoRecords bool
+
 	// Known returns this process's copy of the logical clock; see store.Store.Marks.
 	Known func() logicalclock.Known
 }
@@ -318,9 +322,11 @@ func (r *Invalidator) PatternAgain(ctx context.Context, pattern string, quote fu
 
 // pattern is Pattern, or PatternAgain if newer is not nil.
 func (r *Invalidator) pattern(ctx context.Context, pattern string, quote func(string) string, newer func(string, store.Record) bool) (m Matched, err error) {
-	masters, err := r.masters(ctx)
-	if err != nil {
-		return m, err
+	var masters []string
+	if !r.NoRecords {
+		if masters, err = r.masters(ctx); err != nil {
+			return m, err
+		}
 	}
 	var errs []error
 	full := quote(r.Names.Data) + pattern

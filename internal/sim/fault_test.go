@@ -88,7 +88,7 @@ func (w *world) foreignWrite() {
 	r := w.register([]string{"s0", "s1", "s2"}[w.n(3)])
 	version := r.next(w.now())
 	cmd := store.Command{Op: store.Delete, Key: "sim:" + r.key}
-	if w.one(2) {
+	if w.values || w.one(2) { // a DEL of what Redis does not have would be no change
 		cmd = store.Command{Op: store.Set, Key: cmd.Key, Frame: []byte("OK")}
 	}
 	w.store.Do(context.Background(), []store.Command{cmd})

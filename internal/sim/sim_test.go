@@ -30,15 +30,24 @@ var (
 	simFaults = flag.Int("sim.faults", -1, "bits of the faults that may happen; -1: as the seed says")
 	simEvents = flag.Int("sim.events", 40, "how many of the last events to print of a world that breaks a promise")
 	simWire   = flag.Bool("sim.wire", false, "include in them what goes over the network")
+	simValues = flag.Int("sim.values", 40, "how many worlds to simulate in which values stay in the nodes")
 	simLog    = flag.Bool("sim.log", false, "print what happens in worlds that break no promise, too")
 )
 
 // simTime is how long a world is at work.
 const simTime = 4 * time.Second
 
-func TestSimulation(t *testing.T) {
+func TestSimulation(t *testing.T) { simulateAll(t, *simSeeds, false) }
+
+func TestSimulationOfLocalValues(t *testing.T) { simulateAll(t, *simValues, true) }
+
+func simulateAll(t *testing.T, seeds int, values bool) {
+	again := "TestSimulation$ ./internal/sim -args -sim.seeds"
+	if values {
+		again = "TestSimulationOfLocalValues ./internal/sim -args -sim.values"
+	}
 	var broken atomic.Int32
-	for i := range *simSeeds {
+	for i := range seeds {
 		seed := *simSeed + uint64(i)
 		t.Run(fmt.Sprintf("%d", seed), func(t *testing.T) {
 			t.Parallel()
@@ -46,9 +55,9 @@ func TestSimulation(t *testing.T) {
 				t.Skip("enough is broken")
 			}
 			synctest.Test(t, func(t *testing.T) {
-				if w := simulate(t, seed); w.failed != "" {
+				if w := simulate(t, seed, values); w.failed != "" {
 					broken.Add(1)
-					t.Errorf("%s\n\nfaults: %v\npolicy: %+v\nagain: go test -run TestSimulation ./internal/sim -args -sim.seeds 1 -sim.seed %d", w.failed, w.faults, w.policy, seed)
+					t.Errorf("%s\n\nfaults: %v\npolicy: %+v\nagain: go test -run %s 1 -sim.seed %d", w.failed, w.faults, w.policy, again, seed)
 				} else if *simLog {
 					for _, e := range w.events {
 						t.Log(e)
@@ -78,13 +87,13 @@ func chooseFaults(rng *rand.Rand) (f fault) {
 	return f
 }
 
-func simulate(t *testing.T, seed uint64) *world {
+func simulate(t *testing.T, seed uint64, values bool) *world {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	w := &world{
-		t: t, seed: seed, faults: chooseFaults(rng), store: storetest.NewMemory(), began: time.Now(),
+		t: t, seed: seed, values: values, faults: chooseFaults(rng), store: storetest.NewMemory(), began: time.Now(),
 		dice: newDice(seed, 1), calm: make(chan struct{}), regs: map[string]*register{}, drawn: map[string]uint64{},
 	}
-	if m := rng.IntN(4); m < 3 {
+	if m := rng.IntN(4); m < 3 && !values {
 		w.policy = invalidation.Policy{Mode: invalidation.Mode(m)}
 	}
 	if w.policy.Mode == invalidation.Delayed {
@@ -93,7 +102,7 @@ func simulate(t *testing.T, seed uint64) *world {
 	w.single = rng.IntN(2) == 0
 	w.calms = []int{1, 5, 40}[rng.IntN(3)]
 	for _, k := range simKeys {
-		w.regs[k] = &register{key: k, alone: make(chan struct{}, 1), version: 1, lateWrites: map[int]time.Duration{}, loads: map[int]time.Duration{}}
+		w.regs[k] = &register{key: k, alone: make(chan struct{}, 1), version: 1, lateWrites: map[int]time.Duration{}, loads: map[int]loadUnderWay{}}
 		w.regs[k].alone <- struct{}{}
 	}
 	w.store.Intercept(w.delivery())

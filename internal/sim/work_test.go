@@ -49,12 +49,19 @@ func (w *world) startNode() *simNode {
 	n := &simNode{w: w, id: id}
 	n.net = &simNet{Memory: w.store, id: id, w: w}
 	n.net.ctx, n.crash = context.WithCancel(context.Background())
-	n.local = !d.one(4)
+	n.local = !d.one(4) || w.values
 	opts := []cache.Option{cache.WithLogger(slog.New(slog.DiscardHandler)), cache.WithStrategy(strategy.Jitter(0))}
 	if n.local {
 		opts = append(opts, cache.WithStrategy(strategy.LRU(100)))
 	}
-	switch d.n(5) {
+	if w.values {
+		opts = append(opts, cache.LocalValues())
+	}
+	kinds := 5
+	if w.values {
+		kinds = 4 // each node has to be told
+	}
+	switch d.n(kinds) {
 	case 0, 1:
 		n.transport = coherence.Broadcast
 		opts = append(opts, cache.WithTransport(invalidate.Broadcast()))
@@ -90,7 +97,7 @@ func (w *world) startNode() *simNode {
 		w.t.Fatal(err)
 	}
 	n.c = c
-	if n.w.draw("hunch", strconv.Itoa(id)).one(2) {
+	if n.w.draw("hunch", strconv.Itoa(id)).one(2) && !w.values {
 		hook.Of(c).PredictMiss() // it always expects to find nothing
 	}
 	w.log("node %d: transport %d, local tier %v, during an outage %v", id, n.transport, n.local, n.outage)
@@ -319,7 +326,7 @@ func (n *simWorker) change(ctx context.Context, key string) {
 		what = "delete"
 		w.log("node %d: begins %s %s:%d", n.id, what, key, version)
 		err = n.c.Delete(ctx, keys...)
-	case kind == 2 && key[0] == 'c':
+	case kind == 2 && key[0] == 'c' && !w.values:
 		what = "set if absent"
 		w.log("node %d: begins %s %s:%d", n.id, what, key, version)
 		var ok bool

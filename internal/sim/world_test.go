@@ -31,6 +31,7 @@ type world struct {
 	calms  int // of so many changes one is made: what is old shows only until it is changed again
 	store  *storetest.Memory
 	single bool // of one node, which carries out commands in their order
+	values bool // values stay in the nodes (LocalValues)
 	began  time.Time
 	*dice                // of the world itself
 	calm   chan struct{} // closed: no faults any more
@@ -156,11 +157,17 @@ type register struct {
 	changed    time.Duration // when the last one ended
 	bounds     []bound
 	lateWrites map[int]time.Duration // versions that may be served though they are too old
-	loads      map[int]time.Duration // loads under way, and when they began
+	loads      map[int]loadUnderWay
 	loadID     int
 	began      time.Duration // when the last change began
 	clear      time.Duration // how much later that was than the one before
 	kept       int           // the version that is to be found until the next change begins; 0: none
+}
+
+// loadUnderWay is a load that has not ended.
+type loadUnderWay struct {
+	began time.Duration
+	node  int
 }
 
 // bound says that from some time on nothing older than a version is served.
@@ -194,7 +201,8 @@ const certain = 20 * time.Millisecond
 // keeping are the faults that take no acknowledged write.
 const keeping = lostRequests | lostReplies | freezes | slowNotices | twice | drops | cuts | crashes | impatience | partitions
 
-// stored says that Redis has acknowledged a version, which is not made of another. What
+// stored says that Redis has acknowledged a version, which is not made of another; it says nothing
+// of values that stay in their nodes, which a change elsewhere may drop at any time. What
 // failed before is told later, by this node and by others, and is to leave it alone, however
 // it was called for:
 //
@@ -204,7 +212,7 @@ const keeping = lostRequests | lostReplies | freezes | slowNotices | twice | dro
 func (w *world) stored(r *register, version int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !inSource(r.key) && r.version == version && r.clear >= certain && w.faults&^keeping == 0 {
+	if !w.values && !inSource(r.key) && r.version == version && r.clear >= certain && w.faults&^keeping == 0 {
 		r.kept = version
 	}
 }
@@ -331,7 +339,11 @@ func (n *simNode) load(ctx context.Context, key string) (string, error) {
 	forced := ctx.Value(loadKind{}) != nil
 	if !forced && w.faults == 0 && r.changes == 0 {
 		beside, marked := 0, w.marks.since()
-		for other, began := range r.loads {
+		for other, l := range r.loads {
+			began := l.began
+			if w.values && l.node != n.id {
+				continue // each node loads its own
+			}
 			if began <= r.changed+5*mostLatency { // its lease may have been taken before, and removed
 				continue
 			}
@@ -342,8 +354,8 @@ func (n *simNode) load(ctx context.Context, key string) (string, error) {
 			}
 		}
 	}
-	if r.loads[id] = now; forced || r.changes > 0 {
-		r.loads[id] = 0 // others may begin beside it
+	if r.loads[id] = (loadUnderWay{now, n.id}); forced || r.changes > 0 {
+		r.loads[id] = loadUnderWay{0, n.id} // others may begin beside it
 	}
 	r.mu.Unlock()
 	w.log("node %d: load %d of %s begins, forced: %v", n.id, id, key, forced)

@@ -25,16 +25,19 @@ import (
 )
 
 // A cache is the same cache whatever its tiers are: every public method, alone and in any
-// order, has the same results in a LocalOnly cache, on Redis only and on two tiers. The
+// order, has the same results in a LocalOnly cache, on Redis only, on two tiers and with LocalValues. The
 // runs below are compared line by line with one another, and with what is written here.
 
-// tierings are the three kinds of cache.
-var tierings = []string{"local only", "Redis only", "two tiers"}
+// tierings are the kinds of cache.
+var tierings = []string{"local only", "Redis only", "two tiers", "local values"}
 
 // conformer is one cache, the source behind it, and the account of what was done.
 type conformer struct {
 	c    *cache.Cache[string, []int]
 	kind string
+
+	// noUpdate leaves out Update, which with LocalValues asks the source under a write strategy.
+	noUpdate bool
 
 	mu      sync.Mutex       // guards what follows: a batch loads side by side
 	rows    map[string][]int // of the source
@@ -213,7 +216,7 @@ var conformance = map[string]func(f *conformer, rnd *rand.Rand){
 	"SetIfAbsent": func(f *conformer, rnd *rand.Rand) {
 		k, v := conformKey(rnd), rnd.IntN(100)
 		opts, what := conformLife(rnd)
-		ok, err := f.c.SetIfAbsent(context.Background(), k, []int{v}, opts...)
+		ok, err := f.setIfAbsent(k, []int{v}, opts...)
 		f.say("SetIfAbsent%s %s %d: %v %s", what, k, v, ok, plainly(err))
 	},
 	"Update": func(f *conformer, rnd *rand.Rand) {
@@ -222,6 +225,10 @@ var conformance = map[string]func(f *conformer, rnd *rand.Rand){
 		var refuse error
 		if rnd.IntN(4) == 0 {
 			refuse = errors.New("f fails")
+		}
+		if f.noUpdate {
+			f.say("no Update")
+			return
 		}
 		given := ""
 		v, err := f.c.Update(context.Background(), k, func(old []int, ok bool) ([]int, error) {
@@ -375,6 +382,18 @@ var conformance = map[string]func(f *conformer, rnd *rand.Rand){
 	},
 }
 
+// setIfAbsent calls SetIfAbsent. With LocalValues it does what that would do in a single process.
+func (f *conformer) setIfAbsent(k string, v []int, opts ...cache.WriteOption) (ok bool, err error) {
+	if ok, err = f.c.SetIfAbsent(context.Background(), k, v, opts...); f.kind != "local values" || !errors.Is(err, errors.ErrUnsupported) {
+		return ok, err
+	}
+	if e, err := f.c.Inspect(context.Background(), k); err == nil && !e.Absent && !e.Stale {
+		return false, nil
+	}
+	err = f.c.Set(context.Background(), k, v, opts...)
+	return err == nil, err
+}
+
 func (f *conformer) count(what string, s interface{ Misses() uint64 }) {
 	v := reflect.ValueOf(s)
 	n := func(name string) any { return v.FieldByName(name).Interface() }
@@ -406,9 +425,9 @@ func spoil(v []int) {
 }
 
 // conform runs a script on a cache of one kind and returns its account.
-func conform(t *testing.T, kind string, writes bool, opts []cache.Option, script func(f *conformer)) (lines []string) {
+func conform(t *testing.T, kind string, writes, noUpdate bool, opts []cache.Option, script func(f *conformer)) (lines []string) {
 	synctest.Test(t, func(t *testing.T) {
-		f := &conformer{kind: kind, rows: map[string][]int{"a": {1}, "b": {2}}, fails: map[string]bool{}}
+		f := &conformer{kind: kind, noUpdate: noUpdate, rows: map[string][]int{"a": {1}, "b": {2}}, fails: map[string]bool{}}
 		opts := append([]cache.Option{quietLog, cache.WithCloning(), cache.WithStrategy(strategy.TTL(10*time.Second), strategy.Jitter(0))}, opts...)
 		var st store.Store
 		switch kind {
@@ -416,11 +435,16 @@ func conform(t *testing.T, kind string, writes bool, opts []cache.Option, script
 			opts = append(opts, cache.LocalOnly())
 		case "two tiers":
 			opts, st = append(opts, cache.WithStrategy(strategy.LRU(100))), storetest.NewMemory()
+		case "local values":
+			opts, st = append(opts, cache.WithStrategy(strategy.LRU(100)), cache.LocalValues()), storetest.NewMemory()
 		default:
 			st = storetest.NewMemory()
 		}
 		var err error
 		if f.c, err = build("n", f.source(writes), opts, func() store.Store { return st }); err != nil {
+			if kind == "local values" && errors.Is(err, cache.ErrInvalidOption) && strings.Contains(err.Error(), "LocalValues") {
+				return // with another invalidator
+			}
 			t.Fatal(err)
 		}
 		script(f)
@@ -435,12 +459,19 @@ func conform(t *testing.T, kind string, writes bool, opts []cache.Option, script
 	return lines
 }
 
-// agree compares the accounts of one script on the three kinds.
+// agree compares the accounts of one script on the kinds.
 func agree(t *testing.T, writes bool, opts []cache.Option, script func(f *conformer)) {
 	t.Helper()
-	want := conform(t, tierings[1], writes, opts, script)
-	for _, kind := range []string{tierings[0], tierings[2]} {
-		got := conform(t, kind, writes, opts, script)
+	first := conform(t, tierings[1], writes, false, opts, script)
+	for _, kind := range []string{tierings[0], tierings[2], tierings[3]} {
+		noUpdate, want := writes && kind == "local values", first
+		if noUpdate {
+			want = conform(t, tierings[1], writes, true, opts, script)
+		}
+		got := conform(t, kind, writes, noUpdate, opts, script)
+		if got == nil && kind == tierings[3] {
+			continue
+		}
 		for i := range min(len(got), len(want)) {
 			if got[i] != want[i] {
 				t.Errorf("after\n  %s\n%s:\n  %s\n%s:\n  %s", strings.Join(want[max(0, i-12):i], "\n  "), tierings[1], want[i], kind, got[i])
