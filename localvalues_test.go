@@ -60,6 +60,9 @@ var besideLocalValues = map[string][]withLocalValues{
 	"strategy.WriteThrough":         {{option: strategies(strategy.WriteThrough()), source: storing}},
 	"strategy.WriteAround":          {{option: strategies(strategy.WriteAround()), source: storing}},
 	"strategy.WriteBehind":          {{option: strategies(strategy.WriteBehind()), source: storing, refused: "strategy.WriteThrough()"}},
+	"strategy.BatchLoads":           {{option: strategies(strategy.BatchLoads(10, time.Millisecond)), source: loadingMany}},
+	"strategy.Audit":                {{option: strategies(strategy.Audit(0.1)), refused: "strategy.Audit(0.1) compares"}},
+	"strategy.LocalDuringOutage":    {{option: strategies(strategy.LocalDuringOutage(time.Minute)), refused: "strategy.LocalDuringOutage(1m0s) is not"}},
 
 	"cache.LocalValues":      {{option: cache.LocalValues()}},
 	"cache.LocalOnly":        {{option: cache.LocalOnly(), refused: "leave one of them out"}},
@@ -154,6 +157,21 @@ func TestEveryOptionBesideLocalValues(t *testing.T) {
 				t.Errorf("%s%s is not in the table", dir.pkg, name)
 			}
 		}
+	}
+}
+
+func loadingMany(s *cache.Source[string, filter]) {
+	one := s.Load
+	s.LoadMany = func(ctx context.Context, texts []string) (map[string]filter, error) {
+		found := map[string]filter{}
+		for _, text := range texts {
+			f, err := one(ctx, text)
+			if err != nil {
+				return nil, err
+			}
+			found[text] = f
+		}
+		return found, nil
 	}
 }
 

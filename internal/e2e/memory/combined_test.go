@@ -235,6 +235,61 @@ var features = map[string]feature{
 		}
 		return works, nil
 	}},
+	"BatchLoads": {
+		covers: []string{"strategy.BatchLoads"},
+		opts:   kinds(strategy.BatchLoads(10, 10*time.Millisecond)),
+		source: func(src *cache.Source[string, string], _ *removals) { loadsMany(src) },
+		try: func(t *testing.T, w *combination) (outcome, error) {
+			w.src.give("v")
+			errs := make(chan error, 2)
+			for _, k := range []string{"a", "b"} {
+				go func() {
+					v, err := w.c.Get(w.ctx, k)
+					if err == nil && v != "v" {
+						err = fmt.Errorf("%s is %q", k, v)
+					}
+					errs <- err
+				}()
+			}
+			if err := errors.Join(<-errs, <-errs); err != nil {
+				return works, err
+			}
+			if m := w.c.Metrics(); m.Batches != 1 || m.Batched != 2 {
+				return works, fmt.Errorf("%d batches of %d keys", m.Batches, m.Batched)
+			}
+			return works, nil
+		},
+	},
+	"Audit": {covers: []string{"strategy.Audit"}, opts: kinds(strategy.Audit(1)), try: func(t *testing.T, w *combination) (outcome, error) {
+		w.src.give("v")
+		w.seed(t, w.c, "k", "v")
+		for range 2 { // the first may find an entry that is due for a refresh
+			if v, err := w.c.Get(w.ctx, "k"); v != "v" || err != nil {
+				return works, fmt.Errorf("%q, %w", v, err)
+			}
+			time.Sleep(4 * time.Second)
+		}
+		if m := w.c.Metrics(); m.Audited == 0 || m.StaleBeyond > 0 {
+			return works, fmt.Errorf("%d audited, %d stale", m.Audited, m.StaleBeyond)
+		}
+		return works, nil
+	}},
+}
+
+// loadsMany gives a source a LoadMany that loads one key after the other.
+func loadsMany(src *cache.Source[string, string]) {
+	one := src.Load
+	src.LoadMany = func(ctx context.Context, keys []string) (map[string]string, error) {
+		vals := map[string]string{}
+		for _, k := range keys {
+			v, err := one(ctx, k)
+			if err != nil {
+				return nil, err
+			}
+			vals[k] = v
+		}
+		return vals, nil
+	}
 }
 
 // addition is an option that the features are tried with, by itself or with what it needs.
@@ -272,6 +327,9 @@ var combined = map[string]addition{
 	"SoftTimeout":          {covers: []string{"strategy.SoftTimeout"}, opts: kinds(strategy.StaleIfError(time.Minute), strategy.SoftTimeout(time.Second))},
 	"HardTimeout":          {covers: []string{"strategy.HardTimeout"}, opts: kinds(strategy.HardTimeout(2 * time.Second))},
 	"NotFoundTTL":          {covers: []string{"strategy.NotFoundTTL"}, opts: kinds(strategy.NotFoundTTL(time.Second))},
+	"LocalDuringOutage":    {covers: []string{"strategy.LocalDuringOutage"}, opts: kinds(strategy.LocalDuringOutage(time.Minute))},
+	"BatchLoads":           {covers: []string{"strategy.BatchLoads"}, opts: kinds(strategy.BatchLoads(10, 10*time.Millisecond)), source: loadsMany},
+	"Audit":                {covers: []string{"strategy.Audit"}, opts: kinds(strategy.Audit(1))},
 	"ErrorTTL":             {covers: []string{"strategy.ErrorTTL"}, opts: kinds(strategy.ErrorTTL(time.Second))},
 	"WriteThrough":         {covers: []string{"strategy.WriteThrough", "Source.Store"}, opts: kinds(strategy.WriteThrough()), source: stores},
 	"WriteAround":          {covers: []string{"strategy.WriteAround"}, opts: kinds(strategy.WriteAround()), source: stores},
@@ -303,21 +361,8 @@ var combined = map[string]addition{
 	"WithCloning":      {covers: []string{"WithCloning"}, opts: []cache.Option{cache.WithCloning()}},
 	"WithOptions":      {covers: []string{"WithOptions", "WithStrategy"}, opts: []cache.Option{cache.WithOptions(kinds(strategy.TTL(time.Hour))...)}},
 
-	"Source.LoadMany": {covers: []string{"Source.LoadMany"}, source: func(src *cache.Source[string, string]) {
-		one := src.Load
-		src.LoadMany = func(ctx context.Context, keys []string) (map[string]string, error) {
-			vals := map[string]string{}
-			for _, k := range keys {
-				v, err := one(ctx, k)
-				if err != nil {
-					return nil, err
-				}
-				vals[k] = v
-			}
-			return vals, nil
-		}
-	}},
-	"Source.Key": {covers: []string{"Source.Key"}, source: func(src *cache.Source[string, string]) { src.Key = func(k string) string { return "enc-" + k } }},
+	"Source.LoadMany": {covers: []string{"Source.LoadMany"}, source: loadsMany},
+	"Source.Key":      {covers: []string{"Source.Key"}, source: func(src *cache.Source[string, string]) { src.Key = func(k string) string { return "enc-" + k } }},
 	"Source.Tags": {covers: []string{"Source.Tags"}, source: func(src *cache.Source[string, string]) {
 		src.Tags = func(k, _ string) []string { return []string{"tag " + k} }
 	}},
@@ -454,6 +499,7 @@ var uncombined = map[string]string{
 	"Source.Load": "each cache has it", "Source.StoreMany": "how a write strategy stores", "Source.Delete": "how a write strategy deletes",
 	"SkipLocal": "of a single call", "AllowStale": "of a single call", "MaxAge": "of a single call", "Report": "of a single call", "TTL": "of a single call", "Tags": "of a single call",
 	"codec.DecodeGoRedisCache": "a part of Legacy",
+	"LocalValues":              "it is tried with each option in localvalues_test.go, and with each method in the conformance runs",
 }
 
 // Each option that there is, and each method, is a feature of the table, or tried with them, or has
