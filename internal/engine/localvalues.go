@@ -274,9 +274,10 @@ func (c *localValues) complete(ch *Change) {
 	}
 	switch c.local.Fill(ch.Key, c.encoded(ch.rk), ch.entry, ch.claim) {
 	case local.Refused:
-		// What took the claim away has removed the entry from before, or has replaced it. But
-		// of two writes to the source, it is not known which one the source applied last.
-		if c.toSource() {
+		// A later Set has replaced the entry from before. An invalidation that took the claim away
+		// need not have removed that: it may concern other keys. And of two writes to the source,
+		// it is not known which one the source applied last.
+		if c.toSource() || !ch.claim.Outdone() {
 			c.drop(ch)
 		}
 	case local.Closed:

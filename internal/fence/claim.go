@@ -50,10 +50,11 @@ type Claim struct {
 	write bool
 	set   bool // it is that of a Set, which no source orders; write is set as well
 
-	lost  bool  // guarded by part.mu, as are the following
-	ended bool  //
-	left  bool  // by Leave: it is not waited for any more
-	err   error // of a load, for the callers that have waited for it
+	lost    bool  // guarded by part.mu, as are the following
+	outdone bool  // lost to a Take of another one
+	ended   bool  //
+	left    bool  // by Leave: it is not waited for any more
+	err     error // of a load, for the callers that have waited for it
 }
 
 // WithClaims adds claims to the table, and returns it.
@@ -149,9 +150,19 @@ func (t *Table) Take(c *Claim) bool {
 	earlier := true
 	c.part.loseLocked(c.key, func(o *Claim) bool {
 		earlier = earlier && o != c
-		return earlier || c.write && o != c && !o.set
+		lost := earlier || c.write && o != c && !o.set
+		o.outdone = o.outdone || lost
+		return lost
 	})
 	return true
+}
+
+// Outdone reports whether the claim was lost because the value of another claim was stored, which
+// is then newer, and not by an invalidation.
+func (c *Claim) Outdone() bool {
+	c.part.mu.Lock()
+	defer c.part.mu.Unlock()
+	return c.outdone
 }
 
 // End ends a claim. err is the error of a failed load, nil if it does not concern the callers
