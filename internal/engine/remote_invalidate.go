@@ -40,11 +40,14 @@ func (c *remote) invalidatePattern(ctx context.Context, pattern string) (int64, 
 	}
 	at := local.Now()
 	m, err := c.invalidator.Pattern(ctx, pattern, keys.QuotePattern)
-	c.dropMatching(pattern)
-	c.coherence.EndPattern(pattern, m.Open, at, err)
 	if err != nil {
+		// It is pending first: what is read from Redis before that may be old, and is dropped.
+		c.coherence.EndPattern(pattern, m.Open, at, err)
+		c.dropMatching(pattern)
 		return m.Keys, c.writeFailed(ctx, err)
 	}
+	c.dropMatching(pattern)
+	c.coherence.EndPattern(pattern, m.Open, at, nil)
 	c.stats.sent.Add(1)
 	return m.Keys, nil
 }

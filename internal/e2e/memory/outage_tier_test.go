@@ -88,6 +88,13 @@ func (w *outageWire) Masters(ctx context.Context) (all []string, err error) {
 	return all, err
 }
 
+func (w *outageWire) Scan(ctx context.Context, master, pattern string, cursor uint64) (keys []string, next uint64, err error) {
+	if lost := w.through("scan", func() { keys, next, err = w.Memory.Scan(ctx, master, pattern, cursor) }); lost != nil {
+		return nil, 0, lost
+	}
+	return keys, next, err
+}
+
 // down takes the process's Redis away, and up gives it back.
 func (w *outageWire) down() {
 	w.deaf.Store(true)
