@@ -103,6 +103,8 @@ func (keepTTL) applyCall(o *callOptions) { o.KeepTTL = true }
 // a write strategy the source is not written then, and the old value stays. As an option of a load it keeps the end of the value that the load replaces,
 // unless the load sets another.
 //
+// With [SkipRemote] it is the end of what the local tier has.
+//
 // It contradicts [TTL], and has no place in [Cache.SetIfAbsent]: the error matches
 // [ErrInvalidOption]. [Cache.Update] keeps the end in any case.
 func KeepTTL() WriteOption { return keepTTL{} }

@@ -16,8 +16,8 @@ import (
 // between the two is replaced all the same, and its life with it. Of a value that is invalidated
 // with a delay no life is kept: what ends soon is that value, and not the one that replaces it.
 
-// keepLives finds the lives that changes are to keep.
-func (c *Cache) keepLives(ctx context.Context, changes []*Change) {
+// keepLives finds the lives that changes are to keep: with SkipRemote those of the local tier alone.
+func (c *Cache) keepLives(ctx context.Context, changes []*Change, o *Options) {
 	var open []*Change
 	now := local.Now()
 	for _, ch := range changes {
@@ -30,7 +30,7 @@ func (c *Cache) keepLives(ctx context.Context, changes []*Change) {
 		}
 		open = append(open, ch)
 	}
-	if len(open) > 0 {
+	if len(open) > 0 && !o.SkipRemote {
 		c.backend.lives(ctx, open)
 	}
 }

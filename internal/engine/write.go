@@ -169,7 +169,7 @@ func (c *Cache) setAll(ctx context.Context, all []*Change, o *Options) {
 	start := local.Now()
 	c.validateAll(ctx, all)
 	if o.KeepTTL {
-		c.keepLives(ctx, all)
+		c.keepLives(ctx, all, o)
 	}
 	if o.SkipRemote {
 		c.backend.setApart(ctx, all, o)

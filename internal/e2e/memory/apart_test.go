@@ -101,3 +101,39 @@ func TestACallThatTakesNoStaleValueIsNotHeldBack(t *testing.T) {
 		}
 	})
 }
+
+// With KeepTTL, a Set apart from Redis leaves it alone as well: it keeps the end of what the local
+// tier has, and where that has nothing, neither asks Redis nor invalidates there what it could not
+// ask for.
+func TestASetApartThatKeepsALifeLeavesRedisAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, net := t.Context(), &wire{Memory: storetest.NewMemory()}
+		c := onMemory(t, net, cache.Source[string, string]{})
+		other := onMemory(t, net.Memory, cache.Source[string, string]{})
+		if err := other.SetMany(ctx, map[string]string{"here": "v", "there": "v"}, cache.TTL(10*time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Get(ctx, "here"); err != nil {
+			t.Fatal(err)
+		}
+		net.lose("get")
+		for _, k := range []string{"here", "there"} {
+			if err := c.Set(ctx, k, "apart", cache.SkipRemote(), cache.KeepTTL()); err != nil {
+				t.Errorf("%s: %v", k, err)
+			}
+		}
+		net.heal()
+		if err := c.Sync(ctx); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		for _, k := range []string{"here", "there"} {
+			if v, err := other.Get(ctx, k); v != "v" || err != nil {
+				t.Errorf("%s elsewhere: %q, %v", k, v, err)
+			}
+		}
+		if e, err := c.Inspect(ctx, "here"); err != nil || e.Value != "apart" || e.TTL != 9*time.Second {
+			t.Errorf("%+v, %v", e, err)
+		}
+	})
+}
