@@ -131,6 +131,38 @@ func (c *localValues) learnTags(ctx context.Context, items []Lookup) bool {
 	return len(tags) > 0 && c.remote.coherence.FetchTombstones(ctx, tags) == nil
 }
 
+// learnFor reads the tombstones that the entries of changes need and that are not known. What is
+// not known then is refused: an entry that may be of use is not to pass for one that is not there.
+func (c *localValues) learnFor(ctx context.Context, changes []*Change) {
+	at := local.Now()
+	var tags []string
+	var of []*Change
+	for _, ch := range changes {
+		if unknown := c.unknownTags(ch.Key, ch.rk, at); !ch.done && len(unknown) > 0 {
+			tags, of = append(tags, unknown...), append(of, ch)
+		}
+	}
+	if len(tags) == 0 {
+		return
+	}
+	if err := c.remote.coherence.FetchTombstones(ctx, tags); err != nil {
+		for _, ch := range of {
+			ch.refuse(c.writeFailed(ctx, err))
+		}
+	}
+}
+
+// lives finds the lives of entries that have tags of which the tombstones were not known.
+func (c *localValues) lives(ctx context.Context, changes []*Change) {
+	c.learnFor(ctx, changes)
+	now := local.Now()
+	for _, ch := range changes {
+		if !ch.done {
+			ch.left, _ = c.localLife(ch.Key, ch.rk, now)
+		}
+	}
+}
+
 // unknownTags returns the tags of the entry of a key if it may answer, once their tombstones are
 // known.
 func (c *localValues) unknownTags(key Key, rk string, at int64) []string {
@@ -206,7 +238,11 @@ func (c *localValues) setApart(ctx context.Context, changes []*Change, o *Option
 
 // renew renews the lives that values have in this process.
 func (c *localValues) renew(ctx context.Context, changes []*Change) {
+	c.learnFor(ctx, changes)
 	for _, ch := range changes {
+		if ch.done {
+			continue
+		}
 		if c.mayUseLocal(ch.rk, local.Now()) {
 			ch.Err = c.renewEntry(ch)
 		} else {

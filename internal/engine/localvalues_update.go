@@ -24,7 +24,7 @@ import (
 // updateOnce is that of localOnly, under a write strategy behind the lock.
 func (c *localValues) updateOnce(ctx context.Context, ch *Change, f Func, o *Options) (ok bool, err error) {
 	if !c.toSource() {
-		return c.localOnly.updateOnce(ctx, ch, f, o)
+		return c.updateHere(ctx, ch, f, o)
 	}
 	if err := ctx.Err(); err != nil {
 		return false, err
@@ -41,7 +41,7 @@ func (c *localValues) updateOnce(ctx context.Context, ch *Change, f Func, o *Opt
 	}
 	defer unlock()
 	if c.loader == nil {
-		return c.localOnly.updateOnce(ctx, ch, f, o)
+		return c.updateHere(ctx, ch, f, o)
 	}
 	s, err := c.version(ctx)
 	if err != nil {
@@ -49,6 +49,15 @@ func (c *localValues) updateOnce(ctx context.Context, ch *Change, f Func, o *Opt
 	}
 	claim, _ := c.fences.ClaimLoad(c.encoded(ch.rk), s.time, true, nil)
 	return c.updateClaimed(ctx, ch, f, o, Held{}, s, claim)
+}
+
+// updateHere is updateOnce of what this process has.
+func (c *localValues) updateHere(ctx context.Context, ch *Change, f Func, o *Options) (ok bool, err error) {
+	ch.done, ch.Err = false, nil
+	if c.learnFor(ctx, []*Change{ch}); ch.done {
+		return false, ch.Err
+	}
+	return c.localOnly.updateOnce(ctx, ch, f, o)
 }
 
 // lock waits for the lock of a key, and keeps it until unlock is called.
