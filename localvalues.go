@@ -24,8 +24,9 @@ import (
 //   - Set and SetMany store the value in this process; the others drop theirs, and load it when they
 //     next need it. So write the source before, or use a write strategy. If two processes set a key
 //     at a time, neither value may remain.
-//   - Update is atomic over all processes under a write strategy: it holds a lock in Redis and asks
-//     Source.Load. Otherwise it is so in this process, and repeated if another one changes the key
+//   - Update is atomic over the Updates of all processes under a write strategy: it holds a lock in
+//     Redis and asks Source.Load. A Set takes no lock: that of another process, at the same time,
+//     may be overwritten in the source. Otherwise it is so in this process, and repeated if another one changes the key
 //     meanwhile. As in a LocalOnly cache, values of V must be copied for it.
 //   - SetIfAbsent returns an error that wraps errors.ErrUnsupported: a value that this process does
 //     not have is not known to be absent.

@@ -34,8 +34,9 @@ func LocalTTL(d time.Duration) Strategy { return setting{kind: localTTL, d: d} }
 // LocalDuringOutage has the local tier go on while Redis can't be reached, or notifications of
 // other processes can't be received: fresh entries are served, and what is loaded is kept, each
 // for d at most since it was last known to be true. For an entry from before, that is when the
-// last heartbeat was sent that came back; for a loaded one, when its load began. [LocalTTL] does
-// not end them meanwhile, and [Jitter] shortens d, so that they do not all end together. This
+// last heartbeat was sent that came back; for a loaded one, when its load began. Meanwhile
+// [LocalTTL] ends only what was read from Redis or written since notifications are not received,
+// and [Jitter] shortens d, so that entries do not all end together. This
 // process's own writes and invalidations have effect at once, also those that fail in Redis;
 // what other processes write may be served as it was for up to d. When notifications are
 // received again, nothing of that time is served any more.
