@@ -138,7 +138,9 @@ func (s *batchSeat) leave(cause error) {
 			return // the batch was refused
 		}
 		b.seats = slices.Delete(b.seats, at, at+1)
-		s.err = cause
+		if s.err = cause; b.collecting != b { // the batch is in the queue of the load limit
+			s.err = withoutPlace(cause)
+		}
 		close(s.done)
 		if len(b.seats) == 0 && b.collecting == b {
 			b.collecting = nil

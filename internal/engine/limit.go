@@ -48,7 +48,11 @@ func (l *loadLimit) enter(ctx context.Context, behind bool) error {
 	if l.places.Acquire(ctx, 1) == nil {
 		return nil
 	}
-	cause := causeOf(ctx)
+	return withoutPlace(causeOf(ctx))
+}
+
+// withoutPlace is the error of a load whose context has ended for cause while it was in the queue.
+func withoutPlace(cause error) error {
 	if cause == errHardTimeout {
 		return fmt.Errorf("%w: the load did not get a place within the hard timeout", errs.ErrOverload)
 	}

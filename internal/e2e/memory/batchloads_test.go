@@ -438,7 +438,7 @@ func TestABatchIsOneLoadOfTheLimit(t *testing.T) {
 		if a := third()[0]; !errors.Is(a.err, context.DeadlineExceeded) || a.after != 10*time.Millisecond {
 			t.Errorf("%+v", a)
 		}
-		if a := short()[0]; a.err == nil || a.after != 100*time.Millisecond {
+		if a := short()[0]; !errors.Is(a.err, cache.ErrOverload) || a.after != 100*time.Millisecond {
 			t.Errorf("%+v", a)
 		}
 		time.Sleep(5 * time.Second)
