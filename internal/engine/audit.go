@@ -20,6 +20,10 @@ import (
 //  3. the entry is gone, or another one: it was stale within the bound, or
 //  4. it is still used, and Redis still has another value: it is stale beyond the bound
 //
+// What begins to differ only later begins with step 1 again: another notification may be on its
+// way. The same holds for a difference from the source, which may lag behind what Redis has, or of
+// which an invalidation may be on its way.
+//
 // One goroutine looks at one hit after the other. What it can't look at soon is dropped, so that
 // an audit never holds up a hit, and takes no more memory than the queues.
 type auditor struct {
@@ -43,7 +47,8 @@ type auditJob struct {
 	at    int64 // local time
 
 	first comparison // what the first look has found
-	ahead bool       // the source had another value then, and Redis had not
+	ahead bool       // the source had another value then
+	asked bool       // the source was asked
 	seen  int64      // local time of the first look
 	due   time.Time  // of the next
 	tries int        // looks that were put off for want of a load
@@ -211,46 +216,71 @@ func (a *auditor) look(j auditJob) {
 // lookAgain looks at a hit after the bound.
 func (a *auditor) lookAgain(j auditJob) {
 	c := a.c
-	since := time.Duration(local.Now() - j.seen)
 	e, used := c.used(j.key, j.rk)
 	if used && e.Head != j.entry.Head {
+		// Touch and Sliding replace an entry by another one of the same age.
 		same, err := c.sameValue(j.rk, e.Value, j.entry.Value)
-		used = same && err == nil
+		used = same && err == nil && e.Stored == j.entry.Stored
 	}
 	if !used { // in time
 		a.within(&j)
 		return
 	}
 	now := c.backend.compare(a.ctx, j.key, j.rk, e)
-	if now.is == gone && j.first.is == gone {
-		// Redis may have evicted a record that the entry is as good as.
-		switch a.source(&j, e) {
-		case alike:
-			now.is = alike
-		case unlike:
-			now.cause = "Redis has no record any more, and the source another value: an invalidation was not received"
-		default:
-			if j.tries++; j.tries < auditTries && c.loader != nil {
-				a.later(j, auditLoads)
-				return
-			}
-			now.is = incomparable
-		}
-	}
 	switch {
 	case now.is == incomparable:
 		c.stats.auditsDropped.Add(1)
-	case now.is == alike && j.ahead:
+	case now.is == alike && j.first.is != alike:
+		a.within(&j)
+	case now.is == unlike && j.first.is != unlike, now.is == gone && j.first.is == alike:
+		a.begin(j, now) // since now
+	case now.is != j.first.is, now.is == unlike: // it was unlike
+		a.beyond(&j, now)
+	default:
+		a.sourceAgain(j, e, now)
+	}
+}
+
+// begin has a hit looked at again, since it differs from what Redis has.
+func (a *auditor) begin(j auditJob, now comparison) {
+	j.first, j.ahead, j.tries, j.seen = now, false, 0, local.Now()
+	a.later(j, auditAgain)
+}
+
+// sourceAgain is lookAgain where the source decides: Redis has what it had at the first look, and
+// that is the entry's value, or nothing.
+func (a *auditor) sourceAgain(j auditJob, e Held, now comparison) {
+	c := a.c
+	switch is := a.source(&j, e); {
+	case is == unlike && !j.ahead: // Redis may have evicted a record that the entry is as good as
+		j.ahead, j.seen = true, local.Now()
+		a.later(j, auditAgain)
+	case is == unlike && now.is == gone:
+		now.cause = "Redis has no record any more, and the source another value: an invalidation was not received"
+		a.beyond(&j, now)
+	case is == unlike:
 		c.stats.audited.Add(1)
 		c.stats.sourceAhead.Add(1)
-		c.reports.SourceAhead(since, "Redis and the local tier agree: the source was changed without an invalidation")
-	case now.is == alike:
+		c.reports.SourceAhead(j.stale(), "Redis and the local tier agree: the source was changed without an invalidation")
+	case is == alike:
 		a.within(&j)
+	case c.loader != nil && j.tries+1 < auditTries:
+		j.tries++
+		a.later(j, auditLoads)
 	default:
-		c.stats.audited.Add(1)
-		c.stats.staleBeyond.Add(1)
-		c.reports.StaleBeyond(max(since, now.age), now.cause)
+		c.stats.auditsDropped.Add(1)
 	}
+}
+
+// stale is how long a difference has lasted at least.
+func (j *auditJob) stale() time.Duration { return time.Duration(local.Now() - j.seen) }
+
+// beyond counts a hit whose entry is stale beyond the bound.
+func (a *auditor) beyond(j *auditJob, now comparison) {
+	c := a.c
+	c.stats.audited.Add(1)
+	c.stats.staleBeyond.Add(1)
+	c.reports.StaleBeyond(max(j.stale(), now.age), now.cause)
 }
 
 // within counts a hit whose entry is not used any more, or is as in Redis again.
@@ -283,7 +313,8 @@ func (a *auditor) source(j *auditJob, e Held) likeness {
 	case c.absence(res.err) != nil:
 		is = unlike
 	}
-	if is != incomparable {
+	if is != incomparable && !j.asked {
+		j.asked = true
 		c.stats.auditedSource.Add(1)
 	}
 	return is
