@@ -159,7 +159,7 @@ func BatchLoads(max int, wait time.Duration) Strategy {
 // is still used, although Redis has another value, is stale beyond it. That is logged, with for
 // how long at least and what is known of the cause, and counted by metrics.Snapshot: Audited,
 // StaleWithin, StaleBeyond. Every tenth hit that is looked at is compared with the source as well, by a
-// load in the background, but no more than one a second in each process; SourceAhead counts what
+// load in the background, but no more than one a second for each cache of a process; SourceAhead counts what
 // the source has changed without an invalidation, which without the help of one only the TTL
 // ends. A key that Redis has no longer, as after an eviction, is judged by the source alone.
 // Without Redis, in a LocalOnly cache, the source is all that there is to compare with, and it
