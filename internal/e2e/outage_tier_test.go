@@ -78,6 +78,23 @@ func heard(c *cache.Cache[string, int]) error {
 	return nil
 }
 
+// lasts waits until a cache has been connected for two seconds: one that is cut off sooner may
+// empty its local tier.
+func lasts(t *testing.T, c *cache.Cache[string, int]) {
+	t.Helper()
+	since := time.Now()
+	awaits(t, "a session that lasts", func() error {
+		if err := heard(c); err != nil {
+			since = time.Now()
+			return err
+		}
+		if d := time.Since(since); d < 2*time.Second {
+			return fmt.Errorf("for %v", d)
+		}
+		return nil
+	})
+}
+
 // held waits until the local tier of a cache has a key.
 func held(t *testing.T, c *cache.Cache[string, int], k string) {
 	t.Helper()
@@ -342,6 +359,7 @@ func TestTheLocalTierGoesOnWithoutOneMaster(t *testing.T) {
 			held(t, c, k)
 		}
 	}
+	lasts(t, c)
 	if err := frozen.Freeze(); err != nil {
 		t.Fatal(err)
 	}

@@ -88,6 +88,7 @@ func (c *localValues) close() { c.remote.close() }
 func (c *localValues) read(ctx context.Context, s *Scratch, j Loader, o *Options) {
 	if !o.SkipLocal && !o.SkipRemote && c.learnTags(ctx, s.items) {
 		c.readLocal(ctx, s.items, o)
+		c.refreshDue(ctx, s.items, j, o)
 	}
 	for i := range s.items {
 		it := &s.items[i]

@@ -71,6 +71,7 @@ func (c *Cache) refreshDue(ctx context.Context, items []Lookup, j Loader, o *Opt
 	for i := range items {
 		if it := &items[i]; it.done && it.err == nil && it.due != NotDue {
 			c.refresher.load(ctx, it.key, it.rk, it.due, j, o)
+			it.due = NotDue
 		}
 	}
 }
