@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -133,14 +134,17 @@ type fleet struct {
 	span   time.Duration // 0: not measured yet
 }
 
+var fleets atomic.Int64
+
 // newFleet starts processes, and waits until all of them listen.
 func newFleet(b *testing.B, on fleetServers, t invalidate.Transport, processes, caches int) *fleet {
 	f := &fleet{fleetServers: on}
+	number := fleets.Add(1) // a fleet finds nothing that an earlier one has left
 	for range processes {
 		rdb := on.dial()
 		b.Cleanup(func() { rdb.Close() })
 		for i := range caches {
-			c, err := cache.New[string, []byte](rdb, "fleet-"+strconv.Itoa(i), cache.WithTransport(t), cache.WithTimeout(10*time.Second),
+			c, err := cache.New[string, []byte](rdb, fmt.Sprintf("fleet-%d-%d", number, i), cache.WithTransport(t), cache.WithTimeout(10*time.Second),
 				cache.WithLogger(slog.New(slog.DiscardHandler)), cache.WithStrategy(strategy.LRU(10_000), strategy.TTL(life)))
 			must(b, err)
 			b.Cleanup(func() { c.Close() })

@@ -137,6 +137,7 @@ type Coordinator struct {
 	serverID     serverID
 	renewal      renewal
 	dialed       atomic.Uint32 // the number of connections that Reconnected has seen
+	tracking     atomic.Bool   // the session is one of Tracking
 
 	ctx   context.Context
 	stop  context.CancelFunc

@@ -19,6 +19,7 @@ func (a *Coordinator) listen() {
 	tracking := a.cfg.Transport == Tracking
 	pause := retryFirst
 	for {
+		a.tracking.Store(tracking)
 		s := &session{a: a, subscribed: make(chan struct{})}
 		err := s.run(a.ctx, tracking)
 		if a.ctx.Err() != nil {
@@ -189,6 +190,11 @@ func (s *session) Message(payload string) {
 		return
 	case err != nil:
 		return // not a message of this library
+	case n.Kind == message.Loaded:
+		for _, k := range n.Keys {
+			a.wait.wake(k)
+		}
+		return
 	case n.Sender == a.Outbox.Sender():
 		if n.Kind == message.Watermark || a.Outbox.IsOwnEcho(n.Number) {
 			return
@@ -202,10 +208,6 @@ func (s *session) Message(payload string) {
 			a.drop(k)
 		}
 		a.cfg.Events.Received(len(n.Keys))
-	case message.Loaded:
-		for _, k := range n.Keys {
-			a.wait.wake(k)
-		}
 	case message.Pattern:
 		a.dropMatching(n.Pattern)
 		a.cfg.Events.Received(1)

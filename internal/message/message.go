@@ -39,7 +39,8 @@ const (
 	// Invalidated: these keys were written or invalidated.
 	Invalidated Kind = iota + 1
 	// Loaded: a load has ended: its value is stored over its own lease, or it failed. It
-	// matters only to readers that wait for the load.
+	// matters only to readers that wait for the load, and is published only if one has said so.
+	// It has no number: a reader that misses it reads the key again a little later.
 	Loaded
 	// Pattern: all keys that match were invalidated.
 	Pattern
@@ -53,7 +54,7 @@ const (
 // Message is one message.
 type Message struct {
 	Sender uint64 // random for each instance of a cache, not 0
-	Number uint64 // 1, 2, …; Watermark: all up to it have been published or are among Skipped
+	Number uint64 // 1, 2, …; 0: Loaded; Watermark: all up to it have been published or are among Skipped
 	// Base and Quiet tell new subscribers which numbers are old: all numbers up to Base, which
 	// is less than Number, or of a Watermark not more, had been published, or had failed, by a
 	// time that was Quiet before this message was made.
@@ -169,7 +170,7 @@ func Parse(s string) (Message, error) {
 	}
 	below, s, ok := cutUvarint(s[headLen:])
 	quiet, s, okQuiet := cutUvarint(s)
-	if !ok || !okQuiet || below > n.Number || below == 0 && n.Kind != Watermark || quiet > maxQuiet {
+	if !ok || !okQuiet || below > n.Number || below == 0 && n.Kind != Watermark && n.Kind != Loaded || n.Kind == Loaded && n.Number != 0 || quiet > maxQuiet {
 		return Message{}, ErrForeign
 	}
 	n.Base, n.Quiet = n.Number-below, time.Duration(quiet)*time.Millisecond

@@ -13,7 +13,7 @@ import (
 var samples = map[string]Message{
 	"keys":          {Sender: 1, Number: 1, Kind: Invalidated, Keys: []string{"a", "", "\x00\xff:", strings.Repeat("x", 300)}},
 	"no keys":       {Sender: math.MaxUint64, Number: math.MaxUint64, Kind: Invalidated},
-	"a load's end":  {Sender: 9, Number: 2, Kind: Loaded, Keys: []string{"a"}},
+	"a load's end":  {Sender: 9, Kind: Loaded, Keys: []string{"a"}},
 	"a pattern":     {Sender: 9, Number: 3, Kind: Pattern, Pattern: "user:*"},
 	"no pattern":    {Sender: 9, Number: 3, Kind: Pattern},
 	"marks":         {Sender: 9, Number: 4, Kind: TagsInvalidated, Tags: []string{"t", "u"}, Text: "17\ne1 …"},
