@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -88,6 +89,15 @@ func (s *Redis) HonorsDeadline() bool {
 // Database is the number of the database that the client selects. A cluster has one.
 func (s *Redis) Database() int { return s.database }
 
+// Shared returns the client, for those who share it; nil if it is not one of a single server, or
+// can't be compared.
+func (s *Redis) Shared() any {
+	if s.single == nil || !reflect.ValueOf(s.rdb).Comparable() {
+		return nil
+	}
+	return s.rdb
+}
+
 // Close ends the background goroutines. The client stays open: it belongs to the caller.
 func (s *Redis) Close() {
 	s.clockMu.Lock()
@@ -162,17 +172,19 @@ func (s *Redis) Now(ctx context.Context, key string) (int64, error) {
 			return 0, withoutEcho(err, "time", key)
 		}
 		return t.UnixMicro(), nil
-	}, s.background)
+	}, func(f func(context.Context)) { s.background(f) })
 }
 
 // background runs f in a goroutine that Close waits for, or not at all once the store is
-// closed.
-func (s *Redis) background(f func(context.Context)) {
+// closed. It reports whether f runs.
+func (s *Redis) background(f func(context.Context)) bool {
 	s.clockMu.RLock()
 	defer s.clockMu.RUnlock()
-	if s.ctx.Err() == nil {
-		s.wg.Go(func() { f(s.ctx) })
+	if s.ctx.Err() != nil {
+		return false
 	}
+	s.wg.Go(func() { f(s.ctx) })
+	return true
 }
 
 // Do implements Store.

@@ -51,7 +51,7 @@ func (s *Redis) Publish(ctx context.Context, t store.Notify) error {
 	return errors.Join(errs...)
 }
 
-// Subscribe implements Store.
+// Subscribe implements Store. Subscriptions through one client share a session; see [sessions].
 //
 // Operations that may block for longer than ctx allows, dialing and publishing with a client
 // that does not obey contexts, are left behind when the session ends: the client's own timeouts
@@ -60,12 +60,20 @@ func (s *Redis) Subscribe(ctx context.Context, l store.Subscription, sink store.
 	if err := l.Check(); err != nil {
 		return err
 	}
-	ls := newSession(ctx, s, l, sink)
-	defer ls.end(nil)
-	defer context.AfterFunc(s.ctx, func() { ls.end(errStoreClosed) })()
-	var err error
-	if ls.masters, err = detach(ls.ctx, s, s.listenMasters, nil); err == nil {
-		err = ls.run()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	m, err := join(s, l, sink)
+	if err != nil {
+		return err
+	}
+	defer m.leave()
+	select {
+	case <-m.ended:
+		err = m.err
+	case <-ctx.Done():
+	case <-s.ctx.Done():
+		err = errStoreClosed
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
