@@ -173,11 +173,11 @@ func (f *fleet) measureIdle(b *testing.B) {
 	if f.span > 0 {
 		return
 	}
-	settle, span := 4*time.Second, 5*time.Second
+	settle, span := 4*time.Second, 6*time.Second
 	if small {
 		settle, span = 0, 50*time.Millisecond
 	}
-	time.Sleep(settle) // the watermarks of what was written last
+	time.Sleep(settle) // what was done last has its consequences
 	before, began := f.cost(b), time.Now()
 	time.Sleep(span)
 	f.idle = f.cost(b).since(before)

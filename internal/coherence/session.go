@@ -61,7 +61,7 @@ type session struct {
 	over bool  // the session has ended: the local tier stays invalid
 }
 
-var _ store.Subscriber = (*session)(nil)
+var _ store.DirectSubscriber = (*session)(nil)
 
 func (s *session) run(ctx context.Context, tracking bool) error {
 	ctx, cancel := context.WithCancel(ctx)
@@ -84,6 +84,7 @@ func (s *session) run(ctx context.Context, tracking bool) error {
 func (s *session) end() {
 	s.mu.Lock()
 	s.over = true
+	s.a.direct.Store(false)
 	s.a.localValid.Store(never)
 	s.mu.Unlock()
 	s.a.Clock.Forget()
@@ -149,6 +150,16 @@ func (s *session) Subscribed() {
 	close(s.subscribed)
 }
 
+// Direct implements store.DirectSubscriber. From now on numbers need not be watched, and a sender
+// that is not known costs nothing, however late its first message comes. Nor does this process
+// publish watermarks: what the node of a key has published, it has published to all that are
+// subscribed there.
+func (s *session) Direct() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.a.direct.Store(!s.over)
+}
+
 // Heartbeat implements store.Subscriber.
 func (s *session) Heartbeat(sent time.Time) {
 	at := now() - int64(time.Since(sent))
@@ -183,7 +194,7 @@ func (s *session) Message(payload string) {
 	n, err := message.Parse(payload)
 	switch {
 	case errors.Is(err, message.ErrNewer):
-		if n.Sender != 0 && n.Sender != a.Outbox.Sender() {
+		if n.Sender != 0 && n.Sender != a.Outbox.Sender() && !a.direct.Load() {
 			a.inbox.Receive(&n, now())
 		}
 		a.missed() // its meaning is unknown
@@ -199,7 +210,7 @@ func (s *session) Message(payload string) {
 		if n.Kind == message.Watermark || a.Outbox.IsOwnEcho(n.Number) {
 			return
 		}
-	case a.inbox.Receive(&n, now()):
+	case !a.direct.Load() && a.inbox.Receive(&n, now()), n.Unresolved:
 		a.missed()
 	}
 	switch n.Kind {

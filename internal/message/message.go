@@ -2,7 +2,8 @@
 // numbers them, so that a loss is detected.
 //
 // Pub/sub has no replay. What one server sends over one connection arrives, in order, unless
-// the connection breaks, and that is detected. But the bus between the nodes of a cluster may
+// the connection breaks, and that is detected: where a session is known to receive what it
+// receives in this way, its numbers need not be watched. But the bus between the nodes of a cluster may
 // drop messages while all connections live; and a process that misses a write's message would
 // serve the old value until it expires. So each sender numbers its messages, and publishes from
 // time to time a watermark: the number up to which all of them have been published. A receiver
@@ -67,6 +68,9 @@ type Message struct {
 	Text    string   // TagsInvalidated: appended by Redis
 	Skipped []uint64 // Watermark: numbers up to Number, skipped recently, that may never be received
 	Last    bool     // Watermark: the sender closes
+	// Unresolved: Watermark: the sender closes, and does not know whether all of its messages
+	// were published: receivers flush, whatever they have received.
+	Unresolved bool
 }
 
 var (
@@ -89,16 +93,17 @@ var (
 //	       Invalidated, Loaded: the keys
 //	       Pattern: the pattern
 //	       TagsInvalidated: the number of tags, the tags, and the text up to the end
-//	       Watermark: flags, of which 1 is Last; how far each skipped number lies
-//	       below Number
+//	       Watermark: flags, of which 1 is Last and 2 Unresolved; how far each skipped
+//	       number lies below Number
 //
 // A string is its length and its bytes. Lengths and distances are uvarints of as few bytes as
 // they take. All kinds that come later in this version have a number of their own.
 const (
-	magic    = "\xC5dn"
-	version  = 1
-	headLen  = 21
-	flagLast = 1
+	magic          = "\xC5dn"
+	version        = 1
+	headLen        = 21
+	flagLast       = 1
+	flagUnresolved = 2
 
 	// maxQuiet is the longest Quiet, in ms: a century.
 	maxQuiet = 100 * 365 * 24 * 3600 * 1000
@@ -126,6 +131,9 @@ func (n *Message) Append(dst []byte) []byte {
 		flags := byte(0)
 		if n.Last {
 			flags = flagLast
+		}
+		if n.Unresolved {
+			flags |= flagUnresolved
 		}
 		dst = append(dst, flags)
 		for _, k := range n.Skipped {
@@ -212,10 +220,10 @@ func (n *Message) parseWatermark(s string) error {
 	switch {
 	case s == "":
 		return ErrForeign
-	case s[0] > flagLast:
+	case s[0] > flagLast|flagUnresolved:
 		return ErrNewer
 	}
-	n.Last, s = s[0] == flagLast, s[1:]
+	n.Last, n.Unresolved, s = s[0]&flagLast != 0, s[0]&flagUnresolved != 0, s[1:]
 	count := 0
 	for i := range len(s) {
 		if s[i] < 0x80 {

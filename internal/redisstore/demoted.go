@@ -27,21 +27,27 @@ const onMasterText = "#!lua flags=allow-oom\nreturn 1"
 // pulse publishes through a master. A server that refuses scripts that might write for another
 // reason than being a replica (its disk is full, or the user may not run scripts) is assumed to
 // be a master.
-func pulse(ctx context.Context, node redis.Cmdable, channel, payload string) error {
-	err := node.EvalSha(ctx, pulseScript.hash, nil, channel, payload).Err()
-	if isNoScript(err) {
-		err = node.Eval(ctx, pulseScript.text, nil, channel, payload).Err()
+//
+// It returns how many connections to that very node have received the heartbeat; -1: not known.
+func pulse(ctx context.Context, node redis.Cmdable, channel, payload string) (heard int64, err error) {
+	cmd := node.EvalSha(ctx, pulseScript.hash, nil, channel, payload)
+	if isNoScript(cmd.Err()) {
+		cmd = node.Eval(ctx, pulseScript.text, nil, channel, payload)
 	}
+	err = cmd.Err()
 	var answer redis.Error
 	switch {
 	case err == nil:
-		return nil
+		if heard, err = cmd.Int64(); err != nil {
+			heard = -1
+		}
+		return heard, nil
 	case isDemoted(err):
-		return fmt.Errorf("%w: %w", errDemoted, err)
+		return -1, fmt.Errorf("%w: %w", errDemoted, err)
 	case !errors.As(err, &answer):
-		return err
+		return -1, err
 	}
-	return node.Publish(ctx, channel, payload).Err()
+	return node.Publish(ctx, channel, payload).Result()
 }
 
 // publish publishes a message through a node, at most once, by the same script: a message that

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -88,15 +87,6 @@ func (s *Redis) HonorsDeadline() bool {
 
 // Database is the number of the database that the client selects. A cluster has one.
 func (s *Redis) Database() int { return s.database }
-
-// Shared returns the client, for those who share it; nil if it is not one of a single server, or
-// can't be compared.
-func (s *Redis) Shared() any {
-	if s.single == nil || !reflect.ValueOf(s.rdb).Comparable() {
-		return nil
-	}
-	return s.rdb
-}
 
 // Close ends the background goroutines. The client stays open: it belongs to the caller.
 func (s *Redis) Close() {

@@ -151,12 +151,13 @@ func masterNames(masters []listenMaster) []string {
 	return names
 }
 
-// publish publishes a heartbeat through the master.
-func (m *listenMaster) publish(ctx context.Context, channel, payload string) error {
+// publish publishes a heartbeat through the master, and returns what pulse does.
+func (m *listenMaster) publish(ctx context.Context, channel, payload string) (heard int64, err error) {
 	if m.member != nil {
 		if err := m.member.confirm(ctx, m.rdb); err != nil {
-			return fmt.Errorf("%s: %w", m.name, err)
+			return -1, fmt.Errorf("%s: %w", m.name, err)
 		}
 	}
-	return withoutEcho(pulse(ctx, m.rdb, channel, payload), "evalsha", channel, payload)
+	heard, err = pulse(ctx, m.rdb, channel, payload)
+	return heard, withoutEcho(err, "evalsha", channel, payload)
 }

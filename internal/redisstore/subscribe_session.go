@@ -50,10 +50,12 @@ type session struct {
 	prefixes    map[string]*topic
 
 	rounds     store.Rounds
-	publishing int   // heartbeats whose publication was not answered yet
-	again      bool  // when all are answered, another round is due at once
-	pulseErr   error // of the last heartbeat that could not be published
-	looking    bool  // lookAtMasters is asking for the masters
+	publishing int    // heartbeats whose publication was not answered yet
+	again      bool   // when all are answered, another round is due at once
+	hears      []bool // by master: its node has the subscription
+	direct     bool   // all do, and publish themselves what is published on the channels
+	pulseErr   error  // of the last heartbeat that could not be published
+	looking    bool   // lookAtMasters is asking for the masters
 	looked     time.Time
 
 	// WARNING: the sinks are called with aliveMu held, so that they are notified of rounds in
@@ -199,7 +201,10 @@ func (s *session) startRound() {
 func (s *session) publish(round int64, master int) {
 	ctx, cancel := context.WithTimeout(s.ctx, s.key.timeout)
 	defer cancel()
-	err := s.masters[master].publish(ctx, s.pulseChannel(master), strconv.FormatInt(round, 10))
+	heard, err := s.masters[master].publish(ctx, s.pulseChannel(master), strconv.FormatInt(round, 10))
+	if err == nil {
+		s.prove(master, heard)
+	}
 	if errors.Is(err, errMoved) || errors.Is(err, errDemoted) {
 		s.end(err)
 	}
@@ -214,6 +219,52 @@ func (s *session) publish(round int64, master int) {
 	if again {
 		s.startRound()
 	}
+}
+
+// errElsewhere ends a session whose subscription is not on the node that commands are sent to.
+var errElsewhere = errors.New("redisstore: the subscription is on another server")
+
+// prove takes the answer to a heartbeat: how many connections to the node that has published it
+// have subscribed to its channel, which only this session does. So it shows whether the
+// subscription is on that node. If it has been, and is no longer, the session ends, though
+// heartbeats may come back:
+//
+//  1. a replica takes the place of its master, by hand; the subscription stays on the former one
+//  2. the former one becomes its replica, and copies its data
+//  3. a message that is published in between does not reach the former one
+//  4. heartbeats do, later, as part of what is replicated
+func (s *session) prove(master int, heard int64) {
+	if s.store.cluster != nil || heard < 0 {
+		return // another node forwards the messages, and may lose some
+	}
+	s.mu.Lock()
+	if s.hears == nil {
+		s.hears = make([]bool, len(s.masters))
+	}
+	if heard == 0 {
+		lost := s.hears[master]
+		s.mu.Unlock()
+		if lost {
+			s.end(errElsewhere)
+		}
+		return
+	}
+	s.hears[master] = true
+	first := !s.direct && !slices.Contains(s.hears, false)
+	s.direct = s.direct || first
+	s.mu.Unlock()
+	if first {
+		for _, m := range s.all() {
+			m.direct()
+		}
+	}
+}
+
+// isDirect reports whether no message can be lost alone.
+func (s *session) isDirect() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.direct
 }
 
 // startRoundSoon starts a round: when those that are being sent are answered, so that many

@@ -55,6 +55,7 @@ type subscriber struct {
 	on    bool      // Subscribed was called, and the subscriber has not left
 	since time.Time // when Subscribed had returned
 	gone  bool
+	told  bool // Direct was called
 }
 
 // join adds a subscriber to the session of its client, or begins one.
@@ -176,18 +177,38 @@ func (m *subscriber) finish(err error) {
 // arm calls Subscribed. What arrived before need not be passed on: the subscriber trusts nothing
 // from before.
 func (m *subscriber) arm() {
+	if m.subscribed() && m.session.isDirect() {
+		m.direct()
+	}
+}
+
+func (m *subscriber) subscribed() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.gone || m.on {
-		return
+		return false
 	}
 	select {
 	case <-m.ended:
-		return
+		return false
 	default:
 	}
 	m.sink.Subscribed()
 	m.on, m.since = true, time.Now()
+	return true
+}
+
+// direct calls Direct, once, if Subscribed was called.
+func (m *subscriber) direct() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.on || m.told {
+		return
+	}
+	m.told = true
+	if s, ok := m.sink.(store.DirectSubscriber); ok {
+		s.Direct()
+	}
 }
 
 func (m *subscriber) message(payload string) {
