@@ -122,6 +122,8 @@ func TestAMissIsToldToThoseWhoWait(t *testing.T) {
 				return nil
 			})
 		}
+		// Nodes of a cluster may lose what they forward: there it is not known when all has come.
+		_, cluster := b.Client.(*redis.ClusterClient)
 		sub := b.NewClient(t).Subscribe(t.Context(), b.Prefix+":{c:n}:events")
 		defer sub.Close()
 		if _, err := sub.Receive(t.Context()); err != nil {
@@ -135,7 +137,7 @@ func TestAMissIsToldToThoseWhoWait(t *testing.T) {
 		if err := all[0].Set(t.Context(), "end", "v"); err != nil {
 			t.Fatal(err)
 		}
-		for { // messages of one node come in their order
+		for !cluster {
 			m, err := sub.ReceiveMessage(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -178,7 +180,7 @@ func TestAMissIsToldToThoseWhoWait(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		for {
+		for !cluster {
 			m, err := sub.ReceiveMessage(t.Context())
 			if err != nil {
 				t.Fatal(err)
