@@ -137,6 +137,8 @@ type Coordinator struct {
 	serverID     serverID
 	renewal      renewal
 	dialed       atomic.Uint32 // the number of connections that Reconnected has seen
+	tracking     atomic.Bool   // the session is one of Tracking
+	direct       atomic.Bool   // no message can be lost in the session: see store.DirectSubscriber
 
 	ctx   context.Context
 	stop  context.CancelFunc

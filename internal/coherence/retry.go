@@ -168,7 +168,7 @@ func (a *Coordinator) maintain() {
 				lives = time.Now().Add(a.renewLives(a.ctx))
 			}
 			a.watermark(false)
-			if a.cfg.Transport != None && a.inbox.Tick(now()) {
+			if a.cfg.Transport != None && !a.direct.Load() && a.inbox.Tick(now()) {
 				a.missed()
 			}
 			if touch = !touch; touch && a.Connected(now()) {
@@ -208,8 +208,12 @@ func (a *Coordinator) maintain() {
 
 // watermark publishes the number up to which this process's messages have been published.
 func (a *Coordinator) watermark(closing bool) {
+	direct := a.direct.Load()
+	if direct && !closing {
+		return
+	}
 	n, due := a.Outbox.Watermark(closing)
-	if !due {
+	if !due || direct && !n.Unresolved {
 		return
 	}
 	ctx := a.ctx

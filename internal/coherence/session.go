@@ -19,6 +19,7 @@ func (a *Coordinator) listen() {
 	tracking := a.cfg.Transport == Tracking
 	pause := retryFirst
 	for {
+		a.tracking.Store(tracking)
 		s := &session{a: a, subscribed: make(chan struct{})}
 		err := s.run(a.ctx, tracking)
 		if a.ctx.Err() != nil {
@@ -60,7 +61,7 @@ type session struct {
 	over bool  // the session has ended: the local tier stays invalid
 }
 
-var _ store.Subscriber = (*session)(nil)
+var _ store.DirectSubscriber = (*session)(nil)
 
 func (s *session) run(ctx context.Context, tracking bool) error {
 	ctx, cancel := context.WithCancel(ctx)
@@ -83,6 +84,7 @@ func (s *session) run(ctx context.Context, tracking bool) error {
 func (s *session) end() {
 	s.mu.Lock()
 	s.over = true
+	s.a.direct.Store(false)
 	s.a.localValid.Store(never)
 	s.mu.Unlock()
 	s.a.Clock.Forget()
@@ -148,6 +150,16 @@ func (s *session) Subscribed() {
 	close(s.subscribed)
 }
 
+// Direct implements store.DirectSubscriber. From now on numbers need not be watched, and a sender
+// that is not known costs nothing, however late its first message comes. Nor does this process
+// publish watermarks: what the node of a key has published, it has published to all that are
+// subscribed there.
+func (s *session) Direct() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.a.direct.Store(!s.over)
+}
+
 // Heartbeat implements store.Subscriber.
 func (s *session) Heartbeat(sent time.Time) {
 	at := now() - int64(time.Since(sent))
@@ -182,18 +194,28 @@ func (s *session) Message(payload string) {
 	n, err := message.Parse(payload)
 	switch {
 	case errors.Is(err, message.ErrNewer):
-		if n.Sender != 0 && n.Sender != a.Outbox.Sender() {
+		if n.Sender != 0 && n.Sender != a.Outbox.Sender() && !a.direct.Load() {
 			a.inbox.Receive(&n, now())
 		}
 		a.missed() // its meaning is unknown
 		return
 	case err != nil:
 		return // not a message of this library
+	case n.Kind == message.Loaded:
+		// Not for this process's own loads: a load that MaxAge(0) has begun besides another
+		// process's, whose lock it took over, may fail while that one goes on. Who waits for
+		// that one would find it gone, and begin another.
+		if n.Sender != a.Outbox.Sender() {
+			for _, k := range n.Keys {
+				a.wait.wake(k)
+			}
+		}
+		return
 	case n.Sender == a.Outbox.Sender():
 		if n.Kind == message.Watermark || a.Outbox.IsOwnEcho(n.Number) {
 			return
 		}
-	case a.inbox.Receive(&n, now()):
+	case !a.direct.Load() && a.inbox.Receive(&n, now()), n.Unresolved:
 		a.missed()
 	}
 	switch n.Kind {
@@ -202,10 +224,6 @@ func (s *session) Message(payload string) {
 			a.drop(k)
 		}
 		a.cfg.Events.Received(len(n.Keys))
-	case message.Loaded:
-		for _, k := range n.Keys {
-			a.wait.wake(k)
-		}
 	case message.Pattern:
 		a.dropMatching(n.Pattern)
 		a.cfg.Events.Received(1)

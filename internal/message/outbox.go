@@ -175,7 +175,7 @@ func (o *Outbox) IsOwnEcho(n uint64) bool {
 //
 // With closing it is the last one. Invalidations that are still open then will never be
 // retried: the watermark counts them as published, so that receivers that have not received
-// them flush. A sender without a new number closes in silence: receivers that do not know it
+// them flush, and is marked as Unresolved, for receivers that do not count. A sender without a new number closes in silence: receivers that do not know it
 // would flush for nothing.
 func (o *Outbox) Watermark(closing bool) (n Message, due bool) {
 	o.mu.Lock()
@@ -200,6 +200,7 @@ func (o *Outbox) Watermark(closing bool) (n Message, due bool) {
 		}
 	}
 	n = Message{Sender: o.sender, Number: number, Kind: Watermark, Skipped: list, Last: closing}
+	n.Unresolved = closing && o.outLocked() < o.last
 	if len(o.inFlight) == 0 {
 		o.base, o.baseAt = o.last, o.settled
 	}

@@ -39,25 +39,31 @@ const onMasterText, oldOnMasterText = "#!lua flags=allow-oom\nreturn 1", oldOnMa
 // pulse publishes through a master. A server that refuses scripts that might write for another
 // reason than being a replica (its disk is full, or the user may not run scripts) is assumed to
 // be a master.
-func (s *Redis) pulse(ctx context.Context, node redis.Cmdable, channel, payload string) error {
+//
+// It returns how many connections to that very node have received the heartbeat; -1: not known.
+func (s *Redis) pulse(ctx context.Context, node redis.Cmdable, channel, payload string) (heard int64, err error) {
+	var cmd *redis.Cmd
 	eval := func(sc script) error {
-		err := node.EvalSha(ctx, sc.hash, nil, channel, payload).Err()
-		if isNoScript(err) {
-			err = node.Eval(ctx, sc.text, nil, channel, payload).Err()
+		cmd = node.EvalSha(ctx, sc.hash, nil, channel, payload)
+		if isNoScript(cmd.Err()) {
+			cmd = node.Eval(ctx, sc.text, nil, channel, payload)
 		}
-		return err
+		return cmd.Err()
 	}
-	err := s.byFlags(func() error { return eval(pulseScript) }, func() error { return eval(oldPulseScript) })
+	err = s.byFlags(func() error { return eval(pulseScript) }, func() error { return eval(oldPulseScript) })
 	var answer redis.Error
 	switch {
 	case err == nil:
-		return nil
+		if heard, err = cmd.Int64(); err != nil {
+			heard = -1
+		}
+		return heard, nil
 	case isDemoted(err):
-		return fmt.Errorf("%w: %w", errDemoted, err)
+		return -1, fmt.Errorf("%w: %w", errDemoted, err)
 	case !errors.As(err, &answer):
-		return err
+		return -1, err
 	}
-	return node.Publish(ctx, channel, payload).Err()
+	return node.Publish(ctx, channel, payload).Result()
 }
 
 // publish publishes a message through a node, at most once, by the same script: a message that

@@ -23,45 +23,68 @@ const (
 	pulsesMax = 16
 )
 
-// session is one Listen of a Redis. It consists of connections, each with a goroutine that
-// reads, and the goroutine of the caller, which sends the heartbeats.
+// session is what the subscribers of a client have in common. It consists of connections, each
+// with a goroutine that reads and one that writes, and a goroutine that sends the heartbeats.
 type session struct {
-	store   *Redis
-	l       store.Subscription
-	sink    store.Subscriber
+	store   *Redis // of its own
+	key     sessionKey
+	shared  bool   // others may join
 	pulse   string // the prefix of the names of its heartbeat channels
 	masters []listenMaster
 
-	ctx   context.Context
-	end   context.CancelCauseFunc // ends the session; the first cause is kept
-	armed chan struct{}           // closed after Subscribed was called
+	ctx      context.Context
+	end      context.CancelCauseFunc // ends the session; the first cause is kept
+	over     chan struct{}           // closed when its connections and their goroutines have ended
+	released chan struct{}           // closed when also the operations have ended that it left behind
 
 	// slots is how many heartbeats come back in a round: more than one from a master whose
 	// heartbeat is awaited on two connections.
 	slots int
 
-	mu         sync.Mutex
+	mu          sync.Mutex // guards what follows
+	closed      bool       // no subscriber can join any more
+	open        bool       // the connections are set up
+	conns       []*listenConn
+	subscribers map[*subscriber]struct{}
+	channels    map[string]*topic
+	prefixes    map[string]*topic
+
 	rounds     store.Rounds
-	publishing int   // heartbeats whose publication was not answered yet
-	pulseErr   error // of the last heartbeat that could not be published
-	looking    bool  // lookAtMasters is asking for the masters
+	publishing int    // heartbeats whose publication was not answered yet
+	again      bool   // when all are answered, another round is due at once
+	hears      []bool // by master: its node has the subscription
+	direct     bool   // all do, and publish themselves what is published on the channels
+	pulseErr   error  // of the last heartbeat that could not be published
+	looking    bool   // lookAtMasters is asking for the masters
 	looked     time.Time
 
-	// WARNING: the sink is called with aliveMu held, so that it is notified of rounds in their
-	// order. A Subscriber must not block.
+	// WARNING: the sinks are called with aliveMu held, so that they are notified of rounds in
+	// their order. A Subscriber must not block.
 	aliveMu sync.Mutex
-	alive   time.Time // when the latest round reported to the sink was sent
+	alive   time.Time // when the latest round reported to the sinks was sent
 }
 
-func newSession(ctx context.Context, s *Redis, l store.Subscription, sink store.Subscriber) *session {
-	ls := &session{store: s, l: l, sink: sink, pulse: l.Channel + ":" + rand.Text() + ":", armed: make(chan struct{})}
-	ls.ctx, ls.end = context.WithCancelCause(ctx)
+// newSession returns a session whose heartbeats have channels below a channel that the user may
+// subscribe to.
+func newSession(s *Redis, key sessionKey, channel string, shared bool) *session {
+	ls := &session{
+		store: s, key: key, shared: shared, pulse: channel + ":" + rand.Text() + ":", over: make(chan struct{}), released: make(chan struct{}),
+		subscribers: map[*subscriber]struct{}{}, channels: map[string]*topic{}, prefixes: map[string]*topic{},
+	}
+	ls.ctx, ls.end = context.WithCancelCause(store.Background(context.Background()))
 	return ls
 }
 
 // run runs the session. It returns the reason for its end.
-func (s *session) run() error {
+func (s *session) run() (err error) {
+	defer s.end(nil)
+	if s.masters, err = detach(s.ctx, s.store, s.store.listenMasters, nil); err != nil {
+		return err
+	}
 	conns := s.connections()
+	s.mu.Lock()
+	s.conns = conns
+	s.mu.Unlock()
 	ready := make(chan struct{}, len(conns))
 	var wg sync.WaitGroup
 	for _, c := range conns {
@@ -81,7 +104,7 @@ func (s *session) run() error {
 func (s *session) connections() []*listenConn {
 	conns := make([]*listenConn, len(s.masters))
 	for i := range s.masters {
-		conns[i] = &listenConn{session: s, master: &s.masters[i], slots: map[string]int{s.pulseChannel(i): i}}
+		conns[i] = &listenConn{session: s, master: &s.masters[i], slots: map[string]int{s.pulseChannel(i): i}, more: make(chan struct{}, 1)}
 	}
 	s.slots = len(conns)
 	if s.store.cluster == nil {
@@ -96,14 +119,14 @@ func (s *session) connections() []*listenConn {
 	for i := range s.masters {
 		switch {
 		case i == one:
-		case s.l.Tracking: // it is awaited on its own connection as well
+		case s.key.tracking: // it is awaited on its own connection as well
 			c.slots[s.pulseChannel(i)] = s.slots
 			s.slots++
 		default:
 			c.slots[s.pulseChannel(i)] = i
 		}
 	}
-	if s.l.Tracking {
+	if s.key.tracking {
 		return conns
 	}
 	return conns[one : one+1]
@@ -112,26 +135,24 @@ func (s *session) connections() []*listenConn {
 // pulseChannel is the channel of the heartbeats through a master.
 func (s *session) pulseChannel(master int) string { return s.pulse + strconv.Itoa(master) }
 
-// lead calls Subscribed when all connections are ready, then sends the heartbeats and checks
-// that they come back.
+// lead has the subscribers subscribe when all connections are ready, sends the heartbeats, and
+// checks that they come back.
 func (s *session) lead(ready <-chan struct{}, conns int) error {
-	late := time.NewTimer(s.l.HeartbeatTimeout + s.dialTimeout())
+	late := time.NewTimer(s.key.timeout + s.dialTimeout())
 	defer late.Stop()
 	for range conns {
 		select {
 		case <-ready:
 		case <-late.C:
-			return fmt.Errorf("%w: no subscription within %v", store.ErrHeartbeatTimeout, s.l.HeartbeatTimeout+s.dialTimeout())
+			return fmt.Errorf("%w: no subscription within %v", store.ErrHeartbeatTimeout, s.key.timeout+s.dialTimeout())
 		case <-s.ctx.Done():
 			return s.ctx.Err()
 		}
 	}
-	s.sink.Subscribed()
-	close(s.armed)
-
+	s.ready()
 	s.startRound()
-	late.Reset(s.l.HeartbeatTimeout)
-	pulse := time.NewTicker(s.l.HeartbeatInterval)
+	late.Reset(s.key.timeout)
+	pulse := time.NewTicker(s.key.interval)
 	defer pulse.Stop()
 	for {
 		select {
@@ -178,9 +199,12 @@ func (s *session) startRound() {
 }
 
 func (s *session) publish(round int64, master int) {
-	ctx, cancel := context.WithTimeout(s.ctx, s.l.HeartbeatTimeout)
+	ctx, cancel := context.WithTimeout(s.ctx, s.key.timeout)
 	defer cancel()
-	err := s.store.publishPulse(ctx, &s.masters[master], s.pulseChannel(master), strconv.FormatInt(round, 10))
+	heard, err := s.store.publishPulse(ctx, &s.masters[master], s.pulseChannel(master), strconv.FormatInt(round, 10))
+	if err == nil {
+		s.prove(master, heard)
+	}
 	if errors.Is(err, errDemoted) {
 		s.store.demotions.Add(1)
 	}
@@ -188,10 +212,73 @@ func (s *session) publish(round int64, master int) {
 		s.end(err)
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.publishing--
 	if err != nil {
 		s.pulseErr = err
+	}
+	again := s.again && s.publishing == 0
+	s.again = s.again && !again
+	s.mu.Unlock()
+	if again {
+		s.startRound()
+	}
+}
+
+// errElsewhere ends a session whose subscription is not on the node that commands are sent to.
+var errElsewhere = errors.New("redisstore: the subscription is on another server")
+
+// prove takes the answer to a heartbeat: how many connections to the node that has published it
+// have subscribed to its channel, which only this session does. So it shows whether the
+// subscription is on that node. If it has been, and is no longer, the session ends, though
+// heartbeats may come back:
+//
+//  1. a replica takes the place of its master, by hand; the subscription stays on the former one
+//  2. the former one becomes its replica, and copies its data
+//  3. a message that is published in between does not reach the former one
+//  4. heartbeats do, later, as part of what is replicated
+func (s *session) prove(master int, heard int64) {
+	if s.store.cluster != nil || heard < 0 {
+		return // another node forwards the messages, and may lose some
+	}
+	s.mu.Lock()
+	if s.hears == nil {
+		s.hears = make([]bool, len(s.masters))
+	}
+	if heard == 0 {
+		lost := s.hears[master]
+		s.mu.Unlock()
+		if lost {
+			s.end(errElsewhere)
+		}
+		return
+	}
+	s.hears[master] = true
+	first := !s.direct && !slices.Contains(s.hears, false)
+	s.direct = s.direct || first
+	s.mu.Unlock()
+	if first {
+		for _, m := range s.all() {
+			m.direct()
+		}
+	}
+}
+
+// isDirect reports whether no message can be lost alone.
+func (s *session) isDirect() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.direct
+}
+
+// startRoundSoon starts a round: when those that are being sent are answered, so that many
+// subscribers who join at once cost few.
+func (s *session) startRoundSoon() {
+	s.mu.Lock()
+	wait := s.publishing > 0
+	s.again = s.again || wait
+	s.mu.Unlock()
+	if !wait {
+		s.startRound()
 	}
 }
 
@@ -210,9 +297,12 @@ func (s *session) heard(payload string, slot int) {
 	}
 	s.aliveMu.Lock()
 	defer s.aliveMu.Unlock()
-	if sent.After(s.alive) {
-		s.alive = sent
-		s.sink.Heartbeat(sent)
+	if !sent.After(s.alive) {
+		return
+	}
+	s.alive = sent
+	for _, m := range s.all() {
+		m.alive(sent)
 	}
 }
 
@@ -221,14 +311,14 @@ func (s *session) heard(payload string, slot int) {
 func (s *session) check() (time.Duration, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	wait := s.rounds.Wait(time.Now(), s.l.HeartbeatTimeout)
+	wait := s.rounds.Wait(time.Now(), s.key.timeout)
 	switch {
 	case wait > 0:
 		return wait, nil
 	case s.pulseErr != nil:
-		return 0, fmt.Errorf("%w: no pulse for %v; the last that could not be sent: %w", store.ErrHeartbeatTimeout, s.l.HeartbeatTimeout, s.pulseErr)
+		return 0, fmt.Errorf("%w: no pulse for %v; the last that could not be sent: %w", store.ErrHeartbeatTimeout, s.key.timeout, s.pulseErr)
 	}
-	return 0, fmt.Errorf("%w: no pulse for %v", store.ErrHeartbeatTimeout, s.l.HeartbeatTimeout)
+	return 0, fmt.Errorf("%w: no pulse for %v", store.ErrHeartbeatTimeout, s.key.timeout)
 }
 
 // lookAtMasters ends the session if the list of masters has changed. It does not wait for the
@@ -244,7 +334,7 @@ func (s *session) lookAtMasters() {
 	}
 	s.looking, s.looked = true, time.Now()
 	s.store.background(func(context.Context) {
-		ctx, cancel := context.WithTimeout(s.ctx, s.l.HeartbeatTimeout)
+		ctx, cancel := context.WithTimeout(s.ctx, s.key.timeout)
 		defer cancel()
 		masters, err := s.store.listenMasters(ctx)
 		if err == nil {

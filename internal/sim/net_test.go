@@ -252,7 +252,18 @@ func (n *simNet) Subscribe(ctx context.Context, l store.Subscription, s store.Su
 	if err := sleep(ctx, pause); err != nil {
 		return err
 	}
+	if n.w.direct {
+		s = directSubscriber{s}
+	}
 	return n.Memory.Subscribe(ctx, l, s)
+}
+
+// directSubscriber is told that no message is lost alone.
+type directSubscriber struct{ store.Subscriber }
+
+func (d directSubscriber) Subscribed() {
+	d.Subscriber.Subscribed()
+	d.Subscriber.(store.DirectSubscriber).Direct()
 }
 
 func (n *simNet) cut(deaf time.Duration) {

@@ -59,6 +59,16 @@ type Subscriber interface {
 	Heartbeat(sent time.Time)
 }
 
+// DirectSubscriber is a Subscriber that is told if messages can't be lost alone.
+type DirectSubscriber interface {
+	Subscriber
+	// Direct: from Subscribed on, each message is received, or the session ends. It is called
+	// once at most, after Subscribed. A server keeps that for the messages that it publishes
+	// itself: it queues them for the connection, and closes a connection whose queue is too long.
+	// Nodes of a cluster do not, for messages that they forward.
+	Direct()
+}
+
 var (
 	// ErrHeartbeatTimeout: the heartbeat of a session did not come back in time.
 	ErrHeartbeatTimeout = errors.New("store: the notification connection does not answer")
