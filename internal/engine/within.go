@@ -56,10 +56,10 @@ func (c *Cache) enteringOne(ctx context.Context, rk string) *callContext {
 }
 
 // begin makes it the context of a call for one key.
-func (in *callContext) begin(c *Cache, ctx context.Context, handle any, rk string) {
-	in.Context, in.handle, in.key[0] = ctx, handle, rk
-	in.call.outer, _ = ctx.Value(underWayKey{}).(*underWay)
-	in.call.cache, in.call.keys = c, in.key[:]
+func (c *callContext) begin(of *Cache, ctx context.Context, handle any, rk string) {
+	c.Context, c.handle, c.key[0] = ctx, handle, rk
+	c.call.outer, _ = ctx.Value(underWayKey{}).(*underWay)
+	c.call.cache, c.call.keys = of, c.key[:]
 }
 
 // leaving notes that the call is over: goroutines that it has left running may wait.
