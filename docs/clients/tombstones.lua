@@ -1,3 +1,4 @@
+redis.pcall('PEXPIRE', KEYS[1], 8640000000)
 
 local function number(n) return string.format('%.0f', n) end
 local function text(head, list)
