@@ -97,13 +97,28 @@ func (f *Front) serve(client net.Conn) {
 	var pushes sync.WaitGroup
 	defer pushes.Wait()
 	defer server.Close()
-	var mu sync.Mutex // held while a whole reply is written, once the server sends by itself
-	streams := false
+	streams := false // the server sends by itself
 	write := func(reply string) bool {
-		mu.Lock()
-		defer mu.Unlock()
 		_, err := io.WriteString(client, reply)
 		return err == nil
+	}
+	// Then an own answer must not overtake those of the server: a command that no server knows
+	// is sent in the place of the one that is answered, and its error marks where the answer goes.
+	var mu sync.Mutex // guards own
+	own, marks := map[string]string{}, 0
+	inPlace := func(reply string) string {
+		if !strings.HasPrefix(reply, "-") {
+			return reply
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		for name, answer := range own {
+			if strings.Contains(reply, name) {
+				delete(own, name)
+				return answer
+			}
+		}
+		return reply
 	}
 	for {
 		args, raw, err := readCommand(in)
@@ -125,7 +140,7 @@ func (f *Front) serve(client net.Conn) {
 				pushes.Go(func() {
 					defer client.Close()
 					for {
-						if reply, err := readWhole(out); err != nil || !write(reply) {
+						if reply, err := readWhole(out); err != nil || !write(inPlace(reply)) {
 							return
 						}
 					}
@@ -136,7 +151,18 @@ func (f *Front) serve(client net.Conn) {
 				return
 			}
 		}
-		if !write(reply) {
+		if !streams {
+			if !write(reply) {
+				return
+			}
+			continue
+		}
+		marks++
+		name := fmt.Sprintf("front-answers-%d-itself", marks)
+		mu.Lock()
+		own[name] = reply
+		mu.Unlock()
+		if _, err := fmt.Fprintf(server, "*1\r\n$%d\r\n%s\r\n", len(name), name); err != nil {
 			return
 		}
 	}
