@@ -352,7 +352,7 @@ func TestNoCommitWithoutItsInvalidation(t *testing.T) {
 func TestWithoutTheOutboxValuesStayOld(t *testing.T) {
 	for _, mode := range []string{afterCommit, beforeCommit} {
 		t.Run(mode, func(t *testing.T) {
-			for _, kind := range []string{"PostgreSQL", "MariaDB", "MySQL"} {
+			for _, kind := range dbtest.Servers {
 				t.Run(kind, func(t *testing.T) {
 					t.Parallel()
 					f := newFleet(t, kind, mode)

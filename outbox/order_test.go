@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/delqhi/cache/outbox"
+	"github.com/delqhi/cache/outbox/internal/dbtest"
 )
 
 // cursor reads the outbox as a reader does that remembers the greatest number it has seen.
@@ -37,7 +38,7 @@ func cursor(t *testing.T, db *sql.DB, last *int64) (items []string) {
 //
 // SQLite has one writer at a time: there the numbers are in the order of commits.
 func TestARowThatIsCommittedLateIsNotSkipped(t *testing.T) {
-	for _, kind := range []string{"PostgreSQL", "MariaDB", "MySQL"} {
+	for _, kind := range dbtest.Servers {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, kind)

@@ -14,6 +14,7 @@ import (
 	"github.com/delqhi/cache/internal/redistest"
 	"github.com/delqhi/cache/invalidate"
 	"github.com/delqhi/cache/outbox"
+	"github.com/delqhi/cache/outbox/internal/dbtest"
 	"github.com/delqhi/cache/strategy"
 	"github.com/redis/go-redis/v9"
 )
@@ -155,7 +156,7 @@ func TestSetSavesTheLoad(t *testing.T) {
 // A relay that applies both, the greater number last, leaves "b". Here it sees both rows at once,
 // or row 2 first; A then finds the entry of which it knew replaced.
 func TestTwoSetsThatAreCommittedInAnotherOrder(t *testing.T) {
-	for _, kind := range []string{"PostgreSQL", "MariaDB", "MySQL"} {
+	for _, kind := range dbtest.Servers {
 		for _, together := range []bool{true, false} {
 			t.Run(fmt.Sprint(kind, ", together ", together), func(t *testing.T) {
 				t.Parallel()

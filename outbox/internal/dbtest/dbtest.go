@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -36,8 +37,22 @@ const (
 // patience bounds how long a server may take for what it does in a second or two.
 const patience = 60 * time.Second
 
-// Kinds are the names of the databases that [Open] knows.
-var Kinds = []string{"PostgreSQL", "MariaDB", "MySQL", "SQLite"}
+// Servers are the names of the databases of [New] that are servers, and Kinds of all. Where the
+// other databases are required, MySQL is among them only if there is one, or if it is required.
+var (
+	Servers = servers()
+	Kinds   = append(slices.Clip(Servers), "SQLite")
+)
+
+func servers() []string {
+	all := []string{"PostgreSQL", "MariaDB", "MySQL"}
+	if os.Getenv(requireEnv) != "" && os.Getenv(requireMySQLEnv) == "" {
+		if _, err := findMySQL(); errors.Is(err, errMissing) {
+			return all[:2]
+		}
+	}
+	return all
+}
 
 // Database is an empty database, as any process can open it.
 type Database struct {
