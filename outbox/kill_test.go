@@ -18,6 +18,7 @@ import (
 
 	"github.com/delqhi/cache"
 	"github.com/delqhi/cache/internal/redistest"
+	"github.com/delqhi/cache/outbox/internal/dbtest"
 	"github.com/delqhi/cache/strategy"
 	"github.com/redis/go-redis/v9"
 )
