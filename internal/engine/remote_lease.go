@@ -144,6 +144,8 @@ func (c *remote) acquire(ctx context.Context, o *Options, ls []*inflightLoad) (a
 				l.state = fillBoth // another load holds the lock by now; MaxAge(0) does not wait for that one, either
 			case l.state == waiting:
 				l.old = nil // another load was faster: read again
+				// Its lease or lock has no sign of this load yet.
+				again = again || cmds[i].Op == store.CompareAndSet
 				if cmds[i].Op == store.SetNX && !l.call.Resolved() && c.mustSign(cmds[i].Key, reply.Record) {
 					more, then = append(more, l), append(then, awaitLease(cmds[i].Key, reply.Record))
 				}
