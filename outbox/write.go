@@ -101,7 +101,7 @@ type Valued[K comparable, V any] interface {
 // relay puts val into the cache if the entry is still the one that the cache had when Set was
 // called, and otherwise invalidates the key, as [Invalidate] does. So a value never takes the place
 // of a newer one, whatever the order of commits, however late the relay is and however often it
-// applies the row, and whoever else writes or invalidates the key; see the package's documentation.
+// applies the row, and whatever else writes or invalidates the key; see the package's documentation.
 // It is only an invalidation as well where the cache had no entry of the key, where Redis did not
 // answer, where several rows concern the key, where a target of the relay is a [Client], and for a
 // value that takes more than 1 MiB.

@@ -125,6 +125,18 @@ var cacheCalls = map[string]func(ctx context.Context, c *faceCache, rnd *rand.Ra
 	"InvalidateTags": func(ctx context.Context, c *faceCache, _ *rand.Rand) error { return c.InvalidateTags(ctx, "t") },
 	"Clear":          func(ctx context.Context, c *faceCache, _ *rand.Rand) error { return c.Clear(ctx) },
 	"Refresh":        func(ctx context.Context, c *faceCache, rnd *rand.Rand) error { return c.Refresh(ctx, faceKey(rnd)) },
+	"Touch":          func(ctx context.Context, c *faceCache, rnd *rand.Rand) error { return c.Touch(ctx, faceKey(rnd)) },
+	"Local": func(_ context.Context, c *faceCache, _ *rand.Rand) error {
+		for k, e := range c.Local() {
+			if err := ofKey(k, e.Value, nil); err != nil {
+				return err
+			}
+		}
+		return nil
+	},
+	"HotKeys":        func(_ context.Context, c *faceCache, _ *rand.Rand) error { _ = c.HotKeys(3); return nil },
+	"HotKeysEncoded": func(_ context.Context, c *faceCache, _ *rand.Rand) error { _ = c.HotKeysEncoded(3); return nil },
+	"Resize":         func(_ context.Context, c *faceCache, rnd *rand.Rand) error { return c.Resize(16 + rnd.IntN(100)) },
 	"Sync": func(ctx context.Context, c *faceCache, _ *rand.Rand) error {
 		ctx, cancel := context.WithTimeout(ctx, time.Millisecond)
 		defer cancel()
@@ -189,7 +201,7 @@ var cacheCalls = map[string]func(ctx context.Context, c *faceCache, rnd *rand.Ra
 }
 
 // alwaysThere work on a cache that was closed.
-var alwaysThere = []string{"Metrics", "ResetMetrics", "Totals", "TopTags", "Closed", "Name", "RedisKey", "EncodeKey"}
+var alwaysThere = []string{"HotKeys", "HotKeysEncoded", "Local", "Metrics", "ResetMetrics", "Totals", "TopTags", "Closed", "Name", "RedisKey", "EncodeKey"}
 
 var loadCalls = map[string]func(l *faceLoad, rnd *rand.Rand){
 	"Stale":       func(l *faceLoad, _ *rand.Rand) { _, _ = l.Stale() },
