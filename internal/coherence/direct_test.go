@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/delqhi/cache/internal/message"
+	"github.com/delqhi/cache/internal/retryqueue"
 	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/storetest"
 )
@@ -69,8 +70,9 @@ func TestNumbersAreNotWatchedWhereNoMessageIsLostAlone(t *testing.T) {
 	}
 }
 
-// A process in such a session publishes no watermarks, until the session ends.
-func TestWatermarksArePublishedWhereMessagesMayBeLost(t *testing.T) {
+// A process in such a session publishes watermarks all the same: others may be elsewhere, and a
+// former master would serve them what it has lost.
+func TestWatermarksArePublishedToThoseWhoNeedThem(t *testing.T) {
 	for name, direct := range map[string]bool{"direct": true, "not direct": false} {
 		for _, open := range []bool{false, true} {
 			t.Run(name, func(t *testing.T) {
@@ -96,7 +98,7 @@ func TestWatermarksArePublishedWhereMessagesMayBeLost(t *testing.T) {
 					sent.Resolve(true, nil)
 					time.Sleep(5 * time.Second)
 					synctest.Wait()
-					if (len(marks) == 0) != direct {
+					if len(marks) != 3*2 { // three to each of the two
 						t.Errorf("published: %+v", marks)
 					}
 					mem.CutListeners(errLost)
@@ -124,5 +126,44 @@ func TestWatermarksArePublishedWhereMessagesMayBeLost(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// refusingStore refuses everything but messages.
+type refusingStore struct{ *storetest.Memory }
+
+func (r refusingStore) Do(_ context.Context, cmds []store.Command) []store.Reply {
+	replies := make([]store.Reply, len(cmds))
+	for i := range replies {
+		replies[i].Err = errLost
+	}
+	return replies
+}
+
+// An invalidation that is pending at the end is told, also if the number of its message was
+// forgotten.
+func TestWhatIsPendingAtTheEndIsToldWithoutItsNumber(t *testing.T) {
+	for _, pending := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			mem := storetest.NewMemory()
+			a, _ := onTier(t, Broadcast, true, refusingStore{mem})
+			b, l := onTier(t, Broadcast, true, directStore{mem})
+			a.Ready(t.Context())
+			b.Ready(t.Context())
+			time.Sleep(3 * time.Second)
+			_, sent := a.Outbox.Next(message.Invalidated)
+			sent.Resolve(true, nil)
+			time.Sleep(3 * time.Second) // its watermarks are published
+			l.flushed = 0
+			if pending {
+				a.scheduleRetry(retryqueue.Item{Key: a.cfg.Names.Data + "k"})
+			}
+			a.Close()
+			time.Sleep(time.Second)
+			if synctest.Wait(); (l.flushed > 0) != pending {
+				t.Errorf("pending: %v; %d flushes", pending, l.flushed)
+			}
+			b.Close()
+		})
 	}
 }

@@ -206,14 +206,15 @@ func (a *Coordinator) maintain() {
 	}
 }
 
-// watermark publishes the number up to which this process's messages have been published.
+// watermark publishes the number up to which this process's messages have been published. It is
+// needed by those who can't be sure that none is lost alone, even if this process can: another
+// path may lead there.
 func (a *Coordinator) watermark(closing bool) {
-	direct := a.direct.Load()
-	if direct && !closing {
-		return
+	if closing && a.queue.Len() > 0 {
+		a.Outbox.Lose()
 	}
 	n, due := a.Outbox.Watermark(closing)
-	if !due || direct && !n.Unresolved {
+	if !due {
 		return
 	}
 	ctx := a.ctx

@@ -151,9 +151,7 @@ func (s *session) Subscribed() {
 }
 
 // Direct implements store.DirectSubscriber. From now on numbers need not be watched, and a sender
-// that is not known costs nothing, however late its first message comes. Nor does this process
-// publish watermarks: what the node of a key has published, it has published to all that are
-// subscribed there.
+// that is not known costs nothing, however late its first message comes.
 func (s *session) Direct() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
