@@ -152,12 +152,12 @@ func masterNames(masters []listenMaster) []string {
 }
 
 // publishPulse publishes a heartbeat through a master, and returns what pulse does.
-func (s *Redis) publishPulse(ctx context.Context, m *listenMaster, channel, payload string) (heard int64, err error) {
+func (s *Redis) publishPulse(ctx context.Context, m *listenMaster, channel, payload string, count bool) (heard int64, err error) {
 	if m.member != nil {
 		if err := m.member.confirm(ctx, m.rdb); err != nil {
 			return -1, fmt.Errorf("%s: %w", m.name, err)
 		}
 	}
-	heard, err = s.pulse(ctx, m.rdb, channel, payload)
+	heard, err = s.pulse(ctx, m.rdb, channel, payload, count)
 	return heard, withoutEcho(err, "evalsha", channel, payload)
 }

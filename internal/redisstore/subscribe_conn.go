@@ -57,6 +57,8 @@ func (c *listenConn) run(ready chan<- struct{}) error {
 		case err == nil:
 		case errors.As(err, &refused) && c.answer(err):
 			continue
+		case confirmed < len(c.slots) && redis.HasErrorPrefix(err, "NOPERM"):
+			return fmt.Errorf("%w: %w", errPulseRefused, c.explain(err))
 		default:
 			return c.explain(err)
 		}

@@ -5,12 +5,13 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"github.com/delqhi/cache/internal/store"
 	mathrand "math/rand/v2"
 	"slices"
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/delqhi/cache/internal/store"
 )
 
 const (
@@ -29,7 +30,8 @@ type session struct {
 	store   *Redis // of its own
 	key     sessionKey
 	shared  bool   // others may join
-	pulse   string // the prefix of the names of its heartbeat channels
+	channel string // of its first subscriber
+	pulse   string // the prefix of the names of its heartbeat channels, below that
 	masters []listenMaster
 
 	ctx      context.Context
@@ -44,18 +46,18 @@ type session struct {
 	mu          sync.Mutex // guards what follows
 	closed      bool       // no subscriber can join any more
 	open        bool       // the connections are set up
+	stays       bool       // the user may not unsubscribe
 	conns       []*listenConn
 	subscribers map[*subscriber]struct{}
 	channels    map[string]*topic
 	prefixes    map[string]*topic
 
 	rounds     store.Rounds
-	publishing int    // heartbeats whose publication was not answered yet
-	again      bool   // when all are answered, another round is due at once
-	hears      []bool // by master: its node has the subscription
-	direct     bool   // all do, and publish themselves what is published on the channels
-	pulseErr   error  // of the last heartbeat that could not be published
-	looking    bool   // lookAtMasters is asking for the masters
+	publishing int   // heartbeats whose publication was not answered yet
+	again      bool  // when all are answered, another round is due at once
+	proof      proof // that no message can be lost alone
+	pulseErr   error // of the last heartbeat that could not be published
+	looking    bool  // lookAtMasters is asking for the masters
 	looked     time.Time
 
 	// WARNING: the sinks are called with aliveMu held, so that they are notified of rounds in
@@ -65,14 +67,22 @@ type session struct {
 }
 
 // newSession returns a session whose heartbeats have channels below a channel that the user may
-// subscribe to.
-func newSession(s *Redis, key sessionKey, channel string, shared bool) *session {
-	ls := &session{
-		store: s, key: key, shared: shared, pulse: channel + ":" + rand.Text() + ":", over: make(chan struct{}), released: make(chan struct{}),
+// subscribe to. The lock of sessions is held.
+func newSession(key sessionKey, channel string, shared bool) (*session, error) {
+	// Nothing that other subscribers need belongs to a store that may be closed before theirs.
+	own, err := NewRedis(key.rdb)
+	if err != nil {
+		return nil, err
+	}
+	s := &session{
+		store: own, key: key, shared: shared, channel: channel, pulse: channel + ":" + rand.Text() + ":", over: make(chan struct{}), released: make(chan struct{}),
 		subscribers: map[*subscriber]struct{}{}, channels: map[string]*topic{}, prefixes: map[string]*topic{},
 	}
-	ls.ctx, ls.end = context.WithCancelCause(store.Background(context.Background()))
-	return ls
+	s.ctx, s.end = context.WithCancelCause(store.Background(context.Background()))
+	if shared {
+		sessions.of[key] = s
+	}
+	return s, nil
 }
 
 // run runs the session. It returns the reason for its end.
@@ -189,19 +199,21 @@ func (s *session) startRound() {
 	if !full {
 		s.publishing += len(s.masters)
 	}
+	count := !full && s.proof.counts()
 	s.mu.Unlock()
 	if full {
 		return
 	}
 	for i := range s.masters {
-		s.store.background(func(context.Context) { s.publish(round, i) })
+		s.store.background(func(context.Context) { s.publish(round, i, count) })
 	}
+	s.askModes()
 }
 
-func (s *session) publish(round int64, master int) {
+func (s *session) publish(round int64, master int, count bool) {
 	ctx, cancel := context.WithTimeout(s.ctx, s.key.timeout)
 	defer cancel()
-	heard, err := s.store.publishPulse(ctx, &s.masters[master], s.pulseChannel(master), strconv.FormatInt(round, 10))
+	heard, err := s.store.publishPulse(ctx, &s.masters[master], s.pulseChannel(master), strconv.FormatInt(round, 10), count)
 	if err == nil {
 		s.prove(master, heard)
 	}
@@ -222,52 +234,6 @@ func (s *session) publish(round int64, master int) {
 	if again {
 		s.startRound()
 	}
-}
-
-// errElsewhere ends a session whose subscription is not on the node that commands are sent to.
-var errElsewhere = errors.New("redisstore: the subscription is on another server")
-
-// prove takes the answer to a heartbeat: how many connections to the node that has published it
-// have subscribed to its channel, which only this session does. So it shows whether the
-// subscription is on that node. If it has been, and is no longer, the session ends, though
-// heartbeats may come back:
-//
-//  1. a replica takes the place of its master, by hand; the subscription stays on the former one
-//  2. the former one becomes its replica, and copies its data
-//  3. a message that is published in between does not reach the former one
-//  4. heartbeats do, later, as part of what is replicated
-func (s *session) prove(master int, heard int64) {
-	if s.store.cluster != nil || heard < 0 {
-		return // another node forwards the messages, and may lose some
-	}
-	s.mu.Lock()
-	if s.hears == nil {
-		s.hears = make([]bool, len(s.masters))
-	}
-	if heard == 0 {
-		lost := s.hears[master]
-		s.mu.Unlock()
-		if lost {
-			s.end(errElsewhere)
-		}
-		return
-	}
-	s.hears[master] = true
-	first := !s.direct && !slices.Contains(s.hears, false)
-	s.direct = s.direct || first
-	s.mu.Unlock()
-	if first {
-		for _, m := range s.all() {
-			m.direct()
-		}
-	}
-}
-
-// isDirect reports whether no message can be lost alone.
-func (s *session) isDirect() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.direct
 }
 
 // startRoundSoon starts a round: when those that are being sent are answered, so that many

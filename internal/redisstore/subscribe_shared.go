@@ -44,7 +44,7 @@ type subscriber struct {
 	err      error         // why; before ended is closed
 	released chan struct{} // closed when nothing of the session runs any more on behalf of the subscriber
 
-	session *session
+	session *session // the lock of sessions guards it
 	// Session.mu guards these.
 	topics  []*topic
 	waiting int // how many of them are not confirmed yet
@@ -76,15 +76,10 @@ func join(s *Redis, l store.Subscription, sink store.Subscriber) (*subscriber, e
 			shared = false // it goes on, and can't take this one
 		}
 	}
-	// Nothing that other subscribers need belongs to a store that may be closed before theirs.
-	own, err := NewRedis(s.rdb)
+	next, err := newSession(key, l.Channel, shared)
 	if err != nil {
 		close(m.released)
 		return nil, err
-	}
-	next := newSession(own, key, l.Channel, shared)
-	if shared {
-		sessions.of[key] = next
 	}
 	next.add(m)
 	next.begin()
@@ -110,9 +105,39 @@ func (s *session) conclude(err error) {
 	all := s.subscribers
 	s.subscribers = nil
 	s.mu.Unlock()
+	if errors.Is(err, errPulseRefused) {
+		s.moveOnLocked(all)
+	}
 	sessions.Unlock()
 	for m := range all {
 		m.finish(err)
+	}
+}
+
+// errPulseRefused ends a session whose user may not subscribe to the channels of its heartbeats.
+var errPulseRefused = errors.New("redisstore: the heartbeats are refused")
+
+// moveOnLocked moves subscribers of a session that could not begin to another one, and takes them
+// out of all: those of other channels than the one below which the heartbeats were refused. The
+// lock of sessions is held.
+func (s *session) moveOnLocked(all map[*subscriber]struct{}) {
+	var next *session
+	for m := range all {
+		if m.l.Channel == s.channel {
+			continue
+		}
+		if next == nil {
+			var err error
+			if next, err = newSession(s.key, m.l.Channel, s.shared); err != nil {
+				return
+			}
+		}
+		if next.add(m) {
+			delete(all, m)
+		}
+	}
+	if next != nil {
+		next.begin()
 	}
 }
 
@@ -132,8 +157,8 @@ func (m *subscriber) leave() {
 	m.mu.Lock()
 	m.on, m.gone = false, true
 	m.mu.Unlock()
-	s := m.session
 	sessions.Lock()
+	s := m.session
 	s.mu.Lock()
 	delete(s.subscribers, m)
 	for _, t := range m.topics {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/delqhi/cache/internal/redisstore"
 	"github.com/delqhi/cache/internal/redistest"
 	"github.com/delqhi/cache/internal/store"
 	"github.com/redis/go-redis/v9"
@@ -192,6 +193,135 @@ func TestARefusedChannelCostsItsOwnSubscriber(t *testing.T) {
 	if got := listeners(t, server.Client(t)); got != 1 {
 		t.Errorf("%d connections", got)
 	}
+}
+
+// That also holds for the first subscriber, below whose channel the heartbeats would be: the others
+// begin another session, and are told nothing of it.
+func TestARefusedFirstChannelCostsItsOwnSubscriber(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, redistest.ACL("app on >secret ~* +@all resetchannels &good*"))
+	proxy := redistest.NewProxy(t, server.Addr())
+	o := server.Options()
+	o.Addr, o.Username, o.Password = proxy.Addr(), "app", "secret"
+	client := redis.NewClient(o)
+	defer client.Close()
+	s := newReal(t, client)
+	eachTransport(t, func(t *testing.T, with func(store.Subscription, string) store.Subscription) {
+		for range 3 {
+			proxy.Blackhole() // until all have joined
+			all := 0
+			join := func(channel, prefix string) *hearing {
+				h := start(t, s, with(steady(channel), prefix))
+				for all++; redisstore.Subscribers(client) != all; {
+					time.Sleep(time.Millisecond)
+				}
+				return h
+			}
+			var bad, good []*hearing
+			for i := range 2 {
+				bad = append(bad, join("bad", fmt.Sprint("b", i, ":")))
+				for j := range 2 {
+					good = append(good, join(fmt.Sprint("good", j), fmt.Sprint("g", i, j, ":")))
+				}
+			}
+			leaves := join("good2", "l:")
+			leaves.stop()
+			leaves.end(t)
+			proxy.Heal()
+			for _, h := range bad {
+				if err := h.end(t); !strings.Contains(err.Error(), "NOPERM") {
+					t.Error(err)
+				}
+			}
+			for _, h := range good {
+				h.expectKind(t, "alive")
+			}
+			publish(t, s, "good1", "m")
+			good[1].expectText(t, "message", "m")
+			for _, h := range good {
+				if n := len(h.all("ended", "armed")); n != 1 {
+					t.Errorf("%v", h.all("ended", "armed"))
+				}
+				h.checkOrder(t)
+				h.stop()
+				h.end(t)
+			}
+			waitListeners(t, server.Client(t), 0)
+		}
+	})
+}
+
+// A channel that others of the client don't need is left, unless the user may not unsubscribe:
+// then what arrives there is ignored, and the user is not asked for it again.
+func TestACacheThatClosesLeavesItsChannel(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, redistest.ACL("app on >secret ~* &* +@all", "stays on >secret ~* &* +@all -unsubscribe"))
+	admin := server.Client(t)
+	for user, leaves := range map[string]bool{"app": true, "stays": false} {
+		o := server.Options()
+		o.Username, o.Password = user, "secret"
+		client := redis.NewClient(o)
+		s := newReal(t, client)
+		keeper := listen(t, s, steady(user+"keeper"))
+		for i := range 3 {
+			channel := fmt.Sprint(user, "news", i)
+			for range 2 {
+				h := listen(t, s, steady(channel)) // the second time it may still be subscribed
+				publish(t, s, channel, "m")
+				h.expectText(t, "message", "m")
+				h.stop()
+				h.end(t)
+			}
+			for start := time.Now(); ; time.Sleep(time.Millisecond) {
+				keeper.aliveSince(t, time.Now())
+				n := admin.PubSubNumSub(t.Context(), channel).Val()[channel]
+				if (n == 0) == leaves && n <= 1 {
+					break
+				}
+				if time.Since(start) > enough {
+					t.Fatalf("%s: %d subscriptions to %s", user, n, channel)
+				}
+			}
+		}
+		publish(t, s, user+"keeper", "m")
+		keeper.expectText(t, "message", "m")
+		if n := len(keeper.all("message", "armed", "ended")); n != 2 {
+			t.Errorf("%s: %v", user, keeper.all("message", "armed", "ended"))
+		}
+		keeper.stop()
+		keeper.end(t)
+		client.Close()
+	}
+	log, err := admin.ACLLog(t.Context(), 100).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var denied int64
+	for _, e := range log {
+		denied += e.Count
+	}
+	if denied != 1 {
+		t.Errorf("%d refusals: %+v", denied, log)
+	}
+}
+
+// A session that can't take a subscriber is left as it was.
+func TestASubscriberThatASessionCantTakeLeavesNothing(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	client := redis.NewClient(server.Options())
+	defer client.Close()
+	s := newReal(t, client)
+	listen(t, s, tracking(steady("news"), "a:b:"))
+	h := listen(t, s, tracking(steady("other"), "a:"))
+	listen(t, s, tracking(steady("more"), "a:b:c:"))
+	if n := server.Client(t).PubSubNumSub(t.Context(), "other").Val()["other"]; n != 1 {
+		t.Errorf("%d subscriptions", n)
+	}
+	if n := redisstore.Topics(client); n != 3 {
+		t.Errorf("%d topics: a prefix and two channels are used", n)
+	}
+	h.expectKind(t, "alive")
 }
 
 // A server refuses prefixes that overlap on one connection.

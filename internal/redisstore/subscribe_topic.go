@@ -36,11 +36,10 @@ func (s *session) add(m *subscriber) bool {
 		s.mu.Unlock()
 		return false
 	}
-	topics := []*topic{s.topicLocked(m.l.Channel, false)}
+	prefix := m.l.Prefix
 	if m.l.Tracking {
 		// A server refuses prefixes of one connection that overlap. A longer one is part of what
 		// is reported already; a shorter one needs another connection.
-		prefix := m.l.Prefix
 		for _, t := range s.prefixes {
 			switch {
 			case strings.HasPrefix(prefix, t.name):
@@ -50,9 +49,12 @@ func (s *session) add(m *subscriber) bool {
 				return false
 			}
 		}
+	}
+	topics := []*topic{s.topicLocked(m.l.Channel, false)}
+	if m.l.Tracking {
 		topics = append(topics, s.topicLocked(prefix, true))
 	}
-	m.session, m.topics = s, topics
+	m.session, m.topics, m.waiting = s, topics, 0
 	s.subscribers[m] = struct{}{}
 	for _, t := range topics {
 		t.subscribers = append(slices.Clone(t.subscribers), m)
@@ -87,14 +89,16 @@ func (s *session) topicLocked(name string, prefix bool) *topic {
 	return t
 }
 
-// leaveLocked removes a subscriber from a topic.
+// leaveLocked removes a subscriber from a topic. Where others stay, the last one of a channel
+// unsubscribes; a session that ends need not. A user who may not is not asked to again: what
+// arrives is ignored.
 func (s *session) leaveLocked(t *topic, m *subscriber) {
 	t.subscribers = slices.DeleteFunc(slices.Clone(t.subscribers), func(o *subscriber) bool { return o == m })
 	if len(t.subscribers) > 0 || t.prefix || s.channels[t.name] != t {
 		return
 	}
 	delete(s.channels, t.name)
-	if t.missing >= 0 {
+	if t.missing >= 0 && len(s.subscribers) > 0 && !s.stays {
 		for _, c := range s.conns {
 			if c.messages {
 				c.request(request{unsubscribe, t})
@@ -134,12 +138,14 @@ func (s *session) ready() {
 
 // answered takes the answer to a request. An error is that of the server: the connection goes on.
 func (s *session) answered(r request, err error) {
-	if r.kind == unsubscribe {
-		return // and if it is refused, what arrives is ignored
-	}
 	t := r.topic
 	var arm, failed []*subscriber
 	s.mu.Lock()
+	if r.kind == unsubscribe {
+		s.stays = s.stays || err != nil
+		s.mu.Unlock()
+		return
+	}
 	if err != nil {
 		failed = t.subscribers
 		if s.channels[t.name] == t && !t.prefix {
