@@ -12,6 +12,7 @@ import (
 	"github.com/delqhi/cache"
 	"github.com/delqhi/cache/internal/hook"
 	"github.com/delqhi/cache/internal/message"
+	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/invalidate"
 	"github.com/delqhi/cache/strategy"
@@ -166,5 +167,80 @@ func TestThoseWhoWaitAreToldOnce(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// racing is a store whose first two compare-and-sets come at the same time.
+type racing struct {
+	*storetest.Memory
+	mu    sync.Mutex
+	swaps int
+	both  chan struct{}
+}
+
+func (s *racing) Do(ctx context.Context, cmds []store.Command) []store.Reply {
+	if slices.ContainsFunc(cmds, func(c store.Command) bool { return c.Op == store.CompareAndSet }) {
+		s.mu.Lock()
+		if s.swaps++; s.swaps == 2 {
+			close(s.both)
+		}
+		s.mu.Unlock()
+		<-s.both
+	}
+	return s.Memory.Do(ctx, cmds)
+}
+
+// A load that wants to put its lease, or its lock, in the place of what is of no use, and loses
+// against another one, signs that one's at once.
+func TestALoadThatLosesItsSwapIsToldOfTheOther(t *testing.T) {
+	for _, stale := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			st := &racing{Memory: storetest.NewMemory(), both: make(chan struct{})}
+			var all []*cache.Cache[string, string]
+			for range 2 {
+				c := onMemory(t, st, cache.Source[string, string]{}, cache.WithStrategy(strategy.TTL(time.Minute), strategy.StaleIfError(time.Hour)))
+				_, _ = c.Peek(t.Context(), "other")
+				all = append(all, c)
+			}
+			key := all[0].RedisKey("k")
+			if stale { // a lock says that its load is in flight
+				if err := all[0].Set(t.Context(), "k", "old"); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(2 * time.Minute)
+				key = hook.Of(all[0]).Names.Lock + "k"
+			}
+			if err := st.Do(t.Context(), []store.Command{{Op: store.Set, Key: key, Frame: []byte("of no use"), TTL: time.Hour}})[0].Err; err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(5 * time.Second)
+			g := newGate()
+			got := make(chan string, len(all))
+			for _, c := range all {
+				go func() {
+					v, err := c.GetOrLoad(t.Context(), "k", g.load)
+					if err != nil {
+						t.Error(err)
+					}
+					got <- v
+				}()
+			}
+			<-g.began
+			synctest.Wait()
+			if st.swaps != 2 {
+				t.Fatalf("%d swaps", st.swaps)
+			}
+			time.Sleep(hook.LeasePoll / 2)
+			start := time.Now()
+			g.end <- "v"
+			for range all {
+				if v := <-got; v != "v" {
+					t.Errorf("%q", v)
+				}
+			}
+			if d := time.Since(start); d > 0 {
+				t.Errorf("stale: %v: it took %v", stale, d)
+			}
+		})
 	}
 }
