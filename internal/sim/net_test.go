@@ -92,6 +92,7 @@ type simNet struct {
 	deaf   atomic.Int64    // likewise
 
 	session atomic.Pointer[context.CancelCauseFunc] // cuts the Listen under way
+	process *simProcess                             // whose session it shares; nil: it has its own
 }
 
 const mostLatency = 3 * time.Millisecond
@@ -255,6 +256,9 @@ func (n *simNet) Subscribe(ctx context.Context, l store.Subscription, s store.Su
 	if n.w.direct {
 		s = directSubscriber{s}
 	}
+	if n.process != nil {
+		return n.process.subscribe(ctx, n.Memory, l, s)
+	}
 	return n.Memory.Subscribe(ctx, l, s)
 }
 
@@ -268,6 +272,9 @@ func (d directSubscriber) Subscribed() {
 
 func (n *simNet) cut(deaf time.Duration) {
 	n.deaf.Store(int64(n.w.now() + deaf))
+	if n.process != nil {
+		n.process.cut()
+	}
 	if cancel := n.session.Load(); cancel != nil {
 		(*cancel)(errLost)
 	}

@@ -30,6 +30,7 @@ type world struct {
 	calms  int // of so many changes one is made: what is old shows only until it is changed again
 	store  *storetest.Memory
 	single bool // of one node, which carries out commands in their order
+	shared bool // two nodes at a time are of one process, and share a session
 	direct bool // sessions are told that no message is lost alone, and none is
 	began  time.Time
 	*dice                // of the world itself
@@ -40,6 +41,7 @@ type world struct {
 	events []string
 	failed string
 	nodes  int // ever started
+	last   *simProcess
 	drawn  map[string]uint64
 }
 
