@@ -24,9 +24,7 @@ type EpochRead struct {
 // BeginEpochRead is called before names.Epoch is read from Redis, together with the records
 // that are to be validated against it.
 func (a *Coordinator) BeginEpochRead() EpochRead {
-	if !a.used.Load() {
-		a.used.Store(true)
-	}
+	a.use()
 	return a.beginLook()
 }
 
@@ -163,7 +161,7 @@ const askAgain = 5
 func (a *Coordinator) FetchTombstones(ctx context.Context, tags []string) error {
 	for range askAgain {
 		l := a.beginLook()
-		before := a.Clock.Known()
+		before := a.claim()
 		m, err := a.cfg.Client.ReadClock(ctx, a.cfg.Names, before, tags)
 		if a.unreadable(err) && before != (logicalclock.Known{}) {
 			continue
@@ -192,7 +190,7 @@ func (a *Coordinator) learnTombstones(tags []string, m *logicalclock.Reading, l 
 // ValidateNow validates one record against an answer that is requested from Redis now.
 func (a *Coordinator) ValidateNow(ctx context.Context, epoch uint64, logicalTime, began int64, tags []string) (logicalclock.Validity, int64, error) {
 	at := now()
-	m, err := a.cfg.Client.ReadClock(ctx, a.cfg.Names, a.Clock.Known(), tags)
+	m, err := a.cfg.Client.ReadClock(ctx, a.cfg.Names, a.claim(), tags)
 	if err != nil {
 		a.unreadable(err)
 		return logicalclock.Unknown, 0, err
@@ -275,6 +273,7 @@ func (a *Coordinator) renewLives(ctx context.Context) time.Duration {
 func (a *Coordinator) ownTombstones(ctx context.Context, tags []string, pasts []retryqueue.Past, m logicalclock.Reading, l EpochRead) error {
 	s := subjects(aTag, tags)
 	a.recent.NoteTombstones(s, answered(&m), pasts, l.at, now())
+	a.use()
 	before := a.Clock.Known().Epoch
 	if a.learnTombstones(tags, &m, l) {
 		a.learnedAt(before, l.at)

@@ -59,9 +59,14 @@ type session struct {
 	back bool  // a heartbeat has come back
 	sent int64 // local time when the latest of these was sent
 	over bool  // the session has ended: the local tier stays invalid
+
+	watching logicalclock.Known // when Watch was called
 }
 
-var _ store.DirectSubscriber = (*session)(nil)
+var (
+	_ store.DirectSubscriber   = (*session)(nil)
+	_ store.WatchingSubscriber = (*session)(nil)
+)
 
 func (s *session) run(ctx context.Context, tracking bool) error {
 	ctx, cancel := context.WithCancel(ctx)
@@ -87,6 +92,7 @@ func (s *session) end() {
 	s.a.direct.Store(false)
 	s.a.localValid.Store(never)
 	s.mu.Unlock()
+	s.a.rest.end(s.a.Clock.Known(), now())
 	s.a.Clock.Forget()
 	s.a.Suspect()
 	s.a.wakeAll()
@@ -145,6 +151,7 @@ func (s *session) extendLocked() {
 func (s *session) Subscribed() {
 	s.a.inbox.Subscribed(now())
 	s.a.Clock.Subscribed()
+	s.a.rest.begin()
 	s.a.selfWrites.forget()
 	s.a.flush()
 	close(s.subscribed)
@@ -182,6 +189,7 @@ func (s *session) KeysChanged(keys []string) {
 		if len(k) < len(a.cfg.Names.Data) || a.selfWrites.maybeOwn(k) {
 			continue
 		}
+		a.use()
 		a.drop(k[len(a.cfg.Names.Data):])
 	}
 }
@@ -216,6 +224,9 @@ func (s *session) Message(payload string) {
 	case !a.direct.Load() && a.inbox.Receive(&n, now()), n.Unresolved:
 		a.missed()
 	}
+	if n.Kind != message.Watermark {
+		a.use()
+	}
 	switch n.Kind {
 	case message.Invalidated:
 		for _, k := range n.Keys {
@@ -238,6 +249,7 @@ func (s *session) Message(payload string) {
 // missed is called when messages may have been lost during a session. One of them may have been
 // about tombstones: the copy of the logical clock is not complete any more.
 func (a *Coordinator) missed() {
+	a.use()
 	a.Clock.Subscribed()
 	a.flushed()
 }
@@ -258,4 +270,30 @@ func (a *Coordinator) dropMatching(pattern string) {
 	}
 	a.changedAny()
 	a.wakeAll()
+}
+
+// Watch implements store.WatchingSubscriber.
+func (s *session) Watch() []string {
+	known := s.a.Clock.Known()
+	if known.Epoch == 0 {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.watching = known
+	return []string{s.a.cfg.Names.Epoch}
+}
+
+// Watched implements store.WatchingSubscriber. What is wrong with the clock is found out, and mended,
+// by touching it.
+func (s *session) Watched(recs []store.Record) {
+	s.mu.Lock()
+	known := s.watching
+	s.mu.Unlock()
+	e, ok := logicalclock.ParseEpoch(recs[0].Raw)
+	if !ok || e.ID != known.Epoch || e.Tick < known.Tick {
+		s.a.use()
+		return
+	}
+	s.a.rest.watched.Store(now())
 }

@@ -191,3 +191,55 @@ func TestAMissIsToldToThoseWhoWait(t *testing.T) {
 		}
 	})
 }
+
+// What an idle process costs Redis does not grow with its caches: it is at most 5 commands a
+// second, on one server, with one cache and with 50.
+func TestAnIdleProcessCostsLittle(t *testing.T) {
+	t.Parallel()
+	for name, transport := range map[string]invalidate.Transport{"broadcast": invalidate.Broadcast(), "tracking": invalidate.Tracking()} {
+		for _, caches := range []int{1, 50} {
+			t.Run(fmt.Sprint(name, caches), func(t *testing.T) {
+				t.Parallel()
+				server := redistest.Start(t)
+				admin := server.Client(t)
+				rdb := redis.NewClient(server.Options())
+				t.Cleanup(func() { rdb.Close() })
+				for i := range caches {
+					c, err := cache.New[string, int](rdb, fmt.Sprint("c", i), cache.WithTransport(transport), cache.WithTimeout(10*time.Second),
+						cache.WithStrategy(strategy.LRU(100), strategy.Jitter(0)))
+					if err != nil {
+						t.Fatal(err)
+					}
+					t.Cleanup(func() { c.Close() })
+					if err := c.Set(t.Context(), "k", i); err != nil {
+						t.Fatal(err)
+					}
+				}
+				commands := func() (n int) {
+					stats, err := admin.Info(t.Context(), "stats").Result()
+					if err != nil {
+						t.Fatal(err)
+					}
+					_, rest, _ := strings.Cut(stats, "total_commands_processed:")
+					if _, err := fmt.Sscan(rest, &n); err != nil {
+						t.Fatal(err)
+					}
+					return n
+				}
+				const span = 6 * time.Second // a look at the clocks at least
+				for start := time.Now(); ; {
+					began, before := time.Now(), commands()
+					time.Sleep(span)
+					n, d := commands()-before-1, time.Since(began) // without its own
+					t.Logf("%d commands in %v", n, d)
+					if float64(n) <= 5*d.Seconds()+3 { // a round of heartbeats more or less
+						break
+					}
+					if time.Since(start) > 2*time.Minute {
+						t.Fatalf("%d commands in %v", n, d)
+					}
+				}
+			})
+		}
+	}
+}

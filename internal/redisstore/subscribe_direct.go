@@ -52,36 +52,37 @@ func (p *proof) counts() bool {
 	return true
 }
 
-// askModes asks the masters what they are, unless that is known. It does not wait for the answer.
+// askModes asks the masters what they are, unless that is known.
 func (s *session) askModes() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.store.cluster != nil || s.proof.mode != modeUnknown {
+	ask := s.store.cluster == nil && s.proof.mode == modeUnknown
+	if ask {
+		s.proof.mode = modeAsked
+	}
+	s.mu.Unlock()
+	if !ask {
 		return
 	}
-	s.proof.mode = modeAsked
-	s.store.background(func(context.Context) {
-		ctx, cancel := context.WithTimeout(s.ctx, s.key.timeout)
-		defer cancel()
-		m := modeStandalone
-		for i := range s.masters {
-			alone, err := isAlone(s.masters[i].rdb.Info(ctx, "server").Result())
-			if err != nil {
-				m = modeUnknown // asked again, beside the next round
-				break
-			}
-			if !alone {
-				m = modeOther
-				break
-			}
+	ctx, cancel := context.WithTimeout(s.ctx, s.key.timeout)
+	defer cancel()
+	m := modeStandalone
+	for i := range s.masters {
+		alone, err := isAlone(s.masters[i].rdb.Info(ctx, "server").Result())
+		if err != nil {
+			m = modeUnknown // asked again, after the next round
+			break
 		}
-		s.mu.Lock()
-		s.proof.mode = m
-		s.mu.Unlock()
-		if m == modeStandalone {
-			s.startRoundSoon()
+		if !alone {
+			m = modeOther
+			break
 		}
-	})
+	}
+	s.mu.Lock()
+	s.proof.mode = m
+	s.mu.Unlock()
+	if m == modeStandalone {
+		s.startRoundSoon()
+	}
 }
 
 // isAlone reports whether a server says by INFO that it is not part of a cluster. It does not if it

@@ -19,6 +19,10 @@ const (
 	// of which asks a node.
 	mastersPause = 3 * time.Second
 
+	// watchEvery is how many rounds of heartbeats pass between two looks at the keys that the
+	// subscribers want to watch.
+	watchEvery = 10
+
 	// pulsesMax is the maximum number of heartbeats in flight to one master. More than that
 	// mean that the master, or the client, is stuck.
 	pulsesMax = 16
@@ -56,6 +60,7 @@ type session struct {
 	publishing int   // heartbeats whose publication was not answered yet
 	again      bool  // when all are answered, another round is due at once
 	proof      proof // that no message can be lost alone
+	watched    time.Time
 	pulseErr   error // of the last heartbeat that could not be published
 	looking    bool  // lookAtMasters is asking for the masters
 	looked     time.Time
@@ -200,14 +205,27 @@ func (s *session) startRound() {
 		s.publishing += len(s.masters)
 	}
 	count := !full && s.proof.counts()
+	watch := !full && time.Since(s.watched) >= (watchEvery-1)*s.key.interval
+	if watch {
+		s.watched = time.Now()
+	}
 	s.mu.Unlock()
 	if full {
 		return
 	}
 	for i := range s.masters {
-		s.store.background(func(context.Context) { s.publish(round, i, count) })
+		s.store.background(func(context.Context) {
+			s.publish(round, i, count)
+			if i > 0 {
+				return
+			}
+			// Later, and so on the same connection of the pool.
+			s.askModes()
+			if watch {
+				s.watch()
+			}
+		})
 	}
-	s.askModes()
 }
 
 func (s *session) publish(round int64, master int, count bool) {

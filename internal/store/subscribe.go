@@ -69,6 +69,18 @@ type DirectSubscriber interface {
 	Direct()
 }
 
+// WatchingSubscriber is a Subscriber that wants to know, every few seconds, whether some keys are
+// still as they were. Sessions with several subscribers read the keys of all of them together,
+// which costs less than that each reads its own.
+type WatchingSubscriber interface {
+	Subscriber
+	// Watch returns the keys to be read now; nil: none.
+	Watch() []string
+	// Watched passes on what these keys hold, in their order. It is not called if they could not
+	// be read.
+	Watched(recs []Record)
+}
+
 var (
 	// ErrHeartbeatTimeout: the heartbeat of a session did not come back in time.
 	ErrHeartbeatTimeout = errors.New("store: the notification connection does not answer")
