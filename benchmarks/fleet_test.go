@@ -173,11 +173,11 @@ func (f *fleet) measureIdle(b *testing.B) {
 	if f.span > 0 {
 		return
 	}
-	settle, span := 4*time.Second, 6*time.Second
+	settle, span := 12*time.Second, 10*time.Second
 	if small {
 		settle, span = 0, 50*time.Millisecond
 	}
-	time.Sleep(settle) // what was done last has its consequences
+	time.Sleep(settle) // what was done last has its consequences, until the clocks rest
 	before, began := f.cost(b), time.Now()
 	time.Sleep(span)
 	f.idle = f.cost(b).since(before)

@@ -62,6 +62,7 @@ func (a *Coordinator) EndEpochRead(ctx context.Context, l EpochRead, reply store
 
 // wentBack is called when Redis turns out to have lost data or to be another server.
 func (a *Coordinator) wentBack() {
+	a.use()
 	a.rollbackSeen.raise()
 	a.Suspect()
 }
@@ -212,6 +213,7 @@ func (a *Coordinator) fresh(now int64) bool {
 // Version returns the logical time for an operation that begins now. It asks Redis only while
 // disconnected, at most once a second.
 func (a *Coordinator) Version(ctx context.Context) (epoch uint64, logicalTime int64, err error) {
+	a.use()
 	if err := a.Reconcile(ctx); err != nil {
 		return 0, 0, err
 	}

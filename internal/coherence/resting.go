@@ -13,7 +13,7 @@ import (
 // See logicalclock.Epoch.
 //
 // Redis can lose what was written and what was invalidated. So the clock rests from the first
-// second on in which a process hears of nothing of that kind, and reads nothing from Redis: a
+// second on in which a process neither loads nor hears of anything of that kind: a
 // process that has touched the clock after the last event knows a tick that is greater than that
 // of each state of Redis from before that event. Meanwhile the session looks from time to time
 // whether the clock is still there, for all caches of the client together.
@@ -30,8 +30,8 @@ const (
 	restCounts = int64(logicalclock.LostFor*time.Microsecond - time.Second)
 )
 
-// use notes that the clock has to be touched: Redis was read, or was changed by this process or by
-// one that has published it.
+// use notes that the clock has to be touched: something was changed, by this process or by one that
+// has published it, or will be, or the clock itself was read.
 func (a *Coordinator) use() {
 	if !a.used.Load() { // many readers share it
 		a.used.Store(true)

@@ -84,6 +84,7 @@ func TestAClockRestsWhileNothingHappens(t *testing.T) {
 				"a watermark":         {func() { tell(message.Message{Kind: message.Watermark}) }, 0, 0},
 				"the end of a load":   {func() { tell(message.Message{Kind: message.Loaded, Keys: []string{"k"}}) }, 0, 0},
 				"a read":              {func() { a.BeginEpochRead() }, time.Second, 1},
+				"a load":              {func() { _, _, _ = a.Version(t.Context()) }, time.Second, 1},
 				"a write":             {func() { a.noted(retryqueue.Item{Key: "n:k"}, now()) }, time.Second, 1},
 				"a pattern":           {func() { a.notedPattern("*", now()) }, time.Second, 1},
 				"a write elsewhere":   {func() { tell(message.Message{Number: 1, Kind: message.Invalidated, Keys: []string{"k"}}) }, time.Second, 1},
@@ -134,6 +135,26 @@ func TestAClockRestsWhileNothingHappens(t *testing.T) {
 			a.Close()
 		})
 	}
+}
+
+// While the clock rests, what others have made of it is learned.
+func TestAClockThatRestsIsLearned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := &touched{Memory: storetest.NewMemory()}
+		a, _ := onTier(t, Broadcast, true, st)
+		a.Ready(t.Context())
+		time.Sleep(renewLifeFirst + 20*time.Second)
+		known := a.Clock.Known()
+		st.n.Store(0)
+		if _, err := st.Memory.ReadClock(t.Context(), a.cfg.Names, known, nil); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(6 * time.Second)
+		if k := a.Clock.Known(); k.Epoch != known.Epoch || k.Tick-known.Tick < 10_000_000 || st.n.Load() > 0 {
+			t.Errorf("%+v, was %+v; touched %d times", k, known, st.n.Load())
+		}
+		a.Close()
+	})
 }
 
 // A clock that the session does not watch is touched each second.

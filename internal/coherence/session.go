@@ -60,7 +60,7 @@ type session struct {
 	sent int64 // local time when the latest of these was sent
 	over bool  // the session has ended: the local tier stays invalid
 
-	watching logicalclock.Known // when Watch was called
+	watching EpochRead // in flight since Watch was called
 }
 
 var (
@@ -274,26 +274,30 @@ func (a *Coordinator) dropMatching(pattern string) {
 
 // Watch implements store.WatchingSubscriber.
 func (s *session) Watch() []string {
-	known := s.a.Clock.Known()
-	if known.Epoch == 0 {
+	l := s.a.beginLook()
+	if l.known.Epoch == 0 {
 		return nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.watching = known
+	s.watching = l
 	return []string{s.a.cfg.Names.Epoch}
 }
 
 // Watched implements store.WatchingSubscriber. What is wrong with the clock is found out, and mended,
 // by touching it.
 func (s *session) Watched(recs []store.Record) {
+	a := s.a
 	s.mu.Lock()
-	known := s.watching
+	l := s.watching
 	s.mu.Unlock()
 	e, ok := logicalclock.ParseEpoch(recs[0].Raw)
-	if !ok || e.ID != known.Epoch || e.Tick < known.Tick {
-		s.a.use()
+	if !ok || !e.By(a.latest.Load()) || e.ID != l.known.Epoch || e.Tick < l.known.Tick {
+		a.use()
 		return
 	}
-	s.a.rest.watched.Store(now())
+	if e.All.Next == 0 || e.All.Dated() { // otherwise Redis's clock would be needed
+		a.learnEpoch(e, 0, l)
+	}
+	a.rest.watched.Store(now())
 }
