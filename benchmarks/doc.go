@@ -4,6 +4,7 @@
 //	go run ./run             # a few minutes: a table of ratios by benchstat
 //	go run ./run -full       # every size, number of callers and distribution
 //	go run ./render          # from the last run: docs/performance.md and its charts
+//	go run ./fleet           # what a fleet of 1 to 400 processes costs Redis; half an hour
 //
 // The runs are interleaved: each round measures every library once, a moment apart, so
 // that what else the machine is doing hits all of them. Single benchmarks run as

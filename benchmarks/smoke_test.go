@@ -16,7 +16,7 @@ func TestEveryBenchmarkRuns(t *testing.T) {
 	for name, run := range map[string]func(*testing.B){
 		"LocalHit": BenchmarkLocalHit, "InProcess": BenchmarkInProcess, "Scaling": BenchmarkScaling, "RemoteHit": BenchmarkRemoteHit, "Set": BenchmarkSet,
 		"Miss": BenchmarkMiss, "GetMany": BenchmarkGetMany, "SetMany": BenchmarkSetMany, "Stampede": BenchmarkStampede,
-		"Invalidation": BenchmarkInvalidation, "Memory": BenchmarkMemory, "HitRatio": BenchmarkHitRatio,
+		"Invalidation": BenchmarkInvalidation, "Memory": BenchmarkMemory, "HitRatio": BenchmarkHitRatio, "Fleet": BenchmarkFleet,
 		"InProcessSet": BenchmarkInProcessSet, "InProcessLoad": BenchmarkInProcessLoad, "InProcessGetMany": BenchmarkInProcessGetMany,
 		"Decoded": BenchmarkDecoded, "LargeBesideSmall": BenchmarkLargeBesideSmall,
 	} {

@@ -101,7 +101,8 @@ export function parseFrame(key, raw) {
   if (raw[5] || raw[6] || raw[7] || !KINDS[raw[4]]) throw new Newer(`kind ${raw[4]}`);
   const frame = { kind: KINDS[raw[4]], id: raw.subarray(8, 24), limit: raw.readBigInt64BE(24) };
   if (frame.kind === 'lease' || frame.kind === 'intent') {
-    if (raw.length !== 36) throw new Corrupt('length');
+    const awaited = frame.kind === 'lease' && raw.length === 37 && raw[36] === 1;
+    if (raw.length !== 36 && !awaited) throw new Corrupt('length');
     return frame;
   }
   if (raw.length < 108) throw new Corrupt('length');

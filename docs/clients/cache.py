@@ -137,7 +137,7 @@ def parse_frame(key, raw):
         raise Newer("kind %d" % raw[4])
     frame = {"kind": KINDS[raw[4]], "id": raw[8:24], "limit": struct.unpack_from(">q", raw, 24)[0]}
     if frame["kind"] in ("lease", "intent"):
-        if len(raw) != 36:
+        if len(raw) != 36 and not (frame["kind"] == "lease" and raw[36:] == b"\1"):
             raise Corrupt("length")
         return frame
     if len(raw) < 108:

@@ -110,7 +110,7 @@ var architecture = table{
 		"internal/expiring":  {},
 		"internal/fence":     {},
 		"internal/flight":    {module: []string{"internal/stackgrow"}},
-		"internal/frame":     {others: []string{xxhash}},
+		"internal/frame":     {tests: []string{"internal/store"}, others: []string{xxhash}},
 		"internal/glob":      {},
 		"internal/keys":      {module: []string{"internal/errs", "internal/usercode"}},
 		"internal/local":     {module: []string{"internal/fence", "internal/percpu"}, others: []string{golangLRU}},

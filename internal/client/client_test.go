@@ -342,10 +342,10 @@ func TestTheGuardTellsWhatItDid(t *testing.T) {
 
 func TestOperationsHaveNames(t *testing.T) {
 	names := map[string]bool{}
-	for op := range store.Op(10) {
+	for op := range store.Op(11) {
 		names[op.String()] = true
 	}
-	if len(names) != 10 || names["unknown"] || store.Op(10).String() != "unknown" {
+	if len(names) != 11 || names["unknown"] || store.Op(11).String() != "unknown" {
 		t.Errorf("%v", names)
 	}
 }

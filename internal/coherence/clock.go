@@ -24,9 +24,7 @@ type EpochRead struct {
 // BeginEpochRead is called before names.Epoch is read from Redis, together with the records
 // that are to be validated against it.
 func (a *Coordinator) BeginEpochRead() EpochRead {
-	if !a.used.Load() {
-		a.used.Store(true)
-	}
+	a.use()
 	return a.beginLook()
 }
 
@@ -64,6 +62,7 @@ func (a *Coordinator) EndEpochRead(ctx context.Context, l EpochRead, reply store
 
 // wentBack is called when Redis turns out to have lost data or to be another server.
 func (a *Coordinator) wentBack() {
+	a.use()
 	a.rollbackSeen.raise()
 	a.Suspect()
 }
@@ -163,7 +162,7 @@ const askAgain = 5
 func (a *Coordinator) FetchTombstones(ctx context.Context, tags []string) error {
 	for range askAgain {
 		l := a.beginLook()
-		before := a.Clock.Known()
+		before := a.claim()
 		m, err := a.cfg.Client.ReadClock(ctx, a.cfg.Names, before, tags)
 		if a.unreadable(err) && before != (logicalclock.Known{}) {
 			continue
@@ -192,7 +191,7 @@ func (a *Coordinator) learnTombstones(tags []string, m *logicalclock.Reading, l 
 // ValidateNow validates one record against an answer that is requested from Redis now.
 func (a *Coordinator) ValidateNow(ctx context.Context, epoch uint64, logicalTime, began int64, tags []string) (logicalclock.Validity, int64, error) {
 	at := now()
-	m, err := a.cfg.Client.ReadClock(ctx, a.cfg.Names, a.Clock.Known(), tags)
+	m, err := a.cfg.Client.ReadClock(ctx, a.cfg.Names, a.claim(), tags)
 	if err != nil {
 		a.unreadable(err)
 		return logicalclock.Unknown, 0, err
@@ -214,6 +213,7 @@ func (a *Coordinator) fresh(now int64) bool {
 // Version returns the logical time for an operation that begins now. It asks Redis only while
 // disconnected, at most once a second.
 func (a *Coordinator) Version(ctx context.Context) (epoch uint64, logicalTime int64, err error) {
+	a.use()
 	if err := a.Reconcile(ctx); err != nil {
 		return 0, 0, err
 	}
@@ -275,6 +275,7 @@ func (a *Coordinator) renewLives(ctx context.Context) time.Duration {
 func (a *Coordinator) ownTombstones(ctx context.Context, tags []string, pasts []retryqueue.Past, m logicalclock.Reading, l EpochRead) error {
 	s := subjects(aTag, tags)
 	a.recent.NoteTombstones(s, answered(&m), pasts, l.at, now())
+	a.use()
 	before := a.Clock.Known().Epoch
 	if a.learnTombstones(tags, &m, l) {
 		a.learnedAt(before, l.at)

@@ -140,11 +140,14 @@ type Coordinator struct {
 	deliveredAny atomic.Uint64         // grows with each delivery by retry
 	failure      atomic.Pointer[error] // why the last retry failed; nil: it did not
 	suspicion    suspicion             // Redis may have lost what this process wrote; see Reconcile
-	used         atomic.Bool           // the cache was read since the last tick
-	rollbackSeen suspicion             // Redis has gone back in time
+	used         atomic.Bool           // Redis may lose something since the clock was last touched; see rest
+	rest         rest
+	rollbackSeen suspicion // Redis has gone back in time
 	serverID     serverID
 	renewal      renewal
 	dialed       atomic.Uint32 // the number of connections that Reconnected has seen
+	tracking     atomic.Bool   // the session is one of Tracking
+	direct       atomic.Bool   // no message can be lost in the session: see store.DirectSubscriber
 
 	ctx   context.Context
 	stop  context.CancelFunc
@@ -180,7 +183,8 @@ func New(cfg Config) *Coordinator {
 	a.selfWrites.init()
 	a.serverID.init()
 	a.pending.init()
-	a.invalidator = &invalidation.Invalidator{Store: cfg.Client, Names: cfg.Names, Outbox: a.Outbox, Known: a.Clock.Known, NoRecords: cfg.NoRecords}
+	a.rest.init()
+	a.invalidator = &invalidation.Invalidator{Store: cfg.Client, Names: cfg.Names, Outbox: a.Outbox, Known: a.claim, NoRecords: cfg.NoRecords}
 	if cfg.Transport == None {
 		a.localValid.Store(math.MaxInt64)
 		a.readyOnce.Do(func() { close(a.first) })

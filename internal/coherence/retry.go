@@ -38,6 +38,7 @@ var errOvertaken = errors.New("coherence: the logical clock changes faster than 
 // the local time sent: if a failover to a server that may lack it follows soon, it is replayed.
 func (a *Coordinator) noted(it retryqueue.Item, sent int64) {
 	a.recent.Note(it, sent, now())
+	a.use()
 	if a.queue.Has(it.Key) {
 		a.queue.Acknowledge(it.Key, sent, a.atLatest(&it), it.Token)
 		a.RedisUp()
@@ -97,6 +98,7 @@ func (a *Coordinator) schedulePattern(pattern string, numbers []uint64, began in
 func (a *Coordinator) notedPattern(pattern string, sent int64) {
 	s := subjects(aPattern, []string{pattern})
 	a.recent.NoteTombstones(s, nil, nil, sent, now())
+	a.use()
 	a.acknowledgedTombstones(s, sent)
 }
 
@@ -175,13 +177,12 @@ func (a *Coordinator) maintain() {
 				lives = time.Now().Add(a.renewLives(a.ctx))
 			}
 			a.watermark(false)
-			if a.cfg.Transport != None && a.inbox.Tick(now()) {
+			if a.cfg.Transport != None && !a.direct.Load() && a.inbox.Tick(now()) {
 				a.missed()
 			}
-			if touch = !touch; touch && a.Connected(now()) {
-				// Each process's read moves the epoch in Redis, which shows if Redis goes back
-				// in time. See logicalclock.Epoch.
-				_ = a.FetchTombstones(a.ctx, nil)
+			a.rest.note(a.Clock.Known(), now())
+			if touch = !touch; touch && a.Connected(now()) && a.touches(now()) && a.FetchTombstones(a.ctx, nil) != nil {
+				a.use() // try again
 			}
 			if a.cfg.Transport == None && a.used.Swap(false) {
 				// No heartbeat finds out whether Redis is still a master: this read does.
@@ -213,8 +214,13 @@ func (a *Coordinator) maintain() {
 	}
 }
 
-// watermark publishes the number up to which this process's messages have been published.
+// watermark publishes the number up to which this process's messages have been published. It is
+// needed by those who can't be sure that none is lost alone, even if this process can: another
+// path may lead there.
 func (a *Coordinator) watermark(closing bool) {
+	if closing && a.queue.Len() > 0 {
+		a.Outbox.Lose()
+	}
 	n, due := a.Outbox.Watermark(closing)
 	if !due {
 		return
@@ -330,6 +336,7 @@ func (a *Coordinator) notifyBatch(ctx context.Context, b *retryqueue.Batch, told
 		failed.Items = append(failed.Items, it)
 	}
 	if !done.Empty() {
+		a.use()
 		a.deliveredAny.Add(1) // first: what is no longer pending has been counted
 	}
 	a.queue.Settle(done)

@@ -19,6 +19,7 @@ func (a *Coordinator) listen() {
 	tracking := a.cfg.Transport == Tracking
 	pause := retryFirst
 	for {
+		a.tracking.Store(tracking)
 		s := &session{a: a, subscribed: make(chan struct{})}
 		err := s.run(a.ctx, tracking)
 		if a.ctx.Err() != nil {
@@ -58,9 +59,14 @@ type session struct {
 	back bool  // a heartbeat has come back
 	sent int64 // local time when the latest of these was sent
 	over bool  // the session has ended: the local tier stays invalid
+
+	watching EpochRead // in flight since Watch was called
 }
 
-var _ store.Subscriber = (*session)(nil)
+var (
+	_ store.DirectSubscriber   = (*session)(nil)
+	_ store.WatchingSubscriber = (*session)(nil)
+)
 
 func (s *session) run(ctx context.Context, tracking bool) error {
 	ctx, cancel := context.WithCancel(ctx)
@@ -83,8 +89,10 @@ func (s *session) run(ctx context.Context, tracking bool) error {
 func (s *session) end() {
 	s.mu.Lock()
 	s.over = true
+	s.a.direct.Store(false)
 	s.a.localValid.Store(never)
 	s.mu.Unlock()
+	s.a.rest.end(s.a.Clock.Known(), now())
 	s.a.Clock.Forget()
 	s.a.Suspect()
 	s.a.wakeAll()
@@ -144,9 +152,18 @@ func (s *session) extendLocked() {
 func (s *session) Subscribed() {
 	s.a.inbox.Subscribed(now())
 	s.a.Clock.Subscribed()
+	s.a.rest.begin()
 	s.a.selfWrites.forget()
 	s.a.flush()
 	close(s.subscribed)
+}
+
+// Direct implements store.DirectSubscriber. From now on numbers need not be watched, and a sender
+// that is not known costs nothing, however late its first message comes.
+func (s *session) Direct() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.a.direct.Store(!s.over)
 }
 
 // Heartbeat implements store.Subscriber.
@@ -173,6 +190,7 @@ func (s *session) KeysChanged(keys []string) {
 		if len(k) < len(a.cfg.Names.Data) || a.selfWrites.maybeOwn(k) {
 			continue
 		}
+		a.use()
 		a.drop(k[len(a.cfg.Names.Data):])
 	}
 }
@@ -183,19 +201,32 @@ func (s *session) Message(payload string) {
 	n, err := message.Parse(payload)
 	switch {
 	case errors.Is(err, message.ErrNewer):
-		if n.Sender != 0 && n.Sender != a.Outbox.Sender() {
+		if n.Sender != 0 && n.Sender != a.Outbox.Sender() && !a.direct.Load() {
 			a.inbox.Receive(&n, now())
 		}
 		a.missed() // its meaning is unknown
 		return
 	case err != nil:
 		return // not a message of this library
+	case n.Kind == message.Loaded:
+		// Not for this process's own loads: a load that MaxAge(0) has begun besides another
+		// process's, whose lock it took over, may fail while that one goes on. Who waits for
+		// that one would find it gone, and begin another.
+		if n.Sender != a.Outbox.Sender() {
+			for _, k := range n.Keys {
+				a.wait.wake(k)
+			}
+		}
+		return
 	case n.Sender == a.Outbox.Sender():
 		if n.Kind == message.Watermark || a.Outbox.IsOwnEcho(n.Number) {
 			return
 		}
-	case a.inbox.Receive(&n, now()):
+	case !a.direct.Load() && a.inbox.Receive(&n, now()), n.Unresolved:
 		a.missed()
+	}
+	if n.Kind != message.Watermark {
+		a.use()
 	}
 	switch n.Kind {
 	case message.Invalidated:
@@ -203,10 +234,6 @@ func (s *session) Message(payload string) {
 			a.drop(k)
 		}
 		a.cfg.Events.Received(len(n.Keys))
-	case message.Loaded:
-		for _, k := range n.Keys {
-			a.wait.wake(k)
-		}
 	case message.Pattern:
 		a.dropMatching(n.Pattern)
 		a.cfg.Events.Received(1)
@@ -223,6 +250,7 @@ func (s *session) Message(payload string) {
 // missed is called when messages may have been lost during a session. One of them may have been
 // about tombstones: the copy of the logical clock is not complete any more.
 func (a *Coordinator) missed() {
+	a.use()
 	a.Clock.Subscribed()
 	a.flushed()
 }
@@ -243,4 +271,34 @@ func (a *Coordinator) dropMatching(pattern string) {
 	}
 	a.changedAny()
 	a.wakeAll()
+}
+
+// Watch implements store.WatchingSubscriber.
+func (s *session) Watch() []string {
+	l := s.a.beginLook()
+	if l.known.Epoch == 0 {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.watching = l
+	return []string{s.a.cfg.Names.Epoch}
+}
+
+// Watched implements store.WatchingSubscriber. What is wrong with the clock is found out, and mended,
+// by touching it.
+func (s *session) Watched(recs []store.Record) {
+	a := s.a
+	s.mu.Lock()
+	l := s.watching
+	s.mu.Unlock()
+	e, ok := logicalclock.ParseEpoch(recs[0].Raw)
+	if !ok || !e.By(a.latest.Load()) || e.ID != l.known.Epoch || e.Tick < l.known.Tick {
+		a.use()
+		return
+	}
+	if e.All.Next == 0 || e.All.Dated() { // otherwise Redis's clock would be needed
+		a.learnEpoch(e, 0, l)
+	}
+	a.rest.watched.Store(now())
 }

@@ -125,7 +125,7 @@ func TestWhatIsDroppedMovesItsFence(t *testing.T) {
 		if !slices.Equal(l.changed, []string{"k", "l"}) {
 			t.Errorf("changed: %q", l.changed)
 		}
-		told = message.Message{Sender: 7, Number: 2, Kind: message.Loaded, Keys: []string{"k"}}
+		told = message.Message{Sender: 7, Kind: message.Loaded, Keys: []string{"k"}}
 		s.Message(string(told.Append(nil)))
 		if !woken(w) || len(l.removed) > 2 || l.received != 2 {
 			t.Errorf("a load's end: %+v", l)

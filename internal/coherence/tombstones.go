@@ -44,7 +44,7 @@ func (a *Coordinator) withoutTombstoned(ctx context.Context, told *retryqueue.Re
 	}
 	has := map[string]bool{}
 	ask := func(tags []string) bool {
-		m, err := a.cfg.Client.ReadClock(ctx, a.cfg.Names, a.Clock.Known(), tags)
+		m, err := a.cfg.Client.ReadClock(ctx, a.cfg.Names, a.claim(), tags)
 		if err != nil {
 			return false
 		}

@@ -1,6 +1,9 @@
 package coherence
 
-import "sync"
+import (
+	"strings"
+	"sync"
+)
 
 // Waiter waits for an event on keys: a load of another process ends, another process writes or
 // invalidates one of them, or messages may have been lost.
@@ -16,6 +19,13 @@ type Waiter struct {
 
 	all  *waiters
 	keys []string
+}
+
+// SignsLease reports whether a reader that waits for the lease in a key has to put a sign on it, to
+// hear of its end: see store.AwaitLease. A session of Tracking is told of each change of the
+// data. Without a session the reader polls.
+func (a *Coordinator) SignsLease(redisKey string) bool {
+	return a.Connected(now()) && !(a.tracking.Load() && strings.HasPrefix(redisKey, a.cfg.Names.Data))
 }
 
 type waiters struct {

@@ -185,6 +185,10 @@ func TestDoctorKnowsThePermissionsOfTheGuide(t *testing.T) {
 			purpose, status = "permissions: tracking", "note"
 		case r == "+persist":
 			purpose, status = "permissions: persist", "note"
+		case r == "+pubsub|numsub":
+			purpose, status = "permissions: pubsub", "note"
+		case r == "+unsubscribe":
+			purpose, status = "permissions: unsubscribe", "note"
 		case r == "+info":
 			purpose, status = "permissions: info", "note"
 		case slices.Contains(rules["strategy.WriteBehind"], r):

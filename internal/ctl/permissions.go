@@ -26,6 +26,8 @@ const (
 	forTidiness             // an empty queue leaves nothing behind
 	forCluster              // on a cluster
 	forIdentity             // whether Redis still is the same server
+	forDirect               // messages without numbers
+	forLeaving              // a cache that closes before others
 	needs
 )
 
@@ -78,6 +80,7 @@ func (s *scratch) wants() []want {
 		w(forTidiness, "persist", s.stream), w(forQueue, "del", s.stream, s.set),
 		sub(forCluster, "cluster", "slots"), sub(forCluster, "cluster", "info"), sub(forCluster, "cluster", "myid"),
 		w(forIdentity, "info", "server"),
+		sub(forDirect, "pubsub", "numsub", s.channel), w(forLeaving, "unsubscribe", s.channel),
 	}
 }
 
@@ -161,6 +164,8 @@ var consequences = [needs]struct {
 	forQueue:    {"permissions: write-behind", fault, "writes of caches with strategy.WriteBehind fail"},
 	forTidiness: {"permissions: persist", note, "an empty write-behind queue leaves some keys behind"},
 	forCluster:  {"permissions: cluster", fault, "the cluster's client does not find its nodes, or notices failovers late"},
+	forDirect:   {"permissions: pubsub", note, "the numbers of messages are watched, as on a cluster: where messages seem to be missing, the local tier is flushed"},
+	forLeaving:  {"permissions: unsubscribe", note, "a process goes on to receive the messages of a cache that it has closed, until all are closed"},
 	forIdentity: {"permissions: info", note, "after each new connection, what was written in the last 10 seconds is checked key by key"},
 }
 
@@ -347,6 +352,14 @@ func (e *examination) tryOne(ctx context.Context, s *scratch, w *want) error {
 	case "subscribe":
 		sub := e.rdb.Subscribe(ctx, s.channel)
 		defer sub.Close()
+		_, err := sub.ReceiveTimeout(ctx, patience)
+		return err
+	case "unsubscribe":
+		sub := e.rdb.Subscribe(ctx)
+		defer sub.Close()
+		if err := sub.Unsubscribe(ctx, s.channel); err != nil {
+			return err
+		}
 		_, err := sub.ReceiveTimeout(ctx, patience)
 		return err
 	case "client":

@@ -39,7 +39,7 @@ type seenKey struct {
 // The events.
 const (
 	evChanged   = "changed"   // keys were written or invalidated
-	evLoaded    = "loaded"    // a load has ended
+	evLoaded    = "loaded"    // a load that other processes waited for has ended
 	evPattern   = "pattern"   // keys were invalidated by a pattern
 	evTags      = "tags"      // tags were invalidated
 	evCleared   = "cleared"   // all entries were invalidated

@@ -20,7 +20,11 @@ func (c *remote) store(ctx context.Context, o *Options, ls []*inflightLoad, at i
 		if cmd.Key == "" {
 			return
 		}
-		cmd.Notify, cmd.sent = c.invalidator.NotifyOf(kind, c.encoded(l.rk))
+		if kind == message.Loaded {
+			cmd.Notify = c.invalidator.LoadedOf(c.encoded(l.rk))
+		} else {
+			cmd.Notify, cmd.sent = c.invalidator.NotifyOf(kind, c.encoded(l.rk))
+		}
 		cmds, owners = append(cmds, cmd.Command), append(owners, cmd)
 	}
 	for _, l := range ls {

@@ -86,6 +86,8 @@ func (c *remote) acquire(ctx context.Context, o *Options, ls []*inflightLoad) (a
 			again = true
 		default:
 			switch c.handleExisting(ctx, o, l, reply.Record, adopted[i], &r, at) {
+			case awaitIt:
+				more, then = append(more, l), append(then, awaitLease(l.rk, reply.Record))
 			case replaceIt:
 				more, then = append(more, l), append(then, c.leaseOver(l.rk, reply.Record.CASToken(), s, l.second, l.life))
 			case lockIt:
@@ -108,7 +110,7 @@ func (c *remote) acquire(ctx context.Context, o *Options, ls []*inflightLoad) (a
 		//  2. load A gets the lock
 		looks := make([]int, len(ls)) // index of the reply to that check; 0: none is needed
 		for i, l := range ls {
-			if cmds[i].Key != l.rk {
+			if cmds[i].Key != l.rk && cmds[i].Op != store.AwaitLease {
 				looks[i] = len(cmds)
 				cmds = append(cmds, store.Command{Op: store.GetHeader, Key: l.rk})
 			}
@@ -119,6 +121,10 @@ func (c *remote) acquire(ctx context.Context, o *Options, ls []*inflightLoad) (a
 		for i, l := range ls {
 			reply := replies[i]
 			switch {
+			case cmds[i].Op == store.AwaitLease:
+				// If the lease is gone, its load may have ended before the sign was there. If it
+				// is not known, the load reads again after a while.
+				again = again || reply.Err == nil && !reply.OK
 			case reply.Err != nil:
 				c.noLease(l, reply.Err)
 			case reply.OK && looks[i] != 0 && replies[looks[i]].Err == nil && replies[looks[i]].Record.CASToken() != l.seen:
@@ -140,6 +146,11 @@ func (c *remote) acquire(ctx context.Context, o *Options, ls []*inflightLoad) (a
 				l.state = fillBoth // another load holds the lock by now; MaxAge(0) does not wait for that one, either
 			case l.state == waiting:
 				l.old = nil // another load was faster: read again
+				// Its lease or lock has no sign of this load yet.
+				again = again || cmds[i].Op == store.CompareAndSet
+				if cmds[i].Op == store.SetNX && !l.call.Resolved() && c.mustSign(cmds[i].Key, reply.Record) {
+					more, then = append(more, l), append(then, awaitLease(cmds[i].Key, reply.Record))
+				}
 			}
 		}
 		gone := c.prolong(whole, locked)
@@ -250,6 +261,25 @@ func (c *remote) handleLockHeld(ctx context.Context, o *Options, l *inflightLoad
 	return false
 }
 
+// mustSign reports whether a record is another load's lease that has to be signed, so that the
+// end of that load is notified. The order is:
+//
+//  1. the waiter is registered; see coherence.Waiter
+//  2. the lease is read
+//  3. it is signed, unless it is not there any more: then it is read again
+//  4. the load ends, finds the sign, and its end is notified
+//
+// If 4 comes before 3, there is no lease to sign.
+func (c *remote) mustSign(key string, rec store.Record) bool {
+	h, err := frame.ReadHead(rec.Raw)
+	return err == nil && h.Kind == frame.Lease && !h.Awaited && c.coherence.SignsLease(key)
+}
+
+// awaitLease returns the command that signs a lease.
+func awaitLease(key string, rec store.Record) store.Command {
+	return store.Command{Op: store.AwaitLease, Key: key, Seen: rec.CASToken()}
+}
+
 // note remembers a lease of another process that this load is waiting for.
 func (l *inflightLoad) note(id frame.ID) {
 	if !slices.Contains(l.seenLeases, id) {
@@ -346,6 +376,7 @@ const (
 	nothingMore step = iota
 	replaceIt        // the record is of no use: the lease takes its place
 	lockIt           // the record stays until the fill: a lock marks the load in flight
+	awaitIt          // another load's lease is to be signed: its end is to be notified
 )
 
 // handleExisting deals with a key that is not empty. adopted is as in [decoded].
@@ -403,8 +434,12 @@ func (c *remote) handleExisting(ctx context.Context, o *Options, l *inflightLoad
 			return replaceIt
 		}
 		if !o.anew() {
-			if !c.taken(o, l, f.raw.ID) {
-				l.note(f.raw.ID)
+			if c.taken(o, l, f.raw.ID) {
+				return nothingMore
+			}
+			l.note(f.raw.ID)
+			if c.mustSign(l.rk, rec) {
+				return awaitIt
 			}
 			return nothingMore // still waiting
 		}

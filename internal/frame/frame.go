@@ -39,8 +39,9 @@
 // The encoding of a frame is canonical: lengths take as few bytes as they can, the tags come
 // before the ETag, and an empty ETag is left out. Any other encoding counts as corrupt.
 //
-// A lease is section A alone, and so is an intent: that of a writer that is about to write to
-// the source, and that loads and other writers wait for. A failure replaces the lease of a load
+// A lease is section A alone, and a byte 1 if a process waits for its load. An intent is section
+// A alone: that of a writer that is about to write to the source, and that loads and other
+// writers wait for. A failure replaces the lease of a load
 // that has failed, for the callers that wait for it: its payload is the lease's id, a byte of
 // flags (bit 0: no stale value may be returned instead; bit 1: it concerns only callers that
 // have a stale value) and the text of the error. In the place of a lock it is about the value
@@ -84,6 +85,7 @@ type Header struct {
 	Cost        uint32 // see CostOf, CostOfOlder
 	Tags        []string
 	ETag        string
+	Awaited     bool // a lease: a process waits for its load
 }
 
 // OfOlder is the Cost of a value that was derived from the value before it, where it is not
@@ -219,6 +221,14 @@ func (h *Header) Since() (time int64, second, ok bool) {
 // AppendIntent appends an intent.
 func AppendIntent(dst []byte, id ID) []byte {
 	return AppendSeal(dst, Intent, id, math.MaxInt64)
+}
+
+// awaited is the byte behind a lease that a process waits for.
+const awaited = 1
+
+// isAwaited reports whether raw is a lease with that byte.
+func (k Kind) isAwaited(raw []byte) bool {
+	return k == Lease && len(raw) == sealLen+1 && raw[sealLen] == awaited
 }
 
 // bare reports whether a frame of this kind has no section B.
@@ -373,6 +383,7 @@ func ReadHead(raw []byte) (h Header, err error) {
 	h.Kind, h.Limit = Kind(raw[4]), int64(be.Uint64(raw[24:]))
 	copy(h.ID[:], raw[8:])
 	if h.Kind.bare() {
+		h.Awaited = h.Kind.isAwaited(raw)
 		return h, nil
 	}
 	if len(raw) < headLen {
@@ -421,6 +432,9 @@ func Parse(redisKey string, raw []byte) (f Frame, err error) {
 	case raw[5] != 0 || raw[6] != 0 || raw[7] != 0 || f.Kind < Value || f.Kind > Intent:
 		return Frame{}, ErrNewer
 	case f.Kind.bare() && len(raw) == sealLen:
+		return f, nil
+	case f.Kind.isAwaited(raw):
+		f.Awaited = true
 		return f, nil
 	case f.Kind.bare() || len(raw) < headLen+hashLen:
 		return Frame{}, ErrCorrupt

@@ -189,6 +189,8 @@ func frames(t *testing.T) (out []frameOf) {
 	add("a key of other bytes", "\x00\xff:é", build(header, "\x00\xff:é", "", "x"))
 	add("an absence", key, build(with(func(h *frame.Header) { h.Kind, h.Tags, h.ETag = frame.Absence, nil, "" }), key, "", ""))
 	add("a lease", key, frame.AppendLease(nil, id(9)))
+	add("a lease that a process waits for", key, append(frame.AppendLease(nil, id(9)), 1))
+	add("a lease with another byte", key, append(frame.AppendLease(nil, id(9)), 2))
 	add("a lease that says when it began", key, frame.AppendLeaseSince(nil, id(9), 900*second, true))
 	add("an intent", key, frame.AppendIntent(nil, id(9)))
 	failure, err := frame.AppendFailure(nil, key, header, frame.Failed{Lease: id(9), NoStale: true, Text: "the source is down"})

@@ -97,6 +97,14 @@ type Outcome struct {
 	Token string   // header of the record that stays for a while, as it is now; "": none
 }
 
+// LoadedOf returns a message that the load of a key has ended, to publish together with the
+// command that ends its lease, if a process waits for it.
+func (r *Invalidator) LoadedOf(key string) store.Notify {
+	t := r.notify(&message.Message{Sender: r.Outbox.Sender(), Kind: message.Loaded, Keys: []string{key}})
+	t.Awaited = true
+	return t
+}
+
 // NotifyOf returns a message to publish together with a command. The caller resolves it.
 func (r *Invalidator) NotifyOf(kind message.Kind, keys ...string) (store.Notify, message.Sent) {
 	n, sent := r.Outbox.Next(kind)

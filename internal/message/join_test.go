@@ -19,7 +19,7 @@ func TestASenderThatWasQuietSinceBeforeTheSessionCostsNoFlush(t *testing.T) {
 		time.Sleep(time.Second)
 		b := NewInbox()
 		b.Subscribed(since())
-		for _, first := range []Kind{Invalidated, Loaded, Pattern, TagsInvalidated, Watermark} {
+		for _, first := range []Kind{Invalidated, Pattern, TagsInvalidated, Watermark} {
 			time.Sleep(time.Hour)
 			b.Subscribed(since())
 			time.Sleep(30 * time.Minute)

@@ -2,7 +2,8 @@
 // numbers them, so that a loss is detected.
 //
 // Pub/sub has no replay. What one server sends over one connection arrives, in order, unless
-// the connection breaks, and that is detected. But the bus between the nodes of a cluster may
+// the connection breaks, and that is detected: where a session is known to receive what it
+// receives in this way, its numbers need not be watched. But the bus between the nodes of a cluster may
 // drop messages while all connections live; and a process that misses a write's message would
 // serve the old value until it expires. So each sender numbers its messages, and publishes from
 // time to time a watermark: the number up to which all of them have been published. A receiver
@@ -39,7 +40,8 @@ const (
 	// Invalidated: these keys were written or invalidated.
 	Invalidated Kind = iota + 1
 	// Loaded: a load has ended: its value is stored over its own lease, or it failed. It
-	// matters only to readers that wait for the load.
+	// matters only to readers that wait for the load, and is published only if one has said so.
+	// It has no number: a reader that misses it reads the key again a little later.
 	Loaded
 	// Pattern: all keys that match were invalidated.
 	Pattern
@@ -53,7 +55,7 @@ const (
 // Message is one message.
 type Message struct {
 	Sender uint64 // random for each instance of a cache, not 0
-	Number uint64 // 1, 2, …; Watermark: all up to it have been published or are among Skipped
+	Number uint64 // 1, 2, …; 0: Loaded; Watermark: all up to it have been published or are among Skipped
 	// Base and Quiet tell new subscribers which numbers are old: all numbers up to Base, which
 	// is less than Number, or of a Watermark not more, had been published, or had failed, by a
 	// time that was Quiet before this message was made.
@@ -66,6 +68,9 @@ type Message struct {
 	Text    string   // TagsInvalidated: appended by Redis
 	Skipped []uint64 // Watermark: numbers up to Number, skipped recently, that may never be received
 	Last    bool     // Watermark: the sender closes
+	// Unresolved: Watermark: the sender closes, and does not know whether all of its messages
+	// were published: receivers flush, whatever they have received.
+	Unresolved bool
 }
 
 var (
@@ -88,16 +93,17 @@ var (
 //	       Invalidated, Loaded: the keys
 //	       Pattern: the pattern
 //	       TagsInvalidated: the number of tags, the tags, and the text up to the end
-//	       Watermark: flags, of which 1 is Last; how far each skipped number lies
-//	       below Number
+//	       Watermark: flags, of which 1 is Last and 2 Unresolved; how far each skipped
+//	       number lies below Number
 //
 // A string is its length and its bytes. Lengths and distances are uvarints of as few bytes as
 // they take. All kinds that come later in this version have a number of their own.
 const (
-	magic    = "\xC5dn"
-	version  = 1
-	headLen  = 21
-	flagLast = 1
+	magic          = "\xC5dn"
+	version        = 1
+	headLen        = 21
+	flagLast       = 1
+	flagUnresolved = 2
 
 	// maxQuiet is the longest Quiet, in ms: a century.
 	maxQuiet = 100 * 365 * 24 * 3600 * 1000
@@ -125,6 +131,9 @@ func (n *Message) Append(dst []byte) []byte {
 		flags := byte(0)
 		if n.Last {
 			flags = flagLast
+		}
+		if n.Unresolved {
+			flags |= flagUnresolved
 		}
 		dst = append(dst, flags)
 		for _, k := range n.Skipped {
@@ -169,7 +178,7 @@ func Parse(s string) (Message, error) {
 	}
 	below, s, ok := cutUvarint(s[headLen:])
 	quiet, s, okQuiet := cutUvarint(s)
-	if !ok || !okQuiet || below > n.Number || below == 0 && n.Kind != Watermark || quiet > maxQuiet {
+	if !ok || !okQuiet || below > n.Number || below == 0 && n.Kind != Watermark && n.Kind != Loaded || n.Kind == Loaded && n.Number != 0 || quiet > maxQuiet {
 		return Message{}, ErrForeign
 	}
 	n.Base, n.Quiet = n.Number-below, time.Duration(quiet)*time.Millisecond
@@ -211,10 +220,10 @@ func (n *Message) parseWatermark(s string) error {
 	switch {
 	case s == "":
 		return ErrForeign
-	case s[0] > flagLast:
+	case s[0] > flagLast|flagUnresolved:
 		return ErrNewer
 	}
-	n.Last, s = s[0] == flagLast, s[1:]
+	n.Last, n.Unresolved, s = s[0]&flagLast != 0, s[0]&flagUnresolved != 0, s[1:]
 	count := 0
 	for i := range len(s) {
 		if s[i] < 0x80 {

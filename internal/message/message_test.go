@@ -13,7 +13,7 @@ import (
 var samples = map[string]Message{
 	"keys":          {Sender: 1, Number: 1, Kind: Invalidated, Keys: []string{"a", "", "\x00\xff:", strings.Repeat("x", 300)}},
 	"no keys":       {Sender: math.MaxUint64, Number: math.MaxUint64, Kind: Invalidated},
-	"a load's end":  {Sender: 9, Number: 2, Kind: Loaded, Keys: []string{"a"}},
+	"a load's end":  {Sender: 9, Kind: Loaded, Keys: []string{"a"}},
 	"a pattern":     {Sender: 9, Number: 3, Kind: Pattern, Pattern: "user:*"},
 	"no pattern":    {Sender: 9, Number: 3, Kind: Pattern},
 	"marks":         {Sender: 9, Number: 4, Kind: TagsInvalidated, Tags: []string{"t", "u"}, Text: "17\ne1 …"},
@@ -24,6 +24,7 @@ var samples = map[string]Message{
 	"a late tally":  {Sender: 9, Number: 500, Base: 500, Quiet: time.Hour, Kind: Watermark},
 	"an empty one":  {Sender: 9, Kind: Watermark},
 	"the last one":  {Sender: 9, Number: 500, Kind: Watermark, Last: true},
+	"not resolved":  {Sender: 9, Number: 500, Kind: Watermark, Last: true, Unresolved: true},
 }
 
 func TestNoticesSurviveTheWay(t *testing.T) {
@@ -86,7 +87,8 @@ func TestForeignAndNewerAreToldApart(t *testing.T) {
 		"more tags than bytes":         {head(1, 4, 1) + "\x03\x00\x00", ErrForeign},
 		"tags beyond 64 bits":          {head(1, 4, 1) + "\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x00", ErrForeign},
 		"a tally without flags":        {head(1, 5, 1), ErrForeign},
-		"a tally with a newer flag":    {head(1, 5, 1) + "\x02", ErrNewer},
+		"a tally with a newer flag":    {head(1, 5, 1) + "\x04", ErrNewer},
+		"a load's end with a number":   {head(1, 2, 1) + "\x01a", ErrForeign},
 		"it skips more than there are": {head(1, 5, 3) + "\x00\x03", ErrForeign},
 		"a base of its own number":     {head(1, 1, 1)[:headLen] + "\x00\x00", ErrForeign},
 		"a base below 0":               {head(1, 1, 1)[:headLen] + "\x02\x00", ErrForeign},

@@ -39,6 +39,7 @@ type Outbox struct {
 	settled   time.Time // when the last number left flight
 	published uint64    // the greatest number of a watermark
 	left      int       // how many watermarks still have to repeat it
+	lost      bool      // see Lose
 }
 
 // skip is a number that was skipped. It is dropped when [repeat] watermarks have listed it.
@@ -175,8 +176,8 @@ func (o *Outbox) IsOwnEcho(n uint64) bool {
 //
 // With closing it is the last one. Invalidations that are still open then will never be
 // retried: the watermark counts them as published, so that receivers that have not received
-// them flush. A sender without a new number closes in silence: receivers that do not know it
-// would flush for nothing.
+// them flush, and is marked as Unresolved, for receivers that do not count. Otherwise a sender
+// without a new number closes in silence: receivers that do not know it would flush for nothing.
 func (o *Outbox) Watermark(closing bool) (n Message, due bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -187,10 +188,11 @@ func (o *Outbox) Watermark(closing bool) (n Message, due bool) {
 	if number > o.published {
 		o.published, o.left = number, repeat
 	}
-	if o.left == 0 {
+	unresolved := closing && (o.lost || o.outLocked() < o.last)
+	if o.left == 0 && !unresolved {
 		return Message{}, false
 	}
-	o.left--
+	o.left = max(o.left-1, 0)
 	o.skipped = slices.DeleteFunc(o.skipped, func(s skip) bool { return s.left == 0 })
 	var list []uint64
 	for i := range o.skipped {
@@ -199,7 +201,7 @@ func (o *Outbox) Watermark(closing bool) (n Message, due bool) {
 			list = append(list, s.number)
 		}
 	}
-	n = Message{Sender: o.sender, Number: number, Kind: Watermark, Skipped: list, Last: closing}
+	n = Message{Sender: o.sender, Number: number, Kind: Watermark, Skipped: list, Last: closing, Unresolved: unresolved}
 	if len(o.inFlight) == 0 {
 		o.base, o.baseAt = o.last, o.settled
 	}
@@ -207,6 +209,14 @@ func (o *Outbox) Watermark(closing bool) (n Message, due bool) {
 		n.Base, n.Quiet = o.base, o.quietLocked()
 	}
 	return n, true
+}
+
+// Lose records that the content of some message will never be published, whether or not its
+// number is still remembered: the last watermark says so.
+func (o *Outbox) Lose() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.lost = true
 }
 
 // Again makes the latest watermark due again: it could not be published, or a new receiver

@@ -137,6 +137,27 @@ func TestAClosingTallyCountsWhatIsOpen(t *testing.T) {
 	}
 }
 
+// The last watermark says that something was lost, also if nothing new is to be said otherwise.
+func TestAClosingWatermarkSaysWhatIsLost(t *testing.T) {
+	for range 2 {
+		o := NewOutbox(7)
+		n := o.begin()
+		o.Done(n)
+		for range repeat {
+			if n, due := o.Watermark(false); !due || n.Unresolved {
+				t.Errorf("%+v %v", n, due)
+			}
+		}
+		o.Lose()
+		if n, due := o.Watermark(false); due {
+			t.Errorf("%+v", n)
+		}
+		if n, due := o.Watermark(true); !due || n.Number != 1 || !n.Last || !n.Unresolved {
+			t.Errorf("%+v %v", n, due)
+		}
+	}
+}
+
 func TestMemoryOfFailuresIsBounded(t *testing.T) {
 	o := NewOutbox(7)
 	first := o.begin()

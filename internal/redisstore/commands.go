@@ -149,7 +149,7 @@ func scripted(c *store.Command) bool {
 		return c.Notifies() || c.ByScript
 	case store.CompareAndSet:
 		return c.Seen.State != store.Missing || c.Notifies() || c.ByScript
-	case store.CompareAndDelete, store.Extend, store.PatchHeader, store.Adopt:
+	case store.CompareAndDelete, store.Extend, store.PatchHeader, store.Adopt, store.AwaitLease:
 		return true
 	}
 	return false
@@ -189,6 +189,8 @@ func build(ctx context.Context, c *store.Command, ref reference) redis.Cmder {
 		return compareBy(ctx, c, resealScript, ref, c.Frame, c.Millis())
 	case store.Adopt:
 		return compareBy(ctx, c, adoptScript, ref, c.Millis())
+	case store.AwaitLease:
+		return compareBy(ctx, c, awaitScript, ref)
 	}
 	if c.Most > 0 {
 		return redis.NewStringCmd(ctx, "getrange", c.Key, 0, c.Most)
@@ -229,12 +231,16 @@ func runFor(ctx context.Context, c *store.Command, s script, ref reference, args
 	return onceCmd{cmd}
 }
 
-// evalFor returns the words of a script's command. The message to publish comes last.
+// evalFor returns the words of a script's command. The message to publish comes last, and after
+// it a word if it is only for those who wait for a lease.
 func evalFor(c *store.Command, s script, ref reference, args ...any) []any {
-	words := append(s.words(ref, 6+len(args)), 1, c.Key)
+	words := append(s.words(ref, 7+len(args)), 1, c.Key)
 	words = append(words, args...)
 	if c.Notifies() {
 		words = append(words, c.Notify.Channel, c.Notify.Message)
+		if c.Notify.Awaited {
+			words = append(words, 1)
+		}
 	}
 	return words
 }
@@ -272,7 +278,7 @@ func read(c *store.Command, cmd redis.Cmder) store.Reply {
 			return r
 		}
 		return readScript(cmd, err)
-	case store.CompareAndDelete, store.Extend, store.PatchHeader:
+	case store.CompareAndDelete, store.Extend, store.PatchHeader, store.AwaitLease:
 		return readScript(cmd, err)
 	case store.Adopt:
 		return readAdopt(cmd, err)

@@ -22,10 +22,23 @@ var errDemoted = errors.New("redisstore: the server is no master any more")
 // pulseScript publishes ARGV[2] on the channel ARGV[1] if the server accepts writes.
 var pulseScript = newScript("#!lua flags=allow-oom\nreturn redis.call('PUBLISH', ARGV[1], ARGV[2])")
 
+// countPulseScript is pulseScript, and answers how many connections to the server have subscribed
+// to that very channel; -1: the user may not ask. What PUBLISH answers counts those with a pattern
+// that the channel matches, too.
+var countPulseScript = newScript("#!lua flags=allow-oom\n" + publishAndCount)
+
+const publishAndCount = `redis.call('PUBLISH', ARGV[1], ARGV[2])
+local n = redis.pcall('PUBSUB', 'NUMSUB', ARGV[1])
+return type(n) == 'table' and type(n[2]) == 'number' and n[2] or -1
+`
+
 // oldPulseScript is pulseScript for servers before Redis 7.0, which don't know that a script
 // might write before it does: it tries to remove a key with the name of the channel, which there
 // never is.
 var oldPulseScript = newScript(oldOnMaster + "return redis.call('PUBLISH', ARGV[1], ARGV[2])")
+
+// oldCountPulseScript is countPulseScript for these servers.
+var oldCountPulseScript = newScript(oldOnMaster + publishAndCount)
 
 const oldOnMaster = `
 local r = redis.pcall('UNLINK', ARGV[1])
@@ -39,25 +52,37 @@ const onMasterText, oldOnMasterText = "#!lua flags=allow-oom\nreturn 1", oldOnMa
 // pulse publishes through a master. A server that refuses scripts that might write for another
 // reason than being a replica (its disk is full, or the user may not run scripts) is assumed to
 // be a master.
-func (s *Redis) pulse(ctx context.Context, node redis.Cmdable, channel, payload string) error {
-	eval := func(sc script) error {
-		err := node.EvalSha(ctx, sc.hash, nil, channel, payload).Err()
-		if isNoScript(err) {
-			err = node.Eval(ctx, sc.text, nil, channel, payload).Err()
-		}
-		return err
+//
+// With count it returns how many connections to that very node have subscribed to the channel, or
+// -1 if that is not known. Otherwise it is -1 unless there is certainly none, which is 0.
+func (s *Redis) pulse(ctx context.Context, node redis.Cmdable, channel, payload string, count bool) (heard int64, err error) {
+	flags, plain := pulseScript, oldPulseScript
+	if count {
+		flags, plain = countPulseScript, oldCountPulseScript
 	}
-	err := s.byFlags(func() error { return eval(pulseScript) }, func() error { return eval(oldPulseScript) })
+	var cmd *redis.Cmd
+	eval := func(sc script) error {
+		cmd = node.EvalSha(ctx, sc.hash, nil, channel, payload)
+		if isNoScript(cmd.Err()) {
+			cmd = node.Eval(ctx, sc.text, nil, channel, payload)
+		}
+		return cmd.Err()
+	}
+	err = s.byFlags(func() error { return eval(flags) }, func() error { return eval(plain) })
 	var answer redis.Error
 	switch {
 	case err == nil:
-		return nil
+		// A subscription by a pattern is none to the channel.
+		if heard, err = cmd.Int64(); err != nil || heard > 0 && !count {
+			heard = -1
+		}
+		return heard, nil
 	case isDemoted(err):
-		return fmt.Errorf("%w: %w", errDemoted, err)
+		return -1, fmt.Errorf("%w: %w", errDemoted, err)
 	case !errors.As(err, &answer):
-		return err
+		return -1, err
 	}
-	return node.Publish(ctx, channel, payload).Err()
+	return -1, node.Publish(ctx, channel, payload).Err()
 }
 
 // publish publishes a message through a node, at most once, by the same script: a message that

@@ -61,6 +61,9 @@ func (s *script) frame() []byte {
 		return bytes.Repeat([]byte("same head and length "), 3)[:store.TokenLen-2+s.IntN(5)]
 	}
 	s.n++
+	if s.IntN(3) == 0 {
+		return fmt.Appendf(nil, "\xc5dq\x01\x03%019dlease seal--", s.n)
+	}
 	return append(fmt.Appendf(nil, "\xc5record%017d", s.n), bytes.Repeat([]byte{0}, s.IntN(300))...)
 }
 
@@ -84,6 +87,7 @@ func (s *script) commands() []store.Command {
 		if s.channel != "" && s.IntN(2) == 0 {
 			s.told++
 			c.Notify = store.Notify{Channel: s.channel, Message: fmt.Sprintf("%q:%d", k, s.told)}
+			c.Notify.Awaited = (c.Op == store.CompareAndSet || c.Op == store.CompareAndDelete) && s.IntN(2) == 0
 		}
 		switch {
 		case c.Op == store.CompareAndSet && s.IntN(3) == 0:
@@ -112,6 +116,7 @@ func (s *script) together(cmds []store.Command) {
 	if s.IntN(10) == 0 {
 		return // refused, mostly
 	}
+	first.Notify.Awaited = false
 	for i := range cmds[1 : 1+first.With] {
 		cmds[1+i].Op, cmds[1+i].Notify = first.Op, store.Notify{}
 	}

@@ -1,13 +1,37 @@
 package redisstore
 
 import (
+	"context"
+
 	"github.com/delqhi/cache/internal/logicalclock"
 	"github.com/delqhi/cache/internal/store"
+	"github.com/redis/go-redis/v9"
 )
 
-import "context"
-
 const ScanCount = scanCount
+
+// Subscribers is how many subscribers the shared sessions of a client have.
+func Subscribers(rdb redis.UniversalClient) (n int) {
+	return sumOverSessions(rdb, func(s *session) int { return len(s.subscribers) })
+}
+
+// Topics is how many channels and prefixes the shared sessions of a client are about.
+func Topics(rdb redis.UniversalClient) (n int) {
+	return sumOverSessions(rdb, func(s *session) int { return len(s.channels) + len(s.prefixes) })
+}
+
+func sumOverSessions(rdb redis.UniversalClient, of func(*session) int) (n int) {
+	sessions.Lock()
+	defer sessions.Unlock()
+	for key, s := range sessions.of {
+		if key.rdb == rdb {
+			s.mu.Lock()
+			n += of(s)
+			s.mu.Unlock()
+		}
+	}
+	return n
+}
 
 // ReadClockInSteps and AddTombstonesInSteps are Marks and Mark as they are while a slot moves.
 func (s *Redis) ReadClockInSteps(ctx context.Context, names store.Names, known logicalclock.Known, tags []string) (logicalclock.Reading, error) {

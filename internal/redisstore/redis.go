@@ -163,17 +163,19 @@ func (s *Redis) Now(ctx context.Context, key string) (int64, error) {
 			return 0, withoutEcho(err, "time", key)
 		}
 		return t.UnixMicro(), nil
-	}, s.background)
+	}, func(f func(context.Context)) { s.background(f) })
 }
 
 // background runs f in a goroutine that Close waits for, or not at all once the store is
-// closed.
-func (s *Redis) background(f func(context.Context)) {
+// closed. It reports whether f runs.
+func (s *Redis) background(f func(context.Context)) bool {
 	s.clockMu.RLock()
 	defer s.clockMu.RUnlock()
-	if s.ctx.Err() == nil {
-		s.wg.Go(func() { f(s.ctx) })
+	if s.ctx.Err() != nil {
+		return false
 	}
+	s.wg.Go(func() { f(s.ctx) })
+	return true
 }
 
 // Do implements Store.

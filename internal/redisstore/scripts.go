@@ -30,13 +30,13 @@ func (s script) words(ref reference, n int) []any {
 
 // common is the beginning of every script, with the functions that each of them needs. done
 // ends a script that has taken effect: it publishes ARGV[i + 1] on the channel ARGV[i], if
-// there is one. own reports whether the existing record is the one that an earlier execution of
+// there is one; and if there is an ARGV[i + 2], only if told is true. own reports whether the existing record is the one that an earlier execution of
 // the same command stored.
 const common = `
-local function done(i, answer)
-  if ARGV[i] then
-    local told = redis.pcall('PUBLISH', ARGV[i], ARGV[i + 1])
-    if type(told) == 'table' then return told end
+local function done(i, answer, told)
+  if ARGV[i] and (told or not ARGV[i + 2]) then
+    local r = redis.pcall('PUBLISH', ARGV[i], ARGV[i + 1])
+    if type(r) == 'table' then return r end
   end
   return answer
 end
@@ -162,30 +162,48 @@ elseif ARGV[2] == 'h' then
 else
   same = ARGV[2] == 's' and cur == token
 end
+local function lease(head) return #head >= 24 and string.byte(head, 5) == 3 end
+local function awaited()
+  return lease(token) and redis.call('STRLEN', KEYS[1]) > 36
+end
 `
 
 // swapScript: ARGV[3] the new record, ARGV[4] its lifetime in ms, 0 for no expiry, -1 to keep
-// the remaining lifetime. If the key does not hold the record that was seen, this may be a
-// second execution of the same command: the key then holds its own record.
+// the remaining lifetime; ARGV[5] to ARGV[7] as in done. If the key does not hold the record that
+// was seen, this may be a second execution of the same command: the key then holds its own
+// record, and the first execution has published what there was to publish. A lease that replaces
+// a lease inherits the sign that it is awaited.
 var swapScript = newScript(compare + `
 if not same then
   if own(cur, ARGV[3]) then return done(5, 1) end
   return 0
 end
+local new, told = ARGV[3], false
+if ARGV[7] or #new == 36 then told = awaited() end
+if told and #new == 36 and lease(new) then new = new .. '\1' end
 if ARGV[4] == '0' then
-  redis.call('SET', KEYS[1], ARGV[3])
+  redis.call('SET', KEYS[1], new)
 elseif ARGV[4] == '-1' then
-  redis.call('SET', KEYS[1], ARGV[3], 'KEEPTTL')
+  redis.call('SET', KEYS[1], new, 'KEEPTTL')
 else
-  redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4])
+  redis.call('SET', KEYS[1], new, 'PX', ARGV[4])
 end
-return done(5, 1)
+return done(5, 1, told)
 `)
 
+// releaseScript: ARGV[3] to ARGV[5] as in done.
 var releaseScript = newScript(compare + `
 if not same then return 0 end
+local told = ARGV[5] and awaited()
 redis.call('UNLINK', KEYS[1])
-return done(3, 1)
+return done(3, 1, told)
+`)
+
+// awaitScript puts the sign on a lease. It keeps the lifetime.
+var awaitScript = newScript(compare + `
+if not same or not lease(token) then return 0 end
+if not awaited() then redis.call('SETRANGE', KEYS[1], 36, '\1') end
+return 1
 `)
 
 // extendScript: ARGV[3] the lifetime in ms, 0 for no expiry.

@@ -51,7 +51,7 @@ func (s *Redis) Publish(ctx context.Context, t store.Notify) error {
 	return errors.Join(errs...)
 }
 
-// Subscribe implements Store.
+// Subscribe implements Store. Subscriptions through one client share a session; see [sessions].
 //
 // Operations that may block for longer than ctx allows, dialing and publishing with a client
 // that does not obey contexts, are left behind when the session ends: the client's own timeouts
@@ -60,12 +60,20 @@ func (s *Redis) Subscribe(ctx context.Context, l store.Subscription, sink store.
 	if err := l.Check(); err != nil {
 		return err
 	}
-	ls := newSession(ctx, s, l, sink)
-	defer ls.end(nil)
-	defer context.AfterFunc(s.ctx, func() { ls.end(errStoreClosed) })()
-	var err error
-	if ls.masters, err = detach(ls.ctx, s, s.listenMasters, nil); err == nil {
-		err = ls.run()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	m, err := join(s, l, sink)
+	if err != nil {
+		return err
+	}
+	defer m.leave()
+	select {
+	case <-m.ended:
+		err = m.err
+	case <-ctx.Done():
+	case <-s.ctx.Done():
+		err = errStoreClosed
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -143,12 +151,13 @@ func masterNames(masters []listenMaster) []string {
 	return names
 }
 
-// publishPulse publishes a heartbeat through a master.
-func (s *Redis) publishPulse(ctx context.Context, m *listenMaster, channel, payload string) error {
+// publishPulse publishes a heartbeat through a master, and returns what pulse does.
+func (s *Redis) publishPulse(ctx context.Context, m *listenMaster, channel, payload string, count bool) (heard int64, err error) {
 	if m.member != nil {
 		if err := m.member.confirm(ctx, m.rdb); err != nil {
-			return fmt.Errorf("%s: %w", m.name, err)
+			return -1, fmt.Errorf("%s: %w", m.name, err)
 		}
 	}
-	return withoutEcho(s.pulse(ctx, m.rdb, channel, payload), "evalsha", channel, payload)
+	heard, err = s.pulse(ctx, m.rdb, channel, payload, count)
+	return heard, withoutEcho(err, "evalsha", channel, payload)
 }

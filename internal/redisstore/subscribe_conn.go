@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -12,18 +14,23 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// listenConn is one connection of a session. Its fields are owned by the goroutine of run,
-// which also makes its calls to the sink.
+// listenConn is one connection of a session. The goroutine of run reads, and makes the calls to
+// the sinks.
 type listenConn struct {
 	session  *session
 	master   *listenMaster
-	messages bool           // receives the messages of the channel
+	messages bool           // receives the messages of the channels
 	slots    map[string]int // of the heartbeats that come back here, by channel
-	open     bool           // everything is set up, and Subscribed was called
+	raw      net.Conn       // since connect
+	more     chan struct{}  // buffered: there are requests
+
+	mu       sync.Mutex // guards what follows; taken after that of the session
+	requests []request  // not sent yet
+	sent     []request  // not answered yet, in their order
 }
 
-// run sets up the connection, reports it as ready, waits until the session is subscribed, and
-// passes on what it receives, until the session ends or the connection breaks.
+// run sets up the connection, reports it as ready, and passes on what it receives, until the
+// session ends or the connection breaks.
 func (c *listenConn) run(ready chan<- struct{}) error {
 	// There are no read or write deadlines here: a deadline that passes in the middle of a
 	// message would leave its rest to be taken for the next. Reads end when the session closes
@@ -35,60 +42,125 @@ func (c *listenConn) run(ready chan<- struct{}) error {
 	}
 	defer closeAll()
 	defer context.AfterFunc(c.session.ctx, closeAll)()
-	channels := c.channels()
-	if err := sub.Subscribe(ctx, channels...); err != nil {
+	if err := sub.Subscribe(ctx, slices.Collect(maps.Keys(c.slots))...); err != nil {
 		return c.explain(err)
 	}
+	writing, stop := context.WithCancel(c.session.ctx)
+	var writer sync.WaitGroup
+	defer writer.Wait()
+	defer closeAll() // the writer may wait for the connection
+	defer stop()
 	for confirmed := 0; ; {
 		msg, err := sub.Receive(ctx)
-		if err != nil {
+		var refused redis.Error
+		switch {
+		case err == nil:
+		case errors.As(err, &refused) && c.answer(err):
+			continue
+		case confirmed < len(c.slots) && redis.HasErrorPrefix(err, "NOPERM"):
+			return fmt.Errorf("%w: %w", errPulseRefused, c.explain(err))
+		default:
 			return c.explain(err)
 		}
 		switch msg := msg.(type) {
-		case *redis.Subscription:
-			if confirmed++; confirmed == len(channels) {
-				// Messages that arrive from here on wait in the connection until Subscribed was
-				// called; those that arrived before are not needed.
-				ready <- struct{}{}
-				select {
-				case <-c.session.armed:
-				case <-c.session.ctx.Done():
-					return c.session.ctx.Err()
+		case *redis.Subscription, *redis.Pong:
+			if confirmed < len(c.slots) {
+				if confirmed++; confirmed == len(c.slots) {
+					writer.Go(func() { c.write(writing, sub) })
+					ready <- struct{}{}
 				}
-				c.open = true
+			} else if !c.answer(nil) {
+				return c.explain(errUnasked)
 			}
 		case *redis.Message:
-			if c.open {
-				c.pass(msg)
+			if slot, ok := c.slots[msg.Channel]; ok {
+				c.session.heard(msg.Payload, slot)
+				break
+			}
+			for _, m := range c.session.ofChannel(msg.Channel) {
+				m.message(msg.Payload)
 			}
 		}
 	}
 }
 
-func (c *listenConn) channels() []string {
-	var channels []string
-	if c.messages {
-		channels = append(channels, c.session.l.Channel)
+// errUnasked ends a session whose connection gives an answer to nothing.
+var errUnasked = errors.New("an answer to no command")
+
+// request has something requested on the connection, after all that was requested before.
+func (c *listenConn) request(r request) {
+	c.mu.Lock()
+	c.requests = append(c.requests, r)
+	c.mu.Unlock()
+	select {
+	case c.more <- struct{}{}:
+	default:
 	}
-	for pulse := range c.slots {
-		channels = append(channels, pulse)
-	}
-	return channels
 }
 
-func (c *listenConn) pass(msg *redis.Message) {
-	if slot, ok := c.slots[msg.Channel]; ok {
-		c.session.heard(msg.Payload, slot)
-	} else {
-		c.session.sink.Message(msg.Payload)
+// write sends what is requested, until ctx ends. The answers arrive where messages do.
+func (c *listenConn) write(ctx context.Context, sub *redis.PubSub) {
+	always := context.WithoutCancel(ctx)
+	for {
+		select {
+		case <-c.more:
+		case <-ctx.Done():
+			return
+		}
+		for {
+			c.mu.Lock()
+			if len(c.requests) == 0 {
+				c.mu.Unlock()
+				break
+			}
+			r := c.requests[0]
+			c.requests = c.requests[1:]
+			c.sent = append(c.sent, r)
+			c.mu.Unlock()
+			var err error
+			switch r.kind {
+			case subscribe:
+				err = sub.Subscribe(always, r.topic.name)
+			case unsubscribe:
+				err = sub.Unsubscribe(always, r.topic.name)
+			case trackPrefix:
+				// A PubSub has no such command. Nothing else writes at this time.
+				_, err = c.raw.Write(trackCommand(r.topic.name))
+			}
+			if err != nil {
+				c.session.end(c.explain(err))
+				return
+			}
+		}
 	}
+}
+
+// answer takes the answer to the first command that was not answered yet, and reports whether
+// there is one.
+func (c *listenConn) answer(err error) bool {
+	c.mu.Lock()
+	if len(c.sent) == 0 {
+		c.mu.Unlock()
+		return false
+	}
+	r := c.sent[0]
+	c.sent = c.sent[1:]
+	c.mu.Unlock()
+	if err != nil {
+		if r.kind == trackPrefix {
+			err = noTracking(err)
+		}
+		err = c.explain(err)
+	}
+	c.session.answered(r, err)
+	return true
 }
 
 // errBroken ends a session whose connection has ended.
 var errBroken = errors.New("the connection has ended")
 
 func (c *listenConn) explain(err error) error {
-	err = withoutEcho(err, "subscribe", c.session.l.Channel, c.session.l.Prefix)
+	err = withoutEcho(err, c.session.names()...)
 	where := ""
 	if c.master.name != "" {
 		where = " to " + c.master.name
@@ -115,9 +187,10 @@ func (c *listenConn) connect(ctx context.Context) (*redis.PubSub, func(), error)
 		}
 		return conn, nil
 	}
+	c.raw = conn
 	c.adapt(&o)
 	rdb := redis.NewClient(&o)
-	if c.session.l.Tracking {
+	if c.session.key.tracking {
 		if err := rdb.RegisterPushNotificationHandler("invalidate", changes{c}, true); err != nil {
 			_ = rdb.Close()
 			_ = conn.Close()
@@ -161,7 +234,7 @@ func (c *listenConn) adapt(o *redis.Options) {
 	// 0 in it would now be replaced by the default.
 	lonely(o)
 	o.ReadTimeout, o.WriteTimeout = -1, -1
-	if !c.session.l.Tracking {
+	if !c.session.key.tracking {
 		return
 	}
 	o.Protocol = 3
@@ -172,6 +245,6 @@ func (c *listenConn) adapt(o *redis.Options) {
 				return err
 			}
 		}
-		return track(ctx, cn, c.session.l.Prefix)
+		return speakRESP3(ctx, cn)
 	}
 }

@@ -5,12 +5,13 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"github.com/delqhi/cache/internal/store"
 	mathrand "math/rand/v2"
 	"slices"
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/delqhi/cache/internal/store"
 )
 
 const (
@@ -18,50 +19,87 @@ const (
 	// of which asks a node.
 	mastersPause = 3 * time.Second
 
+	// watchEvery is how many rounds of heartbeats pass between two looks at the keys that the
+	// subscribers want to watch.
+	watchEvery = 10
+
 	// pulsesMax is the maximum number of heartbeats in flight to one master. More than that
 	// mean that the master, or the client, is stuck.
 	pulsesMax = 16
 )
 
-// session is one Listen of a Redis. It consists of connections, each with a goroutine that
-// reads, and the goroutine of the caller, which sends the heartbeats.
+// session is what the subscribers of a client have in common. It consists of connections, each
+// with a goroutine that reads and one that writes, and a goroutine that sends the heartbeats.
 type session struct {
-	store   *Redis
-	l       store.Subscription
-	sink    store.Subscriber
-	pulse   string // the prefix of the names of its heartbeat channels
+	store   *Redis // of its own
+	key     sessionKey
+	shared  bool   // others may join
+	channel string // of its first subscriber
+	pulse   string // the prefix of the names of its heartbeat channels, below that
 	masters []listenMaster
 
-	ctx   context.Context
-	end   context.CancelCauseFunc // ends the session; the first cause is kept
-	armed chan struct{}           // closed after Subscribed was called
+	ctx      context.Context
+	end      context.CancelCauseFunc // ends the session; the first cause is kept
+	over     chan struct{}           // closed when its connections and their goroutines have ended
+	released chan struct{}           // closed when also the operations have ended that it left behind
 
 	// slots is how many heartbeats come back in a round: more than one from a master whose
 	// heartbeat is awaited on two connections.
 	slots int
 
-	mu         sync.Mutex
+	mu          sync.Mutex // guards what follows
+	closed      bool       // no subscriber can join any more
+	open        bool       // the connections are set up
+	stays       bool       // the user may not unsubscribe
+	conns       []*listenConn
+	subscribers map[*subscriber]struct{}
+	channels    map[string]*topic
+	prefixes    map[string]*topic
+
 	rounds     store.Rounds
 	publishing int   // heartbeats whose publication was not answered yet
+	again      bool  // when all are answered, another round is due at once
+	proof      proof // that no message can be lost alone
+	watched    time.Time
 	pulseErr   error // of the last heartbeat that could not be published
 	looking    bool  // lookAtMasters is asking for the masters
 	looked     time.Time
 
-	// WARNING: the sink is called with aliveMu held, so that it is notified of rounds in their
-	// order. A Subscriber must not block.
+	// WARNING: the sinks are called with aliveMu held, so that they are notified of rounds in
+	// their order. A Subscriber must not block.
 	aliveMu sync.Mutex
-	alive   time.Time // when the latest round reported to the sink was sent
+	alive   time.Time // when the latest round reported to the sinks was sent
 }
 
-func newSession(ctx context.Context, s *Redis, l store.Subscription, sink store.Subscriber) *session {
-	ls := &session{store: s, l: l, sink: sink, pulse: l.Channel + ":" + rand.Text() + ":", armed: make(chan struct{})}
-	ls.ctx, ls.end = context.WithCancelCause(ctx)
-	return ls
+// newSession returns a session whose heartbeats have channels below a channel that the user may
+// subscribe to. The lock of sessions is held.
+func newSession(key sessionKey, channel string, shared bool) (*session, error) {
+	// Nothing that other subscribers need belongs to a store that may be closed before theirs.
+	own, err := NewRedis(key.rdb)
+	if err != nil {
+		return nil, err
+	}
+	s := &session{
+		store: own, key: key, shared: shared, channel: channel, pulse: channel + ":" + rand.Text() + ":", over: make(chan struct{}), released: make(chan struct{}),
+		subscribers: map[*subscriber]struct{}{}, channels: map[string]*topic{}, prefixes: map[string]*topic{},
+	}
+	s.ctx, s.end = context.WithCancelCause(store.Background(context.Background()))
+	if shared {
+		sessions.of[key] = s
+	}
+	return s, nil
 }
 
 // run runs the session. It returns the reason for its end.
-func (s *session) run() error {
+func (s *session) run() (err error) {
+	defer s.end(nil)
+	if s.masters, err = detach(s.ctx, s.store, s.store.listenMasters, nil); err != nil {
+		return err
+	}
 	conns := s.connections()
+	s.mu.Lock()
+	s.conns = conns
+	s.mu.Unlock()
 	ready := make(chan struct{}, len(conns))
 	var wg sync.WaitGroup
 	for _, c := range conns {
@@ -81,7 +119,7 @@ func (s *session) run() error {
 func (s *session) connections() []*listenConn {
 	conns := make([]*listenConn, len(s.masters))
 	for i := range s.masters {
-		conns[i] = &listenConn{session: s, master: &s.masters[i], slots: map[string]int{s.pulseChannel(i): i}}
+		conns[i] = &listenConn{session: s, master: &s.masters[i], slots: map[string]int{s.pulseChannel(i): i}, more: make(chan struct{}, 1)}
 	}
 	s.slots = len(conns)
 	if s.store.cluster == nil {
@@ -96,14 +134,14 @@ func (s *session) connections() []*listenConn {
 	for i := range s.masters {
 		switch {
 		case i == one:
-		case s.l.Tracking: // it is awaited on its own connection as well
+		case s.key.tracking: // it is awaited on its own connection as well
 			c.slots[s.pulseChannel(i)] = s.slots
 			s.slots++
 		default:
 			c.slots[s.pulseChannel(i)] = i
 		}
 	}
-	if s.l.Tracking {
+	if s.key.tracking {
 		return conns
 	}
 	return conns[one : one+1]
@@ -112,26 +150,24 @@ func (s *session) connections() []*listenConn {
 // pulseChannel is the channel of the heartbeats through a master.
 func (s *session) pulseChannel(master int) string { return s.pulse + strconv.Itoa(master) }
 
-// lead calls Subscribed when all connections are ready, then sends the heartbeats and checks
-// that they come back.
+// lead has the subscribers subscribe when all connections are ready, sends the heartbeats, and
+// checks that they come back.
 func (s *session) lead(ready <-chan struct{}, conns int) error {
-	late := time.NewTimer(s.l.HeartbeatTimeout + s.dialTimeout())
+	late := time.NewTimer(s.key.timeout + s.dialTimeout())
 	defer late.Stop()
 	for range conns {
 		select {
 		case <-ready:
 		case <-late.C:
-			return fmt.Errorf("%w: no subscription within %v", store.ErrHeartbeatTimeout, s.l.HeartbeatTimeout+s.dialTimeout())
+			return fmt.Errorf("%w: no subscription within %v", store.ErrHeartbeatTimeout, s.key.timeout+s.dialTimeout())
 		case <-s.ctx.Done():
 			return s.ctx.Err()
 		}
 	}
-	s.sink.Subscribed()
-	close(s.armed)
-
+	s.ready()
 	s.startRound()
-	late.Reset(s.l.HeartbeatTimeout)
-	pulse := time.NewTicker(s.l.HeartbeatInterval)
+	late.Reset(s.key.timeout)
+	pulse := time.NewTicker(s.key.interval)
 	defer pulse.Stop()
 	for {
 		select {
@@ -168,19 +204,37 @@ func (s *session) startRound() {
 	if !full {
 		s.publishing += len(s.masters)
 	}
+	count := !full && s.proof.counts()
+	watch := !full && time.Since(s.watched) >= (watchEvery-1)*s.key.interval
+	if watch {
+		s.watched = time.Now()
+	}
 	s.mu.Unlock()
 	if full {
 		return
 	}
 	for i := range s.masters {
-		s.store.background(func(context.Context) { s.publish(round, i) })
+		s.store.background(func(context.Context) {
+			s.publish(round, i, count)
+			if i > 0 {
+				return
+			}
+			// Later, and so on the same connection of the pool.
+			s.askModes()
+			if watch {
+				s.watch()
+			}
+		})
 	}
 }
 
-func (s *session) publish(round int64, master int) {
-	ctx, cancel := context.WithTimeout(s.ctx, s.l.HeartbeatTimeout)
+func (s *session) publish(round int64, master int, count bool) {
+	ctx, cancel := context.WithTimeout(s.ctx, s.key.timeout)
 	defer cancel()
-	err := s.store.publishPulse(ctx, &s.masters[master], s.pulseChannel(master), strconv.FormatInt(round, 10))
+	heard, err := s.store.publishPulse(ctx, &s.masters[master], s.pulseChannel(master), strconv.FormatInt(round, 10), count)
+	if err == nil {
+		s.prove(master, heard)
+	}
 	if errors.Is(err, errDemoted) {
 		s.store.demotions.Add(1)
 	}
@@ -188,10 +242,27 @@ func (s *session) publish(round int64, master int) {
 		s.end(err)
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.publishing--
 	if err != nil {
 		s.pulseErr = err
+	}
+	again := s.again && s.publishing == 0
+	s.again = s.again && !again
+	s.mu.Unlock()
+	if again {
+		s.startRound()
+	}
+}
+
+// startRoundSoon starts a round: when those that are being sent are answered, so that many
+// subscribers who join at once cost few.
+func (s *session) startRoundSoon() {
+	s.mu.Lock()
+	wait := s.publishing > 0
+	s.again = s.again || wait
+	s.mu.Unlock()
+	if !wait {
+		s.startRound()
 	}
 }
 
@@ -210,9 +281,12 @@ func (s *session) heard(payload string, slot int) {
 	}
 	s.aliveMu.Lock()
 	defer s.aliveMu.Unlock()
-	if sent.After(s.alive) {
-		s.alive = sent
-		s.sink.Heartbeat(sent)
+	if !sent.After(s.alive) {
+		return
+	}
+	s.alive = sent
+	for _, m := range s.all() {
+		m.alive(sent)
 	}
 }
 
@@ -221,14 +295,14 @@ func (s *session) heard(payload string, slot int) {
 func (s *session) check() (time.Duration, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	wait := s.rounds.Wait(time.Now(), s.l.HeartbeatTimeout)
+	wait := s.rounds.Wait(time.Now(), s.key.timeout)
 	switch {
 	case wait > 0:
 		return wait, nil
 	case s.pulseErr != nil:
-		return 0, fmt.Errorf("%w: no pulse for %v; the last that could not be sent: %w", store.ErrHeartbeatTimeout, s.l.HeartbeatTimeout, s.pulseErr)
+		return 0, fmt.Errorf("%w: no pulse for %v; the last that could not be sent: %w", store.ErrHeartbeatTimeout, s.key.timeout, s.pulseErr)
 	}
-	return 0, fmt.Errorf("%w: no pulse for %v", store.ErrHeartbeatTimeout, s.l.HeartbeatTimeout)
+	return 0, fmt.Errorf("%w: no pulse for %v", store.ErrHeartbeatTimeout, s.key.timeout)
 }
 
 // lookAtMasters ends the session if the list of masters has changed. It does not wait for the
@@ -244,7 +318,7 @@ func (s *session) lookAtMasters() {
 	}
 	s.looking, s.looked = true, time.Now()
 	s.store.background(func(context.Context) {
-		ctx, cancel := context.WithTimeout(s.ctx, s.l.HeartbeatTimeout)
+		ctx, cancel := context.WithTimeout(s.ctx, s.key.timeout)
 		defer cancel()
 		masters, err := s.store.listenMasters(ctx)
 		if err == nil {

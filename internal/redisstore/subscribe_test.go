@@ -22,7 +22,7 @@ const enough = 30 * time.Second
 
 // event is one call of a Sink.
 type event struct {
-	kind string // "armed", "message", "changed", "any", "alive" or "ended"
+	kind string // "armed", "direct", "message", "changed", "any", "alive" or "ended"
 	text string
 	sent time.Time
 	at   time.Time
@@ -55,6 +55,7 @@ func (ev event) String() string {
 }
 
 func (e *ear) Subscribed()              { e.add(event{kind: "armed"}) }
+func (e *ear) Direct()                  { e.add(event{kind: "direct"}) }
 func (e *ear) Message(p string)         { e.add(event{kind: "message", text: p}) }
 func (e *ear) Heartbeat(sent time.Time) { e.add(event{kind: "alive", sent: sent}) }
 func (e *ear) KeysChanged(keys []string) {

@@ -9,15 +9,17 @@ import (
 	"github.com/redis/go-redis/v9/push"
 )
 
-// track makes the server report on this connection every change of a key with prefix, by any
-// client.
-func track(ctx context.Context, cn *redis.Conn, prefix string) error {
-	// A client falls back silently to the old protocol if HELLO is refused. With that protocol
-	// the server would accept tracking, and report nothing.
-	if err := cn.Hello(ctx, 3, "", "", "").Err(); err != nil {
-		return noTracking(err)
-	}
-	return noTracking(cn.Do(ctx, "client", "tracking", "on", "bcast", "prefix", prefix).Err())
+// speakRESP3 makes sure of the protocol in which a server reports changes. A client falls back
+// silently to the old one if HELLO is refused; with that the server would accept tracking, and
+// report nothing.
+func speakRESP3(ctx context.Context, cn *redis.Conn) error {
+	return noTracking(cn.Hello(ctx, 3, "", "", "").Err())
+}
+
+// trackCommand makes the server report on a connection every change of a key with prefix, by any
+// client, besides what it reports already.
+func trackCommand(prefix string) []byte {
+	return command("client", "tracking", "on", "bcast", "prefix", prefix)
 }
 
 // noTracking marks the error of a server that refuses permanently.
@@ -35,9 +37,6 @@ type changes struct{ *listenConn }
 // HandlePushNotification implements push.NotificationHandler. A notification that it can't read
 // may mean any key.
 func (c changes) HandlePushNotification(_ context.Context, _ push.NotificationHandlerContext, n []any) error {
-	if !c.open {
-		return nil
-	}
 	var keys []string
 	if len(n) == 2 {
 		list, _ := n[1].([]any) // nil: a flush
@@ -50,6 +49,8 @@ func (c changes) HandlePushNotification(_ context.Context, _ push.NotificationHa
 			keys = append(keys, key)
 		}
 	}
-	c.session.sink.KeysChanged(keys)
+	for _, m := range c.session.all() {
+		m.changed(keys)
+	}
 	return nil
 }

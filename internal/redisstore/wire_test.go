@@ -63,6 +63,7 @@ func TestWireIsWhatIsSent(t *testing.T) {
 		"a conditional removal":     {{Op: store.CompareAndDelete, Key: "f", Seen: seen}},
 		"a prolongation":            {{Op: store.Extend, Key: "f", Seen: seen}},
 		"an adoption":               {{Op: store.Adopt, Key: "f", Seen: store.Record{State: store.Found, Raw: []byte("other")}.WholeToken()}},
+		"a sign":                    {{Op: store.AwaitLease, Key: "f", Seen: store.TokenOf(leaseFrame("a"))}},
 		"a seal":                    {{Op: store.PatchHeader, Key: "f", Frame: seal("a"), Seen: seen}},
 		"a lease, a fill and a set": {{Op: store.SetNX, Key: "l", Frame: frame("a")}, {Op: store.CompareAndSet, Key: "f", Frame: frame("b"), Seen: seen}, {Op: store.Set, Key: "s", Frame: frame("a")}},
 	}

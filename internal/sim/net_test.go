@@ -94,6 +94,7 @@ type simNet struct {
 	away   atomic.Int64    // likewise
 
 	session atomic.Pointer[context.CancelCauseFunc] // cuts the Listen under way
+	process *simProcess                             // whose session it shares; nil: it has its own
 }
 
 const mostLatency = 3 * time.Millisecond
@@ -254,11 +255,28 @@ func (n *simNet) Subscribe(ctx context.Context, l store.Subscription, s store.Su
 	if err := sleep(ctx, pause); err != nil {
 		return err
 	}
+	if n.w.direct {
+		s = directSubscriber{s}
+	}
+	if n.process != nil {
+		return n.process.subscribe(ctx, n.Memory, l, s)
+	}
 	return n.Memory.Subscribe(ctx, l, s)
+}
+
+// directSubscriber is told that no message is lost alone.
+type directSubscriber struct{ store.Subscriber }
+
+func (d directSubscriber) Subscribed() {
+	d.Subscriber.Subscribed()
+	d.Subscriber.(store.DirectSubscriber).Direct()
 }
 
 func (n *simNet) cut(deaf time.Duration) {
 	n.deaf.Store(int64(n.w.now() + deaf))
+	if n.process != nil {
+		n.process.cut()
+	}
 	if cancel := n.session.Load(); cancel != nil {
 		(*cancel)(errLost)
 	}

@@ -44,10 +44,17 @@ func (w *world) startNode() *simNode {
 	w.mu.Lock()
 	id := w.nodes
 	w.nodes++
+	if id%2 == 0 {
+		w.last = nil
+		if w.shared {
+			w.last = &simProcess{now: map[bool]*simSession{}}
+		}
+	}
+	process := w.last
 	w.mu.Unlock()
 	d := w.draw("node")
 	n := &simNode{w: w, id: id}
-	n.net = &simNet{Memory: w.store, id: id, w: w}
+	n.net = &simNet{Memory: w.store, id: id, w: w, process: process}
 	n.net.ctx, n.crash = context.WithCancel(context.Background())
 	n.local = !d.one(4) || w.values
 	opts := []cache.Option{cache.WithLogger(slog.New(slog.DiscardHandler)), cache.WithStrategy(strategy.Jitter(0))}

@@ -32,6 +32,8 @@ type world struct {
 	store  *storetest.Memory
 	single bool // of one node, which carries out commands in their order
 	values bool // values stay in the nodes (LocalValues)
+	shared bool // two nodes at a time are of one process, and share a session
+	direct bool // sessions are told that no message is lost alone, and none is
 	began  time.Time
 	*dice                // of the world itself
 	calm   chan struct{} // closed: no faults any more
@@ -42,6 +44,7 @@ type world struct {
 	events []string
 	failed string
 	nodes  int // ever started
+	last   *simProcess
 	drawn  map[string]uint64
 }
 

@@ -16,6 +16,10 @@ var (
 func (c *Command) Check() error {
 	switch c.Op {
 	case Get, Delete, CompareAndDelete, GetHeader:
+	case AwaitLease:
+		if c.Seen.State != Found || !IsLease([]byte(c.Seen.Token)) {
+			return fmt.Errorf("store: %v of what is no lease", c.Op)
+		}
 	case PatchHeader:
 		if len(c.Frame) != SealLen {
 			return fmt.Errorf("store: %v with %d bytes", c.Op, len(c.Frame))
@@ -32,8 +36,25 @@ func (c *Command) Check() error {
 	default:
 		return fmt.Errorf("store: unknown operation %d", c.Op)
 	}
+	if c.Notify.Awaited && (c.Op != CompareAndSet && c.Op != CompareAndDelete || c.Seen.State == Missing) {
+		return fmt.Errorf("store: %v with a message for those who wait for a lease", c.Op)
+	}
 	return nil
 }
+
+// IsLease reports whether a record, or its token, is that of a lease.
+func IsLease(raw []byte) bool { return len(raw) >= TokenLen && raw[leaseAt] == leaseKind }
+
+// AwaitsLease reports whether a record is a lease with the sign of [AwaitLease].
+func AwaitsLease(raw []byte) bool {
+	return len(raw) > SealLen && IsLease(raw)
+}
+
+// The kind of a record, and that of a lease; see package frame.
+const (
+	leaseAt   = 4
+	leaseKind = 3
+)
 
 // Unit is the number of commands in the unit that the command begins; see [Command].With.
 func (c *Command) Unit() int { return 1 + max(c.With, 0) }
@@ -66,5 +87,5 @@ func CheckAll(cmds []Command, split bool) error {
 
 // Notifies reports whether the command has a message to publish.
 func (c *Command) Notifies() bool {
-	return c.Notify.Channel != "" && c.Op != Get && c.Op != GetHeader && c.Op != Adopt
+	return c.Notify.Channel != "" && c.Op != Get && c.Op != GetHeader && c.Op != Adopt && c.Op != AwaitLease
 }

@@ -142,9 +142,14 @@ const (
 	// shortened it to TTL if it was longer or had no end; 0 shortens nothing. Reply: OK if the
 	// key holds that string, and then Left.
 	Adopt
+	// AwaitLease puts a sign on exactly the lease that was seen: a process waits for the end of
+	// its load. Reply: OK if the lease has the sign now. The sign is a byte behind the lease, of
+	// which only whether it is there matters; whatever removes the lease removes it, and a lease
+	// that replaces the lease inherits it. See [Notify].Awaited.
+	AwaitLease
 )
 
-var opNames = [...]string{Get: "get", Set: "set", SetNX: "set_nx", CompareAndSet: "compare_and_set", Delete: "delete", CompareAndDelete: "compare_and_delete", Extend: "extend", GetHeader: "get_header", PatchHeader: "patch_header", Adopt: "adopt"}
+var opNames = [...]string{Get: "get", Set: "set", SetNX: "set_nx", CompareAndSet: "compare_and_set", Delete: "delete", CompareAndDelete: "compare_and_delete", Extend: "extend", GetHeader: "get_header", PatchHeader: "patch_header", Adopt: "adopt", AwaitLease: "await_lease"}
 
 // SealLen and HeadLen are lengths of prefixes of a record: what PatchHeader replaces, and what
 // GetHeader reads. They equal those of package frame.
@@ -166,7 +171,7 @@ type Command struct {
 	Key    string
 	Frame  []byte        // Set, SetNX, CompareAndSet, PatchHeader: the bytes to store; not modified, not kept after the reply
 	TTL    time.Duration // Set, SetNX, CompareAndSet, Extend, PatchHeader, Adopt: in whole milliseconds, at least one; 0 = no expiry; KeepTTL with CompareAndSet
-	Seen   CASToken      // CompareAndSet, CompareAndDelete, Extend, PatchHeader, Adopt
+	Seen   CASToken      // CompareAndSet, CompareAndDelete, Extend, PatchHeader, Adopt, AwaitLease
 	Notify Notify        // the message that the node of the key publishes when the command has taken effect
 
 	// Most: Get only. If not 0, a record of more bytes than this is not returned, only that it
@@ -195,10 +200,16 @@ type Command struct {
 // SetNX, CompareAndSet, CompareAndDelete, Extend and PatchHeader only if they answer OK (the
 // message of a command that is executed twice may be published twice). If it can't be
 // published, the Reply has an Err although the command has taken effect. With Get, GetHeader and
-// Adopt it is ignored. For one message for many commands see [Command].With.
+// Adopt and AwaitLease it is ignored. For one message for many commands see [Command].With.
 type Notify struct {
 	Channel string // "": publish nothing
 	Message string
+
+	// Awaited: CompareAndSet and CompareAndDelete only. The message is published only if the
+	// record that was replaced or removed was a lease with the sign of [AwaitLease]. The node
+	// decides together with the effect: a process that sees the lease either puts its sign on it
+	// before, and receives the message, or finds the lease gone.
+	Awaited bool
 }
 
 // Millis is the lifetime in milliseconds, as Redis takes it. A positive lifetime of less than a

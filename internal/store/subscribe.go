@@ -59,6 +59,28 @@ type Subscriber interface {
 	Heartbeat(sent time.Time)
 }
 
+// DirectSubscriber is a Subscriber that is told if messages can't be lost alone.
+type DirectSubscriber interface {
+	Subscriber
+	// Direct: from Subscribed on, each message is received, or the session ends. It is called
+	// once at most, after Subscribed. A server keeps that for the messages that it publishes
+	// itself: it queues them for the connection, and closes a connection whose queue is too long.
+	// Nodes of a cluster do not, for messages that they forward.
+	Direct()
+}
+
+// WatchingSubscriber is a Subscriber that wants to know, every few seconds, whether some keys are
+// still as they were. Sessions with several subscribers read the keys of all of them together,
+// which costs less than that each reads its own.
+type WatchingSubscriber interface {
+	Subscriber
+	// Watch returns the keys to be read now; nil: none.
+	Watch() []string
+	// Watched passes on what these keys hold, in their order. It is not called if they could not
+	// be read.
+	Watched(recs []Record)
+}
+
 var (
 	// ErrHeartbeatTimeout: the heartbeat of a session did not come back in time.
 	ErrHeartbeatTimeout = errors.New("store: the notification connection does not answer")

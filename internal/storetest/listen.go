@@ -149,12 +149,16 @@ func (m *Memory) Subscribe(ctx context.Context, l store.Subscription, sink store
 	defer pulse.Stop()
 	next := time.NewTimer(0)
 	defer next.Stop()
+	rounds := 0
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-pulse.C:
 			m.pulse(ln)
+			if rounds++; rounds%watchEvery == 0 {
+				m.watch(ctx, sink)
+			}
 		case <-next.C:
 		case <-ln.wake:
 		}
@@ -173,6 +177,27 @@ func (m *Memory) Subscribe(ctx context.Context, l store.Subscription, sink store
 			return err
 		}
 		next.Reset(wait)
+	}
+}
+
+// watchEvery is how many rounds of heartbeats pass between two looks at what a subscriber watches.
+const watchEvery = 10
+
+func (m *Memory) watch(ctx context.Context, sink store.Subscriber) {
+	w, ok := sink.(store.WatchingSubscriber)
+	if !ok {
+		return
+	}
+	var recs []store.Record
+	for _, k := range w.Watch() {
+		r := m.Do(ctx, []store.Command{{Op: store.Get, Key: k}})[0]
+		if r.Err != nil {
+			return
+		}
+		recs = append(recs, r.Record)
+	}
+	if len(recs) > 0 {
+		w.Watched(recs)
 	}
 }
 

@@ -107,13 +107,14 @@ func (m *Memory) Do(ctx context.Context, cmds []store.Command) []store.Reply {
 			if replies[i].Err = err; err != nil {
 				continue
 			}
+			told := !c.Notify.Awaited || store.AwaitsLease(m.recordLocked(c.Key).Raw)
 			replies[i] = m.doLocked(c)
-			took = took || replies[i].OK
+			took = took || replies[i].OK && told
 			if c.Op == store.Get && len(cmds) > 1 {
 				replies[i].HideType()
 			}
 		}
-		if c := &cmds[i-1]; took && tell.Channel != "" && c.Op != store.Get && c.Op != store.GetHeader && c.Op != store.Adopt {
+		if first := (store.Command{Op: cmds[i-1].Op, Notify: tell}); took && first.Notifies() {
 			m.publishLocked(tell)
 		}
 	}
@@ -144,6 +145,9 @@ func (m *Memory) doLocked(c *store.Command) store.Reply {
 		}
 		if c.Seen.Match(rec) {
 			m.storeLocked(c)
+			if store.AwaitsLease(rec.Raw) && store.IsLease(c.Frame) && len(c.Frame) == store.SealLen {
+				m.signLocked(c.Key)
+			}
 			return store.Reply{OK: true}
 		}
 		return store.Reply{OK: c.IsOwn(rec)}
@@ -176,6 +180,14 @@ func (m *Memory) doLocked(c *store.Command) store.Reply {
 		return m.adoptLocked(c, rec)
 	case store.PatchHeader:
 		return store.Reply{OK: m.resealLocked(c, rec)}
+	case store.AwaitLease:
+		if !c.Seen.Match(rec) {
+			return store.Reply{}
+		}
+		if !store.AwaitsLease(rec.Raw) {
+			m.signLocked(c.Key)
+			m.changedLocked(c.Key)
+		}
 	}
 	return store.Reply{OK: true}
 }
@@ -222,6 +234,13 @@ func (m *Memory) resealLocked(c *store.Command, rec store.Record) bool {
 	m.data[c.Key] = it
 	m.changedLocked(c.Key)
 	return true
+}
+
+// signLocked puts the sign on a lease.
+func (m *Memory) signLocked(key string) {
+	it := m.data[key]
+	it.raw = append(bytes.Clone(it.raw), 1) // Records share the old bytes
+	m.data[key] = it
 }
 
 // until is the end of the lifetime that c sets; zero: never.

@@ -1,0 +1,149 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// A server queues each message that it publishes for each connection that has subscribed, and
+// closes a connection whose queue is too long. So a message is lost only with the connection,
+// if the node that carries out the commands of the client is the one that has the subscription.
+// That takes two things to know:
+//
+//   - The server says that it is alone, and not a node of a cluster. In front of a cluster may be
+//     a proxy that looks like one server: what a node publishes then may reach the subscription
+//     over the bus of the cluster, which may lose it.
+//   - Of the channel of a heartbeat, which only this session knows, the node has a subscriber.
+//
+// Where either is refused, or not as it should be, messages are expected to be lost alone.
+
+// countEvery is in which rounds a session that is direct looks whether it still is: in each third
+// one. The others notice it as well if nothing on the other server has subscribed by a pattern.
+const countEvery = 3
+
+// proof is what is known of that. Session.mu guards it.
+type proof struct {
+	mode   mode
+	hears  []bool // by master: its node has the subscription
+	direct bool   // all do
+	rounds int    // since the last one that counted
+}
+
+// mode is what the masters say that they are.
+type mode uint8
+
+const (
+	modeUnknown    mode = iota
+	modeAsked           // the answers are awaited
+	modeStandalone      // each is alone
+	modeOther           // not all are, or one may not be asked
+)
+
+// counts reports whether a round that begins now is to count subscriptions.
+func (p *proof) counts() bool {
+	p.rounds++
+	if p.mode != modeStandalone || p.direct && p.rounds < countEvery {
+		return false
+	}
+	p.rounds = 0
+	return true
+}
+
+// askModes asks the masters what they are, unless that is known.
+func (s *session) askModes() {
+	s.mu.Lock()
+	ask := s.store.cluster == nil && s.proof.mode == modeUnknown
+	if ask {
+		s.proof.mode = modeAsked
+	}
+	s.mu.Unlock()
+	if !ask {
+		return
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, s.key.timeout)
+	defer cancel()
+	m := modeStandalone
+	for i := range s.masters {
+		alone, err := isAlone(s.masters[i].rdb.Info(ctx, "server").Result())
+		if err != nil {
+			m = modeUnknown // asked again, after the next round
+			break
+		}
+		if !alone {
+			m = modeOther
+			break
+		}
+	}
+	s.mu.Lock()
+	s.proof.mode = m
+	s.mu.Unlock()
+	if m == modeStandalone {
+		s.startRoundSoon()
+	}
+}
+
+// isAlone reports whether a server says by INFO that it is not part of a cluster. It does not if it
+// refuses to say.
+func isAlone(info string, err error) (bool, error) {
+	var refused redis.Error
+	if errors.As(err, &refused) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	mode := field(info, "redis_mode")
+	if mode == "" {
+		mode = field(info, "server_mode") // Valkey
+	}
+	return mode == "standalone", nil
+}
+
+// errElsewhere ends a session whose subscription is not on the node that commands are sent to.
+var errElsewhere = errors.New("redisstore: the subscription is on another server")
+
+// prove takes the answer to a heartbeat; see Redis.pulse. A session that was direct ends if its
+// subscription turns out not to be on the server any more, though heartbeats may come back:
+//
+//  1. a replica takes the place of its master, by hand; the subscription stays on the former one
+//  2. the former one becomes its replica, and copies its data
+//  3. a message that is published in between does not reach the former one
+//  4. heartbeats do, later, as part of what is replicated
+func (s *session) prove(master int, heard int64) {
+	s.mu.Lock()
+	p := &s.proof
+	if heard < 0 || p.mode != modeStandalone {
+		s.mu.Unlock()
+		return
+	}
+	if p.hears == nil {
+		p.hears = make([]bool, len(s.masters))
+	}
+	if heard == 0 {
+		lost := p.hears[master]
+		s.mu.Unlock()
+		if lost {
+			s.end(errElsewhere)
+		}
+		return
+	}
+	p.hears[master] = true
+	first := !p.direct && !slices.Contains(p.hears, false)
+	p.direct = p.direct || first
+	s.mu.Unlock()
+	if first {
+		for _, m := range s.all() {
+			m.direct()
+		}
+	}
+}
+
+// isDirect reports whether no message can be lost alone.
+func (s *session) isDirect() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.proof.direct
+}
