@@ -51,6 +51,10 @@ func (a *Coordinator) Wait(encoded ...string) *Waiter {
 	return w
 }
 
+// Wake wakes those that wait for a key: a load or a lock of this process has ended, of which a
+// session does not tell it.
+func (a *Coordinator) Wake(encoded string) { a.wait.wake(encoded) }
+
 // Close stops waiting. It may be called more than once.
 func (w *Waiter) Close() {
 	w.all.mu.Lock()

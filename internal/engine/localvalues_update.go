@@ -6,7 +6,6 @@ import (
 
 	"github.com/delqhi/cache/internal/errs"
 	"github.com/delqhi/cache/internal/frame"
-	"github.com/delqhi/cache/internal/message"
 	"github.com/delqhi/cache/internal/store"
 )
 
@@ -77,12 +76,15 @@ func (c *localValues) lock(ctx context.Context, rk string) (unlock func(), err e
 			stop := c.remote.extend(context.WithoutCancel(ctx), leaseLife, []store.Command{{Op: store.Extend, Key: cmd.Key, Seen: held, TTL: leaseLife}})
 			return func() {
 				stop()
-				free := store.Command{Op: store.CompareAndDelete, Key: cmd.Key, Seen: held}
-				tell, sent := c.remote.invalidator.NotifyOf(message.Loaded, enc) // wakes those that wait
-				free.Notify = tell
-				reply := c.remote.client.Do(context.Background(), []store.Command{free})[0]
-				sent.Resolve(reply.OK, reply.Err)
+				free := store.Command{Op: store.CompareAndDelete, Key: cmd.Key, Seen: held, Notify: c.remote.invalidator.LoadedOf(enc)}
+				c.remote.client.Do(context.Background(), []store.Command{free})
+				c.remote.coherence.Wake(enc) // the message is for other processes
 			}, nil
+		case c.remote.mustSign(cmd.Key, reply.Record):
+			sign := awaitLease(cmd.Key, reply.Record)
+			if signed := c.remote.client.Do(context.WithoutCancel(ctx), []store.Command{sign})[0]; signed.Err == nil && !signed.OK {
+				continue // it was released meanwhile
+			}
 		}
 		t := time.NewTimer(leasePoll)
 		select {
