@@ -25,9 +25,10 @@ const (
 	// restMin is how much, in µs, the tick moves on at least at the end of a rest.
 	restMin = logicalclock.LostFor / 2
 
-	// restCounts is how long a rest counts after its end. What was written since then, and in the
-	// second before, is replayed.
-	restCounts = int64(logicalclock.LostFor*time.Microsecond - time.Second)
+	// restCounts is how long a rest counts from when its end is noted. What was written since then,
+	// and in the two seconds before, is replayed: the clock is touched within a second of a write,
+	// and what it is then is noted half a second later.
+	restCounts = int64(logicalclock.LostFor*time.Microsecond - 2*time.Second)
 )
 
 // use notes that the clock has to be touched: something was changed, by this process or by one that

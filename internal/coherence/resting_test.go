@@ -241,8 +241,8 @@ func TestWhatIsClaimed(t *testing.T) {
 		{known(1, 1000), 100, 123},
 		{known(1, 1001), 101, 123},
 		{known(2, 1001), 101, 1001}, // another epoch
-		{known(1, 1008), 108, 123},
-		{known(1, 1009), 109, 1009},
+		{known(1, 1007), 107, 123},
+		{known(1, 1008), 108, 1008},
 		{known(1, 1010), 110, 1010},
 	} {
 		if got := r.claim(c.k, c.at*second); got.Tick != c.want*1_000_000 || got.Epoch != c.k.Epoch || got.Clock != 5 {
@@ -261,4 +261,27 @@ func TestWhatIsClaimed(t *testing.T) {
 	if got := r.claim(known(1, 4000), 400*second); got.Tick != 4000*1_000_000 {
 		t.Errorf("%+v", got)
 	}
+}
+
+// A rest counts for no longer than the writes that have ended it are replayed.
+func TestARestCountsWhileWritesAreReplayed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, _ := onTier(t, Broadcast, true, storetest.NewMemory())
+		a.Ready(t.Context())
+		time.Sleep(renewLifeFirst + 20*time.Second)
+		for after := range 10 {
+			time.Sleep(2*time.Minute + 100*time.Millisecond) // at all times between two touches
+			was := a.Clock.Known()
+			a.noted(retryqueue.Item{Key: "n:k"}, now())
+			reduced := false
+			for a.recent.Any(now()) {
+				time.Sleep(50 * time.Millisecond)
+				reduced = reduced || a.Claim() != a.Clock.Known()
+			}
+			if k := a.Clock.Known(); a.Claim() != k || k.Tick == was.Tick || !reduced {
+				t.Errorf("%d: %+v is claimed of %+v, was %+v; less was claimed: %v", after, a.Claim(), k, was, reduced)
+			}
+		}
+		a.Close()
+	})
 }
