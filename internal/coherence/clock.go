@@ -162,7 +162,7 @@ const askAgain = 5
 func (a *Coordinator) FetchTombstones(ctx context.Context, tags []string) error {
 	for range askAgain {
 		l := a.beginLook()
-		before := a.claim()
+		before := a.Claim()
 		m, err := a.cfg.Client.ReadClock(ctx, a.cfg.Names, before, tags)
 		if a.unreadable(err) && before != (logicalclock.Known{}) {
 			continue
@@ -191,7 +191,7 @@ func (a *Coordinator) learnTombstones(tags []string, m *logicalclock.Reading, l 
 // ValidateNow validates one record against an answer that is requested from Redis now.
 func (a *Coordinator) ValidateNow(ctx context.Context, epoch uint64, logicalTime, began int64, tags []string) (logicalclock.Validity, int64, error) {
 	at := now()
-	m, err := a.cfg.Client.ReadClock(ctx, a.cfg.Names, a.claim(), tags)
+	m, err := a.cfg.Client.ReadClock(ctx, a.cfg.Names, a.Claim(), tags)
 	if err != nil {
 		a.unreadable(err)
 		return logicalclock.Unknown, 0, err

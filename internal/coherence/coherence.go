@@ -184,7 +184,7 @@ func New(cfg Config) *Coordinator {
 	a.serverID.init()
 	a.pending.init()
 	a.rest.init()
-	a.invalidator = &invalidation.Invalidator{Store: cfg.Client, Names: cfg.Names, Outbox: a.Outbox, Known: a.claim, NoRecords: cfg.NoRecords}
+	a.invalidator = &invalidation.Invalidator{Store: cfg.Client, Names: cfg.Names, Outbox: a.Outbox, Known: a.Claim, NoRecords: cfg.NoRecords}
 	if cfg.Transport == None {
 		a.localValid.Store(math.MaxInt64)
 		a.readyOnce.Do(func() { close(a.first) })

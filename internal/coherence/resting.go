@@ -44,7 +44,7 @@ func (a *Coordinator) touches(now int64) bool {
 	return a.used.Swap(false) || now >= a.rest.watched.Load()+watchLapse
 }
 
-// claim is what the scripts of the logical clock are told that this process knows. They end the
+// Claim is what the scripts of the logical clock are told that this process knows. They end the
 // epoch if its tick is less by more than logicalclock.LostFor: then more is lost than processes
 // replay. After a rest, the tick is ahead of what was lost by the time of the rest:
 //
@@ -55,7 +55,7 @@ func (a *Coordinator) touches(now int64) bool {
 // Only what was written since 1000 s is lost. So the rest is taken out of what is claimed: the tick
 // is that of its beginning, and LostFor, as if the clock had been touched until its end. A state of
 // Redis from before the rest ends the epoch all the same.
-func (a *Coordinator) claim() logicalclock.Known {
+func (a *Coordinator) Claim() logicalclock.Known {
 	k := a.Clock.Known()
 	return a.rest.claim(k, now())
 }

@@ -44,7 +44,7 @@ func (a *Coordinator) withoutTombstoned(ctx context.Context, told *retryqueue.Re
 	}
 	has := map[string]bool{}
 	ask := func(tags []string) bool {
-		m, err := a.cfg.Client.ReadClock(ctx, a.cfg.Names, a.claim(), tags)
+		m, err := a.cfg.Client.ReadClock(ctx, a.cfg.Names, a.Claim(), tags)
 		if err != nil {
 			return false
 		}

@@ -56,7 +56,7 @@ func newRemote(c *Cache, cfg *Config) *remote {
 		c.reports.Outage = ac.Outage
 	}
 	c.clock = r.coherence.Clock
-	r.invalidator = &invalidation.Invalidator{Store: r.client, Names: c.names, Policy: c.invalidation, Outbox: r.coherence.Outbox, Known: c.clock.Known, NoRecords: cfg.Values}
+	r.invalidator = &invalidation.Invalidator{Store: r.client, Names: c.names, Policy: c.invalidation, Outbox: r.coherence.Outbox, Known: r.coherence.Claim, NoRecords: cfg.Values}
 	if c.sealer != nil {
 		r.invalidator.Sign = r.signAgain
 	}

@@ -360,6 +360,13 @@ func (n *simNode) load(ctx context.Context, key string) (string, error) {
 	if r.loads[id] = (loadUnderWay{now, n.id}); forced || r.changes > 0 {
 		r.loads[id] = loadUnderWay{0, n.id} // others may begin beside it
 	}
+	if forced {
+		// It takes the place of the leases of the others. If it fails, or what it stores is outdated
+		// by a tag of which its process did not know, the next load begins beside them.
+		for other, l := range r.loads {
+			r.loads[other] = loadUnderWay{0, l.node}
+		}
+	}
 	r.mu.Unlock()
 	w.log("node %d: load %d of %s begins, forced: %v", n.id, id, key, forced)
 	defer func() {
