@@ -41,15 +41,17 @@ func TestAnAuditOnServers(t *testing.T) {
 				}
 			}
 		}
-		awaits(t, "all to be looked at again", func() error {
-			if m := deaf.Metrics(); m.StaleBeyond+m.AuditsDropped < keys {
+		awaits(t, "as many finds as there are keys", func() error {
+			for i := range keys { // a hit is not looked at if Redis does not answer in time
+				if err := read(deaf, fmt.Sprint("k", i), "old"); err != nil {
+					return err
+				}
+			}
+			if m := deaf.Metrics(); m.StaleBeyond < keys {
 				return fmt.Errorf("%d beyond the bound, %d dropped", m.StaleBeyond, m.AuditsDropped)
 			}
 			return nil
 		})
-		if m := deaf.Metrics(); m.StaleBeyond == 0 {
-			t.Error("the audit has found nothing")
-		}
 		if m := listens.Metrics(); m.StaleBeyond != 0 || m.Audited == 0 {
 			t.Errorf("%d beyond the bound, of %d", m.StaleBeyond, m.Audited)
 		}
