@@ -78,6 +78,7 @@ func (c *remote) read(ctx context.Context, s *Scratch, j Loader, o *Options) {
 		case f.status == unavailable && f.err == ctx.Err():
 			it.failed(f.err)
 		case f.status == unavailable && !o.SkipLocal && c.outage != nil && c.readInOutage(it, o):
+			it.remoteErr = f.err // its command may still be in flight: see Scratch.Reset
 		default:
 			c.notInRemote(ctx, it, f, j, o)
 		}
