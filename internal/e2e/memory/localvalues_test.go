@@ -211,7 +211,7 @@ func TestALoadFromBeforeAChangeElsewhereIsNotKept(t *testing.T) {
 					if v := <-got; v != "v1<nil>" {
 						t.Errorf("the load's caller got %s", v)
 					}
-					if late > 0 && name != "tags" && name != "clear" { // of these, Redis tells whoever asks
+					if late > 0 && name != "tags" && name != "clear" { // Redis tells of these when it is asked
 						wantRule(t, "before the message arrives", a, "k", "v1", metrics.Local)
 					}
 					time.Sleep(late + time.Millisecond)
