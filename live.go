@@ -26,15 +26,11 @@ func (c *Cache[K, V]) Local() iter.Seq2[K, Entry[V]] {
 			return
 		}
 		c.local.Range(func(k K, _ *local.Entry[V]) bool {
-			e, ok := c.local.Peek(k) // the loop may have changed it, or waited for long
+			e, info, ok := c.engine.PeekLocal(&k) // the loop may have changed it, or waited for long
 			if !ok {
 				return true
 			}
-			info, ok := c.engine.LocalInfo(&k, local.Held{Head: &e.Head, Value: &e.Value})
-			if !ok {
-				return true
-			}
-			v := e.Value
+			v := valueOf[V](e.Value)
 			if c.clone != nil && !info.Absent {
 				var err error
 				if v, err = c.clone(v); err != nil {

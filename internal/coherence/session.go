@@ -56,6 +56,7 @@ type session struct {
 	known atomic.Bool // the logical clock was learned after Subscribed: the local tier may become valid
 
 	mu   sync.Mutex
+	was  bool  // the local tier has been valid
 	back bool  // a heartbeat has come back
 	sent int64 // local time when the latest of these was sent
 	over bool  // the session has ended: the local tier stays invalid
@@ -128,11 +129,28 @@ func (s *session) prepare(ctx context.Context) {
 
 // extendLocked extends the local tier's validity up to the deadline of the last heartbeat. mu is
 // held.
+//
+// What the tier has when it becomes valid is from before the subscription, or was put since then
+// by readers that did not wait for the session: the changes made while disconnected are not known,
+// and the tier is flushed. It is flushed before it is valid, and readers look whether it is valid
+// before they look for an entry, or this could happen:
+//
+//  1. a reader takes an old entry
+//  2. the tier is flushed, and becomes valid
+//  3. the reader finds the tier valid, and returns the entry
+//
+// The tier is not flushed by Subscribed already. Where one node of a cluster is down, each session
+// is subscribed at the others, and ends without a heartbeat; the tier is kept meanwhile, for
+// strategy.LocalDuringOutage.
 func (s *session) extendLocked() {
 	if s.over || !s.known.Load() || !s.back {
 		return
 	}
 	a := s.a
+	if !s.was {
+		s.was = true
+		a.flush()
+	}
 	a.heard.Store(s.sent)
 	a.localValid.Store(s.sent + int64(HeartbeatTimeout))
 	if a.LocalValid(now()) {
@@ -141,8 +159,7 @@ func (s *session) extendLocked() {
 	}
 }
 
-// Subscribed implements store.Subscriber. Nothing in the local tier is valid now, since the
-// changes made while disconnected are not known. The flush comes after the subscription, or
+// Subscribed implements store.Subscriber. The local tier is flushed after it, in extendLocked, or
 // this could happen:
 //
 //  1. flush
@@ -154,7 +171,8 @@ func (s *session) Subscribed() {
 	s.a.Clock.Subscribed()
 	s.a.rest.begin()
 	s.a.selfWrites.forget()
-	s.a.flush()
+	s.a.changedAny()
+	s.a.wakeAll()
 	close(s.subscribed)
 }
 

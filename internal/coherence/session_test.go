@@ -52,6 +52,37 @@ func TestALateHeartbeatOfAnEndedSessionCountsForNothing(t *testing.T) {
 	}
 }
 
+// A session that is subscribed does not empty the local tier before a heartbeat has come back: with
+// one node of a cluster down, each is subscribed at the others, and none lasts. Then the tier is
+// emptied once, before it is valid and before more is known to have been received.
+func TestTheLocalTierIsFlushedWhenASessionBecomesValid(t *testing.T) {
+	a, _ := onStore(t)
+	flushes := 0
+	a.cfg.Local = flushHook(func() {
+		flushes++
+		if _, ok := a.LastHeard(); ok || a.LocalValid(now()) {
+			t.Error("the local tier is flushed when it is valid already")
+		}
+	})
+	for range 2 {
+		s := &session{a: a, subscribed: make(chan struct{})}
+		s.Subscribed()
+		s.prepare(t.Context())
+		s.end()
+	}
+	if flushes != 0 {
+		t.Errorf("%d flushes by sessions of which no heartbeat came back", flushes)
+	}
+	s := &session{a: a, subscribed: make(chan struct{})}
+	s.Subscribed()
+	s.prepare(t.Context())
+	s.Heartbeat(time.Now())
+	s.Heartbeat(time.Now())
+	if flushes != 1 || !a.LocalValid(now()) {
+		t.Errorf("%d flushes by a session that is valid: %v", flushes, a.LocalValid(now()))
+	}
+}
+
 // The end of a session may be that of a server whose successor lacks what was acknowledged.
 func TestTheEndOfASessionRaisesASuspicion(t *testing.T) {
 	a, _ := onStore(t)

@@ -248,8 +248,13 @@ func TestASessionBeginsWithNothing(t *testing.T) {
 	default:
 		t.Error("nothing is prepared")
 	}
-	if _, _, ok := a.Clock.Version(); ok || l.flushes != 1 || a.selfWrites.maybeOwn("n:k") || a.inbox.Tick(now()+int64(time.Hour)) {
+	if _, _, ok := a.Clock.Version(); ok || a.selfWrites.maybeOwn("n:k") || a.inbox.Tick(now()+int64(time.Hour)) {
 		t.Errorf("the clock is known: %v, %+v", ok, l)
+	}
+	s.prepare(t.Context())
+	s.Heartbeat(time.Now())
+	if l.flushes != 1 || !a.LocalValid(now()) {
+		t.Errorf("the local tier is valid: %v, %+v", a.LocalValid(now()), l)
 	}
 }
 

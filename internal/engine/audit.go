@@ -327,6 +327,9 @@ var auditing = Options{refresh: true, background: true}
 // used returns the local entry that a read of the key would be answered with now.
 func (c *Cache) used(key Key, rk string) (Held, bool) {
 	now := local.Now()
+	if !c.backend.mayUseLocal(rk, now) {
+		return Held{}, false
+	}
 	e, ok := c.local.Peek(key)
-	return e, ok && now < e.Deadline && (e.Meta == nil || !e.Meta.Absent) && c.backend.mayUseLocal(rk, now) && c.lives(e.Meta, now)
+	return e, ok && now < e.Deadline && (e.Meta == nil || !e.Meta.Absent) && c.lives(e.Meta, now)
 }

@@ -6,27 +6,27 @@ import (
 	"github.com/delqhi/cache/internal/logicalclock"
 )
 
-// LocalInfo returns where an entry of the local tier comes from. ok is false if a read would not
-// be answered with it.
-func (c *Cache) LocalInfo(key Key, e Held) (info Info, ok bool) {
+// PeekLocal returns what a read of a key would be answered with by the local tier, without counting
+// as a use.
+func (c *Cache) PeekLocal(key Key) (e Held, info Info, ok bool) {
 	now := local.Now()
-	if c.Closed() {
-		return info, false
-	}
 	rk, err := c.RedisKey(key)
-	switch {
-	case err != nil:
-		return info, false
-	case c.outage.unheard(now):
-		ok = c.holdsInOutage(rk, e.Head, now)
-	default:
-		ok = now < e.Deadline && c.backend.mayUseLocal(rk, now) && c.lives(e.Meta, now)
+	if err != nil || c.Closed() {
+		return e, info, false
+	}
+	if c.outage.unheard(now) {
+		heard := c.outage.heard()
+		e, ok = c.local.Peek(key)
+		ok = ok && c.holdsInOutage(rk, e.Head, heard, now)
+	} else if c.backend.mayUseLocal(rk, now) {
+		e, ok = c.local.Peek(key)
+		ok = ok && now < e.Deadline && c.lives(e.Meta, now)
 	}
 	if !ok {
-		return info, false
+		return Held{}, info, false
 	}
 	info = localInfo(e, now)
-	return info.Own(), true
+	return e, info.Own(), true
 }
 
 // Invalid reports whether a local entry was invalidated by tag or by Clear.

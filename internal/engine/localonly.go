@@ -104,8 +104,11 @@ func (c *localOnly) read(ctx context.Context, s *Scratch, j Loader, o *Options) 
 // lookLocal returns the tier's entry of a key, nil if there is none or it may not answer, and its
 // status: usable, stale, expired, or notFound.
 func (c *localOnly) lookLocal(key Key, rk string, at int64) (e Held, is status) {
+	if !c.backend.mayUseLocal(rk, at) {
+		return Held{}, notFound
+	}
 	e, ok := c.local.Peek(key)
-	if !ok || !c.backend.mayUseLocal(rk, at) {
+	if !ok {
 		return Held{}, notFound
 	}
 	v := c.localValidity(e.Meta, at)

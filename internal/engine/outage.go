@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"hash/maphash"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -49,15 +50,15 @@ import (
 //	 3. this process serves the value of 1 until d after 1 has begun
 //
 //	Redis is back, as it was, empty, or as it was a while ago
-//	 1. a session is subscribed: the tier is flushed, and every fence moved
-//	 2. a load that began before ends: its fence was moved, and it fills nothing
-//	 3. pending invalidations are delivered, or else checked against each record that is read
-//	 4. a heartbeat comes back: the tier is used as ever
+//	 1. a session is subscribed
+//	 2. pending invalidations are delivered, or else checked against each record that is read
+//	 3. a heartbeat comes back: the tier is flushed, every fence moved, and the tier used as ever
+//	 4. a load that began before ends: its fence was moved, and it fills nothing
 //
 //	commands are answered, and notifications are not received
 //	 1. entries of before, and those marked Reached, are served until their time d is over
 //	 2. what the tier has not is read from Redis, as ever, and marked
-//	 3. a session is subscribed: the tier is flushed
+//	 3. sessions that are subscribed, and end before a heartbeat comes back, change nothing
 //
 //	notifications are received, and commands are not answered
 //	 1. a read that the tier does not answer asks Redis, and gets no answer
@@ -91,12 +92,24 @@ func newOutage(most time.Duration, co *coherence.Coordinator) *outage {
 // the key is. o may be nil.
 func (o *outage) unheard(now int64) bool { return o != nil && !o.coherence.LocalValid(now) }
 
-// holdsInOutage reports whether an entry answers during an outage.
-func (c *Cache) holdsInOutage(rk string, e *local.Head, now int64) bool {
+// neverHeard is a local time before all others.
+const neverHeard = math.MinInt64
+
+// heard returns the local time up to which everything is known to have been received, or neverHeard.
+// The tier is flushed before that time grows by the first heartbeat of a session.
+func (o *outage) heard() int64 {
+	if at, ok := o.coherence.LastHeard(); ok {
+		return at
+	}
+	return neverHeard
+}
+
+// holdsInOutage reports whether an entry answers during an outage. heard is what heard returned
+// before the entry was looked for.
+func (c *Cache) holdsInOutage(rk string, e *local.Head, heard, now int64) bool {
 	m := e.Meta
 	if m == nil || m.Outage == local.None {
-		heard, ok := c.outage.coherence.LastHeard()
-		if !ok || now >= e.Expires || c.policy.Sliding > 0 && now >= e.Deadline {
+		if heard == neverHeard || now >= e.Expires || c.policy.Sliding > 0 && now >= e.Deadline {
 			return false
 		}
 		// The fraction is that of the key, so that the entries do not all end together.
@@ -116,8 +129,9 @@ func (c *Cache) readInOutage(it *Lookup, o *Options) bool {
 	if c.local == nil {
 		return false
 	}
+	heard := c.outage.heard()
 	e, ok := c.local.Use(it.key)
-	if !ok || !c.holdsInOutage(it.rk, e.Head, local.Now()) || !c.answerFromLocal(it, e, o) {
+	if !ok || !c.holdsInOutage(it.rk, e.Head, heard, local.Now()) || !c.answerFromLocal(it, e, o) {
 		return false
 	}
 	if !o.Uncounted {
