@@ -281,8 +281,8 @@ func (s *session) heard(payload string, slot int) {
 	}
 	s.aliveMu.Lock()
 	defer s.aliveMu.Unlock()
-	if !sent.After(s.alive) {
-		return
+	if sent.Before(s.alive) {
+		return // one that was sent at the same time may have been before a subscriber could be told
 	}
 	s.alive = sent
 	for _, m := range s.all() {

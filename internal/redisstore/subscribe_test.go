@@ -188,7 +188,7 @@ func (e *ear) checkOrder(t *testing.T) {
 			t.Errorf("event %d is %q", i, ev.kind)
 		}
 		if ev.kind == "alive" {
-			if !ev.sent.After(last) || ev.sent.After(ev.at) {
+			if ev.sent.Before(last) || ev.sent.After(ev.at) {
 				t.Errorf("alive at %v after %v, told at %v", ev.sent, last, ev.at)
 			}
 			last = ev.sent
