@@ -204,8 +204,8 @@ func TestRandomSchedules(t *testing.T) {
 					h.closed.Store(true)
 					h.g.Close(errClosed)
 					h.g.mu.Lock()
-					if n := len(h.g.works); n > 0 {
-						t.Errorf("%d works go on after Close", n)
+					if h.g.works != nil {
+						t.Error("a work goes on after Close")
 					}
 					h.g.mu.Unlock()
 				}
@@ -215,8 +215,8 @@ func TestRandomSchedules(t *testing.T) {
 				if n := h.g.Len(); n != 0 {
 					t.Errorf("%d calls are left", n)
 				}
-				if n := len(h.g.works); n != 0 {
-					t.Errorf("%d works are left", n)
+				if h.g.works != nil || len(h.g.calls) != 0 {
+					t.Error("works or calls are left")
 				}
 			})
 		})
