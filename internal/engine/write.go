@@ -69,11 +69,12 @@ func (c *Cache) write(ctx context.Context, changes []*Change) {
 	if slices.ContainsFunc(changes, done) {
 		changes = slices.DeleteFunc(slices.Clone(changes), done)
 	}
+	at := local.Now()
 	for _, ch := range changes {
-		ch.at = local.Now()
+		ch.at = at
 		ch.fence = c.fences.Token(c.encoded(ch.rk))
 		if ch.keep {
-			ch.entry = c.changeEntry(ch, ch.at)
+			ch.entry = c.changeEntry(ch, at)
 		}
 	}
 	c.backend.apply(ctx, changes)
@@ -94,7 +95,7 @@ func (c *Cache) validateAll(ctx context.Context, changes []*Change) {
 			ch.refuse(ended)
 		} else if c.Closed() {
 			ch.refuse(errs.ErrClosed)
-		} else if rk, err := c.RedisKey(ch.Key); err != nil {
+		} else if rk, err := c.keyOf(ch.Key); err != nil {
 			ch.refuse(err)
 		} else {
 			ch.rk, open = rk, true
