@@ -301,7 +301,7 @@ func (c *Cache) loadOne(ctx context.Context, it *Lookup, j Loader, o *Options) (
 			defer stop()
 		}
 	}
-	r, _ := c.flights.DoSingle(ctx, &reqs[0], &m.flight, m)
+	r := c.flights.DoSingle(ctx, &reqs[0], &m.flight, m)
 	return c.loadEnded(ctx, it, &r, o)
 }
 

@@ -244,23 +244,23 @@ func (g *Group[K, F, V]) Do(ctx context.Context, reqs []Request[K, F], lead func
 	return results
 }
 
-// DoSingle is [Group.Do] of one request. The memory of the work is space, if this request begins
-// one: began reports that. Then lead leads it.
-func (g *Group[K, F, V]) DoSingle(ctx context.Context, r *Request[K, F], space *Single[K, F, V], lead Leader[K, F, V]) (res Result[V], began bool) {
+// DoSingle is [Group.Do] of one request. If it begins a work, the memory of that is space, and lead
+// leads it.
+func (g *Group[K, F, V]) DoSingle(ctx context.Context, r *Request[K, F], space *Single[K, F, V], lead Leader[K, F, V]) (res Result[V]) {
 	if err := ctx.Err(); err != nil {
-		return Result[V]{Err: err, Refused: true}, false
+		return Result[V]{Err: err, Refused: true}
 	}
 	equal(r.Key, r.Key) // as in Do
 	g.mu.Lock()
 	if g.closed != nil {
 		g.mu.Unlock()
-		return Result[V]{Err: g.closed, Refused: true}, false
+		return Result[V]{Err: g.closed, Refused: true}
 	}
 	c := g.joinLocked(r)
 	if c != nil {
 		res.Shared = true
 	} else {
-		began, c = true, &space.call
+		c = &space.call
 		space.group, space.lead, space.calls[0] = g, lead, c
 		g.beginLocked(&space.work, c, 0, r)
 		g.startLocked(&space.work, lead.NewContext(ctx))
@@ -277,7 +277,7 @@ func (g *Group[K, F, V]) DoSingle(ctx context.Context, r *Request[K, F], space *
 	default:
 		res.Val, res.Err, res.Joined = c.val, c.err, c.joined
 	}
-	return res, began
+	return res
 }
 
 func (s *Single[K, F, V]) run() { s.group.run(s.work.ctx, &s.work, s.calls[:], s.lead.Lead) }

@@ -135,9 +135,15 @@ func (h *history) call(r *rand.Rand, fences map[string]*atomic.Int64) {
 	start := time.Now()
 	var led *Call[string, int, product]
 	lead := h.lead(r)
-	results := h.g.Do(ctx, reqs, func(ctx context.Context, mine []*Call[string, int, product]) {
-		lead(ctx, mine)
-	})
+	if r.IntN(4) == 0 {
+		ctx = context.Background() // the wait is another one
+	}
+	var results []Result[product]
+	if len(reqs) == 1 && r.IntN(3) > 0 {
+		results = []Result[product]{h.g.DoSingle(ctx, &reqs[0], new(Single[string, int, product]), leader[product](lead))}
+	} else {
+		results = h.g.Do(ctx, reqs, lead)
+	}
 	for i, res := range results {
 		want := Request[string, int]{Key: reqs[i].Key, Fence: reqs[i].Fence}
 		switch {
