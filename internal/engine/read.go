@@ -289,10 +289,6 @@ func (c *Cache) loadOpen(ctx context.Context, open []*Lookup, j Loader, o *Optio
 
 // loadOne is loadOpen of one key.
 func (c *Cache) loadOne(ctx context.Context, it *Lookup, j Loader, o *Options) (again bool) {
-	m := c.newLoadMemory()
-	m.c, m.run.j, m.run.o = c, j, o.kept()
-	m.load.loadKey = loadKey{rk: it.rk, down: it.remoteErr != nil}
-	m.load.key, m.run.space, m.run.handle, m.run.h = c.types.KeepKey(it.key)
 	began := c.beginning(fence.Token{})
 	began.apart = o.SkipRemote
 	reqs := [1]flight.Request[string, beginning]{c.request(it, began, o)}
@@ -301,7 +297,14 @@ func (c *Cache) loadOne(ctx context.Context, it *Lookup, j Loader, o *Options) (
 			defer stop()
 		}
 	}
-	r := c.flights.DoSingle(ctx, &reqs[0], &m.flight, m)
+	r := c.flights.DoSingle(ctx, &reqs[0], func() (*flight.Single[string, beginning, result], flight.Leader[string, beginning, result]) {
+		// The load may outlive the call: what it needs is copied.
+		m := c.newLoadMemory()
+		m.c, m.run.j, m.run.o = c, j, o.kept()
+		m.load.loadKey = loadKey{rk: it.rk, down: it.remoteErr != nil}
+		m.load.key, m.run.space, m.run.handle, m.run.h = c.types.KeepKey(it.key)
+		return &m.flight, m
+	})
 	return c.loadEnded(ctx, it, &r, o)
 }
 

@@ -244,29 +244,21 @@ func (g *Group[K, F, V]) Do(ctx context.Context, reqs []Request[K, F], lead func
 	return results
 }
 
-// DoSingle is [Group.Do] of one request. If it begins a work, the memory of that is space, and lead
-// leads it.
-func (g *Group[K, F, V]) DoSingle(ctx context.Context, r *Request[K, F], space *Single[K, F, V], lead Leader[K, F, V]) (res Result[V]) {
+// DoSingle is [Group.Do] of one request. If there is no call to join, begin returns the memory for a
+// work and what leads it; a call may be there by then after all.
+func (g *Group[K, F, V]) DoSingle(ctx context.Context, r *Request[K, F], begin func() (*Single[K, F, V], Leader[K, F, V])) (res Result[V]) {
 	if err := ctx.Err(); err != nil {
 		return Result[V]{Err: err, Refused: true}
 	}
 	equal(r.Key, r.Key) // as in Do
-	g.mu.Lock()
-	if g.closed != nil {
-		g.mu.Unlock()
-		return Result[V]{Err: g.closed, Refused: true}
+	c, closed := g.join(r)
+	if res.Shared = c != nil; c == nil && closed == nil {
+		space, lead := begin() // not under the lock, for which all others would wait
+		c, res.Shared, closed = g.joinOrStart(ctx, r, space, lead)
 	}
-	c := g.joinLocked(r)
-	if c != nil {
-		res.Shared = true
-	} else {
-		c = &space.call
-		space.group, space.lead, space.calls[0] = g, lead, c
-		g.beginLocked(&space.work, c, 0, r)
-		g.startLocked(&space.work, lead.NewContext(ctx))
-		go space.run()
+	if closed != nil {
+		return Result[V]{Err: closed, Refused: true}
 	}
-	g.mu.Unlock()
 	switch c.wait(g, ctx, r.Soft) {
 	case waitedSoft:
 		res.Late = true
@@ -278,6 +270,35 @@ func (g *Group[K, F, V]) DoSingle(ctx context.Context, r *Request[K, F], space *
 		res.Val, res.Err, res.Joined = c.val, c.err, c.joined
 	}
 	return res
+}
+
+// join joins the call that a request may share, if there is one. closed says why no request is
+// answered any more.
+func (g *Group[K, F, V]) join(r *Request[K, F]) (c *Call[K, F, V], closed error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed != nil {
+		return nil, g.closed
+	}
+	return g.joinLocked(r), nil
+}
+
+// joinOrStart is join, and starts the work of space if there is no call to join.
+func (g *Group[K, F, V]) joinOrStart(ctx context.Context, r *Request[K, F], space *Single[K, F, V], lead Leader[K, F, V]) (c *Call[K, F, V], joined bool, closed error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed != nil {
+		return nil, false, g.closed
+	}
+	if c = g.joinLocked(r); c != nil {
+		return c, true, nil
+	}
+	c = &space.call
+	space.group, space.lead, space.calls[0] = g, lead, c
+	g.beginLocked(&space.work, c, 0, r)
+	g.startLocked(&space.work, lead.NewContext(ctx))
+	go space.run()
+	return c, false, nil
 }
 
 func (s *Single[K, F, V]) run() { s.group.run(s.work.ctx, &s.work, s.calls[:], s.lead.Lead) }

@@ -42,6 +42,10 @@ func (f leader[V]) NewContext(caller context.Context) Context { return newStanda
 
 func (f leader[V]) Lead(ctx context.Context, mine []*Call[string, int, V]) { f(ctx, mine) }
 
+func (f leader[V]) begin() (*Single[string, int, V], Leader[string, int, V]) {
+	return new(Single[string, int, V]), f
+}
+
 // ways are the ways to ask for one key.
 func ways[V any]() map[string]func(*Group[string, int, V], context.Context, Request[string, int], leader[V]) Result[V] {
 	return map[string]func(*Group[string, int, V], context.Context, Request[string, int], leader[V]) Result[V]{
@@ -49,7 +53,7 @@ func ways[V any]() map[string]func(*Group[string, int, V], context.Context, Requ
 			return g.Do(ctx, []Request[string, int]{r}, lead)[0]
 		},
 		"DoSingle": func(g *Group[string, int, V], ctx context.Context, r Request[string, int], lead leader[V]) Result[V] {
-			return g.DoSingle(ctx, &r, new(Single[string, int, V]), lead)
+			return g.DoSingle(ctx, &r, lead.begin)
 		},
 	}
 }

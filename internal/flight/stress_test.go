@@ -140,7 +140,7 @@ func (h *history) call(r *rand.Rand, fences map[string]*atomic.Int64) {
 	}
 	var results []Result[product]
 	if len(reqs) == 1 && r.IntN(3) > 0 {
-		results = []Result[product]{h.g.DoSingle(ctx, &reqs[0], new(Single[string, int, product]), leader[product](lead))}
+		results = []Result[product]{h.g.DoSingle(ctx, &reqs[0], leader[product](lead).begin)}
 	} else {
 		results = h.g.Do(ctx, reqs, lead)
 	}
