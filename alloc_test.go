@@ -2,6 +2,7 @@ package cache_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -78,19 +79,61 @@ func TestAllocationsOfALoad(t *testing.T) {
 	if underRace {
 		t.Skip("the race detector allocates")
 	}
-	src := cache.SourceFunc(func(_ context.Context, key int64) (int64, error) { return key, nil })
+	var texts []string
+	var numbers []int64
+	for i := range int64(2100) {
+		texts, numbers = append(texts, fmt.Sprint(i)), append(numbers, 1000+i)
+	}
+	canceled, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	allocsOfLoads(t, context.Background(), "string", 4, texts)
+	allocsOfLoads(t, canceled, "string, of a caller that may leave", 5, texts)
+	allocsOfLoads(t, context.Background(), "int64", 5, numbers)
+}
+
+func allocsOfLoads[K comparable](t *testing.T, ctx context.Context, name string, most float64, keys []K) {
+	src := cache.SourceFunc(func(_ context.Context, key K) (K, error) { return key, nil })
 	c, err := cache.NewFrom(nil, "allocs", src, cache.LocalOnly())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	ctx, key := context.Background(), int64(0)
-	if n := testing.AllocsPerRun(1000, func() {
-		key++
-		if v, err := c.Get(ctx, key); err != nil || v != key {
+	load := func() {
+		if v, err := c.Get(ctx, keys[0]); err != nil || v != keys[0] {
 			t.Fatal(v, err)
 		}
-	}); n > 13 {
-		t.Errorf("a load makes %v allocations, want 13 at most", n)
+		keys = keys[1:]
+	}
+	for range 1000 {
+		load()
+	}
+	if n := testing.AllocsPerRun(1000, load); n > most {
+		t.Errorf("%s: a load makes %v allocations, want %v at most", name, n, most)
+	}
+}
+
+// A Set without Redis allocates the entry, and the text of the key unless it is one itself.
+func TestAllocationsOfASet(t *testing.T) {
+	if underRace {
+		t.Skip("the race detector allocates")
+	}
+	allocsOfSets(t, "string", 1, "key")
+	allocsOfSets(t, "int64", 2, int64(123456))
+	allocsOfSets(t, "struct", 3, struct{ A, B string }{"a", "b"})
+}
+
+func allocsOfSets[K comparable](t *testing.T, name string, most float64, key K) {
+	c, err := cache.New[K, []byte](nil, "allocs", cache.LocalOnly())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ctx, val := context.Background(), []byte("v")
+	if n := testing.AllocsPerRun(1000, func() {
+		if err := c.Set(ctx, key, val); err != nil {
+			t.Fatal(err)
+		}
+	}); n > most {
+		t.Errorf("%s: a Set makes %v allocations, want %v at most", name, n, most)
 	}
 }

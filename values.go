@@ -21,6 +21,13 @@ func (t types[K, V]) AppendKey(dst []byte, k engine.Key) ([]byte, error) {
 	return t.keys.Append(dst, *k.(*K))
 }
 
+func (t types[K, V]) Text(k engine.Key) (string, bool) {
+	if s, ok := k.(*string); ok && t.keys.Identical() {
+		return *s, true
+	}
+	return "", false
+}
+
 func (t types[K, V]) Reversible() bool { return t.keys.Reversible() }
 
 func (t types[K, V]) DecodeKey(encoded string) (engine.Key, bool) {
@@ -40,11 +47,12 @@ func (t types[K, V]) KeepKeys(ks []engine.Key) {
 type keptLoad[K comparable, V any] struct {
 	key  K
 	load Load[V]
+	val  V // what it returns
 }
 
-func (t types[K, V]) KeepKey(k engine.Key) (engine.Key, any, *engine.Handle) {
+func (t types[K, V]) KeepKey(k engine.Key) (engine.Key, engine.Value, any, *engine.Handle) {
 	kept := &keptLoad[K, V]{key: *k.(*K)}
-	return &kept.key, &kept.load, &kept.load.handle
+	return &kept.key, &kept.val, &kept.load, &kept.load.handle
 }
 
 func (t types[K, V]) Findable(k engine.Key) bool { return findable(*k.(*K)) }
@@ -134,12 +142,22 @@ func (l *loader[K, V]) HasOne() bool { return l.one != nil }
 func (l *loader[K, V]) HasMany() bool { return l.many != nil }
 
 func (l *loader[K, V]) Load(ctx context.Context, k engine.Key) (engine.Value, error) {
-	one := l.one
-	if one == nil {
-		one = oneOf(l.many)
-	}
-	v, err := one(ctx, *k.(*K))
+	v, err := l.load(ctx, *k.(*K))
 	return &v, err
+}
+
+// LoadInto is Load into the memory of a value.
+func (l *loader[K, V]) LoadInto(ctx context.Context, k engine.Key, space engine.Value) error {
+	v, err := l.load(ctx, *k.(*K))
+	*space.(*V) = v
+	return err
+}
+
+func (l *loader[K, V]) load(ctx context.Context, k K) (V, error) {
+	if l.one == nil {
+		return oneOf(l.many)(ctx, k)
+	}
+	return l.one(ctx, k)
 }
 
 func (l *loader[K, V]) LoadMany(ctx context.Context, keys []engine.Key) (engine.Found, error) {

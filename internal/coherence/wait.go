@@ -17,8 +17,16 @@ type Waiter struct {
 	// C receives a value when an event has occurred since the last receive.
 	C chan struct{}
 
-	all  *waiters
-	keys []string
+	all   *waiters
+	at    []waiting  // one for each key
+	first [1]waiting // the memory of at, for one key
+}
+
+// waiting is a Waiter among those of one key.
+type waiting struct {
+	key            string
+	of             *Waiter
+	next, previous *waiting // guarded by waiters.mu
 }
 
 // SignsLease reports whether a reader that waits for the lease in a key has to put a sign on it, to
@@ -30,23 +38,26 @@ func (a *Coordinator) SignsLease(redisKey string) bool {
 
 type waiters struct {
 	mu    sync.Mutex
-	byKey map[string]map[*Waiter]struct{}
+	byKey map[string]*waiting // the first of each key
 }
 
-func (w *waiters) init() { w.byKey = map[string]map[*Waiter]struct{}{} }
+func (w *waiters) init() { w.byKey = map[string]*waiting{} }
 
 // Wait returns a Waiter for keys, given by their encodings. It must be closed.
 func (a *Coordinator) Wait(encoded ...string) *Waiter {
-	w := &Waiter{C: make(chan struct{}, 1), all: &a.wait, keys: encoded}
+	w := &Waiter{C: make(chan struct{}, 1), all: &a.wait}
+	if w.at = w.first[:]; len(encoded) != 1 {
+		w.at = make([]waiting, len(encoded))
+	}
 	a.wait.mu.Lock()
 	defer a.wait.mu.Unlock()
-	for _, k := range encoded {
-		m := a.wait.byKey[k]
-		if m == nil {
-			m = map[*Waiter]struct{}{}
-			a.wait.byKey[k] = m
+	for i, k := range encoded {
+		one := &w.at[i]
+		one.key, one.of = k, w
+		if one.next = a.wait.byKey[k]; one.next != nil {
+			one.next.previous = one
 		}
-		m[w] = struct{}{}
+		a.wait.byKey[k] = one
 	}
 	return w
 }
@@ -59,30 +70,40 @@ func (a *Coordinator) Wake(encoded string) { a.wait.wake(encoded) }
 func (w *Waiter) Close() {
 	w.all.mu.Lock()
 	defer w.all.mu.Unlock()
-	for _, k := range w.keys {
-		if m := w.all.byKey[k]; m != nil {
-			if delete(m, w); len(m) == 0 {
-				delete(w.all.byKey, k)
-			}
-		}
+	for i := range w.at {
+		w.all.removeLocked(&w.at[i])
 	}
-	w.keys = nil
+	w.at = nil
+}
+
+func (w *waiters) removeLocked(one *waiting) {
+	if one.next != nil {
+		one.next.previous = one.previous
+	}
+	switch {
+	case one.previous != nil:
+		one.previous.next = one.next
+	case one.next != nil:
+		w.byKey[one.key] = one.next
+	default:
+		delete(w.byKey, one.key)
+	}
 }
 
 func (w *waiters) wake(encoded string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for one := range w.byKey[encoded] {
-		one.wake()
+	for one := w.byKey[encoded]; one != nil; one = one.next {
+		one.of.wake()
 	}
 }
 
 func (w *waiters) wakeAll() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, m := range w.byKey {
-		for one := range m {
-			one.wake()
+	for _, one := range w.byKey {
+		for ; one != nil; one = one.next {
+			one.of.wake()
 		}
 	}
 }

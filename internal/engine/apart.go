@@ -94,5 +94,5 @@ func (c *localOnly) setApart(ctx context.Context, changes []*Change, o *Options)
 	for _, ch := range changes {
 		c.encodeChange(ctx, ch, o)
 	}
-	c.write(ctx, changes)
+	c.write(ctx, changes, local.Now())
 }

@@ -104,7 +104,7 @@ func (c *Cache) Audit(key Key, at int64) {
 		return
 	}
 	e, ok := c.local.Peek(key)
-	if rk, err := c.RedisKey(key); ok && err == nil && (e.Meta == nil || !e.Meta.Absent) {
+	if rk, err := c.keyOf(key); ok && err == nil && (e.Meta == nil || !e.Meta.Absent) {
 		c.auditor.offer(auditJob{key: key, rk: rk, entry: e, at: at})
 	}
 }

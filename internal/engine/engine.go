@@ -41,7 +41,7 @@ import (
 // Cache is a cache. All methods are safe for concurrent use.
 type Cache struct {
 	name   string
-	prefix string      // of the Redis keys of entries: the prefix option, the name, ':'
+	prefix string      // of the Redis keys of entries: the prefix option, the name, ':'; "" without Redis
 	names  store.Names // of the cache's keys and channels in Redis
 
 	types        Types
@@ -51,6 +51,7 @@ type Cache struct {
 	codecName    string
 	held         holder       // the codec if V is an interface, else nil
 	sealer       codec.Sealer // the codec if it seals, else nil; see sealed.go
+	inRedis      bool         // values are stored in Redis
 	legacy       legacyCodec  // reads the records of other programs; nil: they are foreign
 	fingerprint  uint64       // of the codec and V; see frame.Header.Type
 	valueVersion uint32
@@ -136,10 +137,14 @@ func New(cfg Config) (*Cache, error) {
 	if legacy != nil {
 		cfg.Codec = legacy.Inner()
 	}
+	prefix := names.Data
+	if cfg.Store == nil {
+		prefix = ""
+	}
 	c := &Cache{
-		name: cfg.Name, prefix: names.Data, names: names, types: cfg.Types, src: cfg.Source, loader: cfg.Source.Loader,
+		name: cfg.Name, prefix: prefix, names: names, types: cfg.Types, src: cfg.Source, loader: cfg.Source.Loader,
 		codec: cfg.Codec, legacy: legacy, codecName: cfg.CodecName, fingerprint: cfg.Fingerprint, valueVersion: cfg.Version, maxValue: cfg.MaxValue,
-		policy: cfg.Policy, localTTL: cfg.LocalTTL, invalidation: invalidation.Policy{Mode: invalidation.Mode(cfg.Invalidator.Mode()), Delay: cfg.Invalidator.Delay()}, slidesLocally: (cfg.Store == nil || cfg.Values) && cfg.Policy.Sliding > 0,
+		policy: cfg.Policy, localTTL: cfg.LocalTTL, invalidation: invalidation.Policy{Mode: invalidation.Mode(cfg.Invalidator.Mode()), Delay: cfg.Invalidator.Delay()}, inRedis: cfg.Store != nil && !cfg.Values, slidesLocally: (cfg.Store == nil || cfg.Values) && cfg.Policy.Sliding > 0,
 		fences: fence.NewTable(), limit: newLoadLimit(cfg.LoadLimit), runsUserCode: cfg.Store != nil && !cfg.Values || cfg.Source.TTL != nil || cfg.Source.Tags != nil,
 		stats: newStats(cfg.Recorder), tagged: topk.New(maxTagged), reports: report.New(cfg.Name, cfg.Log),
 		rand: rand.Float64, closing: make(chan struct{}),
@@ -204,7 +209,7 @@ func (c *Cache) Close() {
 // Name returns the name of the cache, and Prefix what its keys begin with in Redis.
 func (c *Cache) Name() string { return c.name }
 
-func (c *Cache) Prefix() string { return c.prefix }
+func (c *Cache) Prefix() string { return c.names.Data }
 
 // Loader returns what the source loads with, nil if it doesn't.
 func (c *Cache) Loader() Loader { return c.loader }
@@ -215,11 +220,30 @@ func (c *Cache) LocalOnly() bool { return c.validity == nil }
 // Closed reports whether Close was called.
 func (c *Cache) Closed() bool { return c.closed.Load() }
 
-// RedisKey returns the key in Redis that holds the value of a key.
-func (c *Cache) RedisKey(key Key) (string, error) {
+// RedisKey returns the key in Redis that holds the value of a key, or would hold it.
+func (c *Cache) RedisKey(key Key) (string, error) { return c.prefixed(c.names.Data, key) }
+
+// keyOf returns the text by which the engine knows a key: its key in Redis, if there is one, else
+// its encoding.
+func (c *Cache) keyOf(key Key) (string, error) {
+	if text, ok := c.ownText(key); ok {
+		return text, nil
+	}
+	return c.prefixed(c.prefix, key)
+}
+
+// ownText returns that text if it is the key itself, which then needs no memory.
+func (c *Cache) ownText(key Key) (string, bool) {
+	if c.prefix != "" {
+		return "", false
+	}
+	return c.types.Text(key)
+}
+
+func (c *Cache) prefixed(prefix string, key Key) (string, error) {
 	space := keySpaces.Get().(*[]byte)
 	defer keySpaces.Put(space)
-	buf, err := c.types.AppendKey(append((*space)[:0], c.prefix...), key)
+	buf, err := c.types.AppendKey(append((*space)[:0], prefix...), key)
 	if cap(buf) <= maxKeySpace {
 		*space = buf
 	}
@@ -232,7 +256,7 @@ var keySpaces = sync.Pool{New: func() any { return new(make([]byte, 0, 128)) }}
 // maxKeySpace is the size of the largest one that is kept.
 const maxKeySpace = 4 << 10
 
-// encoded returns the part of a Redis key that encodes the key itself.
+// encoded returns the part of the text of a key that encodes the key itself.
 func (c *Cache) encoded(rk string) string { return rk[len(c.prefix):] }
 
 func since(start int64) time.Duration { return time.Duration(local.Now() - start) }

@@ -68,6 +68,9 @@ func (f *failures) none() bool {
 // readClock returns the failure of a key that still counts, nil if there is none. covered says
 // whether the caller has a stale value; clock returns the known state of the logical clock.
 func (f *failures) look(rk string, now int64, covered bool, clock func() logicalclock.Known) error {
+	if !f.any.Load() {
+		return nil
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	e, ok := f.byKey.Get(rk, now)
@@ -95,7 +98,16 @@ func (f *failures) seen(rk string, id frame.ID) {
 
 // forget is called when a key was written, invalidated or loaded: an earlier failure no
 // longer counts.
+//
+// Where none was noted, nothing is locked, because of this interleaving:
+//
+//  1. a failure is put into the map
+//  2. its key is written: the fence moves, and there seems to be nothing to forget
+//  3. any is set, and whoever has noted the failure finds that the fence has moved; see remember
 func (f *failures) forget(rk string) {
+	if !f.any.Load() {
+		return
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.byKey.Remove(rk)

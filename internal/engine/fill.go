@@ -17,20 +17,16 @@ import (
 // fillResult is the plan and the outcome of the fill of one loaded key.
 type fillResult struct {
 	ans  result
-	err  error   // of the load
-	life life    // of the answer
-	etag string  // of the answer
-	cmd  command // stores or releases
-	lock command // frees the lock, if the load holds one
-	now  int64   // the time of the key's node when the record was made
-	keep bool    // the answer goes into the local tier, if cmd succeeds
-	over bool    // the source says that the stored value is over
+	err  error  // of the load
+	life life   // of the answer
+	etag string // of the answer
+	keep bool   // the answer goes into the local tier, if redisLoad.stores succeeds
+	over bool   // the source says that the stored value is over
 
 	shared      bool          // the load has failed, for all that wait for it
 	hold        time.Duration // how long the source is not to be asked again then
 	failure     failure
-	failedUntil int64    // local time until which the failure is remembered; 0: it is not
-	notify      *command // stores the failure in Redis; nil: none does
+	failedUntil int64 // local time until which the failure is remembered; 0: it is not
 }
 
 // command is one of the commands of a fill; none if its Key is "".
@@ -58,11 +54,14 @@ func (c *Cache) fill(ctx context.Context, o *Options, ls []*inflightLoad) {
 }
 
 // fillSingle is fill of one load on a goroutine of the cache that has nothing else to do: user
-// code that ends it ends no more than the plan.
-func (c *Cache) fillSingle(ctx context.Context, o *Options, ls []*inflightLoad) {
+// code that ends it ends no more than the plan. The local time at is from before.
+func (c *Cache) fillSingle(ctx context.Context, o *Options, ls []*inflightLoad, at int64) {
 	l, cause := ls[0], causeOf(ctx)
-	ctx = context.WithoutCancel(ctx)
-	at := local.Now()
+	if c.inRedis {
+		ctx = context.WithoutCancel(ctx)
+	} else {
+		ctx = context.Background() // it is not used
+	}
 	err := usercode.ErrGoexit // unless plan returns, or panics
 	defer func() {
 		if err != nil {
@@ -101,6 +100,9 @@ func (l *inflightLoad) failed() bool { return l.res.err != nil }
 func (c *Cache) planless(l *inflightLoad, err error) {
 	r := &l.filled
 	*r = fillResult{ans: result{val: l.res.val, info: Info{Tier: metrics.Source}}}
+	if l.redisLoad != nil {
+		l.stores, l.unlocks, l.notify, l.now = command{}, command{}, nil, 0
+	}
 	if l.res.err != nil {
 		r.ans, r.err = result{}, err
 	}

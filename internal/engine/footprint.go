@@ -14,9 +14,10 @@ const entryOverhead = 150
 // estimate. record is the size of the record, 0 if there is none.
 func (c *Cache) entrySize(key Key, ans *result, record int) int64 {
 	if weigh := c.src.Weigh; weigh != nil && ans.absent == nil {
+		val := ans.val // apart, so that the function does not take ans to the heap
 		var n int64
 		err := usercode.Contained(func() error {
-			n = weigh(key, ans.val)
+			n = weigh(key, val)
 			return nil
 		})
 		if err == nil {

@@ -23,12 +23,13 @@ type testTypes[V any] struct{}
 func (testTypes[V]) AppendKey(dst []byte, k Key) ([]byte, error) {
 	return append(dst, *k.(*string)...), nil
 }
+func (testTypes[V]) Text(k Key) (string, bool)            { return *k.(*string), true }
 func (testTypes[V]) Reversible() bool                     { return true }
 func (testTypes[V]) DecodeKey(encoded string) (Key, bool) { return &encoded, true }
 func (testTypes[V]) KeepKeys([]Key)                       {}
-func (t testTypes[V]) KeepKey(k Key) (Key, any, *Handle) {
-	value, h := t.NewHandle()
-	return k, value, h
+func (t testTypes[V]) KeepKey(k Key) (Key, Value, any, *Handle) {
+	handle, h := t.NewHandle()
+	return k, new(V), handle, h
 }
 func (testTypes[V]) Findable(Key) bool                   { return true }
 func (testTypes[V]) Key(k Key) any                       { return *k.(*string) }

@@ -39,7 +39,7 @@ func (c *Cache) invalidatesLater(ctx context.Context, ch *Change) bool {
 	if ctx.Err() == nil || c.Closed() {
 		return false
 	}
-	rk, err := c.RedisKey(ch.Key)
+	rk, err := c.keyOf(ch.Key)
 	ch.rk = rk
 	return err == nil
 }
@@ -106,7 +106,7 @@ func (c *Cache) mark(ctx context.Context, tags []string) error {
 
 // Refresh loads the keys of s anew, whatever the tiers hold; Refreshed returns the outcome of each.
 func (c *Cache) Refresh(ctx context.Context, s *Scratch) {
-	c.prepare(ctx, s.items, &s.encoded)
+	c.prepare(ctx, s.items, &s.encoded, local.Now())
 	c.readSource(ctx, s, c.loader, &Options{HasMaxAge: true, refresh: true, Uncounted: true})
 }
 

@@ -107,7 +107,10 @@ func (lo *leftover) release(l *inflightLoad, stop func()) (first bool) {
 
 // leave releases a load that goes on: its value may replace the record that replaced its lease.
 func (c *Cache) leave(l *inflightLoad) {
-	rest := &inflightLoad{loadKey: l.loadKey, call: l.call, state: l.state, fence: l.fence, version: l.version, seen: l.seen, claim: l.claim, apart: l.apart, outage: l.outage, late: true}
+	rest := &inflightLoad{loadKey: l.loadKey, call: l.call, state: l.state, fence: l.fence, version: l.version, claim: l.claim, apart: l.apart, outage: l.outage, late: true}
+	if l.redisLoad != nil {
+		rest.redisLoad = &redisLoad{seen: l.seen}
+	}
 	stop := c.backend.keepLate(l, rest)
 	l.left.release(rest, stop)
 }

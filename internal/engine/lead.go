@@ -9,6 +9,7 @@ import (
 	"github.com/delqhi/cache/internal/fence"
 	"github.com/delqhi/cache/internal/flight"
 	"github.com/delqhi/cache/internal/frame"
+	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/usercode"
 )
@@ -66,11 +67,32 @@ var (
 // inflightLoad is one key of a load.
 type inflightLoad struct {
 	loadKey
-	call       *flight.Call[string, beginning, result]
-	state      fillState
-	why        error          // with fillNone: why Redis gave no lease
-	fence      fence.Token    // taken before the lease was requested
-	version    version        // likewise
+	call    *flight.Call[string, beginning, result]
+	state   fillState
+	why     error       // with fillNone: why Redis gave no lease
+	fence   fence.Token // taken before the lease was requested
+	version version     // likewise
+	old     *decoded    // the value that is to be replaced; nil: none
+	res     loaded
+	left    *leftover // &rest if the load goes on after its callers were answered; nil: it does not
+	rest    leftover
+	filled  fillResult
+	late    bool // this is the result of such a load
+	apart   bool // it asks the local tier and the source only
+	outage  bool // during an outage, the local tier keeps the result, for so long at most
+
+	*redisLoad // nil where the local tiers have the only values, and for a load that is not to be filled
+
+	// Where the local tiers have the only values:
+	claim   *fence.Claim   // takes the place of a lease or a lock
+	claimed fence.Claim    // its memory
+	awaits  []*fence.Claim // other loads and writes that this load waits for
+	entry   Held           // what the local tier held when the key was claimed
+	head    local.Head     // of the entry that is stored
+}
+
+// redisLoad is what a load needs to know of the record of its key in Redis.
+type redisLoad struct {
 	seen       store.CASToken // what the fill's compare-and-set expects
 	lease      bool           // that is a lease of this load
 	lock       bool           // this load holds the lock of the key instead: the key has a value
@@ -78,27 +100,26 @@ type inflightLoad struct {
 	token      store.CASToken // likewise
 	second     bool           // it takes the place of an obsolete lease or lock
 	seenLeases []frame.ID     // other processes' leases that this load has waited for
-	old        *decoded       // the value that is to be replaced; nil: none
 	stays      frame.ID       // of the record that stays in place until the fill; zero: none
 	gone       bool           // that record is of no use to any reader
 	ends       int64          // local time when the key of that record expires, if nothing prolongs it
 	idle       time.Duration  // the least time by which it is prolonged; the lease's life if that is longer
 	life       time.Duration  // of the lease or lock
-	res        loaded
-	left       *leftover // &rest if the load goes on after its callers were answered; nil: it does not
-	rest       leftover
-	filled     fillResult
-	late       bool // this is the result of such a load
-	apart      bool // it asks the local tier and the source only
-	outage     bool // during an outage, the local tier keeps the result, for so long at most
+	settled    bool           // the lease or lock was released, or is about to be
 
-	settled bool // the lease or lock was released, or is about to be
+	stores  command  // stores the result, or releases
+	unlocks command  // frees the lock, if the load holds one
+	notify  *command // of these, the one that stores the failure; nil: none does
+	now     int64    // the time of the key's node when the record was made
+}
 
-	// In a LocalOnly cache:
-	claim   *fence.Claim   // takes the place of a lease or a lock
-	claimed fence.Claim    // its memory
-	awaits  []*fence.Claim // other loads and writes that this load waits for
-	entry   Held           // what the local tier held when the key was claimed
+// newLoad returns a load of a key.
+func (c *Cache) newLoad(key loadKey) *inflightLoad {
+	l := &inflightLoad{loadKey: key}
+	if c.inRedis {
+		l.redisLoad = new(redisLoad)
+	}
+	return l
 }
 
 // leaseFor returns how long the leases of a call for n keys last, unless they are extended:

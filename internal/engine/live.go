@@ -10,7 +10,7 @@ import (
 // as a use.
 func (c *Cache) PeekLocal(key Key) (e Held, info Info, ok bool) {
 	now := local.Now()
-	rk, err := c.RedisKey(key)
+	rk, err := c.keyOf(key)
 	if err != nil || c.Closed() {
 		return e, info, false
 	}

@@ -132,7 +132,8 @@ func (c *localOnly) acquire(ctx context.Context, o *Options, ls []*inflightLoad)
 // a load returns can't be kept, if it can't: such a load waits for no other.
 func (c *localOnly) claim(o *Options, ls []*inflightLoad, s version, unkept func(*inflightLoad) error) {
 	for _, l := range ls {
-		if c.answerLocal(o, l) {
+		waited := l.awaits != nil
+		if waited && c.answerLocal(o, l) {
 			continue
 		}
 		if err := l.failedMeanwhile(); err != nil {
@@ -143,6 +144,9 @@ func (c *localOnly) claim(o *Options, ls []*inflightLoad, s version, unkept func
 		why := unkept(l)
 		force := o.SkipLocal || o.anew() || why != nil
 		if l.claim, l.awaits = c.fences.ClaimLoad(c.encoded(l.rk), s.time, force, &l.claimed); l.claim == nil {
+			if !waited && c.answerLocal(o, l) {
+				continue
+			}
 			if o.background {
 				c.resolve(l, result{}, errBusy)
 			}
@@ -156,9 +160,8 @@ func (c *localOnly) claim(o *Options, ls []*inflightLoad, s version, unkept func
 		l.state, l.version = fillLocal, s
 		if why != nil {
 			l.state, l.why = fillNone, why
-			continue
 		}
-		if c.answerLocal(o, l) { // again: a value that was stored before the claim does not end it
+		if c.answerLocal(o, l) { // only now: a value that was stored before the claim does not end it
 			l.claim.End(nil)
 		}
 	}
@@ -249,7 +252,7 @@ func (c *localOnly) fill(l *inflightLoad, at int64) {
 	enc := c.encoded(l.rk)
 	switch {
 	case r.keep:
-		if c.local.Fill(l.key, enc, c.localEntry(l.key, new(local.Head), &r.ans, at, l.aging(), l.version), l.claim) == local.Refused {
+		if c.local.Fill(l.key, enc, c.localEntry(l.key, &l.head, &r.ans, at, l.aging(), l.version), l.claim) == local.Refused {
 			c.stats.outdated.Add(1)
 		} else if l.late {
 			c.failures.forget(l.rk)
@@ -307,7 +310,7 @@ func (c *localOnly) invalidatePatternLater(pattern string) {
 // tombstone, which does not show in an entry's own dates.
 func (c *localOnly) invalidateKey(key Key, enc string, marked bool) {
 	lazy := c.invalidation.Mode == invalidation.Lazy && c.policy.StaleFor() > 0
-	if rk, err := c.RedisKey(key); c.invalidation.Mode != invalidation.Delayed && !lazy || err != nil || c.encoded(rk) != enc {
+	if rk, err := c.keyOf(key); c.invalidation.Mode != invalidation.Delayed && !lazy || err != nil || c.encoded(rk) != enc {
 		c.local.Remove(enc)
 		return
 	}
@@ -359,7 +362,7 @@ func (c *localOnly) invalidateMatching(pattern string) (n int64) {
 	c.fences.LoseMatching(match)
 	at := local.Now()
 	c.local.Range(func(k Key, e Held) bool {
-		rk, err := c.RedisKey(k)
+		rk, err := c.keyOf(k)
 		if err != nil || !match(c.encoded(rk)) {
 			return true
 		}
@@ -379,7 +382,7 @@ func (c *localOnly) invalidateAll() {
 		return
 	}
 	c.local.Range(func(k Key, _ Held) bool {
-		if rk, err := c.RedisKey(k); err == nil {
+		if rk, err := c.keyOf(k); err == nil {
 			c.invalidateKey(k, c.encoded(rk), true)
 		}
 		return true

@@ -27,6 +27,15 @@ type Options struct {
 	backgroundAge time.Duration
 }
 
+// kept returns the options for a load, which may outlive the call.
+func (o *Options) kept() *Options {
+	if o == &NoOptions {
+		return o
+	}
+	kept := *o
+	return &kept
+}
+
 // NoOptions are the options of a call without any.
 var NoOptions Options
 

@@ -122,7 +122,7 @@ func (c *Cache) dequeuedKey(encoded string, meta []byte) (Key, error) {
 	if err := json.Unmarshal(meta, key); err != nil {
 		return key, err
 	}
-	if rk, err := c.RedisKey(key); err != nil || c.encoded(rk) != encoded {
+	if rk, err := c.keyOf(key); err != nil || c.encoded(rk) != encoded {
 		return key, errUndecodableKey
 	}
 	return key, nil
@@ -271,7 +271,7 @@ type pendingWrite struct {
 func (c *Cache) pendingWrites(ctx context.Context, keys []Key) func(Key) (pendingWrite, bool) {
 	encoded := make([]string, 0, len(keys))
 	for _, k := range keys {
-		if rk, err := c.RedisKey(k); err == nil {
+		if rk, err := c.keyOf(k); err == nil {
 			encoded = append(encoded, c.encoded(rk))
 		}
 	}
@@ -290,7 +290,7 @@ func (c *Cache) pendingWrites(ctx context.Context, keys []Key) func(Key) (pendin
 		if len(writes) == 0 {
 			return w, false
 		}
-		rk, err := c.RedisKey(k)
+		rk, err := c.keyOf(k)
 		if err != nil {
 			return w, false
 		}

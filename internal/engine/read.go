@@ -81,21 +81,26 @@ func (c *Cache) Deliver(op string, it *Lookup) (Value, error) {
 // ReadOne is Read for one key, and is measured.
 func (c *Cache) ReadOne(ctx context.Context, s *Scratch, load Loader, o *Options) {
 	start := local.Now()
-	c.Read(ctx, s, load, o)
+	c.read(ctx, s, load, o, start)
 	c.stats.getHist.Record(since(start))
 }
 
 // ReadMany is Read for a batch, and is measured.
 func (c *Cache) ReadMany(ctx context.Context, s *Scratch, load Loader, o *Options) {
 	start := local.Now()
-	c.Read(ctx, s, load, o)
+	c.read(ctx, s, load, o, start)
 	c.stats.getManyHist.Record(since(start))
 }
 
 // Read resolves every lookup of s; load is nil if nothing may be loaded.
 func (c *Cache) Read(ctx context.Context, s *Scratch, j Loader, o *Options) {
+	c.read(ctx, s, j, o, local.Now())
+}
+
+// read is Read that began at the local time start.
+func (c *Cache) read(ctx context.Context, s *Scratch, j Loader, o *Options, start int64) {
 	items := s.items
-	c.prepare(ctx, items, &s.encoded)
+	c.prepare(ctx, items, &s.encoded, start)
 	if c.local != nil && !o.SkipLocal {
 		c.readLocal(ctx, items, o)
 		c.refreshDue(ctx, items, j, o)
@@ -120,14 +125,17 @@ func (c *Cache) Read(ctx context.Context, s *Scratch, j Loader, o *Options) {
 
 // prepare encodes the keys, into space, and takes the fence tokens: before any tier is asked,
 // so that every later change of a key is noticed.
-func (c *Cache) prepare(ctx context.Context, items []Lookup, space *[]byte) {
+func (c *Cache) prepare(ctx context.Context, items []Lookup, space *[]byte, start int64) {
 	err := ctx.Err()
 	if c.Closed() {
 		err = errs.ErrClosed
 	} else if err == nil {
 		c.backend.ready(ctx)
 	}
-	at := local.Now()
+	at := start
+	if !c.LocalOnly() { // there may have been something to wait for
+		at = local.Now()
+	}
 	buf := (*space)[:0]
 	for len(items) > 0 {
 		n := min(len(items), keysTogether)
@@ -140,6 +148,10 @@ func (c *Cache) prepare(ctx context.Context, items []Lookup, space *[]byte) {
 				continue
 			}
 			began := len(buf)
+			if text, ok := c.ownText(it.key); ok {
+				it.rk, ends[i] = text, began
+				continue
+			}
 			var kerr error
 			if buf, kerr = c.types.AppendKey(append(buf, c.prefix...), it.key); kerr != nil {
 				it.failed(kerr)
@@ -153,7 +165,9 @@ func (c *Cache) prepare(ctx context.Context, items []Lookup, space *[]byte) {
 			if it.done {
 				continue
 			}
-			it.rk, it.at, it.due = all[began:ends[i]], at, NotDue
+			if it.at, it.due = at, NotDue; began < ends[i] || it.rk == "" {
+				it.rk = all[began:ends[i]]
+			}
 			it.fence = c.fences.Token(c.encoded(it.rk))
 			began = ends[i]
 		}
@@ -232,109 +246,141 @@ func (c *Cache) readSource(ctx context.Context, s *Scratch, j Loader, o *Options
 	}
 }
 
-// loadMemory is the memory of the loads that one call begins: one allocation for a single key.
-// The loads may outlive the call, so what they need is copied here.
-type loadMemory struct {
-	opts  Options
-	keys  []Key
-	wants []loadKey
-	reqs  []flight.Request[string, beginning]
-
-	single struct {
-		key   [1]Key
-		want  [1]loadKey
-		req   [1]flight.Request[string, beginning]
-		load  inflightLoad
-		loads [1]*inflightLoad
-		run   singleLoad
-	}
-}
-
-func newLoadMemory(n int, o *Options) *loadMemory {
-	m := &loadMemory{opts: *o}
-	if one := &m.single; n == 1 {
-		m.keys, m.wants, m.reqs = one.key[:], one.want[:], one.req[:]
-	} else {
-		m.keys, m.wants, m.reqs = make([]Key, n), make([]loadKey, n), make([]flight.Request[string, beginning], n)
-	}
-	return m
-}
-
-// loads returns the loads of calls.
-func (m *loadMemory) loads(calls []*flight.Call[string, beginning, result]) []*inflightLoad {
-	if one := &m.single; len(m.wants) == 1 {
-		one.load.call, one.load.loadKey = calls[0], m.wants[0]
-		one.loads[0] = &one.load
-		return one.loads[:]
-	}
-	ls := make([]*inflightLoad, len(calls))
-	for i, call := range calls {
-		ls[i] = &inflightLoad{call: call, loadKey: m.wants[call.Index]}
-	}
-	return ls
-}
-
 // loadOpen loads keys. It returns those that have joined a load which did not take place,
 // either because it was speculative and the key was not empty, or because it was a refresh,
 // which does not wait for a lease or a free place: they are still to be loaded.
 func (c *Cache) loadOpen(ctx context.Context, open []*Lookup, j Loader, o *Options) (again []*Lookup) {
-	m := newLoadMemory(len(open), o)
-	wants, reqs := m.wants, m.reqs
-	if one := &m.single.run; len(open) == 1 {
-		m.keys[0], one.handle, one.h = c.types.KeepKey(open[0].key)
-	} else {
-		for i, it := range open {
-			m.keys[i] = it.key
+	if len(open) == 1 {
+		if c.loadOne(ctx, open[0], j, o) {
+			again = open
 		}
-		c.types.KeepKeys(m.keys)
+		return again
 	}
+	// A load may outlive the call: what it needs is copied.
+	opts, keys, wants, reqs := o.kept(), make([]Key, len(open)), make([]loadKey, len(open)), make([]flight.Request[string, beginning], len(open))
+	for i, it := range open {
+		keys[i] = it.key
+	}
+	c.types.KeepKeys(keys)
 	began := c.beginning(fence.Token{})
 	began.apart = o.SkipRemote
 	for i, it := range open {
-		began.fence = it.fence
-		wants[i] = loadKey{key: m.keys[i], rk: it.rk, down: it.remoteErr != nil}
-		reqs[i] = flight.Request[string, beginning]{Key: it.rk, Fence: began, Alone: o.anew(), Now: it.at, NotBefore: c.backend.since(it.at)}
+		wants[i] = loadKey{key: keys[i], rk: it.rk, down: it.remoteErr != nil}
+		reqs[i] = c.request(it, began, o)
 	}
 	if soft, stop := c.applySoftTimeout(open, reqs, o); soft {
 		defer stop()
 	}
 	results := c.flights.Do(ctx, reqs, func(ctx context.Context, mine []*flight.Call[string, beginning, result]) {
-		var one *singleLoad
-		if len(m.wants) == 1 {
-			one = &m.single.run
+		ls := make([]*inflightLoad, len(mine))
+		for i, call := range mine {
+			ls[i] = c.newLoad(wants[call.Index])
+			ls[i].call = call
 		}
-		c.lead(ctx, j, &m.opts, m.loads(mine), one)
+		c.lead(ctx, j, opts, ls, nil)
 	})
 	for i, it := range open {
-		r := &results[i]
-		if r.Err == errNotAcquired && o.speculative {
-			continue
-		}
-		if r.Err == errNotAcquired || r.Err == errBusy && !o.background || r.Err == errNoPlaceBehind && !o.background {
+		if c.loadEnded(ctx, it, &results[i], o) {
 			again = append(again, it)
-			continue
-		}
-		switch {
-		case r.Late:
-			c.staleOrFail(it, errSoftTimeout, o)
-		case r.Err != nil && r.Err != ctx.Err():
-			c.staleOrFail(it, r.Err, o)
-		default:
-			it.done, it.ans, it.err, it.own = true, r.Val, r.Err, !r.Shared && !r.Joined && !r.Val.held
-		}
-		switch {
-		case o.refresh:
-			continue // not counted as a request
-		case r.Refused:
-			c.stats.unloaded.Add(1)
-		case r.Shared:
-			c.stats.coalesced.Add(1)
-		}
-		if it.remoteErr != nil && it.err == nil {
-			c.stats.fallbacks.Add(1)
 		}
 	}
 	return again
+}
+
+// loadOne is loadOpen of one key.
+func (c *Cache) loadOne(ctx context.Context, it *Lookup, j Loader, o *Options) (again bool) {
+	began := c.beginning(fence.Token{})
+	began.apart = o.SkipRemote
+	reqs := [1]flight.Request[string, beginning]{c.request(it, began, o)}
+	if c.policyOf(o).SoftTimeout > 0 {
+		if soft, stop := c.applySoftTimeout([]*Lookup{it}, reqs[:], o); soft {
+			defer stop()
+		}
+	}
+	r := c.flights.DoSingle(ctx, &reqs[0], func() (*flight.Single[string, beginning, result], flight.Leader[string, beginning, result]) {
+		// The load may outlive the call: what it needs is copied.
+		m := c.newLoadMemory()
+		m.c, m.run.j, m.run.o = c, j, o.kept()
+		m.load.loadKey = loadKey{rk: it.rk, down: it.remoteErr != nil}
+		m.load.key, m.run.space, m.run.handle, m.run.h = c.types.KeepKey(it.key)
+		return &m.flight, m
+	})
+	return c.loadEnded(ctx, it, &r, o)
+}
+
+// request asks for the load of a key that begins now.
+func (c *Cache) request(it *Lookup, began beginning, o *Options) flight.Request[string, beginning] {
+	began.fence = it.fence
+	return flight.Request[string, beginning]{Key: it.rk, Fence: began, Alone: o.anew(), Now: it.at, NotBefore: c.backend.since(it.at)}
+}
+
+// loadEnded answers a lookup with the outcome of its load. It reports whether there was none, and
+// the key is still to be loaded.
+func (c *Cache) loadEnded(ctx context.Context, it *Lookup, r *flight.Result[result], o *Options) (again bool) {
+	if r.Err == errNotAcquired && o.speculative {
+		return false
+	}
+	if r.Err == errNotAcquired || r.Err == errBusy && !o.background || r.Err == errNoPlaceBehind && !o.background {
+		return true
+	}
+	switch {
+	case r.Late:
+		c.staleOrFail(it, errSoftTimeout, o)
+	case r.Err != nil && r.Err != ctx.Err():
+		c.staleOrFail(it, r.Err, o)
+	default:
+		it.done, it.ans, it.err, it.own = true, r.Val, r.Err, !r.Shared && !r.Joined && !r.Val.held
+	}
+	switch {
+	case o.refresh:
+		return false // not counted as a request
+	case r.Refused:
+		c.stats.unloaded.Add(1)
+	case r.Shared:
+		c.stats.coalesced.Add(1)
+	}
+	if it.remoteErr != nil && it.err == nil {
+		c.stats.fallbacks.Add(1)
+	}
+	return false
+}
+
+// loadMemory is the memory of the load of one key, in one allocation. It is not used again: the
+// loader may keep its context, which is a part of it, for as long as it likes.
+type loadMemory struct {
+	c      *Cache
+	flight flight.Single[string, beginning, result]
+	ctx    loadContext
+	load   inflightLoad
+	loads  [1]*inflightLoad
+	run    singleLoad
+}
+
+// redisLoadMemory is that of a load whose result is stored in Redis.
+type redisLoadMemory struct {
+	loadMemory
+	redisLoad
+}
+
+func (c *Cache) newLoadMemory() *loadMemory {
+	if !c.inRedis {
+		return new(loadMemory)
+	}
+	m := new(redisLoadMemory)
+	m.load.redisLoad = &m.redisLoad
+	return &m.loadMemory
+}
+
+// NewContext implements [flight.Leader].
+func (m *loadMemory) NewContext(caller context.Context) flight.Context {
+	m.ctx.values = caller
+	return &m.ctx
+}
+
+// Lead implements [flight.Leader].
+func (m *loadMemory) Lead(ctx context.Context, mine []*flight.Call[string, beginning, result]) {
+	m.load.call, m.loads[0] = mine[0], &m.load
+	m.c.lead(ctx, m.run.j, m.run.o, m.loads[:], &m.run)
 }
 
 // applySoftTimeout ends the wait of reads that have a stale value after the soft timeout. The

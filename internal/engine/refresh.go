@@ -76,7 +76,7 @@ func (b *refresher) load(caller context.Context, key Key, rk string, age time.Du
 		it := &s.items[0]
 		ctx, ended := c.stats.startRefresh(b.ctx, caller, c.name)
 		defer func() { ended(it.err) }()
-		c.prepare(ctx, s.items, &s.encoded)
+		c.prepare(ctx, s.items, &s.encoded, local.Now())
 		c.readSource(ctx, s, j, opts)
 		if it.err != nil {
 			b.backOff(rk, max(c.policyOf(opts).RetryAfter, backOffFor))
@@ -86,7 +86,7 @@ func (b *refresher) load(caller context.Context, key Key, rk string, age time.Du
 
 // RefreshDue refreshes a key whose local entry has answered at that age, and was due.
 func (c *Cache) RefreshDue(ctx context.Context, key Key, age time.Duration, load Loader) {
-	if rk, err := c.RedisKey(key); err == nil {
+	if rk, err := c.keyOf(key); err == nil {
 		c.refresher.load(ctx, key, rk, age, load, &NoOptions)
 	}
 }

@@ -33,8 +33,8 @@ func (c *remote) store(ctx context.Context, o *Options, ls []*inflightLoad, at i
 			c.release(l)
 		}
 		c.unlock(ctx, l)
-		add(l, &r.cmd, kindOf(o, l))
-		add(l, &r.lock, message.Loaded)
+		add(l, &l.stores, kindOf(o, l))
+		add(l, &l.unlocks, message.Loaded)
 		l.settled = true
 	}
 	if len(cmds) > 0 {
@@ -60,7 +60,7 @@ func (c *remote) encodeLoaded(ctx context.Context, l *inflightLoad) (err error) 
 	if l.state != fillBoth {
 		return nil
 	}
-	if r.now, err = c.client.Now(ctx, l.rk); err != nil {
+	if l.now, err = c.client.Now(ctx, l.rk); err != nil {
 		if c.keepsApart(err) {
 			l.state, l.outage, l.why = fillLocal, true, err // its lease is left to expire
 			return nil
@@ -70,9 +70,9 @@ func (c *remote) encodeLoaded(ctx context.Context, l *inflightLoad) (err error) 
 	age, cost := l.age(), l.res.cost()-l.age()
 	var frm []byte
 	if absent := r.ans.absent; absent != nil {
-		frm, err = c.encodeAbsence(l.rk, absent.reasons, r.life, r.now-age.Microseconds(), l.version, cost)
+		frm, err = c.encodeAbsence(l.rk, absent.reasons, r.life, l.now-age.Microseconds(), l.version, cost)
 	} else {
-		frm, err = c.encodeValue(frame.NewID(), l.rk, l.res.val, r.life, r.now-age.Microseconds(), l.version, r.ans.info.Tags, r.etag, c.costOf(l.rk, cost))
+		frm, err = c.encodeValue(frame.NewID(), l.rk, l.res.val, r.life, l.now-age.Microseconds(), l.version, r.ans.info.Tags, r.etag, c.costOf(l.rk, cost))
 	}
 	if err != nil {
 		return err
@@ -81,7 +81,7 @@ func (c *remote) encodeLoaded(ctx context.Context, l *inflightLoad) (err error) 
 	if r.life.fresh > 0 {
 		life = min(life, (r.life.fresh + r.life.stale - age).Truncate(time.Millisecond))
 	}
-	r.cmd.Command = store.Command{Op: store.CompareAndSet, Key: l.rk, Frame: frm, TTL: life, Seen: l.seen}
+	l.stores.Command = store.Command{Op: store.CompareAndSet, Key: l.rk, Frame: frm, TTL: life, Seen: l.seen}
 	return nil
 }
 
@@ -91,7 +91,7 @@ func (c *remote) encodeLoaded(ctx context.Context, l *inflightLoad) (err error) 
 func (c *remote) release(l *inflightLoad) {
 	r := &l.filled
 	if l.state == fillBoth && (l.lease || r.over) {
-		r.cmd.Command = store.Command{Op: store.CompareAndDelete, Key: l.rk, Seen: l.seen}
+		l.stores.Command = store.Command{Op: store.CompareAndDelete, Key: l.rk, Seen: l.seen}
 	}
 }
 
@@ -99,10 +99,10 @@ func (c *remote) release(l *inflightLoad) {
 // if others may wait for it, a failure record replaces it.
 func (c *remote) unlock(ctx context.Context, l *inflightLoad) {
 	r := &l.filled
-	key, release, replaces := l.rk, &r.cmd, ""
+	key, release, replaces := l.rk, &l.stores, ""
 	switch {
 	case l.lock:
-		key, release, replaces = c.lockKey(l.rk), &r.lock, string(l.stays[:])
+		key, release, replaces = c.lockKey(l.rk), &l.unlocks, string(l.stays[:])
 		r.failure.about = l.stays
 		release.Command = store.Command{Op: store.CompareAndDelete, Key: key, Seen: l.token}
 	case !l.lease:
@@ -117,7 +117,7 @@ func (c *remote) unlock(ctx context.Context, l *inflightLoad) {
 	}
 	if frm, err := c.encodeFailure(key, l.id, r.failure, r.hold, replaces, now); err == nil {
 		release.Command = store.Command{Op: store.CompareAndSet, Key: key, Frame: frm, TTL: max(r.hold, failureLife), Seen: l.token}
-		if r.notify = release; l.lease {
+		if l.notify = release; l.lease {
 			h, _ := frame.ReadHead(frm)
 			r.failure.about = h.ID
 		}
@@ -139,12 +139,12 @@ func kindOf(o *Options, l *inflightLoad) message.Kind {
 func (c *remote) filled(l *inflightLoad) {
 	r := &l.filled
 	c.failed(l)
-	c.resolveMessage(&r.lock, true, 0)
-	if r.cmd.Key == "" {
+	c.resolveMessage(&l.unlocks, true, 0)
+	if l.stores.Key == "" {
 		return
 	}
-	c.resolveMessage(&r.cmd, l.lease, r.now)
-	if r.cmd.reply.OK && r.cmd.reply.Err == nil {
+	c.resolveMessage(&l.stores, l.lease, l.now)
+	if l.stores.reply.OK && l.stores.reply.Err == nil {
 		if l.late {
 			c.failures.forget(l.rk)
 		}
@@ -152,10 +152,10 @@ func (c *remote) filled(l *inflightLoad) {
 	}
 	r.keep = false
 	switch {
-	case r.cmd.Op != store.CompareAndSet || r.err != nil:
-	case r.cmd.reply.Err != nil:
-		r.ans.unkept = r.cmd.reply.Err
-		if r.keep = c.keepsApart(r.cmd.reply.Err); r.keep {
+	case l.stores.Op != store.CompareAndSet || r.err != nil:
+	case l.stores.reply.Err != nil:
+		r.ans.unkept = l.stores.reply.Err
+		if r.keep = c.keepsApart(l.stores.reply.Err); r.keep {
 			l.outage = true
 		} else {
 			c.stats.notKept.Add(1)
@@ -172,7 +172,7 @@ func (c *remote) failed(l *inflightLoad) {
 	if r.failedUntil == 0 {
 		return
 	}
-	if t := r.notify; t != nil {
+	if t := l.notify; t != nil {
 		switch {
 		case t.reply.Err != nil:
 			r.failure.about = frame.ID{} // the failure may or may not be stored in Redis
@@ -208,7 +208,7 @@ func (c *remote) fillTier(l *inflightLoad, at int64) {
 	switch {
 	case r.keep:
 		g := l.aging()
-		g.size = len(r.cmd.Frame)
+		g.size = len(l.stores.Frame)
 		e := c.localEntry(l.key, new(local.Head), &r.ans, at, g, l.version)
 		how := local.Reached
 		if l.outage {
@@ -219,7 +219,7 @@ func (c *remote) fillTier(l *inflightLoad, at int64) {
 			c.stats.outageFills.Add(1)
 			c.usesOutage()
 		}
-	case r.over && (r.cmd.reply.OK || l.apart) && c.fences.Valid(enc, l.fence):
+	case r.over && (l.stores.reply.OK || l.apart) && c.fences.Valid(enc, l.fence):
 		c.local.Delete(enc)
 	}
 }
@@ -245,11 +245,10 @@ func (c *remote) giveBack(ls []*inflightLoad) {
 // keepLate lets a value that a load returns later replace the failure record that replaced its
 // lease, by rest. stop ends that.
 func (c *remote) keepLate(l, rest *inflightLoad) (stop func()) {
-	r := &l.filled
 	if !l.lease || l.state != fillBoth {
 		return nil
 	}
-	t := r.notify
+	t := l.notify
 	if t == nil || !t.reply.OK || t.reply.Err != nil {
 		if rest.state = fillNone; t != nil && t.reply.Err != nil && c.keepsApart(t.reply.Err) {
 			rest.state, rest.outage = fillLocal, true
@@ -259,7 +258,7 @@ func (c *remote) keepLate(l, rest *inflightLoad) (stop func()) {
 	rest.seen = store.TokenOf(t.Frame)
 	// For another HardTimeout: a load that takes longer is too late.
 	ctx, cancel := context.WithTimeout(c.refresher.ctx, c.policy.HardTimeout)
-	stays := &inflightLoad{loadKey: l.loadKey, lock: true, life: leaseLife, seen: rest.seen, ends: later(local.Now(), t.TTL)}
+	stays := &inflightLoad{loadKey: l.loadKey, redisLoad: &redisLoad{lock: true, life: leaseLife, seen: rest.seen, ends: later(local.Now(), t.TTL)}}
 	stopped := c.extend(ctx, leaseLife, nil, stays)
 	context.AfterFunc(ctx, cancel)
 	return func() { stopped(); cancel() }

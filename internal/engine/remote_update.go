@@ -70,7 +70,8 @@ func (c *remote) updateOnce(ctx context.Context, ch *Change, f Func, o *Options)
 // the record itself decides whether the loaded value still counts.
 func (c *remote) updateLoaded(ctx context.Context, ch *Change, f Func, o *Options, seen store.CASToken, cur *decoded, s version) (bool, error) {
 	lock := c.stays(cur)
-	l := &inflightLoad{loadKey: loadKey{key: ch.Key, rk: ch.rk}, lock: lock, life: leaseLife}
+	l := c.newLoad(loadKey{key: ch.Key, rk: ch.rk})
+	l.lock, l.life = lock, leaseLife
 	c.stay(ctx, l, cur, seen)
 	src, err := c.loadForUpdate(ctx, ch.Key, ch.rk, func(ctx context.Context) (func(taken bool), error) {
 		key, at := ch.rk, seen

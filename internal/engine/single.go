@@ -28,11 +28,13 @@ type singleLoad struct {
 	keepAlive func()          // stops the renewal of the lease
 	unwatch   func()          // stops watching other loads
 
-	handle any // of the loader
+	space  Value // for what it returns; nil: none
+	handle any   // of the loader
 	h      *Handle
 	in     callContext
 	call   loadCall
 	began  int64    // local time
+	ended  int64    // likewise, when its loader has returned in its time; else 0
 	old    *decoded // the value that is to be replaced, nil if there is none
 	state  atomic.Int32
 
@@ -66,10 +68,11 @@ func (s *singleLoad) run() {
 		s.handle, s.h = c.types.NewHandle()
 	}
 	s.h.begin(s.old, c.clone)
-	s.call.init(c.stats, 1, s.o.refresh)
-	s.began = local.Now()
+	now := time.Now() // once for all that the load is measured by
+	s.call.initAt(now, c.stats, 1, s.o.refresh)
+	s.began = local.At(now)
 	l.rest.ready.Add(1)
-	c.watchdog.add(s)
+	c.watchdog.addAt(now, s)
 	out := called[Value]{err: usercode.ErrGoexit} // unless it returns, or panics
 	defer func() {
 		if s.state.CompareAndSwap(loadRuns, loadEnded) {
@@ -81,7 +84,12 @@ func (s *singleLoad) run() {
 	}()
 	out.err = usercode.Call(func() (err error) {
 		s.in.begin(c, s.ctx, s.handle, l.rk) // which asks the caller's context
-		out.res, err = s.j.Load(s.call.begin(&s.in, c.name), l.key)
+		ctx := s.call.begin(&s.in, c.name)
+		if into, ok := s.j.(loadsInto); ok && s.space != nil {
+			out.res = s.space
+			return into.LoadInto(ctx, l.key, s.space)
+		}
+		out.res, err = s.j.Load(ctx, l.key)
 		return err
 	})
 }
@@ -104,7 +112,7 @@ func (s *singleLoad) end(out called[Value]) {
 	case c.absence(res.err) != nil:
 		absent = 1
 	}
-	s.call.done(res.err, found, absent)
+	s.ended = s.began + int64(s.call.done(res.err, found, absent))
 }
 
 // takeOver ends a load whose loader is still running.
@@ -146,7 +154,11 @@ func (s *singleLoad) finish() {
 		return
 	}
 	s.keepAlive()
-	s.c.fillSingle(s.ctx, s.o, s.loads)
+	at := s.ended
+	if at == 0 {
+		at = local.Now()
+	}
+	s.c.fillSingle(s.ctx, s.o, s.loads, at)
 }
 
 // watchdog takes over the loads whose time is over. One timer serves all of them: it is not set
@@ -159,8 +171,9 @@ type watchdog struct {
 	closed      bool
 }
 
-func (w *watchdog) add(s *singleLoad) {
-	now := time.Now()
+func (w *watchdog) add(s *singleLoad) { w.addAt(time.Now(), s) }
+
+func (w *watchdog) addAt(now time.Time, s *singleLoad) {
 	deadline, _ := s.ctx.Deadline()
 	w.mu.Lock()
 	defer w.mu.Unlock()

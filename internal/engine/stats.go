@@ -181,8 +181,10 @@ type loadCall struct {
 }
 
 // init begins the call, of these many keys.
-func (l *loadCall) init(s *stats, keys int, refresh bool) {
-	if l.stats, l.keys, l.start = s, keys, time.Now(); refresh {
+func (l *loadCall) init(s *stats, keys int, refresh bool) { l.initAt(time.Now(), s, keys, refresh) }
+
+func (l *loadCall) initAt(now time.Time, s *stats, keys int, refresh bool) {
+	if l.stats, l.keys, l.start = s, keys, now; refresh {
 		l.refresh = keys
 	}
 }

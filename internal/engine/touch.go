@@ -115,7 +115,7 @@ func (c *remote) fillTouched(ctx context.Context, ls []*inflightLoad) {
 		var open []*inflightLoad
 		var gets []store.Command
 		for _, l := range ls {
-			cmd := &l.filled.cmd
+			cmd := &l.stores
 			if cmd.Key != "" && !l.lease && l.stays != (frame.ID{}) && cmd.reply.Err == nil && !cmd.reply.OK {
 				open, gets = append(open, l), append(gets, store.Command{Op: store.GetHeader, Key: l.rk})
 			}
@@ -127,15 +127,15 @@ func (c *remote) fillTouched(ctx context.Context, ls []*inflightLoad) {
 		var of []*inflightLoad
 		for i, reply := range c.client.Do(ctx, gets) {
 			if l := open[i]; reply.Err == nil && isTouched(reply.Record, l.stays) {
-				l.filled.cmd.Seen = reply.Record.CASToken()
-				cmds, of = append(cmds, l.filled.cmd.Command), append(of, l)
+				l.stores.Seen = reply.Record.CASToken()
+				cmds, of = append(cmds, l.stores.Command), append(of, l)
 			}
 		}
 		if len(cmds) == 0 {
 			return
 		}
 		for i, reply := range c.coherence.Send(ctx, cmds) {
-			of[i].filled.cmd.reply = reply
+			of[i].stores.reply = reply
 		}
 		ls = of
 	}

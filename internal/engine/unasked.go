@@ -83,7 +83,7 @@ func (u *unasked) fill(vals Found, asked []*inflightLoad, w loadDirectives, bega
 	}
 	var ls []*inflightLoad
 	for key, val := range vals.All {
-		rk, err := c.RedisKey(key)
+		rk, err := c.keyOf(key)
 		if err != nil || known[rk] || !c.types.Findable(key) {
 			continue
 		}

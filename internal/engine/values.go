@@ -23,14 +23,16 @@ type Value = any
 type Types interface {
 	// AppendKey appends the encoding of a key.
 	AppendKey(dst []byte, k Key) ([]byte, error)
+	// Text returns a key that is its own encoding; ok is false for any other.
+	Text(k Key) (text string, ok bool)
 	// Reversible reports whether DecodeKey decodes what AppendKey encodes.
 	Reversible() bool
 	DecodeKey(encoded string) (k Key, ok bool)
 	// KeepKeys replaces keys by copies, for as long as they are needed.
 	KeepKeys(keys []Key)
 
-	// KeepKey is KeepKeys of one key with NewHandle, in one allocation.
-	KeepKey(Key) (kept Key, value any, h *Handle)
+	// KeepKey is KeepKeys of one key with NewHandle, in one allocation with the memory of a value.
+	KeepKey(Key) (kept Key, space Value, handle any, h *Handle)
 	// Findable reports whether a key equals itself: NaN, for example, does not.
 	Findable(k Key) bool
 	// Key returns the K, as a codec takes it; NewKey a new one to decode into.
@@ -62,6 +64,11 @@ type Loader interface {
 	// LoadMany loads several values; the function that it returns looks up one of them. It may
 	// panic.
 	LoadMany(ctx context.Context, keys []Key) (Found, error)
+}
+
+// loadsInto is a Loader that loads one value into a space that is the cache's.
+type loadsInto interface {
+	LoadInto(ctx context.Context, k Key, space Value) error
 }
 
 // Found is the result of a LoadMany. The zero value is an empty one.

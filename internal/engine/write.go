@@ -63,17 +63,21 @@ type Change struct {
 	Err  error // the outcome
 }
 
-// write runs every change; the outcome is in each err.
-func (c *Cache) write(ctx context.Context, changes []*Change) {
+// write runs every change of a call that began at the local time start; the outcome is in each err.
+func (c *Cache) write(ctx context.Context, changes []*Change, start int64) {
 	done := func(ch *Change) bool { return ch.done }
 	if slices.ContainsFunc(changes, done) {
 		changes = slices.DeleteFunc(slices.Clone(changes), done)
 	}
+	at := start
+	if c.runsUserCode || !c.LocalOnly() { // which may have taken long
+		at = local.Now()
+	}
 	for _, ch := range changes {
-		ch.at = local.Now()
+		ch.at = at
 		ch.fence = c.fences.Token(c.encoded(ch.rk))
 		if ch.keep {
-			ch.entry = c.changeEntry(ch, ch.at)
+			ch.entry = c.changeEntry(ch, at)
 		}
 	}
 	c.backend.apply(ctx, changes)
@@ -94,7 +98,7 @@ func (c *Cache) validateAll(ctx context.Context, changes []*Change) {
 			ch.refuse(ended)
 		} else if c.Closed() {
 			ch.refuse(errs.ErrClosed)
-		} else if rk, err := c.RedisKey(ch.Key); err != nil {
+		} else if rk, err := c.keyOf(ch.Key); err != nil {
 			ch.refuse(err)
 		} else {
 			ch.rk, open = rk, true
@@ -178,7 +182,7 @@ func (c *Cache) setAll(ctx context.Context, all []*Change, o *Options) {
 		for _, ch := range all {
 			c.encodeChange(ctx, ch, o)
 		}
-		c.write(ctx, all)
+		c.write(ctx, all, start)
 	}
 	for _, ch := range all {
 		c.stats.wrote(&c.stats.sets, ch.Err)
@@ -198,7 +202,7 @@ func (c *Cache) Delete(ctx context.Context, changes []Change) {
 		}
 		c.backend.encode(ctx, ch)
 	}
-	c.write(ctx, all)
+	c.write(ctx, all, start)
 	for _, ch := range all {
 		c.stats.wrote(&c.stats.deletes, ch.Err)
 	}

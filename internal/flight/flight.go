@@ -42,9 +42,10 @@ type Group[K, F comparable, V any] struct {
 
 	recovered func(value any, stack []byte) error
 
-	mu     sync.Mutex // guards what follows, and the fields of work and Call that say so
-	calls  map[identity[K, F]]*Call[K, F, V]
-	works  map[*work]struct{} // running
+	mu     sync.Mutex           // guards what follows, and the fields of work and Call that say so
+	calls  map[K]*Call[K, F, V] // to be joined; those of one key, of different fences, are linked
+	length int                  // how many they are
+	works  *work                // running, linked
 	closed error
 
 	wg sync.WaitGroup // one for each work
@@ -72,15 +73,11 @@ func (c standard) Cancel(cause error) { c.cancel(cause) }
 
 func (c standard) Cause() error { return context.Cause(c.Context) }
 
-// identity is what requests must have in common to share a call. The fence is part of it,
-// rather than compared afterwards, so that late readers from before a move and early ones from
-// after it share among themselves instead of replacing each other's calls.
-type identity[K, F comparable] struct {
-	key   K
-	fence F
-}
-
 // Call is one key in flight. Key, Fence and Index may be read by any goroutine.
+//
+// The fence is a part of what requests must have in common to share a call, rather than compared
+// afterwards, so that late readers from before a move and early ones from after it share among
+// themselves instead of replacing each other's calls.
 type Call[K, F comparable, V any] struct {
 	Key   K
 	Fence F
@@ -88,14 +85,16 @@ type Call[K, F comparable, V any] struct {
 
 	began int64 // Request.Now of the request that began it
 
-	work *work
-	done chan struct{} // closed after val and err are written
-	val  V
-	err  error
+	work  *work
+	over  atomic.Bool    // resolved; set under Group.mu, after val and err are written
+	ready sync.WaitGroup // done then, as well
+	done  chan struct{}  // closed then, if there is one: for those who wait for more than that; guarded by Group.mu
+	val   V
+	err   error
 
-	joined  bool // by another caller; guarded by Group.mu
-	waiters int  // guarded by Group.mu
-	over    bool // resolved; guarded by Group.mu
+	joined  bool           // by another caller; guarded by Group.mu
+	waiters int            // guarded by Group.mu
+	other   *Call[K, F, V] // in Group.calls, of the same key and another fence; guarded by Group.mu
 }
 
 // work is one goroutine that answers one or more calls.
@@ -105,6 +104,8 @@ type work struct {
 	waiters int         // the sum of those of its open calls; guarded by Group.mu
 	open    int         // calls not resolved; guarded by Group.mu
 	dead    bool        // canceled as abandoned: not to be joined; guarded by Group.mu
+
+	next, previous *work // in Group.works; guarded by Group.mu
 }
 
 // firstCall is a work with its first call.
@@ -112,6 +113,21 @@ type firstCall[K, F comparable, V any] struct {
 	work  work
 	call  Call[K, F, V]
 	calls [1]*Call[K, F, V]
+}
+
+// Single is the memory of a work with one call, for [Group.DoSingle]. It is used once.
+type Single[K, F comparable, V any] struct {
+	firstCall[K, F, V]
+	group *Group[K, F, V]
+	lead  Leader[K, F, V]
+}
+
+// Leader leads the work of a [Single].
+type Leader[K, F comparable, V any] interface {
+	// NewContext is Group.NewContext for this work.
+	NewContext(caller context.Context) Context
+	// Lead does the work, as the function that is given to [Group.Do].
+	Lead(ctx context.Context, mine []*Call[K, F, V])
 }
 
 // cancelIfAbandonedLocked cancels the work if it has unresolved calls and no callers. Group.mu
@@ -159,7 +175,7 @@ type Result[V any] struct {
 // New returns a Group. recovered turns a panic of the work into the error that
 // its callers get; it is called once for each panic.
 func New[K, F comparable, V any](recovered func(value any, stack []byte) error) *Group[K, F, V] {
-	return &Group[K, F, V]{NewContext: newStandard, recovered: recovered, calls: map[identity[K, F]]*Call[K, F, V]{}, works: map[*work]struct{}{}}
+	return &Group[K, F, V]{NewContext: newStandard, recovered: recovered, calls: map[K]*Call[K, F, V]{}}
 }
 
 // Do answers reqs, whose keys must differ: it joins the calls in flight, and runs lead for the
@@ -189,12 +205,9 @@ func (g *Group[K, F, V]) Do(ctx context.Context, reqs []Request[K, F], lead func
 		return fail(results, g.closed)
 	}
 	var w *work
-	for i, r := range reqs {
-		id := identity[K, F]{r.Key, r.Fence}
-		if c := g.calls[id]; c != nil && !r.Alone && !r.Apart && !c.work.dead && c.began >= r.NotBefore {
-			c.joined = true
-			c.waiters++
-			c.work.waiters++
+	for i := range reqs {
+		r := &reqs[i]
+		if c := g.joinLocked(r); c != nil {
 			waiting[i] = c
 			results[i].Shared = true
 			continue
@@ -207,40 +220,222 @@ func (g *Group[K, F, V]) Do(ctx context.Context, reqs []Request[K, F], lead func
 		} else {
 			c = new(Call[K, F, V])
 		}
-		*c = Call[K, F, V]{Key: r.Key, Fence: r.Fence, Index: i, began: r.Now, work: w, done: make(chan struct{}), waiters: 1}
-		w.waiters++
-		w.open++
-		// A call that may not be joined is replaced. Its own callers keep it.
-		// A key that differs from itself (NaN) could never be found again.
-		if equal(id, id) && !r.Apart {
-			g.calls[id] = c
-		}
+		g.beginLocked(w, c, i, r)
 		waiting[i] = c
 		mine = append(mine, c)
 	}
 	if w != nil {
-		w.ctx = g.NewContext(ctx)
-		g.works[w] = struct{}{}
-		g.wg.Add(1)
+		g.startLocked(w, g.NewContext(ctx))
 		go g.run(w.ctx, w, mine, lead)
 	}
 	g.mu.Unlock()
 
 	for i, c := range waiting {
-		select {
-		case <-c.done:
-		case <-reqs[i].Soft:
-			if !c.Resolved() {
-				results[i].Late = true
-				continue // without leaving: the work goes on even if all other callers leave
-			}
-		case <-ctx.Done():
+		switch c.wait(g, ctx, reqs[i].Soft) {
+		case waitedSoft:
+			results[i].Late = true
+			continue // without leaving: the work goes on even if all other callers leave
+		case waitedEnough:
 			g.leave(results[i:], waiting[i:], ctx.Err())
 			return results
 		}
 		results[i].Val, results[i].Err, results[i].Joined = c.val, c.err, c.joined
 	}
 	return results
+}
+
+// DoSingle is [Group.Do] of one request. If there is no call to join, begin returns the memory for a
+// work and what leads it; a call may be there by then after all.
+func (g *Group[K, F, V]) DoSingle(ctx context.Context, r *Request[K, F], begin func() (*Single[K, F, V], Leader[K, F, V])) (res Result[V]) {
+	if err := ctx.Err(); err != nil {
+		return Result[V]{Err: err, Refused: true}
+	}
+	equal(r.Key, r.Key) // as in Do
+	c, closed := g.join(r)
+	if res.Shared = c != nil; c == nil && closed == nil {
+		space, lead := begin() // not under the lock, for which all others would wait
+		c, res.Shared, closed = g.joinOrStart(ctx, r, space, lead)
+	}
+	if closed != nil {
+		return Result[V]{Err: closed, Refused: true}
+	}
+	switch c.wait(g, ctx, r.Soft) {
+	case waitedSoft:
+		res.Late = true
+	case waitedEnough:
+		all := [1]Result[V]{res}
+		g.leave(all[:], []*Call[K, F, V]{c}, ctx.Err())
+		res = all[0]
+	default:
+		res.Val, res.Err, res.Joined = c.val, c.err, c.joined
+	}
+	return res
+}
+
+// join joins the call that a request may share, if there is one. closed says why no request is
+// answered any more.
+func (g *Group[K, F, V]) join(r *Request[K, F]) (c *Call[K, F, V], closed error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed != nil {
+		return nil, g.closed
+	}
+	return g.joinLocked(r), nil
+}
+
+// joinOrStart is join, and starts the work of space if there is no call to join.
+func (g *Group[K, F, V]) joinOrStart(ctx context.Context, r *Request[K, F], space *Single[K, F, V], lead Leader[K, F, V]) (c *Call[K, F, V], joined bool, closed error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed != nil {
+		return nil, false, g.closed
+	}
+	if c = g.joinLocked(r); c != nil {
+		return c, true, nil
+	}
+	c = &space.call
+	space.group, space.lead, space.calls[0] = g, lead, c
+	g.beginLocked(&space.work, c, 0, r)
+	g.startLocked(&space.work, lead.NewContext(ctx))
+	go space.run()
+	return c, false, nil
+}
+
+func (s *Single[K, F, V]) run() { s.group.run(s.work.ctx, &s.work, s.calls[:], s.lead.Lead) }
+
+// joinLocked joins the call in flight that a request may share, and returns nil if there is none.
+func (g *Group[K, F, V]) joinLocked(r *Request[K, F]) *Call[K, F, V] {
+	if r.Alone || r.Apart {
+		return nil
+	}
+	c := g.calls[r.Key]
+	for c != nil && c.Fence != r.Fence {
+		c = c.other
+	}
+	if c == nil || c.work.dead || c.began < r.NotBefore {
+		return nil
+	}
+	c.joined = true
+	c.waiters++
+	c.work.waiters++
+	return c
+}
+
+// beginLocked makes c the call of the i-th request, and a part of w.
+func (g *Group[K, F, V]) beginLocked(w *work, c *Call[K, F, V], i int, r *Request[K, F]) {
+	c.Key, c.Fence, c.Index, c.began, c.work, c.waiters = r.Key, r.Fence, i, r.Now, w, 1
+	c.ready.Add(1)
+	w.waiters++
+	w.open++
+	// A key that differs from itself (NaN) could never be found again.
+	if r.Apart || !equal(r.Key, r.Key) || !equal(r.Fence, r.Fence) {
+		return
+	}
+	// A call that may not be joined is replaced. Its own callers keep it.
+	first := g.calls[r.Key]
+	for o := first; o != nil; o = o.other {
+		if o.Fence == r.Fence {
+			first = g.withoutLocked(first, o)
+			break
+		}
+	}
+	c.other = first
+	g.calls[r.Key] = c
+	g.length++
+}
+
+// withoutLocked removes c from linked calls, of which it is one, and returns the first.
+func (g *Group[K, F, V]) withoutLocked(first, c *Call[K, F, V]) *Call[K, F, V] {
+	g.length--
+	if first == c {
+		first = c.other
+	} else {
+		before := first
+		for before.other != c {
+			before = before.other
+		}
+		before.other = c.other
+	}
+	c.other = nil
+	return first
+}
+
+// forgetLocked makes a call one that is not joined any more.
+func (g *Group[K, F, V]) forgetLocked(c *Call[K, F, V]) {
+	first := g.calls[c.Key]
+	for o := first; o != nil; o = o.other {
+		if o != c {
+			continue
+		}
+		if first = g.withoutLocked(first, c); first == nil {
+			delete(g.calls, c.Key)
+		} else {
+			g.calls[c.Key] = first
+		}
+		return
+	}
+}
+
+// startLocked counts a work as running.
+func (g *Group[K, F, V]) startLocked(w *work, ctx Context) {
+	w.ctx = ctx
+	if w.next = g.works; w.next != nil {
+		w.next.previous = w
+	}
+	g.works = w
+	g.wg.Add(1)
+}
+
+// endLocked counts it as ended.
+func (g *Group[K, F, V]) endLocked(w *work) {
+	if w.previous == nil {
+		g.works = w.next
+	} else {
+		w.previous.next = w.next
+	}
+	if w.next != nil {
+		w.next.previous = w.previous
+	}
+	w.next, w.previous = nil, nil
+}
+
+// waited says why a wait for a call has ended.
+type waited uint8
+
+const (
+	waitedOut    waited = iota // the call is resolved
+	waitedSoft                 // Request.Soft was closed, and it is not
+	waitedEnough               // the caller's context has ended
+)
+
+// wait waits for a call.
+func (c *Call[K, F, V]) wait(g *Group[K, F, V], ctx context.Context, soft <-chan struct{}) waited {
+	ended := ctx.Done()
+	if ended == nil && soft == nil {
+		c.ready.Wait()
+		return waitedOut
+	}
+	g.mu.Lock()
+	if c.over.Load() {
+		g.mu.Unlock()
+		return waitedOut
+	}
+	if c.done == nil {
+		c.done = make(chan struct{})
+	}
+	done := c.done
+	g.mu.Unlock()
+	select {
+	case <-done:
+		return waitedOut
+	case <-soft:
+		if c.Resolved() {
+			return waitedOut
+		}
+		return waitedSoft
+	case <-ended:
+		return waitedEnough
+	}
 }
 
 func equal[T comparable](a, b T) bool { return a == b }
@@ -264,7 +459,7 @@ func (g *Group[K, F, V]) leave(results []Result[V], calls []*Call[K, F, V], err 
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for i, c := range calls {
-		if c.over {
+		if c.over.Load() {
 			results[i].Val, results[i].Err, results[i].Joined = c.val, c.err, c.joined
 			continue
 		}
@@ -278,32 +473,25 @@ func (g *Group[K, F, V]) leave(results []Result[V], calls []*Call[K, F, V], err 
 }
 
 // Resolved reports whether the call has its result.
-func (c *Call[K, F, V]) Resolved() bool {
-	select {
-	case <-c.done:
-		return true
-	default:
-		return false
-	}
-}
+func (c *Call[K, F, V]) Resolved() bool { return c.over.Load() }
 
 // Resolve sets the result of a call; the first one counts.
 func (g *Group[K, F, V]) Resolve(c *Call[K, F, V], v V, err error) {
 	g.mu.Lock()
-	if c.over {
-		g.mu.Unlock()
+	defer g.mu.Unlock()
+	if c.over.Load() {
 		return
 	}
-	c.over = true
-	if id := (identity[K, F]{c.Key, c.Fence}); g.calls[id] == c {
-		delete(g.calls, id)
-	}
+	g.forgetLocked(c)
 	c.val, c.err = v, err
-	close(c.done)
+	c.over.Store(true)
+	c.ready.Done()
+	if c.done != nil {
+		close(c.done)
+	}
 	c.work.open--
 	c.work.waiters -= c.waiters
 	c.work.cancelIfAbandonedLocked()
-	g.mu.Unlock()
 }
 
 func (g *Group[K, F, V]) run(ctx Context, w *work, mine []*Call[K, F, V], lead func(context.Context, []*Call[K, F, V])) {
@@ -351,14 +539,14 @@ func (g *Group[K, F, V]) end(ctx Context, w *work, mine []*Call[K, F, V], panick
 	ctx.Cancel(nil)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	delete(g.works, w)
+	g.endLocked(w)
 }
 
 // Len returns the number of keys with a call in flight, one for each fence.
 func (g *Group[K, F, V]) Len() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return len(g.calls)
+	return g.length
 }
 
 // Close cancels all work with cause, waits until it has ended, and refuses later requests with
@@ -381,7 +569,7 @@ func (g *Group[K, F, V]) Cancel(cause error) {
 			g.closed = context.Canceled
 		}
 	}
-	for w := range g.works {
+	for w := g.works; w != nil; w = w.next {
 		w.ctx.Cancel(g.closed)
 	}
 	g.mu.Unlock()

@@ -35,6 +35,29 @@ func req(keys ...string) []Request[string, int] {
 	return out
 }
 
+// leader is a Leader of one work.
+type leader[V any] func(context.Context, []*Call[string, int, V])
+
+func (f leader[V]) NewContext(caller context.Context) Context { return newStandard(caller) }
+
+func (f leader[V]) Lead(ctx context.Context, mine []*Call[string, int, V]) { f(ctx, mine) }
+
+func (f leader[V]) begin() (*Single[string, int, V], Leader[string, int, V]) {
+	return new(Single[string, int, V]), f
+}
+
+// ways are the ways to ask for one key.
+func ways[V any]() map[string]func(*Group[string, int, V], context.Context, Request[string, int], leader[V]) Result[V] {
+	return map[string]func(*Group[string, int, V], context.Context, Request[string, int], leader[V]) Result[V]{
+		"Do": func(g *Group[string, int, V], ctx context.Context, r Request[string, int], lead leader[V]) Result[V] {
+			return g.Do(ctx, []Request[string, int]{r}, lead)[0]
+		},
+		"DoSingle": func(g *Group[string, int, V], ctx context.Context, r Request[string, int], lead leader[V]) Result[V] {
+			return g.DoSingle(ctx, &r, lead.begin)
+		},
+	}
+}
+
 // answer resolves every call with its key and v, after d.
 func answer(g *group, d time.Duration, v string) func(context.Context, []*call) {
 	return func(ctx context.Context, mine []*call) {

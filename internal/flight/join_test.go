@@ -22,6 +22,19 @@ func TestWhoJoins(t *testing.T) {
 		"apart":            {Request[string, int]{}, Request[string, int]{Apart: true}, false},
 		"behind one apart": {Request[string, int]{Apart: true}, Request[string, int]{}, false},
 	} {
+		for first, ask := range ways[int]() {
+			for second, askAgain := range ways[int]() {
+				t.Run(name+"/"+first+"/"+second, func(t *testing.T) { whoJoins(t, tt.first, tt.second, tt.joins, ask, askAgain) })
+			}
+		}
+	}
+}
+
+func whoJoins(t *testing.T, one, two Request[string, int], joins bool, ask, askAgain func(*Group[string, int, int], context.Context, Request[string, int], leader[int]) Result[int]) {
+	for name, ctx := range map[string]func(*testing.T) context.Context{
+		"a context that can end": func(t *testing.T) context.Context { return t.Context() },
+		"one that can't":         func(*testing.T) context.Context { return context.Background() },
+	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				g := New[string, int, int](func(any, []byte) error { return errors.New("panic") })
@@ -33,15 +46,15 @@ func TestWhoJoins(t *testing.T) {
 					<-hold
 					g.Resolve(mine[0], n, nil)
 				}
-				tt.first.Key, tt.second.Key = "k", "k"
+				one.Key, two.Key = "k", "k"
 				var first, second Result[int]
-				go func() { first = g.Do(t.Context(), []Request[string, int]{tt.first}, lead)[0] }()
+				go func() { first = ask(g, ctx(t), one, lead) }()
 				synctest.Wait()
-				go func() { second = g.Do(t.Context(), []Request[string, int]{tt.second}, lead)[0] }()
+				go func() { second = askAgain(g, ctx(t), two, lead) }()
 				synctest.Wait()
 				close(hold)
 				synctest.Wait()
-				if first.Val != 1 || first.Joined != tt.joins || first.Shared || second.Shared != tt.joins || (second.Val == 1) != tt.joins || second.Err != nil {
+				if first.Val != 1 || first.Joined != joins || first.Shared || second.Shared != joins || (second.Val == 1) != joins || second.Err != nil {
 					t.Errorf("%+v and %+v", first, second)
 				}
 				if g.Len() != 0 {

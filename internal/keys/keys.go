@@ -33,6 +33,8 @@ import (
 type Encoding[K comparable] struct {
 	append func(dst []byte, k K) ([]byte, error)
 	decode func(encoded string) (K, bool) // nil: the encoding can't be decoded
+
+	identical bool
 }
 
 // For returns the encoding of K. Its error names an alternative.
@@ -82,6 +84,9 @@ func (e *Encoding[K]) Append(dst []byte, k K) ([]byte, error) { return e.append(
 // Reversible reports whether Decode can be used.
 func (e *Encoding[K]) Reversible() bool { return e.decode != nil }
 
+// Identical reports whether K is string and each key its own encoding.
+func (e *Encoding[K]) Identical() bool { return e.identical }
+
 // Decode returns the key that Append turns into encoded; ok is false if there is
 // none.
 func (e *Encoding[K]) Decode(encoded string) (k K, ok bool) {
@@ -99,6 +104,8 @@ func direct[K comparable]() *Encoding[K] {
 		e = &Encoding[string]{
 			append: func(dst []byte, k string) ([]byte, error) { return append(dst, k...), nil },
 			decode: func(s string) (string, bool) { return s, true },
+
+			identical: true,
 		}
 	case int:
 		e = integer[int]()

@@ -15,3 +15,6 @@ var base = time.Now()
 // nanosecond. There it is negative, because bubbles begin in the year 2000 and
 // base lies outside of them: times from inside and outside must not be mixed.
 func Now() int64 { return int64(time.Since(base)) }
+
+// At is what Now was at t, which must have a monotonic reading.
+func At(t time.Time) int64 { return int64(t.Sub(base)) }

@@ -18,7 +18,9 @@ func isUnstable(err error) bool {
 	return isTryAgain(err) || err != nil && strings.Contains(err.Error(), "access a non local key")
 }
 
-func isTryAgain(err error) bool { return err != nil && redis.HasErrorPrefix(err, "TRYAGAIN ") }
+func isTryAgain(err error) bool {
+	return err != nil && err != redis.Nil && redis.HasErrorPrefix(err, "TRYAGAIN ")
+}
 
 // errSteps: other processes have changed the clock in each attempt.
 var errSteps = errors.New("redisstore: the logical clock changes faster than it can be marked while its slot moves")
