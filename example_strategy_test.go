@@ -176,7 +176,7 @@ func ExampleWithStrategy_weigh() {
 }
 
 // What is read again and again remains, although more is read once than there is room for. With
-// LRU every read would be a load.
+// LRU every hour would begin with 50 loads.
 func ExampleWithStrategy_tinyLFU() {
 	c, err := cache.New[int, string](nil, "products", cache.LocalOnly(), cache.WithStrategy(strategy.TinyLFU(100)))
 	if err != nil {
@@ -193,8 +193,10 @@ func ExampleWithStrategy_tinyLFU() {
 	}
 	for hour := 1; hour <= 4; hour++ {
 		loads = 0
-		for id := range 50 { // what customers look at
-			read(id)
+		for range 2 { // customers look at these again and again
+			for id := range 50 {
+				read(id)
+			}
 		}
 		fmt.Println("hour", hour, "loads of popular products:", loads)
 		for page := range 150 { // a crawler goes on
@@ -203,7 +205,7 @@ func ExampleWithStrategy_tinyLFU() {
 	}
 	// Output:
 	// hour 1 loads of popular products: 50
-	// hour 2 loads of popular products: 50
+	// hour 2 loads of popular products: 0
 	// hour 3 loads of popular products: 0
 	// hour 4 loads of popular products: 0
 }
