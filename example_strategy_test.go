@@ -146,9 +146,11 @@ func ExampleWithStrategy_sliding() {
 func ExampleWithStrategy_localBytes() {
 	c := newCache(cache.Source[int, string]{}, strategy.LRU(1000), strategy.LocalBytes(1<<20), strategy.LocalTTL(10*time.Second))
 	defer c.Close()
+	all := map[int]string{}
 	for i := range 1500 {
-		_ = c.Set(context.Background(), i, "value")
+		all[i] = "value"
 	}
+	_ = c.SetMany(context.Background(), all)
 	fmt.Println(c.Metrics().LocalEntries)
 	// Output: 1000
 }
