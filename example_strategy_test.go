@@ -146,9 +146,11 @@ func ExampleWithStrategy_sliding() {
 func ExampleWithStrategy_localBytes() {
 	c := newCache(cache.Source[int, string]{}, strategy.LRU(1000), strategy.LocalBytes(1<<20), strategy.LocalTTL(10*time.Second))
 	defer c.Close()
+	all := map[int]string{}
 	for i := range 1500 {
-		_ = c.Set(context.Background(), i, "value")
+		all[i] = "value"
 	}
+	_ = c.SetMany(context.Background(), all)
 	fmt.Println(c.Metrics().LocalEntries)
 	// Output: 1000
 }
@@ -176,7 +178,7 @@ func ExampleWithStrategy_weigh() {
 }
 
 // What is read again and again remains, although more is read once than there is room for. With
-// LRU every read would be a load.
+// LRU every hour would begin with 50 loads.
 func ExampleWithStrategy_tinyLFU() {
 	c, err := cache.New[int, string](nil, "products", cache.LocalOnly(), cache.WithStrategy(strategy.TinyLFU(100)))
 	if err != nil {
@@ -193,8 +195,10 @@ func ExampleWithStrategy_tinyLFU() {
 	}
 	for hour := 1; hour <= 4; hour++ {
 		loads = 0
-		for id := range 50 { // what customers look at
-			read(id)
+		for range 2 { // customers look at these again and again
+			for id := range 50 {
+				read(id)
+			}
 		}
 		fmt.Println("hour", hour, "loads of popular products:", loads)
 		for page := range 150 { // a crawler goes on
@@ -203,7 +207,7 @@ func ExampleWithStrategy_tinyLFU() {
 	}
 	// Output:
 	// hour 1 loads of popular products: 50
-	// hour 2 loads of popular products: 50
+	// hour 2 loads of popular products: 0
 	// hour 3 loads of popular products: 0
 	// hour 4 loads of popular products: 0
 }

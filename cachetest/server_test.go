@@ -83,6 +83,9 @@ func TestScriptsWithFlags(t *testing.T) {
 
 // A cache has nothing to complain of, whatever it does.
 func TestNothingIsLoggedWhileNothingIsCut(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes seconds, which -short leaves out")
+	}
 	synctest.Test(t, func(t *testing.T) {
 		env := cachetest.New(t)
 		var log bytes.Buffer

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// logger writes what it is told of to a list that others share.
+// logger adds the events that it records to a list that others share.
 type logger struct {
 	name string
 	log  *[]string
@@ -55,7 +55,7 @@ func TestFanoutTellsEachAndNestsLoads(t *testing.T) {
 	}
 }
 
-// refreshing is a logger that is told of refreshes as well.
+// refreshing is a logger that records refreshes as well.
 type refreshing struct{ logger }
 
 func (r refreshing) StartRefresh(ctx, caller context.Context, e RefreshEvent) (context.Context, func(Outcome)) {
@@ -71,7 +71,7 @@ func (nilRefreshing) StartRefresh(_, _ context.Context, _ RefreshEvent) (context
 	return nil, nil
 }
 
-func TestFanoutTellsOfRefreshesWhoeverListens(t *testing.T) {
+func TestFanoutForwardsRefreshesToEachRecorder(t *testing.T) {
 	var log []string
 	r := Fanout(refreshing{logger{"a", &log}}, logger{"b", &log}, nilRefreshing{}, refreshing{logger{"c", &log}}).(RefreshRecorder)
 	caller := context.WithValue(t.Context(), loggerKey{}, "reader")

@@ -36,7 +36,7 @@ type Relay struct {
 	// docs/outbox.md.
 	Listen func(ctx context.Context, channel string, wake func()) error
 
-	// Lease is for how long a relay that has not been heard of keeps others from its caches: the
+	// Lease is how long a relay that no longer renews its lease keeps others from its caches: the
 	// lag after a crash. The default is 3 seconds. It is renewed three times as often.
 	Lease time.Duration
 

@@ -24,7 +24,7 @@ type route struct {
 type consumer struct {
 	routes map[string]route // by table; others are of no concern
 	pause  time.Duration    // after a failure of Redis
-	failed func(error)      // is told of each
+	failed func(error)      // is called for each
 }
 
 // work is what a batch of events invalidates in the cache of one table.

@@ -98,7 +98,7 @@ func TestACircuitOpensIsProbedAndCloses(t *testing.T) {
 			t.Errorf("probes: %v", probes)
 		}
 		if want := []string{"a 2 2", "a 1 1", "a 2 2", "a 1 1", "a 2 2"}; !slices.Equal(told, want) {
-			t.Errorf("told of %v instead of %v", told, want)
+			t.Errorf("changes %v, want %v", told, want)
 		}
 		if use(t, s, "a", nil) {
 			t.Error("let through while it is open")
@@ -107,7 +107,7 @@ func TestACircuitOpensIsProbedAndCloses(t *testing.T) {
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if probes, told := e.take(); len(probes) != 1 || !slices.Equal(told, []string{"a 1 1", "a 0 0"}) {
-			t.Errorf("%v, told of %v", probes, told)
+			t.Errorf("probes %v, changes %v", probes, told)
 		}
 		if !use(t, s, "a", nil) {
 			t.Error("refused after it has answered")
@@ -182,7 +182,7 @@ func TestTheWorstOfSeveral(t *testing.T) {
 		synctest.Wait()
 		_, told := e.take()
 		if last := told[len(told)-1]; len(told) != 6 || !strings.HasSuffix(last, "2") {
-			t.Errorf("told of %v", told)
+			t.Errorf("changes %v", told)
 		}
 		if use(t, s, "a", nil) || !use(t, s, "b", nil) {
 			t.Error("they are not apart")
@@ -245,7 +245,7 @@ func TestManyAtOnce(t *testing.T) {
 }
 
 // Not even in the moment between the end of the time and the probe.
-func TestNobodySlipsInBeforeTheProbe(t *testing.T) {
+func TestNoCallIsLetThroughBeforeTheProbe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := new(endpoint)
 		s := New(Config{Failures: 1, Open: time.Second, Probe: e.ask})

@@ -148,7 +148,7 @@ func TestARoundTripIsNotLargerThanItsBound(t *testing.T) {
 }
 
 // A caller that leaves, first or last, does not cancel the others.
-func TestACallerThatLeavesTakesNobodyAlong(t *testing.T) {
+func TestACallerThatLeavesCancelsNoOtherCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &trips{Memory: inStore("k0", "k1", "k2", "k3"), before: slow(8 * time.Millisecond)}
 		g := New(s, time.Second)
@@ -203,7 +203,7 @@ func TestEachCallerGetsTheErrorOfItsKey(t *testing.T) {
 
 // A round trip that never ends costs those who are in it, and those who wait for it,
 // their timeout; who comes later does not wait.
-func TestARoundTripThatIsStuckHoldsUpNobodyWhoComesLater(t *testing.T) {
+func TestARoundTripThatIsStuckHoldsUpNoLaterCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		first := true
 		s := &trips{Memory: inStore("k1", "k2", "k3")}

@@ -81,6 +81,9 @@ func circuits(g *Client, failures int) (opened *int) {
 // However large a batch is, and however narrow the link, all of it is carried out, and no
 // circuit takes the time that it takes for a server that does not answer.
 func TestABatchOfAnySize(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes a second, which -short leaves out")
+	}
 	for _, tt := range []struct {
 		keys, size int
 		rate       float64

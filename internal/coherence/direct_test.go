@@ -58,7 +58,7 @@ func TestNumbersAreNotWatchedWhereNoMessageIsLostAlone(t *testing.T) {
 				if l.received != 31 {
 					t.Errorf("%d invalidations received", l.received)
 				}
-				// Whoever closes and does not know what became of its messages says so.
+				// A sender that closes without knowing what became of its messages says so.
 				l.flushed = 0
 				tell(message.Message{Sender: 200, Number: 1, Kind: message.Watermark, Last: true, Unresolved: true})
 				time.Sleep(time.Second)

@@ -14,7 +14,7 @@ import (
 )
 
 // What Redis did not acknowledge is sent without a further call, and at once.
-func TestWhatIsUntoldNeedsNoFurtherCall(t *testing.T) {
+func TestPendingInvalidationsNeedNoFurtherCall(t *testing.T) {
 	for name, add := range map[string]func(a *Coordinator){
 		"a key":     func(a *Coordinator) { a.scheduleRetry(retryqueue.Item{Key: "n:k"}) },
 		"a tag":     func(a *Coordinator) { a.scheduleTombstones([]string{"t"}, nil, now()) },

@@ -126,7 +126,7 @@ func TestALookLearnsTheClock(t *testing.T) {
 		a.cfg.Transport = Broadcast
 		a.localValid.Store(now() + 1)
 		if !a.fresh(now()) {
-			t.Error("what changes are heard of is not fresh")
+			t.Error("it is not fresh, and changes are received")
 		}
 	})
 }

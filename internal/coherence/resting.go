@@ -13,26 +13,26 @@ import (
 // See logicalclock.Epoch.
 //
 // Redis can lose what was written and what was invalidated. So the clock rests from the first
-// second on in which a process neither loads nor hears of anything of that kind: a
-// process that has touched the clock after the last event knows a tick that is greater than that
-// of each state of Redis from before that event. Meanwhile the session looks from time to time
-// whether the clock is still there, for all caches of the client together.
+// second on in which a process neither loads, nor writes, nor receives a notification: a process
+// that has touched the clock after the last of these events knows a greater tick than any state of
+// Redis from before that event has. Meanwhile the session checks from time to time that the clock is
+// still there, for all caches of the client together.
 
 const (
-	// watchLapse is how long after the last look at a clock, as it should be, it may rest.
+	// watchLapse is how long the clock may rest after a check has found it as it should be.
 	watchLapse = int64(15 * time.Second)
 
 	// restMin is how much, in µs, the tick moves on at least at the end of a rest.
 	restMin = logicalclock.LostFor / 2
 
-	// restCounts is how long a rest counts from when its end is noted. What was written since then,
+	// restCounts is how long a rest counts, from when its end is noted. What was written since then,
 	// and in the two seconds before, is replayed: the clock is touched within a second of a write,
-	// and what it is then is noted half a second later.
+	// and its new value is noted half a second later.
 	restCounts = int64(logicalclock.LostFor*time.Microsecond - 2*time.Second)
 )
 
-// use notes that the clock has to be touched: something was changed, by this process or by one that
-// has published it, or will be, or the clock itself was read.
+// use notes that the clock has to be touched: a change was made or is about to be made, by this
+// process or by another one whose message was received, or the clock itself was read.
 func (a *Coordinator) use() {
 	if !a.used.Load() { // many readers share it
 		a.used.Store(true)
@@ -44,17 +44,18 @@ func (a *Coordinator) touches(now int64) bool {
 	return a.used.Swap(false) || now >= a.rest.watched.Load()+watchLapse
 }
 
-// Claim is what the scripts of the logical clock are told that this process knows. They end the
-// epoch if its tick is less by more than logicalclock.LostFor: then more is lost than processes
-// replay. After a rest, the tick is ahead of what was lost by the time of the rest:
+// Claim returns what this process knows of the clock, as it is passed to the scripts of the logical
+// clock. They end the epoch if the tick in Redis is less by more than logicalclock.LostFor: then
+// more is lost than processes replay. After a rest that difference includes the time of the rest,
+// in which nothing was written:
 //
 //  1. the clock was touched last at 100 s; then it rests, in all processes
 //  2. at 1000 s a process writes, and touches the clock
 //  3. a replica that has not received that takes the place of its master: its tick is 100 s
 //
-// Only what was written since 1000 s is lost. So the rest is taken out of what is claimed: the tick
-// is that of its beginning, and LostFor, as if the clock had been touched until its end. A state of
-// Redis from before the rest ends the epoch all the same.
+// Only what was written since 1000 s is lost. So for a while after a rest, the tick that is claimed
+// is that of its beginning plus LostFor, at most. A state of Redis from before the rest still ends
+// the epoch.
 func (a *Coordinator) Claim() logicalclock.Known {
 	k := a.Clock.Known()
 	return a.rest.claim(k, now())

@@ -228,8 +228,8 @@ func (s *session) Message(payload string) {
 		return // not a message of this library
 	case n.Kind == message.Loaded:
 		// Not for this process's own loads: a load that MaxAge(0) has begun besides another
-		// process's, whose lock it took over, may fail while that one goes on. Who waits for
-		// that one would find it gone, and begin another.
+		// process's, whose lock it took over, may fail while that one goes on. Its waiters
+		// would find it gone, and begin another.
 		if n.Sender != a.Outbox.Sender() {
 			for _, k := range n.Keys {
 				a.wait.wake(k)

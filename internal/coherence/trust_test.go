@@ -286,7 +286,7 @@ func TestCloseTellsAndWakes(t *testing.T) {
 }
 
 // What can't be told is tried again later and later; something new, and an answer, earlier.
-func TestWhenWhatIsUntoldIsTriedAgain(t *testing.T) {
+func TestWhenPendingInvalidationsAreRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := &wire{Memory: storetest.NewMemory()}
 		a, _ := onTier(t, None, true, st)

@@ -29,9 +29,9 @@ type waiting struct {
 	next, previous *waiting // guarded by waiters.mu
 }
 
-// SignsLease reports whether a reader that waits for the lease in a key has to put a sign on it, to
-// hear of its end: see store.AwaitLease. A session of Tracking is told of each change of the
-// data. Without a session the reader polls.
+// SignsLease reports whether a reader that waits for the lease in a key has to put a sign on it, so
+// that its end is published: see store.AwaitLease. With Tracking the server notifies the session of
+// each change of the data. Without a session the reader polls.
 func (a *Coordinator) SignsLease(redisKey string) bool {
 	return a.Connected(now()) && !(a.tracking.Load() && strings.HasPrefix(redisKey, a.cfg.Names.Data))
 }
@@ -62,8 +62,8 @@ func (a *Coordinator) Wait(encoded ...string) *Waiter {
 	return w
 }
 
-// Wake wakes those that wait for a key: a load or a lock of this process has ended, of which a
-// session does not tell it.
+// Wake wakes the waiters for a key: a load or a lock of this process has ended, for which the
+// session receives no message.
 func (a *Coordinator) Wake(encoded string) { a.wait.wake(encoded) }
 
 // Close stops waiting. It may be called more than once.

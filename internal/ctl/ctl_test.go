@@ -519,7 +519,9 @@ func TestUsage(t *testing.T) {
 		u.fails(2, want, args...)
 	}
 	// What is found when the client has been made, which does no I/O.
-	u.connect = func() redis.UniversalClient { return redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"}) }
+	u.connect = func() redis.UniversalClient {
+		return redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", MaxRetries: -1, DialerRetries: 1})
+	}
 	u.fails(2, "give keys, or a -pattern", "invalidate", "users")
 	u.fails(2, "exclude each other", "invalidate", "users", "1", "-lazy", "-delay", "1s")
 	u.fails(2, "-delay -1s", "invalidate", "users", "1", "-delay", "-1s")

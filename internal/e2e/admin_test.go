@@ -120,7 +120,7 @@ func TestAnInspectedAbsenceHasNoValue(t *testing.T) {
 
 func TestWhatCanNotBeAskedIsUnavailable(t *testing.T) {
 	t.Parallel()
-	rdb := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", MaxRetries: -1})
+	rdb := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", MaxRetries: -1, DialerRetries: 1})
 	defer rdb.Close()
 	c, err := cache.New[seat, int](rdb, "away", discard)
 	if err != nil {

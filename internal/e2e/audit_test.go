@@ -14,6 +14,7 @@ import (
 // A process that listens to nothing is caught by its audit, on real servers and a cluster; one that
 // listens is not.
 func TestAnAuditOnServers(t *testing.T) {
+	redistest.Thorough(t)
 	redistest.Each(t, func(t *testing.T, b *redistest.Backend) {
 		ctx := t.Context()
 		audited := cache.WithStrategy(strategy.Audit(1), strategy.LocalTTL(time.Hour), strategy.TTL(time.Hour))

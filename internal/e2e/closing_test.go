@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/delqhi/cache"
+	"github.com/delqhi/cache/internal/redistest"
 	"github.com/delqhi/cache/strategy"
 )
 
@@ -20,6 +21,7 @@ import (
 // ErrClosed, and neither the end of a context that its caller does not know nor the words
 // for a Redis that can't be reached.
 func TestCloseEndsAnOperationWithErrClosed(t *testing.T) {
+	redistest.Thorough(t)
 	t.Parallel()
 	kinds := map[string][]cache.Option{
 		"redis only":    nil,

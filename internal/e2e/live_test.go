@@ -122,7 +122,7 @@ func TestRemovedIsToldWhatOthersHaveDone(t *testing.T) {
 				gone.next(t, "a pattern elsewhere", "pattern 1 invalidated")
 				fill("tag", "1", "t")
 				do(other.InvalidateTags(ctx, "t"))
-				eventually(t, "the tag is heard of", func() bool { return !listed("tag") })
+				eventually(t, "the invalidation of the tag has arrived", func() bool { return !listed("tag") })
 				do(c.Set(ctx, "tag", "2")) // it has to make way
 				gone.next(t, "a tag elsewhere", "tag 1 invalidated")
 				held("tag", "2")
@@ -155,7 +155,7 @@ func TestRemovedIsToldWhatOthersHaveDone(t *testing.T) {
 				fill("last", "5")
 				gone.next(t, "a smaller tier that has to make room", "own 4 evicted")
 				do(other.Clear(ctx))
-				eventually(t, "the Clear is heard of", func() bool { return !listed("last") })
+				eventually(t, "the Clear has arrived", func() bool { return !listed("last") })
 				do(c.Set(ctx, "last", "6")) // where the other one is still there, it has to make way
 				gone.next(t, "a Clear elsewhere", "last 5 invalidated")
 				held("last", "6")
@@ -171,7 +171,8 @@ func TestRemovedIsToldWhatOthersHaveDone(t *testing.T) {
 func TestRemovedIsInOrder(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, b *redistest.Backend) {
 		ctx := t.Context()
-		const writers, rounds = 3, 60
+		const writers = 3
+		rounds := redistest.Times(60, 60)
 		var gone departed
 		c := process(t, b, "n", cache.Source[string, string]{Removed: gone.note}, withLocal)
 		done := make(chan struct{})

@@ -236,6 +236,7 @@ func TestAPlainClientOfACluster(t *testing.T) {
 // No error and no line of the log repeats a key, whatever the server echoes, for whichever
 // command.
 func TestNoErrorRepeatsAKey(t *testing.T) {
+	redistest.Thorough(t)
 	t.Parallel()
 	echo := func(reply string, names ...string) func([]string) string {
 		plain := refusing("x", names...)

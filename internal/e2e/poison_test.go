@@ -84,8 +84,10 @@ func poisons(epoch, tags string) map[string]func(ctx context.Context, hand redis
 
 // Whatever stands in the keys of the logical clock: what is written afterwards is kept, what
 // is invalidated is gone, and nothing fails, in a process that has been there all the time,
-// and in a new one. A short run has each of what may stand there in some of the processes.
+// and in a new one. Without CACHE_TEST_LONG each of what may stand there is tried in some of the
+// processes.
 func TestNothingInTheLogicalClockPoisonsACache(t *testing.T) {
+	redistest.Thorough(t)
 	t.Parallel()
 	turn, turns := 0, redistest.Times(3, 1)
 	redistest.Each(t, func(t *testing.T, b *redistest.Backend) {

@@ -49,7 +49,7 @@ func TestAWriteAfterAnInvalidationOfAllStays(t *testing.T) {
 			for what, mark := range markers(ctx) {
 				for how, write := range writers {
 					for _, w := range []*cache.Cache[string, int]{writer, through} {
-						for range 5 {
+						for range redistest.Times(5, 5) {
 							n++
 							key := fmt.Sprintf("%s %s %v %d", what, how, policy, n)
 							if err := w.Set(ctx, "before", 1); err != nil { // it knows the time

@@ -257,6 +257,7 @@ func TestNoInvalidationOfASealedRecordIsTakenBack(t *testing.T) {
 // The entries of a queue reach the source only if they were sealed for this key, operation
 // and cache.
 func TestNoQueueEntryIsBelievedThatWasNotSealed(t *testing.T) {
+	redistest.Thorough(t)
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, b *redistest.Backend) {
 		ctx := t.Context()

@@ -40,10 +40,10 @@ import (
 //	4. the next session becomes valid: everything is flushed, and the claim is lost
 //	5. the value is not kept
 //
-// Two Sets of a key at a time leave one value at most, and none that a process has been told of:
+// Two Sets of a key at a time leave one value at most, and none that a message was received about:
 //
 //	process A                                  process B
-//	1. claims the key, and tells of a          2. claims the key, and tells of b
+//	1. Set a: claims the key, and publishes    2. Set b: claims the key, and publishes
 //	3. the message of 2: the claim is lost
 //	                                           4. the message of 1: the claim is lost
 //	5. a is acknowledged, and not kept         6. b is acknowledged, and not kept
@@ -182,8 +182,8 @@ func (c *localValues) inspect(ctx context.Context, rk string) (Value, Info, erro
 	return c.localOnly.inspect(ctx, rk)
 }
 
-// acquire is that of localOnly. A load whose result can't be kept, since nothing would tell that it
-// is over, waits for no other.
+// acquire is that of localOnly. A load whose result can't be kept waits for no other: no message
+// would end the wait.
 func (c *localValues) acquire(ctx context.Context, o *Options, ls []*inflightLoad) (again bool) {
 	var s version
 	var err error

@@ -56,18 +56,20 @@ import (
 //	 4. a load that began before ends: its fence was moved, and it fills nothing
 //
 //	commands are answered, and notifications are not received
-//	 1. entries of before, and those marked Reached, are served until their time d is over
-//	 2. what the tier has not is read from Redis, as ever, and marked
+//	 1. entries are served until their time d is over, whether they are marked or not, without
+//	    asking Redis
+//	 2. what the tier does not have is read from Redis, as ever, and marked Reached
 //	 3. sessions that are subscribed, and end before a heartbeat comes back, change nothing
 //
 //	notifications are received, and commands are not answered
 //	 1. a read that the tier does not answer asks Redis, and gets no answer
 //	 2. it loads; the value is marked Apart
-//	 3. the next read asks Redis as well. Only if that fails, the entry marked Apart answers
-//	 4. Redis answers again: nothing that is marked Apart is served, although no session began
+//	 3. the next read asks Redis too, and only if that fails, the entry marked Apart answers
+//	 4. Redis answers again: entries marked Apart are not served, although no session began
 //
-// Without the last rule, what another process had stored in Redis before 2, and not in the source,
-// would be hidden by what the source has.
+// So while notifications are received, an entry marked Apart answers only where Redis was asked and
+// did not answer. Otherwise it would hide what another process had stored in Redis before 2, and not
+// in the source.
 type outage struct {
 	most      time.Duration // d
 	coherence *coherence.Coordinator

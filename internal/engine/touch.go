@@ -81,8 +81,8 @@ type touched struct {
 	left  time.Duration // its fresh life then
 }
 
-// A record whose life was prolonged has another id, so that whoever has read the one before, and
-// is about to replace it, reads again, and keeps the longer life. But a load that replaces it is
+// A record whose life was prolonged has another id, so that a caller that has read the one
+// before, and is about to replace it, reads again, and keeps the longer life. But a load that replaces it is
 // not to give way: it was begun because the value is too old, and its end does not make that
 // younger.
 //

@@ -241,7 +241,7 @@ func TestAClaimEndsOnce(t *testing.T) {
 }
 
 // Waiters and claims come and go in any order, and nothing is left of them.
-func TestNothingIsLeftOfKeysThatNobodyClaims(t *testing.T) {
+func TestNothingIsLeftOfKeysWithoutAClaim(t *testing.T) {
 	tab := claims1()
 	var keys []string
 	for i := range 200 {

@@ -98,7 +98,7 @@ func TestCallersShareOneCall(t *testing.T) {
 	})
 }
 
-func TestALeaderThatLeavesTakesNobodyAlong(t *testing.T) {
+func TestALeaderThatLeavesCancelsNoOtherCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGroup()
 		ctx, leave := context.WithCancel(context.WithValue(t.Context(), userKey{}, "ada"))

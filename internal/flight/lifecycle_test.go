@@ -200,7 +200,7 @@ func TestAKeyThatDiffersFromItselfLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestAKeyThatCanNotBeHashedPanicsAndHarmsNobody(t *testing.T) {
+func TestAKeyThatCanNotBeHashedPanicsInItsCallerOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := New[any, int, string](nil)
 		lead := func(_ context.Context, mine []*Call[any, int, string]) {

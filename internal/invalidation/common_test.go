@@ -74,8 +74,8 @@ func TestCommandsAreToldInCommon(t *testing.T) {
 	settledBy(t, r.Outbox, nil)
 }
 
-// A command that fails alone is told of with the others; if all of a group fail, each key is
-// open.
+// The message of a command that fails alone is published with the others; if all of a group fail,
+// each key is open.
 func TestAGroupIsOpenIfAllOfItFailed(t *testing.T) {
 	encoded := []string{"a", "b", "c", "d", "e"}
 	for name, c := range map[string]struct{ failing, open []int }{

@@ -80,7 +80,7 @@ func TestWhatIsNotAcknowledgedIsOpen(t *testing.T) {
 			open = append(open, o.Open...)
 		}
 		if got := s.dropped(t); !slices.Equal(got, c.keys) {
-			t.Errorf("%s: told of %q", name, got)
+			t.Errorf("%s: notified of %q", name, got)
 		}
 		settledBy(t, r.Outbox, open)
 	}
@@ -140,7 +140,7 @@ func TestWhatStaysIsAnotherRecord(t *testing.T) {
 					t.Errorf("%s: it lives for %v", name, left)
 				}
 				if told := s.dropped(t); !slices.Equal(told, []string{"k"}) {
-					t.Errorf("%s: told of %q", name, told)
+					t.Errorf("%s: notified of %q", name, told)
 				}
 				settledBy(t, r.Outbox, nil)
 				r.Store.Close()

@@ -125,7 +125,7 @@ func (s *scripted) head(t *testing.T, enc string) frame.Header {
 	return h
 }
 
-// dropped returns the keys that messages told of, and checks that there is nothing else.
+// dropped returns the keys of the messages, and checks that there is nothing else.
 func (s *scripted) dropped(t *testing.T) (list []string) {
 	t.Helper()
 	for _, n := range s.told {

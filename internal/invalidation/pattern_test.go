@@ -16,7 +16,7 @@ import (
 	"github.com/delqhi/cache/internal/store"
 )
 
-// patterns returns the patterns and the keys that messages told of.
+// patterns returns the patterns and the keys of the messages.
 func (s *scripted) patterns() (patterns, keys []string) {
 	for _, n := range s.told {
 		if n.Kind == message.Pattern {
@@ -219,7 +219,7 @@ func TestAKeyThatIsGoneIsToldWithItsPattern(t *testing.T) {
 		t.Errorf("%+v, %v, told %+v", m, err, s.told)
 	}
 	if _, keys := s.patterns(); !slices.Equal(keys, []string{"u:1", "u:2"}) {
-		t.Errorf("told of %q", keys)
+		t.Errorf("notified of %q", keys)
 	}
 }
 

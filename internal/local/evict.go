@@ -21,7 +21,7 @@ func (t *Tier[K, V]) makeRoomLocked(s *shard[K, V], size int64) {
 	if s.order.policy == TinyLFU {
 		// Where there is room, nodes leave the window all the same: two for each that is added,
 		// so that it reaches its size.
-		t.shrinkWindowLocked(s, Now(), 2)
+		t.shrinkWindowLocked(s, Now(), s.order.len()+1, 2)
 	}
 }
 
@@ -59,7 +59,7 @@ func (t *Tier[K, V]) lruVictimLocked(s *shard[K, V], now int64) *node[K, V] {
 // tinyVictimLocked returns the node to be evicted by TinyLFU, and how it leaves.
 func (t *Tier[K, V]) tinyVictimLocked(s *shard[K, V], now int64) (*node[K, V], departure) {
 	o := s.order
-	candidate, over := t.shrinkWindowLocked(s, now, maxSecondChances)
+	candidate, over := t.shrinkWindowLocked(s, now, o.len(), maxSecondChances)
 	if over == nil {
 		over = t.shrinkProtectedLocked(s, now)
 	}
@@ -93,15 +93,20 @@ func (t *Tier[K, V]) tinyVictimLocked(s *shard[K, V], now int64) (*node[K, V], d
 	return victim, displaced
 }
 
-// shrinkWindowLocked looks at so many nodes of the window, or fewer, while there is none free
-// for another one, and moves those that were not used to probation. It returns the last of
-// them, or else a node whose deadline has passed.
-func (t *Tier[K, V]) shrinkWindowLocked(s *shard[K, V], now int64, most int) (last, over *node[K, V]) {
+// shrinkWindowLocked examines at most so many nodes of the window, while that has no room for
+// another one, and moves those that were not used to probation. It returns the last of them, or
+// else a node whose deadline has passed.
+//
+// nodes is how many the order will have when a node has been added. It is the same before and
+// after an eviction, and so is the room of the window. Were the room larger before, the window
+// would be too small each time for an eviction to find a candidate, and shrink after it: all
+// nodes would pass through without being compared.
+func (t *Tier[K, V]) shrinkWindowLocked(s *shard[K, V], now int64, nodes, most int) (last, over *node[K, V]) {
 	o := s.order
 	for range most {
 		n := o.lists[window].oldest
 		switch {
-		case n == nil || o.lists[window].len < o.windowRoom(o.len()):
+		case n == nil || o.lists[window].len < o.windowRoom(nodes):
 			return last, nil
 		case now >= n.entry.Deadline:
 			return last, n

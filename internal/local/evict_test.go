@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	lru "github.com/hashicorp/golang-lru/v2"
+
+	"github.com/delqhi/cache/internal/redistest"
 )
 
 func TestOneShardIsAnLRUWithASecondChance(t *testing.T) {
@@ -134,6 +136,7 @@ func TestAPutReplacesWhatIsOver(t *testing.T) {
 }
 
 func TestTheHitRatioIsThatOfAnLRU(t *testing.T) {
+	redistest.Thorough(t)
 	type source func(i int) uint64
 	r := func() *rand.Rand { return rand.New(rand.NewPCG(1, 2)) }
 	zipf := func(s float64, n uint64) source {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/delqhi/cache/internal/fence"
+	"github.com/delqhi/cache/internal/redistest"
 )
 
 // model is the tier as one would write it without a thought for speed: lists, from old to
@@ -95,7 +96,7 @@ func (m *model) put(h held, now int64) {
 		}
 	}
 	if m.tiny != nil {
-		m.shrinkWindow(now, 2)
+		m.shrinkWindow(now, m.len()+1, 2)
 	}
 	m.push(h, window)
 	if m.tiny != nil {
@@ -452,7 +453,7 @@ func TestATierDoesWhatTheModelDoes(t *testing.T) {
 			for _, shared := range []bool{false, true} {
 				t.Run(fmt.Sprintf("policy %d, capacity %d, shared encodings %v", p, c.capacity, shared), func(t *testing.T) {
 					r := rand.New(rand.NewPCG(uint64(c.capacity), 1))
-					data := make([]byte, 4*c.steps)
+					data := make([]byte, 4*redistest.Times(c.steps, c.steps))
 					for i := range data {
 						data[i] = byte(r.Uint32())
 					}

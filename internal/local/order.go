@@ -83,13 +83,16 @@ type order[K comparable, V any] struct {
 
 const (
 	initialShare   = 0.03
-	maxShare       = 0.8
+	maxShare       = 0.95
 	protectedShare = 0.8 // of the nodes outside the window
 
 	// The window grows or shrinks by shareStep nodes at a time, and by up to maxRatio times as
-	// many where one kind of departure is rarer than the other.
+	// many where one kind of departure is rarer than the other. It does not grow by more than
+	// maxGrowth of all nodes: in a small tier, few keys that come back by chance would otherwise
+	// make it large.
 	shareStep = 0.8
 	maxRatio  = 4
+	maxGrowth = 0.004
 )
 
 func newOrder[K comparable, V any](p Policy) *order[K, V] {
@@ -143,7 +146,7 @@ func (o *order[K, V]) adapt(how departure, nodes int) {
 	}
 	switch how {
 	case refused:
-		o.share = min(o.share+shareStep*ratio(displaced, refused)/float64(nodes), maxShare)
+		o.share = min(o.share+min(shareStep*ratio(displaced, refused)/float64(nodes), maxGrowth), maxShare)
 	case displaced:
 		o.share = max(o.share-shareStep*ratio(refused, displaced)/float64(nodes), 0)
 	}

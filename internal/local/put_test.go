@@ -51,7 +51,7 @@ func TestAWritersPutRemovesWhenOvertaken(t *testing.T) {
 	tr, f := tier(t, 10, whole)
 	mine := f.Move("k")
 	put(tr, f, "k", 7)
-	f.Move("k") // a foreign write is heard of
+	f.Move("k") // a notification of another process's write
 	read := f.Token("k")
 	if tr.PutAndBump("k", "k", entry(8), mine) {
 		t.Error("it was stored")

@@ -49,7 +49,7 @@ func stress(t *testing.T, d *driver) {
 		}
 	}
 	roles := []func(k point, enc string, r *register){
-		func(_ point, enc string, r *register) { // another process writes, and is heard of
+		func(_ point, enc string, r *register) { // another process writes, and the notification arrives
 			v := r.version.Add(1)
 			tr.Remove(enc)
 			r.acknowledge(v)

@@ -73,14 +73,15 @@ type Meta struct {
 }
 
 // Outage says whether an entry was put while it could not be known that notifications are
-// received, in a cache whose local tier is used during an outage. Such an entry is no longer
-// served during one after its deadline; see package engine.
+// received, or while Redis could not be asked, in a cache whose local tier is used during an outage.
+// After its deadline such an entry is not served during an outage either. One that is Apart is served
+// during an outage only. See package engine.
 type Outage uint8
 
 const (
 	None    Outage = iota // it was not
-	Reached               // it was, and is as Redis has it
-	Apart                 // it was, and Redis has not got it: it is served during an outage only
+	Reached               // it was, and Redis had the value, or has taken it
+	Apart                 // it was, and Redis has not confirmed that it has the value, if it was asked
 )
 
 // Config configures a [Tier].

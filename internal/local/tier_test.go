@@ -255,7 +255,7 @@ func TestAPanickingKeyLeavesNoLock(t *testing.T) {
 	}
 }
 
-func TestAHitWaitsForNobody(t *testing.T) {
+func TestAHitWaitsForNoLock(t *testing.T) {
 	tr, f := tier(t, 10, whole)
 	put(tr, f, "k", 1)
 	s := tr.shard(tr.hash("k"))

@@ -92,14 +92,13 @@ func (m *model) come() {
 	more, fewer := float64(t.numbers[displaced]+1), float64(t.numbers[refused]+1)
 	switch d.how {
 	case refused:
-		t.share = min(t.share+shareStep*min(max(more/fewer, 1), 4)/float64(nodes), 0.8)
+		t.share = min(t.share+min(shareStep*min(max(more/fewer, 1), 4)/float64(nodes), 0.004), 0.95)
 	case displaced:
 		t.share = max(t.share-shareStep*min(max(fewer/more, 1), 4)/float64(nodes), 0)
 	}
 }
 
-func (m *model) room() (inWindow, inProtected int) {
-	n := m.len()
+func (m *model) room(n int) (inWindow, inProtected int) {
 	inWindow = max(int(m.tiny.share*float64(n)), 1)
 	return inWindow, int(0.8 * float64(n-inWindow))
 }
@@ -127,10 +126,11 @@ func (m *model) examine(r region, now int64, ifUsed, otherwise region) (over, us
 	return false, false
 }
 
-// shrinkWindow returns the key of the last that was moved to probation.
-func (m *model) shrinkWindow(now int64, most int) (last *point, over bool) {
+// shrinkWindow returns the key of the last that was moved to probation. There will be so many
+// nodes when one has been added.
+func (m *model) shrinkWindow(now int64, nodes, most int) (last *point, over bool) {
 	for range most {
-		room, _ := m.room()
+		room, _ := m.room(nodes)
 		if len(m.lists[window]) < room || len(m.lists[window]) == 0 {
 			return last, false
 		}
@@ -158,13 +158,13 @@ func (m *model) evictTiny(now int64) {
 			m.evictions++
 		}
 	}
-	last, over := m.shrinkWindow(now, maxSecondChances)
+	last, over := m.shrinkWindow(now, m.len(), maxSecondChances)
 	if over {
 		expel(window, 0, removed)
 		return
 	}
 	for range maxSecondChances {
-		if _, room := m.room(); len(m.lists[protected]) <= room {
+		if _, room := m.room(m.len()); len(m.lists[protected]) <= room {
 			break
 		}
 		if over, _ := m.examine(protected, now, protected, probation); over {

@@ -87,7 +87,7 @@ func Of(s *metrics.Snapshot) []Metric {
 		}},
 		{"cache_write_errors_total", "cache.write.errors", "{key}", Counter, "Keys that a write returned an error for.", nil, only(s.WriteErrors)},
 
-		{"cache_invalidations_total", "cache.invalidations", "{invalidation}", Counter, "Keys, patterns and tags that other processes were told of, or that this one heard of.", []string{"cache.direction"}, []Series{
+		{"cache_invalidations_total", "cache.invalidations", "{invalidation}", Counter, "Keys, patterns and tags whose invalidation was sent to other processes, or received from them.", []string{"cache.direction"}, []Series{
 			of(s.InvalidationsSent, "sent"),
 			of(s.InvalidationsReceived, "received"),
 		}},

@@ -100,7 +100,7 @@ func leave(t *testing.T, g *client.Client, ctx func(*testing.T) context.Context,
 	}
 }
 
-func TestNobodyWaitsForAFrozenServer(t *testing.T) {
+func TestNoCallerWaitsForAFrozenServer(t *testing.T) {
 	for _, prompt := range []bool{false, true} {
 		for _, connected := range []bool{false, true} {
 			for _, end := range ends {
@@ -184,7 +184,7 @@ func TestCloseWaitsForAnOperationLeftOnAFrozenServer(t *testing.T) {
 
 // A host that accepts connections and never says anything, not even in the
 // handshake of TLS, which go-redis carries out without the context.
-func TestNobodyWaitsForAHandshake(t *testing.T) {
+func TestNoCallerWaitsForAHandshake(t *testing.T) {
 	for _, end := range ends {
 		for _, prompt := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/prompt %v", end.name, prompt), func(t *testing.T) {

@@ -78,19 +78,19 @@ func TestLineageChangesWithARestart(t *testing.T) {
 	}
 }
 
-// Who was a replica in between has another lineage, though it is the same process, and
+// A server that was a replica in between has another lineage, though it is the same process, and
 // whether or not it has ever reached its master.
 func TestLineageChangesWithTheRole(t *testing.T) {
 	s, master := redistest.Start(t), redistest.Start(t)
 	ctx := t.Context()
 	hand, store := s.Client(t), newReal(t, s.Client(t))
-	nobody := master.Port()
+	port := master.Port()
 	for _, reached := range []bool{true, false} {
 		if !reached {
 			master.Kill()
 		}
 		was := lineage(t, store)
-		if err := hand.Do(ctx, "replicaof", "127.0.0.1", nobody).Err(); err != nil {
+		if err := hand.Do(ctx, "replicaof", "127.0.0.1", port).Err(); err != nil {
 			t.Fatal(err)
 		}
 		if is := lineage(t, store); is != "" {
@@ -229,6 +229,6 @@ func TestLineageOfAMemory(t *testing.T) {
 		t.Errorf("%q, %v", is, err)
 	}
 	if told {
-		t.Error("it is told of as of an operation")
+		t.Error("it is observed as an operation")
 	}
 }

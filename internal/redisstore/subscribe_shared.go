@@ -49,8 +49,8 @@ type subscriber struct {
 	topics  []*topic
 	waiting int // how many of them are not confirmed yet
 
-	// WARNING: the sink is called with mu held: to be told of something that arrived, with the
-	// read lock. A Subscriber must not block.
+	// WARNING: the sink is called with mu held, for what has arrived with the read lock. A
+	// Subscriber must not block.
 	mu    sync.RWMutex
 	on    bool      // Subscribed was called, and the subscriber has not left
 	since time.Time // when Subscribed had returned

@@ -49,7 +49,7 @@ func eachTransport(t *testing.T, f func(t *testing.T, with func(l store.Subscrip
 }
 
 // However many stores there are on a client, and whatever they subscribe to, they share one
-// connection and its heartbeats; each is told of its own; each may leave at any time.
+// connection and its heartbeats; each is notified of its own keys; each may leave at any time.
 func TestSubscriptionsOfAClientShareASession(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -95,7 +95,7 @@ func TestSubscriptionsOfAClientShareASession(t *testing.T) {
 				}
 			}
 			if strings.Contains(t.Name(), "tracking") && len(h.all("changed")) == 0 {
-				t.Errorf("subscriber %d was told of no change", i)
+				t.Errorf("subscriber %d was notified of no change", i)
 			}
 		}
 		// The rounds are the same for all: that of one is one of the first.
@@ -124,7 +124,7 @@ func TestSubscriptionsOfAClientShareASession(t *testing.T) {
 				}
 			}
 			if len(all[i].all()) > before {
-				t.Errorf("subscriber %d is told of something after it has left", i)
+				t.Errorf("subscriber %d is notified after it has left", i)
 			}
 		}
 		waitListeners(t, admin, 0)

@@ -122,7 +122,7 @@ func TestEveryChangeIsToldBeforeTheNextPulse(t *testing.T) {
 				want = nil
 			}
 			if got, flushed := h.changed(t); !slices.Equal(got, want) || flushed {
-				t.Errorf("%s: told of %q, flush %v", c.name, got, flushed)
+				t.Errorf("%s: notified of %q, flush %v", c.name, got, flushed)
 			}
 		}
 		h.checkOrder(t)
@@ -199,7 +199,7 @@ func TestAFlushIsToldAsAny(t *testing.T) {
 				t.Fatal(err)
 			}
 			if keys, flushed := h.changed(t); !flushed || len(keys) > 0 {
-				t.Errorf("told of %q, flush %v", keys, flushed)
+				t.Errorf("notified of %q, flush %v", keys, flushed)
 			}
 		}
 	})
@@ -215,17 +215,17 @@ func TestMemoryTellsOfChanges(t *testing.T) {
 		}
 		do(t, m, store.Command{Op: store.Get, Key: "k2"})
 		if keys, flushed := h.changed(t); !slices.Equal(keys, []string{"k", "k1"}) || flushed {
-			t.Errorf("told of %q, flush %v", keys, flushed)
+			t.Errorf("notified of %q, flush %v", keys, flushed)
 		}
 		all := listen(t, m, tracking(steady("news"), ""))
 		do(t, m, store.Command{Op: store.Delete, Key: ""})
 		m.PutOther("x")
 		if keys, flushed := all.changed(t); !slices.Equal(keys, []string{"", "x"}) || flushed {
-			t.Errorf("told of %q, flush %v", keys, flushed)
+			t.Errorf("notified of %q, flush %v", keys, flushed)
 		}
 		m.ChangeAll()
 		if keys, flushed := all.changed(t); len(keys) > 0 || !flushed {
-			t.Errorf("told of %q, flush %v", keys, flushed)
+			t.Errorf("notified of %q, flush %v", keys, flushed)
 		}
 	})
 }

@@ -181,7 +181,7 @@ func (r *reader) wait(t *testing.T, v *versions) {
 			return
 		}
 		if time.Since(start) > enough {
-			t.Fatalf("heard of version %d of %d", count, v.n)
+			t.Fatalf("notified of version %d of %d", count, v.n)
 		}
 	}
 }

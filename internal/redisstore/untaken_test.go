@@ -220,7 +220,7 @@ func notTold(t *testing.T, admin *redis.Client, rdb redis.UniversalClient, reaso
 }
 
 // A user that may not write one of several keys can write the others, of any caller;
-// and what has a message in common is told of if that can be.
+// and a message that several keys share is published where it can be.
 func TestOneForbiddenKeyIsOneKey(t *testing.T) {
 	s := redistest.Start(t, redistest.ACL("app on >secret ~free* &* +@all"))
 	o := s.Options()

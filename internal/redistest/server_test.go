@@ -303,7 +303,7 @@ func TestAPortThatIsTakenIsGivenUp(t *testing.T) {
 	mustGet(t, s.Client(t), "k", "")
 }
 
-func TestAClaimedPortIsNobodyElses(t *testing.T) {
+func TestAClaimedPortIsGivenToNoOtherServer(t *testing.T) {
 	t.Parallel()
 	seen := map[int]*port{}
 	defer func() {

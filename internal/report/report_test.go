@@ -10,13 +10,8 @@ import (
 	"time"
 
 	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
 )
-
-// serverError is an answer of Redis.
-type serverError string
-
-func (e serverError) Error() string { return string(e) }
-func (serverError) RedisError()     {}
 
 // A proxy that closes the connection at a command is no broken network: other operations
 // succeed all the while.
@@ -51,7 +46,7 @@ func TestACommandThatEndsTheConnectionEachTime(t *testing.T) {
 // READONLY is an answer of a master to be as well.
 func TestAReplicaIsToldByHowLongItRefuses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		readonly := serverError("READONLY You can't write against a read only replica.")
+		readonly := storetest.ServerError("READONLY You can't write against a read only replica.")
 		r := New("n", slog.New(slog.DiscardHandler))
 		r.Succeeded("set")
 		for i := range 100 { // failovers of 20 s

@@ -128,8 +128,8 @@ func TestAllIsThatEverythingWaitsOrIsTold(t *testing.T) {
 	is(false)
 }
 
-// A later operation that was acknowledged counts more than what is to be told of earlier
-// ones, and less than what was added after it was sent.
+// A later operation that was acknowledged replaces the pending notifications of earlier ones, but
+// not what was added after it was sent.
 func TestAnAcknowledgedOperationTakesThePlaceOfEarlierOnes(t *testing.T) {
 	q := NewQueue(9)
 	want := func(token string, at int64, acked bool) {

@@ -104,8 +104,8 @@ func (w *world) startNode() *simNode {
 		w.t.Fatal(err)
 	}
 	n.c = c
-	if n.w.draw("hunch", strconv.Itoa(id)).one(2) && !w.values {
-		hook.Of(c).PredictMiss() // it always expects to find nothing
+	if n.w.draw("prediction", strconv.Itoa(id)).one(2) && !w.values {
+		hook.Of(c).PredictMiss() // each read expects a miss
 	}
 	w.log("node %d: transport %d, local tier %v, during an outage %v", id, n.transport, n.local, n.outage)
 	return n

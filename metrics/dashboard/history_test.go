@@ -110,12 +110,12 @@ func TestLatenciesAreThoseOfTheLastTenSeconds(t *testing.T) {
 			if q != nil && q[2] > 1e5 {
 				slow++
 				if i < 30 || i >= 50 {
-					t.Errorf("what happened at 30 s is told at %d s", i)
+					t.Errorf("what happened at 30 s is shown at %d s", i)
 				}
 			}
 		}
 		if slow < 10 {
-			t.Errorf("a slow call is told of for %d s", slow)
+			t.Errorf("a slow call is shown for %d s", slow)
 		}
 	})
 }

@@ -66,7 +66,7 @@ var (
 )
 
 // Every metric and label of a rule exists, its text has no label that its expression drops, and
-// there is an alert for each of what operators are to be told of.
+// there is an alert for each condition that needs an operator.
 func TestTheAlertsKnowTheirMetrics(t *testing.T) {
 	all, seen := collected(), map[string]bool{}
 	for _, a := range readAlerts(t) {

@@ -14,7 +14,7 @@ func TestTheRecorderKeepsTheContract(t *testing.T) {
 	}
 }
 
-// usedRecorder was told of one event of each kind, and of a load that goes on.
+// usedRecorder returns a recorder of one event of each kind, and of a load in flight.
 func usedRecorder(t *testing.T, namespace Namespace) *Recorder {
 	r, ctx := newRecorder(namespace), t.Context()
 	_, end := r.StartLoad(ctx, metrics.LoadEvent{Cache: "users", Keys: 3})

@@ -52,7 +52,7 @@ func (r *published) since() (kinds []message.Kind, watermarks int) {
 }
 
 // A miss that no other process waits for publishes nothing, neither at its end nor later:
-// whatever its outcome, and whoever listens.
+// whatever its outcome, and whichever processes are subscribed.
 func TestAMissThatNoProcessWaitsForPublishesNothing(t *testing.T) {
 	loads := map[string]cache.LoadFunc[string, string]{
 		"a value":    func(context.Context, string) (string, error) { return "v", nil },
@@ -192,7 +192,7 @@ func (s *racing) Do(ctx context.Context, cmds []store.Command) []store.Reply {
 
 // A load that wants to put its lease, or its lock, in the place of what is of no use, and loses
 // against another one, signs that one's at once.
-func TestALoadThatLosesItsSwapIsToldOfTheOther(t *testing.T) {
+func TestALoadThatLosesItsSwapLearnsOfTheOther(t *testing.T) {
 	for _, stale := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			st := &racing{Memory: storetest.NewMemory(), both: make(chan struct{})}

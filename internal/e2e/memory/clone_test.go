@@ -18,7 +18,7 @@ import (
 )
 
 // P12: whatever a caller does to what it was given, or gave, no other caller sees it.
-func TestNobodyChangesWhatOthersRead(t *testing.T) {
+func TestNoCallerChangesWhatOthersRead(t *testing.T) {
 	type doc struct{ Words map[string][]string }
 	fresh := func() doc { return doc{map[string][]string{"a": {"good"}}} }
 	spoil := func(d doc) {

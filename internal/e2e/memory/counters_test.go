@@ -38,7 +38,7 @@ type process struct {
 	t    *testing.T
 }
 
-// counted is told of the process's events.
+// counted records the process's events.
 type counted struct {
 	metrics.Discard
 	p *process
@@ -232,21 +232,21 @@ func (p *process) check(t *testing.T) {
 // Two processes share a Redis. Many goroutines do everything there is to do, and every
 // counter is exactly what they did.
 func TestCountersAreExactlyWhatHappened(t *testing.T) {
-	for _, hunches := range []bool{false, true} { // whether every read expects a miss
-		t.Run(fmt.Sprint("hunches ", hunches), func(t *testing.T) { countersAreExact(t, hunches) })
+	for _, predict := range []bool{false, true} { // whether every read predicts a miss
+		t.Run(fmt.Sprint("prediction ", predict), func(t *testing.T) { countersAreExact(t, predict) })
 	}
 }
 
-func countersAreExact(t *testing.T, hunches bool) {
+func countersAreExact(t *testing.T, predict bool) {
 	const workers, waiters = 24, 8
 	synctest.Test(t, func(t *testing.T) {
 		store := storetest.NewMemory()
 		a, b := newProcess(t, store), newProcess(t, store)
-		if hunches {
+		if predict {
 			hook.Of(a).PredictMiss()
 			hook.Of(b).PredictMiss()
 		}
-		for _, p := range []*process{a, b} { // both hear before anything happens
+		for _, p := range []*process{a, b} { // both subscribe before anything happens
 			_, err := p.Peek(t.Context(), "nothing")
 			p.want("Peek", err, cache.ErrMiss)
 			p.done.missAbsent.Add(1)
@@ -260,7 +260,7 @@ func countersAreExact(t *testing.T, hunches bool) {
 			all.Go(func() { b.work(a, store, fmt.Sprint("b ", i)) })
 		}
 		all.Wait()
-		synctest.Wait() // all is heard
+		synctest.Wait() // all has been received
 
 		// One of a loads, those of b wait for its process, and within each process they
 		// share the load, or the wait.
@@ -285,7 +285,7 @@ func countersAreExact(t *testing.T, hunches bool) {
 			p.check(t)
 		}
 		if sent := a.Totals().InvalidationsSent; b.Totals().InvalidationsReceived < sent {
-			t.Errorf("b heard of %d, and a told of %d", b.Totals().InvalidationsReceived, sent)
+			t.Errorf("b has received %d, and a has sent %d", b.Totals().InvalidationsReceived, sent)
 		}
 
 		// Nothing moves any more: all of these are local, by the shortest way there is.

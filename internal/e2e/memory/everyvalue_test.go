@@ -39,6 +39,7 @@ func (c ofType) Unmarshal(data []byte, v any) error {
 // P16: whatever the type and the value, the same value comes back from Redis, from a copy and
 // from the queue, or it is refused with the reason. A short run takes each value one of the ways.
 func TestEveryValueComesBackFromEveryTier(t *testing.T) {
+	redistest.Thorough(t)
 	key := bytes.Repeat([]byte{1}, 32)
 	ways := []struct {
 		name string

@@ -89,7 +89,7 @@ func TestAFailureGoesOnceToEveryoneWhoWaits(t *testing.T) {
 					t.Errorf("%d loads for 60 callers in three processes", n)
 				}
 				if d := time.Since(start); transport != invalidate.NoTransport() && d != 0 || d > hook.PollMost {
-					t.Errorf("they heard of it after %v", d)
+					t.Errorf("they were notified after %v", d)
 				}
 				// Those who come later ask the source themselves.
 				later := onMemory(t, store, cache.Source[string, string]{}, cache.WithTransport(transport))

@@ -239,8 +239,8 @@ func TestAFailureOfUnknownTimeIsForgottenByAnInvalidationByTag(t *testing.T) {
 	}
 }
 
-// A refresh whose outcome is not known has others told of it: they may have the value that
-// it replaced.
+// A refresh whose outcome is not known notifies other processes: they may have the value that it
+// replaced.
 //
 //  1. a and b: have v1 in their local tiers
 //  2. a: refreshes; Redis stores v2, and neither the reply nor the notification arrives

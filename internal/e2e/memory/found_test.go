@@ -157,7 +157,7 @@ func TestWhatCouldNotBeToldConcernsWhatUpdateMadeOfIt(t *testing.T) {
 }
 
 // A call whose context ends while it waits has begun all the same, with all of its keys:
-// what Redis was not told of any of them is told later.
+// what Redis has not received of any of them is sent later.
 func TestACallOfManyKeysBeginsWithAllOfThem(t *testing.T) {
 	for name, call := range map[string]func(ctx context.Context, c *cache.Cache[string, string]) error{
 		"SetMany": func(ctx context.Context, c *cache.Cache[string, string]) error {
@@ -330,7 +330,7 @@ func TestADeleteByHandAfterAnOwnOneIsHeard(t *testing.T) {
 // Redis's clock may go back, when another machine becomes the master. What is dated by
 // it must not come back to life, nor live longer.
 
-func TestALostInvalidationIsToldOfARecordFromTheFuture(t *testing.T) {
+func TestALostInvalidationIsSentForARecordFromTheFuture(t *testing.T) {
 	for _, skew := range []time.Duration{-time.Hour, time.Hour} {
 		synctest.Test(t, func(t *testing.T) {
 			ctx := t.Context()

@@ -105,10 +105,10 @@ func TestUpdateKeepsTheEndOfTheFreshLife(t *testing.T) {
 
 // What Update makes of a value has that value's logical time, though a later one is known.
 //
-//  1. b: invalidates tag t; a has not heard of it yet
-//  2. b: invalidates tag u; a hears of that, and knows a logical time after 1
+//  1. b: invalidates tag t; a has not received that yet
+//  2. b: invalidates tag u; a receives that, and knows a logical time after 1
 //  3. a: updates a value of tag t, stored before 1
-//  4. a: hears of 1: what it made in 3 must be over
+//  4. a: receives 1: what it made in 3 must be over
 func TestWhatUpdateMakesIsNotYoungerThanWhatItWasMadeOf(t *testing.T) {
 	for name, src := range map[string]cache.Source[string, string]{
 		"cache":         {},

@@ -13,7 +13,7 @@ import (
 )
 
 // What Update makes of a value is as old as that, in the record and in the local tier,
-// whatever the call says of its life and its tags: an invalidation that Redis is told of
+// whatever the call says of its life and its tags: an invalidation that Redis receives
 // later concerns it, and one of its tags that has come in between.
 func TestWhatUpdateMakesIsAsOldWhateverItsOptions(t *testing.T) {
 	for name, src := range map[string]cache.Source[string, string]{

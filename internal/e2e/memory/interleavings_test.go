@@ -262,7 +262,7 @@ func TestWhatUpdateMakesIsAsOldAsWhatItWasMadeOf(t *testing.T) {
 			if err := b.InvalidateTags(ctx, "t"); err != nil {
 				t.Fatal(err)
 			}
-			synctest.Wait() // a has heard of it
+			synctest.Wait() // a has received it
 			return old + "!", nil
 		})
 		if err != nil {

@@ -117,7 +117,7 @@ func TestWhatIsMadeSureOfHasADateOfItsOwn(t *testing.T) {
 				net.lose("get_header", "compare_and_delete", "publish", "add_tombstones")
 				store.CutListeners(errDown)
 				time.Sleep(5 * time.Second)
-				// What is to be told of another value is not forgotten for it.
+				// The pending invalidation of another value is kept.
 				if v, err := a.Get(ctx, "another", cache.SkipLocal()); !errors.Is(err, cache.ErrMiss) {
 					t.Errorf("%q, %v", v, err)
 				}

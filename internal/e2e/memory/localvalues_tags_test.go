@@ -12,7 +12,7 @@ import (
 )
 
 // An entry whose tags were not invalidated, as Redis can tell, is there for all methods: also for
-// those that change it, and although this process has not heard of its tags.
+// those that change it, and although this process does not know the tombstones of its tags.
 func TestChangesOfLocalValuesWithUnknownTags(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()

@@ -110,7 +110,7 @@ func theirChanges(ctx context.Context, c *cache.Cache[string, *rule]) map[string
 	}
 }
 
-// A process that is told of a change has the new value at its next read, whatever the change was,
+// A process that is notified of a change has the new value at its next read, whatever the change was,
 // and neither process leaves anything in Redis but the logical clock.
 func TestLocalValuesAreDroppedByEveryChange(t *testing.T) {
 	for name := range theirChanges(context.TODO(), nil) {
@@ -418,8 +418,8 @@ func TestMethodsWithLocalValues(t *testing.T) {
 	})
 }
 
-// An entry whose tags this process has not heard of yet is answered by the local tier, once Redis has
-// said that they were not invalidated.
+// An entry with tags whose tombstones this process does not know yet is answered by the local tier,
+// once Redis has said that they were not invalidated.
 func TestUnknownTagsOfLocalValues(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src := newRules()

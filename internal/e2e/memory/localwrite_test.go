@@ -119,7 +119,7 @@ func TestLocalOnlyWritesLookAgain(t *testing.T) {
 }
 
 // A load is held up, or does not fill, by nothing that does not concern its key.
-func TestLocalOnlyLoadsOfKeysThatNobodyTouches(t *testing.T) {
+func TestLocalOnlyLoadsOfUntouchedKeys(t *testing.T) {
 	redistest.Thorough(t)
 	synctest.Test(t, func(t *testing.T) {
 		var loads atomic.Int32

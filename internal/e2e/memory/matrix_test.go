@@ -95,7 +95,9 @@ func TestEveryCombinationKeepsItsPromises(t *testing.T) {
 					for k := range redistest.Times(1, len(locals)) {
 						for l := range redistest.Times(1, len(states)) {
 							local, state := locals[(i+j+k)%len(locals)], states[(i+2*j+l)%len(states)]
-							seed++
+							if seed++; int(seed)%4 >= redistest.Times(4, 4) {
+								continue
+							}
 							m := matrixRun{
 								what:  fmt.Sprintf("%s, %v, %s, local %d, Redis %s", name, p, cd.name, local, state),
 								rnd:   rand.New(rand.NewPCG(seed, 1)),

@@ -23,7 +23,7 @@ type refusing struct {
 	what atomic.Pointer[func(op string) bool]
 }
 
-const errRefused = serverError("MISCONF Redis is configured to save RDB snapshots")
+const errRefused = storetest.ServerError("MISCONF Redis is configured to save RDB snapshots")
 
 func (r *refusing) refuse(ops ...string) {
 	f := func(op string) bool {
@@ -65,7 +65,7 @@ func (r *refusing) AddTombstones(ctx context.Context, names store.Names, known l
 
 func (r *refusing) Scan(ctx context.Context, master, pattern string, cursor uint64) ([]string, uint64, error) {
 	if r.refuses("scan") {
-		return nil, 0, serverError("NOPERM this user has no permissions to run the 'scan' command")
+		return nil, 0, storetest.ServerError("NOPERM this user has no permissions to run the 'scan' command")
 	}
 	return r.Memory.Scan(ctx, master, pattern, cursor)
 }
@@ -209,7 +209,7 @@ func TestWhatAPatternCouldNotRemoveIsReplacedByTheNextLoad(t *testing.T) {
 		if v, err := other.Get(ctx, "k1"); v != 2 || err != nil {
 			t.Error("another process:", v, err)
 		}
-		// Nothing else waits for it, and others are not told of it again and again.
+		// Nothing else waits for it, and other processes are not notified again and again.
 		flushed := other.Metrics().InvalidationsReceived
 		store.refuse("scan", "compare_and_delete")
 		if err := c.Invalidate(ctx, "else"); err != nil {

@@ -134,7 +134,7 @@ func TestAMissThatWasExpectedForNothing(t *testing.T) {
 }
 
 // Many who want the same key share what comes of the prediction, whether they had it or not.
-func TestAHunchIsShared(t *testing.T) {
+func TestAPredictionIsShared(t *testing.T) {
 	for _, there := range []bool{false, true} {
 		t.Run(fmt.Sprint("there ", there), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 	"github.com/delqhi/cache/strategy"
 )
 
-// A queue keeps keys that can't be read from their encoding as JSON: the source must be told of
+// A queue keeps keys that can't be read from their encoding as JSON: the source must get
 // the same one, also where the encoding has only a part of it.
 func TestQueuedKeysComeBackOrAreRefused(t *testing.T) {
 	type key struct{ ID, Name string }

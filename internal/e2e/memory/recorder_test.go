@@ -54,7 +54,7 @@ func TestTheRecorderHearsOfTheListener(t *testing.T) {
 			t.Helper()
 			env.Advance(time.Minute)
 			if len(r.changes) != 1 {
-				t.Fatalf("told of %d changes", len(r.changes))
+				t.Fatalf("%d changes were recorded", len(r.changes))
 			}
 			if got := <-r.changes; got.Cache != "n" || got.Part != metrics.Listener || got.State != want || c.Metrics().Listener != want {
 				t.Errorf("told %+v, and the metrics say %v", got, c.Metrics().Listener)

@@ -321,9 +321,9 @@ func (m *mute) Do(ctx context.Context, cmds []store.Command) []store.Reply {
 	return replies
 }
 
-// Many keys are told of in few messages. If one of them is lost, each key that it was
-// about is told of later, and the caller knows.
-func TestManyKeysAreToldOfInCommon(t *testing.T) {
+// The notifications of many keys share few messages. If one of these is lost, a notification of
+// each of its keys is sent later, and the caller gets an error.
+func TestManyKeysShareMessages(t *testing.T) {
 	const n = 150 // more than fit into two messages
 	keys := make([]string, n)
 	before, after := map[string]string{}, map[string]string{}

@@ -152,7 +152,7 @@ func TestOnlyWhatMayBeCoveredIsCovered(t *testing.T) {
 	})
 }
 
-func TestAllowStaleAsksNobody(t *testing.T) {
+func TestAllowStaleAsksNeitherRedisNorTheSource(t *testing.T) {
 	src := new(source)
 	tiers(t, src, []strategy.Strategy{strategy.TTL(10 * time.Second), strategy.StaleIfError(time.Hour)}, func(t *testing.T, c *cache.Cache[string, string], again func() *cache.Cache[string, string]) {
 		src.give("v")

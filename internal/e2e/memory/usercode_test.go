@@ -151,7 +151,7 @@ func TestUserCodeCostsItsOwnCallAndKeyOnly(t *testing.T) {
 	kinds := []string{"local only", "Redis", "two tiers"}
 	for i, at := range places {
 		for j, m := range wrongdoings {
-			if m.values && !returningErrors[at] {
+			if m.values && !returningErrors[at] || (i+j)%4 >= redistest.Times(4, 4) {
 				continue
 			}
 			for shift := range redistest.Times(1, len(kinds)) {

@@ -62,6 +62,7 @@ func TestASuspicionCostsNothingThatIsThere(t *testing.T) {
 
 // What a failover has lost of many writes is not read, and told to others.
 func TestManyWritesThatAFailoverLostAreNotReadInTheirOlderState(t *testing.T) {
+	redistest.Thorough(t)
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
 		st := storetest.NewMemory()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/delqhi/cache"
 	"github.com/delqhi/cache/internal/hook"
+	"github.com/delqhi/cache/internal/redistest"
 	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/strategy"
@@ -216,7 +217,7 @@ func TestRedisFailingAfterTheSourceIsReportedAndToldLater(t *testing.T) {
 // cache has what the source has, or nothing.
 func TestTheCacheAgreesWithTheSourceInTheEnd(t *testing.T) {
 	for _, s := range []strategy.Strategy{strategy.WriteThrough(), strategy.WriteAround()} {
-		for seed := range uint64(60) {
+		for seed := range uint64(redistest.Times(60, 60)) {
 			synctest.Test(t, func(t *testing.T) {
 				r := rand.New(rand.NewPCG(seed, 1))
 				var mu sync.Mutex
