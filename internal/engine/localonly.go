@@ -149,13 +149,19 @@ func (c *localOnly) claim(o *Options, ls []*inflightLoad, s version, unkept func
 			}
 			if o.background {
 				c.resolve(l, result{}, errBusy)
+				continue
 			}
+			outdated := false
 			for _, other := range l.awaits {
-				if c.taken(o, l, other) {
+				var ok bool
+				if ok, outdated = c.taken(o, l, other); ok || outdated {
 					break
 				}
 			}
-			continue
+			if !outdated {
+				continue
+			}
+			l.claim, l.awaits = c.fences.ClaimLoad(c.encoded(l.rk), s.time, true, &l.claimed)
 		}
 		l.state, l.version = fillLocal, s
 		if why != nil {

@@ -213,16 +213,18 @@ func (c *localOnly) updateLoaded(ctx context.Context, ch *Change, f Func, o *Opt
 func (c *localOnly) updateClaimed(ctx context.Context, ch *Change, f Func, o *Options, e Held, s version, claim *fence.Claim) (bool, error) {
 	defer claim.End(nil)
 	enc := c.encoded(ch.rk)
+	tok := c.fences.Token(enc)
 	src, err := c.loadForUpdate(ctx, ch.Key, ch.rk, func(context.Context) (func(bool), error) { return nil, nil })
 	if err != nil {
 		return false, err
 	}
 	defer src.finish(true)
-	stop := c.give(ch.rk, claim, src)
+	stop := c.give(ch.rk, claim, src, tok)
 	defer stop()
 	if ch.Val, err = replace(f, src.val, src.have); err != nil {
 		return false, err
 	}
+	stop()
 	if err := c.stage(ctx, ch, o, Held{}, false, s); err != nil {
 		return false, err
 	}

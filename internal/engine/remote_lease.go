@@ -254,9 +254,15 @@ func (c *remote) handleLockHeld(ctx context.Context, o *Options, l *inflightLoad
 	case c.obsolete(&f.raw):
 		l.second = true
 		return true
-	case c.taken(o, l, f.raw.ID):
 	default:
-		l.note(f.raw.ID)
+		ok, outdated := c.taken(o, l, f.raw.ID)
+		if outdated {
+			l.second = true
+			return true
+		}
+		if !ok {
+			l.note(f.raw.ID)
+		}
 	}
 	return false
 }
@@ -434,8 +440,11 @@ func (c *remote) handleExisting(ctx context.Context, o *Options, l *inflightLoad
 			return replaceIt
 		}
 		if !o.anew() {
-			if c.taken(o, l, f.raw.ID) {
+			if ok, outdated := c.taken(o, l, f.raw.ID); ok {
 				return nothingMore
+			} else if outdated {
+				l.second = true
+				return replaceIt
 			}
 			l.note(f.raw.ID)
 			if c.mustSign(l.rk, rec) {

@@ -73,6 +73,7 @@ func (c *remote) updateLoaded(ctx context.Context, ch *Change, f Func, o *Option
 	l := c.newLoad(loadKey{key: ch.Key, rk: ch.rk})
 	l.lock, l.life = lock, leaseLife
 	c.stay(ctx, l, cur, seen)
+	tok := c.fences.Token(c.encoded(ch.rk))
 	src, err := c.loadForUpdate(ctx, ch.Key, ch.rk, func(ctx context.Context) (func(taken bool), error) {
 		key, at := ch.rk, seen
 		if lock {
@@ -106,7 +107,7 @@ func (c *remote) updateLoaded(ctx context.Context, ch *Change, f Func, o *Option
 	}
 	taken := false
 	defer func() { src.finish(taken) }()
-	stop := c.give(ch.rk, leaseID(l.token), src)
+	stop := c.give(ch.rk, leaseID(l.token), src, tok)
 	defer stop()
 	if ch.Val, err = replace(f, src.val, src.have); err != nil {
 		return false, err

@@ -42,7 +42,7 @@ const slots = 4096 // 32 KiB
 // Table holds the generations. All methods are safe for concurrent use.
 type Table struct {
 	seed  maphash.Seed
-	epoch atomic.Uint64 // moved by MoveAll
+	epoch atomic.Uint64 // moved by MoveAll and Turn
 	gen   [slots]atomic.Uint64
 
 	claims *claims // nil: none
@@ -94,6 +94,9 @@ func (t *Table) MoveIf(key string, tok Token) bool {
 
 // MoveAll moves every key's generation. All claims are lost.
 func (t *Table) MoveAll() { t.LoseMatching(func(string) bool { return true }) }
+
+// Turned reports whether every key's generation was moved since tok was taken, by Turn or MoveAll.
+func (t *Table) Turned(tok Token) bool { return t.epoch.Load() != tok.epoch }
 
 // Turn moves every key's generation and leaves the claims: loads from before may still be
 // stored, if their claims hold, but do not answer callers that arrive later.

@@ -440,6 +440,14 @@ func (n *simWorker) refreshOrAdopt(ctx context.Context, key string) {
 		n.w.log("node %d: refresh %s: %v", n.id, key, err)
 		return
 	}
+	if n.w.values {
+		// It tells the other processes, whose loads then count no more: as any change, though the
+		// source stays as it is.
+		r.mu.Lock()
+		r.changes++
+		r.mu.Unlock()
+		defer func() { r.over(n.w.now()) }()
+	}
 	errNothing := errors.New("sim: nothing to adopt")
 	v, err := n.c.Update(ctx, key, func(old string, ok bool) (string, error) {
 		if !ok {
