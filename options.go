@@ -78,7 +78,9 @@ func WithRecorder(r metrics.Recorder) Option {
 // condition that the cache copes with and an operator should know of, Error for one that
 // needs action: writes that the source has rejected for good, for example. Every line has
 // the attribute "cache" with the name; none contains a key or a value, unless in an error
-// of the source. The default is slog.Default().
+// of the source. The default is slog.Default(). Lines about notifications are written
+// apart from the calls of the program, in their order: a handler that blocks delays them, and up
+// to a second of Close.
 func WithLogger(l *slog.Logger) Option {
 	return option(func(c *config) {
 		if l == nil {

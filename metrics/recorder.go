@@ -26,6 +26,8 @@ type Recorder interface {
 
 	// StateChange is called when a part of the cache changes its state. It is not called for
 	// the first state, Closed for a breaker and Down for a listener.
+	// Changes of a listener are told in their order, a moment later; Close waits for them, for a
+	// second at most.
 	StateChange(change StateEvent)
 }
 

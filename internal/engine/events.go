@@ -2,6 +2,7 @@ package engine
 
 import (
 	"slices"
+	"sync"
 
 	"github.com/delqhi/cache/internal/coherence"
 	"github.com/delqhi/cache/internal/fence"
@@ -9,10 +10,21 @@ import (
 	"github.com/delqhi/cache/metrics"
 )
 
-// events counts and logs the events of the coordinator.
-type events struct{ *remote }
+// events counts the events of the coordinator, and has the program's logger and recorder told of
+// them by a queue. The coordinator's locks are held here, and what it does in time must not wait for
+// the program.
+type events struct {
+	*remote
+
+	mu      sync.Mutex // guards what follows
+	changes []metrics.State
+	telling bool // tell is in the queue, or runs
+}
 
 var _ coherence.Events = (*events)(nil)
+
+// changesMost is how many changes wait at most for a recorder that blocks.
+const changesMost = 64
 
 func (e *events) Received(n int) { e.stats.received.Add(uint64(n)) }
 
@@ -20,18 +32,8 @@ func (e *events) Flushed() { e.stats.flushes.Add(1) }
 
 // ConnectionChanged is called by one session after the other, also each time that a session
 // verifies again that it receives notifications.
-//
-// WARNING: the recorder and the logger are called under the session's lock, or a late
-// "up" could come after the "down" of the session's end. The recorder's contract is not
-// to block.
 func (e *events) ConnectionChanged(hearing bool, err error) {
-	if e.stats.connected.Swap(hearing) != hearing {
-		state := metrics.Down
-		if hearing {
-			state = metrics.Up
-		}
-		e.stats.recorder.StateChange(metrics.StateEvent{Cache: e.name, Part: metrics.Listener, State: state})
-	}
+	e.change(hearing)
 	e.reports.Connected(hearing, err)
 	if hearing {
 		e.outageOver()
@@ -39,6 +41,51 @@ func (e *events) ConnectionChanged(hearing bool, err error) {
 	if m := e.client.Misfit(err); m != store.Fits && m != store.Replica {
 		e.stats.misfits.Add(1)
 		e.reports.Misfit("listen", m, err)
+	}
+}
+
+// change has the recorder told of the listener's state, if it is another one. If too many changes
+// wait, the last of them and this one, which are opposites, are left out.
+func (e *events) change(hearing bool) {
+	if e.stats.connected.Load() == hearing {
+		return
+	}
+	if !e.stats.recorded() {
+		e.stats.connected.Store(hearing)
+		return
+	}
+	state := metrics.Down
+	if hearing {
+		state = metrics.Up
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.stats.connected.Swap(hearing) == hearing {
+		return
+	}
+	if len(e.changes) >= changesMost {
+		e.changes = e.changes[:len(e.changes)-1]
+		return
+	}
+	e.changes = append(e.changes, state)
+	if !e.telling {
+		e.telling = true
+		e.reports.Aside.Add(e.tell)
+	}
+}
+
+func (e *events) tell() {
+	for {
+		e.mu.Lock()
+		if len(e.changes) == 0 {
+			e.telling = false
+			e.mu.Unlock()
+			return
+		}
+		state := e.changes[0]
+		e.changes = e.changes[1:]
+		e.mu.Unlock()
+		e.stats.recorder.StateChange(metrics.StateEvent{Cache: e.name, Part: metrics.Listener, State: state})
 	}
 }
 

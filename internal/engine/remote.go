@@ -40,7 +40,7 @@ func newRemote(c *Cache, cfg *Config) *remote {
 	r.client.Detours(r.detoured)
 	r.client.Break(breaker.Config{Failures: cfg.Failures, Open: cfg.Open, Changed: r.circuitChanged})
 	ac := coherence.Config{
-		Client: r.client, Names: c.names, Fences: c.fences, Quote: keys.QuotePattern, Transport: coherence.Transport(cfg.Transport.Kind()), StartTimeout: cfg.Timeout, Policy: c.invalidation, NoRecords: cfg.Values, Events: &events{r},
+		Client: r.client, Names: c.names, Fences: c.fences, Quote: keys.QuotePattern, Transport: coherence.Transport(cfg.Transport.Kind()), StartTimeout: cfg.Timeout, Policy: c.invalidation, NoRecords: cfg.Values, Events: &events{remote: r},
 		Changed: func(encoded string) { c.failures.forget(c.prefix + encoded) }, ChangedAny: c.failures.forgetAll,
 	}
 	if c.local != nil {
@@ -111,7 +111,11 @@ func (c *remote) listener() (s metrics.State) {
 	return metrics.Down
 }
 
+// drainMost is how long Close waits for a logger, or a recorder, that blocks.
+const drainMost = time.Second
+
 func (c *remote) close() {
 	c.coherence.Close()
 	c.client.Close()
+	c.reports.Aside.Drain(drainMost)
 }

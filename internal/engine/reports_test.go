@@ -44,11 +44,11 @@ func TestNothingFloodsTheLog(t *testing.T) {
 			c.circuitChanged(breaker.Change{Endpoint: fmt.Sprint("node", i%2), State: state, Worst: state})
 		}, "breaker opened", "breaker closed"},
 		"sessions": {func(c *remote, i int) {
-			(&events{c}).ConnectionChanged(i%2 == 1, errFlaky)
+			(&events{remote: c}).ConnectionChanged(i%2 == 1, errFlaky)
 		}, "notifications lost", "notifications restored"},
 		"a tier that goes on": {func(c *remote, i int) { c.reports.OutageTier(i%2 == 0) }, "outage: the local tier", "outage over"},
 		"what is told later": {func(c *remote, i int) {
-			e := &events{c}
+			e := &events{remote: c}
 			e.Overflowed()
 			e.Retried(3)
 		}, "too many pending", ""},

@@ -65,20 +65,16 @@ type session struct {
 	looking    bool  // lookAtMasters is asking for the masters
 	looked     time.Time
 
-	// WARNING: the sinks are called with aliveMu held, so that they are notified of rounds in
-	// their order. A Subscriber must not block.
+	// Rounds are passed on to the subscribers with aliveMu held, so that they are notified of them in
+	// their order.
 	aliveMu sync.Mutex
-	alive   time.Time // when the latest round reported to the sinks was sent
+	alive   time.Time // when the latest round that was passed on was sent
 }
 
 // newSession returns a session whose heartbeats have channels below a channel that the user may
-// subscribe to. The lock of sessions is held.
-func newSession(key sessionKey, channel string, shared bool) (*session, error) {
-	// Nothing that other subscribers need belongs to a store that may be closed before theirs.
-	own, err := NewRedis(key.rdb)
-	if err != nil {
-		return nil, err
-	}
+// subscribe to. Its store is its own: nothing that other subscribers need belongs to a store that may
+// be closed before theirs. The lock of sessions is held.
+func newSession(own *Redis, key sessionKey, channel string, shared bool) *session {
 	s := &session{
 		store: own, key: key, shared: shared, channel: channel, pulse: channel + ":" + rand.Text() + ":", over: make(chan struct{}), released: make(chan struct{}),
 		subscribers: map[*subscriber]struct{}{}, channels: map[string]*topic{}, prefixes: map[string]*topic{},
@@ -87,7 +83,7 @@ func newSession(key sessionKey, channel string, shared bool) (*session, error) {
 	if shared {
 		sessions.of[key] = s
 	}
-	return s, nil
+	return s
 }
 
 // run runs the session. It returns the reason for its end.
@@ -175,6 +171,7 @@ func (s *session) lead(ready <-chan struct{}, conns int) error {
 			return s.ctx.Err()
 		case <-pulse.C:
 			s.startRound()
+			s.endStanding()
 			s.lookAtMasters()
 		case <-late.C:
 			wait, err := s.check()

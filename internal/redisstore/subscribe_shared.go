@@ -40,6 +40,7 @@ type subscriber struct {
 	l     store.Subscription
 	sink  store.Subscriber
 
+	finished sync.Once
 	ended    chan struct{} // closed when the session has ended, or could not subscribe
 	err      error         // why; before ended is closed
 	released chan struct{} // closed when nothing of the session runs any more on behalf of the subscriber
@@ -49,9 +50,11 @@ type subscriber struct {
 	topics  []*topic
 	waiting int // how many of them are not confirmed yet
 
-	// WARNING: the sink is called with mu held, for what has arrived with the read lock. A
-	// Subscriber must not block.
-	mu    sync.RWMutex
+	calls calls // of the sink
+
+	// WARNING: the sink is called with mu held. One that blocks holds up its own calls, and its own
+	// Subscribe: nothing else waits for this lock.
+	mu    sync.Mutex
 	on    bool      // Subscribed was called, and the subscriber has not left
 	since time.Time // when Subscribed had returned
 	gone  bool
@@ -61,33 +64,64 @@ type subscriber struct {
 // join adds a subscriber to the session of its client, or begins one.
 func join(s *Redis, l store.Subscription, sink store.Subscriber) (*subscriber, error) {
 	m := &subscriber{store: s, l: l, sink: sink, ended: make(chan struct{}), released: make(chan struct{})}
+	m.calls.idle = make(chan struct{})
 	if !s.background(func(context.Context) { <-m.released }) {
 		return nil, errStoreClosed
 	}
 	key := sessionKey{s.rdb, l.Tracking, l.HeartbeatInterval, l.HeartbeatTimeout}
 	shared := reflect.ValueOf(s.rdb).Comparable()
-	sessions.Lock()
-	defer sessions.Unlock()
-	if shared {
-		if ls := sessions.of[key]; ls != nil {
-			if ls.add(m) {
-				return m, nil
-			}
-			shared = false // it goes on, and can't take this one
-		}
+	joined, shared := joinExisting(key, m, shared)
+	if joined {
+		return m, nil
 	}
-	next, err := newSession(key, l.Channel, shared)
+	// Without the lock: this calls the client, which may be the program's.
+	own, err := NewRedis(s.rdb)
 	if err != nil {
 		close(m.released)
 		return nil, err
 	}
+	if joined = beginOther(own, key, m, shared); joined {
+		own.Close() // another subscriber was faster
+	}
+	return m, nil
+}
+
+// joinExisting adds a subscriber to the session of its client, if there is one that can take it.
+// shared is false if there is one that can't.
+func joinExisting(key sessionKey, m *subscriber, may bool) (joined, shared bool) {
+	sessions.Lock()
+	defer sessions.Unlock()
+	return joinLocked(key, m, may)
+}
+
+func joinLocked(key sessionKey, m *subscriber, may bool) (joined, shared bool) {
+	if !may {
+		return false, false
+	}
+	ls := sessions.of[key]
+	if ls == nil {
+		return false, true
+	}
+	joined = ls.add(m)
+	return joined, joined // it goes on, if it can't take this one
+}
+
+// beginOther begins a session with a subscriber, unless there is one by now that it can join.
+func beginOther(own *Redis, key sessionKey, m *subscriber, shared bool) (joined bool) {
+	sessions.Lock()
+	defer sessions.Unlock()
+	if joined, shared = joinLocked(key, m, shared); joined {
+		return true
+	}
+	next := newSession(own, key, m.l.Channel, shared)
 	next.add(m)
 	next.begin()
-	return m, nil
+	return false
 }
 
 // begin runs the session in the background, until it has ended.
 func (s *session) begin() {
+	context.AfterFunc(s.ctx, s.retire) // at once, whatever its connections take to end
 	go func() {
 		err := s.run()
 		s.conclude(err)
@@ -99,16 +133,21 @@ func (s *session) begin() {
 
 // conclude ends the session for its subscribers. It can't be joined any more when they are told.
 func (s *session) conclude(err error) {
+	var other *Redis
+	if errors.Is(err, errPulseRefused) {
+		other, _ = NewRedis(s.key.rdb)
+	}
 	sessions.Lock()
 	s.mu.Lock()
 	s.retireLocked()
 	all := s.subscribers
 	s.subscribers = nil
 	s.mu.Unlock()
-	if errors.Is(err, errPulseRefused) {
-		s.moveOnLocked(all)
-	}
+	moved := other != nil && s.moveOnLocked(other, all)
 	sessions.Unlock()
+	if other != nil && !moved {
+		other.Close()
+	}
 	for m := range all {
 		m.finish(err)
 	}
@@ -117,20 +156,17 @@ func (s *session) conclude(err error) {
 // errPulseRefused ends a session whose user may not subscribe to the channels of its heartbeats.
 var errPulseRefused = errors.New("redisstore: the heartbeats are refused")
 
-// moveOnLocked moves subscribers of a session that could not begin to another one, and takes them
-// out of all: those of other channels than the one below which the heartbeats were refused. The
-// lock of sessions is held.
-func (s *session) moveOnLocked(all map[*subscriber]struct{}) {
+// moveOnLocked moves subscribers of a session that could not begin to another one, with a store of
+// its own, and takes them out of all: those of other channels than the one below which the
+// heartbeats were refused. It reports whether there are any. The lock of sessions is held.
+func (s *session) moveOnLocked(own *Redis, all map[*subscriber]struct{}) bool {
 	var next *session
 	for m := range all {
 		if m.l.Channel == s.channel {
 			continue
 		}
 		if next == nil {
-			var err error
-			if next, err = newSession(s.key, m.l.Channel, s.shared); err != nil {
-				return
-			}
+			next = newSession(own, s.key, m.l.Channel, s.shared)
 		}
 		if next.add(m) {
 			delete(all, m)
@@ -139,10 +175,19 @@ func (s *session) moveOnLocked(all map[*subscriber]struct{}) {
 	if next != nil {
 		next.begin()
 	}
+	return next != nil
 }
 
-// retireLocked makes the session one that can't be joined. The locks of sessions and of the session
-// are held.
+// retire makes the session one that can't be joined.
+func (s *session) retire() {
+	sessions.Lock()
+	defer sessions.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.retireLocked()
+}
+
+// retireLocked is retire with the locks of sessions and of the session held.
 func (s *session) retireLocked() {
 	s.closed = true
 	if s.shared && sessions.of[s.key] == s {
@@ -154,9 +199,7 @@ func (s *session) retireLocked() {
 // waits until the session has ended, but for operations that can't be abandoned, which the
 // subscriber's store waits for.
 func (m *subscriber) leave() {
-	m.mu.Lock()
-	m.on, m.gone = false, true
-	m.mu.Unlock()
+	m.stopCalls()
 	sessions.Lock()
 	s := m.session
 	s.mu.Lock()
@@ -165,16 +208,23 @@ func (m *subscriber) leave() {
 		s.leaveLocked(t, m)
 	}
 	last := len(s.subscribers) == 0
-	if last {
+	if last || s.crowdedLocked() {
 		s.retireLocked()
 	}
 	s.mu.Unlock()
 	sessions.Unlock()
+	if last {
+		s.end(errUnused)
+	}
+	// The call of the sink that is in progress, if there is one.
+	m.mu.Lock()
+	m.on, m.gone = false, true
+	m.mu.Unlock()
+	<-m.calls.idle
 	if !last {
 		close(m.released)
 		return
 	}
-	s.end(errUnused)
 	<-s.over
 	go func() {
 		<-s.released
@@ -182,51 +232,39 @@ func (m *subscriber) leave() {
 	}()
 }
 
-// finish tells a subscriber that the session has ended for it.
+// finish tells a subscriber that the session has ended for it. At most the call of its sink that is
+// in progress is completed.
 func (m *subscriber) finish(err error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.on = false
-	select {
-	case <-m.ended:
-		return
-	default:
-	}
-	if errors.Is(err, errDemoted) {
-		m.store.demotions.Add(1)
-	}
-	m.err = err
-	close(m.ended)
+	m.finished.Do(func() {
+		if errors.Is(err, errDemoted) {
+			m.store.demotions.Add(1)
+		}
+		m.err = err
+		close(m.ended)
+		m.stopCalls()
+	})
 }
 
-// arm calls Subscribed. What arrived before need not be passed on: the subscriber trusts nothing
-// from before.
-func (m *subscriber) arm() {
-	if m.subscribed() && m.session.isDirect() {
-		m.direct()
-	}
+// arm has Subscribed called. What arrived before need not be passed on: the subscriber trusts nothing
+// from before. Then a round of heartbeats is due: those that were sent before do not count.
+func (m *subscriber) arm(s *session) {
+	m.call(call{f: func() {
+		if m.on {
+			return
+		}
+		m.sink.Subscribed()
+		m.on, m.since = true, time.Now()
+		if s.isDirect() {
+			m.directLocked()
+		}
+		s.startRoundSoon()
+	}})
 }
 
-func (m *subscriber) subscribed() bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.gone || m.on {
-		return false
-	}
-	select {
-	case <-m.ended:
-		return false
-	default:
-	}
-	m.sink.Subscribed()
-	m.on, m.since = true, time.Now()
-	return true
-}
+// direct has Direct called, once, if Subscribed was called.
+func (m *subscriber) direct() { m.call(call{f: m.directLocked}) }
 
-// direct calls Direct, once, if Subscribed was called.
-func (m *subscriber) direct() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+func (m *subscriber) directLocked() {
 	if !m.on || m.told {
 		return
 	}
@@ -236,23 +274,16 @@ func (m *subscriber) direct() {
 	}
 }
 
-func (m *subscriber) message(payload string) {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	if m.on {
-		m.sink.Message(payload)
-	}
-}
+func (m *subscriber) message(payload string) { m.call(call{payload: payload}) }
 
 // changed passes on those of the keys that have the subscriber's prefix; nil: any may have changed.
 func (m *subscriber) changed(keys []string) {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	if !m.on {
-		return
-	}
 	if keys == nil {
-		m.sink.KeysChanged(nil)
+		m.call(call{f: func() {
+			if m.on {
+				m.sink.KeysChanged(nil)
+			}
+		}})
 		return
 	}
 	var own []string
@@ -262,15 +293,15 @@ func (m *subscriber) changed(keys []string) {
 		}
 	}
 	if len(own) > 0 {
-		m.sink.KeysChanged(own)
+		m.call(call{keys: own})
 	}
 }
 
 // alive passes on a heartbeat that was sent after Subscribed.
 func (m *subscriber) alive(sent time.Time) {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	if m.on && !sent.Before(m.since) {
-		m.sink.Heartbeat(sent)
-	}
+	m.call(call{f: func() {
+		if m.on && !sent.Before(m.since) {
+			m.sink.Heartbeat(sent)
+		}
+	}})
 }

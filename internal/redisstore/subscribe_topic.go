@@ -68,14 +68,14 @@ func (s *session) add(m *subscriber) bool {
 	ready := m.waiting == 0
 	s.mu.Unlock()
 	if ready {
-		m.arm()
-		s.startRoundSoon()
+		m.arm(s)
 	}
 	return true
 }
 
 // topicLocked returns a topic, which it makes if there is none. A prefix stays when its last
-// subscriber has left: a server stops to report it only together with all others.
+// subscriber has left, until the session is crowded: a server stops to report it only together with all
+// others.
 func (s *session) topicLocked(name string, prefix bool) *topic {
 	of := s.channels
 	if prefix {
@@ -105,6 +105,26 @@ func (s *session) leaveLocked(t *topic, m *subscriber) {
 			}
 		}
 	}
+}
+
+// unusedPrefixes is how many prefixes without a subscriber a session has at least before it is
+// crowded.
+const unusedPrefixes = 48
+
+// crowdedLocked reports whether most prefixes have no subscriber any more. Such a session takes no
+// other subscribers: they begin another one. Its own stay, since moving them would cost them what they
+// hold.
+func (s *session) crowdedLocked() bool {
+	if len(s.prefixes) <= unusedPrefixes {
+		return false
+	}
+	unused := 0
+	for _, t := range s.prefixes {
+		if len(t.subscribers) == 0 {
+			unused++
+		}
+	}
+	return unused >= unusedPrefixes && 2*unused > len(s.prefixes)
 }
 
 // requestLocked requests a topic on all connections that it concerns.
@@ -166,10 +186,7 @@ func (s *session) answered(r request, err error) {
 		m.finish(err)
 	}
 	for _, m := range arm {
-		m.arm()
-	}
-	if len(arm) > 0 {
-		s.startRoundSoon()
+		m.arm(s)
 	}
 }
 

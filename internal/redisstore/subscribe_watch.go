@@ -12,10 +12,19 @@ func (s *session) watch() {
 	ctx, cancel := context.WithTimeout(s.ctx, s.key.timeout)
 	defer cancel()
 	all := s.all()
+	answers := make([]<-chan []string, len(all))
+	for i, m := range all {
+		answers[i] = m.watch()
+	}
 	keys := make([][]string, len(all))
 	var cmds []store.Command
 	for i, m := range all {
-		keys[i] = m.watch()
+		select {
+		case keys[i] = <-answers[i]:
+		case <-m.calls.idle:
+		case <-m.ended:
+		case <-ctx.Done(): // the others are read without it
+		}
 		for _, k := range keys[i] {
 			cmds = append(cmds, store.Command{Op: store.Get, Key: k})
 		}
@@ -27,29 +36,5 @@ func (s *session) watch() {
 			m.watched(replies[:n])
 		}
 		replies = replies[n:]
-	}
-}
-
-func (m *subscriber) watch() []string {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	if w, ok := m.sink.(store.WatchingSubscriber); ok && m.on {
-		return w.Watch()
-	}
-	return nil
-}
-
-func (m *subscriber) watched(replies []store.Reply) {
-	recs := make([]store.Record, len(replies))
-	for i := range replies {
-		if replies[i].Err != nil {
-			return
-		}
-		recs[i] = replies[i].Record
-	}
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	if m.on {
-		m.sink.(store.WatchingSubscriber).Watched(recs)
 	}
 }

@@ -1,6 +1,10 @@
 // Package report writes the log lines of a cache: each kind of line once a minute at most, with
 // how many were left out, and the end of a condition only if its beginning was logged. A
 // permanent condition is logged once. Nothing else in a cache logs.
+//
+// What concerns a call of the program is written during that call. What is found out on goroutines
+// of the cache is written by a [Queue]: a logger that blocks must not hold up what keeps the cache
+// coherent.
 package report
 
 import (
@@ -18,6 +22,10 @@ import (
 type Reports struct {
 	cache string
 	log   *slog.Logger
+	aside *slog.Logger // writes by Aside
+
+	// Aside calls the program's logger for goroutines that are not those of the program's own calls.
+	Aside Queue
 
 	// Outage is for how long the local tier goes on during an outage; 0: it is not used. It is set
 	// before the first report.
@@ -36,7 +44,10 @@ func New(cache string, to *slog.Logger) *Reports {
 	if to == nil {
 		to = slog.Default()
 	}
-	return &Reports{cache: cache, log: slog.New(handler{to.Handler()})}
+	h := handler{to.Handler()}
+	r := &Reports{cache: cache, log: slog.New(h)}
+	r.aside = slog.New(aside{h, &r.Aside})
+	return r
 }
 
 // args are the attributes of a line.
@@ -56,7 +67,7 @@ func (r *Reports) Failed(op string, m store.Misfit, err error) (misfit bool) {
 		if m == store.Fits {
 			m = store.Hangup
 		}
-		r.Misfit(op, m, err)
+		r.misfit(r.log, op, m, err)
 		return true
 	case refuses(err):
 		if n, log := r.refusals.begin(op); log {
@@ -87,8 +98,10 @@ func (r *Reports) Detour(m store.Misfit) {
 	r.log.Warn("cache: Redis lacks a feature, in whose place a slower one is used", r.args(0, "problem", m.Problem(), "remedy", m.Remedy())...)
 }
 
-// Misfit logs a permanent misconfiguration, once.
-func (r *Reports) Misfit(op string, m store.Misfit, err error) {
+// Misfit logs a permanent misconfiguration that a session has found, once.
+func (r *Reports) Misfit(op string, m store.Misfit, err error) { r.misfit(r.aside, op, m, err) }
+
+func (r *Reports) misfit(log *slog.Logger, op string, m store.Misfit, err error) {
 	if r.misfits.said[m].Swap(true) {
 		return
 	}
@@ -99,7 +112,7 @@ func (r *Reports) Misfit(op string, m store.Misfit, err error) {
 	if err != nil {
 		more = append(more, "error", err)
 	}
-	r.log.Error("cache: Redis can't be used as it is: a permanent misconfiguration", r.args(0, more...)...)
+	log.Error("cache: Redis can't be used as it is: a permanent misconfiguration", r.args(0, more...)...)
 }
 
 // Circuit is called when the circuit breaker of an endpoint of Redis opens, and when all of
@@ -122,14 +135,14 @@ func (r *Reports) Circuit(endpoint string, open bool) {
 func (r *Reports) Connected(hearing bool, err error) {
 	if hearing {
 		if r.disconnected.Leave() {
-			r.log.Info("cache: notifications restored", r.args(0)...)
+			r.aside.Info("cache: notifications restored", r.args(0)...)
 		}
 	} else if n, log := r.disconnected.Enter(); log {
 		if r.Outage > 0 {
-			r.log.Warn("cache: notifications lost, local tier may be out of date", r.args(n, "longest", r.Outage, "error", err)...)
+			r.aside.Warn("cache: notifications lost, local tier may be out of date", r.args(n, "longest", r.Outage, "error", err)...)
 			return
 		}
-		r.log.Warn("cache: notifications lost, local tier bypassed", r.args(n, "error", err)...)
+		r.aside.Warn("cache: notifications lost, local tier bypassed", r.args(n, "error", err)...)
 	}
 }
 
@@ -137,27 +150,27 @@ func (r *Reports) Connected(hearing bool, err error) {
 func (r *Reports) OutageTier(used bool) {
 	if used {
 		if n, log := r.outage.Enter(); log {
-			r.log.Warn("cache: outage: the local tier goes on without Redis", r.args(n, "longest", r.Outage)...)
+			r.aside.Warn("cache: outage: the local tier goes on without Redis", r.args(n, "longest", r.Outage)...)
 		}
 	} else if r.outage.Leave() {
-		r.log.Info("cache: outage over: the local tier is coherent again", r.args(0)...)
+		r.aside.Info("cache: outage over: the local tier is coherent again", r.args(0)...)
 	}
 }
 
 // Downgraded is called once at most.
 func (r *Reports) Downgraded(err error) {
-	r.log.Warn("cache: keys can't be tracked, or not by this user: Broadcast is used instead, without changes by other programs", r.args(0, "error", err)...)
+	r.aside.Warn("cache: keys can't be tracked, or not by this user: Broadcast is used instead, without changes by other programs", r.args(0, "error", err)...)
 }
 
 func (r *Reports) Overflowed() {
 	if n, log := r.overflowed.Add(1); log {
-		r.log.Warn("cache: too many pending invalidations: all entries will be invalidated instead", r.args(n-1)...)
+		r.aside.Warn("cache: too many pending invalidations: all entries will be invalidated instead", r.args(n-1)...)
 	}
 }
 
 func (r *Reports) DeliveredLater(keys int) {
 	if n, log := r.redone.Add(keys); log {
-		r.log.Info("cache: pending invalidations delivered", r.args(0, "keys", n)...)
+		r.aside.Info("cache: pending invalidations delivered", r.args(0, "keys", n)...)
 	}
 }
 

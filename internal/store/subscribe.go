@@ -40,9 +40,10 @@ type Subscription struct {
 	HeartbeatTimeout  time.Duration // how long a round may take
 }
 
-// Subscriber takes what a Listen receives. Calls may come from several goroutines at once, but
-// those of one connection come in its order, and each call ends before the next of that
-// connection. A Subscriber must not block.
+// Subscriber takes what a Listen receives. Calls may come from different goroutines, also from
+// several at once, but those of one connection come in its order, and each call ends before the next
+// of that connection. A Subscriber should not block for long: a Listen ends whose Subscriber does not
+// return for about HeartbeatTimeout, and it returns when the Subscriber has.
 type Subscriber interface {
 	// Subscribed: from here on everything that is published or changed will be received. It is
 	// called once, before any other method.
