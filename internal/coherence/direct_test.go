@@ -174,6 +174,7 @@ func TestWhatIsPendingAtTheEndIsToldWithoutItsNumber(t *testing.T) {
 			_, sent := a.Outbox.Next(message.Invalidated)
 			sent.Resolve(true, nil)
 			time.Sleep(3 * time.Second) // its watermarks are published
+			synctest.Wait()
 			l.flushed = 0
 			if pending {
 				a.scheduleRetry(retryqueue.Item{Key: a.cfg.Names.Data + "k"})
