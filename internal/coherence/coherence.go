@@ -14,12 +14,12 @@
 // from before. The deadline is the time when the heartbeat was sent, plus [HeartbeatTimeout]:
 // no process serves a value that another one replaced longer ago than that.
 //
-//  1. A session is subscribed: from here on every message is received. Entries in the local
-//     tier may be older than that, so the tier is flushed; reads in flight may have been
-//     answered before, so their fences are moved.
+//  1. A session is subscribed: from here on every message is received.
 //  2. The logical clock is learned, and this process's recent writes are replayed, unless Redis
 //     is known to be the server that acknowledged them.
-//  3. A heartbeat that was sent after that comes back: the local tier is valid.
+//  3. A heartbeat that was sent after 1 comes back. Entries in the local tier may be older than
+//     the subscription, so the tier is flushed; reads in flight may have been answered before,
+//     so their fences are moved. Then the local tier is valid.
 //  4. The session ends, for whatever reason: so does validity.
 package coherence
 

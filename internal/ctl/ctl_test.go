@@ -118,7 +118,7 @@ type person struct {
 // people is a cache of a fleet.
 func people(t *testing.T, b *redistest.Backend, name string, opts ...cache.Option) *cache.Cache[string, person] {
 	t.Helper()
-	opts = append([]cache.Option{cache.WithPrefix(b.Prefix), cache.WithStrategy(strategy.TTL(time.Hour))}, opts...)
+	opts = append([]cache.Option{cache.WithPrefix(b.Prefix), cache.WithTimeout(5 * time.Second), cache.WithStrategy(strategy.TTL(time.Hour))}, opts...)
 	c, err := cache.New[string, person](b.NewClient(t), name, opts...)
 	if err != nil {
 		t.Fatal(err)

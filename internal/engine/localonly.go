@@ -101,15 +101,13 @@ func (c *localOnly) read(ctx context.Context, s *Scratch, j Loader, o *Options) 
 	}
 }
 
-// lookLocal returns the tier's entry of a key, nil if there is none or it may not answer, and its
-// status: usable, stale, expired, or notFound.
+// lookLocal returns the tier's entry of a key, nil if there is none, and its status: usable, stale,
+// expired, or notFound, also for an entry that may not answer. A write replaces that one, too.
 func (c *localOnly) lookLocal(key Key, rk string, at int64) (e Held, is status) {
-	if !c.backend.mayUseLocal(rk, at) {
-		return Held{}, notFound
-	}
+	mayUse := c.backend.mayUseLocal(rk, at) // first: what is found then was not flushed since
 	e, ok := c.local.Peek(key)
-	if !ok {
-		return Held{}, notFound
+	if !ok || !mayUse {
+		return e, notFound
 	}
 	v := c.localValidity(e.Meta, at)
 	switch {

@@ -37,7 +37,7 @@ import (
 //
 //	1.–2. as above
 //	3. the connection breaks, and the messages are lost
-//	4. the next session begins: everything is flushed, and the claim is lost
+//	4. the next session becomes valid: everything is flushed, and the claim is lost
 //	5. the value is not kept
 //
 // Two Sets of a key at a time leave one value at most, and none that a process has been told of:
