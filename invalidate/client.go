@@ -213,15 +213,16 @@ func (c *Client) Close() error {
 	return nil
 }
 
-// open takes numbers of messages that may not have been published. They are not retried: they
-// count as published, so that a process that has not received them drops its whole local tier.
-func (c *Client) open(numbers []uint64) { c.revoker.Outbox.Done(numbers...) }
+// open takes numbers of messages that may not have been published. They are not retried: processes
+// are told, and drop their whole local tiers.
+func (c *Client) open(numbers []uint64) { c.revoker.Outbox.GiveUp(numbers...) }
 
 // tally publishes the number up to which subscribers should have received messages.
 func (c *Client) tally(ctx context.Context) {
 	if n, due := c.revoker.Outbox.Watermark(false); due {
-		// If it fails, the next one includes it.
-		_ = c.store.Publish(ctx, store.Notify{Channel: c.revoker.Names.Channel, Message: string(n.Append(nil))})
+		if c.store.Publish(ctx, store.Notify{Channel: c.revoker.Names.Channel, Message: string(n.Append(nil))}) != nil {
+			c.revoker.Outbox.Unpublished(&n) // the next one includes it
+		}
 	}
 }
 

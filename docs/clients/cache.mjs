@@ -310,6 +310,7 @@ export class Cache {
     } while (this.sender === 0n);
     this.number = 0;
     this.published = 0;
+    this.unsure = false; // whether all messages were published
   }
 
   redisKey(key) {
@@ -354,12 +355,30 @@ export class Cache {
     return message(kind, this.sender, this.number, base, quiet, body);
   }
 
+  async #send(...command) {
+    try {
+      await this.redis.command(...command);
+    } catch (err) {
+      this.unsure = true;
+      throw err;
+    } finally {
+      this.published = performance.now();
+    }
+    if (this.unsure) {
+      await this.#watermark(2);
+      this.unsure = false;
+    }
+  }
+
+  #watermark(flags) {
+    return this.redis.command('PUBLISH', this.channel, message(5, this.sender, this.number, 0, 0, Buffer.from([flags])));
+  }
+
   /** Removes keys from Redis and from the local tiers of all processes. */
   async invalidate(...keys) {
     for (const key of keys) {
       const note = this.#next(1, strings([key]));
-      await this.redis.command('EVAL', INVALIDATE, 1, this.redisKey(key), this.channel, note);
-      this.published = performance.now();
+      await this.#send('EVAL', INVALIDATE, 1, this.redisKey(key), this.channel, note);
     }
   }
 
@@ -370,14 +389,13 @@ export class Cache {
     const keys = tags.length ? [this.epoch, this.tags] : [this.epoch];
     const fresh = (randomBytes(8).readBigUInt64BE() >> 11n) || 1n;
     const known = [0, 0, 0, fresh];
-    await this.redis.command('EVAL', script, keys.length, ...keys, ...known, 0, '', 20000, 16, this.channel, note, ...tags);
-    this.published = performance.now();
+    await this.#send('EVAL', script, keys.length, ...keys, ...known, 0, '', 20000, 16, this.channel, note, ...tags);
   }
 
   /** Says that no more messages will come, so that receivers notice if one was lost. */
   async close() {
     if (this.number) {
-      await this.redis.command('PUBLISH', this.channel, message(5, this.sender, this.number, 0, 0, Buffer.from([1])));
+      await this.#watermark(this.unsure ? 3 : 1);
     }
   }
 }

@@ -329,6 +329,7 @@ class Cache:
         self.epoch, self.tags = own + "epoch", own + "tags"
         self.channel = own + "events" + ("@%d" % database if database else "")
         self.sender, self.number, self.published = secrets.randbelow(MASK64) + 1, 0, 0.0
+        self.unsure = False  # whether all messages were published
 
     def get(self, key):
         """The record of an encoded key, fresh and not invalidated; None if there is none. Its
@@ -361,12 +362,26 @@ class Cache:
         self.number += 1
         return message(kind, self.sender, self.number, base, quiet, body)
 
+    def _send(self, *command):
+        try:
+            self.redis.pipeline(command)
+        except BaseException:
+            self.unsure = True
+            raise
+        finally:
+            self.published = time.monotonic()
+        if self.unsure:
+            self._watermark(2)
+            self.unsure = False
+
+    def _watermark(self, flags):
+        self.redis.pipeline(("PUBLISH", self.channel, message(5, self.sender, self.number, 0, 0, bytes([flags]))))
+
     def invalidate(self, *keys):
         """Removes keys from Redis and from the local tiers of all processes."""
         for key in keys:
             note = self._next(1, strings([key]))
-            self.redis.pipeline(("EVAL", INVALIDATE, 1, self.data + key, self.channel, note))
-            self.published = time.monotonic()
+            self._send("EVAL", INVALIDATE, 1, self.data + key, self.channel, note)
 
     def invalidate_tags(self, *tags):
         """Invalidates all values that have one of the tags; without tags, all values."""
@@ -376,13 +391,12 @@ class Cache:
         keys = [self.epoch, self.tags] if tags else [self.epoch]
         fresh = secrets.randbelow((1 << 53) - 1) + 1
         known = (0, 0, 0, fresh)
-        self.redis.pipeline(("EVAL", script, len(keys), *keys, *known, 0, "", 20000, 16, self.channel, note, *tags))
-        self.published = time.monotonic()
+        self._send("EVAL", script, len(keys), *keys, *known, 0, "", 20000, 16, self.channel, note, *tags)
 
     def close(self):
         """Says that no more messages will come, so that receivers notice if one was lost."""
         if self.number:
-            self.redis.pipeline(("PUBLISH", self.channel, message(5, self.sender, self.number, 0, 0, b"\x01")))
+            self._watermark(3 if self.unsure else 1)
 
 
 # --- the test vectors ------------------------------------------------------------------

@@ -145,9 +145,10 @@ type Coordinator struct {
 	rollbackSeen suspicion // Redis has gone back in time
 	serverID     serverID
 	renewal      renewal
-	dialed       atomic.Uint32 // the number of connections that Reconnected has seen
-	tracking     atomic.Bool   // the session is one of Tracking
-	direct       atomic.Bool   // no message can be lost in the session: see store.DirectSubscriber
+	dialed       atomic.Uint32          // the number of connections that Reconnected has seen
+	tracking     atomic.Bool            // the session is one of Tracking
+	direct       atomic.Bool            // no message can be lost in the session: see store.DirectSubscriber
+	disprove     atomic.Pointer[func()] // says that one was; see store.CheckingSubscriber
 
 	ctx   context.Context
 	stop  context.CancelFunc

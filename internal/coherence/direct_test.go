@@ -13,28 +13,37 @@ import (
 )
 
 // directStore is a store that loses no message alone, and says so.
-type directStore struct{ *storetest.Memory }
-
-func (d directStore) Subscribe(ctx context.Context, l store.Subscription, s store.Subscriber) error {
-	return d.Memory.Subscribe(ctx, l, directSubscriber{s})
+type directStore struct {
+	*storetest.Memory
+	disproved func()
 }
 
-type directSubscriber struct{ store.Subscriber }
+func (d directStore) Subscribe(ctx context.Context, l store.Subscription, s store.Subscriber) error {
+	return d.Memory.Subscribe(ctx, l, directSubscriber{s, d.disproved})
+}
+
+type directSubscriber struct {
+	store.Subscriber
+	disproved func()
+}
 
 func (d directSubscriber) Subscribed() {
 	d.Subscriber.Subscribed()
-	d.Subscriber.(store.DirectSubscriber).Direct()
+	s := d.Subscriber.(store.CheckingSubscriber)
+	s.Checks(d.disproved)
+	s.Direct()
 }
 
-// Where no message can be lost alone, a sender whose first message is not its first costs no flush,
-// and neither does a number that is missing.
-func TestNumbersAreNotWatchedWhereNoMessageIsLostAlone(t *testing.T) {
+// Where no message can be lost alone, a sender whose first message is not its first costs no flush.
+// One of whom a number is missing does, and shows that messages are lost alone.
+func TestLateSendersCostNothingWhereNoMessageIsLostAlone(t *testing.T) {
 	for name, direct := range map[string]bool{"direct": true, "not direct": false} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var st store.Store = storetest.NewMemory()
+				disproved := 0
 				if direct {
-					st = directStore{st.(*storetest.Memory)}
+					st = directStore{st.(*storetest.Memory), func() { disproved++ }}
 				}
 				a, l := onTier(t, Broadcast, true, st)
 				a.Ready(t.Context())
@@ -48,15 +57,26 @@ func TestNumbersAreNotWatchedWhereNoMessageIsLostAlone(t *testing.T) {
 					tell(message.Message{Sender: 100 + sender, Number: 7, Kind: message.Invalidated, Keys: []string{"k"}})
 					time.Sleep(700 * time.Millisecond)
 				}
-				tell(message.Message{Sender: 100, Number: 9, Kind: message.Invalidated, Keys: []string{"k"}})
-				tell(message.Message{Sender: 100, Number: 9, Kind: message.Watermark})
-				time.Sleep(3 * time.Second)
-				synctest.Wait()
-				if (l.flushed == 0) != direct {
+				if synctest.Wait(); (l.flushed == 0) != direct {
 					t.Errorf("%d flushes", l.flushed)
+				}
+				late := func(sender uint64) {
+					tell(message.Message{Sender: sender, Number: 9, Kind: message.Invalidated, Keys: []string{"k"}})
+					tell(message.Message{Sender: sender, Number: 9, Kind: message.Watermark})
+					time.Sleep(3 * time.Second)
+					synctest.Wait()
+				}
+				l.flushed = 0
+				if late(100); l.flushed != 1 || a.direct.Load() || disproved != map[bool]int{true: 1}[direct] {
+					t.Errorf("a gap: %d flushes, direct %v, disproved %d times", l.flushed, a.direct.Load(), disproved)
 				}
 				if l.received != 31 {
 					t.Errorf("%d invalidations received", l.received)
+				}
+				// From now on it is as where messages can be lost alone.
+				l.flushed = 0
+				if late(300); l.flushed != 1 {
+					t.Errorf("an unknown sender after a gap: %d flushes", l.flushed)
 				}
 				// A sender that closes without knowing what became of its messages says so.
 				l.flushed = 0
@@ -80,7 +100,7 @@ func TestWatermarksArePublishedToThoseWhoNeedThem(t *testing.T) {
 					mem := storetest.NewMemory()
 					var st store.Store = mem
 					if direct {
-						st = directStore{mem}
+						st = directStore{mem, func() { t.Error("disproved") }}
 					}
 					var marks []message.Message
 					mem.Intercept(func(d storetest.Delivery) (int, time.Duration) {
@@ -147,13 +167,14 @@ func TestWhatIsPendingAtTheEndIsToldWithoutItsNumber(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			mem := storetest.NewMemory()
 			a, _ := onTier(t, Broadcast, true, refusingStore{mem})
-			b, l := onTier(t, Broadcast, true, directStore{mem})
+			b, l := onTier(t, Broadcast, true, directStore{mem, func() { t.Error("disproved") }})
 			a.Ready(t.Context())
 			b.Ready(t.Context())
 			time.Sleep(3 * time.Second)
 			_, sent := a.Outbox.Next(message.Invalidated)
 			sent.Resolve(true, nil)
 			time.Sleep(3 * time.Second) // its watermarks are published
+			synctest.Wait()
 			l.flushed = 0
 			if pending {
 				a.scheduleRetry(retryqueue.Item{Key: a.cfg.Names.Data + "k"})

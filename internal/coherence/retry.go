@@ -177,7 +177,7 @@ func (a *Coordinator) maintain() {
 				lives = time.Now().Add(a.renewLives(a.ctx))
 			}
 			a.watermark(false)
-			if a.cfg.Transport != None && !a.direct.Load() && a.inbox.Tick(now()) {
+			if a.cfg.Transport != None && a.inbox.Tick(now()) {
 				a.missed()
 			}
 			a.rest.note(a.Clock.Known(), now())
@@ -227,7 +227,7 @@ func (a *Coordinator) watermark(closing bool) {
 	}
 	ctx := a.ctx
 	if err := a.cfg.Client.Publish(ctx, store.Notify{Channel: a.cfg.Names.Channel, Message: string(n.Append(nil))}); err != nil {
-		a.Outbox.Again()
+		a.Outbox.Unpublished(&n)
 	}
 }
 

@@ -65,7 +65,7 @@ type session struct {
 }
 
 var (
-	_ store.DirectSubscriber   = (*session)(nil)
+	_ store.CheckingSubscriber = (*session)(nil)
 	_ store.WatchingSubscriber = (*session)(nil)
 )
 
@@ -91,6 +91,7 @@ func (s *session) end() {
 	s.mu.Lock()
 	s.over = true
 	s.a.direct.Store(false)
+	s.a.disprove.Store(nil)
 	s.a.localValid.Store(never)
 	s.mu.Unlock()
 	s.a.rest.end(s.a.Clock.Known(), now())
@@ -176,12 +177,18 @@ func (s *session) Subscribed() {
 	close(s.subscribed)
 }
 
-// Direct implements store.DirectSubscriber. From now on numbers need not be watched, and a sender
-// that is not known costs nothing, however late its first message comes.
+// Checks implements store.CheckingSubscriber.
+func (s *session) Checks(disprove func()) { s.a.disprove.Store(&disprove) }
+
+// Direct implements store.DirectSubscriber. From now on numbers only check that, and a sender that
+// is not known costs nothing, however late its first message comes.
 func (s *session) Direct() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.a.direct.Store(!s.over)
+	s.mu.Unlock()
+	if s.a.inbox.Direct(now()) {
+		s.a.missed()
+	}
 }
 
 // Heartbeat implements store.Subscriber.
@@ -219,7 +226,7 @@ func (s *session) Message(payload string) {
 	n, err := message.Parse(payload)
 	switch {
 	case errors.Is(err, message.ErrNewer):
-		if n.Sender != 0 && n.Sender != a.Outbox.Sender() && !a.direct.Load() {
+		if n.Sender != 0 && n.Sender != a.Outbox.Sender() {
 			a.inbox.Receive(&n, now())
 		}
 		a.missed() // its meaning is unknown
@@ -240,7 +247,7 @@ func (s *session) Message(payload string) {
 		if n.Kind == message.Watermark || a.Outbox.IsOwnEcho(n.Number) {
 			return
 		}
-	case !a.direct.Load() && a.inbox.Receive(&n, now()), n.Unresolved:
+	case a.inbox.Receive(&n, now()), n.Unresolved:
 		a.missed()
 	}
 	if n.Kind != message.Watermark {
@@ -271,6 +278,12 @@ func (a *Coordinator) missed() {
 	a.use()
 	a.Clock.Subscribed()
 	a.flushed()
+	if a.inbox.Disproved() {
+		a.direct.Store(false)
+		if disprove := a.disprove.Load(); disprove != nil {
+			(*disprove)()
+		}
+	}
 }
 
 // flushed flushes the local tier because it may be out of date.

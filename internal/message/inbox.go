@@ -3,6 +3,7 @@ package message
 import (
 	"maps"
 	"math"
+	"slices"
 	"sync"
 	"time"
 )
@@ -34,6 +35,10 @@ type Inbox struct {
 	peers   map[uint64]*peer
 	armed   int64 // when the session began
 	settled int64 // when the session has settled, or will have
+
+	direct    bool  // see Direct
+	disproved bool  // see Disproved
+	forgotten int64 // when the last message was received of a sender that was forgotten
 }
 
 // peer is the state of one sender.
@@ -59,7 +64,7 @@ type claim struct {
 
 // NewInbox returns an inbox that has received nothing.
 func NewInbox() *Inbox {
-	return &Inbox{peers: map[uint64]*peer{}, armed: math.MinInt64, settled: math.MinInt64}
+	return &Inbox{peers: map[uint64]*peer{}, armed: math.MinInt64, settled: math.MinInt64, forgotten: math.MinInt64}
 }
 
 // Subscribed begins a new session: from now on, every message that is published is received.
@@ -70,6 +75,35 @@ func (b *Inbox) Subscribed(now int64) {
 	clear(b.peers)
 	b.armed = now
 	b.settled = now + settle
+	b.direct, b.disproved, b.forgotten = false, false, math.MinInt64
+}
+
+// Direct says that no message of the session is lost alone, as far as is known. From now on the
+// numbers only check that, until the next session: a sender that is not known costs no flush,
+// because it counts as in step at the numbers that it has when it becomes known. A gap of one that
+// is in step disproves it; see Disproved.
+//
+// It reports a gap if there may be one already.
+func (b *Inbox) Direct(now int64) (gap bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.direct = true
+	for _, p := range b.peers {
+		// What was in flight when the session began may have been published before, out of order.
+		gap = gap || p.synced && p.claim.number != 0
+		p.synced, p.syncBy = false, max(b.settled, now+grace)
+	}
+	return gap
+}
+
+// Disproved reports, once, that a message was lost alone though Direct was called. The session is
+// then as without Direct.
+func (b *Inbox) Disproved() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	is := b.disproved
+	b.disproved = false
+	return is
 }
 
 // Receive records a message of another sender, and reports a gap.
@@ -78,17 +112,46 @@ func (b *Inbox) Receive(n *Message, now int64) (gap bool) {
 	defer b.mu.Unlock()
 	p := b.peers[n.Sender]
 	if p == nil {
+		gap = b.direct && b.missedEarlier(n, now)
 		p = &peer{outOfOrder: map[uint64]struct{}{}, syncBy: max(b.settled, now+grace)}
 		b.peers[n.Sender] = p
 	}
-	if !p.synced && b.saysAll(n, now) {
+	switch {
+	case b.direct:
+		p.join(now)
+	case !p.synced && b.saysAll(n, now):
 		p.synced = true
 		p.restart(max(p.mark, n.Base))
 	}
-	if gap = p.receive(n, now); gap {
+	lost := p.receive(n, now, b.direct)
+	if n.Unresolved {
+		// The sender says itself that something is missing: that is no loss. Its numbers are
+		// published, or never will be, and are covered by the flush.
+		gap = true
+		p.restart(max(p.mark, n.Number))
+	}
+	b.disproveLocked(lost)
+	if gap = gap || lost || p.crowded(); gap {
 		b.acceptLocked(now)
 	}
 	return gap
+}
+
+// disproveLocked takes a loss: the session is not direct.
+func (b *Inbox) disproveLocked(lost bool) {
+	if lost && b.direct {
+		b.direct, b.disproved = false, true
+	}
+}
+
+// missedEarlier reports whether the first message of a sender shows that earlier ones were published
+// during the session. That is not certain: they may have been skipped. What was in flight when the
+// session began may have left flight later, and a sender that is not known may have been forgotten.
+func (b *Inbox) missedEarlier(n *Message, now int64) bool {
+	if b.armed == math.MinInt64 || n.Base == 0 || slices.Contains(n.Skipped, n.Base) {
+		return false
+	}
+	return now-int64(n.Quiet) >= max(b.armed, b.forgotten)+settle
 }
 
 // saysAll reports whether everything up to n's Base was published before the session began, and
@@ -103,8 +166,12 @@ func (b *Inbox) Tick(now int64) (gap bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, p := range b.peers {
+		if b.direct {
+			p.join(now)
+		}
 		gap = p.overdue(now) || gap
 	}
+	b.disproveLocked(gap)
 	if gap {
 		b.acceptLocked(now)
 	}
@@ -114,7 +181,11 @@ func (b *Inbox) Tick(now int64) (gap bool) {
 		// Its messages may still be in transit, and must not look like those of an unknown
 		// sender.
 		left := p.last && p.synced && quiet >= grace
-		return left || crowded && quiet >= silence
+		if !left && (!crowded || quiet < silence) {
+			return false
+		}
+		b.forgotten = max(b.forgotten, p.received)
+		return true
 	})
 	return gap
 }
@@ -135,8 +206,20 @@ func (b *Inbox) acceptLocked(now int64) {
 	}
 }
 
-func (p *peer) receive(n *Message, now int64) (gap bool) {
+// join makes a sender of a session that is direct one that is in step.
+func (p *peer) join(now int64) {
+	if !p.synced && now >= p.syncBy {
+		p.synced = true
+		p.restart(max(p.greatest(), p.claim.number, p.next.number))
+	}
+}
+
+// receive counts a message, and reports a gap. A sender of a session that is direct is not in step
+// because its first number was received: the second may have been published before, and before the
+// session.
+func (p *peer) receive(n *Message, now int64, direct bool) (gap bool) {
 	p.received = now
+	synced := p.synced
 	if n.Kind != Watermark {
 		p.count(n.Number)
 	} else {
@@ -147,14 +230,22 @@ func (p *peer) receive(n *Message, now int64) (gap bool) {
 		p.claimed(claim{n.Number, now})
 		p.synced = p.synced || n.Number == 0
 	}
-	p.advance()
-	if len(p.outOfOrder) > maxAhead {
-		// The missing number is far behind. If it is open at its sender, and not lost, the next
-		// missing one would be as far behind soon.
-		p.restart(p.greatest())
-		return p.synced || p.overdue(now)
+	if direct {
+		p.synced = synced
 	}
+	p.advance()
 	return p.overdue(now)
+}
+
+// crowded counts all numbers as received if one is missing too far behind, and reports whether it
+// does, which is a gap. If that one is open at its sender, and not lost, the next missing one would be
+// as far behind soon.
+func (p *peer) crowded() bool {
+	if len(p.outOfOrder) <= maxAhead {
+		return false
+	}
+	p.restart(p.greatest())
+	return p.synced
 }
 
 func (p *peer) count(n uint64) {

@@ -2,8 +2,7 @@
 // numbers them, so that a loss is detected.
 //
 // Pub/sub has no replay. What one server sends over one connection arrives, in order, unless
-// the connection breaks, and that is detected: where a session is known to receive what it
-// receives in this way, its numbers need not be watched. But the bus between the nodes of a cluster may
+// the connection breaks, and that is detected. But the bus between the nodes of a cluster may
 // drop messages while all connections live; and a process that misses a write's message would
 // serve the old value until it expires. So each sender numbers its messages, and publishes from
 // time to time a watermark: the number up to which all of them have been published. A receiver
@@ -22,6 +21,9 @@
 // when no earlier number had been in flight, and up to which number that holds: messages
 // published before the session began are not missing. Without that, each sender whose first
 // message arrives would look like one whose messages were lost.
+//
+// Where a session is known to receive all that it receives from one server, over one connection, the
+// numbers only check that; see [Inbox.Direct].
 //
 // A received message is acted on in any case, also if its number is not new: numbers show which
 // messages were missed, not which may be ignored.
@@ -68,8 +70,9 @@ type Message struct {
 	Text    string   // TagsInvalidated: appended by Redis
 	Skipped []uint64 // Watermark: numbers up to Number, skipped recently, that may never be received
 	Last    bool     // Watermark: the sender closes
-	// Unresolved: Watermark: the sender closes, and does not know whether all of its messages
-	// were published: receivers flush, whatever they have received.
+	// Unresolved: Watermark: the sender does not know whether all numbers up to this one were
+	// published, and will not publish their content again: receivers flush, whatever they have
+	// received.
 	Unresolved bool
 }
 

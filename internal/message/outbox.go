@@ -40,6 +40,9 @@ type Outbox struct {
 	published uint64    // the greatest number of a watermark
 	left      int       // how many watermarks still have to repeat it
 	lost      bool      // see Lose
+	// Of the numbers from first to last some count as published whose content never was, and a
+	// watermark has to say so; 0: none.
+	gaveUpFirst, gaveUpLast uint64
 }
 
 // skip is a number that was skipped. It is dropped when [repeat] watermarks have listed it.
@@ -95,8 +98,7 @@ func (o *Outbox) landLocked(n uint64) (flew bool) {
 	return flew
 }
 
-// Done records that these numbers count as published: they were acknowledged, or are open and
-// their content will never be published again. Receivers that have not received them flush.
+// Done records that these numbers were published.
 func (o *Outbox) Done(numbers ...uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -106,6 +108,25 @@ func (o *Outbox) Done(numbers ...uint64) {
 			o.failed[n] = false
 		}
 	}
+}
+
+// GiveUp records that it is unknown whether these numbers were published, and that their content will
+// not be published again. They count as published, and the next watermark is marked as Unresolved:
+// receivers flush.
+func (o *Outbox) GiveUp(numbers ...uint64) {
+	o.Done(numbers...)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, n := range numbers {
+		o.giveUpLocked(n, n)
+	}
+}
+
+func (o *Outbox) giveUpLocked(first, last uint64) {
+	if o.gaveUpLast == 0 {
+		o.gaveUpFirst = first
+	}
+	o.gaveUpFirst, o.gaveUpLast = min(o.gaveUpFirst, first), max(o.gaveUpLast, last)
 }
 
 // fail records that it is unknown whether n was published, or will be.
@@ -128,6 +149,9 @@ func (o *Outbox) Skip(numbers ...uint64) {
 		}
 		o.failLocked(n, false)
 		if len(o.skipped) == maxSkipped {
+			if s := o.skipped[0]; s.left == repeat {
+				o.giveUpLocked(s.number, s.number)
+			}
 			o.skipped = slices.Delete(o.skipped, 0, 1)
 		}
 		o.skipped = append(o.skipped, skip{n, repeat})
@@ -135,11 +159,13 @@ func (o *Outbox) Skip(numbers ...uint64) {
 }
 
 // failLocked records n as failed. When there are too many it forgets the older half: it raises
-// low, up to which no echo is ignored any more; and open numbers count as skipped without being
-// listed, so that receivers that have not received them flush. Both invalidate more than
-// needed.
+// low, up to which no echo is ignored any more; and open numbers are given up, so that receivers
+// flush. Both invalidate more than needed.
 func (o *Outbox) failLocked(n uint64, open bool) {
 	if n <= o.low {
+		if open {
+			o.giveUpLocked(n, n)
+		}
 		return
 	}
 	o.failed[n] = open
@@ -148,6 +174,9 @@ func (o *Outbox) failLocked(n uint64, open bool) {
 	}
 	old := slices.Sorted(maps.Keys(o.failed))[:maxFailed/2]
 	for _, k := range old {
+		if o.failed[k] {
+			o.giveUpLocked(k, k)
+		}
 		delete(o.failed, k)
 	}
 	o.low = old[len(old)-1]
@@ -172,7 +201,8 @@ func (o *Outbox) IsOwnEcho(n uint64) bool {
 }
 
 // Watermark returns the message to publish now, on a timer. due is false if the last three
-// watermarks had the same number, so that three follow the last activity, and then silence.
+// watermarks had the same number, so that three follow the last activity, and then silence. If it
+// can't be published, Unpublished takes it back.
 //
 // With closing it is the last one. Invalidations that are still open then will never be
 // retried: the watermark counts them as published, so that receivers that have not received
@@ -189,6 +219,12 @@ func (o *Outbox) Watermark(closing bool) (n Message, due bool) {
 		o.published, o.left = number, repeat
 	}
 	unresolved := closing && (o.lost || o.outLocked() < o.last)
+	if o.gaveUpLast > 0 && o.gaveUpFirst <= number {
+		unresolved = true
+		if o.gaveUpFirst = number + 1; o.gaveUpLast <= number {
+			o.gaveUpFirst, o.gaveUpLast = 0, 0
+		}
+	}
 	if o.left == 0 && !unresolved {
 		return Message{}, false
 	}
@@ -219,8 +255,18 @@ func (o *Outbox) Lose() {
 	o.lost = true
 }
 
-// Again makes the latest watermark due again: it could not be published, or a new receiver
-// needs it.
+// Unpublished says that a watermark could not be published: the latest one is due again.
+func (o *Outbox) Unpublished(n *Message) {
+	o.Again()
+	if n.Unresolved {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.giveUpLocked(n.Number, n.Number)
+	}
+}
+
+// Again makes the latest watermark due again: a new receiver may
+// need it.
 func (o *Outbox) Again() {
 	o.mu.Lock()
 	defer o.mu.Unlock()

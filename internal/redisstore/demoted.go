@@ -23,14 +23,17 @@ var errDemoted = errors.New("redisstore: the server is no master any more")
 var pulseScript = newScript("#!lua flags=allow-oom\nreturn redis.call('PUBLISH', ARGV[1], ARGV[2])")
 
 // countPulseScript is pulseScript, and answers how many connections to the server have subscribed
-// to that very channel; -1: the user may not ask. What PUBLISH answers counts those with a pattern
+// to that very channel; notAllowed: the user may not ask. What PUBLISH answers counts those with a pattern
 // that the channel matches, too.
 var countPulseScript = newScript("#!lua flags=allow-oom\n" + publishAndCount)
 
 const publishAndCount = `redis.call('PUBLISH', ARGV[1], ARGV[2])
 local n = redis.pcall('PUBSUB', 'NUMSUB', ARGV[1])
-return type(n) == 'table' and type(n[2]) == 'number' and n[2] or -1
+return type(n) == 'table' and type(n[2]) == 'number' and n[2] or -2
 `
+
+// notAllowed is what countPulseScript answers if the user may not count.
+const notAllowed = -2
 
 // oldPulseScript is pulseScript for servers before Redis 7.0, which don't know that a script
 // might write before it does: it tries to remove a key with the name of the channel, which there
@@ -53,8 +56,8 @@ const onMasterText, oldOnMasterText = "#!lua flags=allow-oom\nreturn 1", oldOnMa
 // reason than being a replica (its disk is full, or the user may not run scripts) is assumed to
 // be a master.
 //
-// With count it returns how many connections to that very node have subscribed to the channel, or
-// -1 if that is not known. Otherwise it is -1 unless there is certainly none, which is 0.
+// With count it returns how many connections to that very node have subscribed to the channel,
+// notAllowed, or -1 if that is not known. Otherwise it is -1 unless there is certainly none, which is 0.
 func (s *Redis) pulse(ctx context.Context, node redis.Cmdable, channel, payload string, count bool) (heard int64, err error) {
 	flags, plain := pulseScript, oldPulseScript
 	if count {

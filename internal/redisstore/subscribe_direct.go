@@ -19,6 +19,10 @@ import (
 //   - Of the channel of a heartbeat, which only this session knows, the node has a subscriber.
 //
 // Where either is refused, or not as it should be, messages are expected to be lost alone.
+//
+// Several servers behind one address may each say that they are alone, and heartbeats show only that
+// one of them has the subscription. So subscribers go on to count, and say if a message was lost all
+// the same. What has failed once for a client is not tried again; see [distrust].
 
 // countEvery is in which rounds a session that is direct looks whether it still is: in each third
 // one. The others notice it as well if nothing on the other server has subscribed by a pattern.
@@ -66,15 +70,20 @@ func (s *session) askModes() {
 	ctx, cancel := context.WithTimeout(s.ctx, s.key.timeout)
 	defer cancel()
 	m := modeStandalone
+	if distrusted.has(s.key.rdb) {
+		m = modeOther
+	}
 	for i := range s.masters {
-		alone, err := isAlone(s.masters[i].rdb.Info(ctx, "server").Result())
+		if m == modeOther {
+			break
+		}
+		alone, err := asksAlone(ctx, s.masters[i].rdb)
 		if err != nil {
 			m = modeUnknown // asked again, after the next round
 			break
 		}
 		if !alone {
 			m = modeOther
-			break
 		}
 	}
 	s.mu.Lock()
@@ -83,6 +92,20 @@ func (s *session) askModes() {
 	if m == modeStandalone {
 		s.startRoundSoon()
 	}
+}
+
+// asksAlone asks a server whether it is part of a cluster. A proxy may answer for itself what it is,
+// and pass on the rest.
+func asksAlone(ctx context.Context, node redis.UniversalClient) (bool, error) {
+	alone, err := isAlone(node.Info(ctx, "server").Result())
+	if !alone || err != nil {
+		return alone, err
+	}
+	info, err := node.Info(ctx, "cluster").Result()
+	if err != nil {
+		return unlessRefused(err) == nil, unlessRefused(err)
+	}
+	return field(info, "cluster_enabled") != "1", nil
 }
 
 // isAlone reports whether a server says by INFO that it is not part of a cluster. It does not if it
@@ -102,8 +125,18 @@ func isAlone(info string, err error) (bool, error) {
 	return mode == "standalone", nil
 }
 
-// errElsewhere ends a session whose subscription is not on the node that commands are sent to.
-var errElsewhere = errors.New("redisstore: the subscription is on another server")
+var (
+	// errElsewhere ends a session whose subscription is not on the node that commands are sent to.
+	errElsewhere = errors.New("redisstore: the subscription is on another server")
+	// errLostAlone ends a session that was direct, although a message was lost.
+	errLostAlone = errors.New("redisstore: a message was lost although its connection lives")
+)
+
+// disprove ends a session that was direct, because a subscriber misses a message.
+func (s *session) disprove() {
+	distrusted.add(s.key.rdb)
+	s.end(errLostAlone)
+}
 
 // prove takes the answer to a heartbeat; see Redis.pulse. A session that was direct ends if its
 // subscription turns out not to be on the server any more, though heartbeats may come back:
@@ -115,6 +148,11 @@ var errElsewhere = errors.New("redisstore: the subscription is on another server
 func (s *session) prove(master int, heard int64) {
 	s.mu.Lock()
 	p := &s.proof
+	if heard == notAllowed {
+		// Each refusal is an entry in the server's log.
+		p.mode = modeOther
+		distrusted.add(s.key.rdb)
+	}
 	if heard < 0 || p.mode != modeStandalone {
 		s.mu.Unlock()
 		return
@@ -126,6 +164,7 @@ func (s *session) prove(master int, heard int64) {
 		lost := p.hears[master]
 		s.mu.Unlock()
 		if lost {
+			distrusted.add(s.key.rdb)
 			s.end(errElsewhere)
 		}
 		return

@@ -79,6 +79,7 @@ func TestSessionsAreNotDirectWithoutAProof(t *testing.T) {
 		for name, c := range map[string]*redis.Client{
 			"a node of a cluster": node.Client(t), "no INFO": user("app"), "no PUBSUB": user("blind"),
 			"another mode": front("# Server\r\nredis_mode:cluster\r\n"), "no mode": front("# Server\r\n"),
+			"of a cluster after all": front("# Server\r\nredis_mode:standalone\r\n# Cluster\r\ncluster_enabled:1\r\n"),
 		} {
 			t.Run(name, func(t *testing.T) {
 				listen(t, newReal(t, c), with(steady("news"))).neverDirect(t)
@@ -139,6 +140,35 @@ func TestADirectSessionEndsWhenItsCommandsGoElsewhere(t *testing.T) {
 				t.Error(err)
 			}
 			h.checkOrder(t)
+			// Behind such an address it would be direct, and end, again and again.
+			w.news.Redirect(other.Addr())
+			w.listen(t, l).neverDirect(t)
 		}
+	})
+}
+
+// A subscriber that misses a message ends the session, and the client has no direct one any more,
+// with tracking or without. Other clients have.
+func TestADirectSessionEndsWhenAMessageIsMissed(t *testing.T) {
+	server := redistest.Start(t)
+	both(t, func(t *testing.T, with func(store.Subscription) store.Subscription) {
+		c := server.Client(t)
+		first := listen(t, newReal(t, c), with(steady("news")))
+		second := listen(t, newReal(t, c), with(steady("more")))
+		first.expectKind(t, "direct")
+		second.expectKind(t, "direct")
+		first.disprove()
+		for _, h := range []*hearing{first, second} {
+			if err := h.end(t); !strings.Contains(err.Error(), "message was lost") {
+				t.Error(err)
+			}
+			h.checkOrder(t)
+		}
+		for _, tracking := range []bool{false, true} {
+			l := with(steady("news"))
+			l.Tracking = tracking
+			listen(t, newReal(t, c), l).neverDirect(t)
+		}
+		listen(t, newReal(t, server.Client(t)), with(steady("news"))).expectKind(t, "direct")
 	})
 }

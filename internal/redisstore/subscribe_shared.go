@@ -269,6 +269,9 @@ func (m *subscriber) directLocked() {
 		return
 	}
 	m.told = true
+	if s, ok := m.sink.(store.CheckingSubscriber); ok {
+		s.Checks(m.session.disprove)
+	}
 	if s, ok := m.sink.(store.DirectSubscriber); ok {
 		s.Direct()
 	}

@@ -34,6 +34,8 @@ type ear struct {
 	events []event
 	news   chan struct{} // closed, and replaced, at every event
 	next   int           // the first event that expect has not seen
+
+	disprove func() // see store.CheckingSubscriber
 }
 
 func newEar() *ear { return &ear{news: make(chan struct{})} }
@@ -56,6 +58,7 @@ func (ev event) String() string {
 
 func (e *ear) Subscribed()              { e.add(event{kind: "armed"}) }
 func (e *ear) Direct()                  { e.add(event{kind: "direct"}) }
+func (e *ear) Checks(disprove func())   { e.disprove = disprove }
 func (e *ear) Message(p string)         { e.add(event{kind: "message", text: p}) }
 func (e *ear) Heartbeat(sent time.Time) { e.add(event{kind: "alive", sent: sent}) }
 func (e *ear) KeysChanged(keys []string) {

@@ -256,7 +256,7 @@ func (n *simNet) Subscribe(ctx context.Context, l store.Subscription, s store.Su
 		return err
 	}
 	if n.w.direct {
-		s = directSubscriber{s}
+		s = directSubscriber{s, n.w}
 	}
 	if n.process != nil {
 		return n.process.subscribe(ctx, n.Memory, l, s)
@@ -264,12 +264,22 @@ func (n *simNet) Subscribe(ctx context.Context, l store.Subscription, s store.Su
 	return n.Memory.Subscribe(ctx, l, s)
 }
 
-// directSubscriber is told that no message is lost alone.
-type directSubscriber struct{ store.Subscriber }
+// directSubscriber is told that no message is lost alone. As long as that is true it does not find
+// otherwise.
+type directSubscriber struct {
+	store.Subscriber
+	w *world
+}
 
 func (d directSubscriber) Subscribed() {
 	d.Subscriber.Subscribed()
-	d.Subscriber.(store.DirectSubscriber).Direct()
+	s := d.Subscriber.(store.CheckingSubscriber)
+	s.Checks(func() {
+		if d.w.faults&slowNotices == 0 { // what is late for long counts as lost
+			d.w.violated("a message was missed, and none was lost")
+		}
+	})
+	s.Direct()
 }
 
 func (n *simNet) cut(deaf time.Duration) {

@@ -70,6 +70,15 @@ type DirectSubscriber interface {
 	Direct()
 }
 
+// CheckingSubscriber is a DirectSubscriber that finds out if that is not true.
+type CheckingSubscriber interface {
+	DirectSubscriber
+	// Checks is called before Direct, with the function to call if a message was lost alone. The
+	// session then ends, and later ones through the same client are not direct. The function does
+	// not wait; after the end of the session it does nothing that matters.
+	Checks(disprove func())
+}
+
 // WatchingSubscriber is a Subscriber that wants to know, every few seconds, whether some keys are
 // still as they were. Sessions with several subscribers read the keys of all of them together,
 // which costs less than that each reads its own.
