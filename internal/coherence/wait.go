@@ -3,6 +3,8 @@ package coherence
 import (
 	"strings"
 	"sync"
+
+	"github.com/delqhi/cache/internal/store"
 )
 
 // Waiter waits for an event on keys: a load of another process ends, another process writes or
@@ -21,11 +23,19 @@ type Waiter struct {
 	keys []string
 }
 
-// SignsLease reports whether a reader that waits for the lease in a key has to put a sign on it, to
-// hear of its end: see store.AwaitLease. A session of Tracking is told of each change of the
-// data. Without a session the reader polls.
-func (a *Coordinator) SignsLease(redisKey string) bool {
-	return a.Connected(now()) && !(a.tracking.Load() && strings.HasPrefix(redisKey, a.cfg.Names.Data))
+// SignsLease reports whether a reader that waits for the lease in a key has to sign it, to hear of
+// its end, if the lease has a sign already; see store.AwaitLease. A session of Tracking is told of
+// each change of the data. Without a session the reader polls.
+//
+// The own channel of this process is subscribed from before the session is valid until it ends,
+// and whoever waits then looks again: so a sign of an earlier session counts as well.
+func (a *Coordinator) SignsLease(redisKey string, sign []byte) bool {
+	return !store.Tells(sign, a.waiter) && a.Connected(now()) && !(a.tracking.Load() && strings.HasPrefix(redisKey, a.cfg.Names.Data))
+}
+
+// SignLease returns the command that signs a lease for this process.
+func (a *Coordinator) SignLease(redisKey string, rec store.Record) store.Command {
+	return store.Command{Op: store.AwaitLease, Key: redisKey, Seen: rec.CASToken(), Frame: []byte(a.waiter)}
 }
 
 type waiters struct {
