@@ -67,7 +67,9 @@ func (s *session) askModes() {
 	defer cancel()
 	m := modeStandalone
 	for i := range s.masters {
+		end := takeTurn(ctx, s.masters[i].rdb)
 		alone, err := isAlone(s.masters[i].rdb.Info(ctx, "server").Result())
+		end()
 		if err != nil {
 			m = modeUnknown // asked again, after the next round
 			break
@@ -79,8 +81,9 @@ func (s *session) askModes() {
 	}
 	s.mu.Lock()
 	s.proof.mode = m
+	open := s.open // otherwise the first round counts
 	s.mu.Unlock()
-	if m == modeStandalone {
+	if m == modeStandalone && open {
 		s.startRoundSoon()
 	}
 }
