@@ -58,6 +58,9 @@ func takeTurn(ctx context.Context, node redis.UniversalClient) (end func()) {
 	if store.IsPatient(ctx) {
 		ways, most = []chan struct{}{at.calm, at.free}, patientWait
 	}
+	if end, ok := ctx.Deadline(); ok {
+		most = min(most, time.Until(end)/4) // most of the time is for the operation
+	}
 	late := time.NewTimer(most)
 	defer late.Stop()
 	var took []chan struct{}

@@ -107,13 +107,20 @@ func TestBackgroundWorkTakesTurns(t *testing.T) {
 		},
 		"a caller that goes": func(t *testing.T, p *pooled) {
 			_, first := took(t.Context(), p)
-			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
-			defer cancel()
+			ctx, cancel := context.WithCancel(t.Context())
+			time.AfterFunc(5*time.Millisecond, cancel)
 			d, second := took(ctx, p)
 			if d != 5*time.Millisecond {
 				t.Errorf("it took %v", d)
 			}
 			second()
+			ctx, cancel = context.WithTimeout(t.Context(), 20*time.Millisecond)
+			defer cancel()
+			if d, third := took(store.Patient(ctx), p); d != 5*time.Millisecond {
+				t.Errorf("of 20 ms it took %v", d)
+			} else {
+				third()
+			}
 			first()
 		},
 		"a busy connection": func(t *testing.T, p *pooled) {
