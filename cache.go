@@ -22,7 +22,7 @@
 // ends the cache's background work and leaves the client open.
 //
 // Processes notify each other of writes and invalidations. The local tier is valid only
-// while this process receives these notifications, which it verifies twice a second with a
+// while this process receives these notifications, which it verifies about twice a second with a
 // heartbeat: no process serves a value that another one replaced more than 2 seconds ago,
 // or longer ago than a strategy.LocalDuringOutage allows. See [WithTransport].
 //

@@ -93,6 +93,12 @@ function readUvarint(data, at) {
 
 // --- frames --------------------------------------------------------------------
 
+/** Reports whether the bytes behind a lease name those who wait for it. */
+function isSign(raw) {
+  const ids = raw.length % 8 === 1 && raw[raw.length - 1] === 1 ? raw.subarray(0, -1) : raw;
+  return ids.length % 8 === 0 && ids.length <= 56 && ids.every((byte) => byte > 0x20 && byte < 0x7f);
+}
+
 /** Returns the record that the bytes raw are under the Redis key; both are Buffers. */
 export function parseFrame(key, raw) {
   if (raw.length < 3 || raw[0] !== 0xc5 || raw[1] !== 0x64 || raw[2] !== 0x71) throw new Foreign('not a frame');
@@ -101,8 +107,7 @@ export function parseFrame(key, raw) {
   if (raw[5] || raw[6] || raw[7] || !KINDS[raw[4]]) throw new Newer(`kind ${raw[4]}`);
   const frame = { kind: KINDS[raw[4]], id: raw.subarray(8, 24), limit: raw.readBigInt64BE(24) };
   if (frame.kind === 'lease' || frame.kind === 'intent') {
-    const awaited = frame.kind === 'lease' && raw.length === 37 && raw[36] === 1;
-    if (raw.length !== 36 && !awaited) throw new Corrupt('length');
+    if (raw.length !== 36 && !(frame.kind === 'lease' && isSign(raw.subarray(36)))) throw new Corrupt('length');
     return frame;
   }
   if (raw.length < 108) throw new Corrupt('length');

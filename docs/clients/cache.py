@@ -125,6 +125,12 @@ def read_uvarint(data, at):
 # --- frames ----------------------------------------------------------------------
 
 
+def is_sign(raw):
+    """Reports whether the bytes behind a lease name those who wait for it."""
+    ids = raw[:-1] if len(raw) % 8 == 1 and raw[-1:] == b"\1" else raw
+    return len(ids) % 8 == 0 and len(ids) <= 56 and all(0x20 < byte < 0x7F for byte in ids)
+
+
 def parse_frame(key, raw):
     """Returns the record that the bytes raw are under the Redis key, as a dict."""
     if raw[:3] != b"\xc5dq":
@@ -137,7 +143,7 @@ def parse_frame(key, raw):
         raise Newer("kind %d" % raw[4])
     frame = {"kind": KINDS[raw[4]], "id": raw[8:24], "limit": struct.unpack_from(">q", raw, 24)[0]}
     if frame["kind"] in ("lease", "intent"):
-        if len(raw) != 36 and not (frame["kind"] == "lease" and raw[36:] == b"\1"):
+        if len(raw) != 36 and not (frame["kind"] == "lease" and is_sign(raw[36:])):
             raise Corrupt("length")
         return frame
     if len(raw) < 108:

@@ -129,6 +129,7 @@ type Coordinator struct {
 	queue       *retryqueue.Queue
 	recent      *retryqueue.RecentWrites
 	wait        waiters
+	waiter      string // its id on the leases that this process waits for
 	selfWrites  selfWrites
 
 	localValid atomic.Int64 // local time
@@ -173,7 +174,7 @@ type Coordinator struct {
 func New(cfg Config) *Coordinator {
 	a := &Coordinator{
 		cfg: cfg, Outbox: message.NewOutbox(message.NewSender()), Clock: logicalclock.NewTable(),
-		inbox: message.NewInbox(), queue: retryqueue.NewQueue(maxPending), recent: retryqueue.NewRecentWrites(),
+		waiter: store.NewWaiter(), inbox: message.NewInbox(), queue: retryqueue.NewQueue(maxPending), recent: retryqueue.NewRecentWrites(),
 		woken: make(chan struct{}, 1), redisUp: make(chan struct{}, 1), first: make(chan struct{}),
 	}
 	a.ctx, a.stop = context.WithCancel(store.Background(context.Background()))

@@ -166,6 +166,7 @@ func (a *Coordinator) maintain() {
 	retry := time.NewTimer(time.Hour)
 	retry.Stop()
 	defer retry.Stop()
+	calm := store.Patient(a.ctx)
 	touch := false
 	lives := time.Now().Add(renewLifeFirst)
 	for {
@@ -174,14 +175,14 @@ func (a *Coordinator) maintain() {
 			return
 		case <-t.C:
 			if !time.Now().Before(lives) {
-				lives = time.Now().Add(a.renewLives(a.ctx))
+				lives = time.Now().Add(a.renewLives(calm))
 			}
 			a.watermark(false)
 			if a.cfg.Transport != None && a.inbox.Tick(now()) {
 				a.missed()
 			}
 			a.rest.note(a.Clock.Known(), now())
-			if touch = !touch; touch && a.Connected(now()) && a.touches(now()) && a.FetchTombstones(a.ctx, nil) != nil {
+			if touch = !touch; touch && a.Connected(now()) && a.touches(now()) && a.FetchTombstones(calm, nil) != nil {
 				a.use() // try again
 			}
 			if a.cfg.Transport == None && a.used.Swap(false) {

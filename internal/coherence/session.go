@@ -77,7 +77,7 @@ func (s *session) run(ctx context.Context, tracking bool) error {
 		s.prepare(ctx)
 	}()
 	err := s.a.cfg.Client.Subscribe(ctx, store.Subscription{
-		Channel: s.a.cfg.Names.Channel, Tracking: tracking, Prefix: s.a.cfg.Names.Data, HeartbeatInterval: HeartbeatInterval, HeartbeatTimeout: HeartbeatTimeout,
+		Channel: s.a.cfg.Names.Channel, Waiter: s.a.waiter, Tracking: tracking, Prefix: s.a.cfg.Names.Data, HeartbeatInterval: HeartbeatInterval, HeartbeatTimeout: HeartbeatTimeout,
 	}, s)
 	cancel()
 	<-done

@@ -3,6 +3,8 @@ package coherence
 import (
 	"strings"
 	"sync"
+
+	"github.com/delqhi/cache/internal/store"
 )
 
 // Waiter waits for an event on keys: a load of another process ends, another process writes or
@@ -29,11 +31,19 @@ type waiting struct {
 	next, previous *waiting // guarded by waiters.mu
 }
 
-// SignsLease reports whether a reader that waits for the lease in a key has to put a sign on it, so
-// that its end is published: see store.AwaitLease. With Tracking the server notifies the session of
-// each change of the data. Without a session the reader polls.
-func (a *Coordinator) SignsLease(redisKey string) bool {
-	return a.Connected(now()) && !(a.tracking.Load() && strings.HasPrefix(redisKey, a.cfg.Names.Data))
+// SignsLease reports whether a reader that waits for the lease in a key has to sign it, so that
+// its end is published to it, if the lease has this sign already; see store.AwaitLease. With Tracking
+// the server notifies the session of each change of the data. Without a session the reader polls.
+//
+// The own channel of this process is subscribed from before the session is valid until it ends,
+// and a reader that waits then looks again: so a sign of an earlier session counts as well.
+func (a *Coordinator) SignsLease(redisKey string, sign []byte) bool {
+	return !store.Tells(sign, a.waiter) && a.Connected(now()) && !(a.tracking.Load() && strings.HasPrefix(redisKey, a.cfg.Names.Data))
+}
+
+// SignLease returns the command that signs a lease for this process.
+func (a *Coordinator) SignLease(redisKey string, rec store.Record) store.Command {
+	return store.Command{Op: store.AwaitLease, Key: redisKey, Seen: rec.CASToken(), Frame: []byte(a.waiter)}
 }
 
 type waiters struct {

@@ -124,10 +124,13 @@ func TestAMissIsToldToThoseWhoWait(t *testing.T) {
 		}
 		// Nodes of a cluster may lose what they forward: there it is not known when all has come.
 		_, cluster := b.Client.(*redis.ClusterClient)
-		sub := b.NewClient(t).Subscribe(t.Context(), b.Prefix+":{c:n}:events")
-		defer sub.Close()
-		if _, err := sub.Receive(t.Context()); err != nil {
-			t.Fatal(err)
+		events := b.Prefix + ":{c:n}:events"
+		sub, waiters := b.NewClient(t).Subscribe(t.Context(), events), b.NewClient(t).PSubscribe(t.Context(), events+":w:*")
+		for _, sub := range []*redis.PubSub{sub, waiters} {
+			defer sub.Close()
+			if _, err := sub.Receive(t.Context()); err != nil {
+				t.Fatal(err)
+			}
 		}
 		for i := range 100 {
 			if _, err := all[i%3].GetOrLoad(t.Context(), fmt.Sprint("k", i), func(context.Context, string) (string, error) { return "v", nil }); err != nil {
@@ -169,8 +172,8 @@ func TestAMissIsToldToThoseWhoWait(t *testing.T) {
 		}
 		awaits(t, "a sign on the lease", func() error {
 			raw, err := b.Client.Get(t.Context(), all[0].RedisKey("awaited")).Result()
-			if err == nil && len(raw) == 36 {
-				err = errors.New("there is none")
+			if err == nil && len(raw) != 36+2*8 {
+				err = fmt.Errorf("it has %d bytes", len(raw)-36)
 			}
 			return err
 		})
@@ -180,14 +183,31 @@ func TestAMissIsToldToThoseWhoWait(t *testing.T) {
 				t.Error(err)
 			}
 		}
+		if err := all[0].Set(t.Context(), "end", "w"); err != nil {
+			t.Fatal(err)
+		}
 		for !cluster {
 			m, err := sub.ReceiveMessage(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
 			if strings.Contains(m.Payload, "awaited") {
+				t.Errorf("all were told of the end of a load: %q", m.Payload)
+			}
+			if strings.Contains(m.Payload, "end") {
 				break
 			}
+		}
+		told := map[string]bool{}
+		for !cluster && len(told) < 2 {
+			m, err := waiters.ReceiveMessage(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if told[m.Channel] || !strings.Contains(m.Payload, "awaited") {
+				t.Errorf("%q to %q", m.Payload, m.Channel)
+			}
+			told[m.Channel] = true
 		}
 	})
 }
@@ -237,6 +257,58 @@ func TestAnIdleProcessCostsLittle(t *testing.T) {
 					}
 					if time.Since(start) > 2*time.Minute {
 						t.Fatalf("%d commands in %v", n, d)
+					}
+				}
+			})
+		}
+	}
+}
+
+// A process that is idle needs two connections: its subscription, and one for commands. With many
+// caches a caller may have come at the moment of a heartbeat. A connection more is opened, too, where
+// the machine has no time for what is to be done; so a process has several attempts.
+func TestAnIdleProcessNeedsFewConnections(t *testing.T) {
+	t.Parallel()
+	for name, transport := range map[string]invalidate.Transport{"broadcast": invalidate.Broadcast(), "tracking": invalidate.Tracking()} {
+		for _, caches := range []int{1, 50} {
+			t.Run(fmt.Sprint(name, caches), func(t *testing.T) {
+				t.Parallel()
+				server := redistest.Start(t)
+				least, want := 100, 2
+				if caches > 1 {
+					want = 4
+				}
+				for attempt := 0; least > want; attempt++ {
+					if attempt == 10 {
+						t.Fatalf("there are %d at least", least)
+					}
+					rdb := redis.NewClient(server.Options())
+					var all []*cache.Cache[string, int]
+					for i := range caches {
+						c, err := cache.New[string, int](rdb, fmt.Sprint("c", i), cache.WithTransport(transport), cache.WithTimeout(10*time.Second),
+							cache.WithStrategy(strategy.LRU(100), strategy.Jitter(0)))
+						if err != nil {
+							t.Fatal(err)
+						}
+						all = append(all, c)
+						if _, err := c.GetOrLoad(t.Context(), fmt.Sprint("k", attempt), func(context.Context, string) (int, error) { return i, nil }); err != nil {
+							t.Fatal(err)
+						}
+					}
+					time.Sleep(3 * time.Second) // heartbeats, and touches of the clocks
+					stats := rdb.PoolStats()
+					n := int(stats.TotalConns) + 1 // that of the subscription is not of the pool
+					if stats.PipelineStats != nil {
+						n += int(stats.PipelineStats.TotalConns)
+					}
+					least = min(least, n)
+					for _, c := range all {
+						if err := c.Close(); err != nil {
+							t.Error(err)
+						}
+					}
+					if err := rdb.Close(); err != nil {
+						t.Error(err)
 					}
 				}
 			})

@@ -81,7 +81,7 @@ func (c *localValues) lock(ctx context.Context, rk string) (unlock func(), err e
 				c.remote.coherence.Wake(enc) // the message is for other processes
 			}, nil
 		case c.remote.mustSign(cmd.Key, reply.Record):
-			sign := awaitLease(cmd.Key, reply.Record)
+			sign := c.remote.coherence.SignLease(cmd.Key, reply.Record)
 			if signed := c.remote.client.Do(context.WithoutCancel(ctx), []store.Command{sign})[0]; signed.Err == nil && !signed.OK {
 				continue // it was released meanwhile
 			}

@@ -87,7 +87,7 @@ func (c *remote) acquire(ctx context.Context, o *Options, ls []*inflightLoad) (a
 		default:
 			switch c.handleExisting(ctx, o, l, reply.Record, adopted[i], &r, at) {
 			case awaitIt:
-				more, then = append(more, l), append(then, awaitLease(l.rk, reply.Record))
+				more, then = append(more, l), append(then, c.coherence.SignLease(l.rk, reply.Record))
 			case replaceIt:
 				more, then = append(more, l), append(then, c.leaseOver(l.rk, reply.Record.CASToken(), s, l.second, l.life))
 			case lockIt:
@@ -149,7 +149,7 @@ func (c *remote) acquire(ctx context.Context, o *Options, ls []*inflightLoad) (a
 				// Its lease or lock has no sign of this load yet.
 				again = again || cmds[i].Op == store.CompareAndSet
 				if cmds[i].Op == store.SetNX && !l.call.Resolved() && c.mustSign(cmds[i].Key, reply.Record) {
-					more, then = append(more, l), append(then, awaitLease(cmds[i].Key, reply.Record))
+					more, then = append(more, l), append(then, c.coherence.SignLease(cmds[i].Key, reply.Record))
 				}
 			}
 		}
@@ -278,12 +278,7 @@ func (c *remote) handleLockHeld(ctx context.Context, o *Options, l *inflightLoad
 // If 4 comes before 3, there is no lease to sign.
 func (c *remote) mustSign(key string, rec store.Record) bool {
 	h, err := frame.ReadHead(rec.Raw)
-	return err == nil && h.Kind == frame.Lease && !h.Awaited && c.coherence.SignsLease(key)
-}
-
-// awaitLease returns the command that signs a lease.
-func awaitLease(key string, rec store.Record) store.Command {
-	return store.Command{Op: store.AwaitLease, Key: key, Seen: rec.CASToken()}
+	return err == nil && h.Kind == frame.Lease && c.coherence.SignsLease(key, h.Sign)
 }
 
 // note remembers a lease of another process that this load is waiting for.

@@ -85,7 +85,7 @@ type Header struct {
 	Cost        uint32 // see CostOf, CostOfOlder
 	Tags        []string
 	ETag        string
-	Awaited     bool // a lease: a process waits for its load
+	Sign        []byte // of a lease: who waits for its load, as package store reads it; a part of the bytes that were parsed
 }
 
 // OfOlder is the Cost of a value that was derived from the value before it, where it is not
@@ -223,12 +223,29 @@ func AppendIntent(dst []byte, id ID) []byte {
 	return AppendSeal(dst, Intent, id, math.MaxInt64)
 }
 
-// awaited is the byte behind a lease that a process waits for.
-const awaited = 1
+const (
+	// signMost is the number of ids in a sign at most, and signLen the length of each.
+	signMost, signLen = 7, 8
+	// signAll is the last byte of a sign if others wait than those it names.
+	signAll = 1
+)
 
-// isAwaited reports whether raw is a lease with that byte.
-func (k Kind) isAwaited(raw []byte) bool {
-	return k == Lease && len(raw) == sealLen+1 && raw[sealLen] == awaited
+// signOf returns the sign behind a lease: the ids of those who wait for its load.
+func (k Kind) signOf(raw []byte) (sign []byte, ok bool) {
+	if k != Lease || len(raw) <= sealLen || len(raw) > sealLen+signMost*signLen+1 {
+		return nil, false
+	}
+	sign = raw[sealLen:]
+	ids := sign
+	if len(sign)%signLen == 1 {
+		if last := len(sign) - 1; sign[last] == signAll {
+			ids = sign[:last]
+		}
+	}
+	if len(ids)%signLen != 0 || bytes.ContainsFunc(ids, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return nil, false
+	}
+	return sign, true
 }
 
 // bare reports whether a frame of this kind has no section B.
@@ -383,7 +400,7 @@ func ReadHead(raw []byte) (h Header, err error) {
 	h.Kind, h.Limit = Kind(raw[4]), int64(be.Uint64(raw[24:]))
 	copy(h.ID[:], raw[8:])
 	if h.Kind.bare() {
-		h.Awaited = h.Kind.isAwaited(raw)
+		h.Sign, _ = h.Kind.signOf(raw)
 		return h, nil
 	}
 	if len(raw) < headLen {
@@ -428,13 +445,14 @@ func Parse(redisKey string, raw []byte) (f Frame, err error) {
 	}
 	f.Kind, f.Limit = Kind(raw[4]), int64(be.Uint64(raw[24:]))
 	copy(f.ID[:], raw[8:])
+	sign, signed := f.Kind.signOf(raw)
 	switch {
 	case raw[5] != 0 || raw[6] != 0 || raw[7] != 0 || f.Kind < Value || f.Kind > Intent:
 		return Frame{}, ErrNewer
 	case f.Kind.bare() && len(raw) == sealLen:
 		return f, nil
-	case f.Kind.isAwaited(raw):
-		f.Awaited = true
+	case signed:
+		f.Sign = sign
 		return f, nil
 	case f.Kind.bare() || len(raw) < headLen+hashLen:
 		return Frame{}, ErrCorrupt

@@ -17,6 +17,15 @@ import (
 // leaseFrame is a lease, as far as a store can tell, whose id is made of one letter.
 func leaseFrame(c string) []byte { return append([]byte("\xc5dq\x01\x03\x00\x00\x00"), seal(c)[8:]...) }
 
+// waiterNames are "", which means all, and n ids of waiters.
+func waiterNames(n int) []string {
+	names := []string{""}
+	for i := range n {
+		names = append(names, fmt.Sprintf("waiter-%d", i))
+	}
+	return names
+}
+
 func eachAwait(t *testing.T, f func(t *testing.T, st world, prefix string)) {
 	redistest.Each(t, func(t *testing.T, b *redistest.Backend) { f(t, newReal(t, b.Client), b.Prefix) })
 	t.Run("memory", func(t *testing.T) { f(t, memory{storetest.NewMemory()}, "") })
@@ -188,6 +197,80 @@ func TestOnlyTheEndOfALeaseIsAwaited(t *testing.T) {
 			c.Notify = store.Notify{Channel: prefix + "c", Message: "m", Awaited: true}
 			if r := do(t, st, c); r.Err == nil {
 				t.Errorf("%v: %+v", c.Op, r)
+			}
+		}
+	})
+}
+
+// The end of a load is told to those whom the sign names, each once, however often each has signed;
+// to all if there are too many, or if one that has no id waits.
+func TestThoseWhomASignNamesAreTold(t *testing.T) {
+	eachAwait(t, func(t *testing.T, st world, prefix string) {
+		channel := prefix + "events"
+		names := waiterNames(9)
+		nine := names[1:]
+		posts := make([]*post, len(nine)) // one for each, each with the messages to all as well
+		for i, waiter := range nine {
+			posts[i] = newPost(t, st, channel, waiter)
+		}
+		for name, tt := range map[string]struct {
+			signs []string
+			told  []int // how often each was told
+		}{
+			"one":                   {nine[2:3], []int{0, 0, 1, 0, 0, 0, 0, 0, 0}},
+			"one, three times":      {[]string{nine[2], nine[2], nine[2]}, []int{0, 0, 1, 0, 0, 0, 0, 0, 0}},
+			"three":                 {[]string{nine[8], nine[2], nine[8], nine[0]}, []int{1, 0, 1, 0, 0, 0, 0, 0, 1}},
+			"as many as have place": {nine[:7], []int{1, 1, 1, 1, 1, 1, 1, 0, 0}},
+			"one more":              {nine[:8], []int{2, 2, 2, 2, 2, 2, 2, 1, 1}},
+			"two more":              {nine, []int{2, 2, 2, 2, 2, 2, 2, 1, 1}},
+			"one without an id":     {[]string{""}, []int{1, 1, 1, 1, 1, 1, 1, 1, 1}},
+			"later ones":            {[]string{nine[4], "", nine[5]}, []int{1, 1, 1, 1, 2, 1, 1, 1, 1}},
+		} {
+			for how, end := range map[string]func(token store.CASToken) []store.Command{
+				"filled": func(token store.CASToken) []store.Command {
+					return []store.Command{{Op: store.CompareAndSet, Frame: frameOf("v"), Seen: token, TTL: time.Hour}}
+				},
+				"released": func(token store.CASToken) []store.Command {
+					return []store.Command{{Op: store.CompareAndDelete, Seen: token}}
+				},
+				"replaced": func(token store.CASToken) []store.Command {
+					b := leaseFrame("b")
+					return []store.Command{{Op: store.CompareAndSet, Frame: b, Seen: token, TTL: time.Hour}, {Op: store.CompareAndDelete, Seen: store.TokenOf(b)}}
+				},
+			} {
+				k, a := prefix+name+how, leaseFrame("a")
+				do(t, st, store.Command{Op: store.SetNX, Key: k, Frame: a, TTL: time.Hour})
+				for _, waiter := range tt.signs {
+					if r := do(t, st, store.Command{Op: store.AwaitLease, Key: k, Seen: store.TokenOf(a), Frame: []byte(waiter)}); !r.OK || r.Err != nil {
+						t.Fatalf("%+v", r)
+					}
+				}
+				head := do(t, st, store.Command{Op: store.GetHeader, Key: k})
+				sign := store.SignOf(head.Record.Raw)
+				for i, waiter := range nine {
+					if told := store.Tells(sign, waiter); told != (tt.told[i] > 0) {
+						t.Errorf("%s: the sign %q tells %q: %v", name, sign, waiter, told)
+					}
+				}
+				cmds := end(store.TokenOf(a))
+				for j, c := range cmds {
+					if c.Key = k; j == len(cmds)-1 {
+						c.Notify = store.Notify{Channel: channel, Message: k, Awaited: true}
+					}
+					if r := do(t, st, c); !r.OK || r.Err != nil {
+						t.Fatalf("%s %s: %+v", name, how, r)
+					}
+				}
+				for i := range nine {
+					if n := len(slices.DeleteFunc(posts[i].heard(t), func(m string) bool { return m != k })); n != tt.told[i] {
+						t.Errorf("%s %s: %q was told %d times", name, how, nine[i], n)
+					}
+				}
+			}
+		}
+		for _, bad := range []string{"short", "a longer id", "with a b", "\x00\x01\x02\x03\x04\x05\x06\x07"} {
+			if r := do(t, st, store.Command{Op: store.AwaitLease, Key: prefix + "k", Seen: store.TokenOf(leaseFrame("a")), Frame: []byte(bad)}); r.Err == nil {
+				t.Errorf("%q: %+v", bad, r)
 			}
 		}
 	})

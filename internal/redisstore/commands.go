@@ -190,7 +190,7 @@ func build(ctx context.Context, c *store.Command, ref reference) redis.Cmder {
 	case store.Adopt:
 		return compareBy(ctx, c, adoptScript, ref, c.Millis())
 	case store.AwaitLease:
-		return compareBy(ctx, c, awaitScript, ref)
+		return compareBy(ctx, c, awaitScript, ref, c.Frame)
 	}
 	if c.Most > 0 {
 		return redis.NewStringCmd(ctx, "getrange", c.Key, 0, c.Most)

@@ -30,12 +30,13 @@ type script struct {
 	told int // messages, if channel is not ""
 
 	channel string
+	waiters []string // the first is "": all
 	oneNode bool
 	posts   [2]*post
 }
 
 func newScript(seed uint64, prefix string, ttls []time.Duration) *script {
-	s := &script{Rand: rand.New(rand.NewPCG(seed, 99)), ttls: ttls, seen: map[string][]store.CASToken{}}
+	s := &script{Rand: rand.New(rand.NewPCG(seed, 99)), ttls: ttls, seen: map[string][]store.CASToken{}, waiters: waiterNames(4)}
 	s.keys = []string{
 		prefix + "k", prefix + "{tag} and space", prefix + "{}", prefix + "line\r\nbreak", prefix + "\x00\xff*?[", prefix,
 	}
@@ -75,10 +76,15 @@ func (s *script) commands() []store.Command {
 	onlyGets := s.IntN(5) == 0
 	for i := range cmds {
 		k := s.key()
-		c := store.Command{Op: store.Op(s.IntN(10)), Key: k, Frame: s.frame(), TTL: s.ttls[s.IntN(len(s.ttls))]}
+		c := store.Command{Op: store.Op(s.IntN(11)), Key: k, Frame: s.frame(), TTL: s.ttls[s.IntN(len(s.ttls))]}
 		c.Seen = s.seen[k][s.IntN(len(s.seen[k]))]
 		if onlyGets {
 			c.Op = store.Get
+		}
+		if c.Op == store.AwaitLease {
+			if c.Frame = []byte(s.waiters[s.IntN(len(s.waiters))]); s.IntN(50) == 0 {
+				c.Frame = []byte("too long for an id")
+			}
 		}
 		if c.Op == store.PatchHeader && s.IntN(5) > 0 {
 			s.n++
@@ -172,7 +178,7 @@ func (s *script) run(t *testing.T, steps int, a, b world, slack func() time.Dura
 
 // listen has what is published compared too.
 func (s *script) listen(t *testing.T, channel string, a, b world) {
-	s.channel, s.posts = channel, [2]*post{newPost(t, a, channel), newPost(t, b, channel)}
+	s.channel, s.posts = channel, [2]*post{newPost(t, a, channel, s.waiters[1:]...), newPost(t, b, channel, s.waiters[1:]...)}
 }
 
 // heard returns what was published of each key.

@@ -44,3 +44,17 @@ func (s *Redis) AddTombstonesInSteps(ctx context.Context, names store.Names, kno
 
 // ErrSteps says that others have changed the clock each time.
 var ErrSteps = errSteps
+
+// TakeTurn waits for a turn at a node, for TurnWait at most. TurnsIn is the number of nodes at which
+// something waits for one, or has one.
+func TakeTurn(ctx context.Context, node redis.UniversalClient) (end func()) {
+	return takeTurn(ctx, node)
+}
+
+const TurnWait, PatientWait = turnWait, patientWait
+
+func TurnsIn() int {
+	turns.Lock()
+	defer turns.Unlock()
+	return len(turns.at)
+}

@@ -254,6 +254,11 @@ return answer
 // ReadClock implements Store. It renews the lifetime of the epoch, and of the hash of tags if tags
 // is not empty.
 func (s *Redis) ReadClock(ctx context.Context, names store.Names, known logicalclock.Known, tags []string) (logicalclock.Reading, error) {
+	if store.IsBackground(ctx) {
+		if node, _, err := s.node(ctx, names.Epoch); err == nil {
+			defer takeTurn(ctx, node)()
+		}
+	}
 	m, err := s.runClock(ctx, readClockScript, names, known, tags)
 	if len(tags) > 0 && isUnstable(err) {
 		return s.readClockInSteps(ctx, names, known, tags)

@@ -163,7 +163,12 @@ func (s *Redis) Now(ctx context.Context, key string) (int64, error) {
 			return 0, withoutEcho(err, "time", key)
 		}
 		return t.UnixMicro(), nil
-	}, func(f func(context.Context)) { s.background(f) })
+	}, func(f func(context.Context)) {
+		s.background(func(ctx context.Context) {
+			defer takeTurn(store.Patient(ctx), node)()
+			f(ctx)
+		})
+	})
 }
 
 // background runs f in a goroutine that Close waits for, or not at all once the store is
@@ -208,14 +213,7 @@ func (s *Redis) one(ctx context.Context, c *store.Command, r *store.Reply) {
 		return
 	}
 	cmd := build(ctx, c, byHash)
-	if c.Op == store.SetNX {
-		// The usual answer is that the key is missing, which the client library takes for an
-		// error and examines at length, unless it comes in a pipeline.
-		s.pipeline(ctx, cmd)
-		s.sendAgain(ctx, []redis.Cmder{cmd})
-	} else {
-		s.sendOne(ctx, cmd)
-	}
+	s.sendOne(ctx, cmd)
 	if *r = read(c, cmd); isNoScript(r.Err) {
 		cmd = build(ctx, c, byText)
 		s.sendOne(ctx, cmd)

@@ -30,15 +30,23 @@ func (s script) words(ref reference, n int) []any {
 
 // common is the beginning of every script, with the functions that each of them needs. done
 // ends a script that has taken effect: it publishes ARGV[i + 1] on the channel ARGV[i], if
-// there is one; and if there is an ARGV[i + 2], only if told is true. own reports whether the existing record is the one that an earlier execution of
-// the same command stored.
+// there is one; and if there is an ARGV[i + 2], only to those whom the sign of a lease names, as
+// [store.ToldBy] does. own reports whether the existing record is the one that an earlier execution
+// of the same command stored.
 const common = `
-local function done(i, answer, told)
-  if ARGV[i] and (told or not ARGV[i + 2]) then
-    local r = redis.pcall('PUBLISH', ARGV[i], ARGV[i + 1])
-    if type(r) == 'table' then return r end
+local function done(i, answer, sign)
+  local failed
+  local function tell(channel)
+    local r = redis.pcall('PUBLISH', channel, ARGV[i + 1])
+    if type(r) == 'table' then failed = r end
   end
-  return answer
+  if ARGV[i] and not ARGV[i + 2] then
+    tell(ARGV[i])
+  elseif ARGV[i] and sign then
+    for at = 1, #sign - 7, 8 do tell(ARGV[i] .. ':w:' .. string.sub(sign, at, at + 7)) end
+    if #sign % 8 == 1 then tell(ARGV[i]) end
+  end
+  return failed or answer
 end
 local function own(cur, new)
   return type(cur) == 'string' and #new >= 24 and string.sub(cur, 1, 24) == string.sub(new, 1, 24)
@@ -163,8 +171,8 @@ else
   same = ARGV[2] == 's' and cur == token
 end
 local function lease(head) return #head >= 24 and string.byte(head, 5) == 3 end
-local function awaited()
-  return lease(token) and redis.call('STRLEN', KEYS[1]) > 36
+local function sign()
+  return lease(token) and redis.call('GETRANGE', KEYS[1], 36, -1) or ''
 end
 `
 
@@ -178,9 +186,9 @@ if not same then
   if own(cur, ARGV[3]) then return done(5, 1) end
   return 0
 end
-local new, told = ARGV[3], false
-if ARGV[7] or #new == 36 then told = awaited() end
-if told and #new == 36 and lease(new) then new = new .. '\1' end
+local new, signed = ARGV[3], ''
+if ARGV[7] or #new == 36 then signed = sign() end
+if #new == 36 and lease(new) then new = new .. signed end
 if ARGV[4] == '0' then
   redis.call('SET', KEYS[1], new)
 elseif ARGV[4] == '-1' then
@@ -188,21 +196,28 @@ elseif ARGV[4] == '-1' then
 else
   redis.call('SET', KEYS[1], new, 'PX', ARGV[4])
 end
-return done(5, 1, told)
+return done(5, 1, signed)
 `)
 
 // releaseScript: ARGV[3] to ARGV[5] as in done.
 var releaseScript = newScript(compare + `
 if not same then return 0 end
-local told = ARGV[5] and awaited()
+local signed = ARGV[5] and sign()
 redis.call('UNLINK', KEYS[1])
-return done(3, 1, told)
+return done(3, 1, signed)
 `)
 
-// awaitScript puts the sign on a lease. It keeps the lifetime.
+// awaitScript puts the sign on a lease that [store.SignFor] makes for ARGV[3]. It keeps the
+// lifetime.
 var awaitScript = newScript(compare + `
 if not same or not lease(token) then return 0 end
-if not awaited() then redis.call('SETRANGE', KEYS[1], 36, '\1') end
+local signed, who = sign(), ARGV[3]
+if #signed % 8 == 1 then return 1 end
+for at = 1, #signed, 8 do
+  if string.sub(signed, at, at + 7) == who then return 1 end
+end
+if who == '' or #signed >= 56 then who = '\1' end
+redis.call('SETRANGE', KEYS[1], 36 + #signed, who)
 return 1
 `)
 

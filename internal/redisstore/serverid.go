@@ -33,6 +33,7 @@ import (
 // gives the same answer whichever server it is connected to.
 func (s *Redis) ServerID(ctx context.Context) (string, error) {
 	if s.single != nil {
+		defer takeTurn(ctx, s.rdb)()
 		return parseServerID(s.rdb.Info(ctx, "server", "replication").Result())
 	}
 	if s.cluster == nil {
@@ -41,7 +42,9 @@ func (s *Redis) ServerID(ctx context.Context) (string, error) {
 	var mu sync.Mutex
 	var all []string
 	err := s.cluster.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error {
+		end := takeTurn(ctx, c)
 		one, err := parseServerID(c.Info(ctx, "server", "replication").Result())
+		end()
 		mu.Lock()
 		defer mu.Unlock()
 		all = append(all, one)

@@ -32,6 +32,9 @@ func (s *Redis) Publish(ctx context.Context, t store.Notify) error {
 		if err != nil {
 			return err
 		}
+		if store.IsBackground(ctx) {
+			defer takeTurn(ctx, node)()
+		}
 		err = s.publish(ctx, node, t)
 		s.lookAroundFor(ctx, err)
 		return err
@@ -153,7 +156,11 @@ func masterNames(masters []listenMaster) []string {
 
 // publishPulse publishes a heartbeat through a master, and returns what pulse does.
 func (s *Redis) publishPulse(ctx context.Context, m *listenMaster, channel, payload string, count bool) (heard int64, err error) {
+	defer takeTurn(ctx, m.rdb)()
 	if m.member != nil {
+		if err := s.memberPulse(ctx, m, channel, payload); !errors.Is(err, errUnconfirmed) {
+			return -1, withoutEcho(err, "evalsha", channel, payload)
+		}
 		if err := m.member.confirm(ctx, m.rdb); err != nil {
 			return -1, fmt.Errorf("%s: %w", m.name, err)
 		}

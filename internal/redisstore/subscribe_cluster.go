@@ -31,9 +31,56 @@ var errMoved = errors.New("redisstore: the masters have changed")
 type member struct {
 	masters int // in the session's list
 
-	mu    sync.Mutex
-	state string   // cluster size and epoch at which ids was read; "" before the first
-	ids   []string // of the masters
+	mu     sync.Mutex
+	state  string   // cluster size and epoch at which ids was read; "" before the first
+	ids    []string // of the masters
+	untold bool     // scripts are not told of the state
+}
+
+// memberPulseScript is pulseScript on a node of a cluster, if its cluster size and epoch are still
+// ARGV[3]. Otherwise it publishes nothing: the answer is 0, or -1 if the node does not tell them. It
+// is one round trip, and costs the node less than to be asked first.
+var memberPulseScript = newScript(`#!lua flags=allow-oom
+local info = redis.pcall('CLUSTER', 'INFO')
+if type(info) ~= 'string' then return -1 end
+local function field(name) return string.match(info, '\n' .. name .. ':(%w+)') or '' end
+if string.match(info, 'cluster_state:fail') or field('cluster_size') .. ' ' .. field('cluster_current_epoch') ~= ARGV[3] then return 0 end
+redis.call('PUBLISH', ARGV[1], ARGV[2])
+return 1
+`)
+
+// errUnconfirmed: the node has to be asked.
+var errUnconfirmed = errors.New("redisstore: the node does not confirm the list of masters by itself")
+
+// memberPulse publishes a heartbeat through a master that confirms that the list of masters is
+// what it was when it was last asked.
+func (s *Redis) memberPulse(ctx context.Context, m *listenMaster, channel, payload string) error {
+	m.member.mu.Lock()
+	state, untold := m.member.state, m.member.untold
+	m.member.mu.Unlock()
+	if state == "" || untold || s.noFlags.Load() {
+		return errUnconfirmed
+	}
+	cmd := m.rdb.EvalSha(ctx, memberPulseScript.hash, nil, channel, payload, state)
+	if isNoScript(cmd.Err()) {
+		cmd = m.rdb.Eval(ctx, memberPulseScript.text, nil, channel, payload, state)
+	}
+	answer, err := cmd.Int()
+	var refused redis.Error
+	switch {
+	case err == nil && answer == 1:
+		return nil
+	case isDemoted(err):
+		return fmt.Errorf("%w: %w", errDemoted, err)
+	case err != nil && !errors.As(err, &refused):
+		return err
+	case err == nil && answer == 0:
+		return errUnconfirmed
+	}
+	m.member.mu.Lock()
+	defer m.member.mu.Unlock()
+	m.member.untold = true
+	return errUnconfirmed
 }
 
 // confirm asks the node whether the list has changed. A node that can't be asked, because the

@@ -1,9 +1,11 @@
 package redisstore_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -94,4 +96,51 @@ func TestSlotsMayMoveBetweenMastersButNotToAnother(t *testing.T) {
 		giveSlot(t, cluster, 0, 1, 0)
 		moved("a master more")
 	})
+}
+
+// asked counts the commands that ask a node about the cluster.
+type asked struct{ n atomic.Int32 }
+
+func (a *asked) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (a *asked) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+func (a *asked) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if strings.HasPrefix(cmd.String(), "cluster info") {
+			a.n.Add(1)
+		}
+		return next(ctx, cmd)
+	}
+}
+
+// A node confirms the list of masters and publishes the heartbeat in one script, which it is asked
+// for first; where the user may not, the heartbeats go on.
+func TestAHeartbeatOfAClusterIsOneRoundTrip(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.StartCluster(t, 2)
+	for _, denied := range []bool{false, true} {
+		for _, node := range cluster.Nodes {
+			rules := []any{"acl", "setuser", "app", "on", ">pw", "~*", "&*", "+@all"}
+			if denied {
+				rules = append(rules, "-cluster|info")
+			}
+			if err := node.Client(t).Do(t.Context(), rules...).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		o := cluster.Options()
+		o.Username, o.Password = "app", "pw"
+		c := redis.NewClusterClient(o)
+		t.Cleanup(func() { c.Close() })
+		questions := new(asked)
+		c.OnNewNode(func(node *redis.Client) { node.AddHook(questions) })
+		h := hearAlive(t, newReal(t, c), steady("news"))
+		for range 20 {
+			h.aliveSince(t, time.Now())
+		}
+		if n := int(questions.n.Load()); denied && n < 20 || !denied && n > 2*len(cluster.Nodes) {
+			t.Errorf("denied: %v: nodes were asked %d times", denied, n)
+		}
+	}
 }

@@ -77,7 +77,9 @@ func (s *session) askModes() {
 		if m == modeOther {
 			break
 		}
+		end := takeTurn(ctx, s.masters[i].rdb)
 		alone, err := asksAlone(ctx, s.masters[i].rdb)
+		end()
 		if err != nil {
 			m = modeUnknown // asked again, after the next round
 			break
@@ -88,8 +90,9 @@ func (s *session) askModes() {
 	}
 	s.mu.Lock()
 	s.proof.mode = m
+	open := s.open // otherwise the first round counts
 	s.mu.Unlock()
-	if m == modeStandalone {
+	if m == modeStandalone && open {
 		s.startRoundSoon()
 	}
 }

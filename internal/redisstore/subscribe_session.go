@@ -61,8 +61,10 @@ type session struct {
 	again      bool  // when all are answered, another round is due at once
 	proof      proof // that no message can be lost alone
 	watched    time.Time
-	pulseErr   error // of the last heartbeat that could not be published
-	looking    bool  // lookAtMasters is asking for the masters
+	pulseErr   error     // of the last heartbeat that could not be published
+	looking    bool      // lookAtMasters is asking for the masters
+	first      bool      // a subscriber waits for its first round
+	held       time.Time // when the round was sent that is reported when all are answered; zero: none
 	looked     time.Time
 
 	// Rounds are passed on to the subscribers with aliveMu held, so that they are notified of them in
@@ -96,6 +98,7 @@ func (s *session) run() (err error) {
 	s.mu.Lock()
 	s.conns = conns
 	s.mu.Unlock()
+	s.store.background(func(context.Context) { s.askModes() }) // meanwhile
 	ready := make(chan struct{}, len(conns))
 	var wg sync.WaitGroup
 	for _, c := range conns {
@@ -163,7 +166,7 @@ func (s *session) lead(ready <-chan struct{}, conns int) error {
 	s.ready()
 	s.startRound()
 	late.Reset(s.key.timeout)
-	pulse := time.NewTicker(s.key.interval)
+	pulse := time.NewTicker(s.interval())
 	defer pulse.Stop()
 	for {
 		select {
@@ -181,6 +184,15 @@ func (s *session) lead(ready <-chan struct{}, conns int) error {
 			late.Reset(wait)
 		}
 	}
+}
+
+// interval is the time between two rounds. On a cluster, where a heartbeat takes each master three
+// commands and not two, and a message on the bus to each node, it is longer.
+func (s *session) interval() time.Duration {
+	if s.store.cluster != nil {
+		return s.key.interval * 13 / 10
+	}
+	return s.key.interval
 }
 
 // dialTimeout is the longest dial timeout of the masters' clients.
@@ -245,7 +257,11 @@ func (s *session) publish(round int64, master int, count bool) {
 	}
 	again := s.again && s.publishing == 0
 	s.again = s.again && !again
+	answered := s.publishing == 0
 	s.mu.Unlock()
+	if answered {
+		s.report()
+	}
 	if again {
 		s.startRound()
 	}
@@ -256,7 +272,7 @@ func (s *session) publish(round int64, master int, count bool) {
 func (s *session) startRoundSoon() {
 	s.mu.Lock()
 	wait := s.publishing > 0
-	s.again = s.again || wait
+	s.again, s.first = s.again || wait, true
 	s.mu.Unlock()
 	if !wait {
 		s.startRound()
@@ -272,10 +288,38 @@ func (s *session) heard(payload string, slot int) {
 	}
 	s.mu.Lock()
 	sent, complete := s.rounds.Returned(round, slot)
-	s.mu.Unlock()
-	if !complete {
-		return
+	if complete && s.first && s.publishing > 0 {
+		// A caller waits for this, and should find a connection that is idle.
+		if s.held.IsZero() {
+			time.AfterFunc(turnWait, s.report)
+		}
+		if sent.After(s.held) {
+			s.held = sent
+		}
+		complete = false
 	}
+	s.mu.Unlock()
+	if complete {
+		s.tell(sent)
+	}
+}
+
+// report reports the round that heard has put off, if there is one.
+func (s *session) report() {
+	s.mu.Lock()
+	sent := s.held
+	s.held = time.Time{}
+	s.mu.Unlock()
+	if !sent.IsZero() {
+		s.tell(sent)
+	}
+}
+
+// tell reports a round that was sent at a time to the subscribers.
+func (s *session) tell(sent time.Time) {
+	s.mu.Lock()
+	s.first = false
+	s.mu.Unlock()
 	s.aliveMu.Lock()
 	defer s.aliveMu.Unlock()
 	if sent.Before(s.alive) {

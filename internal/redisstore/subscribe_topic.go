@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/delqhi/cache/internal/store"
 )
 
 // topic is a channel, or a prefix of keys whose changes the server reports. Session.mu guards it.
@@ -51,6 +53,9 @@ func (s *session) add(m *subscriber) bool {
 		}
 	}
 	topics := []*topic{s.topicLocked(m.l.Channel, false)}
+	if m.l.Waiter != "" {
+		topics = append(topics, s.topicLocked(store.WaiterChannel(m.l.Channel, m.l.Waiter), false))
+	}
 	if m.l.Tracking {
 		topics = append(topics, s.topicLocked(prefix, true))
 	}

@@ -29,6 +29,9 @@ func (s *session) watch() {
 			cmds = append(cmds, store.Command{Op: store.Get, Key: k})
 		}
 	}
+	if len(s.masters) == 1 {
+		defer takeTurn(store.Patient(ctx), s.masters[0].rdb)()
+	}
 	replies := s.store.Do(ctx, cmds)
 	for i, m := range all {
 		n := len(keys[i])

@@ -26,7 +26,8 @@ type post struct {
 	armed chan struct{}
 }
 
-func newPost(t *testing.T, w world, channel string) *post {
+// newPost also collects what is published to waiters there.
+func newPost(t *testing.T, w world, channel string, waiters ...string) *post {
 	t.Helper()
 	p := &post{channel: channel, news: make(chan struct{}, 1), armed: make(chan struct{})}
 	ctx, stop := context.WithCancel(context.Background())
@@ -36,9 +37,14 @@ func newPost(t *testing.T, w world, channel string) *post {
 	if !ok {
 		p.masters = 1
 		p.mark = func(t *testing.T, m string) { publish(t, w, channel, m+"0") }
-		wg.Go(func() {
-			_ = w.Subscribe(ctx, store.Subscription{Channel: channel, HeartbeatInterval: time.Minute, HeartbeatTimeout: time.Hour}, p)
-		})
+		l := store.Subscription{Channel: channel, HeartbeatInterval: time.Minute, HeartbeatTimeout: time.Hour}
+		for i, waiter := range waiters {
+			if i == 0 {
+				l.Waiter = waiter
+			}
+			w.(memory).JoinWaiter(l.Waiter, waiter)
+		}
+		wg.Go(func() { _ = w.Subscribe(ctx, l, p) })
 		<-p.armed
 		return p
 	}
@@ -65,9 +71,15 @@ func newPost(t *testing.T, w world, channel string) *post {
 		listenTo = nodes[:1] // a cluster's nodes pass it on
 	}
 	for _, c := range listenTo {
-		sub := c.Subscribe(ctx, channel)
-		if _, err := sub.Receive(ctx); err != nil {
-			t.Fatal(err)
+		channels := []string{channel}
+		for _, waiter := range waiters {
+			channels = append(channels, store.WaiterChannel(channel, waiter))
+		}
+		sub := c.Subscribe(ctx, channels...)
+		for range channels {
+			if _, err := sub.Receive(ctx); err != nil {
+				t.Fatal(err)
+			}
 		}
 		wg.Go(func() {
 			for {

@@ -21,6 +21,7 @@ type simProcess struct {
 // simSession is a session that nodes share. It begins with the first of them, and ends with the
 // last; if it ends for another reason, it does so for all.
 type simSession struct {
+	waiter string // of the node that began it
 	cancel context.CancelCauseFunc
 	ended  chan struct{} // closed after err is written
 	err    error
@@ -51,6 +52,7 @@ func (p *simProcess) subscribe(ctx context.Context, st *storetest.Memory, l stor
 		s = &simSession{ended: make(chan struct{})}
 		var running context.Context
 		running, s.cancel = context.WithCancelCause(context.Background())
+		s.waiter = l.Waiter
 		p.now[l.Tracking] = s
 		go func() {
 			err := st.Subscribe(running, l, s)
@@ -66,6 +68,7 @@ func (p *simProcess) subscribe(ctx context.Context, st *storetest.Memory, l stor
 			close(s.ended)
 		}()
 	}
+	st.JoinWaiter(s.waiter, l.Waiter)
 	s.mu.Lock()
 	s.members = append(slices.Clone(s.members), m)
 	armed := s.armed

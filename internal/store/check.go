@@ -20,6 +20,9 @@ func (c *Command) Check() error {
 		if c.Seen.State != Found || !IsLease([]byte(c.Seen.Token)) {
 			return fmt.Errorf("store: %v of what is no lease", c.Op)
 		}
+		if err := checkWaiter(string(c.Frame)); err != nil {
+			return err
+		}
 	case PatchHeader:
 		if len(c.Frame) != SealLen {
 			return fmt.Errorf("store: %v with %d bytes", c.Op, len(c.Frame))
@@ -46,9 +49,7 @@ func (c *Command) Check() error {
 func IsLease(raw []byte) bool { return len(raw) >= TokenLen && raw[leaseAt] == leaseKind }
 
 // AwaitsLease reports whether a record is a lease with the sign of [AwaitLease].
-func AwaitsLease(raw []byte) bool {
-	return len(raw) > SealLen && IsLease(raw)
-}
+func AwaitsLease(raw []byte) bool { return len(SignOf(raw)) > 0 }
 
 // The kind of a record, and that of a lease; see package frame.
 const (

@@ -13,7 +13,7 @@ func (l *Subscription) Check() error {
 	case l.HeartbeatInterval <= 0 || l.HeartbeatTimeout <= 0:
 		return errors.New("store: listen without a pulse")
 	}
-	return nil
+	return checkWaiter(l.Waiter)
 }
 
 // Rounds are the heartbeat rounds of one session that have not come back yet, the oldest first.

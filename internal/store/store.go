@@ -143,9 +143,10 @@ const (
 	// key holds that string, and then Left.
 	Adopt
 	// AwaitLease puts a sign on exactly the lease that was seen: a process waits for the end of
-	// its load. Reply: OK if the lease has the sign now. The sign is a byte behind the lease, of
-	// which only whether it is there matters; whatever removes the lease removes it, and a lease
-	// that replaces the lease inherits it. See [Notify].Awaited.
+	// its load. Reply: OK if the lease has the sign now. The sign is behind the lease, and names
+	// the process by Frame, the id of its Subscription's Waiter; if Frame is empty, or the sign
+	// names [WaitersMax] others, the end is told to all. Whatever removes the lease removes the
+	// sign, and a lease that replaces the lease inherits it. See [Notify].Awaited.
 	AwaitLease
 )
 
@@ -169,7 +170,7 @@ func (o Op) String() string {
 type Command struct {
 	Op     Op
 	Key    string
-	Frame  []byte        // Set, SetNX, CompareAndSet, PatchHeader: the bytes to store; not modified, not kept after the reply
+	Frame  []byte        // Set, SetNX, CompareAndSet, PatchHeader: the bytes to store; AwaitLease: who waits; not modified, not kept after the reply
 	TTL    time.Duration // Set, SetNX, CompareAndSet, Extend, PatchHeader, Adopt: in whole milliseconds, at least one; 0 = no expiry; KeepTTL with CompareAndSet
 	Seen   CASToken      // CompareAndSet, CompareAndDelete, Extend, PatchHeader, Adopt, AwaitLease
 	Notify Notify        // the message that the node of the key publishes when the command has taken effect
@@ -206,7 +207,8 @@ type Notify struct {
 	Message string
 
 	// Awaited: CompareAndSet and CompareAndDelete only. The message is published only if the
-	// record that was replaced or removed was a lease with the sign of [AwaitLease]. The node
+	// record that was replaced or removed was a lease with the sign of [AwaitLease], and to those
+	// whom the sign names: see [WaiterChannel]. The node
 	// decides together with the effect: a process that sees the lease either puts its sign on it
 	// before, and receives the message, or finds the lease gone.
 	Awaited bool

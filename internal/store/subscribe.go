@@ -34,6 +34,7 @@ import (
 // A change in the list of masters ends the session.
 type Subscription struct {
 	Channel           string
+	Waiter            string // an id for AwaitLease, of WaiterLen bytes, whose own channel is received, too; "": none
 	Tracking          bool
 	Prefix            string        // of keys; Tracking
 	HeartbeatInterval time.Duration // between two rounds of heartbeats

@@ -31,6 +31,34 @@ type memoryListeners struct {
 	all       []*memoryListener
 	count     int // of all listeners so far
 	intercept func(Delivery) (copies int, delay time.Duration)
+	joined    map[string]string // by waiter: that of the Subscription that receives for it
+}
+
+// JoinWaiter has the Subscription of the waiter to also receive what is published for another one, which
+// has no Subscription of its own.
+func (m *Memory) JoinWaiter(to, waiter string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.listeners.joined == nil {
+		m.listeners.joined = map[string]string{}
+	}
+	m.listeners.joined[waiter] = to
+}
+
+// receives reports whether a channel is that of a waiter of the listener.
+func (l *memoryListeners) receives(ln *memoryListener, channel string) bool {
+	if ln.Waiter == "" {
+		return false
+	}
+	if channel == store.WaiterChannel(ln.Channel, ln.Waiter) {
+		return true
+	}
+	for waiter, to := range l.joined {
+		if to == ln.Waiter && channel == store.WaiterChannel(ln.Channel, waiter) {
+			return true
+		}
+	}
+	return false
 }
 
 // memoryListener is one Listen of a Memory.
@@ -87,7 +115,7 @@ func (m *Memory) ChangeAll() {
 // publishLocked delivers t to all listeners of its channel. Memory.mu is held.
 func (m *Memory) publishLocked(t store.Notify) {
 	for _, ln := range m.listeners.all {
-		if ln.Channel == t.Channel {
+		if ln.Channel == t.Channel || m.listeners.receives(ln, t.Channel) {
 			m.deliverLocked(ln, Delivery{Kind: DeliverMessage, Text: t.Message}, 0)
 		}
 	}

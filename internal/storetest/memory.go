@@ -8,6 +8,7 @@ import (
 	"context"
 	"github.com/delqhi/cache/internal/logicalclock"
 	"github.com/delqhi/cache/internal/store"
+	"slices"
 	"sync"
 	"time"
 )
@@ -107,9 +108,17 @@ func (m *Memory) Do(ctx context.Context, cmds []store.Command) []store.Reply {
 			if replies[i].Err = err; err != nil {
 				continue
 			}
-			told := !c.Notify.Awaited || store.AwaitsLease(m.recordLocked(c.Key).Raw)
+			sign := store.SignOf(m.recordLocked(c.Key).Raw)
 			replies[i] = m.doLocked(c)
-			took = took || replies[i].OK && told
+			if c.Notify.Awaited {
+				for _, channel := range store.ToldBy(sign, c.Notify.Channel) {
+					if replies[i].OK {
+						m.publishLocked(store.Notify{Channel: channel, Message: c.Notify.Message})
+					}
+				}
+				continue
+			}
+			took = took || replies[i].OK
 			if c.Op == store.Get && len(cmds) > 1 {
 				replies[i].HideType()
 			}
@@ -145,8 +154,8 @@ func (m *Memory) doLocked(c *store.Command) store.Reply {
 		}
 		if c.Seen.Match(rec) {
 			m.storeLocked(c)
-			if store.AwaitsLease(rec.Raw) && store.IsLease(c.Frame) && len(c.Frame) == store.SealLen {
-				m.signLocked(c.Key)
+			if sign := store.SignOf(rec.Raw); store.IsLease(c.Frame) && len(c.Frame) == store.SealLen {
+				m.signLocked(c.Key, sign)
 			}
 			return store.Reply{OK: true}
 		}
@@ -184,8 +193,8 @@ func (m *Memory) doLocked(c *store.Command) store.Reply {
 		if !c.Seen.Match(rec) {
 			return store.Reply{}
 		}
-		if !store.AwaitsLease(rec.Raw) {
-			m.signLocked(c.Key)
+		if was := store.SignOf(rec.Raw); len(was) < len(store.SignFor(was, string(c.Frame))) {
+			m.signLocked(c.Key, store.SignFor(was, string(c.Frame)))
 			m.changedLocked(c.Key)
 		}
 	}
@@ -236,10 +245,10 @@ func (m *Memory) resealLocked(c *store.Command, rec store.Record) bool {
 	return true
 }
 
-// signLocked puts the sign on a lease.
-func (m *Memory) signLocked(key string) {
+// signLocked puts a sign on a lease.
+func (m *Memory) signLocked(key string, sign []byte) {
 	it := m.data[key]
-	it.raw = append(bytes.Clone(it.raw), 1) // Records share the old bytes
+	it.raw = slices.Concat(it.raw[:store.SealLen], sign) // Records share the old bytes
 	m.data[key] = it
 }
 

@@ -3,6 +3,7 @@ package memory_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -98,73 +99,81 @@ func TestAMissThatNoProcessWaitsForPublishesNothing(t *testing.T) {
 	}
 }
 
-// However many processes wait, and whatever they wait for, each wakes at once, by one message.
+// However many processes wait, and whatever they wait for, each wakes at once, by a message that the
+// others do not receive, unless too many wait.
 func TestThoseWhoWaitAreToldOnce(t *testing.T) {
 	for name, transport := range map[string]invalidate.Transport{"broadcast": invalidate.Broadcast(), "tracking": invalidate.Tracking()} {
 		for _, stale := range []bool{false, true} {
 			for _, fails := range []bool{false, true} {
-				t.Run(name, func(t *testing.T) {
-					synctest.Test(t, func(t *testing.T) {
-						st := storetest.NewMemory()
-						var all []*cache.Cache[string, string]
-						for range 5 {
-							c := onMemory(t, st, cache.Source[string, string]{}, cache.WithTransport(transport),
-								cache.WithStrategy(strategy.TTL(time.Minute), strategy.StaleIfError(time.Hour), strategy.ErrorTTL(time.Second)))
-							_, _ = c.Peek(t.Context(), "other")
-							all = append(all, c)
-						}
-						if stale { // then a lock says that the load is in flight
-							if err := all[0].Set(t.Context(), "k", "old"); err != nil {
-								t.Fatal(err)
+				for _, waiting := range []int{1, 4, store.WaitersMax, store.WaitersMax + 2} {
+					t.Run(fmt.Sprint(name, waiting), func(t *testing.T) {
+						synctest.Test(t, func(t *testing.T) {
+							st := storetest.NewMemory()
+							var all []*cache.Cache[string, string]
+							for range 1 + waiting + 3 {
+								c := onMemory(t, st, cache.Source[string, string]{}, cache.WithTransport(transport),
+									cache.WithStrategy(strategy.TTL(time.Minute), strategy.StaleIfError(time.Hour), strategy.ErrorTTL(time.Second)))
+								_, _ = c.Peek(t.Context(), "other")
+								all = append(all, c)
 							}
-							time.Sleep(2 * time.Minute)
-						}
-						time.Sleep(5 * time.Second)
-						r := recordPublished(st)
-						g := newGate()
-						load := func(ctx context.Context, k string) (string, error) {
-							v, err := g.load(ctx, k)
-							if fails {
-								return "", errors.New("boom")
-							}
-							return v, err
-						}
-						got := make(chan string, len(all))
-						for _, c := range all {
-							go func() {
-								v, err := c.GetOrLoad(t.Context(), "k", load)
-								if fails && !stale == (err == nil) {
-									t.Errorf("%q, %v", v, err)
+							if stale { // then a lock says that the load is in flight
+								if err := all[0].Set(t.Context(), "k", "old"); err != nil {
+									t.Fatal(err)
 								}
-								got <- v
-							}()
-							if c == all[0] {
-								<-g.began
+								time.Sleep(2 * time.Minute)
 							}
-							synctest.Wait()
-						}
-						time.Sleep(hook.LeasePoll / 2)
-						start := time.Now()
-						g.end <- "v"
-						for range all {
-							if v := <-got; !fails && v != "v" || fails && stale && v != "old" {
-								t.Errorf("%q", v)
+							time.Sleep(5 * time.Second)
+							r := recordPublished(st)
+							g := newGate()
+							load := func(ctx context.Context, k string) (string, error) {
+								v, err := g.load(ctx, k)
+								if fails {
+									return "", errors.New("boom")
+								}
+								return v, err
 							}
-						}
-						if d := time.Since(start); d > 0 {
-							t.Errorf("it took %v", d)
-						}
-						kinds, _ := r.since()
-						loaded := len(kinds) - len(slices.DeleteFunc(slices.Clone(kinds), func(k message.Kind) bool { return k == message.Loaded }))
-						want := len(all) // each listener has it once
-						if transport == invalidate.Tracking() && !stale {
-							want = 0 // the change itself is reported
-						}
-						if loaded != want {
-							t.Errorf("%d listeners were told %v", len(all), kinds)
-						}
+							listeners := len(all)
+							all = all[:1+waiting] // the others do not care
+							got := make(chan string, len(all))
+							for _, c := range all {
+								go func() {
+									v, err := c.GetOrLoad(t.Context(), "k", load)
+									if fails && !stale == (err == nil) {
+										t.Errorf("%q, %v", v, err)
+									}
+									got <- v
+								}()
+								if c == all[0] {
+									<-g.began
+								}
+								synctest.Wait()
+							}
+							time.Sleep(hook.LeasePoll / 2)
+							start := time.Now()
+							g.end <- "v"
+							for range all {
+								if v := <-got; !fails && v != "v" || fails && stale && v != "old" {
+									t.Errorf("%q", v)
+								}
+							}
+							if d := time.Since(start); d > 0 {
+								t.Errorf("it took %v", d)
+							}
+							kinds, _ := r.since()
+							loaded := len(kinds) - len(slices.DeleteFunc(slices.Clone(kinds), func(k message.Kind) bool { return k == message.Loaded }))
+							want := waiting
+							if waiting > store.WaitersMax {
+								want = store.WaitersMax + listeners
+							}
+							if transport == invalidate.Tracking() && !stale {
+								want = 0 // the change itself is reported
+							}
+							if loaded != want {
+								t.Errorf("%d waited, %d listened, and were told %v", waiting, listeners, kinds)
+							}
+						})
 					})
-				})
+				}
 			}
 		}
 	}
