@@ -128,6 +128,9 @@ var cacheCalls = map[string]func(ctx context.Context, c *faceCache, rnd *rand.Ra
 	"Touch":          func(ctx context.Context, c *faceCache, rnd *rand.Rand) error { return c.Touch(ctx, faceKey(rnd)) },
 	"Local": func(_ context.Context, c *faceCache, _ *rand.Rand) error {
 		for k, e := range c.Local() {
+			if e.Absent {
+				continue
+			}
 			if err := ofKey(k, e.Value, nil); err != nil {
 				return err
 			}

@@ -139,7 +139,7 @@ func (w *worker) do(ctx context.Context, t *task) (o status) {
 	case "read":
 		w.read(ctx, t, &o)
 	case "state":
-		o.Blocked = blockedIn("internal/flight.(*Group")
+		o.Blocked = blockedIn("internal/flight.(*Call[...]).wait(")
 		w.mu.Lock()
 		o.Loads, o.Acquired = slices.Clone(w.loads[t.Key]), w.acquired[t.Key]
 		w.mu.Unlock()
@@ -238,8 +238,7 @@ func (h leaseHook) count(cmd redis.Cmder) {
 	}
 }
 
-// blockedIn counts the goroutines that wait in a select of a function's own, given by
-// the beginning of its name below the module.
+// blockedIn counts the goroutines that wait in a function, given by its name below the module.
 func blockedIn(name string) (n int) {
 	buf := make([]byte, 1<<20)
 	for {
@@ -251,7 +250,7 @@ func blockedIn(name string) (n int) {
 	}
 	for _, g := range bytes.Split(buf, []byte("\n\n")) {
 		head, frames, _ := bytes.Cut(g, []byte("\n"))
-		if bytes.Contains(head, []byte("[select")) && bytes.HasPrefix(frames, []byte("github.com/delqhi/cache/"+name)) {
+		if !bytes.Contains(head, []byte("[runn")) && bytes.Contains(frames, []byte("github.com/delqhi/cache/"+name)) {
 			n++
 		}
 	}
