@@ -144,15 +144,15 @@ func ExampleWithStrategy_sliding() {
 
 // The local tier holds 1000 entries at most, and about a megabyte.
 func ExampleWithStrategy_localBytes() {
-	c := newCache(cache.Source[int, string]{}, strategy.LRU(1000), strategy.LocalBytes(1<<20), strategy.LocalTTL(10*time.Second))
+	c := newCache(cache.Source[int, string]{}, strategy.LRU(100), strategy.LocalBytes(1<<20), strategy.LocalTTL(10*time.Second))
 	defer c.Close()
 	all := map[int]string{}
-	for i := range 1500 {
+	for i := range 150 {
 		all[i] = "value"
 	}
 	_ = c.SetMany(context.Background(), all)
 	fmt.Println(c.Metrics().LocalEntries)
-	// Output: 1000
+	// Output: 100
 }
 
 // Images that share their pixels with others take less than it seems.
