@@ -32,6 +32,7 @@ const countEvery = 3
 type proof struct {
 	mode   mode
 	hears  []bool // by master: its node has the subscription
+	doubts []bool // by master: it had, and the latest answer is that it has not
 	direct bool   // all do
 	rounds int    // since the last one that counted
 }
@@ -148,8 +149,22 @@ func (s *session) disprove() {
 //  2. the former one becomes its replica, and copies its data
 //  3. a message that is published in between does not reach the former one
 //  4. heartbeats do, later, as part of what is replicated
+//
+// The server may also have closed the connection, which is not noticed yet:
+//
+//  1. the server closes the connection of the subscription
+//  2. it is asked, and has no subscription any more
+//  3. the answer arrives
+//  4. the end of the connection is noticed
+//
+// That says nothing about the client's address. So it is asked once more before the session ends for
+// this reason, and one that has ended learns nothing.
 func (s *session) prove(master int, heard int64) {
 	s.mu.Lock()
+	if s.ctx.Err() != nil {
+		s.mu.Unlock()
+		return
+	}
 	p := &s.proof
 	if heard == notAllowed {
 		// Each refusal is an entry in the server's log.
@@ -161,10 +176,13 @@ func (s *session) prove(master int, heard int64) {
 		return
 	}
 	if p.hears == nil {
-		p.hears = make([]bool, len(s.masters))
+		p.hears, p.doubts = make([]bool, len(s.masters)), make([]bool, len(s.masters))
 	}
 	if heard == 0 {
-		lost := p.hears[master]
+		lost := p.doubts[master]
+		if p.hears[master] && !lost {
+			p.doubts[master], p.rounds, s.again = true, countEvery, true // the next round counts, and is due
+		}
 		s.mu.Unlock()
 		if lost {
 			distrusted.add(s.key.rdb)
@@ -172,7 +190,7 @@ func (s *session) prove(master int, heard int64) {
 		}
 		return
 	}
-	p.hears[master] = true
+	p.hears[master], p.doubts[master] = true, false
 	first := !p.direct && !slices.Contains(p.hears, false)
 	p.direct = p.direct || first
 	s.mu.Unlock()

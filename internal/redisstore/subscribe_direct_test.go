@@ -147,6 +147,47 @@ func TestADirectSessionEndsWhenItsCommandsGoElsewhere(t *testing.T) {
 	})
 }
 
+// That the server has no subscription, once, may be because it has just closed the connection of the
+// session. The client has direct sessions afterwards, and as long as it lives this one goes on.
+func TestOneAnswerDoesNotEndADirectSession(t *testing.T) {
+	both(t, func(t *testing.T, with func(store.Subscription) store.Subscription) {
+		server := redistest.Start(t)
+		var none atomic.Int32 // how many heartbeats are not published, and said to be received by none
+		o := server.Options()
+		o.Addr = redistest.NewFront(t, server.Addr(), func(args []string) string {
+			if strings.EqualFold(args[0], "evalsha") && len(args) > 2 && args[2] == "0" && none.Add(-1) >= 0 {
+				return ":0\r\n"
+			}
+			return ""
+		}).Addr()
+		c := redis.NewClient(o)
+		t.Cleanup(func() { c.Close() })
+		s := newReal(t, c)
+		l := with(steady("news"))
+		l.Channel = "more"
+		h, other := start(t, s, with(steady("news"))), start(t, s, l)
+		h.expectKind(t, "direct")
+		other.expectKind(t, "direct")
+		for range 3 {
+			none.Store(1)
+			for none.Load() > 0 {
+				h.aliveSince(t, time.Now())
+			}
+			for range 2 * 3 { // one of three counts
+				h.aliveSince(t, time.Now())
+			}
+		}
+		if all := h.all("ended"); len(all) > 0 {
+			t.Fatal(all)
+		}
+		if n, err := server.Client(t).ClientKillByFilter(t.Context(), "TYPE", "pubsub").Result(); n != 1 || err != nil {
+			t.Fatal(n, err)
+		}
+		h.end(t)
+		listen(t, s, steady("news")).expectKind(t, "direct")
+	})
+}
+
 // A subscriber that misses a message ends the session, and the client has no direct one any more,
 // with tracking or without. Other clients have.
 func TestADirectSessionEndsWhenAMessageIsMissed(t *testing.T) {
