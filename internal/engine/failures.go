@@ -103,7 +103,7 @@ func (f *failures) seen(rk string, id frame.ID) {
 //
 //  1. a failure is put into the map
 //  2. its key is written: the fence moves, and there seems to be nothing to forget
-//  3. any is set, and whoever has noted the failure finds that the fence has moved; see remember
+//  3. any is set, and the caller that has noted the failure finds that the fence has moved; see remember
 func (f *failures) forget(rk string) {
 	if !f.any.Load() {
 		return

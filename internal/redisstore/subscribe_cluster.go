@@ -31,10 +31,10 @@ var errMoved = errors.New("redisstore: the masters have changed")
 type member struct {
 	masters int // in the session's list
 
-	mu     sync.Mutex
-	state  string   // cluster size and epoch at which ids was read; "" before the first
-	ids    []string // of the masters
-	untold bool     // scripts are not told of the state
+	mu      sync.Mutex
+	state   string   // cluster size and epoch at which ids was read; "" before the first
+	ids     []string // of the masters
+	unasked bool     // scripts do not ask for the state
 }
 
 // memberPulseScript is pulseScript on a node of a cluster, if its cluster size and epoch are still
@@ -56,9 +56,9 @@ var errUnconfirmed = errors.New("redisstore: the node does not confirm the list 
 // what it was when it was last asked.
 func (s *Redis) memberPulse(ctx context.Context, m *listenMaster, channel, payload string) error {
 	m.member.mu.Lock()
-	state, untold := m.member.state, m.member.untold
+	state, unasked := m.member.state, m.member.unasked
 	m.member.mu.Unlock()
-	if state == "" || untold || s.noFlags.Load() {
+	if state == "" || unasked || s.noFlags.Load() {
 		return errUnconfirmed
 	}
 	cmd := m.rdb.EvalSha(ctx, memberPulseScript.hash, nil, channel, payload, state)
@@ -79,7 +79,7 @@ func (s *Redis) memberPulse(ctx context.Context, m *listenMaster, channel, paylo
 	}
 	m.member.mu.Lock()
 	defer m.member.mu.Unlock()
-	m.member.untold = true
+	m.member.unasked = true
 	return errUnconfirmed
 }
 

@@ -66,3 +66,41 @@ func TestAReadBesideAnUpdateHoldsToTags(t *testing.T) {
 		})
 	}
 }
+
+// When the function has returned, and while the source is written, a read waits for that: it does
+// not get what the function was given, of which a tag was invalidated.
+func TestAReadBesideAnUpdateOfTheSourceHoldsToTags(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		version := 1
+		var c *cache.Cache[string, int]
+		read := make(chan int, 1)
+		src := cache.Source[string, int]{
+			Load: func(context.Context, string) (int, error) { return version, nil },
+			Tags: func(string, int) []string { return []string{"t"} },
+			Store: func(_ context.Context, _ string, v int) error {
+				version = 2
+				if err := c.InvalidateTags(ctx, "t"); err != nil {
+					return err
+				}
+				go func() {
+					got, err := c.Get(ctx, "k")
+					if err != nil {
+						t.Error(err)
+					}
+					read <- got
+				}()
+				synctest.Wait()
+				version = v
+				return nil
+			},
+		}
+		c = newCache(t, nil, src, cache.LocalOnly(), cache.WithStrategy(strategy.TTL(time.Hour)))
+		if got, err := c.Update(ctx, "k", func(old int, _ bool) (int, error) { return old + 10, nil }); got != 11 || err != nil {
+			t.Fatalf("Update = %d, %v", got, err)
+		}
+		if got := <-read; got == 1 {
+			t.Error("Get = 1, which was over when the read began")
+		}
+	})
+}
