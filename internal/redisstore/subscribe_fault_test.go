@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -226,14 +227,21 @@ func TestACancellationNeedsNoServer(t *testing.T) {
 // stuck is a dialer that obeys no context.
 func TestACancellationNeedsNoDialer(t *testing.T) {
 	dialing, release := make(chan struct{}), make(chan struct{})
+	began := sync.OnceFunc(func() { close(dialing) })
 	server := redistest.Start(t)
-	var conn net.Conn
+	var mu sync.Mutex
+	var conns []net.Conn
 	c := redis.NewClient(&redis.Options{
 		MaintNotificationsConfig: noMaintenance(),
-		Dialer: func(context.Context, string, string) (_ net.Conn, err error) {
-			close(dialing)
+		Dialer: func(context.Context, string, string) (net.Conn, error) { // the client's own commands dial as well
+			began()
 			<-release
-			conn, err = net.Dial("tcp", server.Addr())
+			conn, err := net.Dial("tcp", server.Addr())
+			if err == nil {
+				mu.Lock()
+				conns = append(conns, conn)
+				mu.Unlock()
+			}
 			return conn, err
 		},
 	})
@@ -250,8 +258,23 @@ func TestACancellationNeedsNoDialer(t *testing.T) {
 	}
 	close(release)
 	s.Close()
-	if _, err := conn.Write([]byte("x")); !errors.Is(err, net.ErrClosed) {
-		t.Errorf("the connection that came too late was left open: %v", err)
+	c.Close() // the connections of its pool, not that of the session
+	mu.Lock()
+	defer mu.Unlock()
+	if len(conns) == 0 {
+		t.Error("nothing was dialed")
+	}
+	for _, conn := range conns {
+		// The client closes one that it was dialing meanwhile after Close has returned.
+		for end := time.Now().Add(slack); ; time.Sleep(time.Millisecond) {
+			_, err := conn.Write([]byte("x"))
+			if errors.Is(err, net.ErrClosed) {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatalf("a connection that came too late was left open: %v", err)
+			}
+		}
 	}
 }
 
