@@ -124,7 +124,7 @@ func TestTheAlertsKnowTheirMetrics(t *testing.T) {
 		}
 	}
 	for _, name := range []string{
-		"CacheStalenessBeyondBound", "CacheNotificationsLost", "CacheCircuitOpen", "CacheHitRateCollapsed", "CacheDeadLetters", "CacheWriteBehindLag",
+		"CacheStalenessBeyondBound", "CacheAuditFoundStale", "CacheNotificationsLost", "CacheCircuitOpen", "CacheHitRateCollapsed", "CacheDeadLetters", "CacheWriteBehindLag",
 		"CacheOutboxLag", "CacheOutboxNotApplied", "CacheOutboxDeadLetters",
 	} {
 		if !seen[name] {
