@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,9 +24,11 @@ type post struct {
 	mu    sync.Mutex
 	got   []string
 	news  chan struct{} // buffered
-	calls int           // of heard
 	armed chan struct{}
 }
+
+// marks counts the calls of heard, of all posts.
+var marks atomic.Int64
 
 // newPost also collects what is published to waiters there.
 func newPost(t *testing.T, w world, channel string, waiters ...string) *post {
@@ -113,18 +117,19 @@ func (p *post) Message(m string) {
 // different nodes of a cluster is in any order.
 func (p *post) heard(t *testing.T) []string {
 	t.Helper()
-	p.calls++
-	mark := fmt.Sprintf("mark %d of ", p.calls)
+	// A mark is for this call only. Another post's may have been published through other nodes:
+	// their order is that of a client.
+	mark := fmt.Sprintf("mark %d of ", marks.Add(1))
 	p.mark(t, mark)
-	var marks []string
+	var sent []string
 	for i := range p.masters {
-		marks = append(marks, fmt.Sprint(mark, i))
+		sent = append(sent, fmt.Sprint(mark, i))
 	}
 	for {
 		p.mu.Lock()
-		missing := slices.DeleteFunc(slices.Clone(marks), func(m string) bool { return slices.Contains(p.got, m) })
+		missing := slices.DeleteFunc(slices.Clone(sent), func(m string) bool { return slices.Contains(p.got, m) })
 		if len(missing) == 0 {
-			got := slices.DeleteFunc(p.got, func(m string) bool { return slices.Contains(marks, m) })
+			got := slices.DeleteFunc(p.got, func(m string) bool { return strings.HasPrefix(m, "mark ") })
 			p.got = nil
 			p.mu.Unlock()
 			return got
