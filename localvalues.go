@@ -81,9 +81,6 @@ func (c *config) checkLocalValues(weighs bool) {
 	if c.policy.Audit > 0 {
 		c.mistake("%v compares local hits with what Redis holds, which with LocalValues is nothing: leave it out", strategy.Audit(c.policy.Audit))
 	}
-	if c.policy.LocalDuringOutage > 0 {
-		c.mistake("%v is not supported with LocalValues: during an outage values are loaded, and not kept; leave it out", strategy.LocalDuringOutage(c.policy.LocalDuringOutage))
-	}
 	if engine.ReadsOthers(c.codec) {
 		c.mistake("codec.Legacy reads what another program has stored in Redis, where LocalValues reads no values: give the codec inside it, or none")
 	}

@@ -62,7 +62,7 @@ var besideLocalValues = map[string][]withLocalValues{
 	"strategy.WriteBehind":          {{option: strategies(strategy.WriteBehind()), source: storing, refused: "strategy.WriteThrough()"}},
 	"strategy.BatchLoads":           {{option: strategies(strategy.BatchLoads(10, time.Millisecond)), source: loadingMany}},
 	"strategy.Audit":                {{option: strategies(strategy.Audit(0.1)), refused: "strategy.Audit(0.1) compares"}},
-	"strategy.LocalDuringOutage":    {{option: strategies(strategy.LocalDuringOutage(time.Minute)), refused: "strategy.LocalDuringOutage(1m0s) is not"}},
+	"strategy.LocalDuringOutage":    {{option: strategies(strategy.LocalDuringOutage(time.Minute))}},
 
 	"cache.LocalValues":      {{option: cache.LocalValues()}},
 	"cache.LocalOnly":        {{option: cache.LocalOnly(), refused: "leave one of them out"}},

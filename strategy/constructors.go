@@ -41,6 +41,8 @@ func LocalTTL(d time.Duration) Strategy { return setting{kind: localTTL, d: d} }
 // what other processes write may be served as it was for up to d. When notifications are
 // received again, nothing of that time is served any more.
 //
+// With cache.LocalValues the same holds: Redis has no values, and all that is loaded meanwhile is kept.
+//
 // d is positive. It needs [LRU] or [TinyLFU], and a Redis. By default the local tier is not used
 // at such times, from 1.5 seconds after the last heartbeat on.
 func LocalDuringOutage(d time.Duration) Strategy { return setting{kind: localDuringOutage, d: d} }

@@ -60,10 +60,10 @@ func (v *versions) source(process string) cache.Source[string, int] {
 }
 
 // goesOn makes a cache as a process has it, with a client of its own.
-func goesOn(t *testing.T, rdb redis.UniversalClient, v *versions, process string, d time.Duration) *cache.Cache[string, int] {
+func goesOn(t *testing.T, rdb redis.UniversalClient, v *versions, process string, d time.Duration, opts ...cache.Option) *cache.Cache[string, int] {
 	t.Helper()
-	c, err := cache.NewFrom(rdb, "goes-on", v.source(process), discard, cache.WithTimeout(300*time.Millisecond),
-		cache.WithStrategy(strategy.LRU(1000), strategy.TTL(time.Hour), strategy.LocalDuringOutage(d)))
+	c, err := cache.NewFrom(rdb, "goes-on", v.source(process), append(opts, discard, cache.WithTimeout(300*time.Millisecond),
+		cache.WithStrategy(strategy.LRU(1000), strategy.TTL(time.Hour), strategy.LocalDuringOutage(d)))...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +143,11 @@ func TestTheLocalTierGoesOnWithoutAServer(t *testing.T) {
 			opts.Addr = proxy.Addr()
 			rdb := redis.NewClient(opts)
 			t.Cleanup(func() { _ = rdb.Close() })
-			processes[p] = goesOn(t, rdb, v, p, time.Hour)
+			var kind []cache.Option
+			if p == "c" { // which has its values to itself
+				kind = append(kind, cache.LocalValues())
+			}
+			processes[p] = goesOn(t, rdb, v, p, time.Hour, kind...)
 		}
 		var keys []string
 		for i := range 20 {
@@ -244,17 +248,20 @@ func TestTheTimeOfAnOutageIsTheBound(t *testing.T) {
 	opts.Addr = proxy.Addr()
 	rdb := redis.NewClient(opts)
 	t.Cleanup(func() { _ = rdb.Close() })
-	ctx, alone, other := t.Context(), goesOn(t, rdb, v, "alone", d), goesOn(t, s.Client(t), v, "other", d)
+	ctx, other := t.Context(), goesOn(t, s.Client(t), v, "other", d)
+	alone := []*cache.Cache[string, int]{goesOn(t, rdb, v, "alone", d), goesOn(t, rdb, v, "alone, with local values", d, cache.LocalValues())}
 	keys := []string{"k0", "k1", "k2", "k3", "k4"}
 	for _, k := range keys {
-		held(t, alone, k)
+		for _, c := range alone {
+			held(t, c, k)
+		}
 	}
 	// When a version was there, by key: written before it is told.
 	var mu sync.Mutex
 	written := map[string][]time.Time{}
 	over := make(chan struct{})
 	var all sync.WaitGroup
-	var served atomic.Int32
+	served := make([]atomic.Int32, len(alone))
 	all.Go(func() {
 		for i := 0; ; i++ {
 			select {
@@ -272,7 +279,8 @@ func TestTheTimeOfAnOutageIsTheBound(t *testing.T) {
 			mu.Unlock()
 		}
 	})
-	for range 4 {
+	for reader := range 4 {
+		which := reader % len(alone)
 		all.Go(func() {
 			for i := 0; ; i++ {
 				select {
@@ -289,12 +297,12 @@ func TestTheTimeOfAnOutageIsTheBound(t *testing.T) {
 					}
 				}
 				mu.Unlock()
-				got, err := alone.Get(ctx, k)
+				got, err := alone[which].Get(ctx, k)
 				if err != nil || got < least {
-					t.Errorf("%s: version %d, %v, and %d was replaced longer than %v ago", k, got, err, got, d)
+					t.Errorf("%d: %s: version %d, %v, and %d was replaced longer than %v ago", which, k, got, err, got, d)
 				}
 				if got < v.get(k) {
-					served.Add(1)
+					served[which].Add(1)
 				}
 			}
 		})
@@ -302,27 +310,29 @@ func TestTheTimeOfAnOutageIsTheBound(t *testing.T) {
 	for _, cut := range []func(){func() { proxy.Blackhole() }, func() { proxy.Cut() }, func() { proxy.Only(redistest.News).Blackhole() }} {
 		cut()
 		awaits(t, "the outage", func() error {
-			if heard(alone) == nil {
+			if heard(alone[0]) == nil || heard(alone[1]) == nil {
 				return errors.New("it is heard")
 			}
 			return nil
 		})
 		time.Sleep(d + d/2) // entries end in it, and others are loaded
 		proxy.Heal()
-		awaits(t, "notifications", func() error { return heard(alone) })
+		awaits(t, "notifications", func() error { return errors.Join(heard(alone[0]), heard(alone[1])) })
 	}
 	close(over)
 	all.Wait()
-	if m := alone.Metrics(); served.Load() == 0 || m.OutageHits == 0 || m.OutageFills == 0 {
-		t.Errorf("nothing older was served, or nothing at all: %d, %d hits, %d fills", served.Load(), m.OutageHits, m.OutageFills)
-	}
-	for _, k := range keys {
-		awaits(t, k, func() error {
-			if got, err := alone.Get(ctx, k); err != nil || got != v.get(k) {
-				return fmt.Errorf("%d, %w", got, err)
-			}
-			return nil
-		})
+	for i, c := range alone {
+		if m := c.Metrics(); served[i].Load() == 0 || m.OutageHits == 0 || m.OutageFills == 0 {
+			t.Errorf("%d: nothing older was served, or nothing at all: %d, %d hits, %d fills", i, served[i].Load(), m.OutageHits, m.OutageFills)
+		}
+		for _, k := range keys {
+			awaits(t, k, func() error {
+				if got, err := c.Get(ctx, k); err != nil || got != v.get(k) {
+					return fmt.Errorf("%d: %d, %w", i, got, err)
+				}
+				return nil
+			})
+		}
 	}
 }
 

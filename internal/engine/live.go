@@ -15,9 +15,9 @@ func (c *Cache) PeekLocal(key Key) (e Held, info Info, ok bool) {
 		return e, info, false
 	}
 	if c.outage.unheard(now) {
-		heard := c.outage.heard()
-		e, ok = c.local.Peek(key)
-		ok = ok && c.holdsInOutage(rk, e.Head, heard, now)
+		var is status
+		e, is = c.lookInOutage(key, rk, now)
+		ok = is == usable
 	} else if c.backend.mayUseLocal(rk, now) {
 		e, ok = c.local.Peek(key)
 		ok = ok && now < e.Deadline && c.lives(e.Meta, now)

@@ -198,6 +198,9 @@ func (c *localOnly) answerLocal(o *Options, l *inflightLoad) bool {
 	}
 	at := local.Now()
 	e, is := c.lookLocal(l.key, l.rk, at)
+	if c.outage.unheard(at) {
+		e, is = c.lookInOutage(l.key, l.rk, at)
+	}
 	l.entry = e
 	if is != usable && is != stale {
 		return false
@@ -258,9 +261,17 @@ func (c *localOnly) fill(l *inflightLoad, at int64) {
 	enc := c.encoded(l.rk)
 	switch {
 	case r.keep:
-		if c.local.Fill(l.key, enc, c.localEntry(l.key, &l.head, &r.ans, at, l.aging(), l.version), l.claim) == local.Refused {
+		e := c.localEntry(l.key, &l.head, &r.ans, at, l.aging(), l.version)
+		c.putInOutage(e, local.Reached, l.res.began, l.version)
+		if c.local.Fill(l.key, enc, e, l.claim) == local.Refused {
 			c.stats.outdated.Add(1)
-		} else if l.late {
+			return
+		}
+		if e.Meta != nil && e.Meta.Outage != local.None {
+			c.stats.outageFills.Add(1)
+			c.usesOutage()
+		}
+		if l.late {
 			c.failures.forget(l.rk)
 		}
 	case r.over:

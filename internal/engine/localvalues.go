@@ -10,6 +10,7 @@ import (
 	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/logicalclock"
 	"github.com/delqhi/cache/internal/retryqueue"
+	"github.com/delqhi/cache/metrics"
 	"github.com/delqhi/cache/strategy"
 )
 
@@ -51,6 +52,18 @@ import (
 // Where one of the messages comes later than its acknowledgement, it drops the entry. Then the next
 // reader of each process asks the source.
 //
+// While notifications are not received, nothing is kept, since nothing would take the claim away; with
+// strategy.LocalDuringOutage it is kept for a time, and marked: see outage. The logical clock is then
+// not asked for: an entry that is dated too early only ends sooner.
+//
+//  1. no session; a load begins at t, and claims its key
+//  2. another process invalidates the key
+//  3. the load ends, and is kept until t+d
+//  4. the next session becomes valid: everything is flushed. Had 3 come later, the claim would
+//     have been lost
+//
+// An Update begins with what the source has even then, and Touch needs Redis.
+//
 // A change is published together with a DEL of the key. A server that executes that is a master;
 // and if the fleet changes over from values in Redis, process by process, it removes those.
 type localValues struct {
@@ -80,6 +93,8 @@ func (c *localValues) since(at int64) int64 { return c.remote.since(at) }
 func (c *localValues) version(ctx context.Context) (version, error) { return c.remote.version(ctx) }
 
 func (c *localValues) sync(ctx context.Context) (why, err error) { return c.remote.sync(ctx) }
+
+func (c *localValues) listener() metrics.State { return c.remote.listener() }
 
 func (c *localValues) close() { c.remote.close() }
 
@@ -187,9 +202,13 @@ func (c *localValues) inspect(ctx context.Context, rk string) (Value, Info, erro
 func (c *localValues) acquire(ctx context.Context, o *Options, ls []*inflightLoad) (again bool) {
 	var s version
 	var err error
-	if o.SkipRemote { // without asking Redis, if need be: an entry with tags is then invalid from the start
+	if c.outage.unheard(local.Now()) {
+		s = c.lastVersion()
+	} else if o.SkipRemote { // without asking Redis, if need be: an entry with tags is then invalid from the start
 		s.epoch, s.time, _ = c.clock.Version()
-	} else if s, err = c.version(ctx); err == nil && !o.SkipLocal {
+	} else if s, err = c.version(ctx); err != nil && c.keepsApart(err) {
+		s, err = c.lastVersion(), nil // Redis does not answer, which is not yet known otherwise
+	} else if err == nil && !o.SkipLocal {
 		var tags []string // a refresh has read nothing before
 		at := local.Now()
 		for _, l := range ls {
@@ -203,6 +222,7 @@ func (c *localValues) acquire(ctx context.Context, o *Options, ls []*inflightLoa
 		switch {
 		case err != nil:
 			return err
+		case c.outage.unheard(local.Now()):
 		case !c.mayUseLocal(l.rk, local.Now()):
 			return errNoLocal
 		}

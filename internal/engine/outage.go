@@ -143,6 +143,17 @@ func (c *Cache) readInOutage(it *Lookup, o *Options) bool {
 	return true
 }
 
+// lookInOutage returns the tier's entry of a key, nil if there is none, and whether it is usable
+// during an outage.
+func (c *Cache) lookInOutage(key Key, rk string, now int64) (Held, status) {
+	heard := c.outage.heard()
+	e, ok := c.local.Peek(key)
+	if ok && c.holdsInOutage(rk, e.Head, heard, now) {
+		return e, usable
+	}
+	return e, notFound
+}
+
 // putInOutage marks an entry that enters the local tier, if it must not be taken for one that is
 // kept up to date. It was made for this, was true at the local time at, or later, and has the
 // version s.

@@ -86,7 +86,7 @@ func (b *refresher) untouched(rk string) {
 	b.touched.Remove(rk)
 }
 
-// slid reports whether a local entry of a LocalOnly cache is to be prolonged: its life, or, if
+// slid reports whether a local entry of a cache whose values are in the local tier only is to be prolonged: its life, or, if
 // that can't become longer, the time in which it may be served stale.
 func (c *Cache) slid(e *local.Head, at int64) bool {
 	idle := c.policy.Sliding
@@ -99,10 +99,11 @@ func (c *Cache) slid(e *local.Head, at int64) bool {
 	return end-at <= int64(idle-idle/touches)
 }
 
-// touchLocal is touch in a LocalOnly cache.
+// touchLocal is touch in a cache whose values are in the local tier only. An entry that was put
+// during an outage ends when that says, however often it is read.
 func (c *Cache) touchLocal(key Key, rk string, e Held, at int64) {
 	idle := c.policy.Sliding
-	if !c.slidesLocally || e.Meta != nil && e.Meta.Absent || !c.slid(e.Head, at) {
+	if !c.slidesLocally || e.Meta != nil && (e.Meta.Absent || e.Meta.Outage != local.None) || !c.slid(e.Head, at) {
 		return
 	}
 	enc := c.encoded(rk)

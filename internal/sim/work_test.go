@@ -82,7 +82,7 @@ func (w *world) startNode() *simNode {
 			opts = append(opts, cache.WithStrategy(strategy.LocalTTL(n.localTTL)))
 		}
 	}
-	if n.local && n.transport != coherence.None && !w.values {
+	if n.local && n.transport != coherence.None {
 		// A short one ends in the outages of these worlds, a long one outlasts them.
 		if o := w.draw("outage", strconv.Itoa(id)); o.one(2) {
 			n.outage = []time.Duration{700 * time.Millisecond, 2 * time.Second, time.Minute}[o.n(3)]

@@ -467,10 +467,16 @@ func TestLocalValuesInAnOutage(t *testing.T) {
 		a, b := withValues(t, st, src.source()), withValues(t, st, src.source())
 		wantRule(t, "before", a, "k", "v1", metrics.Source)
 		wantRule(t, "before", b, "k", "v1", metrics.Source)
+		if got := a.Metrics().Listener; got != metrics.Up {
+			t.Errorf("the listener is %v", got)
+		}
 		down := errors.New("down")
 		st.Fail(down)
 		st.CutListeners(down)
-		synctest.Wait()
+		time.Sleep(coherence.HeartbeatTimeout)
+		if got := a.Metrics().Listener; got != metrics.Down {
+			t.Errorf("the listener is %v in the outage", got)
+		}
 		src.set("k", "v2")
 		for range 3 {
 			wantRule(t, "in the outage", a, "k", "v2", metrics.Source)

@@ -109,6 +109,16 @@ func (w *outageWire) up() {
 
 const outageLife = 10 * time.Second
 
+// withAndWithoutValues runs a test with values in Redis, and with LocalValues.
+func withAndWithoutValues(t *testing.T, f func(t *testing.T, kind cache.Option)) {
+	for name, kind := range map[string]cache.Option{
+		"in Redis": cache.WithStrategy(strategy.LocalTTL(time.Second)), // by which it would be asked again
+		"local":    cache.LocalValues(),
+	} {
+		t.Run(name, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { f(t, kind) }) })
+	}
+}
+
 // withOutage makes a cache whose local tier goes on during an outage, and its network.
 func withOutage(t *testing.T, st *storetest.Memory, src cache.Source[string, string], opts ...cache.Option) (*cache.Cache[string, string], *outageWire) {
 	t.Helper()
@@ -128,9 +138,9 @@ func wants(t *testing.T, c *cache.Cache[string, string], s *aSource, k, v string
 // An entry of before is served until its time after the last heartbeat, an entry that was loaded
 // until its time after the load began: to the nanosecond.
 func TestAnOutageEndsEntriesExactly(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	withAndWithoutValues(t, func(t *testing.T, kind cache.Option) {
 		s := newSource("kept", "loaded")
-		c, net := withOutage(t, storetest.NewMemory(), cache.SourceFunc(s.Load), cache.WithStrategy(strategy.LocalTTL(time.Second)))
+		c, net := withOutage(t, storetest.NewMemory(), cache.SourceFunc(s.Load), kind)
 		wants(t, c, s, "kept", "old kept", 1)
 		time.Sleep(3300 * time.Millisecond) // longer than LocalTTL: it is of use all the same
 		wants(t, c, s, "kept", "old kept", 1)
@@ -167,9 +177,9 @@ func TestAnOutageEndsEntriesExactly(t *testing.T) {
 
 // The life of a value ends an entry before the time of the outage does.
 func TestAnOutageServesNothingPastItsLife(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	withAndWithoutValues(t, func(t *testing.T, kind cache.Option) {
 		s := newSource("k")
-		c, net := withOutage(t, storetest.NewMemory(), cache.SourceFunc(s.Load), cache.WithStrategy(strategy.TTL(3*time.Second)))
+		c, net := withOutage(t, storetest.NewMemory(), cache.SourceFunc(s.Load), kind, cache.WithStrategy(strategy.TTL(3*time.Second), strategy.LocalTTL(time.Minute)))
 		wants(t, c, s, "k", "old k", 1)
 		net.down()
 		s.set("k", "new k")
@@ -186,14 +196,14 @@ func TestAnOutageServesNothingPastItsLife(t *testing.T) {
 
 // Entries of before end in the last tenth of the time, and not all together.
 func TestJitterSpreadsTheEndsOfAnOutage(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	withAndWithoutValues(t, func(t *testing.T, kind cache.Option) {
 		s := newSource()
 		var keys []string
 		for i := range 100 {
 			keys = append(keys, string(rune('A'+i)))
 			s.set(keys[i], "v")
 		}
-		c, net := withOutage(t, storetest.NewMemory(), cache.SourceFunc(s.Load), cache.WithStrategy(strategy.Jitter(0.1)))
+		c, net := withOutage(t, storetest.NewMemory(), cache.SourceFunc(s.Load), cache.WithStrategy(strategy.Jitter(0.1)), kind)
 		for _, k := range keys {
 			wants(t, c, s, k, "v", 1)
 		}
@@ -365,14 +375,14 @@ func TestNothingOfAnOutageIsServedAfterIt(t *testing.T) {
 // A load that runs when the outage begins is kept, for the time since it began, and one that runs
 // when the outage ends is not.
 func TestLoadsAcrossTheEndsOfAnOutage(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	withAndWithoutValues(t, func(t *testing.T, kind cache.Option) {
 		var loads atomic.Int32
 		g := newGate()
 		load := func(ctx context.Context, k string) (string, error) {
 			loads.Add(1)
 			return g.load(ctx, k)
 		}
-		c, net := withOutage(t, storetest.NewMemory(), cache.SourceFunc(load))
+		c, net := withOutage(t, storetest.NewMemory(), cache.SourceFunc(load), kind)
 		gets := func(v string, n int32) {
 			t.Helper()
 			if got, err := c.Get(t.Context(), "k"); got != v || err != nil || loads.Load() != n {
@@ -496,9 +506,9 @@ func TestARedisThatIsReachedAndNotHeard(t *testing.T) {
 
 // A process that starts while Redis is away keeps what it loads.
 func TestAProcessThatStartsInAnOutage(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	withAndWithoutValues(t, func(t *testing.T, kind cache.Option) {
 		s := newSource("k")
-		c, net := withOutage(t, storetest.NewMemory(), cache.Source[string, string]{Load: s.Load, Tags: func(string, string) []string { return []string{"t"} }})
+		c, net := withOutage(t, storetest.NewMemory(), cache.Source[string, string]{Load: s.Load, Tags: func(string, string) []string { return []string{"t"} }}, kind)
 		net.down()
 		for range 3 {
 			wants(t, c, s, "k", "old k", 1)
@@ -580,12 +590,12 @@ func TestWithoutLocalDuringOutageNothingIsKept(t *testing.T) {
 
 // The beginning and the end are logged, once.
 func TestAnOutageOfTheLocalTierIsLogged(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	withAndWithoutValues(t, func(t *testing.T, kind cache.Option) {
 		var mu sync.Mutex
 		var out bytes.Buffer
 		log := slog.New(slog.NewTextHandler(lockedWriter{&mu, &out}, nil))
 		s := newSource("k")
-		c, net := withOutage(t, storetest.NewMemory(), cache.SourceFunc(s.Load), cache.WithLogger(log))
+		c, net := withOutage(t, storetest.NewMemory(), cache.SourceFunc(s.Load), cache.WithLogger(log), kind)
 		wants(t, c, s, "k", "old k", 1)
 		net.down()
 		for range 20 {
