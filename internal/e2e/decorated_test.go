@@ -159,6 +159,7 @@ func TestADecoratorAroundNothing(t *testing.T) {
 
 // A decorator can't hide a client that may read what is older than the last write.
 func TestADecoratedClientThatReadsFromReplicasIsRefused(t *testing.T) {
+	t.Parallel()
 	rdb := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"127.0.0.1:1"}, ReadOnly: true})
 	defer rdb.Close()
 	if _, err := cache.New[string, int](open{counted{rdb, nil}}, "n", cache.WithTimeout(time.Second)); !errors.Is(err, cache.ErrInvalidOption) {
