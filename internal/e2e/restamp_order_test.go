@@ -71,6 +71,7 @@ func (l *lateLook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 // back, whenever its writer learns of the invalidation: on a cluster the clock is on another
 // node than the value, and of many values in one call some are written before others.
 func TestAWriteTakesNoTimeFromAfterIt(t *testing.T) {
+	redistest.Thorough(t)
 	redistest.Each(t, func(t *testing.T, b *redistest.Backend) {
 		ctx := t.Context()
 		quiet := cache.WithOptions(cache.WithTransport(invalidate.NoTransport()), slowly)

@@ -56,6 +56,7 @@ func (d *table) load(_ context.Context, k string) (int, error) {
 }
 
 func TestStrategiesOnEveryKindOfRedis(t *testing.T) {
+	redistest.Thorough(t)
 	t.Parallel()
 	each(t, func(t *testing.T, b *redistest.Backend, tiers cache.Option) {
 		ctx := t.Context()
