@@ -130,6 +130,7 @@ func checkFacts(t *testing.T, out string, facts []string) {
 }
 
 func TestTourOnTheEmbeddedServer(t *testing.T) {
+	redistest.Thorough(t)
 	var out strings.Builder
 	if err := run(t.Context(), &out, flags{}); err != nil {
 		t.Fatalf("%v\n%s", err, out.String())

@@ -213,7 +213,7 @@ func TestDoctorKnowsThePermissionsOfTheGuide(t *testing.T) {
 
 func newCache(t *testing.T, rdb redis.UniversalClient, name string, opts ...cache.Option) {
 	t.Helper()
-	opts = append(opts, cache.WithLogger(slog.New(slog.DiscardHandler)))
+	opts = append(opts, slowly, cache.WithLogger(slog.New(slog.DiscardHandler)))
 	c, err := cache.New[string, person](rdb, name, opts...)
 	if err != nil {
 		t.Fatal(err)
@@ -231,7 +231,7 @@ func TestDoctorFindsWhatIsSetWrong(t *testing.T) {
 
 	c, err := cache.NewFrom(rdb, "orders", cache.Source[string, person]{Store: func(context.Context, string, person) error {
 		return context.Canceled
-	}}, cache.WithStrategy(strategy.WriteBehind(strategy.MaxAttempts(1))), cache.WithLogger(slog.New(slog.DiscardHandler)))
+	}}, slowly, cache.WithStrategy(strategy.WriteBehind(strategy.MaxAttempts(1))), cache.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		t.Fatal(err)
 	}

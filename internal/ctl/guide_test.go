@@ -8,6 +8,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -32,11 +33,12 @@ func newGuideFleet(t *testing.T) *guideFleet {
 	f := &guideFleet{server: server, release: make(chan struct{})}
 	ctx := t.Context()
 	loading := make(chan struct{})
+	begins := sync.OnceFunc(func() { close(loading) })
 	users, err := cache.NewFrom(server.Client(t), "users", cache.Source[string, person]{Load: func(context.Context, string) (person, error) {
-		close(loading)
+		begins()
 		<-f.release
 		return person{}, nil
-	}}, cache.WithStrategy(strategy.LRU(100), strategy.TTL(time.Hour), strategy.StaleIfError(time.Hour), strategy.HardTimeout(time.Hour)))
+	}}, slowly, cache.WithStrategy(strategy.LRU(100), strategy.TTL(time.Hour), strategy.StaleIfError(time.Hour), strategy.HardTimeout(time.Hour)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +70,7 @@ func newGuideFleet(t *testing.T) *guideFleet {
 
 	orders, err := cache.NewFrom(server.Client(t), "orders", cache.Source[string, person]{Store: func(context.Context, string, person) error {
 		return errors.New("duplicate key")
-	}}, cache.WithLogger(slog.New(slog.DiscardHandler)), cache.WithStrategy(strategy.WriteBehind(strategy.MaxAttempts(1))))
+	}}, slowly, cache.WithLogger(slog.New(slog.DiscardHandler)), cache.WithStrategy(strategy.WriteBehind(strategy.MaxAttempts(1))))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -156,7 +156,7 @@ func TestLeasesShowsWhatIsInFlight(t *testing.T) {
 			began <- struct{}{}
 			<-release
 			return person{}, nil
-		}}, cache.WithPrefix(b.Prefix))
+		}}, cache.WithPrefix(b.Prefix), slowly)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -219,7 +219,7 @@ func TestDeadLetters(t *testing.T) {
 				stored[key]++
 				return nil
 			},
-		}, cache.WithPrefix(b.Prefix), cache.WithLogger(slog.New(slog.DiscardHandler)), cache.WithStrategy(strategy.WriteBehind(strategy.MaxAttempts(1))))
+		}, cache.WithPrefix(b.Prefix), slowly, cache.WithLogger(slog.New(slog.DiscardHandler)), cache.WithStrategy(strategy.WriteBehind(strategy.MaxAttempts(1))))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -286,7 +286,7 @@ func TestInspectShowsQueuedWrites(t *testing.T) {
 		release := make(chan struct{})
 		c, err := cache.NewFrom(b.NewClient(t), "orders", cache.Source[string, person]{
 			Store: func(context.Context, string, person) error { <-release; return nil },
-		}, cache.WithPrefix(b.Prefix), cache.WithStrategy(strategy.WriteBehind()))
+		}, cache.WithPrefix(b.Prefix), slowly, cache.WithStrategy(strategy.WriteBehind()))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -459,7 +459,7 @@ func TestWatchSaysThatItMayHaveMissed(t *testing.T) {
 
 func mustPeople(t *testing.T, s *redistest.Server) *cache.Cache[string, person] {
 	t.Helper()
-	c, err := cache.New[string, person](s.Client(t), "users")
+	c, err := cache.New[string, person](s.Client(t), "users", slowly)
 	if err != nil {
 		t.Fatal(err)
 	}

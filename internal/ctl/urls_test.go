@@ -26,7 +26,7 @@ func TestEveryKindOfURL(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { rdb.Close() })
-			c, err := cache.New[string, person](rdb, "users")
+			c, err := cache.New[string, person](rdb, "users", slowly)
 			if err != nil {
 				t.Fatal(err)
 			}

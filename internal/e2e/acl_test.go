@@ -56,7 +56,7 @@ var (
 
 // everything does all that a cache can do, on request with more tags than are remembered,
 // and stops where something fails.
-func everything(ctx context.Context, connect func() redis.UniversalClient, manyTags bool) error {
+func everything(ctx context.Context, connect func() redis.UniversalClient, without string, manyTags bool) error {
 	var errs []error
 	check := func(what string, err error) {
 		if err != nil {
@@ -64,7 +64,7 @@ func everything(ctx context.Context, connect func() redis.UniversalClient, manyT
 		}
 	}
 	timeout := cache.WithTimeout(time.Second) // who may not hear waits so long at first
-	if manyTags {
+	if manyTags || mayAll(without) {
 		timeout = slowly
 	}
 	for transport, policies := range map[string][]invalidate.Policy{
@@ -139,8 +139,13 @@ func everything(ctx context.Context, connect func() redis.UniversalClient, manyT
 	return errors.Join(errs...)
 }
 
+// mayAll reports whether a user may do everything without a command: nothing is waited for in vain.
+func mayAll(without string) bool {
+	return without == "" || without == "persist" || slices.Contains(optionalCommands, without)
+}
+
 // queued does all that strategy.WriteBehind adds.
-func queued(ctx context.Context, connect func() redis.UniversalClient) error {
+func queued(ctx context.Context, connect func() redis.UniversalClient, without string) error {
 	var errs []error
 	check := func(what string, err error) {
 		if err != nil {
@@ -149,6 +154,10 @@ func queued(ctx context.Context, connect func() redis.UniversalClient) error {
 	}
 	rdb := connect()
 	defer rdb.Close()
+	timeout, enough := time.Second, 3*time.Second // who may not is never done
+	if mayAll(without) {
+		timeout, enough = 10*time.Second, patience
+	}
 	var fails atomic.Bool
 	fails.Store(true)
 	c, err := cache.NewFrom(rdb, "n", cache.Source[string, string]{
@@ -159,14 +168,14 @@ func queued(ctx context.Context, connect func() redis.UniversalClient) error {
 			return nil
 		},
 		Delete: func(context.Context, string) error { return nil },
-	}, cache.WithPrefix("p:"), cache.WithTimeout(time.Second), discard,
+	}, cache.WithPrefix("p:"), cache.WithTimeout(timeout), discard,
 		cache.WithStrategy(strategy.WriteBehind(strategy.BatchDelay(time.Millisecond), strategy.MaxAttempts(2))))
 	if err != nil {
 		return err
 	}
 	defer c.Close()
 	landed := func() error {
-		ctx, cancel := context.WithTimeout(ctx, 3*time.Second) // who may not is never done
+		ctx, cancel := context.WithTimeout(ctx, enough)
 		defer cancel()
 		return c.Sync(ctx)
 	}
@@ -282,7 +291,7 @@ func TestTheCommandsOfAUser(t *testing.T) {
 		hands: []*redis.Client{s.Client(t)}, connect: userOf(s),
 		keys: slices.Concat(neededKeys, neededChannels), commands: slices.Concat(neededCommands, optionalCommands),
 		do: func(ctx context.Context, connect func() redis.UniversalClient, without string) error {
-			return everything(ctx, connect, without == "" || without == "hdel" || without == "hrandfield")
+			return everything(ctx, connect, without, without == "" || without == "hdel" || without == "hrandfield")
 		},
 	}
 	p.check(t, nil)
@@ -311,9 +320,7 @@ func TestTheCommandsOfAUserWhoWritesBehind(t *testing.T) {
 			hands: []*redis.Client{s.Client(t)}, connect: userOf(s),
 			keys:     slices.Concat(neededKeys, neededChannels, queueKeys),
 			commands: slices.Concat(neededCommands, optionalCommands, queueCommands),
-			do: func(ctx context.Context, connect func() redis.UniversalClient, _ string) error {
-				return queued(ctx, connect)
-			},
+			do:       queued,
 		}
 		p.check(t, []string{c})
 		if c == "persist" { // which is optional
@@ -327,7 +334,7 @@ func TestTheCommandsOfAUserWhoWritesBehind(t *testing.T) {
 // The same for what a cluster needs besides.
 func TestTheCommandsOfAUserOfACluster(t *testing.T) {
 	redistest.Long(t)
-	cluster := redistest.StartCluster(t, 3, redistest.Args("--cluster-node-timeout", "15000"))
+	cluster := redistest.StartCluster(t, 3)
 	p := &permissions{
 		keys:     slices.Concat(neededKeys, neededChannels, queueKeys),
 		commands: slices.Concat(neededCommands, optionalCommands, queueCommands, clusterCommands),
@@ -336,8 +343,8 @@ func TestTheCommandsOfAUserOfACluster(t *testing.T) {
 			o.Username, o.Password = user, "p"
 			return redis.NewClusterClient(o)
 		},
-		do: func(ctx context.Context, connect func() redis.UniversalClient, _ string) error {
-			return errors.Join(everything(ctx, connect, false), queued(ctx, connect))
+		do: func(ctx context.Context, connect func() redis.UniversalClient, without string) error {
+			return errors.Join(everything(ctx, connect, without, false), queued(ctx, connect, without))
 		},
 	}
 	for _, s := range cluster.Nodes {

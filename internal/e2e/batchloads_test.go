@@ -79,6 +79,7 @@ func TestBatchedLoadsOfTwoProcesses(t *testing.T) {
 // Values that were not asked for are as coherent as all others in the local tier: a process that
 // reads x while others change it never sees what is older than the published bound.
 func TestUnaskedValuesAreCoherent(t *testing.T) {
+	redistest.Thorough(t)
 	redistest.Each(t, func(t *testing.T, b *redistest.Backend) {
 		w := newWorld(t)
 		src := cache.Source[string, int64]{LoadMany: func(ctx context.Context, keys []string) (map[string]int64, error) {

@@ -60,7 +60,7 @@ func TestACallForManyKeys(t *testing.T) {
 				src.Store = func(context.Context, int, string) error { return nil }
 				src.Delete = func(context.Context, int) error { return nil }
 			}
-			c, err := cache.NewFrom(rdb, strings.ReplaceAll(name, " ", "-"), src, append(opts, cache.WithLogger(slog.New(slog.NewTextHandler(log, nil))))...)
+			c, err := cache.NewFrom(rdb, strings.ReplaceAll(name, " ", "-"), src, append(opts, cache.WithTimeout(2*time.Second), cache.WithLogger(slog.New(slog.NewTextHandler(log, nil))))...)
 			if err != nil {
 				t.Fatal(err)
 			}

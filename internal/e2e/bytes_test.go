@@ -24,12 +24,12 @@ func TestValuesShareNoBytes(t *testing.T) {
 			rdb := cachetest.New(t).Client()
 			// Who has written nothing need not look whether Redis has lost it, at each new
 			// connection.
-			writer, err := cache.New[int, []byte](rdb, "bytes")
+			writer, err := cache.New[int, []byte](rdb, "bytes", slowly)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer writer.Close()
-			c, err := cache.New[int, []byte](rdb, "bytes", opts...)
+			c, err := cache.New[int, []byte](rdb, "bytes", append(opts, slowly)...)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -238,6 +238,7 @@ func TestAFailedLoadIsSharedOverProcesses(t *testing.T) {
 }
 
 func TestPatternsStayInsideOfTheirCache(t *testing.T) {
+	redistest.Thorough(t)
 	redistest.Each(t, func(t *testing.T, b *redistest.Backend) {
 		ctx := t.Context()
 		b.Prefix += `p[a]*?\:`

@@ -49,7 +49,7 @@ func leaveDemoted(t *testing.T, addrOf func(*testing.T, *redistest.Server) strin
 		if err := two.ReplicaOf(ctx, host, port).Err(); err != nil {
 			t.Fatal(err)
 		}
-		writer, err := cache.New[string, int](client(), "n", discard)
+		writer, err := cache.New[string, int](client(), "n", discard, slowly)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -96,7 +96,7 @@ func leaveDemoted(t *testing.T, addrOf func(*testing.T, *redistest.Server) strin
 			}
 		}
 		proxy.Redirect(addr)
-		another, err := cache.New[string, int](client(), "n", discard)
+		another, err := cache.New[string, int](client(), "n", discard, slowly)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -104,7 +104,7 @@ func leaveDemoted(t *testing.T, addrOf func(*testing.T, *redistest.Server) strin
 		if err := another.Set(ctx, "k", 2); err != nil {
 			t.Fatal(err)
 		}
-		for end := time.Now().Add(20 * time.Second); ; {
+		for end := time.Now().Add(patience); ; {
 			if old, fresh := read(32); old == 0 && fresh == 32 {
 				break
 			}

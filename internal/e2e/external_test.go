@@ -64,7 +64,7 @@ func TestChangesByHand(t *testing.T) {
 			s := redistest.Start(t)
 			connect = func() redis.UniversalClient { return s.Client(t) }
 		} else {
-			c := redistest.StartCluster(t, 3, redistest.Args("--cluster-node-timeout", "15000"))
+			c := redistest.StartCluster(t, 3)
 			connect = func() redis.UniversalClient { return c.Client(t) }
 		}
 		hand := connect()

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -153,11 +155,13 @@ func TestAMissIsToldToThoseWhoWait(t *testing.T) {
 			}
 		}
 		began, end := make(chan struct{}), make(chan struct{})
+		begins, loads := sync.OnceFunc(func() { close(began) }), new(atomic.Int32)
 		got := make(chan error, 3)
 		for i, c := range all {
 			go func() {
 				v, err := c.GetOrLoad(t.Context(), "awaited", func(context.Context, string) (string, error) {
-					close(began) // a second load would panic
+					loads.Add(1)
+					begins()
 					<-end
 					return "v", nil
 				})
@@ -182,6 +186,15 @@ func TestAMissIsToldToThoseWhoWait(t *testing.T) {
 			if err := <-got; err != nil {
 				t.Error(err)
 			}
+		}
+		// A process that is not run for a second loses its lease, and another one loads: then what the
+		// first has loaded is refused.
+		var refused uint64
+		for _, c := range all {
+			refused += c.Totals().Outdated
+		}
+		if n := uint64(loads.Load()); n > 1+refused {
+			t.Errorf("%d loads, of which %d had lost their leases", n, refused)
 		}
 		if err := all[0].Set(t.Context(), "end", "w"); err != nil {
 			t.Fatal(err)

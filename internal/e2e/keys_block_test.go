@@ -22,7 +22,7 @@ func TestAKeyThatBlocksCostsItsOwnCacheOnly(t *testing.T) {
 	var blocks atomic.Bool
 	in, free := make(chan struct{}), make(chan struct{})
 	entered := sync.OnceFunc(func() { close(in) })
-	tier := cache.WithStrategy(strategy.LRU(100), strategy.Jitter(0))
+	tier := cache.WithOptions(slowly, cache.WithStrategy(strategy.LRU(100), strategy.Jitter(0)))
 	a, err := cache.NewFrom(rdb, "a", cache.Source[int, int]{Key: func(k int) string {
 		if blocks.Load() {
 			entered()

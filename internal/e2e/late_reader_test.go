@@ -1,11 +1,13 @@
 package e2e_test
 
 import (
+	"context"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
-	"context"
+	"github.com/delqhi/cache"
 	"github.com/delqhi/cache/internal/redistest"
 )
 
@@ -25,12 +27,13 @@ func lateReader(t *testing.T, transport, key string, cut bool) {
 	ctx := t.Context()
 	s := redistest.Start(t)
 	w := newWorld(t)
-	direct := w.node(s.Client(t), transports[transport]...)
+	direct := w.node(s.Client(t), append([]cache.Option{slowly}, transports[transport]...)...)
 	far, p := w.behind(t, s, transport)
 	began, end := make(chan struct{}), make(chan struct{})
+	begins := sync.OnceFunc(func() { close(began) }) // who loses the lease may load again
 	slow := func(ctx context.Context, key string) (int64, error) {
 		n, err := w.load(ctx, key)
-		close(began)
+		begins()
 		<-end
 		return n, err
 	}

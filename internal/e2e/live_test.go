@@ -169,6 +169,7 @@ func TestRemovedIsToldWhatOthersHaveDone(t *testing.T) {
 // The calls of one key are in the order in which its values have left, whatever other processes
 // do: with one writer for each key, versions only grow.
 func TestRemovedIsInOrder(t *testing.T) {
+	redistest.Thorough(t)
 	redistest.Each(t, func(t *testing.T, b *redistest.Backend) {
 		ctx := t.Context()
 		const writers = 3
@@ -230,6 +231,7 @@ func TestRemovedIsInOrder(t *testing.T) {
 
 // Touch of many keys, in all slots of a cluster, by several processes at once.
 func TestTouchOfManyKeys(t *testing.T) {
+	redistest.Thorough(t)
 	each(t, func(t *testing.T, b *redistest.Backend, tiers cache.Option) {
 		ctx := t.Context()
 		opts := cache.WithOptions(tiers, cache.WithStrategy(strategy.TTL(10*time.Hour), strategy.Jitter(0)))

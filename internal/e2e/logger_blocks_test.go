@@ -36,7 +36,7 @@ func TestALoggerThatBlocksCostsItsOwnCacheOnly(t *testing.T) {
 	t.Cleanup(func() { rdb.Close() })
 	h := stuckHandler{slog.NewTextHandler(t.Output(), nil), new(sync.Once), make(chan struct{}), make(chan struct{})}
 	made := func(name string, opts ...cache.Option) *cache.Cache[string, int] {
-		c, err := cache.New[string, int](rdb, name, append(opts, cache.WithStrategy(strategy.LRU(100), strategy.Jitter(0)))...)
+		c, err := cache.New[string, int](rdb, name, append(opts, slowly, cache.WithStrategy(strategy.LRU(100), strategy.Jitter(0)))...)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -61,22 +61,27 @@ func TestTagsCostTheSameForAMillionEntries(t *testing.T) {
 		}
 	}
 	// Heartbeats and looks of the background may come in between: not each time.
-	alone := func(f func() error) (calls map[string]string) {
+	alone := func(f func() error, want func(calls map[string]string) bool) (calls map[string]string) {
 		for range 20 {
-			if calls = costs(f); calls["evalsha"] == "calls=1" {
+			if calls = costs(f); want(calls) {
 				break
 			}
 		}
 		return calls
 	}
 	for name, f := range operations {
-		few[name] = alone(f)
+		for range 5 { // the least of several
+			calls := alone(f, func(calls map[string]string) bool { return calls["evalsha"] == "calls=1" })
+			if few[name] == nil || len(calls) < len(few[name]) {
+				few[name] = calls
+			}
+		}
 	}
 	if err := hand.Do(ctx, "debug", "populate", 1_000_000, c.RedisKey("entry"), 1).Err(); err != nil {
 		t.Fatal(err)
 	}
 	for name, f := range operations {
-		many := alone(f)
+		many := alone(f, func(calls map[string]string) bool { return maps.Equal(few[name], calls) })
 		if !maps.Equal(few[name], many) || many["evalsha"] != "calls=1" {
 			t.Errorf("%s among few entries: %v, among a million: %v", name, few[name], many)
 		}

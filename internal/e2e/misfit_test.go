@@ -210,7 +210,7 @@ func TestAPlainClientOfACluster(t *testing.T) {
 			rdb := cluster.Nodes[0].Client(t)
 			log := new(lines)
 			src := cache.Source[string, string]{Load: func(context.Context, string) (string, error) { return "v", nil }}
-			c, err := cache.NewFrom(rdb, "n", src, log.option(), cache.WithTimeout(2*time.Second), cache.WithStrategy(strategy.LRU(100)))
+			c, err := cache.NewFrom(rdb, "n", src, log.option(), slowly, cache.WithStrategy(strategy.LRU(100)))
 			if err != nil {
 				t.Fatal(err)
 			}

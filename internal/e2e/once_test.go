@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"sync/atomic"
 	"testing"
@@ -106,7 +105,7 @@ func TestNoWriteIsAppliedTwice(t *testing.T) {
 				rdb, direct := client(m.Addr(), l), redis.NewClient(&redis.Options{Addr: m.Addr()})
 				t.Cleanup(func() { rdb.Close(); direct.Close() })
 				open := func(rdb redis.UniversalClient) *cache.Cache[string, int] {
-					c, err := cache.New[string, int](rdb, "n", cache.WithLogger(slog.New(slog.DiscardHandler)))
+					c, err := cache.New[string, int](rdb, "n", discard, slowly)
 					if err != nil {
 						t.Fatal(err)
 					}

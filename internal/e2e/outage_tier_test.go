@@ -62,8 +62,9 @@ func (v *versions) source(process string) cache.Source[string, int] {
 // goesOn makes a cache as a process has it, with a client of its own.
 func goesOn(t *testing.T, rdb redis.UniversalClient, v *versions, process string, d time.Duration, opts ...cache.Option) *cache.Cache[string, int] {
 	t.Helper()
-	c, err := cache.NewFrom(rdb, "goes-on", v.source(process), append(opts, discard, cache.WithTimeout(300*time.Millisecond),
-		cache.WithStrategy(strategy.LRU(1000), strategy.TTL(time.Hour), strategy.LocalDuringOutage(d)))...)
+	opts = append([]cache.Option{discard, cache.WithTimeout(300 * time.Millisecond),
+		cache.WithStrategy(strategy.LRU(1000), strategy.TTL(time.Hour), strategy.LocalDuringOutage(d))}, opts...)
+	c, err := cache.NewFrom(rdb, "goes-on", v.source(process), opts...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -248,7 +249,7 @@ func TestTheTimeOfAnOutageIsTheBound(t *testing.T) {
 	opts.Addr = proxy.Addr()
 	rdb := redis.NewClient(opts)
 	t.Cleanup(func() { _ = rdb.Close() })
-	ctx, other := t.Context(), goesOn(t, s.Client(t), v, "other", d)
+	ctx, other := t.Context(), goesOn(t, s.Client(t), v, "other", d, slowly)
 	alone := []*cache.Cache[string, int]{goesOn(t, rdb, v, "alone", d), goesOn(t, rdb, v, "alone, with local values", d, cache.LocalValues())}
 	keys := []string{"k0", "k1", "k2", "k3", "k4"}
 	for _, k := range keys {
@@ -343,7 +344,7 @@ func TestTheLocalTierGoesOnWithoutOneMaster(t *testing.T) {
 	cluster := redistest.StartCluster(t, 3, redistest.Args("--cluster-node-timeout", "60000"))
 	ctx, v := t.Context(), newVersions()
 	client := cluster.Client(t)
-	c := goesOn(t, cluster.Client(t), v, "p", time.Hour)
+	c := goesOn(t, cluster.Client(t), v, "p", time.Hour, others)
 	home, err := client.MasterForKey(ctx, ":{c:goes-on}:epoch")
 	if err != nil {
 		t.Fatal(err)

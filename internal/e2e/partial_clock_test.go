@@ -12,6 +12,10 @@ import (
 	"github.com/delqhi/cache/metrics"
 )
 
+// others is the timeout of a cache with a master that does not answer: the others are well, and may be
+// busy.
+var others = cache.WithTimeout(2 * time.Second)
+
 // While the master of a cluster does not answer that holds the logical clock, or another one,
 // keys of the other masters are written as ever, and read: from the source, or from Redis. When it is
 // back, all is as before.
@@ -22,7 +26,7 @@ func TestAClusterWithoutOneMaster(t *testing.T) {
 	for _, down := range []string{"clock", "other"} {
 		t.Run(down, func(t *testing.T) {
 			load := cache.SourceFunc(func(_ context.Context, k string) (string, error) { return "source", nil })
-			c, err := cache.NewFrom(cluster.Client(t), down, load, withLocal, cache.WithTimeout(300*time.Millisecond), discard)
+			c, err := cache.NewFrom(cluster.Client(t), down, load, withLocal, others, discard)
 			if err != nil {
 				t.Fatal(err)
 			}

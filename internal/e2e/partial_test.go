@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"testing"
-	"time"
 
 	"github.com/delqhi/cache"
 	"github.com/delqhi/cache/internal/redistest"
@@ -14,9 +13,9 @@ import (
 // was done is counted, the rest is reported, and told when the master is back.
 func TestAPatternThatAMasterDoesNotHear(t *testing.T) {
 	t.Parallel()
-	cluster := redistest.StartCluster(t, 3)
+	cluster := redistest.StartCluster(t, 3, redistest.Args("--cluster-node-timeout", "60000"))
 	ctx := t.Context()
-	c, err := cache.New[string, int](cluster.Client(t), "c", cache.WithTimeout(300*time.Millisecond), discard)
+	c, err := cache.New[string, int](cluster.Client(t), "c", others, discard)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -167,7 +167,7 @@ func onServers(t *testing.T, f func(t *testing.T, config workerConfig, rdb redis
 			s := redistest.Start(t)
 			url, rdb = s.URL(), s.Client(t)
 		} else {
-			c := redistest.StartCluster(t, 3, redistest.Args("--cluster-node-timeout", "15000"))
+			c := redistest.StartCluster(t, 3)
 			url, rdb = c.URL(), c.Client(t)
 		}
 		for transport := range transports {

@@ -22,6 +22,7 @@ func markers(ctx context.Context) map[string]func(c *cache.Cache[string, int]) e
 // A value that is written after a Clear, or an invalidation by tag, of another process
 // stays, however soon it comes, and whether or not the writer has heard.
 func TestAWriteAfterAnInvalidationOfAllStays(t *testing.T) {
+	redistest.Thorough(t)
 	t.Parallel()
 	hearing(t, func(t *testing.T, b *redistest.Backend, hears cache.Option) {
 		ctx := t.Context()

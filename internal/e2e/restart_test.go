@@ -110,10 +110,8 @@ func TestTheServerComesBackWithOldData(t *testing.T) {
 			}
 			// What was written at the same time can't be told from what came after.
 			pause(ctx, 400*time.Millisecond)
-			n, err := p.write(ctx, p.a, key)
-			if err != nil {
-				t.Fatal(err)
-			}
+			var n int64
+			awaits(t, "the write", func() (err error) { n, err = p.write(ctx, p.a, key); return err })
 			awaits(t, "the other to see it", func() error { return sees(p.b, key, n) })
 			p.server.Kill()
 			if err := p.server.Restart(); err != nil {

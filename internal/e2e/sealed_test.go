@@ -123,7 +123,7 @@ func TestNoByteOfASealedRecordCanBeChanged(t *testing.T) {
 				}
 				good := f.raw(t, key)
 				for i := 4; i < len(good)-8; i++ {
-					if i >= 32 && i < 36 || i >= 96 && i < 100 {
+					if testing.Short() && i%4 != 0 || i >= 32 && i < 36 || i >= 96 && i < 100 {
 						continue // what is counted anew
 					}
 					bad := bytes.Clone(good)

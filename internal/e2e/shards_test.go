@@ -203,7 +203,7 @@ func TestMessagesThatAreLostBehindOneAddressAreNoticed(t *testing.T) {
 		o.Addr, o.Protocol = addr, 2
 		rdb := redis.NewClient(o)
 		t.Cleanup(func() { rdb.Close() })
-		c, err := cache.New[string, string](rdb, "c", cache.WithStrategy(strategy.LRU(100), strategy.TTL(time.Hour), strategy.Jitter(0)))
+		c, err := cache.New[string, string](rdb, "c", slowly, cache.WithStrategy(strategy.LRU(100), strategy.TTL(time.Hour), strategy.Jitter(0)))
 		if err != nil {
 			t.Fatal(err)
 		}

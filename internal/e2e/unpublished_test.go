@@ -23,7 +23,7 @@ func TestWhatAClientCouldNotPublishIsNoticed(t *testing.T) {
 	o.Addr = front
 	own := redis.NewClient(o)
 	t.Cleanup(func() { own.Close() })
-	c, err := cache.New[string, string](own, "c", cache.WithStrategy(strategy.LRU(100), strategy.TTL(time.Hour), strategy.Jitter(0)))
+	c, err := cache.New[string, string](own, "c", slowly, cache.WithStrategy(strategy.LRU(100), strategy.TTL(time.Hour), strategy.Jitter(0)))
 	if err != nil {
 		t.Fatal(err)
 	}

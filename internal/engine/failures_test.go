@@ -40,6 +40,7 @@ func TestAKeyIsMovedBeforeItsFailureIsForgotten(t *testing.T) {
 	} {
 		for way, change := range ways {
 			t.Run(name+"/"+way, func(t *testing.T) {
+				t.Parallel() // each waits for Redis or for a moment
 				st, with := open()
 				c := testCache[string](t, st, with)
 				rk, _ := c.keyOf(&key)

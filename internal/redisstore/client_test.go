@@ -22,6 +22,7 @@ type (
 )
 
 func TestClientsThatMayReadWhatIsOldAreRefused(t *testing.T) {
+	t.Parallel()
 	const nowhere = "127.0.0.1:1"
 	cluster := func(o redis.ClusterOptions) redis.UniversalClient {
 		o.Addrs, o.DialerRetries = []string{nowhere}, 1

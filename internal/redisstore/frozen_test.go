@@ -185,6 +185,7 @@ func TestCloseWaitsForAnOperationLeftOnAFrozenServer(t *testing.T) {
 // A host that accepts connections and never says anything, not even in the
 // handshake of TLS, which go-redis carries out without the context.
 func TestNoCallerWaitsForAHandshake(t *testing.T) {
+	t.Parallel()
 	for _, end := range ends {
 		for _, prompt := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/prompt %v", end.name, prompt), func(t *testing.T) {

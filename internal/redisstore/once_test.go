@@ -265,6 +265,7 @@ func (c *passingConn) Read(b []byte) (int, error) {
 // What a server has refused for a moment was not executed: it is sent again, as often as
 // the client is configured to.
 func TestARefusalThatPassesIsWaitedFor(t *testing.T) {
+	t.Parallel()
 	key := "{k}"
 	tell := store.Notify{Channel: key + "news", Message: "m"}
 	calls := map[string][]store.Command{

@@ -180,6 +180,7 @@ func TestRenewOnAReplicaFailsSoon(t *testing.T) {
 
 // A client that obeys no context is left behind with its silent server.
 func TestRenewOnASilentServerIsLeftBehind(t *testing.T) {
+	t.Parallel()
 	ln, err := net.Listen("tcp", "127.0.0.1:0") // accepts, and says nothing
 	if err != nil {
 		t.Fatal(err)

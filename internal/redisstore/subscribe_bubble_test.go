@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/delqhi/cache/internal/redistest"
 	"github.com/delqhi/cache/internal/store"
 )
 
@@ -16,7 +17,7 @@ func TestListenWorksInABubble(t *testing.T) {
 		s := newReal(t, c)
 		l := store.Subscription{Channel: "news", HeartbeatInterval: 100 * time.Millisecond, HeartbeatTimeout: time.Second}
 		h := listen(t, s, l)
-		for range 5 {
+		for range redistest.Times(5, 5) {
 			time.Sleep(time.Minute)
 			synctest.Wait()
 			h.aliveSince(t, time.Now())

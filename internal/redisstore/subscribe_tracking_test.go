@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -278,8 +279,8 @@ func TestTrackingConnectsAsTheClientDoes(t *testing.T) {
 	for _, protocol := range []int{2, 3} {
 		o := server.Options()
 		o.DB, o.Protocol, o.ClientName = 3, protocol, "somebody"
-		greeted := 0
-		o.OnConnect = func(context.Context, *redis.Conn) error { greeted++; return nil }
+		var greeted atomic.Int32 // by goroutines of its pool, too
+		o.OnConnect = func(context.Context, *redis.Conn) error { greeted.Add(1); return nil }
 		o.PoolSize, o.MinIdleConns = 1, 1
 		c := redis.NewClient(o)
 		t.Cleanup(func() { c.Close() })
@@ -290,7 +291,7 @@ func TestTrackingConnectsAsTheClientDoes(t *testing.T) {
 		h.expectText(t, "changed", "k")
 		h.stop()
 		h.end(t)
-		if greeted == 0 {
+		if greeted.Load() == 0 {
 			t.Error("its OnConnect was not called")
 		}
 	}

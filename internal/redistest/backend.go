@@ -105,9 +105,7 @@ func onSharedCluster(t *testing.T) *Backend {
 	shared.mu.Lock()
 	defer shared.mu.Unlock()
 	if shared.cluster == nil {
-		// No test fails over the shared cluster: its nodes may be patient with each other on a
-		// busy machine.
-		c, err := newCluster(defaultMasters, newConfig([]Option{Args("--cluster-node-timeout", "15000")}))
+		c, err := newCluster(defaultMasters, newConfig(nil))
 		if err != nil {
 			t.Fatal(err)
 		}

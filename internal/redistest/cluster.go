@@ -29,8 +29,9 @@ type Cluster struct {
 }
 
 // StartCluster starts a cluster of so many masters (0: three), and waits until all its nodes
-// agree that it is up and on the owners of the slots. The option [Replicas] adds replicas. It
-// takes about three seconds, and is stopped at the end of the test.
+// agree that it is up and on the owners of the slots, and carry to each other what is published.
+// The option [Replicas] adds replicas. It takes about three seconds, and is stopped at the end of
+// the test.
 func StartCluster(tb testing.TB, masters int, opts ...Option) *Cluster {
 	tb.Helper()
 	config := newConfig(opts)
@@ -116,9 +117,12 @@ func (c *Cluster) form() error {
 			return err
 		}
 	}
-	return c.everyNode("a cluster that is up", func(ctx context.Context, rdb *redis.Client) error {
+	if err := c.everyNode("a cluster that is up", func(ctx context.Context, rdb *redis.Client) error {
 		return c.complete(ctx, rdb)
-	})
+	}); err != nil {
+		return err
+	}
+	return c.carries(ctx)
 }
 
 // do calls f with a client for the time of the call.

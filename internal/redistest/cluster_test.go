@@ -34,6 +34,7 @@ func TestAClusterHasItsSlotsOnAllMasters(t *testing.T) {
 			t.Parallel()
 			cluster := StartCluster(t, c.masters, c.opts...)
 			spread(t, cluster.Client(t), "v")
+			carriesAll(t, cluster)
 			if len(cluster.Nodes) != c.want || cluster.Masters != c.want {
 				t.Errorf("%d nodes, %d masters", len(cluster.Nodes), cluster.Masters)
 			}
@@ -48,6 +49,33 @@ func TestAClusterHasItsSlotsOnAllMasters(t *testing.T) {
 				t.Errorf("its URL is %s, not %s", cluster.URL(), want)
 			}
 		})
+	}
+}
+
+// carriesAll publishes one message at each node, which arrives at each other one.
+func carriesAll(t *testing.T, c *Cluster) {
+	t.Helper()
+	var subs []*redis.PubSub
+	for _, s := range c.Nodes {
+		sub := s.Client(t).Subscribe(t.Context(), "c")
+		t.Cleanup(func() { sub.Close() })
+		if _, err := sub.ReceiveTimeout(t.Context(), patience); err != nil {
+			t.Fatal(err)
+		}
+		subs = append(subs, sub)
+	}
+	for i, s := range c.Nodes {
+		if err := s.Client(t).Publish(t.Context(), "c", i).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, sub := range subs {
+		for n := range c.Nodes {
+			if _, err := sub.ReceiveTimeout(t.Context(), patience); err != nil {
+				t.Errorf("at node %d %d messages of %d arrived: %v", i, n, len(c.Nodes), err)
+				break
+			}
+		}
 	}
 }
 

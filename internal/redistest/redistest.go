@@ -80,12 +80,12 @@ func Long(tb testing.TB) {
 	}
 }
 
-// Thorough skips the test with -short, which is for the loop of an edit: the test takes a second or
-// more of a processor.
+// Thorough skips the test with -short, which is for the loop of an edit: the test takes half a second
+// or more, and quicker ones are about what it promises too.
 func Thorough(tb testing.TB) {
 	tb.Helper()
 	if testing.Short() {
-		tb.Skip("it takes a second, which -short leaves out")
+		tb.Skip("it takes its time, which -short leaves out")
 	}
 }
 

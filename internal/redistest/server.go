@@ -117,7 +117,13 @@ func redisArgs(s *Server) ([]string, error) {
 	}
 	args = append(args, portSetting, strconv.Itoa(s.port.number))
 	if s.bus != nil {
-		args = append(args, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(s.bus.number), "--cluster-node-timeout", "2000")
+		// Nodes without replicas need not notice soon that one is down: on a busy machine they would
+		// take one that is late for it, and drop what they had to carry to it.
+		timeout := "15000"
+		if s.config.replicas > 0 {
+			timeout = "2000"
+		}
+		args = append(args, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(s.bus.number), "--cluster-node-timeout", timeout)
 		if s.config.tls {
 			args = append(args, "--tls-cluster", "yes")
 		}
