@@ -344,7 +344,7 @@ func TestTheLocalTierGoesOnWithoutOneMaster(t *testing.T) {
 	cluster := redistest.StartCluster(t, 3, redistest.Args("--cluster-node-timeout", "60000"))
 	ctx, v := t.Context(), newVersions()
 	client := cluster.Client(t)
-	c := goesOn(t, cluster.Client(t), v, "p", time.Hour, others)
+	c := goesOn(t, cluster.Client(t), v, "p", time.Hour)
 	home, err := client.MasterForKey(ctx, ":{c:goes-on}:epoch")
 	if err != nil {
 		t.Fatal(err)

@@ -14,7 +14,7 @@ import (
 
 // others is the timeout of a cache with a master that does not answer: the others are well, and may be
 // busy.
-var others = cache.WithTimeout(2 * time.Second)
+var others = cache.WithTimeout(time.Second)
 
 // While the master of a cluster does not answer that holds the logical clock, or another one,
 // keys of the other masters are written as ever, and read: from the source, or from Redis. When it is
