@@ -79,7 +79,11 @@ func (c *remote) setApart(_ context.Context, changes []*Change, o *Options) {
 		default:
 			e := c.changeEntry(ch, ch.at)
 			if apart {
-				c.putInOutage(e, local.Apart, ch.at, ch.version)
+				how := local.Apart
+				if !c.inRedis { // there is no value that it might hide
+					how = local.Reached
+				}
+				c.putInOutage(e, how, ch.at, ch.version)
 			}
 			if c.local.Set(ch.Key, enc, e) == local.Closed {
 				ch.Err = errs.ErrClosed

@@ -37,11 +37,19 @@ func (c *Cache) keepLives(ctx context.Context, changes []*Change, o *Options) {
 
 // localLife returns the remaining life of a value, if the local tier may answer and has it.
 func (c *Cache) localLife(key Key, rk string, now int64) (left time.Duration, ok bool) {
-	if c.local == nil || !c.backend.mayUseLocal(rk, now) {
+	if c.local == nil {
 		return 0, false
 	}
-	e, ok := c.local.Peek(key)
-	if !ok || now >= e.Deadline || now >= e.Expires || !c.lives(e.Meta, now) || e.Meta != nil && (e.Meta.Absent || e.Meta.Ends) {
+	var e Held
+	if !c.inRedis && c.outage.unheard(now) {
+		var is status
+		e, is = c.lookInOutage(key, rk, now)
+		ok = is == usable
+	} else if c.backend.mayUseLocal(rk, now) {
+		e, ok = c.local.Peek(key)
+		ok = ok && now < e.Deadline && c.lives(e.Meta, now)
+	}
+	if !ok || now >= e.Expires || e.Meta != nil && (e.Meta.Absent || e.Meta.Ends) {
 		return 0, false
 	}
 	if e.Expires == math.MaxInt64 {

@@ -143,7 +143,8 @@ func (c *localOnly) claim(o *Options, ls []*inflightLoad, s version, unkept func
 		}
 		why := unkept(l)
 		force := o.SkipLocal || o.anew() || why != nil
-		if l.claim, l.awaits = c.fences.ClaimLoad(c.encoded(l.rk), s.time, force, &l.claimed); l.claim == nil {
+		at := local.Now()
+		if l.claim, l.awaits = c.fences.ClaimLoadSince(c.encoded(l.rk), s.time, at, c.backend.since(at), force, &l.claimed); l.claim == nil {
 			if !waited && c.answerLocal(o, l) {
 				continue
 			}
@@ -161,7 +162,7 @@ func (c *localOnly) claim(o *Options, ls []*inflightLoad, s version, unkept func
 			if !outdated {
 				continue
 			}
-			l.claim, l.awaits = c.fences.ClaimLoad(c.encoded(l.rk), s.time, true, &l.claimed)
+			l.claim, l.awaits = c.fences.ClaimLoadSince(c.encoded(l.rk), s.time, at, math.MinInt64, true, &l.claimed)
 		}
 		l.state, l.version = fillLocal, s
 		if why != nil {

@@ -183,7 +183,7 @@ func (c *localOnly) updateOnce(ctx context.Context, ch *Change, f Func, o *Optio
 	if ch.Val, err = replace(f, old, have); err != nil {
 		return false, err
 	}
-	if err := c.stage(ctx, ch, o, e, have, s); err != nil {
+	if err := c.stage(ctx, ch, o, e, have, s, at); err != nil {
 		return false, err
 	}
 	if have && local.Now() >= e.Deadline {
@@ -198,7 +198,8 @@ func (c *localOnly) updateLoaded(ctx context.Context, ch *Change, f Func, o *Opt
 	enc := c.encoded(ch.rk)
 	w := c.fences.Wait(enc)
 	defer w.Close()
-	claim, _ := c.fences.ClaimLoad(enc, s.time, false, nil)
+	now := local.Now()
+	claim, _ := c.fences.ClaimLoadSince(enc, s.time, now, c.backend.since(now), false, nil)
 	if claim == nil { // a write to the source or a load is in flight: try again when it ends
 		return false, c.awaitClaims(ctx, w)
 	}
@@ -225,7 +226,7 @@ func (c *localOnly) updateClaimed(ctx context.Context, ch *Change, f Func, o *Op
 		return false, err
 	}
 	stop()
-	if err := c.stage(ctx, ch, o, Held{}, false, s); err != nil {
+	if err := c.stage(ctx, ch, o, Held{}, false, s, src.began); err != nil {
 		return false, err
 	}
 	if !c.fences.ToWrite(claim) {
@@ -263,8 +264,8 @@ func (c *localOnly) swapped(ctx context.Context, ch *Change, swap func() local.O
 
 // stage decides how long the value of an Update is kept and makes its entry. A value
 // that replaces a live one keeps that one's deadline, tags and version, unless the call says
-// otherwise; see encodeKept.
-func (c *localOnly) stage(ctx context.Context, ch *Change, o *Options, e Held, kept bool, s version) error {
+// otherwise; see encodeKept. It was made of what was true at the local time began.
+func (c *localOnly) stage(ctx context.Context, ch *Change, o *Options, e Held, kept bool, s version, began int64) error {
 	ch.done, ch.Err, ch.entry, ch.claim, ch.srcErr = false, nil, Held{}, nil, nil
 	ch.version, ch.dated = s, true
 	ch.older = nil
@@ -280,6 +281,7 @@ func (c *localOnly) stage(ctx context.Context, ch *Change, o *Options, e Held, k
 	ch.at = local.Now()
 	if !kept || o.HasTTL {
 		ch.entry = c.changeEntry(ch, ch.at)
+		c.putInOutage(ch.entry, local.Reached, began, ch.version)
 		return nil
 	}
 	left := forever
@@ -292,5 +294,6 @@ func (c *localOnly) stage(ctx context.Context, ch *Change, o *Options, e Held, k
 	if ch.entry.Meta != nil && e.Meta != nil {
 		ch.entry.Meta.Stale = min(ch.entry.Meta.Stale, e.Meta.Stale)
 	}
+	c.putInOutage(ch.entry, local.Reached, began, ch.version)
 	return nil
 }

@@ -2,10 +2,12 @@ package engine
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"github.com/delqhi/cache/internal/errs"
 	"github.com/delqhi/cache/internal/frame"
+	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/store"
 )
 
@@ -46,7 +48,7 @@ func (c *localValues) updateOnce(ctx context.Context, ch *Change, f Func, o *Opt
 	if err != nil {
 		return false, c.writeFailed(ctx, err)
 	}
-	claim, _ := c.fences.ClaimLoad(c.encoded(ch.rk), s.time, true, nil)
+	claim, _ := c.fences.ClaimLoadSince(c.encoded(ch.rk), s.time, local.Now(), math.MinInt64, true, nil)
 	return c.updateClaimed(ctx, ch, f, o, Held{}, s, claim)
 }
 

@@ -282,6 +282,7 @@ func (c *localOnly) renewEntry(ch *Change) error {
 		}
 		if e.Meta != nil {
 			m := *e.Meta
+			m.Outage = local.None // notifications are received, and it has not been dropped: it is as any other
 			if m.Stale = longer.Expires; c.policy.StaleFor() > 0 && longer.Expires != math.MaxInt64 {
 				m.Stale = c.staleUntil(longer.Expires, at)
 			}

@@ -1,6 +1,7 @@
 package fence
 
 import (
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -47,6 +48,7 @@ type Claim struct {
 	key   string
 	part  *claimPart
 	order int64
+	began int64 // local time, of a load
 	write bool
 	set   bool // it is that of a Set, which no source orders; write is set as well
 
@@ -72,11 +74,17 @@ func (t *Table) WithClaims() *Table {
 // whatever is in flight. The claim is stored in space, nil for a new one, which must not be used
 // again.
 func (t *Table) ClaimLoad(key string, order int64, force bool, space *Claim) (c *Claim, others []*Claim) {
+	return t.ClaimLoadSince(key, order, math.MinInt64, math.MinInt64, force, space)
+}
+
+// ClaimLoadSince is ClaimLoad for a load that begins at a local time, and does not wait for loads that
+// began before the local time notBefore: where changes are not received, what those return may be too old.
+func (t *Table) ClaimLoadSince(key string, order, at, notBefore int64, force bool, space *Claim) (c *Claim, others []*Claim) {
 	p := t.part(key)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if k := p.byKey[key]; k != nil && !force {
-		held := slices.DeleteFunc(slices.Clone(k.claims), func(c *Claim) bool { return c.left })
+		held := slices.DeleteFunc(slices.Clone(k.claims), func(c *Claim) bool { return c.left || !c.write && c.began < notBefore })
 		if len(held) > 1 || len(held) == 1 && (held[0].write || held[0].order >= order) {
 			return nil, held
 		}
@@ -84,7 +92,7 @@ func (t *Table) ClaimLoad(key string, order int64, force bool, space *Claim) (c 
 	if space == nil {
 		space = new(Claim)
 	}
-	*space = Claim{key: key, part: p, order: order}
+	*space = Claim{key: key, part: p, order: order, began: at}
 	return p.addLocked(space), nil
 }
 
