@@ -45,7 +45,7 @@ func (w *WritingMany) Changes() []Change { return w.changes }
 // Reset removes the changes, so that the memory can be used again. It returns false, and changes
 // nothing, if it is not to be used again.
 func (w *WritingMany) Reset() bool {
-	if len(w.changes) > maxWriting || w.records.size > maxRecords {
+	if len(w.changes) > maxWriting || w.records.size() > maxRecords {
 		return false
 	}
 	for i := range w.changes {
@@ -107,10 +107,12 @@ func (c *remote) encodedOf(changes []*Change) []string {
 
 // records is memory that records share.
 type records struct {
-	first []byte // the memory of the records that were begun first, without length
+	first []byte // the memory that was begun first, without length
 	left  []byte // what is left of the last memory, likewise
-	size  int    // of the first
 	more  int    // records that are expected
+	used  int    // bytes of records
+	parts int    // how often memory was made, and first if it is there
+	need  int    // bytes that the last write has used, if that was more than first
 }
 
 // records returns the memory for the record of a change, nil if it has its own.
@@ -127,9 +129,9 @@ func (r *records) begin(n int) []byte {
 		return make([]byte, 0, n)
 	}
 	if cap(r.left) < n {
-		r.left = make([]byte, 0, max(n, min(n*r.more, maxRecords)))
-		if r.first == nil {
-			r.first, r.size = r.left, cap(r.left)
+		r.left = make([]byte, 0, max(n, min(max(n*r.more, r.need), maxRecords)))
+		if r.parts++; r.first == nil {
+			r.first = r.left
 		}
 	}
 	return r.left
@@ -143,11 +145,22 @@ func (r *records) end(record []byte) []byte {
 		return record
 	}
 	r.more = max(r.more-1, 1)
+	r.used += n
 	if n <= cap(r.left) && &record[0] == &r.left[:1][0] {
 		r.left = r.left[n:n:cap(r.left)]
+	} else {
+		r.parts++
 	}
 	return record[:n:n]
 }
 
-// reset has the first memory be used again.
-func (r *records) reset() { r.left = r.first }
+// size is how much memory is kept.
+func (r *records) size() int { return cap(r.first) }
+
+// reset has the memory be used again, unless it was too little: then the next write makes enough.
+func (r *records) reset() {
+	if r.parts > 1 {
+		r.first, r.need, r.parts = nil, r.used+r.used/8, 0
+	}
+	r.left, r.used = r.first, 0
+}
