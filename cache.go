@@ -48,15 +48,16 @@ import (
 // Cache is a typed cache. Make one with [New] or [NewFrom]; all methods are safe
 // for concurrent use.
 type Cache[K comparable, V any] struct {
-	engine   *engine.Cache
-	loader   engine.Loader          // of the source; nil if it doesn't load
-	keys     *keys.Encoding[K]      // of keys in Redis
-	local    *local.Tier[K, V]      // nil: no local tier
-	clone    func(val V) (V, error) // copies values of the local tier; nil: they are shared
-	dflt     func(key K) (V, bool)  // Source.Default; nil: none
-	hot      hotKeys[K]
-	readings readings[K, V]
-	writings writings[K, V]
+	engine       *engine.Cache
+	loader       engine.Loader          // of the source; nil if it doesn't load
+	keys         *keys.Encoding[K]      // of keys in Redis
+	local        *local.Tier[K, V]      // nil: no local tier
+	clone        func(val V) (V, error) // copies values of the local tier; nil: they are shared
+	dflt         func(key K) (V, bool)  // Source.Default; nil: none
+	hot          hotKeys[K]
+	readings     readings[K, V]
+	writings     writings[K, V]
+	manyWritings writingsMany[K, V]
 }
 
 // Get returns the value of key from the nearest tier that has it, otherwise
@@ -214,14 +215,11 @@ func (c *Cache[K, V]) SetMany(ctx context.Context, vals map[K]V, opts ...WriteOp
 	if err != nil {
 		return err
 	}
-	pairs, changes := make([]pair[K, V], 0, len(vals)), make([]engine.Change, 0, len(vals))
-	for k, v := range vals {
-		pairs = append(pairs, pair[K, V]{k, v})
-		p := &pairs[len(pairs)-1]
-		changes = append(changes, engine.Change{Key: &p.key, Val: &p.val})
-	}
-	c.engine.SetMany(ctx, changes, &o.Options)
-	return c.batch("set", changes)
+	w := c.manyWritings.get(vals)
+	c.engine.SetMany(ctx, &w.WritingMany, &o.Options)
+	err = c.batch("set", w.Changes())
+	c.manyWritings.put(w)
+	return err
 }
 
 // batch joins the errors of changes.

@@ -99,14 +99,20 @@ func (c *Cache[K, V]) readMany(ctx context.Context, op string, keys []K, load en
 	}
 	r := c.readings.get(len(keys))
 	var zero V
+	hits := len(vals) > 0
 	for _, k := range keys {
-		if _, again := vals[k]; again {
-			continue
+		if hits {
+			if _, again := vals[k]; again {
+				continue
+			}
+		}
+		if k == k { // not NaN, which could not be deleted from the map again
+			n := len(vals)
+			if vals[k] = zero; len(vals) == n {
+				continue
+			}
 		}
 		r.add(k)
-		if k == k { // not NaN, which could not be deleted from the map again
-			vals[k] = zero
-		}
 	}
 	c.engine.ReadMany(ctx, &r.Scratch, load, &o.Options)
 

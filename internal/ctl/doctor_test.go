@@ -187,6 +187,8 @@ func TestDoctorKnowsThePermissionsOfTheGuide(t *testing.T) {
 			purpose, status = "permissions: persist", "note"
 		case r == "+pubsub|numsub":
 			purpose, status = "permissions: pubsub", "note"
+		case r == "+multi", r == "+exec":
+			purpose, status = "permissions: transactions", "note"
 		case r == "+unsubscribe":
 			purpose, status = "permissions: unsubscribe", "note"
 		case r == "+info":

@@ -18,16 +18,17 @@ import (
 type need int
 
 const (
-	forAll      need = iota // every cache
-	forPattern              // InvalidatePattern
-	forListener             // notifications
-	forTracking             // invalidate.Tracking
-	forQueue                // strategy.WriteBehind
-	forTidiness             // an empty queue leaves nothing behind
-	forCluster              // on a cluster
-	forIdentity             // whether Redis still is the same server
-	forDirect               // messages without numbers
-	forLeaving              // a cache that closes before others
+	forAll          need = iota // every cache
+	forPattern                  // InvalidatePattern
+	forListener                 // notifications
+	forTracking                 // invalidate.Tracking
+	forQueue                    // strategy.WriteBehind
+	forTidiness                 // an empty queue leaves nothing behind
+	forCluster                  // on a cluster
+	forIdentity                 // whether Redis still is the same server
+	forDirect                   // messages without numbers
+	forLeaving                  // a cache that closes before others
+	forTransactions             // large values that are written together
 	needs
 )
 
@@ -81,6 +82,7 @@ func (s *scratch) wants() []want {
 		sub(forCluster, "cluster", "slots"), sub(forCluster, "cluster", "info"), sub(forCluster, "cluster", "myid"),
 		w(forIdentity, "info", "server"),
 		sub(forDirect, "pubsub", "numsub", s.channel), w(forLeaving, "unsubscribe", s.channel),
+		w(forTransactions, "multi"), w(forTransactions, "exec"),
 	}
 }
 
@@ -157,16 +159,17 @@ var consequences = [needs]struct {
 	status status
 	means  string
 }{
-	forAll:      {"permissions", fault, "operations fail: reads load from the source each time, or fail without one, and writes fail"},
-	forPattern:  {"permissions: patterns", warning, "InvalidatePattern fails"},
-	forListener: {"permissions: notifications", warning, "processes run without their local tier"},
-	forTracking: {"permissions: tracking", note, "invalidate.Tracking is replaced by Broadcast, which does not notice what other programs change"},
-	forQueue:    {"permissions: write-behind", fault, "writes of caches with strategy.WriteBehind fail"},
-	forTidiness: {"permissions: persist", note, "an empty write-behind queue leaves some keys behind"},
-	forCluster:  {"permissions: cluster", fault, "the cluster's client does not find its nodes, or notices failovers late"},
-	forDirect:   {"permissions: pubsub", note, "the numbers of messages are watched, as on a cluster: where messages seem to be missing, the local tier is flushed"},
-	forLeaving:  {"permissions: unsubscribe", note, "a process goes on to receive the messages of a cache that it has closed, until all are closed"},
-	forIdentity: {"permissions: info", note, "after each new connection, what was written in the last 10 seconds is checked key by key"},
+	forAll:          {"permissions", fault, "operations fail: reads load from the source each time, or fail without one, and writes fail"},
+	forPattern:      {"permissions: patterns", warning, "InvalidatePattern fails"},
+	forListener:     {"permissions: notifications", warning, "processes run without their local tier"},
+	forTracking:     {"permissions: tracking", note, "invalidate.Tracking is replaced by Broadcast, which does not notice what other programs change"},
+	forQueue:        {"permissions: write-behind", fault, "writes of caches with strategy.WriteBehind fail"},
+	forTidiness:     {"permissions: persist", note, "an empty write-behind queue leaves some keys behind"},
+	forCluster:      {"permissions: cluster", fault, "the cluster's client does not find its nodes, or notices failovers late"},
+	forDirect:       {"permissions: pubsub", note, "the numbers of messages are watched, as on a cluster: where messages seem to be missing, the local tier is flushed"},
+	forLeaving:      {"permissions: unsubscribe", note, "a process goes on to receive the messages of a cache that it has closed, until all are closed"},
+	forTransactions: {"permissions: transactions", note, "large values that are written together are sent as scripts, which take Redis twice as long"},
+	forIdentity:     {"permissions: info", note, "after each new connection, what was written in the last 10 seconds is checked key by key"},
 }
 
 // cachesToCheck bounds the caches whose permissions are checked.
@@ -364,6 +367,8 @@ func (e *examination) tryOne(ctx context.Context, s *scratch, w *want) error {
 		return err
 	case "client":
 		return e.track(ctx, s.data)
+	case "multi", "exec":
+		return e.transact(ctx, w.words[0])
 	case "del":
 		for _, k := range w.words[1:] { // in two slots of a cluster, maybe
 			if err := e.rdb.Del(ctx, k).Err(); err != nil {
@@ -377,6 +382,29 @@ func (e *examination) tryOne(ctx context.Context, s *scratch, w *want) error {
 		args[i] = word
 	}
 	return e.rdb.Do(ctx, args...).Err()
+}
+
+// transact tries a transaction without commands, on a connection that is then closed, and returns
+// the error of one of its two commands.
+func (e *examination) transact(ctx context.Context, command string) error {
+	single, err := e.anyServer(ctx)
+	if err != nil {
+		return err
+	}
+	o := *single.Options()
+	o.PoolSize, o.MinIdleConns, o.MaxRetries = 1, 0, -1
+	c := redis.NewClient(&o)
+	defer c.Close()
+	pipe := c.Pipeline()
+	multi, exec := pipe.Do(ctx, "multi"), pipe.Do(ctx, "exec")
+	_, _ = pipe.Exec(ctx)
+	if command == "multi" {
+		return multi.Err()
+	}
+	if err = exec.Err(); err != nil && strings.Contains(err.Error(), "without MULTI") {
+		return nil // it may be sent
+	}
+	return err
 }
 
 // patience is how long doctor waits for what Redis sends by itself.

@@ -47,12 +47,15 @@ var (
 	optionalCommands = []string{
 		"info",          // whether Redis is the same server as before
 		"pubsub|numsub", // whether messages need numbers
+		"multi", "exec", // large values that are written together
 	}
 	// Used where caches of one client close one by one, and tested in package redisstore.
 	leavingCommands = []string{"unsubscribe"}
 	// Refused to a client library that asks for it, and does without.
 	unneededCommands = []string{"client|setinfo", "command"}
 )
+
+var large = strings.Repeat("large", 100)
 
 // everything does all that a cache can do, on request with more tags than are remembered,
 // and stops where something fails.
@@ -107,6 +110,9 @@ func everything(ctx context.Context, connect func() redis.UniversalClient, witho
 			check("Set without end", c.Set(ctx, "k", "w", cache.TTL(time.Hour)))
 			check("Set without life", c.Set(ctx, "k", "w", cache.TTL(0)))
 			check("SetMany", c.SetMany(ctx, map[string]string{"k": "1", "l": "2"}))
+			for range 2 { // the first has the server asked for transactions
+				check("SetMany of large values", c.SetMany(ctx, map[string]string{"k": large, "l": large}))
+			}
 			_, err = c.SetIfAbsent(ctx, "s", "v")
 			check("SetIfAbsent", err)
 			_, err = c.Update(ctx, "k", func(string, bool) (string, error) { return "u", nil })

@@ -66,8 +66,8 @@ type backend interface {
 	// can't be copied.
 	copies(rk string, val Value) (next func() (Value, error), ok bool)
 
-	// identify prepares the IDs of records that are encoded together.
-	identify(changes []*Change)
+	// together prepares what records that are encoded together have in common, and their IDs.
+	together(ctx context.Context, changes []*Change)
 	// encode dates and encodes the value of a change, or dates a removal.
 	encode(ctx context.Context, ch *Change)
 	// lives finds the lives that changes are to keep, and that the local tier has not told.

@@ -16,7 +16,7 @@ import (
 // read is still there. Under a write strategy a claim takes the place of the intent in
 // Redis; see writethrough.go.
 
-func (c *localOnly) identify([]*Change) {}
+func (c *localOnly) together(context.Context, []*Change) {}
 
 // encode gives a change its logical time, unless it has one: that of the value that it was
 // derived from.

@@ -40,6 +40,7 @@ type decoded struct {
 	lease     frame.ID      // failed: the lease of that load
 	hold      time.Duration // failed: for how long the source is not to be asked
 	covers    bool          // failed: that applies only to callers that have a stale value
+	now       int64         // the time of the key's node when Redis had answered, µs; 0: not known
 	until     int64         // local time at which a tag or Clear ends it
 	began     int64         // when the value began, by the clock of the node with the logical clock, µs; 0: not known
 	before    int64         // how long ago that was, µs, where it is not known by that clock
@@ -211,10 +212,13 @@ func (c *remote) parseFailure(ctx context.Context, key string, fr *frame.Frame, 
 // of the node that holds it. If that time can't be had the record is still alive,
 // since Redis kept it; it just is not put into the local tier.
 func (c *remote) date(ctx context.Context, rk string, f *decoded) {
-	h := &f.raw
-	now, err := c.client.Now(ctx, rk)
-	if err != nil {
-		return
+	h, now := &f.raw, f.now
+	if now == 0 {
+		var err error
+		if now, err = c.client.Now(ctx, rk); err != nil {
+			return
+		}
+		f.now = now
 	}
 	f.timed = true
 	// A record from before a failover may be dated by another clock: its age can't be

@@ -41,9 +41,11 @@ func (c *remote) read(ctx context.Context, s *Scratch, j Loader, o *Options) {
 	if err == nil && c.legacy != nil {
 		adopted = c.adoptAll(ctx, len(asked), func(i int) (string, *store.Reply) { return asked[i].rk, &replies[i] })
 	}
+	var now int64 // of the node, where there is only one
+	oneNode := c.client.OneNode()
 	for i, it := range asked {
 		f := &founds[i]
-		f.space, f.key, f.adopted = it.space, it.key, adopted[i]
+		f.space, f.key, f.adopted, f.now = it.space, it.key, adopted[i], now
 		pointers[i] = f
 		switch {
 		case replies[i].Err != nil:
@@ -51,7 +53,9 @@ func (c *remote) read(ctx context.Context, s *Scratch, j Loader, o *Options) {
 		case err != nil:
 			f.status, f.err = unavailable, err
 		default:
-			c.decodeTo(f, ctx, it.rk, replies[i].Record, &r)
+			if c.decodeTo(f, ctx, it.rk, replies[i].Record, &r); oneNode {
+				now = f.now
+			}
 		}
 	}
 	c.validate(ctx, pointers)

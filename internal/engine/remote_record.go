@@ -17,10 +17,15 @@ import (
 // encodeValue encodes a value as a record with an ID of its own. now is the time of the key's
 // node in µs.
 func (c *remote) encodeValue(id frame.ID, rk string, val Value, l life, now int64, s version, tags []string, etag string, cost uint32) ([]byte, error) {
+	return c.encodeInto(nil, id, rk, val, l, now, s, tags, etag, cost)
+}
+
+// encodeInto is encodeValue into memory that records share, which may be nil.
+func (c *remote) encodeInto(m *records, id frame.ID, rk string, val Value, l life, now int64, s version, tags []string, etag string, cost uint32) ([]byte, error) {
 	h := c.header(frame.Value, l, now, s)
 	h.Tags, h.ETag = tags, etag
 	h.ID, h.Cost = id, cost
-	return c.seal(rk, val, &h)
+	return c.sealInto(m, rk, val, &h)
 }
 
 // costOf is the cost of a value that took so long. The time that it is dated by may be ahead of
@@ -41,8 +46,12 @@ func costOfOlder(old *frame.Header, now int64) uint32 {
 }
 
 func (c *remote) seal(rk string, val Value, h *frame.Header) ([]byte, error) {
+	return c.sealInto(nil, rk, val, h)
+}
+
+func (c *remote) sealInto(m *records, rk string, val Value, h *frame.Header) ([]byte, error) {
 	// As large as the last one: the records of one cache are mostly of similar size.
-	buf := frame.AppendHeader(make([]byte, 0, min(max(int(c.recordSize.Load()), 256), maxRecordSpace)), h)
+	buf := frame.AppendHeader(m.begin(min(max(int(c.recordSize.Load()), 256), maxRecordSpace)), h)
 	c.signed(rk, buf)
 	head := len(buf)
 	buf, err := c.marshalRecord(rk, buf, val)
@@ -58,7 +67,7 @@ func (c *remote) seal(rk string, val Value, h *frame.Header) ([]byte, error) {
 	if buf, err = frame.Finish(buf, 0, rk); err == nil {
 		c.recordSize.Store(int64(len(buf)))
 	}
-	return buf, err
+	return m.end(buf), err
 }
 
 // maxRecordSpace bounds the space reserved for a record before its size is known.

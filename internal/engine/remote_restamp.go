@@ -88,12 +88,17 @@ func (c *remote) setVersion(ch *Change, frm []byte, s version) {
 // hasOwnVersion reports whether the change stores a value that is as new as the change.
 func (ch *Change) hasOwnVersion() bool { return ch.keep && !ch.dated && ch.version.epoch != 0 }
 
-// execReadingClock is exec, preceded by the clock read unless look is nil.
-func (c *remote) execReadingClock(ctx context.Context, look *clockRead, cmds []store.Command) []store.Reply {
+// execReadingClock is exec, preceded by the clock read unless look is nil. room is the memory of cmds
+// and a place before them, or nil.
+func (c *remote) execReadingClock(ctx context.Context, look *clockRead, cmds, room []store.Command) []store.Reply {
 	if look == nil {
 		return c.coherence.Send(ctx, cmds)
 	}
-	replies := c.coherence.Send(ctx, append(append(make([]store.Command, 0, 1+len(cmds)), c.clockCommand()), cmds...))
+	if room == nil {
+		room = append(make([]store.Command, 1, 1+len(cmds)), cmds...)
+	}
+	room[0] = c.clockCommand()
+	replies := c.coherence.Send(ctx, room)
 	look.reply = replies[0]
 	return replies[1:]
 }

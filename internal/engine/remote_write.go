@@ -36,20 +36,22 @@ func (c *remote) notify(ch *Change, cmd *store.Command) {
 }
 
 // execAndNotify runs the commands of changes and notifies other processes of them, with one
-// message for many where that is possible. look, if it is not nil, goes with them.
-func (c *remote) execAndNotify(ctx context.Context, look *clockRead, changes []*Change, cmds []store.Command) []store.Reply {
+// message for many where that is possible. look, if it is not nil, goes with them. room is as in
+// execReadingClock.
+func (c *remote) execAndNotify(ctx context.Context, look *clockRead, changes []*Change, cmds, room []store.Command) []store.Reply {
 	if len(cmds) == 1 || !c.client.OneNode() {
 		for i, ch := range changes {
 			c.notify(ch, &cmds[i])
 		}
-		return c.execReadingClock(ctx, look, cmds)
+		return c.execReadingClock(ctx, look, cmds, room)
 	}
-	encoded := make([]string, len(changes))
-	for i, ch := range changes {
-		encoded[i] = c.encoded(ch.rk)
+	do := func(all []store.Command) []store.Reply {
+		if &all[0] != &cmds[0] {
+			room = nil
+		}
+		return c.execReadingClock(ctx, look, all, room)
 	}
-	do := func(cmds []store.Command) []store.Reply { return c.execReadingClock(ctx, look, cmds) }
-	replies, sent := c.invalidator.InCommon(encoded, cmds, do)
+	replies, sent := c.invalidator.InCommon(c.encodedOf(changes), cmds, do)
 	for i, ch := range changes {
 		ch.sent = sent[i]
 	}
@@ -90,13 +92,20 @@ func (c *remote) completeLocal(ch *Change) {
 	c.local.PutAndBump(ch.Key, enc, ch.entry, ch.fence)
 }
 
-// identify gives the records of many changes their IDs.
-func (c *remote) identify(all []*Change) {
-	if len(all) == 1 {
+// together gives the records of many changes their IDs, and where there is one node, its time.
+func (c *remote) together(_ context.Context, all []*Change) {
+	if len(all) <= 1 {
 		return
 	}
-	for i, id := range frame.NewIDs(len(all)) {
-		all[i].id = id
+	ids := frame.NewIDs(len(all))
+	var now int64
+	if c.client.OneNode() {
+		if estimate, ok := c.client.Estimate(all[0].rk); ok {
+			now = estimate
+		}
+	}
+	for i, ch := range all {
+		ch.id, ch.now = ids.At(i), now
 	}
 }
 
@@ -117,7 +126,7 @@ func (c *remote) encode(ctx context.Context, ch *Change) {
 		return
 	}
 	var err error
-	if ch.frame, err = c.encodeValue(ch.takeID(), ch.rk, ch.Val, ch.life, ch.now, ch.version, ch.tags, "", c.recordCost(ch)); err != nil {
+	if ch.frame, err = c.encodeInto(ch.records(), ch.takeID(), ch.rk, ch.Val, ch.life, ch.now, ch.version, ch.tags, "", c.recordCost(ch)); err != nil {
 		ch.refuse(err)
 	}
 }
@@ -130,7 +139,10 @@ func (c *remote) timestamp(ctx context.Context, ch *Change) {
 		return
 	}
 	var err error
-	if ch.now, err = c.client.Now(ctx, ch.rk); err == nil && ch.keep && !ch.dated {
+	if ch.now == 0 {
+		ch.now, err = c.client.Now(ctx, ch.rk)
+	}
+	if err == nil && ch.keep && !ch.dated {
 		ch.version, err = c.writeVersion(ctx)
 	}
 	switch {
@@ -251,9 +263,10 @@ func (c *remote) swap(ctx context.Context, ch *Change, cmd store.Command) (reply
 		return reply, false, err
 	}
 	c.notify(ch, &cmd)
-	cmds := []store.Command{cmd}
+	room := []store.Command{{}, cmd}
+	cmds := room[1:]
 	look := c.readClock(ctx, changes, cmds)
-	replies := c.execReadingClock(ctx, look, cmds)
+	replies := c.execReadingClock(ctx, look, cmds, room)
 	c.updateVersions(ctx, look, changes, cmds, replies)
 	reply = replies[0]
 	c.complete(ctx, ch, &cmds[0], reply.OK, reply.Err)

@@ -46,6 +46,7 @@ type Change struct {
 	claim   *fence.Claim // in a LocalOnly cache under a write strategy: takes the place of the intent
 	id      frame.ID     // for the record, if it was made in advance
 	frame   []byte
+	many    *WritingMany // the memory of the write, if it is one of many keys
 	tags    []string
 	older   []string      // tags of the value that it was derived from, for one that has none of its own
 	from    *frame.Header // of the record of that value, nil if there was none: it began when that did
@@ -164,11 +165,6 @@ func (c *Cache) Set(ctx context.Context, w *Writing, key Key, val Value, o *Opti
 	return c.Explain("set", w.change.Err)
 }
 
-// SetMany stores the values of changes; the outcome is in each.
-func (c *Cache) SetMany(ctx context.Context, changes []Change, o *Options) {
-	c.setAll(ctx, pointers(changes), o)
-}
-
 func (c *Cache) setAll(ctx context.Context, all []*Change, o *Options) {
 	start := local.Now()
 	c.validateAll(ctx, all)
@@ -178,7 +174,7 @@ func (c *Cache) setAll(ctx context.Context, all []*Change, o *Options) {
 	if o.SkipRemote {
 		c.backend.setApart(ctx, all, o)
 	} else {
-		c.backend.identify(all)
+		c.backend.together(ctx, all)
 		for _, ch := range all {
 			c.encodeChange(ctx, ch, o)
 		}

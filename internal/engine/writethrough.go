@@ -185,7 +185,7 @@ func (c *remote) commitCommand(ch *Change) store.Command {
 // commit sends the changes to Redis, and notifies the other processes in the same round trip.
 func (c *remote) commit(ctx context.Context, changes []*Change) {
 	for len(changes) > 0 {
-		cmds := make([]store.Command, len(changes))
+		cmds, room := commandsFor(changes)
 		for i, ch := range changes {
 			cmds[i] = c.commitCommand(ch)
 			if cmds[i].Op == store.Delete {
@@ -193,7 +193,7 @@ func (c *remote) commit(ctx context.Context, changes []*Change) {
 			}
 		}
 		look := c.readClock(ctx, changes, cmds)
-		replies := c.execAndNotify(ctx, look, changes, cmds)
+		replies := c.execAndNotify(ctx, look, changes, cmds, room)
 		c.updateVersions(ctx, look, changes, cmds, replies)
 		var lost []*Change
 		for i, reply := range replies {

@@ -12,13 +12,15 @@ func NewID() (id ID) {
 	return id
 }
 
+// IDs are IDs that were made together.
+type IDs []byte
+
 // NewIDs returns n such IDs, for records that are made at once: it asks the system once.
-func NewIDs(n int) []ID {
-	bytes := make([]byte, n*len(ID{}))
-	rand.Read(bytes) // never fails
-	ids := make([]ID, n)
-	for i := range ids {
-		copy(ids[i][:], bytes[i*len(ID{}):])
-	}
+func NewIDs(n int) IDs {
+	ids := make(IDs, n*len(ID{}))
+	rand.Read(ids) // never fails
 	return ids
 }
+
+// At returns one of the IDs.
+func (s IDs) At(i int) ID { return ID(s[i*len(ID{}):]) }

@@ -23,8 +23,12 @@ const (
 // one node; see client.Client.OneNode.
 //
 // The caller resolves what is in sent: the message of each such command, and that of each key
-// whose message may not have been published; then the error is in the key's reply.
+// whose message may not have been published; then the error is in the key's reply. cmds get their
+// messages, and may be passed to do as they are.
 func (r *Invalidator) InCommon(encoded []string, cmds []store.Command, do func([]store.Command) []store.Reply) (replies []store.Reply, sent []message.Sent) {
+	if uniform(cmds) {
+		return r.uniformly(encoded, cmds, do)
+	}
 	type group struct {
 		message message.Sent
 		of      []int // indexes of the commands
@@ -76,6 +80,49 @@ func (r *Invalidator) InCommon(encoded []string, cmds []store.Command, do func([
 		for j, each := range g.message.ResolveEach(len(g.of), published) {
 			sent[g.of[j]] = each
 		}
+	}
+	return replies, sent
+}
+
+// uniform reports whether all commands are Sets, or all are Deletes.
+func uniform(cmds []store.Command) bool {
+	for i := range cmds {
+		if op := cmds[i].Op; op != cmds[0].Op || op != store.Set && op != store.Delete {
+			return false
+		}
+	}
+	return true
+}
+
+// uniformly is InCommon for such commands, which stay in their order.
+func (r *Invalidator) uniformly(encoded []string, cmds []store.Command, do func([]store.Command) []store.Reply) (replies []store.Reply, sent []message.Sent) {
+	type group struct {
+		message message.Sent
+		from    int
+	}
+	var space [8]group
+	groups := space[:0]
+	for from := 0; from < len(cmds); {
+		to, bytes := from, 0
+		for to < len(cmds) && to-from < KeysPerMessage && bytes < bytesPerMessage {
+			bytes += len(cmds[to].Frame)
+			to++
+		}
+		first := &cmds[from]
+		var common message.Sent
+		first.Notify, common = r.NotifyOf(message.Invalidated, encoded[from:to]...)
+		first.With = to - from - 1
+		groups = append(groups, group{common, from})
+		from = to
+	}
+	replies, sent = do(cmds), make([]message.Sent, len(cmds))
+	for j, g := range groups {
+		to := len(cmds)
+		if j+1 < len(groups) {
+			to = groups[j+1].from
+		}
+		published := slices.ContainsFunc(replies[g.from:to], func(r store.Reply) bool { return r.Err == nil })
+		copy(sent[g.from:to], g.message.ResolveEach(to-g.from, published))
 	}
 	return replies, sent
 }

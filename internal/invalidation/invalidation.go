@@ -113,7 +113,11 @@ func (r *Invalidator) NotifyOf(kind message.Kind, keys ...string) (store.Notify,
 }
 
 func (r *Invalidator) notify(n *message.Message) store.Notify {
-	return store.Notify{Channel: r.Names.Channel, Message: string(n.Append(nil))}
+	size := 64
+	for _, key := range n.Keys {
+		size += 4 + len(key)
+	}
+	return store.Notify{Channel: r.Names.Channel, Message: string(n.Append(make([]byte, 0, size)))}
 }
 
 // Keys invalidates keys, given by their encodings.

@@ -58,3 +58,19 @@ func TurnsIn() int {
 	defer turns.Unlock()
 	return len(turns.at)
 }
+
+// AskForTransactions asks the server whether it takes transactions, and returns the answer.
+func (s *Redis) AskForTransactions(ctx context.Context) bool {
+	s.transactions.state.Store(s.askForTransactions(ctx, "{k}"))
+	return s.TakesTransactions()
+}
+
+// TakesTransactions reports whether the server is known to take transactions.
+func (s *Redis) TakesTransactions() bool {
+	return s.transactions.state.Load() == transactionsTaken
+}
+
+// TransactionsRefused reports whether the server is known not to take transactions.
+func (s *Redis) TransactionsRefused() bool {
+	return s.transactions.state.Load() == transactionsRefused
+}

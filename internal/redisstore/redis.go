@@ -30,6 +30,7 @@ type Redis struct {
 
 	noFlags atomic.Bool // the server rejects a script's flags, as miniredis does
 	detours
+	transactions transactions
 
 	clockMu sync.RWMutex
 	clocks  map[string]*clock // by node address; "" for a single server
@@ -228,7 +229,7 @@ func (s *Redis) split() bool { return s.single == nil }
 func (s *Redis) OneNode() bool { return !s.split() }
 
 func (s *Redis) many(ctx context.Context, cmds []store.Command, replies []store.Reply) {
-	if s.allAsOne(ctx, cmds, replies) {
+	if s.inTransactions(ctx, cmds, replies) || s.allAsOne(ctx, cmds, replies) {
 		return
 	}
 	sent := make([]redis.Cmder, len(cmds)) // nil: refused, or part of a script or MGET of several commands
@@ -313,16 +314,21 @@ func (s *Redis) allAsOne(ctx context.Context, cmds []store.Command, replies []st
 		m.read()
 		return true
 	case cmds[0].Op != store.Get && s.asOne(cmds) == len(cmds) && store.CheckAll(cmds, false) == nil:
-		l := newSeveral(ctx, cmds, replies, byHash)
-		s.sendOne(ctx, l.cmd)
-		if isNoScript(l.cmd.Err()) {
-			l = newSeveral(ctx, cmds, replies, byText)
-			s.sendOne(ctx, l.cmd)
-		}
-		l.read()
+		s.byOneScript(ctx, cmds, replies)
 		return true
 	}
 	return false
+}
+
+// byOneScript carries out commands that one script may carry out.
+func (s *Redis) byOneScript(ctx context.Context, cmds []store.Command, replies []store.Reply) {
+	l := newSeveral(ctx, cmds, replies, byHash)
+	s.sendOne(ctx, l.cmd)
+	if isNoScript(l.cmd.Err()) {
+		l = newSeveral(ctx, cmds, replies, byText)
+		s.sendOne(ctx, l.cmd)
+	}
+	l.read()
 }
 
 // sendOne is send for one command.
@@ -379,9 +385,7 @@ func (s *Redis) pipeline(ctx context.Context, cmds ...redis.Cmder) {
 	defer withoutEchoes(cmds)
 	defer s.reloadTopology(ctx, cmds)
 	pipe := s.rdb.Pipeline()
-	for _, cmd := range cmds {
-		_ = pipe.Process(ctx, cmd) // only queues it
-	}
+	_ = pipe.BatchProcess(ctx, cmds...) // only queues them
 	if _, err := pipe.Exec(ctx); err != nil {
 		stamp(cmds, err)
 		s.noteDemotion(cmds)

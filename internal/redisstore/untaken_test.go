@@ -1,6 +1,7 @@
 package redisstore_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -88,6 +89,19 @@ func untaken(record []byte, tell func(key string) store.Notify) (kinds map[strin
 	add("extend", store.Extend, seen)
 	add("patch_header", store.PatchHeader, seen)
 	kinds["set mixed"] = []store.Command{make(store.Set, store.CASToken{}), make(store.CompareAndSet, seen), make(store.Set, store.CASToken{})}
+	large := func(cmds []store.Command) []store.Command { // enough for transactions
+		for i := range cmds {
+			if cmds[i].Op == store.Set {
+				cmds[i].Frame = append(cmds[i].Frame, bytes.Repeat([]byte{'x'}, 1000)...)
+			}
+		}
+		return cmds
+	}
+	kinds["set large with others"] = large([]store.Command{make(store.Set, store.CASToken{}), make(store.Set, store.CASToken{}), make(store.Set, store.CASToken{})})
+	kinds["set large after a read"] = large([]store.Command{{Op: store.Get, Key: "{k}"}, make(store.Set, store.CASToken{}), make(store.Set, store.CASToken{})})
+	unit := large([]store.Command{{Op: store.Get, Key: "{k}"}, make(store.Set, store.CASToken{}), make(store.Set, store.CASToken{}), make(store.Set, store.CASToken{})})
+	unit[1].With, unit[2].Notify, unit[3].Notify = 2, store.Notify{}, store.Notify{}
+	kinds["set large together"] = unit
 	for name, op := range map[string]store.Op{"set together": store.Set, "delete together": store.Delete} {
 		cmds := []store.Command{make(op, store.CASToken{}), make(op, store.CASToken{}), make(op, store.CASToken{})}
 		cmds[0].With, cmds[1].Notify, cmds[2].Notify = 2, store.Notify{}, store.Notify{}
@@ -160,6 +174,9 @@ func notTold(t *testing.T, admin *redis.Client, rdb redis.UniversalClient, reaso
 			t.Fatal(err)
 		}
 	}
+	if st.OneNode() && !st.AskForTransactions(ctx) {
+		t.Fatal("it takes no transactions")
+	}
 	if reason == "MISCONF" {
 		cannotSave(t, admin)
 	}
@@ -168,6 +185,9 @@ func notTold(t *testing.T, admin *redis.Client, rdb redis.UniversalClient, reaso
 	for name, cmds := range kinds {
 		if !st.OneNode() && strings.HasSuffix(name, "together") {
 			continue
+		}
+		if st.OneNode() { // one that was discarded is followed by scripts
+			st.AskForTransactions(ctx)
 		}
 		any := false
 		for i, reply := range st.Do(ctx, cmds) {
@@ -199,6 +219,9 @@ func notTold(t *testing.T, admin *redis.Client, rdb redis.UniversalClient, reaso
 	for name, cmds := range kinds {
 		if slices.Contains(taken, name) || !st.OneNode() && strings.HasSuffix(name, "together") {
 			continue
+		}
+		if st.OneNode() && !st.AskForTransactions(ctx) {
+			t.Errorf("%s is over, and it takes no transactions", reason)
 		}
 		var want []string
 		for i, reply := range st.Do(ctx, cmds) {

@@ -21,6 +21,11 @@ func (s *Redis) Wire(op string, cmds []store.Command) (w store.Wire) {
 	case "read_clock", "add_tombstones", "publish":
 		return store.Wire{Command: "evalsha", Script: op, Commands: 1}
 	}
+	if len(cmds) > 1 && s.transactions.state.Load() == transactionsTaken {
+		if from, ends := s.asTransactions(cmds, nil); len(ends) > 0 {
+			return wireOfTransactions(cmds, from, len(ends))
+		}
+	}
 	for i := 0; i < len(cmds); {
 		if n := gets(cmds[i:]); n > 1 && !s.split() && !s.noMget.Load() {
 			w.Add("mget", "")
@@ -29,6 +34,17 @@ func (s *Redis) Wire(op string, cmds []store.Command) (w store.Wire) {
 		}
 		w.Add(commandName(&cmds[i]))
 		i += s.asOne(cmds[i:])
+	}
+	return w
+}
+
+// wireOfTransactions is for a Get, if from is 1, and Sets in as many transactions.
+func wireOfTransactions(cmds []store.Command, from, transactions int) store.Wire {
+	w := store.Wire{Commands: len(cmds) + 2*transactions + 1}
+	for i := range cmds[from:] {
+		if cmds[from+i].Notifies() {
+			w.Commands++
+		}
 	}
 	return w
 }

@@ -53,6 +53,8 @@ func TestWireIsWhatIsSent(t *testing.T) {
 		"writes with messages":      {{Op: store.Set, Key: "a", Frame: frame("a"), Notify: notify}, {Op: store.Set, Key: "b", Frame: frame("b"), Notify: notify}},
 		"a unit":                    {{Op: store.Set, Key: "a", Frame: frame("a"), Notify: notify, With: 1}, {Op: store.Set, Key: "b", Frame: frame("b")}},
 		"a unit after a read":       {{Op: store.Get, Key: "e"}, {Op: store.Delete, Key: "a", Notify: notify, With: 1}, {Op: store.Delete, Key: "b"}},
+		"a large unit after a read": append([]store.Command{{Op: store.Get, Key: "e"}}, largeSets(100, true)...),
+		"large writes":              largeSets(3, false),
 		"a removal":                 {{Op: store.Delete, Key: "a"}},
 		"a removal with a message":  {{Op: store.Delete, Key: "a", Notify: notify}},
 		"a lease":                   {{Op: store.SetNX, Key: "l", Frame: frame("a")}},
@@ -77,6 +79,9 @@ func TestWireIsWhatIsSent(t *testing.T) {
 			defer s.Close()
 			if !s.OneNode() && slices.ContainsFunc(cmds, func(c store.Command) bool { return c.With > 0 }) {
 				continue
+			}
+			if s.OneNode() && !s.AskForTransactions(t.Context()) {
+				t.Fatal("the server takes no transactions")
 			}
 			var sent firstSent
 			rdb.AddHook(&sent)
