@@ -3,6 +3,7 @@ package memory_test
 import (
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -24,12 +25,12 @@ func TestALookThatTimedOutKeepsItsMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 		release, checked := make(chan struct{}), make(chan struct{})
-		held := false
+		var held atomic.Bool
 		w.watch(func(cmds []store.Command) {
-			if held || len(cmds) != 1 || !cmds[0].Shared {
+			if held.Load() || len(cmds) != 1 || !cmds[0].Shared {
 				return
 			}
-			held = true
+			held.Store(true)
 			defer close(checked)
 			key := cmds[0].Key
 			<-release
@@ -40,7 +41,7 @@ func TestALookThatTimedOutKeepsItsMemory(t *testing.T) {
 		if err := c.SetMany(t.Context(), vals); err != nil {
 			t.Error(err)
 		}
-		if !held {
+		if !held.Load() {
 			t.Fatal("no look was sent by itself")
 		}
 		close(release)
