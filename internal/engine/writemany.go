@@ -17,6 +17,7 @@ type WritingMany struct {
 	encoded []string
 	cmds    []store.Command // one more than changes: the logical clock is read with them
 	used    bool            // by commands of this write
+	left    bool            // a command that is not of a change may still be in flight
 	records records
 }
 
@@ -45,7 +46,7 @@ func (w *WritingMany) Changes() []Change { return w.changes }
 // Reset removes the changes, so that the memory can be used again. It returns false, and changes
 // nothing, if it is not to be used again.
 func (w *WritingMany) Reset() bool {
-	if len(w.changes) > maxWriting || w.records.size() > maxRecords {
+	if w.left || len(w.changes) > maxWriting || w.records.size() > maxRecords {
 		return false
 	}
 	for i := range w.changes {
@@ -84,6 +85,14 @@ func commandsFor(changes []*Change) (cmds, room []store.Command) {
 	}
 	w.cmds = w.cmds[:1+n]
 	return w.cmds[1:], w.cmds
+}
+
+// leave has the memory of the changes' write not be used again: the look at the logical clock has
+// failed. If it was sent by itself, it may still be in flight although each change took effect.
+func leave(changes []*Change) {
+	if w := changes[0].many; w != nil {
+		w.left = true
+	}
 }
 
 // encodedOf returns the encodings of the keys of changes.

@@ -194,6 +194,9 @@ func (c *remote) commit(ctx context.Context, changes []*Change) {
 		}
 		look := c.readClock(ctx, changes, cmds)
 		replies := c.execAndNotify(ctx, look, changes, cmds, room)
+		if look != nil && look.reply.Err != nil {
+			leave(changes)
+		}
 		c.updateVersions(ctx, look, changes, cmds, replies)
 		var lost []*Change
 		for i, reply := range replies {
