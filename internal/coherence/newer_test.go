@@ -175,13 +175,6 @@ func TestTheTimeOfAnInvalidation(t *testing.T) {
 		if got := a.date(t.Context(), "n:k", retryqueue.Past{Since: now()}); got != time.Now().UnixMicro()+100 {
 			t.Errorf("%d, which may be too early", got)
 		}
-		a.scheduleRetry(retryqueue.Item{Key: "n:k", At: was})
-		a.scheduleRetry(retryqueue.Item{Key: "n:l"})
-		for key, want := range map[string]int64{"n:k": was + 100, "n:l": 0} {
-			if it, ok := a.queue.Find(key); !ok || it.At != want {
-				t.Errorf("%s: %+v, want the time %d", key, it, want)
-			}
-		}
 		store.wrong = 0
 		// Records may be dated by the logical clock where Redis's was set back.
 		store.unknown, store.nodes = false, false
@@ -192,6 +185,15 @@ func TestTheTimeOfAnInvalidation(t *testing.T) {
 		store.SetSkew(-time.Hour)
 		if p, tick := a.pastOf(now()), a.Clock.Known().Tick; p.At != tick {
 			t.Errorf("%+v, want the time %d", p, tick)
+		}
+		store.wrong = 100
+		store.Fail(errors.New("down")) // so that they stay in the queue
+		a.scheduleRetry(retryqueue.Item{Key: "n:k", At: was})
+		a.scheduleRetry(retryqueue.Item{Key: "n:l"})
+		for key, want := range map[string]int64{"n:k": was + 100, "n:l": 0} {
+			if it, ok := a.queue.Find(key); !ok || it.At != want {
+				t.Errorf("%s: %+v, want the time %d", key, it, want)
+			}
 		}
 	})
 }

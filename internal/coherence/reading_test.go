@@ -27,7 +27,7 @@ func TestAReadNoticesWhatASuspicionHasRemoved(t *testing.T) {
 			}
 		}, true},
 		"a delivery of something else": {func(t *testing.T, a *Coordinator) {
-			a.scheduleRetry(retryqueue.Item{Key: "n:other"})
+			a.addItem(retryqueue.Item{Key: "n:other"}) // without waking what would also reconcile
 			a.notify(t.Context())
 		}, false},
 	} {
