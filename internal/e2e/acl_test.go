@@ -69,6 +69,7 @@ func everything(ctx context.Context, connect func() redis.UniversalClient, manyT
 	}
 	for transport, policies := range map[string][]invalidate.Policy{
 		"broadcast": {invalidate.Immediate()},
+		"keys":      {invalidate.Immediate()},
 		"tracking":  {invalidate.Delayed(time.Millisecond), invalidate.Lazy()},
 	} {
 		for _, policy := range policies {
