@@ -131,7 +131,7 @@ func (c *remote) timestamp(ctx context.Context, ch *Change) {
 	}
 	var err error
 	if ch.now, err = c.client.Now(ctx, ch.rk); err == nil && ch.keep && !ch.dated {
-		ch.version, err = c.writeVersion(ctx)
+		ch.version, err = c.writeVersion(ctx, ch.rk)
 	}
 	switch {
 	case err == nil:
