@@ -86,8 +86,8 @@ func (b *refresher) untouched(rk string) {
 	b.touched.Remove(rk)
 }
 
-// slid reports whether a local entry of a cache whose values are in the local tier only is to be prolonged: its life, or, if
-// that can't become longer, the time in which it may be served stale.
+// slid reports whether a local entry of a cache whose values are in the local tier only is to be
+// prolonged: its life, or, if that can't become longer, the time in which it may be served stale.
 func (c *Cache) slid(e *local.Head, at int64) bool {
 	idle := c.policy.Sliding
 	end := e.Deadline
