@@ -102,6 +102,16 @@ func (a *Coordinator) unreadable(err error) bool {
 // logical time from before that write. Unlike [Coordinator.EndEpochRead] it does not count as a
 // read that spares the next one: a process that writes must move the clock on from time to
 // time; see [Coordinator.Version].
+//
+// The time is that of the reply, whatever else becomes known of the clock meanwhile:
+//
+//  1. a write is sent, and the clock read with it
+//  2. the session ends: what is known of the clock is forgotten, and the reply not learned
+//  3. a record with the version from before 1 would be invalid if that was old: the write was
+//     acknowledged, and the next read would not find it
+//
+// The clock as it is known after 2 would be too late a time: a tombstone may have been added after
+// the write, for a newer value of the source.
 func (a *Coordinator) EndEpochReadBeside(ctx context.Context, l EpochRead, reply store.Reply) (epoch uint64, clock int64, ok bool) {
 	if reply.Err != nil {
 		return 0, 0, false
@@ -112,12 +122,13 @@ func (a *Coordinator) EndEpochReadBeside(ctx context.Context, l EpochRead, reply
 		if e.All.Next != 0 && !e.All.Dated() {
 			redisNow, _ = a.cfg.Client.Now(ctx, a.cfg.Names.Epoch)
 		}
-		return e.ID, e.Clock, a.Clock.Learn(e, redisNow, l.asked, l.at)
+		a.Clock.Learn(e, redisNow, l.asked, l.at)
+		return e.ID, e.Clock, true
 	}
-	if a.EndEpochRead(ctx, l, reply) != nil {
+	if a.EndEpochRead(ctx, l, reply) != nil || !ok {
 		return 0, 0, false
 	}
-	return a.Clock.Version()
+	return e.ID, e.Clock, true
 }
 
 // readEpochNow reads the logical clock alone. [Coordinator.FetchTombstones] will not do where

@@ -239,8 +239,9 @@ func TestALookBesideAWrite(t *testing.T) {
 		if _, _, ok := a.EndEpochReadBeside(t.Context(), a.BeginEpochRead(), store.Reply{Err: errLost}); ok {
 			t.Error("no answer is a time")
 		}
-		// The first one is as any look.
-		if epoch, clock, ok := a.EndEpochReadBeside(t.Context(), a.BeginEpochRead(), a.epoch(t)); !ok || epoch == 0 || clock == 0 || a.learned.Load() == never {
+		// There was no clock when the write took effect: one that is made now may be later than
+		// the tombstone of a newer value.
+		if epoch, clock, ok := a.EndEpochReadBeside(t.Context(), a.BeginEpochRead(), a.epoch(t)); ok || a.learned.Load() == never {
 			t.Errorf("the first: %d, %d, %v", epoch, clock, ok)
 		}
 		learned := a.learned.Load()
@@ -275,6 +276,45 @@ func TestALookBesideAWrite(t *testing.T) {
 			t.Error("no epoch gives a time")
 		}
 	})
+}
+
+// A session that ends while the answer is on its way does not change what the answer says; what is
+// learned from others meanwhile is later than the write.
+func TestALookBesideAWriteInAChangingSession(t *testing.T) {
+	for name, meanwhile := range map[string]func(t *testing.T, a *Coordinator, st *clocked){
+		"the session ends":   func(_ *testing.T, a *Coordinator, _ *clocked) { a.Clock.Forget() },
+		"a session begins":   func(_ *testing.T, a *Coordinator, _ *clocked) { a.Clock.Subscribed() },
+		"the table is reset": func(_ *testing.T, a *Coordinator, _ *clocked) { a.Clock.Reset() },
+		"another looks later": func(t *testing.T, a *Coordinator, _ *clocked) {
+			a.Clock.Forget()
+			_ = a.FetchTombstones(t.Context(), nil)
+		},
+		"a later tombstone": func(t *testing.T, a *Coordinator, st *clocked) {
+			m, err := st.AddTombstones(t.Context(), a.cfg.Names, logicalclock.Known{}, logicalclock.NewTombstone{})
+			if err != nil || !a.Clock.ApplyPeer(nil, &m, now()) {
+				t.Error("the tombstone is not learned", err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a, st, _ := onClock(t, None)
+				if err := a.FetchTombstones(t.Context(), nil); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Second)
+				st.AddTombstones(t.Context(), a.cfg.Names, logicalclock.Known{}, logicalclock.NewTombstone{})
+				e, _ := logicalclock.ParseEpoch(a.epoch(t).Record.Raw)
+				l := a.BeginEpochRead()
+				reply := a.epoch(t)
+				time.Sleep(time.Second)
+				meanwhile(t, a, st)
+				if epoch, clock, ok := a.EndEpochReadBeside(t.Context(), l, reply); !ok || epoch != e.ID || clock != e.Clock {
+					t.Errorf("%d, %d, %v, want %d, %d", epoch, clock, ok, e.ID, e.Clock)
+				}
+			})
+		})
+	}
 }
 
 // What is known may be the reason why Redis gives no answer: then it is forgotten.
