@@ -176,7 +176,10 @@ func TestASlowSourceKeepsItsPartition(t *testing.T) {
 			case <-time.After(time.Minute):
 			}
 		}
-		qa, qb := process(t, m, s), process(t, m, s)
+		qa := process(t, m, s)
+		synctest.Wait() // it has every partition: they don't begin to share them in the middle of it
+		qb := process(t, m, s)
+		synctest.Wait()
 		k := keysOf(0, 1)[0]
 		enqueue(t, qa, set(k, 1))
 		time.Sleep(30 * time.Second)
