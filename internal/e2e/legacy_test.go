@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -17,6 +18,7 @@ import (
 	"github.com/delqhi/cache/invalidate"
 	"github.com/delqhi/cache/metrics"
 	"github.com/delqhi/cache/strategy"
+	"github.com/redis/go-redis/v9"
 )
 
 // goods is a value that another program stores as JSON.
@@ -286,6 +288,68 @@ func TestWhatIsStoredAfterAClearIsRead(t *testing.T) {
 			o.store(t, key, goods{Name: "theirs"}, life)
 			if v, loaded := o.reads(t, key); v.Name != "loaded" || !loaded {
 				t.Errorf("%s than StoredFor: %+v", key, v)
+			}
+		}
+	})
+}
+
+// lateAnswers holds back the answers of scripts.
+type lateAnswers struct{ armed atomic.Bool }
+
+func (l *lateAnswers) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (l *lateAnswers) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		l.hold(cmd)
+		return err
+	}
+}
+
+func (l *lateAnswers) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		err := next(ctx, cmds)
+		l.hold(cmds...)
+		return err
+	}
+}
+
+func (l *lateAnswers) hold(cmds ...redis.Cmder) {
+	if l.armed.Load() && slices.ContainsFunc(cmds, func(cmd redis.Cmder) bool { return strings.HasPrefix(cmd.Name(), "eval") }) {
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// However long the answer takes that says how long a record has left, a record from right before a
+// Clear is not taken for one from after it.
+func TestALateAnswerMakesNoRecordOfAnotherProgramYounger(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, b *redistest.Backend) {
+		if !b.RealTime {
+			return // see TestWhatIsStoredAfterAClearIsRead
+		}
+		own := *b
+		own.Client = b.NewClient(t)
+		late := &lateAnswers{}
+		own.Client.AddHook(late)
+		o := takesOver(t, &own, "late", cache.Source[string, goods]{}, []codec.LegacyOption{codec.StoredFor(time.Hour)}, cache.WithStrategy(strategy.HardTimeout(time.Millisecond)))
+		keys := []string{"one", "two", "three"}
+		for _, key := range keys {
+			o.store(t, key, goods{Name: "theirs"}, time.Hour)
+			if v, err := o.Peek(t.Context(), key); err != nil || v.Name != "theirs" {
+				t.Fatalf("%s: %+v, %v", key, v, err)
+			}
+		}
+		if err := o.Clear(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		late.armed.Store(true)
+		if v, err := o.Peek(t.Context(), "one"); !errors.Is(err, cache.ErrMiss) {
+			t.Errorf("%+v, %v", v, err)
+		}
+		got, err := o.GetMany(t.Context(), keys)
+		for _, key := range keys {
+			if got[key].Name != "loaded" {
+				t.Errorf("%s: %+v, %v", key, got[key], err)
 			}
 		}
 	})

@@ -9,6 +9,7 @@ import (
 	"github.com/delqhi/cache/internal/coherence"
 	"github.com/delqhi/cache/internal/frame"
 	"github.com/delqhi/cache/internal/invalidation"
+	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/metrics"
 )
@@ -43,7 +44,8 @@ type decoded struct {
 	now       int64         // the time of the key's node when Redis had answered, µs; 0: not known
 	until     int64         // local time at which a tag or Clear ends it
 	began     int64         // when the value began, by the clock of the node with the logical clock, µs; 0: not known
-	before    int64         // how long ago that was, µs, where it is not known by that clock
+	before    int64         // how long before beforeAt that was at the most, µs, where it is not known by that clock
+	beforeAt  int64         // local time
 	left      time.Duration // remaining fresh life, negative after it; forever if it does not expire
 	retention time.Duration // the same including the stale window
 	age       time.Duration
@@ -51,8 +53,8 @@ type decoded struct {
 
 	// Of a record of another program; see remote_legacy.go.
 	legacy    bool
-	key       Key          // its key, if that is at hand
-	adopted   *store.Reply // how long it has left, if that was asked already
+	key       Key       // its key, if that is at hand
+	adopted   *adoption // how long it has left, if that was asked already
 	tagsKnown bool
 
 	timed   bool // left, retention and age are known
@@ -214,6 +216,9 @@ func (c *remote) parseFailure(ctx context.Context, key string, fr *frame.Frame, 
 func (c *remote) date(ctx context.Context, rk string, f *decoded) {
 	h, now := &f.raw, f.now
 	if now == 0 {
+		if !c.client.OneNode() {
+			f.beforeAt = local.Now()
+		}
 		var err error
 		if now, err = c.client.Now(ctx, rk); err != nil {
 			return

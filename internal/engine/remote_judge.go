@@ -89,9 +89,15 @@ func (c *remote) findBegan(ctx context.Context, f *decoded) bool {
 	}
 	now, err := c.client.Now(ctx, c.names.Epoch)
 	if err == nil {
-		f.began = max(now-c.client.ClockError(c.names.Epoch)-f.before, 0)
+		f.began = f.beganBy(now - c.client.ClockError(c.names.Epoch))
 	}
 	return f.began != 0
+}
+
+// beganBy returns when a value began, by a clock that shows now, as far as before says that. It is
+// at least 1: 0 means that it is not known.
+func (f *decoded) beganBy(now int64) int64 {
+	return max(now-f.before-(local.Now()-f.beforeAt+999)/1000, 1)
 }
 
 func (c *remote) applyValidity(f *decoded, v logicalclock.Validity, until int64) {

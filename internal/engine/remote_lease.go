@@ -67,7 +67,7 @@ func (c *remote) acquire(ctx context.Context, o *Options, ls []*inflightLoad) (a
 	whole := context.WithoutCancel(ctx)
 	replies := c.coherence.Send(whole, cmds)
 	suspect := c.coherence.EndRead(&r)
-	var adopted map[int]*store.Reply
+	var adopted map[int]*adoption
 	if c.legacy != nil && !o.speculative {
 		adopted = c.adoptAll(ctx, len(asked), func(i int) (string, *store.Reply) { return asked[i].rk, &replies[i] })
 	}
@@ -381,7 +381,7 @@ const (
 )
 
 // handleExisting deals with a key that is not empty. adopted is as in [decoded].
-func (c *remote) handleExisting(ctx context.Context, o *Options, l *inflightLoad, rec store.Record, adopted *store.Reply, r *coherence.Reading, at int64) step {
+func (c *remote) handleExisting(ctx context.Context, o *Options, l *inflightLoad, rec store.Record, adopted *adoption, r *coherence.Reading, at int64) step {
 	f := decoded{key: l.key, adopted: adopted}
 	c.decodeTo(&f, ctx, l.rk, rec, r)
 	c.validate(ctx, []*decoded{&f})

@@ -53,6 +53,14 @@ func (c *remote) tokenOf(rk string, rec store.Record) store.CASToken {
 	return rec.CASToken()
 }
 
+// adoption is the answer to the question how long a record has left. at is a local time from before
+// that was asked: what is computed by a time from after it takes the record for younger than it is
+// by the time in between, and so, maybe, for one from after an invalidation that came before it.
+type adoption struct {
+	store.Reply
+	at int64
+}
+
 // adoptCommand returns the command that reads how long a record has left. One whose lifetime says
 // nothing of its age lives no longer than a value that is stored now.
 func (c *remote) adoptCommand(rk string, rec store.Record) store.Command {
@@ -65,7 +73,7 @@ func (c *remote) adoptCommand(rk string, rec store.Record) store.Command {
 
 // adoptAll is the first step of decoding n records, in one request for all of them: it returns a
 // reply for each that may be one of another program, nil if there are fewer than two.
-func (c *remote) adoptAll(ctx context.Context, n int, record func(i int) (rk string, reply *store.Reply)) (adopted map[int]*store.Reply) {
+func (c *remote) adoptAll(ctx context.Context, n int, record func(i int) (rk string, reply *store.Reply)) (adopted map[int]*adoption) {
 	if c.legacy == nil {
 		return nil
 	}
@@ -79,9 +87,10 @@ func (c *remote) adoptAll(ctx context.Context, n int, record func(i int) (rk str
 	if len(cmds) < 2 {
 		return nil
 	}
-	adopted = make(map[int]*store.Reply, len(cmds))
+	adopted = make(map[int]*adoption, len(cmds))
+	at := local.Now()
 	for j, reply := range c.client.Do(ctx, cmds) {
-		adopted[of[j]] = &reply
+		adopted[of[j]] = &adoption{reply, at}
 	}
 	return adopted
 }
@@ -91,7 +100,8 @@ func (c *remote) parseLegacy(ctx context.Context, rk string, rec store.Record, f
 	f.status = foreign
 	adopted := f.adopted
 	if adopted == nil {
-		adopted = &c.client.Do(ctx, []store.Command{c.adoptCommand(rk, rec)})[0]
+		at := local.Now()
+		adopted = &adoption{c.client.Do(ctx, []store.Command{c.adoptCommand(rk, rec)})[0], at}
 	}
 	now, err := c.client.Now(ctx, rk)
 	switch {
@@ -114,9 +124,9 @@ func (c *remote) parseLegacy(ctx context.Context, rk string, rec store.Record, f
 		}
 		f.age = whole - f.left
 		// Its writer may have asked the source long before it stored the answer.
-		f.before = (f.age + max(c.policy.HardTimeout, 0)).Microseconds() + c.client.ClockError(rk)
+		f.before, f.beforeAt = (f.age+max(c.policy.HardTimeout, 0)).Microseconds()+c.client.ClockError(rk), adopted.at
 		if c.client.OneNode() {
-			f.began = max(now-f.before, 1)
+			f.began = f.beganBy(now)
 		}
 	}
 	if f.ans.val = f.space; f.ans.val == nil {

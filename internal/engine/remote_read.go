@@ -37,7 +37,7 @@ func (c *remote) read(ctx context.Context, s *Scratch, j Loader, o *Options) {
 		s.cmds = make([]store.Command, 0, cap(s.cmds)) // the first attempt may still be in flight
 	}
 	founds, pointers := s.founds[:len(asked)], s.pointers[:len(asked)]
-	var adopted map[int]*store.Reply
+	var adopted map[int]*adoption
 	if err == nil && c.legacy != nil {
 		adopted = c.adoptAll(ctx, len(asked), func(i int) (string, *store.Reply) { return asked[i].rk, &replies[i] })
 	}
