@@ -538,7 +538,7 @@ func inLocal(c *cache.Cache[string, string], key string) error {
 		}
 	}
 	_, err := c.Peek(context.Background(), key) // which fills it
-	return cmp.Or(err, errors.New("it is not in the local tier"))
+	return cmp.Or(err, fmt.Errorf("it is not in the local tier, whose listener is %v", c.Metrics().Listener))
 }
 
 // again reads again in the cache of a row whose local tier goes on. What is loaded is kept, and a

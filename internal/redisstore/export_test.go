@@ -61,7 +61,7 @@ func TurnsIn() int {
 
 // AskForTransactions asks the server whether it takes transactions, and returns the answer.
 func (s *Redis) AskForTransactions(ctx context.Context) bool {
-	s.transactions.state.Store(s.askForTransactions(ctx, "{k}"))
+	s.transactions.state.Store(s.askForTransactions(ctx))
 	return s.TakesTransactions()
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -46,8 +47,8 @@ const (
 )
 
 // takesTransactions reports whether the server is known to take transactions. If that is not
-// known yet, it is asked in the background. key is any key that the user may read.
-func (s *Redis) takesTransactions(key string) bool {
+// known yet, it is asked in the background.
+func (s *Redis) takesTransactions() bool {
 	t := &s.transactions
 	if state := t.state.Load(); state != transactionsUnknown {
 		return state == transactionsTaken
@@ -57,7 +58,7 @@ func (s *Redis) takesTransactions(key string) bool {
 		return false
 	}
 	t.asked.Store(now)
-	if !s.background(func(ctx context.Context) { t.state.Store(s.askForTransactions(ctx, key)) }) {
+	if !s.background(func(ctx context.Context) { t.state.Store(s.askForTransactions(ctx)) }) {
 		t.state.Store(transactionsUnknown)
 	}
 	return false
@@ -70,9 +71,9 @@ func (t *transactions) pause() {
 }
 
 // askForTransactions sends a transaction without commands.
-func (s *Redis) askForTransactions(ctx context.Context, key string) int32 {
+func (s *Redis) askForTransactions(ctx context.Context) int32 {
 	multi, exec := newMulti(ctx), newExec(ctx)
-	s.pipeline(ctx, multi, exec, newEnd(ctx, key))
+	s.pipeline(ctx, multi, exec, newEnd(ctx))
 	var reply redis.Error
 	switch {
 	case multi.Err() == nil && exec.Err() == nil:
@@ -96,12 +97,18 @@ func (c onceBools) Clone() redis.Cmder {
 	return onceBools{c.BoolSliceCmd.Clone().(*redis.BoolSliceCmd)}
 }
 
+// onceTime is a reply with the server's time.
+type onceTime struct{ *redis.TimeCmd }
+
+func (onceTime) NoRetry() bool { return true }
+
+func (c onceTime) Clone() redis.Cmder { return onceTime{c.TimeCmd.Clone().(*redis.TimeCmd)} }
+
 // newEnd makes a command that follows the transactions of a pipeline. If the server has refused EXEC,
 // the connection is still in a transaction, and must not be used by others. Then the answer is
-// QUEUED in the place of a number, which has go-redis close the connection.
-func newEnd(ctx context.Context, key string) onceInt {
-	return onceInt{redis.NewIntCmd(ctx, "strlen", key)}
-}
+// QUEUED in the place of a time, which has go-redis close the connection. No server refuses TIME,
+// whatever its state, and a user who may not use it can use nothing of this package.
+func newEnd(ctx context.Context) onceTime { return onceTime{redis.NewTimeCmd(ctx, "time")} }
 
 // transaction is a run of Sets that are sent as one.
 type transaction struct {
@@ -117,7 +124,7 @@ type transaction struct {
 func (s *Redis) inTransactions(ctx context.Context, cmds []store.Command, replies []store.Reply) bool {
 	var space [8]int
 	from, ends := s.asTransactions(cmds, space[:0])
-	if len(ends) == 0 || !s.takesTransactions(cmds[from].Key) {
+	if len(ends) == 0 || !s.takesTransactions() {
 		return false
 	}
 	sets := cmds[from:]
@@ -146,7 +153,7 @@ func (s *Redis) inTransactions(ctx context.Context, cmds []store.Command, replie
 		t.cmds, t.replies = sets[at:to], replies[from+at:from+to]
 		out, args = t.build(ctx, out, args)
 	}
-	s.pipeline(ctx, append(out, newEnd(ctx, sets[0].Key))...)
+	s.pipeline(ctx, append(out, newEnd(ctx))...)
 	if get != nil {
 		s.sendAgain(ctx, out[:1])
 		replies[0] = read(&cmds[0], get)
@@ -266,11 +273,16 @@ func (t *transaction) read() {
 
 var errNotStored = errors.New("redisstore: a SET in a transaction was not answered by OK")
 
+// discarded are the answers to EXEC by which a server says that it has discarded the transaction. A
+// node of a cluster looks at the slots of all keys when it gets EXEC, and before it carries out any
+// command; see processCommand in Redis's server.c.
+var discarded = []string{"EXECABORT", "CROSSSLOT", "MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"}
+
 // untouched reports whether nothing of a transaction was carried out, err being the answer to
 // EXEC: the server has discarded it, or there was no connection, or it refused each command.
 func (t *transaction) untouched(err error) bool {
 	if t.sent[0].Err() == nil {
-		return redis.HasErrorPrefix(err, "EXECABORT")
+		return slices.ContainsFunc(discarded, func(prefix string) bool { return redis.HasErrorPrefix(err, prefix) })
 	}
 	var reply redis.Error
 	for _, cmd := range t.sent {

@@ -218,13 +218,13 @@ func TestWithoutTransactionsThereAreScripts(t *testing.T) {
 // A server that has taken transactions, and refuses MULTI or EXEC from then on: the outcome is not
 // known, once. Then there are scripts, and no connection is left in a transaction.
 func TestTransactionsThatAreRefusedLater(t *testing.T) {
-	for _, command := range []string{"multi", "exec"} {
-		t.Run(command, func(t *testing.T) {
+	for _, lacks := range [][]string{{"multi"}, {"exec"}, {"exec", "strlen"}} {
+		t.Run(strings.Join(lacks, ", "), func(t *testing.T) {
 			server := redistest.Start(t)
 			admin := server.Client(t)
 			var refuses atomic.Bool
 			o := server.Options()
-			refuse := redistest.Lacking(command)
+			refuse := redistest.Lacking(lacks...)
 			o.Addr = redistest.NewFront(t, server.Addr(), func(args []string) string {
 				if refuses.Load() {
 					return refuse(args)
@@ -260,6 +260,42 @@ func TestTransactionsThatAreRefusedLater(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A node of a cluster discards a transaction of keys of several slots when it gets EXEC. Nothing of it
+// was stored, and its commands are sent one by one.
+func TestATransactionOfSeveralSlots(t *testing.T) {
+	node := redistest.StartCluster(t, 1).Nodes[0]
+	st := openStore(t, node.Options())
+	if !st.AskForTransactions(t.Context()) {
+		t.Fatal("the node takes no transactions")
+	}
+	heard := listening(t, node.Client(t))
+	for _, together := range []bool{true, false, true} {
+		cmds := largeSets(5, together)
+		var want []string
+		for i := range cmds {
+			cmds[i].Key = fmt.Sprint("apart", i)
+			if cmds[i].Notifies() {
+				want = append(want, cmds[i].Notify.Message)
+			}
+		}
+		for i, r := range st.Do(t.Context(), cmds) {
+			if !r.OK || r.Err != nil {
+				t.Errorf("%d: %+v", i, r)
+			}
+		}
+		got := heard()
+		if slices.Sort(got); !slices.Equal(got, want) {
+			t.Errorf("together %v: told %q, want %q", together, got, want)
+		}
+		for i := range cmds {
+			if r := st.Do(t.Context(), []store.Command{{Op: store.Get, Key: cmds[i].Key}})[0]; r.Err != nil || !bytes.Equal(r.Record.Raw, cmds[i].Frame) {
+				t.Errorf("read %.60q, %v", r.Record.Raw, r.Err)
+			}
+		}
+		st.AskForTransactions(t.Context())
 	}
 }
 
