@@ -25,7 +25,7 @@ func TestChaos(t *testing.T) {
 	redistest.Long(t)
 	redistest.Require(t)
 	where := names(sites)
-	if underRace {
+	if redistest.UnderRace {
 		// The detector makes callers so slow that few of them meet. One site, one after
 		// the other, shows it what all of them do.
 		where = []string{"single"}

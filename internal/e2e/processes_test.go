@@ -162,7 +162,7 @@ func fleet(t *testing.T, n int, config workerConfig) []*child {
 func onServers(t *testing.T, f func(t *testing.T, config workerConfig, rdb redis.UniversalClient)) {
 	redistest.Require(t)
 	kinds := []string{"server", "cluster"}
-	if underRace {
+	if redistest.UnderRace {
 		kinds = kinds[1:]
 	}
 	sideBySide(t, kinds, func(t *testing.T, kind string) {

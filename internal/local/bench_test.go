@@ -106,6 +106,7 @@ func BenchmarkNow(b *testing.B) {
 // An entry's cost is what is allocated beyond the key and the value themselves. It is averaged
 // over capacities from one power of two to the next, since Go's maps double.
 func TestAnEntryCosts90BytesAtMost(t *testing.T) {
+	redistest.Serial(t)
 	redistest.Thorough(t)
 	point := func(i int) point { return point{i, i} }
 	for name, c := range map[string]struct{ got, most float64 }{

@@ -136,6 +136,7 @@ func TestAPutReplacesWhatIsOver(t *testing.T) {
 }
 
 func TestTheHitRatioIsThatOfAnLRU(t *testing.T) {
+	redistest.Serial(t)
 	redistest.Thorough(t)
 	type source func(i int) uint64
 	r := func() *rand.Rand { return rand.New(rand.NewPCG(1, 2)) }

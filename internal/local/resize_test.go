@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/delqhi/cache/internal/fence"
+	"github.com/delqhi/cache/internal/redistest"
 )
 
 // never reports of no entry that it is invalid.
@@ -51,6 +52,7 @@ func TestASmallerTierThatIsAlmostEmptyStaysSmall(t *testing.T) {
 // TinyLFU knows about four keys that have left for each entry, and takes half as many as entries
 // for recent ones, also when the tier has become smaller.
 func TestTheHistoryOfASmallerTierIsSmaller(t *testing.T) {
+	redistest.Serial(t)
 	for _, from := range []int{400, 401, 6400, 6401} {
 		f := fence.NewTable()
 		tr, err := New[string, int](Config[string]{Capacity: from, Policy: TinyLFU, Fences: f, Decode: whole})

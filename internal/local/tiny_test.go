@@ -39,6 +39,7 @@ func hitsBy(t *testing.T, p Policy, capacity int, bytes int64, trace []int) int 
 }
 
 func TestTinyLFUKeepsWhatLRULoses(t *testing.T) {
+	redistest.Serial(t)
 	redistest.Thorough(t)
 	rnd := rand.New(rand.NewPCG(1, 2))
 	zipf := rand.NewZipf(rnd, 1.05, 1, 50_000)

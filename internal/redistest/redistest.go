@@ -89,6 +89,15 @@ func Thorough(tb testing.TB) {
 	}
 }
 
+// Serial skips under the race detector a test that computes for long on one goroutine, in which there is
+// nothing to detect.
+func Serial(tb testing.TB) {
+	tb.Helper()
+	if UnderRace {
+		tb.Skip("it has one goroutine, and takes long under the race detector")
+	}
+}
+
 func require(tb testing.TB, reason string) {
 	tb.Helper()
 	if reason == "" {
