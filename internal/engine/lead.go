@@ -48,7 +48,8 @@ const (
 	// received: a process that dies, a lease that expires and a manual DEL send none.
 	leasePoll = 250 * time.Millisecond
 
-	// While disconnected from notifications, the lease is polled at these intervals.
+	// While disconnected from notifications, the lease is polled at these intervals, which grow
+	// with the time that was waited: so an answer is late by half of that at most, or by pollFirst.
 	pollFirst = time.Millisecond
 	pollMost  = 50 * time.Millisecond
 
@@ -195,7 +196,7 @@ func (c *Cache) lead(ctx context.Context, j Loader, o *Options, ls []*inflightLo
 	if c.backend.watchesFirst() {
 		wake, stop = c.watch(ls)
 	}
-	for pause := pollFirst; ; pause = min(2*pause, pollMost) {
+	for pause, waited := pollFirst, time.Duration(0); ; pause = pollPause(waited) {
 		again := c.backend.acquire(ctx, o, ls)
 		ready, others := split(ls)
 		switch {
@@ -224,6 +225,7 @@ func (c *Cache) lead(ctx context.Context, j Loader, o *Options, ls []*inflightLo
 		if again {
 			continue
 		}
+		waited += pause
 		if err := c.await(ctx, wake, pause); err != nil {
 			for _, l := range others {
 				if !o.refresh {
@@ -234,6 +236,12 @@ func (c *Cache) lead(ctx context.Context, j Loader, o *Options, ls []*inflightLo
 			return
 		}
 	}
+}
+
+// pollPause returns the interval until the next poll of a lease, after the time that all earlier
+// ones have taken.
+func pollPause(waited time.Duration) time.Duration {
+	return min(max(waited/2, pollFirst), pollMost)
 }
 
 // split returns the loads of ls that may begin, and those that wait for other loads; the rest has

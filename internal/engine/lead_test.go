@@ -8,6 +8,7 @@ import (
 
 	"github.com/delqhi/cache/internal/flight"
 	"github.com/delqhi/cache/internal/storetest"
+	"github.com/delqhi/cache/invalidate"
 )
 
 func TestTheLeaseOfADeadProcessIsTakenOverInASecond(t *testing.T) {
@@ -29,6 +30,29 @@ func TestTheLeaseOfADeadProcessIsTakenOverInASecond(t *testing.T) {
 			t.Errorf("it took %v", d)
 		}
 	})
+}
+
+// A process that is not told of the end of another's load is late by half of the time that it has
+// waited, at most.
+func TestAnotherProcesssLoadIsSeenSoon(t *testing.T) {
+	for _, takes := range []time.Duration{3200 * time.Microsecond, 8 * time.Millisecond, 40 * time.Millisecond, 400 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			store := storetest.NewMemory()
+			untold := func(cfg *Config) { cfg.Transport = invalidate.NoTransport() }
+			loader, waiter := testCache[string](t, store, untold), testCache[string](t, store, untold)
+			load := loadFunc[string](func(context.Context) (string, error) { time.Sleep(takes); return "v", nil })
+			go func() { _, _ = get[string](t.Context(), loader, "k", load, &NoOptions) }()
+			synctest.Wait()
+			start := time.Now()
+			v, err := get[string](t.Context(), waiter, "k", load, &NoOptions)
+			if v != "v" || err != nil {
+				t.Fatal(v, err)
+			}
+			if late := time.Since(start) - takes; late > min(max(takes/2, pollFirst), pollMost) {
+				t.Errorf("a load of %v was seen %v later", takes, late)
+			}
+		})
+	}
 }
 
 // The lease of one key is what a process that dies holds up others for.

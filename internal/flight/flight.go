@@ -118,8 +118,7 @@ type firstCall[K, F comparable, V any] struct {
 // Single is the memory of a work with one call, for [Group.DoSingle]. It is used once.
 type Single[K, F comparable, V any] struct {
 	firstCall[K, F, V]
-	group *Group[K, F, V]
-	lead  Leader[K, F, V]
+	lead Leader[K, F, V]
 }
 
 // Leader leads the work of a [Single].
@@ -226,7 +225,7 @@ func (g *Group[K, F, V]) Do(ctx context.Context, reqs []Request[K, F], lead func
 	}
 	if w != nil {
 		g.startLocked(w, g.NewContext(ctx))
-		go g.run(w.ctx, w, mine, lead)
+		go g.begin(w.ctx, w, mine, lead)
 	}
 	g.mu.Unlock()
 
@@ -294,14 +293,21 @@ func (g *Group[K, F, V]) joinOrStart(ctx context.Context, r *Request[K, F], spac
 		return c, true, nil
 	}
 	c = &space.call
-	space.group, space.lead, space.calls[0] = g, lead, c
+	space.lead, space.calls[0] = lead, c
 	g.beginLocked(&space.work, c, 0, r)
 	g.startLocked(&space.work, lead.NewContext(ctx))
-	go space.run()
+	go func() {
+		stackgrow.Grow() // here, where there are the fewest frames to copy
+		g.run(space.work.ctx, &space.work, space.calls[:], space.lead.Lead)
+	}()
 	return c, false, nil
 }
 
-func (s *Single[K, F, V]) run() { s.group.run(s.work.ctx, &s.work, s.calls[:], s.lead.Lead) }
+// begin is run on a new goroutine.
+func (g *Group[K, F, V]) begin(ctx Context, w *work, mine []*Call[K, F, V], lead func(context.Context, []*Call[K, F, V])) {
+	stackgrow.Grow()
+	g.run(ctx, w, mine, lead)
+}
 
 // joinLocked joins the call in flight that a request may share, and returns nil if there is none.
 func (g *Group[K, F, V]) joinLocked(r *Request[K, F]) *Call[K, F, V] {
@@ -495,7 +501,6 @@ func (g *Group[K, F, V]) Resolve(c *Call[K, F, V], v V, err error) {
 }
 
 func (g *Group[K, F, V]) run(ctx Context, w *work, mine []*Call[K, F, V], lead func(context.Context, []*Call[K, F, V])) {
-	stackgrow.Grow()
 	defer func() {
 		v := recover()
 		if w.over.CompareAndSwap(false, true) {

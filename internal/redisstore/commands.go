@@ -180,6 +180,9 @@ func build(ctx context.Context, c *store.Command, ref reference) redis.Cmder {
 		if c.Seen.State == store.Missing {
 			return add(ctx, c, ref)
 		}
+		if fills(c) {
+			return runFor(ctx, c, fillScript, ref, c.Seen.Token, c.Frame, c.Millis())
+		}
 		return compareBy(ctx, c, swapScript, ref, c.Frame, c.Millis())
 	case store.CompareAndDelete:
 		return compareBy(ctx, c, releaseScript, ref)

@@ -73,7 +73,7 @@ func (s *script) commands() []store.Command {
 	if s.IntN(3) == 0 {
 		cmds = make([]store.Command, 1+s.IntN(8))
 	}
-	onlyGets := s.IntN(5) == 0
+	onlyGets, fills := s.IntN(5) == 0, s.channel != "" && s.IntN(5) == 0
 	for i := range cmds {
 		k := s.key()
 		c := store.Command{Op: store.Op(s.IntN(11)), Key: k, Frame: s.frame(), TTL: s.ttls[s.IntN(len(s.ttls))]}
@@ -96,6 +96,10 @@ func (s *script) commands() []store.Command {
 			c.Notify.Awaited = (c.Op == store.CompareAndSet || c.Op == store.CompareAndDelete) && s.IntN(2) == 0
 		}
 		switch {
+		case fills && s.IntN(3) > 0: // of what may be a lease
+			c.Op, c.TTL, c.Frame = store.CompareAndSet, time.Hour, append(c.Frame, frameOf("v")...)
+			s.told++
+			c.Notify = store.Notify{Channel: s.channel, Message: fmt.Sprintf("%q:%d", k, s.told), Awaited: c.Seen.State != store.Missing}
 		case c.Op == store.CompareAndSet && s.IntN(3) == 0:
 			c.TTL = store.KeepTTL
 		case s.IntN(50) == 0:

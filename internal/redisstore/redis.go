@@ -201,7 +201,16 @@ func (s *Redis) do(ctx context.Context, cmds []store.Command) []store.Reply {
 	case 1:
 		s.one(ctx, &cmds[0], &replies[0])
 	default:
-		s.many(ctx, cmds, replies)
+		order := s.fillsLast(cmds)
+		if order == nil {
+			s.many(ctx, cmds, replies)
+			break
+		}
+		got := make([]store.Reply, len(cmds))
+		s.many(ctx, inOrder(cmds, order), got)
+		for i, at := range order {
+			replies[at] = got[i]
+		}
 	}
 	return replies
 }

@@ -130,6 +130,47 @@ local n, width = #KEYS, 0
 local function write(i) return redis.pcall('UNLINK', KEYS[i]) end
 ` + eachOf)
 
+// fillScript puts values in the place of leases. ARGV begins with each key's token, record and
+// lifetime, and ends with a channel, and each key's message, which is published only to those whom
+// the sign of its lease names, as by done. It is what swapScript does, for the most frequent case of
+// it, and for many keys. The answer is 1 if each key has got its value, 0 if the only one held
+// something else, or a list: for each key 1, 0 or its error, as a string. The first refusal is the
+// result for all if nothing has happened yet.
+var fillScript = newScript(`
+local n = #KEYS
+local channel = ARGV[3 * n + 1]
+local out, any, all = {}, false, true
+for i = 1, n do
+  local head, answer, failed = redis.pcall('GETRANGE', KEYS[i], 0, 99), 0, nil
+  local function tell(to)
+    local r = redis.pcall('PUBLISH', to, ARGV[3 * n + 1 + i])
+    if type(r) == 'table' then failed = r end
+  end
+  if type(head) == 'table' then
+    if string.sub(head.err, 1, 9) ~= 'WRONGTYPE' then failed = head end
+  elseif string.sub(head, 1, 24) == ARGV[3 * i - 2] then
+    local r = redis.pcall('SET', KEYS[i], ARGV[3 * i - 1], 'PX', ARGV[3 * i])
+    if r.err then
+      failed = r
+    else
+      answer, any = 1, true
+      for at = 37, #head - 7, 8 do tell(channel .. ':w:' .. string.sub(head, at, at + 7)) end
+      if #head % 8 == 5 then tell(channel) end
+    end
+  elseif string.sub(head, 1, 24) == string.sub(ARGV[3 * i - 1], 1, 24) then
+    answer = 1
+  end
+  if failed then
+    if n == 1 or not any then return failed end
+    answer = failed.err
+  end
+  out[i], all = answer, all and answer == 1
+end
+if all then return 1 end
+if n == 1 then return 0 end
+return out
+`)
+
 // addScript: as setScript. It answers like SET NX GET, which older servers do not support.
 var addScript = newScript(common + `
 local cur = redis.pcall('GET', KEYS[1])

@@ -3,15 +3,16 @@ package redisstore
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/delqhi/cache/internal/store"
 	"github.com/redis/go-redis/v9"
 )
 
-// Writes that publish are scripts, since a refused write must not publish. A script costs Redis
-// more than a SET and a PUBLISH. So Sets that are sent together, or Deletes, are sent as one
-// script, where all keys are on one node: those of one caller that have a message in common,
-// and those of several callers, each with its own message.
+// Writes that publish are scripts, since a refused write must not publish, and so are fills, which
+// compare. A script costs Redis more than a SET and a PUBLISH. So Sets that are sent together, or
+// Deletes, or fills, are sent as one script, where all keys are on one node: those of one caller
+// that have a message in common, and those of several callers, each with its own message.
 
 const (
 	// severalMost is the maximum number of keys of different callers that one script writes,
@@ -43,7 +44,51 @@ func (s *Redis) asOne(cmds []store.Command) int {
 
 // joins reports whether a command may share a script with others.
 func (s *Redis) joins(c *store.Command) bool {
-	return (c.Op == store.Set || c.Op == store.Delete) && c.Notifies() && c.With == 0 && !c.Apart && !s.split() && !s.noMget.Load() && c.Check() == nil
+	return (c.Op == store.Set || c.Op == store.Delete || fills(c)) && c.Notifies() && c.With == 0 && !c.Apart && !s.split() && !s.noMget.Load() && c.Check() == nil
+}
+
+// fills reports whether a command puts a value in the place of a lease, for a while, and tells those
+// who wait for it: what fillScript does.
+func fills(c *store.Command) bool {
+	return c.Op == store.CompareAndSet && c.Notify.Awaited && c.Notifies() && c.TTL > 0 && len(c.Frame) > store.SealLen &&
+		c.Seen.State == store.Found && !c.Seen.Whole && len(c.Seen.Token) == store.TokenLen && store.IsLease([]byte(c.Seen.Token))
+}
+
+// fillsLast returns the order in which the fills of a batch come last, so that they can be sent as
+// one script: the indexes of its commands. It is nil if they are to stay in their places. Callers
+// that load take turns in asking for leases and in filling, so that a batch has both. Commands of
+// one key keep their order: a batch that has a key twice is left as it is.
+func (s *Redis) fillsLast(cmds []store.Command) (order []int) {
+	var last []int
+	for i := range cmds {
+		if fills(&cmds[i]) && s.joins(&cmds[i]) {
+			last = append(last, i)
+		}
+	}
+	if n := len(last); n < 2 || last[n-1]-last[0]+1 == n {
+		return nil
+	}
+	keys := make(map[string]struct{}, len(cmds))
+	order = make([]int, 0, len(cmds))
+	for i := range cmds {
+		keys[cmds[i].Key] = struct{}{}
+		if _, found := slices.BinarySearch(last, i); !found {
+			order = append(order, i)
+		}
+	}
+	if len(keys) < len(cmds) {
+		return nil
+	}
+	return append(order, last...)
+}
+
+// inOrder returns the commands in an order of their indexes.
+func inOrder(cmds []store.Command, order []int) []store.Command {
+	out := make([]store.Command, len(order))
+	for i, at := range order {
+		out[i] = cmds[at]
+	}
+	return out
 }
 
 // references decides for the commands of a batch. Commands that share a script are carried out
@@ -65,16 +110,22 @@ type several struct {
 
 func newSeveral(ctx context.Context, cmds []store.Command, replies []store.Reply, ref reference) several {
 	script, width := setSeveralScript, 3
-	if cmds[0].Op == store.Delete {
+	switch cmds[0].Op {
+	case store.Delete:
 		script, width = deleteSeveralScript, 1
+	case store.CompareAndSet:
+		script, width = fillScript, 4
 	}
 	words := append(script.words(ref, 4+len(cmds)*(width+1)), len(cmds))
 	for i := range cmds {
 		words = append(words, cmds[i].Key)
 	}
-	if cmds[0].Op == store.Set {
+	if cmds[0].Op != store.Delete {
 		var life any // most are alike
 		for i := range cmds {
+			if cmds[i].Op == store.CompareAndSet {
+				words = append(words, cmds[i].Seen.Token)
+			}
 			if ms := cmds[i].Millis(); life != ms {
 				life = ms
 			}
@@ -116,8 +167,14 @@ func (l *several) read() {
 	for i := range l.replies {
 		r := &l.replies[i]
 		if *r = (store.Reply{Err: err, Apart: whole}); err == nil {
-			if text, _ := texts[i].(string); text != "" {
-				r.Err = withoutEcho(scriptError(text), l.cmd.Args()...)
+			switch text := texts[i].(type) {
+			case int64: // of a fill: 0 if the key held something else
+				r.OK = text == 1
+				continue
+			case string:
+				if text != "" {
+					r.Err = withoutEcho(scriptError(text), l.cmd.Args()...)
+				}
 			}
 		}
 		r.OK = r.Err == nil

@@ -26,6 +26,9 @@ func (s *Redis) Wire(op string, cmds []store.Command) (w store.Wire) {
 			return wireOfTransactions(cmds, from, len(ends))
 		}
 	}
+	if order := s.fillsLast(cmds); order != nil {
+		cmds = inOrder(cmds, order)
+	}
 	for i := 0; i < len(cmds); {
 		if n := gets(cmds[i:]); n > 1 && !s.split() && !s.noMget.Load() {
 			w.Add("mget", "")
