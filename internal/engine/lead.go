@@ -196,7 +196,8 @@ func (c *Cache) lead(ctx context.Context, j Loader, o *Options, ls []*inflightLo
 	if c.backend.watchesFirst() {
 		wake, stop = c.watch(ls)
 	}
-	for pause, waited := pollFirst, time.Duration(0); ; pause = pollPause(waited) {
+	var began int64 // when the wait began; 0: not yet
+	for {
 		again := c.backend.acquire(ctx, o, ls)
 		ready, others := split(ls)
 		switch {
@@ -225,8 +226,10 @@ func (c *Cache) lead(ctx context.Context, j Loader, o *Options, ls []*inflightLo
 		if again {
 			continue
 		}
-		waited += pause
-		if err := c.await(ctx, wake, pause); err != nil {
+		if began == 0 {
+			began = local.Now()
+		}
+		if err := c.await(ctx, wake, pollPause(since(began))); err != nil {
 			for _, l := range others {
 				if !o.refresh {
 					c.stats.unloaded.Add(1)
@@ -238,8 +241,9 @@ func (c *Cache) lead(ctx context.Context, j Loader, o *Options, ls []*inflightLo
 	}
 }
 
-// pollPause returns the interval until the next poll of a lease, after the time that all earlier
-// ones have taken.
+// pollPause returns the interval until the next poll of a lease, after the time that was waited so
+// far. That includes the polls themselves: a store that is slow, since many processes wait, is asked
+// less often.
 func pollPause(waited time.Duration) time.Duration {
 	return min(max(waited/2, pollFirst), pollMost)
 }

@@ -2,11 +2,13 @@ package engine
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/delqhi/cache/internal/flight"
+	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/invalidate"
 )
@@ -32,13 +34,15 @@ func TestTheLeaseOfADeadProcessIsTakenOverInASecond(t *testing.T) {
 	})
 }
 
+// untold configures a cache without notifications.
+func untold(c *Config) { c.Transport = invalidate.NoTransport() }
+
 // A process that is not told of the end of another's load is late by half of the time that it has
 // waited, at most.
 func TestAnotherProcesssLoadIsSeenSoon(t *testing.T) {
 	for _, takes := range []time.Duration{3200 * time.Microsecond, 8 * time.Millisecond, 40 * time.Millisecond, 400 * time.Millisecond} {
 		synctest.Test(t, func(t *testing.T) {
 			store := storetest.NewMemory()
-			untold := func(cfg *Config) { cfg.Transport = invalidate.NoTransport() }
 			loader, waiter := testCache[string](t, store, untold), testCache[string](t, store, untold)
 			load := loadFunc[string](func(context.Context) (string, error) { time.Sleep(takes); return "v", nil })
 			go func() { _, _ = get[string](t.Context(), loader, "k", load, &NoOptions) }()
@@ -53,6 +57,42 @@ func TestAnotherProcesssLoadIsSeenSoon(t *testing.T) {
 			}
 		})
 	}
+}
+
+// distantStore answers each call after a while, and counts the leases that it is asked for.
+type distantStore struct {
+	*storetest.Memory
+	after  time.Duration
+	leases atomic.Int32
+}
+
+func (s *distantStore) Do(ctx context.Context, cmds []store.Command) []store.Reply {
+	for i := range cmds {
+		if cmds[i].Op == store.SetNX {
+			s.leases.Add(1)
+		}
+	}
+	time.Sleep(s.after)
+	return s.Memory.Do(ctx, cmds)
+}
+
+// A store that takes long to answer, as when a fleet of processes waits for one load, is not asked
+// more often for that: the time until an answer counts as waited.
+func TestASlowStoreIsNotPolledMoreOften(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory := storetest.NewMemory()
+		distant := &distantStore{Memory: memory, after: 20 * time.Millisecond}
+		loader, waiter := testCache[string](t, memory, untold), testCache[string](t, distant, untold)
+		load := loadFunc[string](func(context.Context) (string, error) { time.Sleep(400 * time.Millisecond); return "v", nil })
+		go func() { _, _ = get[string](t.Context(), loader, "k", load, &NoOptions) }()
+		synctest.Wait()
+		if v, err := get[string](t.Context(), waiter, "k", load, &NoOptions); v != "v" || err != nil {
+			t.Fatal(v, err)
+		}
+		if n := distant.leases.Load(); n > 11 {
+			t.Errorf("the lease was asked for %d times", n)
+		}
+	})
 }
 
 // The lease of one key is what a process that dies holds up others for.

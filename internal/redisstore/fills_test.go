@@ -93,6 +93,80 @@ func TestFillsTogetherAreAsAlone(t *testing.T) {
 	})
 }
 
+// A lease that is too short for a sign has none, whatever its length.
+func TestAShortLeaseTellsNone(t *testing.T) {
+	eachAwait(t, func(t *testing.T, st world, prefix string) {
+		channel := prefix + "events"
+		all := newPost(t, st, channel)
+		for n := store.TokenLen; n <= store.SealLen; n++ {
+			k, lease := fmt.Sprint(prefix, "k", n), leaseFrame("a")[:n]
+			do(t, st, store.Command{Op: store.Set, Key: k, Frame: lease, TTL: time.Minute})
+			if r := do(t, st, fillOf(k, lease, channel)); !r.OK || r.Err != nil {
+				t.Errorf("%d bytes: %+v", n, r)
+			}
+		}
+		if got := all.heard(t); len(got) > 0 {
+			t.Errorf("told %q", got)
+		}
+	})
+}
+
+// A fill's way to the end of its batch makes no unit of what was none.
+func TestFillsDoNotCompleteAUnit(t *testing.T) {
+	eachAwait(t, func(t *testing.T, st world, prefix string) {
+		if s, is := st.(interface{ OneNode() bool }); is && !s.OneNode() {
+			t.Skip("there are no units")
+		}
+		channel := prefix + "events"
+		for _, with := range []int{1, 3} {
+			set := func(key, channel string, with int) store.Command {
+				return store.Command{Op: store.Set, Key: prefix + key, Frame: frameOf("v"), TTL: time.Hour, Notify: store.Notify{Channel: channel, Message: "set"}, With: with}
+			}
+			cmds := []store.Command{
+				fillOf(prefix+"fill-0", leaseFrame("0"), channel), set("a", channel, with), fillOf(prefix+"fill-1", leaseFrame("1"), channel),
+				set("b", "", 0), fillOf(prefix+"fill-2", leaseFrame("2"), channel), set("c", "", 0),
+			}
+			for _, c := range cmds {
+				do(t, st, store.Command{Op: store.Delete, Key: c.Key})
+			}
+			for i, r := range st.Do(t.Context(), cmds) {
+				if refused := i >= 1 && i <= 1+with; (r.Err != nil) != refused {
+					t.Errorf("with %d: %d: %+v", with, i, r)
+				}
+			}
+		}
+	})
+}
+
+// Fills that a node refuses for keys of several slots go by themselves, and are sent so from then
+// on.
+func TestFillsOfSeveralSlotsGoByThemselves(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	admin := server.Client(t)
+	var refused refusals
+	front := redistest.NewFront(t, server.Addr(), refused.of(redistest.OneSlot))
+	o := server.Options()
+	o.Addr = front.Addr()
+	st := openStore(t, o)
+	for round := range 3 {
+		cmds := leasesAndFills(fmt.Sprint(round, "-"), "news", 5)
+		for i := 1; i < len(cmds); i += 2 {
+			if err := admin.Set(t.Context(), cmds[i].Key, leaseFrame(fmt.Sprint(i/2)), 0).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i, r := range st.Do(t.Context(), cmds) {
+			if !r.OK || r.Err != nil {
+				t.Errorf("round %d, %d: %+v", round, i, r)
+			}
+		}
+	}
+	if n := refused.with("CROSSSLOT"); n != 1 {
+		t.Errorf("refused %d times", n)
+	}
+}
+
 // Fills of several callers are one command to the server.
 func TestFillsTogetherAreOneScript(t *testing.T) {
 	server := redistest.Start(t)

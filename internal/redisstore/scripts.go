@@ -155,7 +155,7 @@ for i = 1, n do
     else
       answer, any = 1, true
       for at = 37, #head - 7, 8 do tell(channel .. ':w:' .. string.sub(head, at, at + 7)) end
-      if #head % 8 == 5 then tell(channel) end
+      if #head > 36 and #head % 8 == 5 then tell(channel) end
     end
   elseif string.sub(head, 1, 24) == string.sub(ARGV[3 * i - 1], 1, 24) then
     answer = 1

@@ -61,7 +61,11 @@ func fills(c *store.Command) bool {
 func (s *Redis) fillsLast(cmds []store.Command) (order []int) {
 	var last []int
 	for i := range cmds {
-		if fills(&cmds[i]) && s.joins(&cmds[i]) {
+		c := &cmds[i]
+		if c.With != 0 && store.CheckAll(cmds[i:min(i+c.Unit(), len(cmds))], s.split()) != nil {
+			return nil // it must not become a unit by what follows it in another order
+		}
+		if fills(c) && s.joins(c) {
 			last = append(last, i)
 		}
 	}

@@ -191,7 +191,7 @@ type Command struct {
 	With int
 
 	ByScript bool // SetNX, CompareAndSet: the server does not support SET with NX and GET
-	Apart    bool // Set, Delete: sent by itself
+	Apart    bool // Set, Delete, CompareAndSet: sent by itself
 }
 
 // Notify is a message to the subscribers of a channel. The node that carries out the command
