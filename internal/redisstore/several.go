@@ -68,7 +68,7 @@ func newSeveral(ctx context.Context, cmds []store.Command, replies []store.Reply
 	if cmds[0].Op == store.Delete {
 		script, width = deleteSeveralScript, 1
 	}
-	words := append(script.words(ref, 4+len(cmds)*(width+1)), len(cmds))
+	words := append(script.of(&cmds[0]).words(ref, 4+len(cmds)*(width+1)), len(cmds))
 	for i := range cmds {
 		words = append(words, cmds[i].Key)
 	}
