@@ -80,7 +80,12 @@ const (
 	None Transport = iota
 	Broadcast
 	Tracking
+	// TrackingKeys is Tracking of the keys that this process may hold only; see hearAll.
+	TrackingKeys
 )
+
+// tracks reports whether the server reports changes.
+func (t Transport) tracks() bool { return t == Tracking || t == TrackingKeys }
 
 // Config configures a coordinator.
 type Config struct {
@@ -147,7 +152,8 @@ type Coordinator struct {
 	serverID     serverID
 	renewal      renewal
 	dialed       atomic.Uint32          // the number of connections that Reconnected has seen
-	tracking     atomic.Bool            // the session is one of Tracking
+	tracking     atomic.Bool            // the session is one of Tracking, or of TrackingKeys
+	byKey        byKey                  // of TrackingKeys
 	direct       atomic.Bool            // no message can be lost in the session: see store.DirectSubscriber
 	disprove     atomic.Pointer[func()] // says that one was; see store.CheckingSubscriber
 
@@ -186,6 +192,9 @@ func New(cfg Config) *Coordinator {
 	a.serverID.init()
 	a.pending.init()
 	a.rest.init()
+	if cfg.Transport != TrackingKeys || cfg.NoRecords {
+		a.byKey.giveUp()
+	}
 	a.invalidator = &invalidation.Invalidator{Store: cfg.Client, Names: cfg.Names, Outbox: a.Outbox, Known: a.Claim, NoRecords: cfg.NoRecords}
 	if cfg.Transport == None {
 		a.localValid.Store(math.MaxInt64)
@@ -230,7 +239,7 @@ func (a *Coordinator) start() {
 	if a.cfg.Transport != None {
 		a.wg.Go(a.listen)
 	}
-	if a.cfg.Transport == Tracking {
+	if a.cfg.Transport.tracks() {
 		a.wg.Go(a.verify)
 	}
 }

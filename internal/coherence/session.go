@@ -16,14 +16,18 @@ import (
 
 // listen runs one session after another.
 func (a *Coordinator) listen() {
-	tracking := a.cfg.Transport == Tracking
+	tracking := a.cfg.Transport.tracks()
 	pause := retryFirst
 	for {
 		a.tracking.Store(tracking)
-		s := &session{a: a, subscribed: make(chan struct{})}
+		s := &session{a: a, subscribed: make(chan struct{}), byKey: tracking && a.byKey.wanted()}
 		err := s.run(a.ctx, tracking)
 		if a.ctx.Err() != nil {
 			return
+		}
+		if s.byKey && (errors.Is(err, store.ErrNoKeyTracking) || !a.byKey.wanted()) {
+			a.byKey.giveUp()
+			continue // all keys may be tracked
 		}
 		if errors.Is(err, store.ErrNoTracking) && tracking {
 			// All processes publish for Broadcast, whatever their own transport: it works, and
@@ -52,6 +56,7 @@ func (a *Coordinator) listen() {
 type session struct {
 	a          *Coordinator
 	subscribed chan struct{} // closed by Subscribed
+	byKey      bool          // the server reports the keys that this process may hold only
 
 	known atomic.Bool // the logical clock was learned after Subscribed: the local tier may become valid
 
@@ -71,14 +76,22 @@ var (
 
 func (s *session) run(ctx context.Context, tracking bool) error {
 	ctx, cancel := context.WithCancel(ctx)
+	if s.byKey {
+		s.a.byKey.begin(s, cancel)
+	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		s.prepare(ctx)
 	}()
-	err := s.a.cfg.Client.Subscribe(ctx, store.Subscription{
+	l := store.Subscription{
 		Channel: s.a.cfg.Names.Channel, Waiter: s.a.waiter, Tracking: tracking, Prefix: s.a.cfg.Names.Data, HeartbeatInterval: HeartbeatInterval, HeartbeatTimeout: HeartbeatTimeout,
-	}, s)
+	}
+	if s.byKey {
+		// It signs no lease: the server reports the end of each that it has seen.
+		l.ByKey, l.Channel, l.Waiter = true, store.ControlChannel(l.Channel), ""
+	}
+	err := s.a.cfg.Client.Subscribe(ctx, l, s)
 	cancel()
 	<-done
 	s.end()
@@ -226,7 +239,7 @@ func (s *session) Message(payload string) {
 	n, err := message.Parse(payload)
 	switch {
 	case errors.Is(err, message.ErrNewer):
-		if n.Sender != 0 && n.Sender != a.Outbox.Sender() {
+		if n.Sender != 0 && n.Sender != a.Outbox.Sender() && !s.byKey {
 			a.inbox.Receive(&n, now())
 		}
 		a.missed() // its meaning is unknown
@@ -247,7 +260,7 @@ func (s *session) Message(payload string) {
 		if n.Kind == message.Watermark || a.Outbox.IsOwnEcho(n.Number) {
 			return
 		}
-	case a.inbox.Receive(&n, now()), n.Unresolved:
+	case !s.byKey && a.inbox.Receive(&n, now()), n.Unresolved:
 		a.missed()
 	}
 	if n.Kind != message.Watermark {

@@ -72,6 +72,7 @@ func everything(ctx context.Context, connect func() redis.UniversalClient, witho
 	}
 	for transport, policies := range map[string][]invalidate.Policy{
 		"broadcast": {invalidate.Immediate()},
+		"keys":      {invalidate.Immediate()},
 		"tracking":  {invalidate.Delayed(time.Millisecond), invalidate.Lazy()},
 	} {
 		for _, policy := range policies {

@@ -39,6 +39,7 @@ func (c *remote) acquireApart(ls []*inflightLoad) {
 			c.keepInOutage(l)
 			continue
 		}
+		c.coherence.HearAll()
 		l.state, l.fence = fillLocal, c.fences.Token(c.encoded(l.rk))
 		// If it is not known, an entry with tags is invalid from the start.
 		l.version.epoch, l.version.time, _ = c.clock.Version()
@@ -87,6 +88,9 @@ func (c *remote) setApart(_ context.Context, changes []*Change, o *Options) {
 			}
 			if c.local.Set(ch.Key, enc, e) == local.Closed {
 				ch.Err = errs.ErrClosed
+			}
+			if !apart {
+				c.coherence.HearAll()
 			}
 		}
 		c.failures.forget(ch.rk)

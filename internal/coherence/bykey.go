@@ -1,0 +1,65 @@
+package coherence
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+)
+
+// With TrackingKeys, the server reports changes of the keys that this process has read, and other
+// processes' messages about keys are not received: only those of patterns, of tags and of everything,
+// on a channel of their own. Each node publishes the latter itself to every process that is
+// connected to it, and these are connected to each: none is lost without its connection, and they are
+// not counted.
+//
+// What the local tier has must therefore have been read from Redis, or stored there. An invalidation
+// of a key that Redis does not have is no change of it:
+//
+//  1. process A keeps a value that Redis does not have: of a call with SkipRemote, say
+//  2. process B invalidates the key. Its DEL removes nothing, and the server reports nothing; the
+//     message of B is on the channel of all messages
+//
+// So when a cache keeps such a value for the first time, it goes over to Tracking, for as long as it
+// lives: see HearAll.
+type byKey struct {
+	over atomic.Bool // given up
+
+	mu     sync.Mutex // guards what follows
+	now    *session   // by key, in progress or ended; nil: none
+	cancel context.CancelFunc
+}
+
+// wanted reports whether a session may be by key. The transport is one of tracking.
+func (b *byKey) wanted() bool { return !b.over.Load() }
+
+func (b *byKey) giveUp() { b.over.Store(true) }
+
+func (b *byKey) begin(s *session, cancel context.CancelFunc) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.now, b.cancel = s, cancel
+	if b.over.Load() {
+		cancel()
+	}
+}
+
+// HearAll has this process receive from now on also what concerns keys that Redis does not have. It
+// is called when such a value enters the local tier: until that is so the tier is not valid, and it is
+// flushed before it is.
+func (a *Coordinator) HearAll() {
+	b := &a.byKey
+	if b.over.Load() {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.over.Store(true)
+	if b.now == nil {
+		return
+	}
+	b.now.mu.Lock()
+	b.now.over = true
+	a.localValid.Store(never)
+	b.now.mu.Unlock()
+	b.cancel()
+}

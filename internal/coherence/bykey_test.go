@@ -1,0 +1,133 @@
+package coherence
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/delqhi/cache/internal/message"
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
+)
+
+// asked is a store that refuses some kinds of sessions, and remembers what was asked for.
+type asked struct {
+	*storetest.Memory
+	refuse map[store.Subscription]error // by Tracking and ByKey
+	kinds  []store.Subscription
+}
+
+func (s *asked) Subscribe(ctx context.Context, l store.Subscription, sink store.Subscriber) error {
+	s.kinds = append(s.kinds, l)
+	if err := s.refuse[store.Subscription{Tracking: l.Tracking, ByKey: l.ByKey}]; err != nil {
+		return err
+	}
+	return s.Memory.Subscribe(ctx, l, sink)
+}
+
+// Where keys can't be tracked one by one, all are; where they can't be tracked, messages are received.
+func TestSessionsByKeyGiveWayToOthers(t *testing.T) {
+	byKey, all, none := store.Subscription{Tracking: true, ByKey: true}, store.Subscription{Tracking: true}, store.Subscription{}
+	for name, c := range map[string]struct {
+		refuse     map[store.Subscription]error
+		want       []store.Subscription
+		downgraded int
+	}{
+		"all is well":        {nil, []store.Subscription{byKey}, 0},
+		"not one by one":     {map[store.Subscription]error{byKey: store.ErrNoKeyTracking}, []store.Subscription{byKey, all}, 0},
+		"not at all":         {map[store.Subscription]error{byKey: store.ErrNoTracking}, []store.Subscription{byKey, none}, 1},
+		"neither of the two": {map[store.Subscription]error{byKey: store.ErrNoKeyTracking, all: store.ErrNoTracking}, []store.Subscription{byKey, all, none}, 1},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			st := &asked{Memory: storetest.NewMemory(), refuse: c.refuse}
+			a, l := onTier(t, TrackingKeys, true, st)
+			a.Ready(t.Context())
+			pass(time.Second)
+			if !a.LocalValid(now()) || l.downgraded != c.downgraded || len(st.kinds) != len(c.want) {
+				t.Fatalf("%s: %+v, valid %v, downgraded %d times", name, st.kinds, a.LocalValid(now()), l.downgraded)
+			}
+			for i, k := range st.kinds {
+				if k.Tracking != c.want[i].Tracking || k.ByKey != c.want[i].ByKey {
+					t.Errorf("%s: session %d: %+v", name, i, k)
+				}
+				if main := k.Channel == a.cfg.Names.Channel && k.Waiter != ""; main == k.ByKey {
+					t.Errorf("%s: session %d receives %+v", name, i, k)
+				}
+			}
+			a.Close()
+		})
+	}
+}
+
+// A session by key receives what concerns more than the keys that it names, and counts nothing.
+func TestMessagesOfASessionByKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := storetest.NewMemory()
+		a, l := onTier(t, TrackingKeys, true, st)
+		a.Ready(t.Context())
+		pass(time.Second)
+		flushes := l.flushes
+		other, _ := onTier(t, Broadcast, true, st)
+		ctx := t.Context()
+		if _, err := other.invalidator.Pattern(ctx, "k*", func(s string) string { return s }); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := other.invalidator.InvalidateTags(ctx, []string{"tag"}); err != nil {
+			t.Fatal(err)
+		}
+		other.Outbox.Next(message.Invalidated) // of a key, on the other channel
+		if _, _, err := other.invalidator.InvalidateTags(ctx, []string{"tag"}); err != nil {
+			t.Fatal(err)
+		}
+		pass(time.Minute)
+		if l.matching == nil || l.received != 3 || l.flushes != flushes {
+			t.Errorf("%d were received, a pattern %v, %d flushes", l.received, l.matching != nil, l.flushes-flushes)
+		}
+		other.Outbox.Lose()
+		other.watermark(true)
+		pass(time.Second)
+		if l.flushes != flushes+1 {
+			t.Errorf("%d flushes after messages that were not sent", l.flushes-flushes)
+		}
+		a.Close()
+	})
+}
+
+// A value that Redis does not have needs messages about keys: the tier is not valid until they are
+// received, and flushed before.
+func TestHearAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := &asked{Memory: storetest.NewMemory()}
+		a, l := onTier(t, TrackingKeys, true, st)
+		a.Ready(t.Context())
+		pass(time.Second)
+		flushes := l.flushes
+		a.HearAll()
+		if a.LocalValid(now()) {
+			t.Error("the tier is valid, and messages about keys are not received")
+		}
+		pass(time.Second)
+		a.HearAll() // nothing more
+		if !a.LocalValid(now()) || l.flushes != flushes+1 {
+			t.Errorf("valid %v, %d flushes", a.LocalValid(now()), l.flushes-flushes)
+		}
+		st.CutListeners(errors.New("cut"))
+		pass(time.Minute)
+		kinds := make([]bool, len(st.kinds))
+		for i := range st.kinds {
+			kinds[i] = st.kinds[i].ByKey
+		}
+		if !slices.Equal(kinds, []bool{true, false, false}) {
+			t.Errorf("sessions by key: %v", kinds)
+		}
+		a.Close()
+	})
+	// Before the first session, and where there is none, it costs nothing.
+	for _, transport := range []Transport{None, Broadcast, Tracking, TrackingKeys} {
+		a, _ := onTier(t, transport, true, storetest.NewMemory())
+		a.HearAll()
+	}
+}
