@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // With TrackingKeys, the server reports changes of the keys that this process has read, and other
@@ -22,9 +23,11 @@ import (
 // So when a cache keeps such a value for the first time, it goes over to Tracking, for as long as it
 // lives: see HearAll.
 type byKey struct {
-	over atomic.Bool // given up
+	over atomic.Bool   // given up
+	all  chan struct{} // closed when a session receives all, and the tier is valid, or if none is by key
 
 	mu     sync.Mutex // guards what follows
+	closed bool       // all is
 	now    *session   // by key, in progress or ended; nil: none
 	cancel context.CancelFunc
 }
@@ -33,6 +36,16 @@ type byKey struct {
 func (b *byKey) wanted() bool { return !b.over.Load() }
 
 func (b *byKey) giveUp() { b.over.Store(true) }
+
+// hearsAll is called when a session that receives all makes the tier valid.
+func (b *byKey) hearsAll() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.closed {
+		b.closed = true
+		close(b.all)
+	}
+}
 
 func (b *byKey) begin(s *session, cancel context.CancelFunc) {
 	b.mu.Lock()
@@ -62,4 +75,23 @@ func (a *Coordinator) HearAll() {
 	a.localValid.Store(never)
 	b.now.mu.Unlock()
 	b.cancel()
+}
+
+// AwaitAll is HearAll for a value that is to stay in the local tier: it waits until that is valid
+// again, for [Config.StartTimeout] at most and no longer than ctx.
+func (a *Coordinator) AwaitAll(ctx context.Context) {
+	select {
+	case <-a.byKey.all:
+		return
+	default:
+	}
+	a.HearAll()
+	t := time.NewTimer(a.cfg.StartTimeout)
+	defer t.Stop()
+	select {
+	case <-a.byKey.all:
+	case <-t.C:
+	case <-ctx.Done():
+	case <-a.ctx.Done():
+	}
 }

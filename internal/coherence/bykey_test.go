@@ -125,6 +125,19 @@ func TestHearAll(t *testing.T) {
 		}
 		a.Close()
 	})
+	// Who waits for it finds the tier valid.
+	synctest.Test(t, func(t *testing.T) {
+		a, l := onTier(t, TrackingKeys, true, storetest.NewMemory())
+		a.Ready(t.Context())
+		pass(time.Second)
+		flushes := l.flushes
+		a.AwaitAll(t.Context())
+		if !a.LocalValid(now()) || l.flushes != flushes+1 {
+			t.Errorf("valid %v, %d flushes", a.LocalValid(now()), l.flushes-flushes)
+		}
+		a.AwaitAll(t.Context())
+		a.Close()
+	})
 	// Before the first session, and where there is none, it costs nothing.
 	for _, transport := range []Transport{None, Broadcast, Tracking, TrackingKeys} {
 		a, _ := onTier(t, transport, true, storetest.NewMemory())

@@ -192,8 +192,10 @@ func New(cfg Config) *Coordinator {
 	a.serverID.init()
 	a.pending.init()
 	a.rest.init()
+	a.byKey.all = make(chan struct{})
 	if cfg.Transport != TrackingKeys || cfg.NoRecords {
 		a.byKey.giveUp()
+		a.byKey.hearsAll()
 	}
 	a.invalidator = &invalidation.Invalidator{Store: cfg.Client, Names: cfg.Names, Outbox: a.Outbox, Known: a.Claim, NoRecords: cfg.NoRecords}
 	if cfg.Transport == None {

@@ -168,6 +168,9 @@ func (s *session) extendLocked() {
 	a.heard.Store(s.sent)
 	a.localValid.Store(s.sent + int64(HeartbeatTimeout))
 	if a.LocalValid(now()) {
+		if !s.byKey {
+			a.byKey.hearsAll()
+		}
 		a.cfg.Events.ConnectionChanged(true, nil)
 		a.readyOnce.Do(func() { close(a.first) })
 	}

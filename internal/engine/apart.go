@@ -50,7 +50,8 @@ func (c *remote) acquireApart(ls []*inflightLoad) {
 }
 
 // setApart stores values in the local tier only.
-func (c *remote) setApart(_ context.Context, changes []*Change, o *Options) {
+func (c *remote) setApart(ctx context.Context, changes []*Change, o *Options) {
+	c.coherence.AwaitAll(ctx)
 	for _, ch := range changes {
 		if ch.done {
 			continue
@@ -88,9 +89,6 @@ func (c *remote) setApart(_ context.Context, changes []*Change, o *Options) {
 			}
 			if c.local.Set(ch.Key, enc, e) == local.Closed {
 				ch.Err = errs.ErrClosed
-			}
-			if !apart {
-				c.coherence.HearAll()
 			}
 		}
 		c.failures.forget(ch.rk)
