@@ -24,6 +24,7 @@ import (
 // lives: see HearAll.
 type byKey struct {
 	over atomic.Bool   // given up
+	in   atomic.Bool   // the session is one by key
 	all  chan struct{} // closed when a session receives all, and the tier is valid, or if none is by key
 
 	mu     sync.Mutex // guards what follows

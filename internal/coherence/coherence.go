@@ -283,9 +283,10 @@ func (a *Coordinator) Connected(now int64) bool { return a.cfg.Transport != None
 // arrives now to share it. While connected, that is any time: a change of a key moves its
 // fence. While disconnected, a load may have begun before another process's write, and is
 // shared for no longer than the local tier would be valid, or than what it stores would be served
-// during an outage.
+// during an outage. So it is in a session by key: a load may have no lease that the server would report
+// the end of, if it was refused one, or was granted one without a read of the key.
 func (a *Coordinator) Since(now int64) int64 {
-	if a.Connected(now) {
+	if a.Connected(now) && !a.byKey.in.Load() {
 		return never
 	}
 	return now - int64(max(HeartbeatTimeout, a.cfg.Outage))

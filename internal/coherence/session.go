@@ -21,6 +21,7 @@ func (a *Coordinator) listen() {
 	for {
 		a.tracking.Store(tracking)
 		s := &session{a: a, subscribed: make(chan struct{}), byKey: tracking && a.byKey.wanted()}
+		a.byKey.in.Store(s.byKey)
 		err := s.run(a.ctx, tracking)
 		if a.ctx.Err() != nil {
 			return
