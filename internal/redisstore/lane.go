@@ -46,6 +46,10 @@ type lane struct {
 	rdb   *redis.Client
 	store *Redis
 	calls atomic.Int32 // that it carries out, or that wait for it
+
+	ending atomic.Bool
+	idle   chan struct{} // closed by drained
+	once   sync.Once
 }
 
 const (
@@ -79,7 +83,27 @@ func (c *listenConn) pick() *lane {
 	return best
 }
 
-func (l *lane) put() { l.calls.Add(-1) }
+func (l *lane) put() {
+	if l.calls.Add(-1) == 0 && l.ending.Load() {
+		l.drained()
+	}
+}
+
+func (l *lane) drained() { l.once.Do(func() { close(l.idle) }) }
+
+// drain waits until the calls have ended that are in progress when the session ends, for a time at
+// most: they are not to fail because a heartbeat was late, or another lane broke.
+func (l *lane) drain(most time.Duration) {
+	if l.ending.Store(true); l.calls.Load() == 0 {
+		l.drained()
+	}
+	t := time.NewTimer(most)
+	defer t.Stop()
+	select {
+	case <-l.idle:
+	case <-t.C:
+	}
+}
 
 // openAnother opens a lane. If that fails, there is none more for a while: the others do.
 func (c *listenConn) openAnother() {
@@ -125,7 +149,12 @@ func (c *listenConn) openLane(ctx context.Context) error {
 		_ = conn.Close()
 		_ = rdb.Close()
 	})
-	stop := context.AfterFunc(c.session.ctx, closeAll)
+	one := &lane{rdb: rdb, idle: make(chan struct{})}
+	most := max(o.ReadTimeout, c.session.key.timeout)
+	stop := context.AfterFunc(c.session.ctx, func() {
+		one.drain(most)
+		closeAll()
+	})
 	fail := func(err error) error {
 		stop()
 		closeAll()
@@ -138,7 +167,7 @@ func (c *listenConn) openLane(ctx context.Context) error {
 	if err != nil {
 		return fail(err)
 	}
-	one := &lane{rdb: rdb, store: own}
+	one.store = own
 	err = one.check(ctx)
 	select {
 	case failed := <-connected:
