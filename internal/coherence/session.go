@@ -14,10 +14,15 @@ import (
 	"github.com/delqhi/cache/internal/store"
 )
 
+// othersMost is how many sessions by key in a row find that several servers answer before there is none
+// any more. While another server takes over an address, it is one or two.
+const othersMost = 5
+
 // listen runs one session after another.
 func (a *Coordinator) listen() {
 	tracking := a.cfg.Transport.tracks()
 	pause := retryFirst
+	others := 0 // sessions by key that have met several servers
 	for {
 		a.tracking.Store(tracking)
 		s := &session{a: a, subscribed: make(chan struct{}), byKey: tracking && a.byKey.wanted()}
@@ -26,7 +31,10 @@ func (a *Coordinator) listen() {
 		if a.ctx.Err() != nil {
 			return
 		}
-		if s.byKey && (errors.Is(err, store.ErrNoKeyTracking) || !a.byKey.wanted()) {
+		if errors.Is(err, store.ErrOtherServer) {
+			others++
+		}
+		if s.byKey && (errors.Is(err, store.ErrNoKeyTracking) || others >= othersMost || !a.byKey.wanted()) {
 			a.byKey.giveUp()
 			continue // all keys may be tracked
 		}
@@ -40,7 +48,7 @@ func (a *Coordinator) listen() {
 		a.cfg.Events.ConnectionChanged(false, err)
 		a.readyOnce.Do(func() { close(a.first) })
 		if s.known.Load() {
-			pause = retryFirst
+			pause, others = retryFirst, 0
 		}
 		t := time.NewTimer(pause/2 + rand.N(pause))
 		select {

@@ -1,12 +1,13 @@
 package redisstore
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -26,39 +27,38 @@ import (
 // that it is redirected to. Either ends the session, and with that the validity of the local tier:
 //
 //   - go-redis closes a lane that has failed; its Close ends the session.
-//   - An idle lane may have been closed by the server. Each round of heartbeats includes a command on
-//     every lane, which only a master carries out, and is complete when all are answered: see
-//     checkLanes.
+//   - An idle lane may have been closed by the server. Each round of heartbeats includes a look at
+//     all lanes, on one of them, and is complete when it is answered: see checkLanes.
 //   - The server says on a lane that the connection is gone to which it is redirected.
 //
 // The id of a connection means something to its own server only. So a lane asks for the server's
 // run_id first: several servers may be behind one address, and another one may have a connection
 // of the same id.
+//
+// A lane has no deadlines: one that passes would close it, and a caller's impatience would empty the local
+// tiers of all caches of the client. A caller whose context ends leaves the call, and the lane goes
+// on reading the reply. A server that does not answer at all is found by the heartbeats.
 type lanes struct {
 	mu      sync.Mutex // guards what follows
 	all     []*lane
+	idle    []*lane      // the one that was used last is the last one
+	waiting []chan *lane // callers; each gets a lane, or nil when the session has ended
+	ended   bool
 	opening bool
 	retry   time.Time // another one is not opened before
+	listed  bool      // the server tells the state of several connections at once
 }
 
 // lane is one connection, which carries out one call at a time.
 type lane struct {
 	rdb   *redis.Client
 	store *Redis
-	calls atomic.Int32 // that it carries out, or that wait for it
-
-	ending atomic.Bool
-	idle   chan struct{} // closed by drained
-	once   sync.Once
+	id    int64 // by which the server knows it; 0: it does not say
+	close func()
 }
 
-const (
-	// lanesMost is how many lanes a connection has at most. Another one is opened when all are in
-	// use. They stay until the session ends.
-	lanesMost = 8
-	// laneRetry is how long none is opened after one could not be.
-	laneRetry = time.Second
-)
+// laneRetry is how long none is opened after one could not be.
+const laneRetry = time.Second
 
 var (
 	// errLane ends a session of which a lane has ended.
@@ -67,42 +67,106 @@ var (
 	errNoLane = errors.New("redisstore: no tracked connection to this server")
 )
 
-// pick returns the lane with the fewest calls, for one more; the caller ends it by put.
-func (c *listenConn) pick() *lane {
-	l := &c.lanes
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.all) == 0 {
-		return nil
+// take returns a lane that is idle, as soon as there is one; the caller ends its use by put. It asks
+// for another lane to be opened if all are in use, up to as many as the client may have connections.
+// A check goes before all calls, takes the lane that was not used for the longest time, and may have
+// one more opened: calls that take long do not hold up the heartbeats.
+func (c *listenConn) take(ctx context.Context, check bool) (*lane, error) {
+	p := &c.lanes
+	p.mu.Lock()
+	if p.ended || len(p.all) == 0 {
+		p.mu.Unlock()
+		return nil, errNoLane
 	}
-	best := slices.MinFunc(l.all, func(a, b *lane) int { return int(a.calls.Load() - b.calls.Load()) })
-	if best.calls.Add(1) > 1 && len(l.all) < lanesMost && !l.opening && time.Now().After(l.retry) {
-		l.opening = true
-		c.session.store.background(func(context.Context) { c.openAnother() })
+	if n := len(p.idle); n > 0 {
+		at := n - 1
+		if check {
+			at = 0
+		}
+		l := p.idle[at]
+		p.idle = slices.Delete(p.idle, at, at+1)
+		p.mu.Unlock()
+		return l, nil
 	}
-	return best
-}
-
-func (l *lane) put() {
-	if l.calls.Add(-1) == 0 && l.ending.Load() {
-		l.drained()
+	most := c.master.options.PoolSize
+	if check {
+		most++
 	}
-}
-
-func (l *lane) drained() { l.once.Do(func() { close(l.idle) }) }
-
-// drain waits until the calls have ended that are in progress when the session ends, for a time at
-// most: they are not to fail because a heartbeat was late, or another lane broke.
-func (l *lane) drain(most time.Duration) {
-	if l.ending.Store(true); l.calls.Load() == 0 {
-		l.drained()
+	if len(p.all) < most && p.listed && !p.opening && time.Now().After(p.retry) {
+		p.opening = c.session.store.background(func(context.Context) { c.openAnother() })
 	}
-	t := time.NewTimer(most)
-	defer t.Stop()
+	got := make(chan *lane, 1)
+	if check {
+		p.waiting = slices.Insert(p.waiting, 0, got)
+	} else {
+		p.waiting = append(p.waiting, got)
+	}
+	p.mu.Unlock()
 	select {
-	case <-l.idle:
-	case <-t.C:
+	case l := <-got:
+		if l == nil {
+			return nil, errNoLane
+		}
+		return l, nil
+	case <-ctx.Done():
 	}
+	p.mu.Lock()
+	at := slices.Index(p.waiting, got)
+	if at >= 0 {
+		p.waiting = slices.Delete(p.waiting, at, at+1)
+	}
+	p.mu.Unlock()
+	if at < 0 { // it was handed over meanwhile
+		if l := <-got; l != nil {
+			c.put(l)
+		}
+	}
+	return nil, ctx.Err()
+}
+
+// put ends the use of a lane.
+func (c *listenConn) put(l *lane) {
+	p := &c.lanes
+	p.mu.Lock()
+	ended := p.ended
+	switch {
+	case ended:
+	case len(p.waiting) > 0:
+		next := p.waiting[0]
+		p.waiting = p.waiting[1:]
+		next <- l
+	default:
+		p.idle = append(p.idle, l)
+	}
+	p.mu.Unlock()
+	if ended {
+		l.close()
+	}
+}
+
+// endLanes closes the lanes when the session has ended: those in use after the calls on them, which are
+// not to fail because a heartbeat was late, or another lane broke, but after a time at the latest.
+func (c *listenConn) endLanes() {
+	p := &c.lanes
+	p.mu.Lock()
+	p.ended = true
+	all, idle, waiting := slices.Clone(p.all), p.idle, p.waiting
+	p.idle, p.waiting = nil, nil
+	p.mu.Unlock()
+	for _, w := range waiting {
+		w <- nil
+	}
+	for _, l := range idle {
+		l.close()
+	}
+	if len(idle) == len(all) {
+		return
+	}
+	time.AfterFunc(max(c.master.options.ReadTimeout, c.session.key.timeout), func() {
+		for _, l := range all {
+			l.close()
+		}
+	})
 }
 
 // openAnother opens a lane. If that fails, there is none more for a while: the others do.
@@ -131,92 +195,165 @@ func (c *listenConn) openLane(ctx context.Context) error {
 		}
 	}))
 	o.ConnMaxIdleTime, o.ConnMaxLifetime = -1, -1
+	o.ReadTimeout, o.WriteTimeout, o.ContextTimeoutEnabled = -1, -1, false
 	o.Protocol = 3
 	first := o.OnConnect
-	connected := make(chan error, 1) // apart from what check returns, which may ignore a refusal
+	one := &lane{}
+	connected := make(chan error, 1)
 	o.OnConnect = func(ctx context.Context, cn *redis.Conn) (err error) {
 		if first != nil {
 			err = first(ctx, cn)
 		}
 		if err == nil {
-			err = c.track(ctx, cn)
+			err = c.track(ctx, cn, one)
 		}
 		connected <- err
 		return err
 	}
-	rdb := redis.NewClient(&o)
-	closeAll := sync.OnceFunc(func() {
+	one.rdb = redis.NewClient(&o)
+	one.close = sync.OnceFunc(func() {
 		_ = conn.Close()
-		_ = rdb.Close()
+		_ = one.rdb.Close()
+		if one.store != nil {
+			one.store.Close()
+		}
 	})
-	one := &lane{rdb: rdb, idle: make(chan struct{})}
-	most := max(o.ReadTimeout, c.session.key.timeout)
-	stop := context.AfterFunc(c.session.ctx, func() {
-		one.drain(most)
-		closeAll()
-	})
-	fail := func(err error) error {
-		stop()
-		closeAll()
+	// What has no deadline ends with the session, at the latest.
+	stop := context.AfterFunc(c.session.ctx, func() { _ = conn.Close() })
+	defer stop()
+	err = one.rdb.RegisterPushNotificationHandler("tracking-redir-broken", redirectionBroken{c.session}, true)
+	if err == nil {
+		one.store, err = NewRedis(one.rdb)
+	}
+	listed := false
+	if err == nil {
+		_ = one.rdb.Ping(ctx).Err() // connects; it may be refused
+		select {
+		case err = <-connected:
+		default:
+			err = errNoLane
+		}
+	}
+	if err == nil {
+		listed, err = c.check(ctx, one, []*lane{one})
+	}
+	if err != nil {
+		one.close()
 		return err
 	}
-	if err := rdb.RegisterPushNotificationHandler("tracking-redir-broken", redirectionBroken{c.session}, true); err != nil {
-		return fail(err)
-	}
-	own, err := NewRedis(rdb)
-	if err != nil {
-		return fail(err)
-	}
-	one.store = own
-	err = one.check(ctx)
-	select {
-	case failed := <-connected:
-		err = cmp.Or(failed, err)
-	default:
-		err = cmp.Or(err, errNoLane)
-	}
-	if err != nil {
-		own.Close()
-		return fail(err)
-	}
-	context.AfterFunc(c.session.ctx, own.Close)
-	own.lane = true
-	own.noMget.Store(c.session.store.cluster != nil)
+	one.store.lane = true
+	one.store.noMget.Store(c.session.store.cluster != nil)
 	open.Store(true)
 	c.lanes.mu.Lock()
-	defer c.lanes.mu.Unlock()
-	c.lanes.all = append(c.lanes.all, one)
+	over := c.lanes.ended
+	if !over {
+		c.lanes.all = append(c.lanes.all, one)
+		c.lanes.listed = listed
+	}
+	c.lanes.mu.Unlock()
+	if over || !stop() {
+		one.close()
+		return errNoLane
+	}
+	c.put(one)
 	return nil
 }
 
-// check makes sure that the lane lives, and its server is a master.
-func (l *lane) check(ctx context.Context) error {
-	eval := func(text string) error { return l.rdb.Eval(ctx, text, nil, noKey).Err() }
-	err := l.store.byFlags(func() error { return eval(onMasterText) }, func() error { return eval(oldOnMasterText) })
+// check makes sure that lanes live, by commands on one of them: that its server is a master, and that
+// it has the connections, and remembers what is read on them, for the one of the session. A proxy may
+// have replaced the connection on its other side: so the server is asked about that one itself, too.
+// listed is false if the server does not say it of others, which then must not be.
+func (c *listenConn) check(ctx context.Context, on *lane, all []*lane) (listed bool, err error) {
+	var master, redirected, list *redis.Cmd
+	ask := func(text string) error {
+		pipe := on.rdb.Pipeline()
+		master = pipe.Do(ctx, "eval", text, 0, noKey)
+		redirected = pipe.Do(ctx, "client", "getredir")
+		words := []any{"client", "list", "id"}
+		for _, l := range all {
+			words = append(words, l.id)
+		}
+		list = pipe.Do(ctx, words...)
+		if _, err := pipe.Exec(ctx); err != nil && master.Err() == nil && redirected.Err() == nil && list.Err() == nil {
+			return err
+		}
+		return master.Err()
+	}
+	err = on.store.byFlags(func() error { return ask(onMasterText) }, func() error { return ask(oldOnMasterText) })
 	var answer redis.Error
 	switch {
 	case isDemoted(err):
-		return fmt.Errorf("%w: %w", errDemoted, err)
-	case errors.As(err, &answer):
-		return nil // refused for another reason
+		return false, fmt.Errorf("%w: %w", errDemoted, err)
+	case err != nil && !errors.As(err, &answer): // otherwise it was refused for another reason
+		return false, err
 	}
-	return err
+	switch id, err := redirected.Int64(); {
+	case err == nil && id != c.id:
+		return false, fmt.Errorf("it is redirected to %d, and not to %d", id, c.id)
+	case err != nil && !isRefusal(err):
+		return false, err
+	}
+	switch text, err := list.Text(); {
+	case err == nil:
+		return c.areTracked(text, all)
+	case !isRefusal(err):
+		return false, err
+	case len(all) > 1:
+		return false, err
+	}
+	return false, nil
+}
+
+// areTracked reads an answer of CLIENT LIST.
+func (c *listenConn) areTracked(list string, all []*lane) (listed bool, err error) {
+	states := map[string]bool{}
+	for line := range strings.Lines(list) {
+		f := map[string]string{}
+		for _, word := range strings.Fields(line) {
+			name, val, _ := strings.Cut(word, "=")
+			f[name] = val
+		}
+		if f["flags"] == "" || f["redir"] == "" {
+			continue // it is not said
+		}
+		states[f["id"]] = strings.Contains(f["flags"], "t") && !strings.Contains(f["flags"], "R") && f["redir"] == strconv.FormatInt(c.id, 10)
+	}
+	for _, l := range all {
+		tracked, said := states[strconv.FormatInt(l.id, 10)]
+		switch {
+		case said && tracked:
+		case len(all) == 1 && !said:
+			return false, nil // it is the one that has answered
+		default:
+			return false, fmt.Errorf("the server does not have connection %d any more, or not for connection %d", l.id, c.id)
+		}
+	}
+	return true, nil
 }
 
 // track has the server remember what is read on a connection, for that of the session.
-func (c *listenConn) track(ctx context.Context, cn *redis.Conn) error {
-	if _, err := speakRESP3(ctx, cn); err != nil {
+func (c *listenConn) track(ctx context.Context, cn *redis.Conn, l *lane) error {
+	hello, err := speakRESP3(ctx, cn)
+	if err != nil {
 		return err
 	}
+	l.id, _ = hello["id"].(int64)
 	run, err := runID(ctx, cn)
 	if err != nil {
 		return err
 	}
 	if run != c.server {
-		return fmt.Errorf("%w: another server answers", store.ErrNoKeyTracking)
+		return errOtherServer
 	}
-	return noTracking(cn.Do(ctx, "client", "tracking", "on", "redirect", c.id).Err())
+	err = cn.Do(ctx, "client", "tracking", "on", "redirect", c.id).Err()
+	if isRefusal(err) && !strings.Contains(err.Error(), "does not exist") { // the session's connection has ended
+		return fmt.Errorf("%w: %w", store.ErrNoKeyTracking, err)
+	}
+	return err
 }
+
+// errOtherServer: several servers are behind one address, or another one has taken it over.
+var errOtherServer = fmt.Errorf("%w: a connection to the same address leads to it", store.ErrOtherServer)
 
 // identify learns what the lanes need to know of the session's own connection, from the answer to
 // its HELLO.
@@ -253,16 +390,16 @@ func (s *session) checkLanes(round string, conn int) {
 	ctx, cancel := context.WithTimeout(s.ctx, s.key.timeout)
 	defer cancel()
 	c := s.conns[conn]
+	l, err := c.take(ctx, true)
+	if err != nil {
+		return // the round is not complete
+	}
 	c.lanes.mu.Lock()
 	all := slices.Clone(c.lanes.all)
 	c.lanes.mu.Unlock()
-	errs := make([]error, len(all))
-	var wg sync.WaitGroup
-	for i, l := range all {
-		wg.Go(func() { errs[i] = l.check(ctx) })
-	}
-	wg.Wait()
-	if err := errors.Join(errs...); err != nil {
+	_, err = c.check(ctx, l, all)
+	c.put(l)
+	if err != nil {
 		s.end(c.explain(fmt.Errorf("%w: %w", errLane, err)))
 		return
 	}

@@ -72,6 +72,7 @@ func (c *listenConn) run(ready chan<- struct{}) error {
 						if err := c.openLane(c.session.ctx); err != nil {
 							return c.explain(err)
 						}
+						context.AfterFunc(c.session.ctx, c.endLanes)
 					}
 					writer.Go(func() { c.write(writing, sub) })
 					ready <- struct{}{}

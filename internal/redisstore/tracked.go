@@ -104,20 +104,48 @@ func (t *tracks) split(ctx context.Context, s *Redis, cmds []store.Command) []st
 
 // do sends commands on a lane.
 func (c *listenConn) do(ctx context.Context, cmds []store.Command) []store.Reply {
-	l := c.pick()
-	if l == nil {
-		replies := make([]store.Reply, len(cmds))
-		for i := range replies {
-			replies[i].Err = errNoLane
-		}
-		return replies
+	l, err := c.take(ctx, false)
+	if err != nil {
+		return failed(cmds, err)
 	}
-	defer l.put()
-	return l.store.Do(ctx, cmds)
+	// Without the caller's deadline: see lanes.
+	patient := context.WithoutCancel(ctx)
+	own := c.session.store
+	if ctx.Done() == nil || !own.HonorsDeadline() { // the caller itself does not wait for longer
+		defer c.put(l)
+		return l.store.Do(patient, cmds)
+	}
+	answers := make(chan []store.Reply, 1)
+	if !own.background(func(context.Context) {
+		replies := l.store.Do(patient, cmds)
+		c.put(l)
+		answers <- replies
+	}) {
+		c.put(l)
+		return failed(cmds, errNoLane)
+	}
+	select {
+	case replies := <-answers:
+		return replies
+	case <-ctx.Done():
+		return failed(cmds, ctx.Err())
+	}
+}
+
+// failed returns the replies to commands that have an error in common.
+func failed(cmds []store.Command, err error) []store.Reply {
+	replies := make([]store.Reply, len(cmds))
+	for i := range replies {
+		replies[i].Err = err
+	}
+	return replies
 }
 
 // mend sends by the client what no lane has carried out, and reports it.
 func (t *tracks) mend(ctx context.Context, s *Redis, cmds []store.Command, replies []store.Reply) {
+	if ctx.Err() != nil {
+		return
+	}
 	var again []int
 	for i := range replies {
 		if replies[i].Err != nil && undone(&cmds[i], replies[i].Err) {
@@ -154,7 +182,7 @@ func (t *tracks) mend(ctx context.Context, s *Redis, cmds []store.Command, repli
 // reads.
 func undone(c *store.Command, err error) bool {
 	switch {
-	case errors.Is(err, errNoLane), refusedForNow(err), redis.HasErrorPrefix(err, "MOVED"), redis.HasErrorPrefix(err, "ASK"):
+	case errors.Is(err, errNoLane), errors.Is(err, errBroken), refusedForNow(err), redis.HasErrorPrefix(err, "MOVED"), redis.HasErrorPrefix(err, "ASK"):
 		return true
 	case errors.Is(err, redis.ErrClosed), errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, redis.ErrPoolExhausted): // no connection was had
 		return true

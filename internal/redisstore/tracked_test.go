@@ -301,10 +301,15 @@ func TestAReadOnAClosedLaneIsAnswered(t *testing.T) {
 	h.end(t)
 }
 
-// More lanes are opened when they are in use, up to a maximum, and are closed with the session.
+// More lanes are opened when they are in use, as many as the client may have connections, and are closed
+// with the session.
 func TestLanesGrowAndEndWithTheSession(t *testing.T) {
 	server := redistest.Start(t)
-	c := server.Client(t)
+	const most = 12
+	o := server.Options()
+	o.PoolSize = most
+	c := redis.NewClient(o)
+	t.Cleanup(func() { c.Close() })
 	s := newReal(t, c)
 	h := listen(t, s, byKey(steady("news"), "k"))
 	ctx := t.Context()
@@ -335,11 +340,11 @@ func TestLanesGrowAndEndWithTheSession(t *testing.T) {
 			}
 		})
 	}
-	for began := time.Now(); count() < 8 && time.Since(began) < enough; {
+	for began := time.Now(); count() < most && time.Since(began) < enough; {
 	}
 	close(stop)
 	wg.Wait()
-	if n := count(); n != 8 {
+	if n := count(); n < most || n > most+1 { // one more for a heartbeat that found none
 		t.Errorf("there are %d lanes", n)
 	}
 	for i := range 40 { // on whatever lane it was read
@@ -442,7 +447,7 @@ func TestALaneOfAnotherServerIsNone(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := start(t, newReal(t, c), byKey(steady("news"), "k"))
-	if err := h.end(t); !errors.Is(err, store.ErrNoKeyTracking) {
+	if err := h.end(t); !errors.Is(err, store.ErrOtherServer) {
 		t.Error(err)
 	}
 }
@@ -469,7 +474,7 @@ func TestWhereKeysCannotBeTrackedOneByOne(t *testing.T) {
 	}
 	_, mini := inMemory(t)
 	refused(mini, store.ErrNoKeyTracking)
-	refused(as("blind"), store.ErrNoTracking)
+	refused(as("blind"), store.ErrNoKeyTracking)
 	refused(as("quiet"), store.ErrNoKeyTracking)
 	refused(decorated{server.Client(t)}, store.ErrNoKeyTracking)
 	c := as("tracker")

@@ -108,6 +108,10 @@ var (
 	// use it.
 	ErrNoTracking = errors.New("store: the server does not track keys for this user")
 
+	// ErrOtherServer: connections to one address lead to several servers, as while another one takes
+	// it over, or behind a proxy that distributes them. ByKey takes one server.
+	ErrOtherServer = errors.New("store: another server answers")
+
 	// ErrNoKeyTracking: keys can't be tracked one by one through this client, or for this user; all
 	// keys of a prefix may be.
 	ErrNoKeyTracking = errors.New("store: keys are not tracked one by one for this client")
