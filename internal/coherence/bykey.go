@@ -25,7 +25,7 @@ import (
 type byKey struct {
 	over atomic.Bool   // given up
 	in   atomic.Bool   // the session is one by key
-	all  chan struct{} // closed when a session receives all, and the tier is valid, or if none is by key
+	all  chan struct{} // closed when a session receives all, and the tier is valid, or none is about to
 
 	mu     sync.Mutex // guards what follows
 	closed bool       // all is
@@ -38,10 +38,15 @@ func (b *byKey) wanted() bool { return !b.over.Load() }
 
 func (b *byKey) giveUp() { b.over.Store(true) }
 
-// hearsAll is called when a session that receives all makes the tier valid.
+// hearsAll is called when a session that receives all makes the tier valid, and when there is none to
+// wait for: none is by key, the tier was not valid before, or the next session has failed.
 func (b *byKey) hearsAll() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.hearsAllLocked()
+}
+
+func (b *byKey) hearsAllLocked() {
 	if !b.closed {
 		b.closed = true
 		close(b.all)
@@ -68,6 +73,9 @@ func (a *Coordinator) HearAll() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.over.Store(true)
+	if !a.LocalValid(now()) {
+		b.hearsAllLocked()
+	}
 	if b.now == nil {
 		return
 	}
@@ -78,8 +86,9 @@ func (a *Coordinator) HearAll() {
 	b.cancel()
 }
 
-// AwaitAll is HearAll for a value that is to stay in the local tier: it waits until that is valid
-// again, for [Config.StartTimeout] at most and no longer than ctx.
+// AwaitAll is HearAll for a value that is to stay in the local tier. If that was valid, it waits until it
+// is valid again: for the first session, for [Config.StartTimeout] at most, and no longer than ctx. In
+// an outage there is nothing to wait for.
 func (a *Coordinator) AwaitAll(ctx context.Context) {
 	select {
 	case <-a.byKey.all:
@@ -95,4 +104,38 @@ func (a *Coordinator) AwaitAll(ctx context.Context) {
 	case <-ctx.Done():
 	case <-a.ctx.Done():
 	}
+}
+
+// copies remembers the last messages of a session by key. Each node of a cluster publishes what any of
+// them does, and the session is connected to all: all copies but the first have no effect.
+type copies struct {
+	mu   sync.Mutex // guards what follows
+	of   map[string]struct{}
+	last []string // a ring
+	next int
+}
+
+// copiesMost is how many messages are remembered. The copies of one arrive within what its way over the
+// bus takes longer than another one.
+const copiesMost = 256
+
+// isCopy reports whether a message has come already.
+func (c *copies) isCopy(payload string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.of[payload]; ok {
+		return true
+	}
+	if c.of == nil {
+		c.of = map[string]struct{}{}
+	}
+	c.of[payload] = struct{}{}
+	if len(c.last) < copiesMost {
+		c.last = append(c.last, payload)
+		return false
+	}
+	delete(c.of, c.last[c.next])
+	c.last[c.next] = payload
+	c.next = (c.next + 1) % copiesMost
+	return false
 }

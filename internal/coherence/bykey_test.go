@@ -138,9 +138,88 @@ func TestHearAll(t *testing.T) {
 		a.AwaitAll(t.Context())
 		a.Close()
 	})
+	// Nobody waits for a session that can't begin, nor in an outage.
+	for _, when := range []string{"after", "before"} {
+		synctest.Test(t, func(t *testing.T) {
+			st := &asked{Memory: storetest.NewMemory(), refuse: map[store.Subscription]error{}}
+			a, _ := onTier(t, TrackingKeys, true, st)
+			a.Ready(t.Context())
+			pass(time.Second)
+			down := errors.New("down")
+			st.refuse[store.Subscription{Tracking: true}] = down
+			if when == "before" {
+				st.refuse[store.Subscription{Tracking: true, ByKey: true}] = down
+				st.CutListeners(down)
+				pass(time.Second)
+			}
+			for range 2 {
+				began := time.Now()
+				a.AwaitAll(t.Context())
+				if took := time.Since(began); took >= a.cfg.StartTimeout {
+					t.Errorf("%s the outage: %v", when, took)
+				}
+			}
+			if a.LocalValid(now()) {
+				t.Error("the tier is valid")
+			}
+			a.Close()
+		})
+	}
 	// Before the first session, and where there is none, it costs nothing.
 	for _, transport := range []Transport{None, Broadcast, Tracking, TrackingKeys} {
 		a, _ := onTier(t, transport, true, storetest.NewMemory())
 		a.HearAll()
+	}
+}
+
+// On a cluster each node passes on what any of them publishes: a session that is connected to all acts
+// on it once.
+func TestASessionByKeyActsOnAMessageOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, l := onTier(t, TrackingKeys, true, storetest.NewMemory())
+		a.Ready(t.Context())
+		pass(time.Second)
+		s, flushes := a.byKey.now, l.flushes
+		note := func(number uint64, kind message.Kind) string {
+			return string((&message.Message{Sender: 7, Number: number, Kind: kind, Pattern: "k*", Unresolved: kind == message.Watermark}).Append(nil))
+		}
+		const n = 3
+		for range n {
+			for i := range copiesMost / 2 {
+				s.Message(note(uint64(i+1), message.Pattern))
+			}
+			s.Message(note(copiesMost/2, message.Watermark)) // has no number of its own
+		}
+		if l.received != copiesMost/2 || l.flushes != flushes+1 {
+			t.Errorf("%d were received, %d flushes", l.received, l.flushes-flushes)
+		}
+		for i := range 2 * copiesMost { // the first are forgotten
+			s.Message(note(uint64(i+1000), message.Pattern))
+		}
+		if len(s.copies.of) != copiesMost || len(s.copies.last) != copiesMost {
+			t.Errorf("%d and %d are remembered", len(s.copies.of), len(s.copies.last))
+		}
+		a.Close()
+	})
+}
+
+// While another server takes over an address, a session finds two, which says nothing about later ones.
+func TestSessionsByKeyThatMeetAnotherServer(t *testing.T) {
+	for _, all := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			one := store.Subscription{Tracking: true, ByKey: true}
+			st := &asked{Memory: storetest.NewMemory(), refuse: map[store.Subscription]error{one: store.ErrOtherServer}}
+			a, _ := onTier(t, TrackingKeys, true, st)
+			a.Ready(t.Context())
+			for len(st.kinds) < othersMost-1 || all && len(st.kinds) < othersMost+1 {
+				pass(10 * time.Millisecond)
+			}
+			delete(st.refuse, one)
+			pass(time.Minute)
+			if last := st.kinds[len(st.kinds)-1]; !a.LocalValid(now()) || last.ByKey == all {
+				t.Errorf("after %d sessions: %+v, valid %v", len(st.kinds), last, a.LocalValid(now()))
+			}
+			a.Close()
+		})
 	}
 }

@@ -38,6 +38,9 @@ func (a *Coordinator) listen() {
 			a.byKey.giveUp()
 			continue // all keys may be tracked
 		}
+		if !s.byKey {
+			a.byKey.hearsAll()
+		}
 		if errors.Is(err, store.ErrNoTracking) && tracking {
 			// All processes publish for Broadcast, whatever their own transport: it works, and
 			// only misses changes made by other programs.
@@ -76,6 +79,8 @@ type session struct {
 	over bool  // the session has ended: the local tier stays invalid
 
 	watching EpochRead // in flight since Watch was called
+
+	copies copies // byKey
 }
 
 var (
@@ -248,6 +253,9 @@ func (s *session) KeysChanged(keys []string) {
 // Message implements store.Subscriber.
 func (s *session) Message(payload string) {
 	a := s.a
+	if s.byKey && s.copies.isCopy(payload) {
+		return
+	}
 	n, err := message.Parse(payload)
 	switch {
 	case errors.Is(err, message.ErrNewer):
