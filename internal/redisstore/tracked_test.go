@@ -279,8 +279,16 @@ func killLanes(ctx context.Context, c *redis.Client, killed *atomic.Int64) error
 	return err
 }
 
-// A read that meets a closed lane is answered all the same.
-func TestAReadOnAClosedLaneIsAnswered(t *testing.T) {
+// A call that meets a closed lane is carried out all the same.
+func TestACallOnAClosedLaneIsCarriedOut(t *testing.T) {
+	for name, cmd := range map[string]store.Command{
+		"read": {Op: store.Get, Key: "k"}, "write": {Op: store.Set, Key: "k", Frame: frame("x")},
+	} {
+		t.Run(name, func(t *testing.T) { onAClosedLane(t, cmd) })
+	}
+}
+
+func onAClosedLane(t *testing.T, cmd store.Command) {
 	server := redistest.Start(t)
 	c := server.Client(t)
 	s := newReal(t, c)
@@ -295,7 +303,7 @@ func TestAReadOnAClosedLaneIsAnswered(t *testing.T) {
 	if err := killLanes(t.Context(), c, &killed); err != nil || killed.Load() != 1 {
 		t.Fatal(killed.Load(), err)
 	}
-	if r := do(t, s, store.Command{Op: store.Get, Key: "k"}); !found(r) {
+	if r := s.Do(t.Context(), []store.Command{cmd})[0]; r.Err != nil || cmd.Op == store.Get && !found(r) {
 		t.Errorf("%+v", r)
 	}
 	h.end(t)
