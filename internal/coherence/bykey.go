@@ -101,6 +101,7 @@ func (a *Coordinator) AwaitAll(ctx context.Context) {
 	select {
 	case <-a.byKey.all:
 	case <-t.C:
+		a.byKey.hearsAll() // nobody waits again
 	case <-ctx.Done():
 	case <-a.ctx.Done():
 	}

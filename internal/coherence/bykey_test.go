@@ -18,12 +18,17 @@ type asked struct {
 	*storetest.Memory
 	refuse map[store.Subscription]error // by Tracking and ByKey
 	kinds  []store.Subscription
+	mute   bool // what begins from now on receives nothing
 }
 
 func (s *asked) Subscribe(ctx context.Context, l store.Subscription, sink store.Subscriber) error {
 	s.kinds = append(s.kinds, l)
 	if err := s.refuse[store.Subscription{Tracking: l.Tracking, ByKey: l.ByKey}]; err != nil {
 		return err
+	}
+	if s.mute {
+		<-ctx.Done()
+		return ctx.Err()
 	}
 	return s.Memory.Subscribe(ctx, l, sink)
 }
@@ -165,6 +170,22 @@ func TestHearAll(t *testing.T) {
 			a.Close()
 		})
 	}
+	// Who waits in vain does so once.
+	synctest.Test(t, func(t *testing.T) {
+		st := &asked{Memory: storetest.NewMemory()}
+		a, _ := onTier(t, TrackingKeys, true, st)
+		a.Ready(t.Context())
+		pass(time.Second)
+		st.mute = true
+		for i := range 2 {
+			began := time.Now()
+			a.AwaitAll(t.Context())
+			if took, want := time.Since(began), a.cfg.StartTimeout*time.Duration(1-i); took != want {
+				t.Errorf("the %dth time: %v", i, took)
+			}
+		}
+		a.Close()
+	})
 	// Before the first session, and where there is none, it costs nothing.
 	for _, transport := range []Transport{None, Broadcast, Tracking, TrackingKeys} {
 		a, _ := onTier(t, transport, true, storetest.NewMemory())

@@ -227,7 +227,7 @@ func (c *listenConn) openLane(ctx context.Context) error {
 	}
 	listed := false
 	if err == nil {
-		_ = one.rdb.Ping(ctx).Err() // connects; it may be refused
+		_ = one.rdb.Eval(ctx, "return 1", nil).Err() // connects; it may be refused
 		select {
 		case err = <-connected:
 		default:
@@ -235,7 +235,7 @@ func (c *listenConn) openLane(ctx context.Context) error {
 		}
 	}
 	if err == nil {
-		listed, err = c.check(ctx, one, []*lane{one})
+		listed, err = c.check(ctx, one, []*lane{one}, true)
 	}
 	if err != nil {
 		one.close()
@@ -262,19 +262,21 @@ func (c *listenConn) openLane(ctx context.Context) error {
 // check makes sure that lanes live, by commands on one of them: that its server is a master, and that
 // it has the connections, and remembers what is read on them, for the one of the session. A proxy may
 // have replaced the connection on its other side: so the server is asked about that one itself, too.
-// listed is false if the server does not say it of others, which then must not be.
-func (c *listenConn) check(ctx context.Context, on *lane, all []*lane) (listed bool, err error) {
+// The first check finds out whether the server says it of others: if listed is false there must be none.
+func (c *listenConn) check(ctx context.Context, on *lane, all []*lane, first bool) (listed bool, err error) {
 	var master, redirected, list *redis.Cmd
 	ask := func(text string) error {
 		pipe := on.rdb.Pipeline()
 		master = pipe.Do(ctx, "eval", text, 0, noKey)
 		redirected = pipe.Do(ctx, "client", "getredir")
-		words := []any{"client", "list", "id"}
-		for _, l := range all {
-			words = append(words, l.id)
+		if list = nil; len(all) > 1 || first {
+			words := []any{"client", "list", "id"}
+			for _, l := range all {
+				words = append(words, l.id)
+			}
+			list = pipe.Do(ctx, words...)
 		}
-		list = pipe.Do(ctx, words...)
-		if _, err := pipe.Exec(ctx); err != nil && master.Err() == nil && redirected.Err() == nil && list.Err() == nil {
+		if _, err := pipe.Exec(ctx); err != nil && master.Err() == nil && redirected.Err() == nil && (list == nil || list.Err() == nil) {
 			return err
 		}
 		return master.Err()
@@ -292,6 +294,9 @@ func (c *listenConn) check(ctx context.Context, on *lane, all []*lane) (listed b
 		return false, fmt.Errorf("it is redirected to %d, and not to %d", id, c.id)
 	case err != nil && !isRefusal(err):
 		return false, err
+	}
+	if list == nil {
+		return false, nil
 	}
 	switch text, err := list.Text(); {
 	case err == nil:
@@ -397,7 +402,7 @@ func (s *session) checkLanes(round string, conn int) {
 	c.lanes.mu.Lock()
 	all := slices.Clone(c.lanes.all)
 	c.lanes.mu.Unlock()
-	_, err = c.check(ctx, l, all)
+	_, err = c.check(ctx, l, all, false)
 	c.put(l)
 	if err != nil {
 		s.end(c.explain(fmt.Errorf("%w: %w", errLane, err)))

@@ -417,6 +417,9 @@ func (n *simWorker) setApart(ctx context.Context, key string) {
 	r := n.w.register(key)
 	// What it may have to wait for comes before the source is asked.
 	_, _ = n.c.Peek(ctx, key, cache.SkipRemote())
+	if n.transport == coherence.TrackingKeys {
+		_ = n.c.Set(ctx, "beside", value("beside", 1), cache.SkipRemote()) // the first one
+	}
 	before, version := n.w.now(), r.current()
 	if absentAt(key, version) {
 		return
