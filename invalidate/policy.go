@@ -106,7 +106,7 @@ func Tracking() Transport { return Transport{KindTracking} }
 // remembers which keys a process has read (CLIENT TRACKING in its default mode), and reports a
 // change to those that have read the key. What a write costs Redis does not grow with the processes
 // that do not hold its key; in turn each process has another connection to each master, or several
-// while it has much to do, and Redis keeps about 100 bytes for each key and process, up to
+// once it has much to do, up to the client's PoolSize, and Redis keeps about 100 bytes for each key and process, up to
 // tracking-table-max-keys. Beyond that it reports keys as changed that are not, which costs reads.
 //
 // The commands of the cache go by these connections. They are dialed by the options of the client,
