@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,21 +17,40 @@ import (
 // asked is a store that refuses some kinds of sessions, and remembers what was asked for.
 type asked struct {
 	*storetest.Memory
+
+	mu     sync.Mutex                   // guards what follows, while sessions begin
 	refuse map[store.Subscription]error // by Tracking and ByKey
 	kinds  []store.Subscription
 	mute   bool // what begins from now on receives nothing
 }
 
 func (s *asked) Subscribe(ctx context.Context, l store.Subscription, sink store.Subscriber) error {
+	s.mu.Lock()
 	s.kinds = append(s.kinds, l)
-	if err := s.refuse[store.Subscription{Tracking: l.Tracking, ByKey: l.ByKey}]; err != nil {
+	err, mute := s.refuse[store.Subscription{Tracking: l.Tracking, ByKey: l.ByKey}], s.mute
+	s.mu.Unlock()
+	if err != nil {
 		return err
 	}
-	if s.mute {
+	if mute {
 		<-ctx.Done()
 		return ctx.Err()
 	}
 	return s.Memory.Subscribe(ctx, l, sink)
+}
+
+// begun is how many sessions have been asked for.
+func (s *asked) begun() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.kinds)
+}
+
+// set changes what becomes of later sessions.
+func (s *asked) set(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
 }
 
 // Where keys can't be tracked one by one, all are; where they can't be tracked, messages are received.
@@ -151,9 +171,9 @@ func TestHearAll(t *testing.T) {
 			a.Ready(t.Context())
 			pass(time.Second)
 			down := errors.New("down")
-			st.refuse[store.Subscription{Tracking: true}] = down
+			st.set(func() { st.refuse[store.Subscription{Tracking: true}] = down })
 			if when == "before" {
-				st.refuse[store.Subscription{Tracking: true, ByKey: true}] = down
+				st.set(func() { st.refuse[store.Subscription{Tracking: true, ByKey: true}] = down })
 				st.CutListeners(down)
 				pass(time.Second)
 			}
@@ -176,7 +196,7 @@ func TestHearAll(t *testing.T) {
 		a, _ := onTier(t, TrackingKeys, true, st)
 		a.Ready(t.Context())
 		pass(time.Second)
-		st.mute = true
+		st.set(func() { st.mute = true })
 		for i := range 2 {
 			began := time.Now()
 			a.AwaitAll(t.Context())
@@ -232,13 +252,15 @@ func TestSessionsByKeyThatMeetAnotherServer(t *testing.T) {
 			st := &asked{Memory: storetest.NewMemory(), refuse: map[store.Subscription]error{one: store.ErrOtherServer}}
 			a, _ := onTier(t, TrackingKeys, true, st)
 			a.Ready(t.Context())
-			for len(st.kinds) < othersMost-1 || all && len(st.kinds) < othersMost+1 {
+			for st.begun() < othersMost-1 || all && st.begun() < othersMost+1 {
 				pass(10 * time.Millisecond)
 			}
-			delete(st.refuse, one)
+			st.set(func() { delete(st.refuse, one) })
 			pass(time.Minute)
-			if last := st.kinds[len(st.kinds)-1]; !a.LocalValid(now()) || last.ByKey == all {
-				t.Errorf("after %d sessions: %+v, valid %v", len(st.kinds), last, a.LocalValid(now()))
+			var last store.Subscription
+			st.set(func() { last = st.kinds[len(st.kinds)-1] })
+			if !a.LocalValid(now()) || last.ByKey == all {
+				t.Errorf("after %d sessions: %+v, valid %v", st.begun(), last, a.LocalValid(now()))
 			}
 			a.Close()
 		})
