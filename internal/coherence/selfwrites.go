@@ -170,7 +170,7 @@ func (o *selfWrites) answer(redisKey string, version uint64, rec store.Record) b
 
 // tracks reports whether the server reports changes of a key.
 func (a *Coordinator) tracks(redisKey string) bool {
-	return a.cfg.Transport == Tracking && strings.HasPrefix(redisKey, a.cfg.Names.Data)
+	return a.cfg.Transport.tracks() && strings.HasPrefix(redisKey, a.cfg.Names.Data)
 }
 
 // ownBegin is called before a command is sent.

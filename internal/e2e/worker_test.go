@@ -35,6 +35,7 @@ type workerConfig struct {
 // transports are the ways to hear that tests go through, each with what goes with it.
 var transports = map[string][]cache.Option{
 	"broadcast":     {cache.WithTransport(invalidate.Broadcast()), twoLong},
+	"keys":          {cache.WithTransport(invalidate.TrackingKeys()), twoLong},
 	"tracking":      {cache.WithTransport(invalidate.Tracking()), twoLong},
 	"no local tier": {cache.WithTransport(invalidate.NoTransport()), oneLong},
 }

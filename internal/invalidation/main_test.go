@@ -35,6 +35,7 @@ type scripted struct {
 	scan   func(master string) (bool, error) // the error of a Scan, if true
 	found  []string                          // what a Scan finds, if not nil
 	told   []message.Message                 // what was sent
+	wide   []string                          // what was sent also on the control channel
 	do     [][]store.Command                 // the calls of Do
 }
 
@@ -70,6 +71,10 @@ func (s *scripted) tell(t store.Notify) {
 }
 
 func (s *scripted) Publish(ctx context.Context, t store.Notify) error {
+	if t.Channel == store.ControlChannel(names.Channel) {
+		s.wide = append(s.wide, t.Message)
+		return s.Memory.Publish(ctx, t)
+	}
 	s.tell(t)
 	if s.late != nil {
 		if err := s.late(); err != nil {

@@ -237,7 +237,7 @@ func runFor(ctx context.Context, c *store.Command, s script, ref reference, args
 // evalFor returns the words of a script's command. The message to publish comes last, and after
 // it a word if it is only for those who wait for a lease.
 func evalFor(c *store.Command, s script, ref reference, args ...any) []any {
-	words := append(s.words(ref, 7+len(args)), 1, c.Key)
+	words := append(s.of(c).words(ref, 7+len(args)), 1, c.Key)
 	words = append(words, args...)
 	if c.Notifies() {
 		words = append(words, c.Notify.Channel, c.Notify.Message)

@@ -116,7 +116,7 @@ func newSeveral(ctx context.Context, cmds []store.Command, replies []store.Reply
 	case store.CompareAndSet:
 		script, width = fillScript, 4
 	}
-	words := append(script.words(ref, 4+len(cmds)*(width+1)), len(cmds))
+	words := append(script.of(&cmds[0]).words(ref, 4+len(cmds)*(width+1)), len(cmds))
 	for i := range cmds {
 		words = append(words, cmds[i].Key)
 	}

@@ -191,6 +191,7 @@ type Command struct {
 	With int
 
 	ByScript bool // SetNX, CompareAndSet: the server does not support SET with NX and GET
+	Tracked  bool // the script that it is sent as also reads its keys, last
 	Apart    bool // Set, Delete: sent by itself
 }
 
