@@ -80,7 +80,7 @@ end
 `
 
 // setScript: ARGV[1] the record, ARGV[2] its lifetime in ms, 0 for no expiry, ARGV[3] a
-// channel, ARGV[4] the message. It and the following ones are the scripts of the most frequent
+// channel, if there is a message, ARGV[4] the message. It and the following ones are the scripts of the most frequent
 // commands: they contain only what they need, and return a refusal as it is, which older
 // servers would wrap.
 var setScript = newReadingScript(`
@@ -91,6 +91,7 @@ else
   r = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 end
 if r.err then return r end
+if not ARGV[3] then return 1 end
 r = redis.pcall('PUBLISH', ARGV[3], ARGV[4])
 if type(r) == 'table' then return r end
 return 1
@@ -162,7 +163,7 @@ local function write(i) return redis.pcall('UNLINK', KEYS[i]) end
 // it, and for many keys. The answer is 1 if each key has got its value, 0 if the only one held
 // something else, or a list: for each key 1, 0 or its error, as a string. The first refusal is the
 // result for all if nothing has happened yet.
-var fillScript = newScript(`
+var fillScript = newReadingScript(`
 local n = #KEYS
 local channel = ARGV[3 * n + 1]
 local out, any, all = {}, false, true

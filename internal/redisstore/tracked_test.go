@@ -119,6 +119,77 @@ func TestWhatAProcessMayHoldIsReported(t *testing.T) {
 	})
 }
 
+// Writes that are sent together go in other forms than one by one: several Sets and several fills as
+// one script, and on one server large Sets as a transaction, where it takes them.
+func TestWhatIsWrittenTogetherIsReported(t *testing.T) {
+	eachTracking(t, func(t *testing.T, c redis.UniversalClient) {
+		s := newReal(t, c)
+		h := listen(t, s, byKey(steady("news"), "k"))
+		others := newReal(t, c)
+		large := []byte(strings.Repeat("b", 1000))
+		leaseOf := func(i int) []byte { return frameOf(fmt.Sprint(i)) }
+		n := 0
+		for name, w := range map[string]struct {
+			before func(i int) []byte
+			cmd    func(i int) store.Command
+		}{
+			"small": {nil, func(int) store.Command {
+				return store.Command{Op: store.Set, Frame: frame("b"), TTL: time.Hour, Notify: store.Notify{Channel: "news", Message: "m"}}
+			}},
+			"large": {nil, func(int) store.Command {
+				return store.Command{Op: store.Set, Frame: large, TTL: time.Hour, Notify: store.Notify{Channel: "news", Message: "m"}}
+			}},
+			"of a unit": {nil, func(i int) store.Command {
+				c := store.Command{Op: store.Set, Frame: large, TTL: time.Hour}
+				if i == 0 {
+					c.With, c.Notify = 2, store.Notify{Channel: "news", Message: "m"}
+				}
+				return c
+			}},
+			"without a message": {nil, func(int) store.Command {
+				return store.Command{Op: store.Set, Frame: large, TTL: time.Hour}
+			}},
+			"fills": {leaseOf, func(i int) store.Command {
+				return store.Command{Op: store.CompareAndSet, Frame: large, TTL: time.Hour, Seen: store.TokenOf(leaseOf(i)),
+					Notify: store.Notify{Channel: "news", Message: "m", Awaited: true}}
+			}},
+		} {
+			for _, many := range []int{1, 3} {
+				if many == 1 && name == "of a unit" {
+					continue
+				}
+				// Whether the server takes transactions is asked with the first ones.
+				for began, rounds := time.Now(), 0; rounds < 3 || time.Since(began) < 50*time.Millisecond; rounds++ {
+					var cmds []store.Command
+					var keys []string
+					for i := range many {
+						n++
+						cmd := w.cmd(i)
+						cmd.Key = fmt.Sprintf("k{1}:%d", n)
+						if w.before != nil {
+							do(t, others, store.Command{Op: store.Set, Key: cmd.Key, Frame: w.before(i), TTL: time.Minute})
+						}
+						keys, cmds = append(keys, cmd.Key), append(cmds, cmd)
+					}
+					for i, r := range s.Do(t.Context(), cmds) {
+						if !ok(r) {
+							t.Fatalf("%s, %d: %+v", name, i, r)
+						}
+					}
+					h.changed(t) // its own
+					for _, key := range keys {
+						do(t, others, store.Command{Op: store.Set, Key: key, Frame: frame("c")})
+					}
+					slices.Sort(keys)
+					if got, _ := h.changed(t); !slices.Equal(got, keys) {
+						t.Fatalf("%s, %d together: notified of %q, not of %q", name, many, got, keys)
+					}
+				}
+			}
+		}
+	})
+}
+
 // Another cache of the same client shares the session, and a change by one of them is reported to the
 // other.
 func TestACacheIsToldOfWhatAnotherOfItsProcessChanges(t *testing.T) {
