@@ -71,11 +71,10 @@ func (s *scripted) tell(t store.Notify) {
 }
 
 func (s *scripted) Publish(ctx context.Context, t store.Notify) error {
-	if t.Channel == store.ControlChannel(names.Channel) {
-		s.wide = append(s.wide, t.Message)
-		return s.Memory.Publish(ctx, t)
-	}
 	s.tell(t)
+	if t.Wide {
+		s.wide = append(s.wide, t.Message)
+	}
 	if s.late != nil {
 		if err := s.late(); err != nil {
 			return err

@@ -15,10 +15,7 @@ type Publisher interface {
 // Publish publishes a message on a cache's channel, and also on that of the processes whose keys are
 // tracked one by one, if it concerns more than the keys that it names.
 func Publish(ctx context.Context, p Publisher, names store.Names, n *message.Message) error {
-	t := store.Notify{Channel: names.Channel, Message: string(n.Append(nil))}
-	if err := p.Publish(ctx, t); err != nil || n.Kind != message.Pattern && !n.Unresolved {
-		return err
-	}
-	t.Channel = store.ControlChannel(t.Channel)
-	return p.Publish(ctx, t)
+	return p.Publish(ctx, store.Notify{
+		Channel: names.Channel, Message: string(n.Append(nil)), Wide: n.Kind == message.Pattern || n.Unresolved,
+	})
 }

@@ -184,6 +184,10 @@ func (m *Memory) Publish(ctx context.Context, t store.Notify) error {
 		return err
 	}
 	m.publishLocked(t)
+	if t.Wide {
+		t.Channel = store.ControlChannel(t.Channel)
+		m.publishLocked(t)
+	}
 	return nil
 }
 
