@@ -127,7 +127,7 @@ func TestWhatIsWrittenTogetherIsReported(t *testing.T) {
 		h := listen(t, s, byKey(steady("news"), "k"))
 		others := newReal(t, c)
 		large := []byte(strings.Repeat("b", 1000))
-		leaseOf := func(i int) []byte { return frameOf(fmt.Sprint(i)) }
+		leaseOf := func(i int) []byte { return leaseFrame(fmt.Sprint(i)) }
 		n := 0
 		for name, w := range map[string]struct {
 			before func(i int) []byte
@@ -150,7 +150,7 @@ func TestWhatIsWrittenTogetherIsReported(t *testing.T) {
 				return store.Command{Op: store.Set, Frame: large, TTL: time.Hour}
 			}},
 			"fills": {leaseOf, func(i int) store.Command {
-				return store.Command{Op: store.CompareAndSet, Frame: large, TTL: time.Hour, Seen: store.TokenOf(leaseOf(i)),
+				return store.Command{Op: store.CompareAndSet, Frame: append(frameOf("b"), large...), TTL: time.Hour, Seen: store.TokenOf(leaseOf(i)),
 					Notify: store.Notify{Channel: "news", Message: "m", Awaited: true}}
 			}},
 		} {
