@@ -1,0 +1,72 @@
+package store
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+func TestSlots(t *testing.T) {
+	// Of the specification of Redis Cluster, and of CLUSTER KEYSLOT.
+	for key, want := range map[string]int{"123456789": 12739, "foo": 12182, "{user1000}.following": 3443, "foo{}{bar}": 8363, "foo{{bar}}zap": 4015, "foo{bar}{zap}": 5061, "": 0} {
+		if got := SlotOf(key); got != want {
+			t.Errorf("%q is in slot %d, want %d", key, got, want)
+		}
+	}
+}
+
+func TestTheClockOfAPartIsInThatPart(t *testing.T) {
+	for _, prefix := range []string{"", "shop:", "größe}"} {
+		n := NewNames(prefix, "users").In(3)
+		parts := n.Parted(true)
+		if len(parts) != Parts {
+			t.Fatalf("%q has %d parts", prefix, len(parts))
+		}
+		seen := map[string]bool{}
+		for i, p := range parts {
+			for _, key := range []string{p.Epoch, p.Tags} {
+				if PartOf(key) != uint8(i) || SlotOf(key) != i*partSlots+partSlots/2 {
+					t.Errorf("%s, of part %d, is in slot %d", key, i, SlotOf(key))
+				}
+				if seen[key] || strings.HasPrefix(key, p.Data) || strings.HasPrefix(key, p.Lock) {
+					t.Errorf("%s is the name of something else", key)
+				}
+				seen[key] = true
+			}
+			if p.Epoch, p.Tags = n.Epoch, n.Tags; p != n {
+				t.Errorf("part %d: %+v, want %+v", i, p, n)
+			}
+		}
+	}
+}
+
+func TestOneClockWhereThereIsOneSlot(t *testing.T) {
+	for _, prefix := range []string{"{tenant}", "{tenant}:", "a{b"} {
+		n := NewNames(prefix, "users")
+		if parts := n.Parted(true); len(parts) != 1 || parts[0] != n {
+			t.Errorf("%q: %+v", prefix, parts)
+		}
+	}
+	if n := NewNames("", "users"); len(n.Parted(false)) != 1 {
+		t.Error("a server that is no cluster has parts")
+	}
+}
+
+func TestKeysAreSpreadOverTheParts(t *testing.T) {
+	var of [Parts]int
+	for i := range 16_000 {
+		of[PartOf(fmt.Sprint("users:", i))]++
+	}
+	for i, n := range of {
+		if n < 850 || n > 1150 {
+			t.Errorf("part %d has %d of 16,000 keys", i, n)
+		}
+	}
+}
+
+func TestAPartIsFoundWithoutAlloc(t *testing.T) {
+	key := "users:4711"
+	if n := testing.AllocsPerRun(100, func() { PartOf(key) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
