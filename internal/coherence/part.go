@@ -47,6 +47,9 @@ func (a *Coordinator) newPart(i int, names store.Names) *Part {
 // Part returns the part of that number.
 func (a *Coordinator) Part(i uint8) *Part { return a.parts[i] }
 
+// Names returns the names of the part of that number.
+func (a *Coordinator) Names(i uint8) store.Names { return a.parts[i].names }
+
 // Parts returns the names by part.
 func (a *Coordinator) Parts() []store.Names {
 	all := make([]store.Names, len(a.parts))
