@@ -2,6 +2,8 @@ package store
 
 import (
 	"fmt"
+	"math"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -25,7 +27,7 @@ func TestTheClockOfAPartIsInThatPart(t *testing.T) {
 		seen := map[string]bool{}
 		for i, p := range parts {
 			for _, key := range []string{p.Epoch, p.Tags} {
-				if PartOf(key) != uint8(i) || SlotOf(key) != i*partSlots+partSlots/2 {
+				if PartOf(key) != uint8(i) || SlotOf(key) != middle(i) {
 					t.Errorf("%s, of part %d, is in slot %d", key, i, SlotOf(key))
 				}
 				if seen[key] || strings.HasPrefix(key, p.Data) || strings.HasPrefix(key, p.Lock) {
@@ -52,14 +54,37 @@ func TestOneClockWhereThereIsOneSlot(t *testing.T) {
 	}
 }
 
-func TestKeysAreSpreadOverTheParts(t *testing.T) {
-	var of [Parts]int
-	for i := range 16_000 {
-		of[PartOf(fmt.Sprint("users:", i))]++
+func middle(part int) int {
+	end := Slots
+	if part+1 < Parts {
+		end = int(parts[part+1].first)
 	}
-	for i, n := range of {
-		if n < 850 || n > 1150 {
-			t.Errorf("part %d has %d of 16,000 keys", i, n)
+	return (int(parts[part].first) + end) / 2
+}
+
+// The slots of a cluster are shared evenly when it is created: then no master has a part of a part.
+func TestMastersHaveWholeParts(t *testing.T) {
+	for _, masters := range []int{1, 2, 3, 4, 5, 6, 8} {
+		for i := range masters {
+			first := int(math.Round(float64(i) * Slots / float64(masters)))
+			if !slices.ContainsFunc(parts[:], func(p struct {
+				first uint16
+				tag   string
+			}) bool {
+				return int(p.first) == first
+			}) {
+				t.Errorf("master %d of %d begins within a part, at slot %d", i, masters, first)
+			}
+		}
+	}
+}
+
+func TestKeysAreInTheirParts(t *testing.T) {
+	for i := range 20_000 {
+		key := fmt.Sprint("users:", i)
+		slot, part := SlotOf(key), int(PartOf(key))
+		if slot < int(parts[part].first) || part+1 < Parts && slot >= int(parts[part+1].first) {
+			t.Fatalf("slot %d is in part %d", slot, part)
 		}
 	}
 }
