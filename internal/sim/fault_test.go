@@ -100,7 +100,10 @@ func (w *world) foreignWrite() {
 // wipe loses everything.
 func (w *world) wipe() {
 	names := store.NewNames("", "sim")
-	keys := []string{names.Epoch, names.Tags}
+	var keys []string
+	for _, p := range names.Parted(w.parted) {
+		keys = append(keys, p.Epoch, p.Tags)
+	}
 	for _, k := range simKeys {
 		keys = append(keys, names.Data+k)
 	}
@@ -111,7 +114,11 @@ func (w *world) wipe() {
 
 func (w *world) evict() {
 	names := store.NewNames("", "sim")
-	key := []string{names.Epoch, names.Tags, names.Data + simKeys[w.n(len(simKeys))]}[w.n(3)]
+	data := names.Data + simKeys[w.n(len(simKeys))]
+	if w.parted {
+		names = names.Parted(true)[store.PartOf(names.Data+simKeys[w.n(len(simKeys))])]
+	}
+	key := []string{names.Epoch, names.Tags, data}[w.n(3)]
 	w.log("evicted: %s", key)
 	w.store.Do(context.Background(), []store.Command{{Op: store.Delete, Key: key}})
 }

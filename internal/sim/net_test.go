@@ -149,6 +149,9 @@ func (n *simNet) lost(ctx context.Context, d *dice) error {
 
 func (n *simNet) OneNode() bool { return n.w.single }
 
+// Clustered has each part of the keys have a logical clock of its own.
+func (n *simNet) Clustered() bool { return n.w.parted }
+
 func (n *simNet) Do(ctx context.Context, cmds []store.Command) []store.Reply {
 	replies := make([]store.Reply, len(cmds))
 	d := n.draw(cmds[0].Op.String(), cmds[0].Key)

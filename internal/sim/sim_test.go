@@ -100,6 +100,7 @@ func simulate(t *testing.T, seed uint64, values bool) *world {
 		w.policy.Delay = 100 * time.Millisecond
 	}
 	w.single = rng.IntN(2) == 0
+	w.parted = !w.single && seed%2 == 0
 	w.calms = []int{1, 5, 40}[rng.IntN(3)]
 	w.direct = w.faults&drops == 0 && seed%3 != 0
 	w.shared = w.faults&crashes == 0 && seed%4 < 2

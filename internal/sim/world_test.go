@@ -31,6 +31,7 @@ type world struct {
 	calms  int // of so many changes one is made: what is old shows only until it is changed again
 	store  *storetest.Memory
 	single bool // of one node, which carries out commands in their order
+	parted bool // of several logical clocks, each for a part of the keys
 	values bool // values stay in the nodes (LocalValues)
 	shared bool // two nodes at a time are of one process, and share a session
 	direct bool // sessions are told that no message is lost alone, and none is
