@@ -141,7 +141,8 @@ type Coordinator struct {
 	suspicions   atomic.Uint64         // of each part; see Suspect
 	rollbacks    atomic.Uint64         // likewise
 	patternsOf   atomic.Uint64         // up to so many suspicions, patterns were replayed
-	looked       atomic.Pointer[looked]
+	looking      sync.Mutex            // guards looked, and is held while it is found out
+	looked       looked
 	serverID     serverID
 	renewal      renewal
 	dialed       atomic.Uint32          // the number of connections that Reconnected has seen

@@ -132,11 +132,7 @@ func (a *Coordinator) reconcileParts(ctx context.Context, r *Reading, n int, key
 	for i := range n {
 		r.parts = r.parts.with(a.Of(key(i)).of)
 	}
-	for _, p := range a.parts { // all begin before one is waited for
-		if _, suspect := p.suspicion.open(); suspect && r.parts.has(p.of) {
-			p.beginReconciling()
-		}
-	}
+	a.beginReconcilings(r.parts)
 	var first error
 	some := false
 	for _, p := range a.parts {
@@ -157,6 +153,27 @@ func (a *Coordinator) reconcileParts(ctx context.Context, r *Reading, n int, key
 		return nil
 	}
 	return first
+}
+
+// beginReconcilings has the parts of a read that are in doubt be reconciled before one is waited for.
+// If there are any, so are the others that this process uses, whose keys are likely to be read next: a
+// process that reads one key after the other waits once for what all of them wait for, such as the
+// identity of a server that does not answer.
+func (a *Coordinator) beginReconcilings(of partSet) {
+	inDoubt := false
+	for _, p := range a.parts {
+		if _, suspect := p.suspicion.open(); suspect && of.has(p.of) {
+			inDoubt = true
+		}
+	}
+	if !inDoubt {
+		return
+	}
+	for _, p := range a.parts {
+		if _, suspect := p.suspicion.open(); suspect && (of.has(p.of) || p.Clock.Known().Epoch != 0) {
+			p.beginReconciling()
+		}
+	}
 }
 
 // Failed returns why the record of a key is not to be asked for; nil if it may be.

@@ -150,9 +150,14 @@ func (p *Part) reconcileUntil(ctx context.Context) error {
 	}
 	p.replayRecent(ctx, safe, reasons)
 	// Records with an invalidation that can't be delivered now are checked one by one until it
-	// is; see Outdated. The same goes for a long queue, for which reads need not wait. Other
+	// is; see Outdated. The same goes for a long queue, for which reads need not wait, and where
+	// there are several parts for one of which something could not be delivered: the reads of one
+	// part do not wait for a node that has the keys of another. Other
 	// processes may write meanwhile, and those keys are then read once more.
 	for range replayAgain {
+		if len(a.parts) > 1 && a.failure.Load() != nil {
+			break
+		}
 		if n := a.queue.Len(); n == 0 || n > 4*retryBatch || a.notify(ctx) {
 			break
 		}

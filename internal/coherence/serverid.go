@@ -69,12 +69,18 @@ func (a *Coordinator) look(ctx context.Context) (safe int64) {
 // lookFor is look for a suspicion, of which there were so many when the reason for it was there. It
 // serves all parts: what Redis loses later raises a suspicion of its own.
 func (a *Coordinator) lookFor(ctx context.Context, reasons uint64) (safe int64) {
-	if last := a.looked.Load(); last != nil && last.reasons == reasons && len(a.parts) > 1 {
-		return last.safe
+	if len(a.parts) == 1 {
+		return a.look(ctx)
+	}
+	a.looking.Lock()
+	defer a.looking.Unlock()
+	if a.looked.reasons == reasons {
+		return a.looked.safe
 	}
 	safe = a.look(ctx)
-	if ctx.Err() == nil {
-		a.looked.Store(&looked{reasons, safe})
+	if a.ctx.Err() == nil {
+		// Likewise if ctx has ended: the other parts would wait as long for nothing.
+		a.looked = looked{reasons, safe}
 	}
 	return safe
 }
