@@ -141,7 +141,7 @@ type Coordinator struct {
 	suspicions   atomic.Uint64         // of each part; see Suspect
 	rollbacks    atomic.Uint64         // likewise
 	patternsOf   atomic.Uint64         // up to so many suspicions, patterns were replayed
-	looking      sync.Mutex            // guards looked, and is held while it is found out
+	looking      chan struct{}         // has a value while nobody looks; who takes it may use looked
 	looked       looked
 	serverID     serverID
 	renewal      renewal
@@ -185,6 +185,8 @@ func New(cfg Config) *Coordinator {
 	a.wait.init()
 	a.selfWrites.init()
 	a.serverID.init()
+	a.looking = make(chan struct{}, 1)
+	a.looking <- struct{}{}
 	a.pending.init()
 	a.invalidator = &invalidation.Invalidator{Store: cfg.Client, Names: cfg.Names, Parts: parts, Outbox: a.Outbox, Known: a.Claim, NoRecords: cfg.NoRecords}
 	if cfg.Transport == None {

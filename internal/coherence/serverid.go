@@ -72,8 +72,12 @@ func (a *Coordinator) lookFor(ctx context.Context, reasons uint64) (safe int64) 
 	if len(a.parts) == 1 {
 		return a.look(ctx)
 	}
-	a.looking.Lock()
-	defer a.looking.Unlock()
+	select {
+	case <-a.looking:
+		defer func() { a.looking <- struct{}{} }()
+	case <-ctx.Done():
+		return nothing
+	}
 	if a.looked.reasons == reasons {
 		return a.looked.safe
 	}
