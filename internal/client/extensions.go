@@ -42,6 +42,8 @@ type (
 	renewing   interface{ Renew(context.Context) error }
 	oneNode    interface{ OneNode() bool }
 	connected  interface{ Connections() uint32 }
+	// clustered: keys have slots, by which they are spread over the nodes.
+	clustered interface{ Clustered() bool }
 )
 
 // Unknown is [redisstore.Redis.Unknown] of the Client's store, nil for other stores.
@@ -134,6 +136,13 @@ func (g *Client) Renew(ctx context.Context) error {
 func (g *Client) OneNode() bool {
 	s, ok := g.store.(oneNode)
 	return ok && s.OneNode()
+}
+
+// Clustered reports whether keys are spread over the nodes by their slots; see
+// [store.Names.Parted].
+func (g *Client) Clustered() bool {
+	s, ok := g.store.(clustered)
+	return ok && s.Clustered()
 }
 
 // Connections counts the connections that were made, including those for operations that have

@@ -22,7 +22,7 @@ func TestAReadNoticesWhatASuspicionHasRemoved(t *testing.T) {
 		"a suspicion": {func(_ *testing.T, a *Coordinator) { a.Suspect() }, false}, // as if the read had ended before
 		"a reconciliation": {func(t *testing.T, a *Coordinator) {
 			a.Suspect()
-			if err := a.Reconcile(t.Context()); err != nil {
+			if err := a.parts[0].Reconcile(t.Context()); err != nil {
 				t.Error(err)
 			}
 		}, true},
@@ -36,7 +36,7 @@ func TestAReadNoticesWhatASuspicionHasRemoved(t *testing.T) {
 				st := &wire{Memory: storetest.NewMemory()}
 				a, _ := onTier(t, Broadcast, true, st)
 				defer a.Close()
-				if err := a.Reconcile(t.Context()); err != nil {
+				if err := a.parts[0].Reconcile(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 				time.Sleep(time.Minute)

@@ -1,6 +1,7 @@
 package coherence
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,15 +34,58 @@ const (
 
 // use notes that the clock has to be touched: a change was made or is about to be made, by this
 // process or by another one whose message was received, or the clock itself was read.
-func (a *Coordinator) use() {
-	if !a.used.Load() { // many readers share it
-		a.used.Store(true)
+func (p *Part) use() {
+	if !p.used.Load() { // many readers share it
+		p.used.Store(true)
 	}
 }
 
+// use notes that the clocks of all parts have to be touched.
+func (a *Coordinator) use() {
+	for _, p := range a.parts {
+		p.use()
+	}
+}
+
+// useOf notes that the clock of a key has to be touched, of which only the encoding is at hand.
+func (a *Coordinator) useOf(encoded string) {
+	if len(a.parts) == 1 {
+		a.parts[0].use()
+		return
+	}
+	a.Of(a.cfg.Names.Data + encoded).use()
+}
+
+// touch touches the clocks that are to be touched now. odd says which of them where there are
+// several and nothing is received: then it is called twice a second, and each is touched once.
+func (a *Coordinator) touch(ctx context.Context, odd bool) {
+	var due []*Part
+	for i, p := range a.parts {
+		switch {
+		case a.cfg.Transport != None:
+			if p.touches(now()) {
+				due = append(due, p)
+			}
+		case len(a.parts) > 1 && (i%2 == 1) != odd:
+		case p.used.Swap(false):
+			due = append(due, p)
+		}
+	}
+	if len(due) == 0 {
+		return
+	}
+	a.eachPart(due, func(p *Part) error {
+		err := p.FetchTombstones(ctx, nil)
+		if err != nil && a.cfg.Transport != None {
+			p.use() // try again
+		}
+		return err
+	})
+}
+
 // touches reports whether the clock is to be touched now.
-func (a *Coordinator) touches(now int64) bool {
-	return a.used.Swap(false) || now >= a.rest.watched.Load()+watchLapse
+func (p *Part) touches(now int64) bool {
+	return p.used.Swap(false) || now >= p.rest.watched.Load()+watchLapse
 }
 
 // Claim returns what this process knows of the clock, as it is passed to the scripts of the logical
@@ -56,9 +100,9 @@ func (a *Coordinator) touches(now int64) bool {
 // Only what was written since 1000 s is lost. So for a while after a rest, the tick that is claimed
 // is that of its beginning plus LostFor, at most. A state of Redis from before the rest still ends
 // the epoch.
-func (a *Coordinator) Claim() logicalclock.Known {
-	k := a.Clock.Known()
-	return a.rest.claim(k, now())
+func (p *Part) Claim() logicalclock.Known {
+	k := p.Clock.Known()
+	return p.rest.claim(k, now())
 }
 
 // rest is the last rest of the clock. A rest counts only if a session was there all the time:

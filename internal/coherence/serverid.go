@@ -66,6 +66,35 @@ func (a *Coordinator) look(ctx context.Context) (safe int64) {
 	return a.serverID.learn(is, err, now())
 }
 
+// lookFor is look for a suspicion, of which there were so many when the reason for it was there. It
+// serves all parts: what Redis loses later raises a suspicion of its own.
+func (a *Coordinator) lookFor(ctx context.Context, reasons uint64) (safe int64) {
+	if len(a.parts) == 1 {
+		return a.look(ctx)
+	}
+	select {
+	case <-a.looking:
+		defer func() { a.looking <- struct{}{} }()
+	case <-ctx.Done():
+		return nothing
+	}
+	if a.looked.reasons == reasons {
+		return a.looked.safe
+	}
+	safe = a.look(ctx)
+	if a.ctx.Err() == nil {
+		// Likewise if ctx has ended: the other parts would wait as long for nothing.
+		a.looked = looked{reasons, safe}
+	}
+	return safe
+}
+
+// looked is what look has returned for that many suspicions.
+type looked struct {
+	reasons uint64
+	safe    int64
+}
+
 // firstLook reads the server identity before any suspicion arises.
 func (a *Coordinator) firstLook() {
 	if a.serverID.asks(now(), true) {

@@ -363,7 +363,8 @@ func (q *Queue) Settle(b Batch) {
 }
 
 // Return puts back invalidations that could not be delivered, with the numbers in b: the failed
-// attempt may have added some. If a key was added meanwhile, the newer addition counts.
+// attempt may have added some. If a key was added meanwhile, the newer addition counts. A tag that was
+// not taken is a part of everything, which was delivered in part.
 func (q *Queue) Return(b Batch) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -391,7 +392,11 @@ func (q *Queue) Return(b Batch) {
 		}
 		rest := make(map[string]Past, len(b.Tags))
 		for _, tag := range b.Tags {
-			rest[tag] = s.tags[tag]
+			past, ok := s.tags[tag]
+			if !ok {
+				past = s.past
+			}
+			rest[tag] = past
 		}
 		q.addTagsLocked(rest, nil)
 		q.mergeLocked(q.waiting.tombstone, s, b.Numbers)
