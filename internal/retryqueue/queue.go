@@ -395,6 +395,7 @@ func (q *Queue) Return(b Batch) {
 			past, ok := s.tags[tag]
 			if !ok {
 				past = s.past
+				past.At = 0 // by the clock of another node
 			}
 			rest[tag] = past
 		}
