@@ -19,6 +19,10 @@ const (
 	// no answer. There are proxies that close the connection at a command that they do not
 	// know.
 	lookPause = 10 * time.Second
+
+	// lookTime bounds a request for the identity of a cluster during a reconciliation. It is one of
+	// all masters, for which the reads of those that answer do not wait longer.
+	lookTime = reconcileTime / 2
 )
 
 // nothing, as the time after which writes are safe, means that none are.
@@ -81,10 +85,16 @@ func (a *Coordinator) lookFor(ctx context.Context, reasons uint64) (safe int64) 
 	if a.looked.reasons == reasons {
 		return a.looked.safe
 	}
-	safe = a.look(ctx)
+	bound, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	safe = a.look(bound)
 	if a.ctx.Err() == nil {
-		// Likewise if ctx has ended: the other parts would wait as long for nothing.
+		// Likewise if the time is over: the other parts would wait as long for nothing. So would the
+		// next reconciliations, and a node that does not answer raises one suspicion after the other.
 		a.looked = looked{reasons, safe}
+		if bound.Err() != nil {
+			a.serverID.pause(now())
+		}
 	}
 	return safe
 }
@@ -108,6 +118,13 @@ func (l *serverID) asks(now int64, first bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return now >= l.resume && !(first && (l.is != "" || l.refused))
+}
+
+// pause has the identity not be requested for a while: the last request got no answer in time.
+func (l *serverID) pause(now int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.resume = now + int64(lookPause)
 }
 
 // changes returns how often the identity has changed.
