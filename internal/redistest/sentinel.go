@@ -52,9 +52,10 @@ func newSentinel(config config) (st *Sentinel, err error) {
 		return nil, errors.New("redistest: no sentinels")
 	}
 	st = &Sentinel{config: config}
+	begun := st // a return of an error sets st to nil
 	defer func() {
 		if err != nil {
-			for _, s := range st.servers() {
+			for _, s := range begun.servers() {
 				s.close()
 			}
 		}
