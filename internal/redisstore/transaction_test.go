@@ -258,6 +258,12 @@ func TestTransactionsThatAreRefusedLater(t *testing.T) {
 				if r := st.Do(t.Context(), []store.Command{{Op: store.Get, Key: cmds[4].Key}})[0]; r.Err != nil || !bytes.Equal(r.Record.Raw, cmds[4].Frame) {
 					t.Errorf("read %.60q, %v", r.Record.Raw, r.Err)
 				}
+				// These are a pipeline, as a transaction is, and may get the connection that it had.
+				for i, r := range st.Do(t.Context(), []store.Command{{Op: store.GetHeader, Key: cmds[3].Key}, {Op: store.Get, Key: cmds[4].Key}}) {
+					if r.Err != nil || !bytes.HasPrefix(cmds[3+i].Frame, r.Record.Raw) || r.Record.State != store.Found {
+						t.Errorf("read in a pipeline: %.60q, %v", r.Record.Raw, r.Err)
+					}
+				}
 			}
 		})
 	}
