@@ -246,6 +246,27 @@ func TestARefusedFillHasItsOwnError(t *testing.T) {
 	}
 }
 
+// Commands of one key keep their order: a read between two fills finds what the first has stored.
+func TestFillsStayInOrderWithOthersOfTheirKey(t *testing.T) {
+	server := redistest.Start(t)
+	st := openStore(t, server.Options())
+	fills := []store.Command{fillOf("first", leaseFrame("1"), "news"), fillOf("second", leaseFrame("2"), "news")}
+	for i, c := range fills {
+		if err := server.Client(t).Set(t.Context(), c.Key, leaseFrame(fmt.Sprint(i+1)), 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	replies := st.Do(t.Context(), []store.Command{fills[0], {Op: store.Get, Key: "first"}, {Op: store.SetNX, Key: "lease", Frame: leaseFrame("3")}, fills[1]})
+	for i, r := range replies {
+		if r.Err != nil || r.OK != (i != 1) {
+			t.Errorf("%d: %+v", i, r)
+		}
+	}
+	if got := replies[1].Record.Raw; !bytes.Equal(got, fills[0].Frame) {
+		t.Errorf("read %q", got)
+	}
+}
+
 // A server that takes no writes stores none of several fills, and tells none.
 func TestRefusedFillsStoreAndTellNothing(t *testing.T) {
 	t.Parallel()
@@ -260,8 +281,8 @@ func TestRefusedFillsStoreAndTellNothing(t *testing.T) {
 			var fills []store.Command
 			for i := range 3 {
 				fills = append(fills, fillOf(fmt.Sprint("fill-", i), leaseFrame(fmt.Sprint(i)), "news"))
-				lease := store.SignFor(nil, "")
-				if err := admin.Set(t.Context(), fills[i].Key, append(leaseFrame(fmt.Sprint(i)), lease...), 0).Err(); err != nil {
+				awaited := append(leaseFrame(fmt.Sprint(i)), store.SignFor(nil, "")...)
+				if err := admin.Set(t.Context(), fills[i].Key, awaited, 0).Err(); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -61,16 +61,17 @@ func fills(c *store.Command) bool {
 func (s *Redis) fillsLast(cmds []store.Command) (order []int) {
 	var last []int
 	for i := range cmds {
-		c := &cmds[i]
-		if c.With != 0 && store.CheckAll(cmds[i:min(i+c.Unit(), len(cmds))], s.split()) != nil {
-			return nil // it must not become a unit by what follows it in another order
-		}
-		if fills(c) && s.joins(c) {
+		if c := &cmds[i]; fills(c) && s.joins(c) {
 			last = append(last, i)
 		}
 	}
 	if n := len(last); n < 2 || last[n-1]-last[0]+1 == n {
 		return nil
+	}
+	for i := range cmds {
+		if c := &cmds[i]; c.With != 0 && store.CheckAll(cmds[i:min(i+c.Unit(), len(cmds))], s.split()) != nil {
+			return nil // it must not become a unit by what follows it in another order
+		}
 	}
 	keys := make(map[string]struct{}, len(cmds))
 	order = make([]int, 0, len(cmds))
