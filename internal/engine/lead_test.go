@@ -34,8 +34,8 @@ func TestTheLeaseOfADeadProcessIsTakenOverInASecond(t *testing.T) {
 	})
 }
 
-// untold configures a cache without notifications.
-func untold(c *Config) { c.Transport = invalidate.NoTransport() }
+// unnotified configures a cache without notifications.
+func unnotified(c *Config) { c.Transport = invalidate.NoTransport() }
 
 // A process that is not told of the end of another's load is late by half of the time that it has
 // waited, at most.
@@ -43,7 +43,7 @@ func TestAnotherProcesssLoadIsSeenSoon(t *testing.T) {
 	for _, takes := range []time.Duration{3200 * time.Microsecond, 8 * time.Millisecond, 40 * time.Millisecond, 400 * time.Millisecond} {
 		synctest.Test(t, func(t *testing.T) {
 			store := storetest.NewMemory()
-			loader, waiter := testCache[string](t, store, untold), testCache[string](t, store, untold)
+			loader, waiter := testCache[string](t, store, unnotified), testCache[string](t, store, unnotified)
 			load := loadFunc[string](func(context.Context) (string, error) { time.Sleep(takes); return "v", nil })
 			go func() { _, _ = get[string](t.Context(), loader, "k", load, &NoOptions) }()
 			synctest.Wait()
@@ -82,7 +82,7 @@ func TestASlowStoreIsNotPolledMoreOften(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		memory := storetest.NewMemory()
 		distant := &distantStore{Memory: memory, after: 20 * time.Millisecond}
-		loader, waiter := testCache[string](t, memory, untold), testCache[string](t, distant, untold)
+		loader, waiter := testCache[string](t, memory, unnotified), testCache[string](t, distant, unnotified)
 		load := loadFunc[string](func(context.Context) (string, error) { time.Sleep(400 * time.Millisecond); return "v", nil })
 		go func() { _, _ = get[string](t.Context(), loader, "k", load, &NoOptions) }()
 		synctest.Wait()

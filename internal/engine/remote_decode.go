@@ -45,7 +45,7 @@ type decoded struct {
 	until     int64         // local time at which a tag or Clear ends it
 	began     int64         // when the value began, by the clock of the node with the logical clock, µs; 0: not known
 	before    int64         // how long before beforeAt that was at the most, µs, where it is not known by that clock
-	beforeAt  int64         // local time
+	beforeAt  int64         // the local time from which before counts
 	left      time.Duration // remaining fresh life, negative after it; forever if it does not expire
 	retention time.Duration // the same including the stale window
 	age       time.Duration
