@@ -94,10 +94,10 @@ func (c *remote) lives(ctx context.Context, changes []*Change) {
 	for i, ch := range changes {
 		switch f := &founds[i]; {
 		case f.status == unavailable:
-			c.lifeless(ctx, ch, f.err)
+			c.lifeless(ctx, ch, asked, f.err)
 		case f.status != usable || f.ans.absent != nil || f.raw.Limit != math.MaxInt64:
 		case !f.timed:
-			c.lifeless(ctx, ch, errNoTime)
+			c.lifeless(ctx, ch, asked, errNoTime)
 		default:
 			ch.left = f.leftAfter(since(asked))
 			if ch.left != forever {
@@ -109,12 +109,12 @@ func (c *remote) lives(ctx context.Context, changes []*Change) {
 
 // lifeless refuses a change because the life that it is to keep is not known. As after any write
 // that Redis has not acknowledged, the old value is to be of no use, unless the source is written
-// first: then that has not happened.
-func (c *remote) lifeless(ctx context.Context, ch *Change, err error) {
+// first: then that has not happened. The call began at the local time began, or before.
+func (c *remote) lifeless(ctx context.Context, ch *Change, began int64, err error) {
 	if ch.refuse(c.writeFailed(ctx, err)); c.toSource() {
 		return
 	}
-	c.coherence.EndWrite(retryqueue.Item{Key: ch.rk, At: ch.now}, ch.at, err)
+	c.coherence.EndWrite(retryqueue.Item{Key: ch.rk, Since: began}, began, err)
 	c.completeLocal(ch)
 }
 

@@ -248,7 +248,7 @@ func (c *localValues) encode(ctx context.Context, ch *Change) {
 		return
 	}
 	ch.refuse(c.writeFailed(ctx, err))
-	c.remote.coherence.EndWrite(retryqueue.Item{Key: ch.rk}, ch.at, err)
+	c.remote.coherence.EndWrite(retryqueue.Item{Key: ch.rk, Since: ch.at}, ch.at, err)
 	c.remote.completeLocal(ch)
 }
 
@@ -318,7 +318,7 @@ func (c *localValues) tell(ctx context.Context, changes []*Change) {
 		} else {
 			c.stats.sent.Add(1)
 		}
-		c.remote.coherence.EndWrite(retryqueue.Item{Key: ch.rk, At: out.At, Numbers: out.Open}, at, out.Err)
+		c.remote.coherence.EndWrite(retryqueue.Item{Key: ch.rk, At: out.At, Since: at, Numbers: out.Open}, at, out.Err)
 	}
 }
 

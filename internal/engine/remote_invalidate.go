@@ -19,7 +19,7 @@ func (c *remote) invalidate(ctx context.Context, changes []*Change) {
 	for i, out := range c.invalidator.Keys(ctx, encoded) {
 		ch := changes[i]
 		ch.now = out.At
-		c.coherence.EndWrite(retryqueue.Item{Key: ch.rk, At: out.At, Token: out.Token, Numbers: out.Open}, at, out.Err)
+		c.coherence.EndWrite(retryqueue.Item{Key: ch.rk, At: out.At, Token: out.Token, Since: at, Numbers: out.Open}, at, out.Err)
 		if out.Err != nil {
 			ch.Err = c.writeFailed(ctx, out.Err)
 		} else {

@@ -153,7 +153,7 @@ func (c *remote) timestamp(ctx context.Context, ch *Change) {
 		ch.keep = false
 	default:
 		ch.refuse(c.writeFailed(ctx, err))
-		c.coherence.EndWrite(retryqueue.Item{Key: ch.rk, At: ch.now}, ch.at, err)
+		c.coherence.EndWrite(retryqueue.Item{Key: ch.rk, At: ch.now, Since: ch.at}, ch.at, err)
 		c.completeLocal(ch)
 	}
 }

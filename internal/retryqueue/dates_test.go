@@ -119,3 +119,22 @@ func TestWhatIsToldIsNotOfALaterTime(t *testing.T) {
 		}
 	}
 }
+
+// A key that is added again is invalidated as of the later of both times.
+func TestTheLaterTimeOfAKeyCounts(t *testing.T) {
+	for _, c := range []struct{ first, second, want Item }{
+		{Item{At: 5, Since: 50}, Item{At: 7, Since: 70}, Item{At: 7, Since: 70}},
+		{Item{At: 7, Since: 50}, Item{At: 5, Since: 70}, Item{At: 7, Since: 70}},
+		{Item{At: 7, Since: 70}, Item{At: 8, Since: 60}, Item{At: 8, Since: 70}},
+		{Item{At: 0, Since: 70}, Item{At: 8, Since: 60}, Item{At: 0, Since: 70}},
+		{Item{At: 8, Since: 70}, Item{At: 0, Since: 60}, Item{At: 0, Since: 70}},
+	} {
+		q := NewQueue(10)
+		c.first.Key, c.second.Key = "k", "k"
+		q.Add(c.first)
+		q.Add(c.second)
+		if it, ok := q.Find("k"); !ok || it.At != c.want.At || it.Since != c.want.Since {
+			t.Errorf("%+v and %+v: %+v", c.first, c.second, it)
+		}
+	}
+}

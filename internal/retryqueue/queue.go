@@ -61,7 +61,8 @@ func NewQueue(max int) *Queue {
 	}
 }
 
-// Add adds a key. A later At and Token replace earlier ones, and Numbers add up. full is true
+// Add adds a key. The time of one that is there is the later one of both, the Token is the new one, and
+// Numbers add up. full is true
 // if the key did not fit, so that everything is to be invalidated now.
 func (q *Queue) Add(it Item) (full bool) {
 	q.mu.Lock()
@@ -76,7 +77,12 @@ func (q *Queue) addLocked(it Item) (full bool) {
 		return false
 	}
 	if s := q.waiting.keys[it.Key]; s != nil {
-		s.item.At, s.item.Token, s.item.Acked, s.item.Since = it.At, it.Token, it.Acked, it.Since
+		if s.item.At == 0 || it.At == 0 {
+			s.item.At = 0 // by Since
+		} else {
+			s.item.At = max(s.item.At, it.At)
+		}
+		s.item.Token, s.item.Acked, s.item.Since = it.Token, s.item.Acked && it.Acked, max(s.item.Since, it.Since)
 		q.openLocked(s, it.Numbers)
 		return false
 	}

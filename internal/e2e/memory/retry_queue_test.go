@@ -113,6 +113,58 @@ func TestWhatIsToldLaterRemovesNothingNewer(t *testing.T) {
 	})
 }
 
+// What another process stores after a call began is not removed by what is told later of the call,
+// however long that waited for an answer: nothing of it was sent yet.
+func TestWhatIsToldLaterRemovesNothingThatIsNewerThanItsCall(t *testing.T) {
+	for name, call := range map[string]func(context.Context, *cache.Cache[string, string]) error{
+		"Set": func(ctx context.Context, c *cache.Cache[string, string]) error {
+			return c.Set(ctx, "k", "lost", cache.KeepTTL())
+		},
+		"SetMany": func(ctx context.Context, c *cache.Cache[string, string]) error {
+			return c.SetMany(ctx, map[string]string{"k": "lost", "l": "lost"}, cache.KeepTTL())
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx := t.Context()
+				store := storetest.NewMemory()
+				a := onMemory(t, store, cache.Source[string, string]{})
+				if err := a.Set(ctx, "k", "old"); err != nil {
+					t.Fatal(err)
+				}
+				c, net := onWire(t, store, cache.Source[string, string]{})
+				if _, err := c.Peek(ctx, "other"); !errors.Is(err, cache.ErrMiss) {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Second)
+				net.set(func(op string) error {
+					time.Sleep(time.Second)
+					return errRequestLost
+				}, nil)
+				failed := make(chan error, 1)
+				go func() { failed <- call(ctx, c) }()
+				time.Sleep(500 * time.Millisecond)
+				if err := a.Set(ctx, "k", "newer"); err != nil {
+					t.Fatal(err)
+				}
+				if err := <-failed; !errors.Is(err, cache.ErrUnavailable) {
+					t.Fatal(err)
+				}
+				net.heal()
+				if err := c.Sync(ctx); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				for name, c := range map[string]*cache.Cache[string, string]{"a": a, "c": c} {
+					if v, err := c.Get(ctx, "k"); v != "newer" || err != nil {
+						t.Errorf("%s: %q, %v", name, v, err)
+					}
+				}
+			})
+		})
+	}
+}
+
 // A write that was given up may be carried out later: the local tier is not asked for
 // its key until Redis has been told.
 func TestAKeyOfUnknownStateIsReadFromRedis(t *testing.T) {
