@@ -108,8 +108,23 @@ func (a *Coordinator) BeginRead(ctx context.Context, n int, key func(int) string
 // EndRead is called when Redis has answered. It reports whether the answers may be those of a
 // server that lacks writes of this process which Redis had acknowledged; then a suspicion is
 // raised, and the records are read again.
+//
+// A suspicion may be settled before what it concerns is removed from Redis, if another goroutine is
+// about to do that:
+//
+//  1. a read has requested a record; Redis has lost a write of this process, and returns the old one
+//  2. a suspicion arises; a reconciliation queues the key, and another goroutine takes it from the queue
+//  3. the reconciliation has nothing to deliver, and settles the suspicion
+//  4. the read ends: nothing was removed since it began
+//  5. the other goroutine removes the record: from now on nothing is pending
+//  6. the read uses the old record
+//
+// So as long as nothing is removed, the moment that counts for [Coordinator.Overtaken] is the one when
+// the read began.
 func (a *Coordinator) EndRead(r *Reading) (suspect bool) {
-	r.end = a.moment()
+	if r.end = a.moment(); r.end.delivered == r.begin.delivered {
+		r.end = r.begin
+	}
 	return a.reconnected(r.connections, r.at) || a.settledSince(r.begin) && a.recent.Any(r.at)
 }
 
