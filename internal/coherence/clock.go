@@ -299,7 +299,18 @@ func (a *Coordinator) ownTombstones(ctx context.Context, tags []string, pasts []
 		} // otherwise it is returned to the queue, with its time
 		return err
 	}
-	a.acknowledgedTombstones(s, l.at)
+	if pasts == nil {
+		a.acknowledgedTombstones(s, l.at)
+	} else {
+		// A tombstone of an earlier time is not that of a later invalidation, which is pending:
+		//
+		//  1. this process invalidates a tag; Redis does not answer
+		//  2. another process stores a value; this process invalidates the tag again, in vain
+		//  3. Redis gets 1, as of its own time: the value of 2 stays, until Redis gets 2
+		for i, subject := range s {
+			a.acknowledgedTombstones([]string{subject}, pasts[i].Since)
+		}
+	}
 	a.applyTombstones(tags)
 	return nil
 }

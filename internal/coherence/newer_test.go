@@ -338,3 +338,37 @@ func TestWhichRecordsAreOutdated(t *testing.T) {
 		}
 	})
 }
+
+// What Redis is told later, as of an earlier time, is no acknowledgement of a later invalidation.
+func TestALateTombstoneAcknowledgesWhatIsOlder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, _ := onTier(t, Broadcast, true, storetest.NewMemory())
+		a.started = true
+		defer a.Close()
+		ctx := t.Context()
+		if err := a.Reconcile(ctx); err != nil {
+			t.Fatal(err)
+		}
+		invalidate := func() int64 {
+			time.Sleep(time.Second)
+			at := now()
+			a.scheduleTombstones([]string{"x", "y"}, nil, at)
+			return at
+		}
+		invalidate()
+		first := a.queue.Take(retryBatch)
+		later := invalidate()
+		time.Sleep(time.Second)
+		told := 0
+		if f := a.notifyBatch(ctx, &first, &told); !f.Empty() || told != 2 {
+			t.Fatalf("%d told, left: %+v", told, f)
+		}
+		if at := a.pending.since("k", []string{"x"}); at != later || !a.queue.HasTag(aTag+"y") {
+			t.Errorf("pending since %d, want %d", at, later)
+		}
+		second := a.queue.Take(retryBatch)
+		if f := a.notifyBatch(ctx, &second, &told); !f.Empty() || told != 4 || a.AnyPending() {
+			t.Errorf("%d told, left: %+v, pending: %v", told, f, a.AnyPending())
+		}
+	})
+}
