@@ -218,6 +218,9 @@ func TestInspectAgreesWithTheCache(t *testing.T) {
 		lost.want(t, "value", "miss", "the invalidations of tags were lost")
 		u.json(&lost, "inspect", "users", "cid")
 		lost.want(t, "value", "hit", "")
+		if err := c.Close(); err != nil { // it would make another clock
+			t.Fatal(err)
+		}
 		if err := b.Client.Del(t.Context(), store.NewNames(b.Prefix, "users").Epoch).Err(); err != nil {
 			t.Fatal(err)
 		}
