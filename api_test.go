@@ -96,7 +96,7 @@ var (
 	}
 	_ = []codec.Codec{codec.JSON(), codec.Msgpack(), codec.Raw(), codec.Compressed(codec.JSON()), codec.Encrypted(codec.JSON(), nil)}
 	_ = []invalidate.Policy{invalidate.Immediate(), invalidate.Delayed(1), invalidate.Lazy()}
-	_ = []invalidate.Transport{invalidate.Broadcast(), invalidate.Tracking(), invalidate.NoTransport()}
+	_ = []invalidate.Transport{invalidate.Broadcast(), invalidate.Tracking(), invalidate.TrackingKeys(), invalidate.NoTransport()}
 )
 
 func loadHandle(ctx context.Context) {

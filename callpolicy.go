@@ -82,7 +82,9 @@ func (skipRemote) applyCall(o *callOptions) { o.SkipRemote = true }
 // processes learn of it: they go on with what they have, and so does this process, once the
 // entry has left the local tier, after strategy.LocalTTL at the latest, or when another process
 // writes or invalidates the key. The error matches [ErrUnavailable] while the local tier is not
-// in use, as when notifications can't be received.
+// in use, as when notifications can't be received. The first such write of a cache with
+// invalidate.TrackingKeys waits until these also are about keys that Redis does not have, for [WithTimeout] at
+// most: no other waits for Redis.
 //
 // It is an error that matches [ErrInvalidOption] where Redis can't be left out: with
 // [Cache.Update] and [Cache.SetIfAbsent], which are atomic over all processes; in a write under

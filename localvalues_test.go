@@ -84,6 +84,7 @@ var besideLocalValues = map[string][]withLocalValues{
 	"cache.WithTransport": {
 		{option: cache.WithTransport(invalidate.Broadcast())},
 		{option: cache.WithTransport(invalidate.Tracking())},
+		{option: cache.WithTransport(invalidate.TrackingKeys())},
 		{option: cache.WithTransport(invalidate.NoTransport()), refused: "invalidate.NoTransport()"},
 	},
 	"cache.WithCodec": {

@@ -55,8 +55,8 @@ func WithInvalidator(p invalidate.Policy) Option {
 // invalidate.NoTransport for one without. Every process publishes, whatever transport it
 // receives by, so that a fleet can change from one transport to another process by process.
 //
-// If the server does not support invalidate.Tracking, or the user may not use it, the cache
-// receives by invalidate.Broadcast instead, and logs that.
+// If the server does not support invalidate.Tracking or invalidate.TrackingKeys, or the user may
+// not use it, the cache receives by invalidate.Broadcast instead, and logs that.
 func WithTransport(t invalidate.Transport) Option {
 	return option(func(c *config) { c.transport = &t })
 }

@@ -31,7 +31,7 @@ func BenchmarkFleet(b *testing.B) {
 	transports := []struct {
 		name string
 		is   invalidate.Transport
-	}{{"broadcast", invalidate.Broadcast()}, {"tracking", invalidate.Tracking()}, {"none", invalidate.NoTransport()}}
+	}{{"broadcast", invalidate.Broadcast()}, {"tracking", invalidate.Tracking()}, {"tracking-keys", invalidate.TrackingKeys()}, {"none", invalidate.NoTransport()}}
 	sizes := which([]int{1, 20, 100, 400}, 1, 20)
 	if small {
 		sizes = []int{2}

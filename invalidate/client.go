@@ -220,7 +220,7 @@ func (c *Client) open(numbers []uint64) { c.revoker.Outbox.GiveUp(numbers...) }
 // tally publishes the number up to which subscribers should have received messages.
 func (c *Client) tally(ctx context.Context) {
 	if n, due := c.revoker.Outbox.Watermark(false); due {
-		if c.store.Publish(ctx, store.Notify{Channel: c.revoker.Names.Channel, Message: string(n.Append(nil))}) != nil {
+		if invalidation.Publish(ctx, c.store, c.revoker.Names, &n) != nil {
 			c.revoker.Outbox.Unpublished(&n) // the next one includes it
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
@@ -134,4 +135,38 @@ func ExampleDelayed() {
 	fmt.Println(p, p.Validate())
 	// Output:
 	// invalidate.Delayed(500ms) <nil>
+}
+
+// In a large fleet, a change of a key is reported to the processes that have read it. Where keys can't
+// be tracked, as by the server of this example, they hear by Broadcast.
+func ExampleTrackingKeys() {
+	ctx := context.Background()
+	rdb, stop := startRedis()
+	defer stop()
+	process := func() *cache.Cache[string, string] {
+		c, err := cache.New[string, string](rdb, "prices",
+			cache.WithStrategy(strategy.LRU(1000)),
+			cache.WithTransport(invalidate.TrackingKeys()),
+			cache.WithLogger(slog.New(slog.DiscardHandler)))
+		if err != nil {
+			panic(err)
+		}
+		return c
+	}
+	a, b := process(), process()
+	defer a.Close()
+	defer b.Close()
+
+	_ = a.Set(ctx, "lamp", "10 €")
+	fmt.Println(b.Get(ctx, "lamp")) // it is in the memory of b from now on
+	_ = a.Set(ctx, "lamp", "12 €")
+	for {
+		if price, err := b.Get(ctx, "lamp"); err != nil || price == "12 €" {
+			fmt.Println(price, err)
+			return
+		}
+	}
+	// Output:
+	// 10 € <nil>
+	// 12 € <nil>
 }

@@ -87,6 +87,7 @@ const (
 	KindNone Kind = iota
 	KindBroadcast
 	KindTracking
+	KindTrackingKeys
 )
 
 // Broadcast receives by Redis's publish/subscribe what other processes with this library write
@@ -97,8 +98,24 @@ func Broadcast() Transport { return Transport{KindBroadcast} }
 // Tracking receives by Redis's own tracking of keys (CLIENT TRACKING in BCAST mode) also what
 // other programs do, and expiry, eviction and FLUSHALL. It takes a connection to each master,
 // RESP3, and the permission for CLIENT TRACKING; where one of these is missing, the process
-// uses [Broadcast] instead and logs it.
+// uses [Broadcast] instead and logs it. Redis reports each change of a key of the cache to each
+// process with this transport: see [TrackingKeys].
 func Tracking() Transport { return Transport{KindTracking} }
+
+// TrackingKeys receives what [Tracking] does, of the keys that this process may hold: Redis
+// remembers which keys a process has read (CLIENT TRACKING in its default mode), and reports a
+// change to those that have read the key. What a write costs Redis does not grow with the processes
+// that do not hold its key; in turn each process has another connection to each master, or several
+// once it has much to do, up to the client's PoolSize, and Redis keeps about 100 bytes for each key and process, up to
+// tracking-table-max-keys. Beyond that it reports keys as changed that are not, which costs reads.
+//
+// The commands of the cache go by these connections. They are dialed by the options of the client,
+// OnConnect included, but its hooks and its Limiter do not see what is sent on them. It takes the
+// permission for INFO besides. A redis.Ring, a client that a decorator wraps, and servers that do
+// not say their run_id are tracked by [Tracking] instead. So is a cache once it keeps what Redis does
+// not have: values of calls with cache.SkipRemote and those that strategy.BatchLoads did not ask
+// for, what a program with an older cache.WithVersion loads, and cache.LocalValues.
+func TrackingKeys() Transport { return Transport{KindTrackingKeys} }
 
 // NoTransport receives nothing: writes of others are visible when local entries end. Without a
 // local tier they are visible at once.
@@ -114,6 +131,8 @@ func (t Transport) String() string {
 		return "invalidate.Broadcast()"
 	case KindTracking:
 		return "invalidate.Tracking()"
+	case KindTrackingKeys:
+		return "invalidate.TrackingKeys()"
 	}
 	return "invalidate.NoTransport()"
 }

@@ -60,6 +60,7 @@ func TestTransportsSayWhatTheyAre(t *testing.T) {
 		{invalidate.NoTransport(), invalidate.KindNone, "invalidate.NoTransport()"},
 		{invalidate.Broadcast(), invalidate.KindBroadcast, "invalidate.Broadcast()"},
 		{invalidate.Tracking(), invalidate.KindTracking, "invalidate.Tracking()"},
+		{invalidate.TrackingKeys(), invalidate.KindTrackingKeys, "invalidate.TrackingKeys()"},
 	} {
 		if c.transport.Kind() != c.kind || c.transport.String() != c.text {
 			t.Errorf("%v of kind %d, want %s of %d", c.transport, c.transport.Kind(), c.text, c.kind)

@@ -70,7 +70,7 @@ type Snapshot struct {
 	WriteErrors uint64 // keys that a write of any kind returned an error for
 
 	InvalidationsSent     uint64 // keys, patterns and tags that were published to other processes
-	InvalidationsReceived uint64 // keys, patterns and tags that this process received
+	InvalidationsReceived uint64 // keys, patterns and tags that this process received; with TrackingKeys, reported changes of keys
 	Flushes               uint64 // times the whole local tier was dropped because messages may have been lost
 
 	Applied     uint64 // queued writes that this process applied to the source (strategy.WriteBehind)

@@ -375,8 +375,12 @@ export class Cache {
     }
   }
 
-  #watermark(flags) {
-    return this.redis.command('PUBLISH', this.channel, message(5, this.sender, this.number, 0, 0, Buffer.from([flags])));
+  async #watermark(flags) {
+    const note = message(5, this.sender, this.number, 0, 0, Buffer.from([flags]));
+    await this.redis.command('PUBLISH', this.channel, note);
+    if (flags & 2) {
+      await this.redis.command('PUBLISH', `${this.channel}:c`, note);
+    }
   }
 
   /** Removes keys from Redis and from the local tiers of all processes. */

@@ -381,7 +381,10 @@ class Cache:
             self.unsure = False
 
     def _watermark(self, flags):
-        self.redis.pipeline(("PUBLISH", self.channel, message(5, self.sender, self.number, 0, 0, bytes([flags]))))
+        note = message(5, self.sender, self.number, 0, 0, bytes([flags]))
+        self.redis.pipeline(("PUBLISH", self.channel, note))
+        if flags & 2:
+            self.redis.pipeline(("PUBLISH", self.channel + ":c", note))
 
     def invalidate(self, *keys):
         """Removes keys from Redis and from the local tiers of all processes."""

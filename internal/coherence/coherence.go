@@ -80,7 +80,12 @@ const (
 	None Transport = iota
 	Broadcast
 	Tracking
+	// TrackingKeys is Tracking of the keys that this process may hold only; see hearAll.
+	TrackingKeys
 )
+
+// tracks reports whether the server reports changes.
+func (t Transport) tracks() bool { return t == Tracking || t == TrackingKeys }
 
 // Config configures a coordinator.
 type Config struct {
@@ -147,7 +152,8 @@ type Coordinator struct {
 	serverID     serverID
 	renewal      renewal
 	dialed       atomic.Uint32          // the number of connections that Reconnected has seen
-	tracking     atomic.Bool            // the session is one of Tracking
+	tracking     atomic.Bool            // the session is one of Tracking, or of TrackingKeys
+	byKey        byKey                  // of TrackingKeys
 	direct       atomic.Bool            // no message can be lost in the session: see store.DirectSubscriber
 	disprove     atomic.Pointer[func()] // says that one was; see store.CheckingSubscriber
 
@@ -186,6 +192,11 @@ func New(cfg Config) *Coordinator {
 	a.serverID.init()
 	a.pending.init()
 	a.rest.init()
+	a.byKey.all = make(chan struct{})
+	if cfg.Transport != TrackingKeys || cfg.NoRecords {
+		a.byKey.giveUp()
+		a.byKey.hearsAll()
+	}
 	a.invalidator = &invalidation.Invalidator{Store: cfg.Client, Names: cfg.Names, Outbox: a.Outbox, Known: a.Claim, NoRecords: cfg.NoRecords}
 	if cfg.Transport == None {
 		a.localValid.Store(math.MaxInt64)
@@ -230,7 +241,7 @@ func (a *Coordinator) start() {
 	if a.cfg.Transport != None {
 		a.wg.Go(a.listen)
 	}
-	if a.cfg.Transport == Tracking {
+	if a.cfg.Transport.tracks() {
 		a.wg.Go(a.verify)
 	}
 }
@@ -272,9 +283,10 @@ func (a *Coordinator) Connected(now int64) bool { return a.cfg.Transport != None
 // arrives now to share it. While connected, that is any time: a change of a key moves its
 // fence. While disconnected, a load may have begun before another process's write, and is
 // shared for no longer than the local tier would be valid, or than what it stores would be served
-// during an outage.
+// during an outage. So it is in a session by key: a load may have no lease that the server would report
+// the end of, if it was refused one, or was granted one on another connection than those of the session.
 func (a *Coordinator) Since(now int64) int64 {
-	if a.Connected(now) {
+	if a.Connected(now) && !a.byKey.in.Load() {
 		return never
 	}
 	return now - int64(max(HeartbeatTimeout, a.cfg.Outage))

@@ -68,6 +68,8 @@ type rest struct {
 
 	mu    sync.Mutex         // guards what follows
 	heard bool               // there is a session
+	byKey bool               // it is one by key
+	seen  int64              // local time when the last read was sent by which the session has seen the clock
 	last  logicalclock.Known // as last noted in the session
 	epoch uint64             // of the rest
 	from  int64              // the tick before the rest
@@ -80,10 +82,19 @@ func (r *rest) init() {
 }
 
 // begin is called when a session has subscribed.
-func (r *rest) begin() {
+func (r *rest) begin(byKey bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.heard, r.last = true, logicalclock.Known{}
+	r.byKey, r.seen = byKey, never
+}
+
+// look notes what is known of the clock after a read of the session, which was sent at a local time.
+func (r *rest) look(k logicalclock.Known, sent, now int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.noteLocked(k, now)
+	r.seen = sent
 }
 
 // end is called when a session has ended.
@@ -107,6 +118,11 @@ func (r *rest) noteLocked(k logicalclock.Known, now int64) {
 	}
 	if k.Epoch == r.last.Epoch && k.Tick-r.last.Tick > restMin {
 		r.epoch, r.from, r.until = k.Epoch, r.last.Tick, now+restCounts
+		if r.byKey {
+			// Nothing was received of the write of another process that has ended the rest. It was not
+			// touched for when the session last saw the clock, and so came a second earlier at most.
+			r.until = min(r.until, r.seen+restCounts)
+		}
 	}
 	r.last = k
 }

@@ -228,7 +228,7 @@ func TestWhatIsClaimed(t *testing.T) {
 	}
 	var r rest
 	r.init()
-	r.begin()
+	r.begin(false)
 	for i, c := range []struct {
 		k    logicalclock.Known
 		at   int64
@@ -257,7 +257,7 @@ func TestWhatIsClaimed(t *testing.T) {
 	if got := r.claim(known(1, 3000), 300*second); got.Tick != 3000*1_000_000 {
 		t.Errorf("%+v", got)
 	}
-	r.begin()
+	r.begin(false)
 	if got := r.claim(known(1, 4000), 400*second); got.Tick != 4000*1_000_000 {
 		t.Errorf("%+v", got)
 	}
@@ -283,5 +283,41 @@ func TestARestCountsWhileWritesAreReplayed(t *testing.T) {
 			}
 		}
 		a.Close()
+	})
+}
+
+// A process that receives nothing of the keys that others write counts a rest no longer than they replay
+// what has ended it.
+func TestARestInASessionByKeyCountsWhileWritesOfOthersAreReplayed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := storetest.NewMemory()
+		a, _ := onTier(t, TrackingKeys, true, st)
+		a.Ready(t.Context())
+		other, _ := onTier(t, Broadcast, true, st)
+		other.Ready(t.Context())
+		time.Sleep(renewLifeFirst + 20*time.Second)
+		if !a.byKey.in.Load() || !a.LocalValid(now()) || !other.LocalValid(now()) {
+			t.Fatal("there is no session by key")
+		}
+		reduced := 0
+		for after := range 30 {
+			time.Sleep(2*time.Minute + 230*time.Millisecond) // at all times between two looks of the session
+			was := a.Clock.Known()
+			other.noted(retryqueue.Item{Key: "n:k"}, now())
+			for other.recent.Any(now()) {
+				time.Sleep(10 * time.Millisecond)
+				if a.Claim() != a.Clock.Known() {
+					reduced++
+				}
+			}
+			if k := a.Clock.Known(); a.Claim() != k || k.Tick-was.Tick < restMin {
+				t.Errorf("%d: %+v is claimed of %+v, was %+v", after, a.Claim(), k, was)
+			}
+		}
+		if reduced == 0 {
+			t.Error("no rest counts")
+		}
+		a.Close()
+		other.Close()
 	})
 }

@@ -227,7 +227,7 @@ func (a *Coordinator) watermark(closing bool) {
 		return
 	}
 	ctx := a.ctx
-	if err := a.cfg.Client.Publish(ctx, store.Notify{Channel: a.cfg.Names.Channel, Message: string(n.Append(nil))}); err != nil {
+	if err := invalidation.Publish(ctx, a.cfg.Client, a.cfg.Names, &n); err != nil {
 		a.Outbox.Unpublished(&n)
 	}
 }

@@ -170,7 +170,7 @@ func (o *selfWrites) answer(redisKey string, version uint64, rec store.Record) b
 
 // tracks reports whether the server reports changes of a key.
 func (a *Coordinator) tracks(redisKey string) bool {
-	return a.cfg.Transport == Tracking && strings.HasPrefix(redisKey, a.cfg.Names.Data)
+	return a.cfg.Transport.tracks() && strings.HasPrefix(redisKey, a.cfg.Names.Data)
 }
 
 // ownBegin is called before a command is sent.
@@ -201,7 +201,7 @@ func (a *Coordinator) ownEnd(c *store.Command, reply *store.Reply) {
 		took = false
 	}
 	if a.selfWrites.end(c.Key, after, took, now()) {
-		a.drop(c.Key[len(a.cfg.Names.Data):])
+		a.dropReported(c.Key)
 	}
 }
 
@@ -228,9 +228,18 @@ func (a *Coordinator) verify() {
 			}
 			for i, reply := range replies {
 				if reply.Err != nil || !a.selfWrites.answer(keys[i], versions[i], reply.Record) {
-					a.drop(keys[i][len(a.cfg.Names.Data):])
+					a.dropReported(keys[i])
 				}
 			}
 		}
+	}
+}
+
+// dropReported drops a key of which the server reported a change that may be another client's. In a
+// session by key it counts as an invalidation received; otherwise its message does.
+func (a *Coordinator) dropReported(redisKey string) {
+	a.drop(redisKey[len(a.cfg.Names.Data):])
+	if a.byKey.in.Load() {
+		a.cfg.Events.Received(1)
 	}
 }

@@ -14,16 +14,32 @@ import (
 	"github.com/delqhi/cache/internal/store"
 )
 
+// othersMost is how many sessions by key in a row find that several servers answer before there is none
+// any more. While another server takes over an address, it is one or two.
+const othersMost = 5
+
 // listen runs one session after another.
 func (a *Coordinator) listen() {
-	tracking := a.cfg.Transport == Tracking
+	tracking := a.cfg.Transport.tracks()
 	pause := retryFirst
+	others := 0 // sessions by key that have met several servers
 	for {
 		a.tracking.Store(tracking)
-		s := &session{a: a, subscribed: make(chan struct{})}
+		s := &session{a: a, subscribed: make(chan struct{}), byKey: tracking && a.byKey.wanted()}
+		a.byKey.in.Store(s.byKey)
 		err := s.run(a.ctx, tracking)
 		if a.ctx.Err() != nil {
 			return
+		}
+		if errors.Is(err, store.ErrOtherServer) {
+			others++
+		}
+		if s.byKey && (errors.Is(err, store.ErrNoKeyTracking) || others >= othersMost || !a.byKey.wanted()) {
+			a.byKey.giveUp()
+			continue // all keys may be tracked
+		}
+		if !s.byKey {
+			a.byKey.hearsAll()
 		}
 		if errors.Is(err, store.ErrNoTracking) && tracking {
 			// All processes publish for Broadcast, whatever their own transport: it works, and
@@ -35,7 +51,7 @@ func (a *Coordinator) listen() {
 		a.cfg.Events.ConnectionChanged(false, err)
 		a.readyOnce.Do(func() { close(a.first) })
 		if s.known.Load() {
-			pause = retryFirst
+			pause, others = retryFirst, 0
 		}
 		t := time.NewTimer(pause/2 + rand.N(pause))
 		select {
@@ -52,6 +68,7 @@ func (a *Coordinator) listen() {
 type session struct {
 	a          *Coordinator
 	subscribed chan struct{} // closed by Subscribed
+	byKey      bool          // the server reports the keys that this process may hold only
 
 	known atomic.Bool // the logical clock was learned after Subscribed: the local tier may become valid
 
@@ -62,6 +79,8 @@ type session struct {
 	over bool  // the session has ended: the local tier stays invalid
 
 	watching EpochRead // in flight since Watch was called
+
+	copies copies // byKey
 }
 
 var (
@@ -71,14 +90,22 @@ var (
 
 func (s *session) run(ctx context.Context, tracking bool) error {
 	ctx, cancel := context.WithCancel(ctx)
+	if s.byKey {
+		s.a.byKey.begin(s, cancel)
+	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		s.prepare(ctx)
 	}()
-	err := s.a.cfg.Client.Subscribe(ctx, store.Subscription{
+	l := store.Subscription{
 		Channel: s.a.cfg.Names.Channel, Waiter: s.a.waiter, Tracking: tracking, Prefix: s.a.cfg.Names.Data, HeartbeatInterval: HeartbeatInterval, HeartbeatTimeout: HeartbeatTimeout,
-	}, s)
+	}
+	if s.byKey {
+		// It signs no lease: the server reports the end of each that it has seen.
+		l.ByKey, l.Channel, l.Waiter = true, store.ControlChannel(l.Channel), ""
+	}
+	err := s.a.cfg.Client.Subscribe(ctx, l, s)
 	cancel()
 	<-done
 	s.end()
@@ -155,6 +182,9 @@ func (s *session) extendLocked() {
 	a.heard.Store(s.sent)
 	a.localValid.Store(s.sent + int64(HeartbeatTimeout))
 	if a.LocalValid(now()) {
+		if !s.byKey {
+			a.byKey.hearsAll()
+		}
 		a.cfg.Events.ConnectionChanged(true, nil)
 		a.readyOnce.Do(func() { close(a.first) })
 	}
@@ -170,7 +200,7 @@ func (s *session) extendLocked() {
 func (s *session) Subscribed() {
 	s.a.inbox.Subscribed(now())
 	s.a.Clock.Subscribed()
-	s.a.rest.begin()
+	s.a.rest.begin(s.byKey)
 	s.a.selfWrites.forget()
 	s.a.changedAny()
 	s.a.wakeAll()
@@ -216,17 +246,20 @@ func (s *session) KeysChanged(keys []string) {
 			continue
 		}
 		a.use()
-		a.drop(k[len(a.cfg.Names.Data):])
+		a.dropReported(k)
 	}
 }
 
 // Message implements store.Subscriber.
 func (s *session) Message(payload string) {
 	a := s.a
+	if s.byKey && s.copies.isCopy(payload) {
+		return
+	}
 	n, err := message.Parse(payload)
 	switch {
 	case errors.Is(err, message.ErrNewer):
-		if n.Sender != 0 && n.Sender != a.Outbox.Sender() {
+		if n.Sender != 0 && n.Sender != a.Outbox.Sender() && !s.byKey {
 			a.inbox.Receive(&n, now())
 		}
 		a.missed() // its meaning is unknown
@@ -247,7 +280,7 @@ func (s *session) Message(payload string) {
 		if n.Kind == message.Watermark || a.Outbox.IsOwnEcho(n.Number) {
 			return
 		}
-	case a.inbox.Receive(&n, now()), n.Unresolved:
+	case !s.byKey && a.inbox.Receive(&n, now()), n.Unresolved:
 		a.missed()
 	}
 	if n.Kind != message.Watermark {
@@ -330,6 +363,9 @@ func (s *session) Watched(recs []store.Record) {
 	}
 	if e.All.Next == 0 || e.All.Dated() { // otherwise Redis's clock would be needed
 		a.learnEpoch(e, 0, l)
+	}
+	if k := a.Clock.Known(); k.Epoch == e.ID && k.Tick >= e.Tick {
+		a.rest.look(k, l.at, now())
 	}
 	a.rest.watched.Store(now())
 }

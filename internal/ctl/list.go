@@ -115,23 +115,26 @@ func (s *session) lookAt(ctx context.Context, f *found) error {
 	return err
 }
 
-// listeners counts the subscriptions to a channel, -1 if that can't be known.
+// listeners counts the processes that have subscribed to a channel, -1 if that can't be known. Those
+// whose keys are tracked one by one subscribe to its control channel, at each node.
 func (s *session) listeners(ctx context.Context, channel string) (int64, error) {
-	count := func(ctx context.Context, c redis.Cmdable) (int64, error) {
-		m, err := c.PubSubNumSub(ctx, channel).Result()
-		return m[channel], err
+	control := store.ControlChannel(channel)
+	count := func(ctx context.Context, c redis.Cmdable) (all, byKey int64, err error) {
+		m, err := c.PubSubNumSub(ctx, channel, control).Result()
+		return m[channel], m[control], err
 	}
-	var n int64
+	var n, most int64
 	var err error
 	if cluster, ok := s.rdb.(*redis.ClusterClient); ok {
 		err = eachNode(ctx, cluster, func(ctx context.Context, node *redis.Client) error {
-			k, err := count(ctx, node)
-			n += k
+			all, byKey, err := count(ctx, node)
+			n, most = n+all, max(most, byKey)
 			return err
 		})
 	} else {
-		n, err = count(ctx, s.rdb)
+		n, most, err = count(ctx, s.rdb)
 	}
+	n += most
 	if err != nil && answered(err) {
 		return -1, nil
 	}

@@ -51,8 +51,9 @@ var (
 	}
 	// Used where caches of one client close one by one, and tested in package redisstore.
 	leavingCommands = []string{"unsubscribe"}
-	// Refused to a client library that asks for it, and does without.
-	unneededCommands = []string{"client|setinfo", "command"}
+	// Refused to a client library that asks for it, and does without; and to TrackingKeys, which has one
+	// connection then.
+	unneededCommands = []string{"client|setinfo", "command", "client|list", "client|getredir"}
 )
 
 var large = strings.Repeat("large", 100)
@@ -72,6 +73,7 @@ func everything(ctx context.Context, connect func() redis.UniversalClient, witho
 	}
 	for transport, policies := range map[string][]invalidate.Policy{
 		"broadcast": {invalidate.Immediate()},
+		"keys":      {invalidate.Immediate()},
 		"tracking":  {invalidate.Delayed(time.Millisecond), invalidate.Lazy()},
 	} {
 		for _, policy := range policies {

@@ -38,7 +38,7 @@ func process[K comparable, V any](t *testing.T, b *redistest.Backend, name strin
 // connected runs f for each way of hearing, on every backend.
 func hearing(t *testing.T, f func(t *testing.T, b *redistest.Backend, hears cache.Option)) {
 	redistest.Each(t, func(t *testing.T, b *redistest.Backend) {
-		for _, tr := range []invalidate.Transport{invalidate.Broadcast(), invalidate.Tracking(), invalidate.NoTransport()} {
+		for _, tr := range []invalidate.Transport{invalidate.Broadcast(), invalidate.Tracking(), invalidate.TrackingKeys(), invalidate.NoTransport()} {
 			t.Run(tr.String(), func(t *testing.T) {
 				c := *b
 				c.Prefix += tr.String() + ":"
@@ -132,7 +132,7 @@ func atLeast(n, least int64, err error) error {
 // A write must not cost the writer its own local entry, whatever it hears of it.
 func TestOwnWritesAndLoadsStayInTheLocalTier(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, b *redistest.Backend) {
-		for _, tr := range []invalidate.Transport{invalidate.Broadcast(), invalidate.Tracking()} {
+		for _, tr := range []invalidate.Transport{invalidate.Broadcast(), invalidate.Tracking(), invalidate.TrackingKeys()} {
 			t.Run(tr.String(), func(t *testing.T) {
 				c := process(t, b, "own-"+strings.TrimSuffix(tr.String()[11:], "()"), cache.Source[string, int]{}, withLocal, cache.WithTransport(tr))
 				witness := process(t, b, c.Name(), cache.Source[string, int]{}, withLocal)

@@ -126,5 +126,6 @@ var demotedReaders = map[string][]cache.Option{
 	"one tier":       nil,
 	"one tier, deaf": {cache.WithTransport(invalidate.NoTransport())},
 	"two tiers":      {cache.WithStrategy(strategy.LRU(100))},
+	"tracking keys":  {cache.WithStrategy(strategy.LRU(100)), cache.WithTransport(invalidate.TrackingKeys())},
 	"tracking":       {cache.WithStrategy(strategy.LRU(100)), cache.WithTransport(invalidate.Tracking())},
 }

@@ -16,8 +16,9 @@ import (
 )
 
 var (
-	tracking  = cache.WithOptions(transports["tracking"]...)
-	broadcast = cache.WithOptions(transports["broadcast"]...)
+	trackingKeys = cache.WithOptions(transports["keys"]...)
+	tracking     = cache.WithOptions(transports["tracking"]...)
+	broadcast    = cache.WithOptions(transports["broadcast"]...)
 
 	slowly = cache.WithTimeout(10 * time.Second) // for servers that are well, on a busy machine
 )
@@ -71,8 +72,9 @@ func TestChangesByHand(t *testing.T) {
 		const localTTL = 300 * time.Millisecond
 		w := newWorld(t)
 		nodes := map[string]*cache.Cache[string, int64]{
-			"tracking":  w.node(connect(), tracking, slowly),
-			"broadcast": w.node(connect(), broadcast, slowly, cache.WithStrategy(strategy.LocalTTL(localTTL))),
+			"tracking":      w.node(connect(), tracking, slowly),
+			"tracking keys": w.node(connect(), trackingKeys, slowly),
+			"broadcast":     w.node(connect(), broadcast, slowly, cache.WithStrategy(strategy.LocalTTL(localTTL))),
 		}
 		other := w.node(connect(), broadcast, slowly)
 		for transport, c := range nodes {
@@ -165,7 +167,7 @@ func TestADeleteByHandAfterAnOwnOne(t *testing.T) {
 // is a hit, even if it comes back.
 func TestAfterAFlushByHand(t *testing.T) {
 	redistest.Require(t)
-	sideBySide(t, []string{"broadcast", "tracking"}, func(t *testing.T, transport string) {
+	sideBySide(t, []string{"broadcast", "tracking", "keys"}, func(t *testing.T, transport string) {
 		s := redistest.Start(t)
 		hand := s.Client(t)
 		w := newWorld(t)

@@ -14,7 +14,7 @@ import (
 // until the last of three other nodes has dropped what it had.
 func BenchmarkPropagation(b *testing.B) {
 	redistest.Require(b)
-	for _, transport := range []string{"broadcast", "tracking"} {
+	for _, transport := range []string{"broadcast", "tracking", "keys"} {
 		for _, key := range []string{"set", "invalidate", "tag"} {
 			b.Run(transport+"/"+key, func(b *testing.B) {
 				s := redistest.Start(b)

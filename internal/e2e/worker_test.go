@@ -7,7 +7,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -35,6 +37,7 @@ type workerConfig struct {
 // transports are the ways to hear that tests go through, each with what goes with it.
 var transports = map[string][]cache.Option{
 	"broadcast":     {cache.WithTransport(invalidate.Broadcast()), twoLong},
+	"keys":          {cache.WithTransport(invalidate.TrackingKeys()), twoLong},
 	"tracking":      {cache.WithTransport(invalidate.Tracking()), twoLong},
 	"no local tier": {cache.WithTransport(invalidate.NoTransport()), oneLong},
 }
@@ -90,9 +93,10 @@ func work(text string) int {
 		if err != nil {
 			return err
 		}
+		w := &worker{gates: map[string]chan error{}, loads: map[string][]int64{}, acquired: map[string]int{}}
+		rdb = w.counting(rdb)
 		defer rdb.Close()
-		w := &worker{rdb: rdb, gates: map[string]chan error{}, loads: map[string][]int64{}, acquired: map[string]int{}}
-		rdb.AddHook(leaseHook{w})
+		w.rdb = rdb
 		opts := slices.Concat([]cache.Option{cache.WithPrefix(config.Prefix), cache.WithTimeout(10 * time.Second), discard}, transports[config.Transport])
 		if w.cache, err = cache.NewFrom(rdb, "n", cache.Source[string, string]{Load: w.load, Tags: w.tags}, opts...); err != nil {
 			return err
@@ -206,36 +210,61 @@ func (w *worker) load(ctx context.Context, key string) (string, error) {
 	}
 }
 
-// leaseHook counts the answers to the commands that ask for a lease.
-type leaseHook struct{ w *worker }
-
-func (h leaseHook) DialHook(next redis.DialHook) redis.DialHook { return next }
-
-func (h leaseHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		err := next(ctx, cmd)
-		h.count(cmd)
-		return err
-	}
-}
-
-func (h leaseHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(ctx context.Context, cmds []redis.Cmder) error {
-		err := next(ctx, cmds)
-		for _, cmd := range cmds {
-			h.count(cmd)
+// counting returns a client like rdb, which is closed, that counts the answers to the commands that ask
+// for a lease. It looks at the connections: some of those of a cache have no hooks.
+func (w *worker) counting(rdb redis.UniversalClient) redis.UniversalClient {
+	defer rdb.Close()
+	through := func(dial func(context.Context, string, string) (net.Conn, error)) func(context.Context, string, string) (net.Conn, error) {
+		return func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := dial(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			return &countingConn{Conn: conn, w: w}, nil
 		}
-		return err
 	}
+	if c, ok := rdb.(*redis.ClusterClient); ok {
+		o := *c.Options()
+		o.Dialer = through(new(net.Dialer).DialContext)
+		return redis.NewClusterClient(&o)
+	}
+	o := *rdb.(*redis.Client).Options()
+	o.Dialer = through(o.Dialer)
+	return redis.NewClient(&o)
 }
 
-func (h leaseHook) count(cmd redis.Cmder) {
-	if args := cmd.Args(); cmd.Name() == "set" && len(args) > 4 && args[3] == "nx" {
-		rk, _ := args[1].(string)
-		h.w.mu.Lock()
-		h.w.acquired[rk[strings.LastIndexByte(rk, ':')+1:]]++
-		h.w.mu.Unlock()
+type countingConn struct {
+	net.Conn
+	w *worker
+
+	mu     sync.Mutex
+	leases []string // keys of those that were asked for, and not answered
+}
+
+var leaseRequest = regexp.MustCompile(`\r\nset\r\n\$\d+\r\n(?:[^\r]*:)?([^\r:]+)\r\n\$\d+\r\n(?s:.*?)\r\nnx\r\n`)
+
+func (c *countingConn) Write(b []byte) (int, error) {
+	for _, m := range leaseRequest.FindAllSubmatch(b, -1) {
+		c.mu.Lock()
+		c.leases = append(c.leases, string(m[1]))
+		c.mu.Unlock()
 	}
+	return c.Conn.Write(b)
+}
+
+func (c *countingConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n > 0 {
+		c.w.mu.Lock()
+		for _, key := range c.leases {
+			c.w.acquired[key]++
+		}
+		c.w.mu.Unlock()
+		c.leases = nil
+	}
+	return n, err
 }
 
 // blockedIn counts the goroutines that wait in a function, given by its name below the module.

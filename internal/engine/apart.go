@@ -39,6 +39,7 @@ func (c *remote) acquireApart(ls []*inflightLoad) {
 			c.keepInOutage(l)
 			continue
 		}
+		c.coherence.HearAll()
 		l.state, l.fence = fillLocal, c.fences.Token(c.encoded(l.rk))
 		// If it is not known, an entry with tags is invalid from the start.
 		l.version.epoch, l.version.time, _ = c.clock.Version()
@@ -49,7 +50,8 @@ func (c *remote) acquireApart(ls []*inflightLoad) {
 }
 
 // setApart stores values in the local tier only.
-func (c *remote) setApart(_ context.Context, changes []*Change, o *Options) {
+func (c *remote) setApart(ctx context.Context, changes []*Change, o *Options) {
+	c.coherence.AwaitAll(ctx)
 	for _, ch := range changes {
 		if ch.done {
 			continue

@@ -357,7 +357,7 @@ func (r *Invalidator) pattern(ctx context.Context, pattern string, quote func(st
 	// more.
 	note, sent := r.Outbox.Next(message.Pattern)
 	note.Pattern = pattern
-	err = r.Store.Publish(ctx, r.notify(&note))
+	err = Publish(ctx, r.Store, r.Names, &note)
 	m.Open = append(m.Open, sent.Resolve(true, err)...)
 	return m, errors.Join(append(errs, err)...)
 }

@@ -35,6 +35,7 @@ type scripted struct {
 	scan   func(master string) (bool, error) // the error of a Scan, if true
 	found  []string                          // what a Scan finds, if not nil
 	told   []message.Message                 // what was sent
+	wide   []string                          // what was sent also on the control channel
 	do     [][]store.Command                 // the calls of Do
 }
 
@@ -71,6 +72,9 @@ func (s *scripted) tell(t store.Notify) {
 
 func (s *scripted) Publish(ctx context.Context, t store.Notify) error {
 	s.tell(t)
+	if t.Wide {
+		s.wide = append(s.wide, t.Message)
+	}
 	if s.late != nil {
 		if err := s.late(); err != nil {
 			return err

@@ -63,6 +63,9 @@ func TestAPatternThatNothingMatchesIsTold(t *testing.T) {
 	if err != nil || m.Keys != 0 || len(s.told) != 1 || s.told[0].Pattern != "u:*" {
 		t.Errorf("%+v, %v, %+v", m, err, s.told)
 	}
+	if len(s.wide) != 1 || s.wide[0] != string(s.told[0].Append(nil)) {
+		t.Errorf("on the control channel: %q", s.wide)
+	}
 	settledBy(t, r.Outbox, nil)
 }
 

@@ -132,8 +132,8 @@ func newReferences(cmds []store.Command) references {
 	return refs
 }
 
-// scripted reports whether the command runs a script. All commands that compare do, and those
-// that publish, since only commands that took effect may publish. A PUBLISH that follows a SET
+// scripted reports whether the command runs a script. All commands that compare do, those whose key is to be read
+// afterwards, and those that publish, since only commands that took effect may publish. A PUBLISH that follows a SET
 // in the pipeline would be carried out in any case:
 //
 //  1. the server refuses the SET of k: its disk or its memory is full, it has become a replica, or
@@ -143,7 +143,9 @@ func newReferences(cmds []store.Command) references {
 //     reads the old value before that, and is not notified again
 func scripted(c *store.Command) bool {
 	switch c.Op {
-	case store.Set, store.Delete:
+	case store.Set:
+		return c.Notifies() || c.Tracked
+	case store.Delete:
 		return c.Notifies()
 	case store.SetNX:
 		return c.Notifies() || c.ByScript
@@ -237,7 +239,7 @@ func runFor(ctx context.Context, c *store.Command, s script, ref reference, args
 // evalFor returns the words of a script's command. The message to publish comes last, and after
 // it a word if it is only for those who wait for a lease.
 func evalFor(c *store.Command, s script, ref reference, args ...any) []any {
-	words := append(s.words(ref, 7+len(args)), 1, c.Key)
+	words := append(s.of(c).words(ref, 7+len(args)), 1, c.Key)
 	words = append(words, args...)
 	if c.Notifies() {
 		words = append(words, c.Notify.Channel, c.Notify.Message)

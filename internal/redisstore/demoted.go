@@ -40,6 +40,13 @@ const notAllowed = -2
 // never is.
 var oldPulseScript = newScript(oldOnMaster + "return redis.call('PUBLISH', ARGV[1], ARGV[2])")
 
+// wideScript is pulseScript that publishes on the control channel as well.
+var wideScript, oldWideScript = newScript("#!lua flags=allow-oom\n" + publishWide), newScript(oldOnMaster + publishWide)
+
+const publishWide = `redis.call('PUBLISH', ARGV[1], ARGV[2])
+return redis.call('PUBLISH', ARGV[1] .. ':c', ARGV[2])
+`
+
 // oldCountPulseScript is countPulseScript for these servers.
 var oldCountPulseScript = newScript(oldOnMaster + publishAndCount)
 
@@ -103,7 +110,11 @@ func (s *Redis) publish(ctx context.Context, node redis.UniversalClient, t store
 		}
 		return err
 	}
-	err := s.byFlags(func() error { return eval(pulseScript) }, func() error { return eval(oldPulseScript) })
+	flags, plain := pulseScript, oldPulseScript
+	if t.Wide {
+		flags, plain = wideScript, oldWideScript
+	}
+	err := s.byFlags(func() error { return eval(flags) }, func() error { return eval(plain) })
 	var answer redis.Error
 	switch {
 	case isDemoted(err):
@@ -112,7 +123,11 @@ func (s *Redis) publish(ctx context.Context, node redis.UniversalClient, t store
 	case !errors.As(err, &answer):
 		return err
 	}
-	return run("publish") // as in pulse
+	if err := run("publish"); err != nil || !t.Wide { // as in pulse
+		return err
+	}
+	t.Channel = store.ControlChannel(t.Channel)
+	return run("publish")
 }
 
 // byFlags runs a script that has flags, or the other one if the server does not know flags.

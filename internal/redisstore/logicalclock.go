@@ -247,6 +247,8 @@ local answer = save(marks)
 if ARGV[9] ~= '' then
   local told = redis.pcall('PUBLISH', ARGV[9], ARGV[10] .. answer)
   if type(told) == 'table' then return told end
+  told = redis.pcall('PUBLISH', ARGV[9] .. ':c', ARGV[10] .. answer)
+  if type(told) == 'table' then return told end
 end
 return answer
 `)

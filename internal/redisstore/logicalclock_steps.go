@@ -115,7 +115,10 @@ if ARGV[8] and ARGV[8] ~= '' then
   e[9] = 0
   local lines = {ARGV[9] .. number(now), text('e1', e)}
   for i = 10, #ARGV do lines[#lines + 1] = ARGV[i] end
-  local told = redis.pcall('PUBLISH', ARGV[8], table.concat(lines, '\n'))
+  local all = table.concat(lines, '\n')
+  local told = redis.pcall('PUBLISH', ARGV[8], all)
+  if type(told) == 'table' then return told end
+  told = redis.pcall('PUBLISH', ARGV[8] .. ':c', all)
   if type(told) == 'table' then return told end
 end
 return answer

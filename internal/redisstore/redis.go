@@ -42,6 +42,9 @@ type Redis struct {
 	shared  sharedKey // of reads that callers share
 	toBytes sync.Pool // see mget
 
+	tracks atomic.Pointer[tracks] // nil: none; see there
+	lane   bool                   // it is that of a lane
+
 	known    knownMasters // for Scan
 	reloaded atomic.Int64 // when the state of a cluster was last reloaded, since startup
 
@@ -186,6 +189,17 @@ func (s *Redis) background(f func(context.Context)) bool {
 
 // Do implements Store.
 func (s *Redis) Do(ctx context.Context, cmds []store.Command) []store.Reply {
+	if t := s.tracks.Load(); t != nil && len(cmds) > 0 {
+		return t.do(ctx, s, cmds)
+	}
+	if s.lane {
+		return s.doReading(ctx, cmds)
+	}
+	return s.untracked(ctx, cmds)
+}
+
+// untracked is Do by the client itself.
+func (s *Redis) untracked(ctx context.Context, cmds []store.Command) []store.Reply {
 	if s.noAddGet.Load() {
 		cmds = byScript(cmds)
 	}

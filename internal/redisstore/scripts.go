@@ -3,12 +3,38 @@ package redisstore
 import (
 	"crypto/fips140"
 
+	"github.com/delqhi/cache/internal/store"
 	"github.com/redis/go-redis/v9"
 )
 
 type script struct {
 	text, hash       string
 	textArg, hashArg any // the same as arguments of a command
+
+	// reading is the script that also reads its keys, last, so that the server remembers that they
+	// were read; nil: there is none.
+	reading *script
+}
+
+// newReadingScript is newScript with one that also reads the keys. A server that tracks the reads of
+// a connection forgets a key when it changes, so a read before that would not do.
+func newReadingScript(text string) script {
+	s := newScript(text)
+	reading := newScript("local function run()" + text + `end
+local answer = run()
+for i = 1, #KEYS do redis.pcall('GETRANGE', KEYS[i], 0, 0) end
+return answer
+`)
+	s.reading = &reading
+	return s
+}
+
+// of returns the script that a command is sent as.
+func (s script) of(c *store.Command) script {
+	if c.Tracked && s.reading != nil {
+		return *s.reading
+	}
+	return s
 }
 
 func newScript(text string) script {
@@ -54,10 +80,10 @@ end
 `
 
 // setScript: ARGV[1] the record, ARGV[2] its lifetime in ms, 0 for no expiry, ARGV[3] a
-// channel, ARGV[4] the message. It and the following ones are the scripts of the most frequent
+// channel, if there is a message, ARGV[4] the message. It and the following ones are the scripts of the most frequent
 // commands: they contain only what they need, and return a refusal as it is, which older
 // servers would wrap.
-var setScript = newScript(`
+var setScript = newReadingScript(`
 local r
 if ARGV[2] == '0' then
   r = redis.pcall('SET', KEYS[1], ARGV[1])
@@ -65,6 +91,7 @@ else
   r = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 end
 if r.err then return r end
+if not ARGV[3] then return 1 end
 r = redis.pcall('PUBLISH', ARGV[3], ARGV[4])
 if type(r) == 'table' then return r end
 return 1
@@ -116,7 +143,7 @@ return 1
 `
 
 // setSeveralScript: ARGV begins with each key's record and lifetime.
-var setSeveralScript = newScript(`
+var setSeveralScript = newReadingScript(`
 local n, width = #KEYS, 2
 local function write(i)
   local life = ARGV[2 * i]
@@ -136,7 +163,7 @@ local function write(i) return redis.pcall('UNLINK', KEYS[i]) end
 // it, and for many keys. The answer is 1 if each key has got its value, 0 if the only one held
 // something else, or a list: for each key 1, 0 or its error, as a string. The first refusal is the
 // result for all if nothing has happened yet.
-var fillScript = newScript(`
+var fillScript = newReadingScript(`
 local n = #KEYS
 local channel = ARGV[3 * n + 1]
 local out, any, all = {}, false, true
@@ -172,7 +199,7 @@ return out
 `)
 
 // addScript: as setScript. It answers like SET NX GET, which older servers do not support.
-var addScript = newScript(common + `
+var addScript = newReadingScript(common + `
 local cur = redis.pcall('GET', KEYS[1])
 if cur == false then
   if ARGV[2] == '0' then
@@ -222,7 +249,7 @@ end
 // was seen, this may be a second execution of the same command: the key then holds its own
 // record, and the first execution has published what there was to publish. A lease that replaces
 // a lease inherits the sign that it is awaited.
-var swapScript = newScript(compare + `
+var swapScript = newReadingScript(compare + `
 if not same then
   if own(cur, ARGV[3]) then return done(5, 1) end
   return 0
@@ -263,7 +290,7 @@ return 1
 `)
 
 // extendScript: ARGV[3] the lifetime in ms, 0 for no expiry.
-var extendScript = newScript(compare + `
+var extendScript = newReadingScript(compare + `
 if not same then return 0 end
 if ARGV[3] == '0' then
   redis.call('PERSIST', KEYS[1])
@@ -277,7 +304,7 @@ return done(4, 1)
 const notAdopted = -3
 
 // adoptScript: ARGV[3] the maximum remaining lifetime in ms, 0 for any.
-var adoptScript = newScript(compare + `
+var adoptScript = newReadingScript(compare + `
 if type(cur) ~= 'string' or not same then return -3 end
 local left = redis.call('PTTL', KEYS[1])
 if ARGV[3] ~= '0' and (left < 0 or left > tonumber(ARGV[3])) then
@@ -289,7 +316,7 @@ return left
 
 // resealScript: ARGV[3] the seal, of 36 bytes, ARGV[4] the maximum remaining lifetime in ms, 0
 // for any. A string that is too short to have a seal is left as it is.
-var resealScript = newScript(compare + `
+var resealScript = newReadingScript(compare + `
 if type(cur) ~= 'string' or redis.call('STRLEN', KEYS[1]) < 36 then return 0 end
 if not same then
   if own(cur, ARGV[3]) then return done(5, 1) end

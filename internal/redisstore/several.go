@@ -57,7 +57,7 @@ func fills(c *store.Command) bool {
 // fillsLast returns the order in which the fills of a batch come last, so that they can be sent as
 // one script: the indexes of its commands. It is nil if they are to stay in their places. Callers
 // that load take turns in asking for leases and in filling, so that a batch has both. Commands of
-// one key keep their order: a batch that has a key twice is left as it is.
+// one key keep their order: a batch that has another command after the fill of its key is left as it is.
 func (s *Redis) fillsLast(cmds []store.Command) (order []int) {
 	var last []int
 	for i := range cmds {
@@ -73,16 +73,17 @@ func (s *Redis) fillsLast(cmds []store.Command) (order []int) {
 			return nil // it must not become a unit by what follows it in another order
 		}
 	}
-	keys := make(map[string]struct{}, len(cmds))
+	keys := make(map[string]struct{}, len(last)) // of the fills so far
 	order = make([]int, 0, len(cmds))
 	for i := range cmds {
-		keys[cmds[i].Key] = struct{}{}
-		if _, found := slices.BinarySearch(last, i); !found {
-			order = append(order, i)
+		if _, found := slices.BinarySearch(last, i); found {
+			keys[cmds[i].Key] = struct{}{}
+			continue
 		}
-	}
-	if len(keys) < len(cmds) {
-		return nil
+		if _, filled := keys[cmds[i].Key]; filled {
+			return nil
+		}
+		order = append(order, i)
 	}
 	return append(order, last...)
 }
@@ -121,7 +122,7 @@ func newSeveral(ctx context.Context, cmds []store.Command, replies []store.Reply
 	case store.CompareAndSet:
 		script, width = fillScript, 4
 	}
-	words := append(script.words(ref, 4+len(cmds)*(width+1)), len(cmds))
+	words := append(script.of(&cmds[0]).words(ref, 4+len(cmds)*(width+1)), len(cmds))
 	for i := range cmds {
 		words = append(words, cmds[i].Key)
 	}

@@ -8,7 +8,6 @@ import (
 	"net"
 	"slices"
 	"sync"
-	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
@@ -22,6 +21,9 @@ type listenConn struct {
 	messages bool           // receives the messages of the channels
 	slots    map[string]int // of the heartbeats that come back here, by channel
 	raw      net.Conn       // since connect
+	id       int64          // by which the server knows it, since connect; ByKey
+	server   string         // its run_id, likewise
+	lanes    lanes          // ByKey
 	more     chan struct{}  // buffered: there are requests
 
 	mu       sync.Mutex // guards what follows; taken after that of the session
@@ -66,6 +68,12 @@ func (c *listenConn) run(ready chan<- struct{}) error {
 		case *redis.Subscription, *redis.Pong:
 			if confirmed < len(c.slots) {
 				if confirmed++; confirmed == len(c.slots) {
+					if c.session.key.byKey {
+						if err := c.openLane(c.session.ctx); err != nil {
+							return c.explain(err)
+						}
+						context.AfterFunc(c.session.ctx, c.endLanes)
+					}
 					writer.Go(func() { c.write(writing, sub) })
 					ready <- struct{}{}
 				}
@@ -180,13 +188,7 @@ func (c *listenConn) connect(ctx context.Context) (*redis.PubSub, func(), error)
 	if err != nil {
 		return nil, nil, err
 	}
-	var used atomic.Bool
-	o.Dialer = func(context.Context, string, string) (net.Conn, error) {
-		if used.Swap(true) {
-			return nil, errBroken
-		}
-		return conn, nil
-	}
+	o.Dialer = onlyOnce(conn)
 	c.raw = conn
 	c.adapt(&o)
 	rdb := redis.NewClient(&o)
@@ -245,6 +247,10 @@ func (c *listenConn) adapt(o *redis.Options) {
 				return err
 			}
 		}
-		return speakRESP3(ctx, cn)
+		hello, err := speakRESP3(ctx, cn)
+		if err == nil && c.session.key.byKey {
+			err = c.identify(ctx, cn, hello)
+		}
+		return err
 	}
 }

@@ -121,7 +121,11 @@ func (s *session) connections() []*listenConn {
 		conns[i] = &listenConn{session: s, master: &s.masters[i], slots: map[string]int{s.pulseChannel(i): i}, more: make(chan struct{}, 1)}
 	}
 	s.slots = len(conns)
-	if s.store.cluster == nil {
+	if s.key.byKey {
+		// A node may lose what it passes on to others, and need not lose what it publishes itself.
+		s.slots *= 2 // another one for the lanes of each connection
+	}
+	if s.store.cluster == nil || s.key.byKey {
 		for _, c := range conns {
 			c.messages = true
 		}
@@ -223,6 +227,9 @@ func (s *session) startRound() {
 		return
 	}
 	for i := range s.masters {
+		if s.key.byKey {
+			s.store.background(func(context.Context) { s.checkLanes(strconv.FormatInt(round, 10), i) })
+		}
 		s.store.background(func(context.Context) {
 			s.publish(round, i, count)
 			if i > 0 {

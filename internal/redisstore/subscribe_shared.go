@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"reflect"
 	"strings"
 	"sync"
@@ -27,7 +28,7 @@ var sessions = struct {
 // sessionKey is what subscriptions must have in common to share a session.
 type sessionKey struct {
 	rdb               redis.UniversalClient
-	tracking          bool
+	tracking, byKey   bool
 	interval, timeout time.Duration
 }
 
@@ -68,7 +69,11 @@ func join(s *Redis, l store.Subscription, sink store.Subscriber) (*subscriber, e
 	if !s.background(func(context.Context) { <-m.released }) {
 		return nil, errStoreClosed
 	}
-	key := sessionKey{s.rdb, l.Tracking, l.HeartbeatInterval, l.HeartbeatTimeout}
+	if l.ByKey && !tracksKeys(s.rdb) {
+		close(m.released)
+		return nil, fmt.Errorf("%w: it is a %T", store.ErrNoKeyTracking, s.rdb)
+	}
+	key := sessionKey{s.rdb, l.Tracking, l.ByKey, l.HeartbeatInterval, l.HeartbeatTimeout}
 	shared := reflect.ValueOf(s.rdb).Comparable()
 	joined, shared := joinExisting(key, m, shared)
 	if joined {
@@ -84,6 +89,16 @@ func join(s *Redis, l store.Subscription, sink store.Subscriber) (*subscriber, e
 		own.Close() // another subscriber was faster
 	}
 	return m, nil
+}
+
+// tracksKeys reports whether keys can be tracked one by one for a client. That takes connections of
+// the session's own for all commands: a decorator would not see them.
+func tracksKeys(rdb redis.UniversalClient) bool {
+	switch rdb.(type) {
+	case *redis.Client, *redis.ClusterClient:
+		return true
+	}
+	return false
 }
 
 // joinExisting adds a subscriber to the session of its client, if there is one that can take it.
@@ -219,6 +234,7 @@ func (m *subscriber) leave() {
 	// The call of the sink that is in progress, if there is one.
 	m.mu.Lock()
 	m.on, m.gone = false, true
+	m.store.untrack(m)
 	m.mu.Unlock()
 	<-m.calls.idle
 	if !last {
@@ -240,6 +256,7 @@ func (m *subscriber) finish(err error) {
 			m.store.demotions.Add(1)
 		}
 		m.err = err
+		m.store.untrack(m)
 		close(m.ended)
 		m.stopCalls()
 	})
@@ -252,6 +269,7 @@ func (m *subscriber) arm(s *session) {
 		if m.on {
 			return
 		}
+		m.store.track(m, s)
 		m.sink.Subscribed()
 		m.on, m.since = true, time.Now()
 		if s.isDirect() {

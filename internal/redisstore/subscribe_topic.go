@@ -39,7 +39,7 @@ func (s *session) add(m *subscriber) bool {
 		return false
 	}
 	prefix := m.l.Prefix
-	if m.l.Tracking {
+	if m.l.Tracking && !m.l.ByKey {
 		// A server refuses prefixes of one connection that overlap. A longer one is part of what
 		// is reported already; a shorter one needs another connection.
 		for _, t := range s.prefixes {
@@ -56,7 +56,7 @@ func (s *session) add(m *subscriber) bool {
 	if m.l.Waiter != "" {
 		topics = append(topics, s.topicLocked(store.WaiterChannel(m.l.Channel, m.l.Waiter), false))
 	}
-	if m.l.Tracking {
+	if m.l.Tracking && !m.l.ByKey {
 		topics = append(topics, s.topicLocked(prefix, true))
 	}
 	m.session, m.topics, m.waiting = s, topics, 0

@@ -12,8 +12,9 @@ import (
 // speakRESP3 makes sure of the protocol in which a server reports changes. A client falls back
 // silently to the old one if HELLO is refused; with that the server would accept tracking, and
 // report nothing.
-func speakRESP3(ctx context.Context, cn *redis.Conn) error {
-	return noTracking(cn.Hello(ctx, 3, "", "", "").Err())
+func speakRESP3(ctx context.Context, cn *redis.Conn) (hello map[string]any, err error) {
+	hello, err = cn.Hello(ctx, 3, "", "", "").Result()
+	return hello, noTracking(err)
 }
 
 // trackCommand makes the server report on a connection every change of a key with prefix, by any

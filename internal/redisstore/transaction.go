@@ -178,13 +178,14 @@ func (s *Redis) inTransactions(ctx context.Context, cmds []store.Command, replie
 }
 
 // asTransactions returns where the Sets begin that may be sent as transactions, and appends the end
-// of each transaction to ends; there is none if the commands are sent in another way.
+// of each transaction to ends; there is none if the commands are sent in another way, as they are where
+// the server is to remember that their keys were read.
 func (s *Redis) asTransactions(cmds []store.Command, ends []int) (from int, _ []int) {
 	if cmds[0].Op == store.Get && cmds[0].Most == 0 {
 		from = 1
 	}
 	sets := cmds[from:]
-	if len(sets) < 2 || sets[0].Op != store.Set || !large(sets) || s.split() || s.noMget.Load() {
+	if len(sets) < 2 || sets[0].Op != store.Set || sets[0].Tracked || !large(sets) || s.split() || s.noMget.Load() {
 		return from, nil
 	}
 	for i := 0; i < len(sets); {

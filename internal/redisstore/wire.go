@@ -12,6 +12,9 @@ import (
 // Wire says how an operation is sent: that of the commands cmds if there are any, else the one
 // named op. It does no I/O. What a node refuses, and is then sent in another way, is not counted.
 func (s *Redis) Wire(op string, cmds []store.Command) (w store.Wire) {
+	if s.tracks.Load() != nil {
+		cmds = asReads(cmds)
+	}
 	if s.noAddGet.Load() {
 		cmds = byScript(cmds)
 	}

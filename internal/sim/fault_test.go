@@ -23,7 +23,7 @@ func (w *world) delivery() func(storetest.Delivery) (int, time.Duration) {
 		if w.may(twice) && d.one(10) {
 			copies = 2
 		}
-		if w.may(drops) && d.one(10) && dl.Kind == storetest.DeliverMessage {
+		if w.may(drops) && d.one(10) && dl.Kind == storetest.DeliverMessage && !dl.ByKey { // it is connected to each node
 			if n, err := message.Parse(dl.Text); err == nil && n.Kind != message.Watermark {
 				copies = 0
 			}

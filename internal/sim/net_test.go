@@ -155,7 +155,7 @@ func (n *simNet) Do(ctx context.Context, cmds []store.Command) []store.Reply {
 	together := d.one(2)
 	err := n.pass(ctx, d, func(ctx context.Context, late bool) {
 		if together {
-			copy(replies, n.Memory.Do(ctx, cmds))
+			copy(replies, n.Memory.Do(n.reading(ctx), cmds))
 		} else {
 			var firsts []int // of what goes as one
 			for i := 0; i < len(cmds); i += 1 + cmds[i].With {
@@ -167,7 +167,7 @@ func (n *simNet) Do(ctx context.Context, cmds []store.Command) []store.Reply {
 			}
 			for _, f := range order {
 				i := firsts[f]
-				copy(replies[i:], n.Memory.Do(ctx, cmds[i:i+1+cmds[i].With]))
+				copy(replies[i:], n.Memory.Do(n.reading(ctx), cmds[i:i+1+cmds[i].With]))
 				if len(cmds) > 1 {
 					time.Sleep(d.upTo(mostLatency))
 				}
@@ -261,7 +261,15 @@ func (n *simNet) Subscribe(ctx context.Context, l store.Subscription, s store.Su
 	if n.process != nil {
 		return n.process.subscribe(ctx, n.Memory, l, s)
 	}
-	return n.Memory.Subscribe(ctx, l, s)
+	return n.Memory.Subscribe(n.reading(ctx), l, s)
+}
+
+// reading returns a context of what this node reads, for its process.
+func (n *simNet) reading(ctx context.Context) context.Context {
+	if n.process != nil {
+		return storetest.Reading(ctx, n.process)
+	}
+	return storetest.Reading(ctx, n)
 }
 
 // directSubscriber is told that no message is lost alone. As long as that is true it does not find

@@ -15,8 +15,10 @@ import (
 // messages and one of tracking, as those through one client do.
 type simProcess struct {
 	mu  sync.Mutex // guards now
-	now map[bool]*simSession
+	now map[simSessionKind]*simSession
 }
+
+type simSessionKind struct{ tracking, byKey bool }
 
 // simSession is a session that nodes share. It begins with the first of them, and ends with the
 // last; if it ends for another reason, it does so for all.
@@ -46,22 +48,23 @@ var errAlone = errors.New("sim: a session without members")
 // subscribe joins the session, or begins one, until ctx ends or it has ended.
 func (p *simProcess) subscribe(ctx context.Context, st *storetest.Memory, l store.Subscription, sink store.Subscriber) error {
 	m := &simMember{sink: sink}
+	kind := simSessionKind{l.Tracking, l.ByKey}
 	p.mu.Lock()
-	s := p.now[l.Tracking]
+	s := p.now[kind]
 	if s == nil {
 		s = &simSession{ended: make(chan struct{})}
 		var running context.Context
-		running, s.cancel = context.WithCancelCause(context.Background())
+		running, s.cancel = context.WithCancelCause(storetest.Reading(context.Background(), p))
 		s.waiter = l.Waiter
-		p.now[l.Tracking] = s
+		p.now[kind] = s
 		go func() {
 			err := st.Subscribe(running, l, s)
 			if cause := context.Cause(running); cause != nil {
 				err = cause
 			}
 			p.mu.Lock()
-			if p.now[l.Tracking] == s { // first: who comes back does not join it
-				delete(p.now, l.Tracking)
+			if p.now[kind] == s { // first: who comes back does not join it
+				delete(p.now, kind)
 			}
 			p.mu.Unlock()
 			s.err = err
@@ -92,8 +95,8 @@ func (p *simProcess) subscribe(ctx context.Context, st *storetest.Memory, l stor
 	s.members = slices.DeleteFunc(slices.Clone(s.members), func(o *simMember) bool { return o == m })
 	last := len(s.members) == 0
 	s.mu.Unlock()
-	if last && p.now[l.Tracking] == s {
-		delete(p.now, l.Tracking)
+	if last && p.now[kind] == s {
+		delete(p.now, kind)
 	}
 	p.mu.Unlock()
 	if last {

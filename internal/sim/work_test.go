@@ -47,7 +47,7 @@ func (w *world) startNode() *simNode {
 	if id%2 == 0 {
 		w.last = nil
 		if w.shared {
-			w.last = &simProcess{now: map[bool]*simSession{}}
+			w.last = &simProcess{now: map[simSessionKind]*simSession{}}
 		}
 	}
 	process := w.last
@@ -74,7 +74,11 @@ func (w *world) startNode() *simNode {
 		opts = append(opts, cache.WithTransport(invalidate.Broadcast()))
 	case 2, 3:
 		n.transport = coherence.Tracking
-		opts = append(opts, cache.WithTransport(invalidate.Tracking()))
+		transport := invalidate.Tracking()
+		if w.draw("by key", strconv.Itoa(id)).one(2) && !w.values {
+			n.transport, transport = coherence.TrackingKeys, invalidate.TrackingKeys()
+		}
+		opts = append(opts, cache.WithTransport(transport))
 	default:
 		opts = append(opts, cache.WithTransport(invalidate.NoTransport()))
 		if n.local {
@@ -413,6 +417,9 @@ func (n *simWorker) setApart(ctx context.Context, key string) {
 	r := n.w.register(key)
 	// What it may have to wait for comes before the source is asked.
 	_, _ = n.c.Peek(ctx, key, cache.SkipRemote())
+	if n.transport == coherence.TrackingKeys {
+		_ = n.c.Set(ctx, "beside", value("beside", 1), cache.SkipRemote()) // the first one
+	}
 	before, version := n.w.now(), r.current()
 	if absentAt(key, version) {
 		return

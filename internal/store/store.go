@@ -191,6 +191,7 @@ type Command struct {
 	With int
 
 	ByScript bool // SetNX, CompareAndSet: the server does not support SET with NX and GET
+	Tracked  bool // the script that it is sent as also reads its keys, last
 	Apart    bool // Set, Delete, CompareAndSet: sent by itself
 }
 
@@ -212,6 +213,10 @@ type Notify struct {
 	// decides together with the effect: a process that sees the lease either puts its sign on it
 	// before, and receives the message, or finds the lease gone.
 	Awaited bool
+
+	// Wide: Publish only. The message is also published on the [ControlChannel] of Channel, by the
+	// same node and in the same round trip.
+	Wide bool
 }
 
 // Millis is the lifetime in milliseconds, as Redis takes it. A positive lifetime of less than a

@@ -27,6 +27,13 @@ import (
 // reports every key that begins with Prefix and was changed, by any client and for any reason.
 // Where a server can't do this, Listen returns an error that matches [ErrNoTracking].
 //
+// With Tracking and ByKey, the server reports only keys that were read or stored through this Store
+// since Subscribed: those that its process may hold. It forgets a key when it has reported it, so a
+// reader that keeps a record asks again through this Store before it relies on that once more. What
+// the Store had to send in a way that the server does not remember, it reports itself, afterwards.
+// Where keys can't be tracked in this way, but by Prefix, Listen returns an error that matches
+// [ErrNoKeyTracking].
+//
 // Messages need one connection in a cluster, whose nodes forward them to each other, and one to
 // each shard of a ring. Connections are dialed, and their users authenticated, by the options
 // of the client, OnConnect included, but without its hooks.
@@ -36,6 +43,7 @@ type Subscription struct {
 	Channel           string
 	Waiter            string // an id for AwaitLease, of WaiterLen bytes, whose own channel is received, too; "": none
 	Tracking          bool
+	ByKey             bool          // Tracking: only the keys that this process may hold
 	Prefix            string        // of keys; Tracking
 	HeartbeatInterval time.Duration // between two rounds of heartbeats
 	HeartbeatTimeout  time.Duration // how long a round may take
@@ -99,4 +107,12 @@ var (
 	// ErrNoTracking: the server does not know CLIENT TRACKING, or the user may not
 	// use it.
 	ErrNoTracking = errors.New("store: the server does not track keys for this user")
+
+	// ErrOtherServer: connections to one address lead to several servers, as while another one takes
+	// it over, or behind a proxy that distributes them. ByKey takes one server.
+	ErrOtherServer = errors.New("store: another server answers")
+
+	// ErrNoKeyTracking: keys can't be tracked one by one through this client, or for this user; all
+	// keys of a prefix may be.
+	ErrNoKeyTracking = errors.New("store: keys are not tracked one by one for this client")
 )

@@ -66,7 +66,9 @@ func (m *Memory) addTombstonesLocked(names store.Names, known logicalclock.Known
 	}
 	m.putEpochLocked(names, c.Epoch)
 	if n.Channel != "" {
-		m.publishLocked(store.Notify{Channel: n.Channel, Message: string(out.AppendText([]byte(n.Message)))})
+		message := string(out.AppendText([]byte(n.Message)))
+		m.publishLocked(store.Notify{Channel: n.Channel, Message: message})
+		m.publishLocked(store.Notify{Channel: store.ControlChannel(n.Channel), Message: message})
 	}
 	return out
 }

@@ -11,7 +11,8 @@ import (
 
 // Delivery is a message or a change on its way to a listener of a [Memory].
 type Delivery struct {
-	Listener int // number of the Listen of this Memory, from 0 on
+	Listener int  // number of the Listen of this Memory, from 0 on
+	ByKey    bool // of its Subscription
 	Kind     DeliveryKind
 	Text     string // the payload of a message, or the key
 }
@@ -65,10 +66,12 @@ func (l *memoryListeners) receives(ln *memoryListener, channel string) bool {
 type memoryListener struct {
 	store.Subscription
 	number int
+	reader any           // of ByKey, see Reading
 	wake   chan struct{} // buffered: the state below has changed
 
 	// Memory.mu guards the fields below.
 	queue  []delivery
+	held   map[string]bool // ByKey: the keys whose next change is reported
 	rounds store.Rounds
 	err    error // the reason to end
 }
@@ -107,6 +110,7 @@ func (m *Memory) ChangeAll() {
 	defer m.mu.Unlock()
 	for _, ln := range m.listeners.all {
 		if ln.Tracking {
+			clear(ln.held)
 			m.deliverLocked(ln, Delivery{Kind: DeliverFlush}, 0)
 		}
 	}
@@ -124,14 +128,36 @@ func (m *Memory) publishLocked(t store.Notify) {
 // changedLocked reports to listeners with Tracking that key was changed. Memory.mu is held.
 func (m *Memory) changedLocked(key string) {
 	for _, ln := range m.listeners.all {
-		if ln.Tracking && strings.HasPrefix(key, ln.Prefix) {
+		if ln.Tracking && strings.HasPrefix(key, ln.Prefix) && (!ln.ByKey || ln.held[key]) {
+			delete(ln.held, key)
 			m.deliverLocked(ln, Delivery{Kind: DeliverChange, Text: key}, 0)
 		}
 	}
 }
 
+type readerKey struct{}
+
+// Reading returns a context for the operations of a reader, which may be any comparable value: a
+// Subscription with ByKey receives the changes of the keys that were read by its own.
+func Reading(ctx context.Context, reader any) context.Context {
+	return context.WithValue(ctx, readerKey{}, reader)
+}
+
+// heldLocked notes that a reader may hold a key from now on. Memory.mu is held.
+func (m *Memory) heldLocked(ctx context.Context, c *store.Command) {
+	switch {
+	case c.Op == store.Delete, c.Op == store.CompareAndDelete, c.Op == store.AwaitLease, c.Op == store.Set && !c.Notifies():
+		return
+	}
+	for _, ln := range m.listeners.all {
+		if ln.ByKey && ln.reader == ctx.Value(readerKey{}) && strings.HasPrefix(c.Key, ln.Prefix) {
+			ln.held[c.Key] = true
+		}
+	}
+}
+
 func (m *Memory) deliverLocked(ln *memoryListener, d Delivery, round int64) {
-	d.Listener = ln.number
+	d.Listener, d.ByKey = ln.number, ln.ByKey
 	copies, delay := 1, time.Duration(0)
 	if f := m.listeners.intercept; f != nil {
 		copies, delay = f(d)
@@ -158,6 +184,10 @@ func (m *Memory) Publish(ctx context.Context, t store.Notify) error {
 		return err
 	}
 	m.publishLocked(t)
+	if t.Wide {
+		t.Channel = store.ControlChannel(t.Channel)
+		m.publishLocked(t)
+	}
 	return nil
 }
 
@@ -235,7 +265,7 @@ func (m *Memory) addListener(ctx context.Context, l store.Subscription) (*memory
 	if err := cmp.Or(ctx.Err(), m.fail); err != nil {
 		return nil, err
 	}
-	ln := &memoryListener{Subscription: l, number: m.listeners.count, wake: make(chan struct{}, 1)}
+	ln := &memoryListener{Subscription: l, number: m.listeners.count, reader: ctx.Value(readerKey{}), held: map[string]bool{}, wake: make(chan struct{}, 1)}
 	m.listeners.count++
 	m.listeners.all = append(m.listeners.all, ln)
 	return ln, nil

@@ -110,6 +110,7 @@ func (m *Memory) Do(ctx context.Context, cmds []store.Command) []store.Reply {
 			}
 			sign := store.SignOf(m.recordLocked(c.Key).Raw)
 			replies[i] = m.doLocked(c)
+			m.heldLocked(ctx, c)
 			if c.Notify.Awaited {
 				for _, channel := range store.ToldBy(sign, c.Notify.Channel) {
 					if replies[i].OK {
