@@ -240,6 +240,7 @@ func (c *localValues) encode(ctx context.Context, ch *Change) {
 		return
 	}
 	var err error
+	began := local.Now()
 	if ch.version.epoch, ch.version.time, err = c.remote.coherence.WriteVersion(ctx); err == nil {
 		return
 	}
@@ -248,7 +249,7 @@ func (c *localValues) encode(ctx context.Context, ch *Change) {
 		return
 	}
 	ch.refuse(c.writeFailed(ctx, err))
-	c.remote.coherence.EndWrite(retryqueue.Item{Key: ch.rk, Since: ch.at}, ch.at, err)
+	c.remote.coherence.EndWrite(retryqueue.Item{Key: ch.rk, Since: began}, began, err)
 	c.remote.completeLocal(ch)
 }
 

@@ -139,6 +139,7 @@ func (c *remote) timestamp(ctx context.Context, ch *Change) {
 		return
 	}
 	var err error
+	began := local.Now()
 	if ch.now == 0 {
 		ch.now, err = c.client.Now(ctx, ch.rk)
 	}
@@ -153,7 +154,7 @@ func (c *remote) timestamp(ctx context.Context, ch *Change) {
 		ch.keep = false
 	default:
 		ch.refuse(c.writeFailed(ctx, err))
-		c.coherence.EndWrite(retryqueue.Item{Key: ch.rk, At: ch.now, Since: ch.at}, ch.at, err)
+		c.coherence.EndWrite(retryqueue.Item{Key: ch.rk, At: ch.now, Since: began}, began, err)
 		c.completeLocal(ch)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -123,6 +124,9 @@ func TestWhatIsToldLaterRemovesNothingThatIsNewerThanItsCall(t *testing.T) {
 		"SetMany": func(ctx context.Context, c *cache.Cache[string, string]) error {
 			return c.SetMany(ctx, map[string]string{"k": "lost", "l": "lost"}, cache.KeepTTL())
 		},
+		"Set without a time": func(ctx context.Context, c *cache.Cache[string, string]) error { return c.Set(ctx, "k", "lost") },
+		"Invalidate":         func(ctx context.Context, c *cache.Cache[string, string]) error { return c.Invalidate(ctx, "k") },
+		"Delete":             func(ctx context.Context, c *cache.Cache[string, string]) error { return c.Delete(ctx, "k") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -132,7 +136,10 @@ func TestWhatIsToldLaterRemovesNothingThatIsNewerThanItsCall(t *testing.T) {
 				if err := a.Set(ctx, "k", "old"); err != nil {
 					t.Fatal(err)
 				}
-				c, net := onWire(t, store, cache.Source[string, string]{})
+				net := &timeless{wire: wire{Memory: store}}
+				net.lose("time")
+				c := newCache(t, net, cache.Source[string, string]{}, cache.WithTimeout(time.Minute), cache.WithBreaker(math.MaxInt, time.Hour), cache.WithStrategy(strategy.LRU(100), strategy.Jitter(0)))
+				t.Cleanup(net.heal) // before Close
 				if _, err := c.Peek(ctx, "other"); !errors.Is(err, cache.ErrMiss) {
 					t.Fatal(err)
 				}
