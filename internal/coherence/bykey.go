@@ -21,7 +21,7 @@ import (
 //     message of B is on the channel of all messages
 //
 // So when a cache keeps such a value for the first time, it goes over to Tracking, for as long as it
-// lives: see HearAll.
+// lives: see ReceiveAll.
 type byKey struct {
 	over atomic.Bool   // given up
 	in   atomic.Bool   // the session is one by key
@@ -38,15 +38,15 @@ func (b *byKey) wanted() bool { return !b.over.Load() }
 
 func (b *byKey) giveUp() { b.over.Store(true) }
 
-// hearsAll is called when a session that receives all makes the tier valid, and when there is none to
+// receivesAll is called when a session that receives all makes the tier valid, and when there is none to
 // wait for: none is by key, the tier was not valid before, or the next session has failed.
-func (b *byKey) hearsAll() {
+func (b *byKey) receivesAll() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.hearsAllLocked()
+	b.receivesAllLocked()
 }
 
-func (b *byKey) hearsAllLocked() {
+func (b *byKey) receivesAllLocked() {
 	if !b.closed {
 		b.closed = true
 		close(b.all)
@@ -62,10 +62,10 @@ func (b *byKey) begin(s *session, cancel context.CancelFunc) {
 	}
 }
 
-// HearAll has this process receive from now on also what concerns keys that Redis does not have. It
+// ReceiveAll has this process receive from now on also what concerns keys that Redis does not have. It
 // is called when such a value enters the local tier: until that is so the tier is not valid, and it is
 // flushed before it is.
-func (a *Coordinator) HearAll() {
+func (a *Coordinator) ReceiveAll() {
 	b := &a.byKey
 	if b.over.Load() {
 		return
@@ -74,7 +74,7 @@ func (a *Coordinator) HearAll() {
 	defer b.mu.Unlock()
 	b.over.Store(true)
 	if !a.LocalValid(now()) {
-		b.hearsAllLocked()
+		b.receivesAllLocked()
 	}
 	if b.now == nil {
 		return
@@ -86,7 +86,7 @@ func (a *Coordinator) HearAll() {
 	b.cancel()
 }
 
-// AwaitAll is HearAll for a value that is to stay in the local tier. If that was valid, it waits until it
+// AwaitAll is ReceiveAll for a value that is to stay in the local tier. If that was valid, it waits until it
 // is valid again: for the first session, for [Config.StartTimeout] at most, and no longer than ctx. In
 // an outage there is nothing to wait for.
 func (a *Coordinator) AwaitAll(ctx context.Context) {
@@ -95,13 +95,13 @@ func (a *Coordinator) AwaitAll(ctx context.Context) {
 		return
 	default:
 	}
-	a.HearAll()
+	a.ReceiveAll()
 	t := time.NewTimer(a.cfg.StartTimeout)
 	defer t.Stop()
 	select {
 	case <-a.byKey.all:
 	case <-t.C:
-		a.byKey.hearsAll() // nobody waits again
+		a.byKey.receivesAll() // no later call waits
 	case <-ctx.Done():
 	case <-a.ctx.Done():
 	}

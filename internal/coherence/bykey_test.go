@@ -123,19 +123,19 @@ func TestMessagesOfASessionByKey(t *testing.T) {
 
 // A value that Redis does not have needs messages about keys: the tier is not valid until they are
 // received, and flushed before.
-func TestHearAll(t *testing.T) {
+func TestReceiveAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := &asked{Memory: storetest.NewMemory()}
 		a, l := onTier(t, TrackingKeys, true, st)
 		a.Ready(t.Context())
 		pass(time.Second)
 		flushes := l.flushes
-		a.HearAll()
+		a.ReceiveAll()
 		if a.LocalValid(now()) {
 			t.Error("the tier is valid, and messages about keys are not received")
 		}
 		pass(time.Second)
-		a.HearAll() // nothing more
+		a.ReceiveAll() // nothing more
 		if !a.LocalValid(now()) || l.flushes != flushes+1 {
 			t.Errorf("valid %v, %d flushes", a.LocalValid(now()), l.flushes-flushes)
 		}
@@ -163,7 +163,7 @@ func TestHearAll(t *testing.T) {
 		a.AwaitAll(t.Context())
 		a.Close()
 	})
-	// Nobody waits for a session that can't begin, nor in an outage.
+	// No call waits for a session that can't begin, nor in an outage.
 	for _, when := range []string{"after", "before"} {
 		synctest.Test(t, func(t *testing.T) {
 			st := &asked{Memory: storetest.NewMemory(), refuse: map[store.Subscription]error{}}
@@ -209,7 +209,7 @@ func TestHearAll(t *testing.T) {
 	// Before the first session, and where there is none, it costs nothing.
 	for _, transport := range []Transport{None, Broadcast, Tracking, TrackingKeys} {
 		a, _ := onTier(t, transport, true, storetest.NewMemory())
-		a.HearAll()
+		a.ReceiveAll()
 	}
 }
 

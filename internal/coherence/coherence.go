@@ -80,7 +80,7 @@ const (
 	None Transport = iota
 	Broadcast
 	Tracking
-	// TrackingKeys is Tracking of the keys that this process may hold only; see hearAll.
+	// TrackingKeys is Tracking of the keys that this process may hold only; see [Coordinator.ReceiveAll].
 	TrackingKeys
 )
 
@@ -195,7 +195,7 @@ func New(cfg Config) *Coordinator {
 	a.byKey.all = make(chan struct{})
 	if cfg.Transport != TrackingKeys || cfg.NoRecords {
 		a.byKey.giveUp()
-		a.byKey.hearsAll()
+		a.byKey.receivesAll()
 	}
 	a.invalidator = &invalidation.Invalidator{Store: cfg.Client, Names: cfg.Names, Outbox: a.Outbox, Known: a.Claim, NoRecords: cfg.NoRecords}
 	if cfg.Transport == None {

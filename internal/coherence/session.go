@@ -39,7 +39,7 @@ func (a *Coordinator) listen() {
 			continue // all keys may be tracked
 		}
 		if !s.byKey {
-			a.byKey.hearsAll()
+			a.byKey.receivesAll()
 		}
 		if errors.Is(err, store.ErrNoTracking) && tracking {
 			// All processes publish for Broadcast, whatever their own transport: it works, and
@@ -183,7 +183,7 @@ func (s *session) extendLocked() {
 	a.localValid.Store(s.sent + int64(HeartbeatTimeout))
 	if a.LocalValid(now()) {
 		if !s.byKey {
-			a.byKey.hearsAll()
+			a.byKey.receivesAll()
 		}
 		a.cfg.Events.ConnectionChanged(true, nil)
 		a.readyOnce.Do(func() { close(a.first) })

@@ -39,7 +39,7 @@ func (c *remote) acquireApart(ls []*inflightLoad) {
 			c.keepInOutage(l)
 			continue
 		}
-		c.coherence.HearAll()
+		c.coherence.ReceiveAll()
 		l.state, l.fence = fillLocal, c.fences.Token(c.encoded(l.rk))
 		// If it is not known, an entry with tags is invalid from the start.
 		l.version.epoch, l.version.time, _ = c.clock.Version()

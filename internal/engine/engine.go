@@ -77,7 +77,7 @@ type Cache struct {
 	flights      *flight.Group[string, beginning, result]
 	limit        *loadLimit
 	batcher      *loadBatcher // nil: single loads are not collected
-	hearAll      func()       // see coherence.Coordinator.HearAll; nil without Redis
+	receiveAll   func()       // see coherence.Coordinator.ReceiveAll; nil without Redis
 	watchdog     watchdog     // of loaders
 
 	recordSize atomic.Int64 // size of the last record that was encoded, in bytes

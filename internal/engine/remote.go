@@ -55,7 +55,7 @@ func newRemote(c *Cache, cfg *Config) *remote {
 		c.outage = newOutage(ac.Outage, r.coherence)
 		c.reports.Outage = ac.Outage
 	}
-	c.clock, c.hearAll = r.coherence.Clock, r.coherence.HearAll
+	c.clock, c.receiveAll = r.coherence.Clock, r.coherence.ReceiveAll
 	r.invalidator = &invalidation.Invalidator{Store: r.client, Names: c.names, Policy: c.invalidation, Outbox: r.coherence.Outbox, Known: r.coherence.Claim, NoRecords: cfg.Values}
 	if c.sealer != nil {
 		r.invalidator.Sign = r.signAgain

@@ -450,7 +450,7 @@ func (c *remote) handleExisting(ctx context.Context, o *Options, l *inflightLoad
 		// MaxAge(0) does not wait for a load that began earlier; its own result may
 		// replace that load's lease, which makes the other load's fill fail.
 	case newer:
-		c.coherence.HearAll()
+		c.coherence.ReceiveAll()
 		l.state = fillLocal
 		return nothingMore
 	default:

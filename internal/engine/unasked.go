@@ -91,8 +91,8 @@ func (u *unasked) fill(vals Found, asked []*inflightLoad, w loadDirectives, bega
 		l.res = loaded{val: val, began: began, directives: w}
 		ls = append(ls, l)
 	}
-	if len(ls) > 0 && c.hearAll != nil {
-		c.hearAll()
+	if len(ls) > 0 && c.receiveAll != nil {
+		c.receiveAll()
 	}
 	at := local.Now()
 	usercode.Each(len(ls), func(i int) { u.store(ls[i], at) }, func(_ int, err error) { c.notKept(err) })

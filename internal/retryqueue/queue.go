@@ -61,9 +61,8 @@ func NewQueue(max int) *Queue {
 	}
 }
 
-// Add adds a key. The time of one that is there is the later one of both, the Token is the new one, and
-// Numbers add up. full is true
-// if the key did not fit, so that everything is to be invalidated now.
+// Add adds a key. If it is waiting already, the later of both times counts, the Token is the new one,
+// and Numbers add up. full is true if the key did not fit, so that everything is to be invalidated now.
 func (q *Queue) Add(it Item) (full bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
