@@ -83,8 +83,11 @@ func (skipRemote) applyCall(o *callOptions) { o.SkipRemote = true }
 // entry has left the local tier, after strategy.LocalTTL at the latest, or when another process
 // writes or invalidates the key. The error matches [ErrUnavailable] while the local tier is not
 // in use, as when notifications can't be received. The first such write of a cache with
-// invalidate.TrackingKeys waits until these also are about keys that Redis does not have, for [WithTimeout] at
-// most: no other waits for Redis.
+// invalidate.TrackingKeys waits until these also are about keys that Redis does not have, for
+// [WithTimeout] at most: no other waits for Redis.
+//
+// What is stored with this option alone is not in Redis, where another program can't remove it:
+// with invalidate.Tracking, too, such a DEL is no change, and is not noticed.
 //
 // It is an error that matches [ErrInvalidOption] where Redis can't be left out: with
 // [Cache.Update] and [Cache.SetIfAbsent], which are atomic over all processes; in a write under

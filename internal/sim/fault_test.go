@@ -87,11 +87,13 @@ func (w *world) strike(ctx context.Context, f fault, alive *[]*simNode, start fu
 func (w *world) foreignWrite() {
 	r := w.register([]string{"s0", "s1", "s2"}[w.n(3)])
 	version := r.next(w.now())
-	cmd := store.Command{Op: store.Delete, Key: "sim:" + r.key}
-	if w.values || w.one(2) { // a DEL of what Redis does not have would be no change
+	ctx, cmd := context.Background(), store.Command{Op: store.Delete, Key: "sim:" + r.key}
+	// A DEL of what Redis does not have would be no change: it has no values that stay in the
+	// nodes, and need not have what was loaded with SkipRemote.
+	if w.values || w.one(2) || w.store.Do(ctx, []store.Command{{Op: store.Get, Key: cmd.Key}})[0].Record.State == store.Missing {
 		cmd = store.Command{Op: store.Set, Key: cmd.Key, Frame: []byte("OK")}
 	}
-	w.store.Do(context.Background(), []store.Command{cmd})
+	w.store.Do(ctx, []store.Command{cmd})
 	w.log("another program changes %s to version %d: %v", r.key, version, cmd.Op)
 	r.settled(bound{version: version, from: w.now(), node: -2, foreign: true}, w.now())
 	r.over(w.now())
