@@ -225,9 +225,10 @@ func (st *Sentinel) failover() error {
 			if m["port"] == strconv.Itoa(next.Port()) {
 				return nil
 			}
-			if i == 0 && st.Master.Running() {
-				// Refused while a failover is in progress, or the state of the replica is not
-				// known well enough: it is repeated.
+			if i == 0 && st.Master.Running() && !strings.Contains(m["flags"], "failover_in_progress") {
+				// Refused while the state of the replica is not known well enough: it is
+				// repeated. While a failover is in progress it is not: right after its end, it
+				// would be carried out, and lead back.
 				_ = rdb.Do(ctx, "sentinel", "failover", MasterName).Err()
 			}
 			return fmt.Errorf("the master is still on port %s, and looks like a %s", m["port"], m["flags"])
