@@ -2,6 +2,7 @@ package coherence
 
 import (
 	"context"
+	"errors"
 	"math"
 	"sync"
 	"time"
@@ -19,6 +20,10 @@ const (
 	// no answer. There are proxies that close the connection at a command that they do not
 	// know.
 	lookPause = 10 * time.Second
+
+	// lookSoon is lookPause after a request whose answer did not come in time, as on a busy machine:
+	// a failover before the identity is known is found out by the dates of records alone.
+	lookSoon = time.Second
 )
 
 // nothing, as the time after which writes are safe, means that none are.
@@ -109,6 +114,9 @@ func (l *serverID) learn(is string, err error, at int64) (safe int64) {
 	if err != nil || is == "" {
 		l.refused = err == nil
 		l.resume = at + int64(lookPause)
+		if t := (interface{ Timeout() bool })(nil); errors.As(err, &t) && t.Timeout() {
+			l.resume = at + int64(lookSoon)
+		}
 		return nothing
 	}
 	l.refused = false

@@ -3,6 +3,7 @@ package coherence
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"sync/atomic"
@@ -426,6 +427,12 @@ func TestWhatALineageConcludes(t *testing.T) {
 	}
 	if safe := l.learn("", errLost, start); safe != nothing || l.known() || l.refused {
 		t.Error("no answer")
+	}
+	late := serverID{}
+	late.init()
+	late.learn("", fmt.Errorf("of a request: %w", context.DeadlineExceeded), start)
+	if soon := start + int64(lookSoon); late.asks(soon-1, true) || !late.asks(soon, true) {
+		t.Error("after a late answer it is not asked again soon")
 	}
 	until := start + int64(lookPause)
 	if l.asks(until-1, false) || l.asks(until-1, true) || !l.asks(until, false) || !l.asks(until, true) {
