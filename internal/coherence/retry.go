@@ -137,9 +137,14 @@ func (a *Coordinator) replayRecent(ctx context.Context, safe int64) {
 	a.withoutTombstoned(ctx, &told)
 	another := a.serverID.changed(now())
 	covered := int64(never) // writes sent by then are covered by an invalidation of everything
+	past := func(subject string) retryqueue.Past {
+		p := told.Pasts[subject]
+		p.Acked = !another
+		return p
+	}
 	if told.All {
-		covered = told.Pasts[""].Since
-		a.addTombstones(nil, nil, told.Pasts[""])
+		covered = past("").Since
+		a.addTombstones(nil, nil, past(""))
 	}
 	for _, it := range told.Items {
 		// A key that is queued already is queued for a later operation.
@@ -149,8 +154,8 @@ func (a *Coordinator) replayRecent(ctx context.Context, safe int64) {
 		}
 	}
 	for _, t := range told.Tags {
-		if told.Pasts[t].Since > covered {
-			a.addTombstones([]string{t}, nil, told.Pasts[t])
+		if past(t).Since > covered {
+			a.addTombstones([]string{t}, nil, past(t))
 		}
 	}
 	if a.queue.Len() > 0 {
@@ -292,6 +297,7 @@ func (a *Coordinator) notifyBatch(ctx context.Context, b *retryqueue.Batch, told
 			*told++
 		}
 	}
+	sent := now()
 	heads := make([]store.Command, len(b.Items))
 	for i, it := range b.Items {
 		heads[i] = store.Command{Op: store.GetHeader, Key: it.Key}
@@ -319,16 +325,17 @@ func (a *Coordinator) notifyBatch(ctx context.Context, b *retryqueue.Batch, told
 			continue
 		}
 		cmd := store.Command{Op: store.CompareAndDelete, Key: it.Key, Seen: reply.Record.CASToken()}
-		var sent message.Sent
-		cmd.Notify, sent = a.invalidator.NotifyOf(message.Invalidated, a.encoded(it.Key))
-		cmds, items, messages = append(cmds, cmd), append(items, it), append(messages, sent)
+		var msg message.Sent
+		cmd.Notify, msg = a.invalidator.NotifyOf(message.Invalidated, a.encoded(it.Key))
+		cmds, items, messages = append(cmds, cmd), append(items, it), append(messages, msg)
 	}
-	*told += a.notifyQuietly(ctx, quiet, &done, &failed)
+	*told += a.notifyQuietly(ctx, quiet, sent, &done, &failed)
 	for i, reply := range a.cfg.Client.Do(ctx, cmds) {
 		it := items[i]
 		it.Numbers = append(it.Numbers, messages[i].Resolve(reply.OK, reply.Err)...)
 		a.notifyFailed(reply.Err)
 		if reply.Err == nil && reply.OK {
+			a.recent.NoteLate(it, sent, now())
 			a.delivered(it, &done)
 			*told++
 			continue
@@ -346,22 +353,26 @@ func (a *Coordinator) notifyBatch(ctx context.Context, b *retryqueue.Batch, told
 }
 
 // notifyQuietly publishes messages, for many keys each, for keys of which Redis has nothing to
-// remove: readers may be waiting for them. It returns the number of keys.
-func (a *Coordinator) notifyQuietly(ctx context.Context, items []retryqueue.Item, done, failed *retryqueue.Batch) (told int) {
+// remove: readers may be waiting for them. It returns the number of keys. sent is a local time before
+// Redis was asked for them.
+func (a *Coordinator) notifyQuietly(ctx context.Context, items []retryqueue.Item, sent int64, done, failed *retryqueue.Batch) (told int) {
 	for some := range slices.Chunk(items, invalidation.KeysPerMessage) {
 		keys := make([]string, len(some))
 		for i, it := range some {
 			keys[i] = a.encoded(it.Key)
 		}
-		tell, sent := a.invalidator.NotifyOf(message.Invalidated, keys...)
+		tell, msg := a.invalidator.NotifyOf(message.Invalidated, keys...)
 		err := a.cfg.Client.Publish(ctx, tell)
-		sent.Resolve(err == nil, nil)
+		msg.Resolve(err == nil, nil)
 		if err != nil {
 			a.notifyFailed(err)
 			failed.Items = append(failed.Items, some...)
 			continue
 		}
 		for _, it := range some {
+			if !it.Acked { // otherwise it is noted since Redis acknowledged it
+				a.recent.NoteLate(it, sent, now())
+			}
 			a.delivered(it, done)
 		}
 		told += len(some)
@@ -411,23 +422,30 @@ func (a *Coordinator) notifyTombstones(ctx context.Context, b *retryqueue.Batch)
 		}
 	}
 	for _, p := range patterns {
-		past := pasts[aPattern+p]
+		past, sent := pasts[aPattern+p], now()
+		executed := past.Acked || a.serverID.changed(sent) // by a server at least
 		m, failed := a.invalidator.PatternAgain(ctx, p, a.cfg.Quote, func(key string, rec store.Record) bool {
 			it := retryqueue.Item{Key: key, At: a.date(ctx, key, past), Acked: past.Acked}
-			return a.newer(ctx, &it, rec) || it.Acked && a.endsInTime(it.At, rec)
+			return a.newer(ctx, &it, rec) || executed && a.endsInTime(it.At, rec)
 		})
 		if failed != nil {
 			err = cmp.Or(err, failed)
 			rest.Tags, rest.Numbers = append(rest.Tags, aPattern+p), append(rest.Numbers, m.Open...)
 			continue
 		}
+		a.recent.NoteTombstones(subjects(aPattern, []string{p}), nil, []retryqueue.Past{past}, sent, now())
 		a.dropMatching(p)
 	}
 	return rest, err
 }
 
 // delivered is called when Redis and the other processes have received a key's invalidation.
-// The key is dropped before the local tier is used for it again.
+// The key is dropped before the local tier is used for it again. Redis may lose what it has received
+// late, like anything else, so that this is noted before it is settled:
+//
+//  1. this process writes a key; Redis does not answer in time
+//  2. the key's old record is removed late, at a master whose replica has been promoted already
+//  3. this process finds the new master, which has the old record: the removal is to be replayed
 func (a *Coordinator) delivered(it retryqueue.Item, done *retryqueue.Batch) {
 	a.Outbox.Skip(it.Numbers...)
 	a.drop(it.Key[len(a.cfg.Names.Data):])

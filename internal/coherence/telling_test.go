@@ -215,6 +215,50 @@ func TestWhatBecomesOfAKeyThatIsToldLater(t *testing.T) {
 	}
 }
 
+// Redis may lose what it was told late as well, while its replica is promoted: it is told the next
+// server again.
+func TestWhatIsToldLateIsReplayed(t *testing.T) {
+	old := func() store.Record { return storedAt(time.Now().Add(-time.Minute).UnixMicro()) }
+	for name, c := range map[string]struct {
+		queue func(a *Coordinator)
+		was   bool // Redis has the old record when it is told
+	}{
+		"a key":                  {func(a *Coordinator) { a.addItem(retryqueue.Item{Key: "n:k", At: time.Now().UnixMicro()}) }, true},
+		"a key that Redis lacks": {func(a *Coordinator) { a.addItem(retryqueue.Item{Key: "n:k", At: time.Now().UnixMicro()}) }, false},
+		"a key after an earlier write": {func(a *Coordinator) {
+			a.noted(retryqueue.Item{Key: "n:k", At: time.Now().Add(-time.Minute).UnixMicro(), Token: old().CASToken().Token}, now()-1)
+			a.addItem(retryqueue.Item{Key: "n:k", At: time.Now().UnixMicro()})
+		}, true},
+		"a pattern":                   {func(a *Coordinator) { a.schedulePattern("k*", nil, now()) }, true},
+		"a pattern, and none matches": {func(a *Coordinator) { a.schedulePattern("k*", nil, now()) }, false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			st := &wire{Memory: storetest.NewMemory()}
+			a, _ := onTier(t, None, true, st)
+			a.started = true // nothing in the background
+			a.look(t.Context())
+			c.queue(a)
+			if c.was {
+				st.put("n:k", old())
+			}
+			if !a.notify(t.Context()) || st.has("n:k") {
+				t.Fatalf("%s: it is not told", name)
+			}
+			time.Sleep(time.Second)
+			st.put("n:k", old()) // by the replica, which has not received that
+			st.Succeed()
+			a.replayRecent(t.Context(), a.look(t.Context()))
+			if !a.Pending("n:k") {
+				t.Errorf("%s: the record of the new master is trusted", name)
+			}
+			if !a.notify(t.Context()) || st.has("n:k") {
+				t.Errorf("%s: the old record has come back", name)
+			}
+			a.stop()
+		})
+	}
+}
+
 // What fails keeps nothing else from being told, unless all of a batch fails.
 func TestWhatFailsKeepsNothingElse(t *testing.T) {
 	st := &wire{Memory: storetest.NewMemory()}

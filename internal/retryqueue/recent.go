@@ -52,6 +52,14 @@ type note struct {
 	at        int64     // when the note was made: Redis had acknowledged by then
 }
 
+// requested is the local time when the operation was requested.
+func (n *note) requested() int64 {
+	if n.kind == aKey {
+		return n.item.Since
+	}
+	return n.past.Since
+}
+
 // Replay is what has to be replayed.
 type Replay struct {
 	Items []Item   // oldest first
@@ -82,6 +90,15 @@ func (r *RecentWrites) Note(it Item, sent, now int64) {
 	r.noteLocked(note{subject: subject{aKey, it.Key}, item: it, sent: sent, at: now})
 }
 
+// NoteLate is Note for a key that was delivered late: it was requested at it.Since, and sent after
+// the time sent. What is noted of a later operation stays.
+func (r *RecentWrites) NoteLate(it Item, sent, now int64) {
+	it.Numbers, it.Acked, it.Token = nil, true, ""
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.noteLateLocked(note{subject: subject{aKey, it.Key}, item: it, sent: sent, at: now})
+}
+
 // Tombstone is Redis's answer to an invalidation: the logical times of a tombstone, with their epoch.
 // The zero value is no answer.
 type Tombstone struct {
@@ -102,27 +119,24 @@ func (m Tombstone) In(now Tombstone) bool {
 func (r *RecentWrites) NoteTombstones(tags []string, marks []Tombstone, pasts []Past, sent, now int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	past := func(i int) Past {
-		p := Past{Since: sent}
-		if i < len(pasts) {
-			p = pasts[i]
-		}
-		p.Acked = true
-		return p
-	}
-	n := note{subject: subject{kind: everything}, sent: sent, at: now, past: past(0)}
-	if len(tags) == 0 {
-		if len(marks) > 0 {
-			n.tombstone = marks[0]
-		}
-		r.noteLocked(n)
-	}
-	for i, tag := range tags {
-		n := note{subject: subject{aTag, tag}, sent: sent, at: now, past: past(i)}
-		if marks != nil {
+	add := func(i int, n note) {
+		n.sent, n.at, n.past = sent, now, Past{Since: sent, Acked: true}
+		if i < len(marks) {
 			n.tombstone = marks[i]
 		}
+		if i < len(pasts) {
+			n.past = pasts[i]
+			n.past.Acked = true
+			r.noteLateLocked(n)
+			return
+		}
 		r.noteLocked(n)
+	}
+	if len(tags) == 0 {
+		add(0, note{subject: subject{kind: everything}})
+	}
+	for i, tag := range tags {
+		add(i, note{subject: subject{aTag, tag}})
 	}
 }
 
@@ -131,6 +145,15 @@ func (r *RecentWrites) NoteTombstones(tags []string, marks []Tombstone, pasts []
 func (r *RecentWrites) Any(now int64) bool {
 	last := r.last.Load()
 	return last != never && now-last < recentFor
+}
+
+// noteLateLocked notes what was delivered late, unless a later operation is noted: that one concerns
+// all that it does.
+func (r *RecentWrites) noteLateLocked(n note) {
+	if e := r.notes[n.subject]; e != nil && n.requested() < e.Value.(*note).requested() {
+		return
+	}
+	r.noteLocked(n)
 }
 
 func (r *RecentWrites) noteLocked(n note) {

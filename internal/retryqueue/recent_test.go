@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"strings"
 	"testing"
 )
 
@@ -104,5 +105,35 @@ func TestRecentLeavesOutWhatIsSafe(t *testing.T) {
 	r.Note(Item{Key: "a"}, 9, 10) // is what counts of a
 	if got := r.Since(10, 1); !reflect.DeepEqual(got, Replay{Items: b}) {
 		t.Errorf("%+v", got)
+	}
+}
+
+// What was delivered late takes the place of what was requested before it alone.
+func TestALateDeliveryLeavesWhatIsLater(t *testing.T) {
+	r := NewRecentWrites()
+	r.Note(Item{Key: "a", At: 1, Token: "t"}, 1, 2)
+	r.NoteLate(Item{Key: "a", At: 5, Token: "u", Numbers: []uint64{1}, Since: 5}, 9, 10)
+	late := Item{Key: "a", At: 5, Acked: true, Since: 5}
+	told(t, r, recentFor+9, Replay{Items: []Item{late}})
+	if got := r.Since(10, 8); len(got.Items) != 0 {
+		t.Errorf("what was sent at 9 is told, though only what was sent by 8 can be lost: %+v", got)
+	}
+	r.Note(Item{Key: "a", At: 12, Token: "v"}, 12, 13)
+	r.NoteLate(Item{Key: "a", At: 11, Since: 11}, 14, 15)
+	told(t, r, 15, Replay{Items: []Item{{Key: "a", At: 12, Token: "v", Acked: true, Since: 12}}})
+
+	for _, tags := range [][]string{{"t"}, nil} {
+		r := NewRecentWrites()
+		name := strings.Join(tags, "")
+		r.NoteTombstones(tags, nil, nil, 1, 2)
+		r.NoteTombstones(tags, []Tombstone{{Epoch: 7}}, []Past{{Since: 5}}, 9, 10)
+		if got := r.Since(10, all); got.Pasts[name] != (Past{Since: 5, Acked: true}) || got.Tombstones[name].Epoch != 7 {
+			t.Errorf("tags %q: %+v", tags, got)
+		}
+		r.NoteTombstones(tags, []Tombstone{{Epoch: 8}}, nil, 12, 13)
+		r.NoteTombstones(tags, []Tombstone{{Epoch: 9}}, []Past{{Since: 11}}, 14, 15)
+		if got := r.Since(15, all); got.Pasts[name] != (Past{Since: 12, Acked: true}) || got.Tombstones[name].Epoch != 8 {
+			t.Errorf("tags %q, of which a later one is noted: %+v", tags, got)
+		}
 	}
 }
