@@ -21,8 +21,9 @@ const (
 	// know.
 	lookPause = 10 * time.Second
 
-	// lookSoon is lookPause after a request whose answer did not come in time, as on a busy machine:
-	// a failover before the identity is known is found out by the dates of records alone.
+	// lookSoon is lookPause while the identity is not known, after a request whose answer did not come
+	// in time, as on a busy machine: a failover before it is known is found out by the dates of records
+	// alone.
 	lookSoon = time.Second
 )
 
@@ -114,7 +115,7 @@ func (l *serverID) learn(is string, err error, at int64) (safe int64) {
 	if err != nil || is == "" {
 		l.refused = err == nil
 		l.resume = at + int64(lookPause)
-		if t := (interface{ Timeout() bool })(nil); errors.As(err, &t) && t.Timeout() {
+		if t := (interface{ Timeout() bool })(nil); l.is == "" && errors.As(err, &t) && t.Timeout() {
 			l.resume = at + int64(lookSoon)
 		}
 		return nothing

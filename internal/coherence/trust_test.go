@@ -434,6 +434,11 @@ func TestWhatALineageConcludes(t *testing.T) {
 	if soon := start + int64(lookSoon); late.asks(soon-1, true) || !late.asks(soon, true) {
 		t.Error("after a late answer it is not asked again soon")
 	}
+	late.learn("S", nil, start)
+	late.learn("", context.DeadlineExceeded, start)
+	if pause := start + int64(lookPause); late.asks(pause-1, false) || !late.asks(pause, false) {
+		t.Error("a known identity is asked for again soon after a late answer")
+	}
 	until := start + int64(lookPause)
 	if l.asks(until-1, false) || l.asks(until-1, true) || !l.asks(until, false) || !l.asks(until, true) {
 		t.Error("it is asked again at once after no answer")
