@@ -260,23 +260,27 @@ func (c *listenConn) openLane(ctx context.Context) error {
 }
 
 // check makes sure that lanes live, by commands on one of them: that its server is a master, and that
-// it has the connections, and remembers what is read on them, for the one of the session. A proxy may
-// have replaced the connection on its other side: so the server is asked about that one itself, too.
-// The first check finds out whether the server says it of others: if listed is false there must be none.
+// it has the connections, and remembers what is read on them, for the one of the session. It is asked
+// for their state by their ids, that of the connection itself included: a proxy may have replaced that
+// one on its other side. The state of a single lane is that of the connection that asks. The first check
+// finds out whether the server says it of others: if listed is false there must be none.
 func (c *listenConn) check(ctx context.Context, on *lane, all []*lane, first bool) (listed bool, err error) {
 	var master, redirected, list *redis.Cmd
 	ask := func(text string) error {
 		pipe := on.rdb.Pipeline()
 		master = pipe.Do(ctx, "eval", text, 0, noKey)
-		redirected = pipe.Do(ctx, "client", "getredir")
-		if list = nil; len(all) > 1 || first {
+		redirected, list = nil, nil
+		if len(all) == 1 {
+			redirected = pipe.Do(ctx, "client", "getredir")
+		}
+		if len(all) > 1 || first {
 			words := []any{"client", "list", "id"}
 			for _, l := range all {
 				words = append(words, l.id)
 			}
 			list = pipe.Do(ctx, words...)
 		}
-		if _, err := pipe.Exec(ctx); err != nil && master.Err() == nil && redirected.Err() == nil && (list == nil || list.Err() == nil) {
+		if _, err := pipe.Exec(ctx); err != nil && master.Err() == nil && (redirected == nil || redirected.Err() == nil) && (list == nil || list.Err() == nil) {
 			return err
 		}
 		return master.Err()
@@ -289,11 +293,13 @@ func (c *listenConn) check(ctx context.Context, on *lane, all []*lane, first boo
 	case err != nil && !errors.As(err, &answer): // otherwise it was refused for another reason
 		return false, err
 	}
-	switch id, err := redirected.Int64(); {
-	case err == nil && id != c.id:
-		return false, fmt.Errorf("it is redirected to %d, and not to %d", id, c.id)
-	case err != nil && !isRefusal(err):
-		return false, err
+	if redirected != nil {
+		switch id, err := redirected.Int64(); {
+		case err == nil && id != c.id:
+			return false, fmt.Errorf("it is redirected to %d, and not to %d", id, c.id)
+		case err != nil && !isRefusal(err):
+			return false, err
+		}
 	}
 	if list == nil {
 		return false, nil
