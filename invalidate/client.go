@@ -36,8 +36,8 @@ type Client struct {
 	store   *client.Client
 	revoker *invalidation.Invalidator
 
-	mu    sync.Mutex // guards known
-	known logicalclock.Known
+	mu    sync.Mutex           // guards known
+	known []logicalclock.Known // by part
 }
 
 // clientTimeout bounds each operation on Redis. No request of a user waits for it.
@@ -89,17 +89,20 @@ func NewClient(rdb redis.UniversalClient, name string, opts ...ClientOption) (*C
 		return nil, fmt.Errorf("%w: invalidate.NewClient: %w", errs.ErrInvalidOption, err)
 	}
 	c.store = client.New(st, clientTimeout)
+	names := store.NewNames(c.prefix, name).In(st.Database())
+	parts := names.Parted(c.store.Clustered())
+	c.known = make([]logicalclock.Known, len(parts))
 	c.revoker = &invalidation.Invalidator{
-		Store: c.store, Names: store.NewNames(c.prefix, name).In(st.Database()), Policy: invalidation.Policy{Mode: invalidation.Mode(c.policy.mode), Delay: c.policy.delay},
+		Store: c.store, Names: names, Parts: parts, Policy: invalidation.Policy{Mode: invalidation.Mode(c.policy.mode), Delay: c.policy.delay},
 		Outbox: message.NewOutbox(message.NewSender()), Known: c.lastKnown,
 	}
 	return c, nil
 }
 
-func (c *Client) lastKnown() logicalclock.Known {
+func (c *Client) lastKnown(part uint8) logicalclock.Known {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.known
+	return c.known[part]
 }
 
 // validName reports what cache.New accepts as a name.
@@ -188,20 +191,28 @@ func (c *Client) mark(ctx context.Context, what string, tags []string) error {
 		return err
 	}
 	defer c.tally(ctx)
-	marks, open, err := c.revoker.InvalidateTags(ctx, tags)
+	failed := make([]error, len(c.known))
+	c.revoker.EachPart(ctx, func(part uint8) { failed[part] = c.markPart(ctx, part, tags) })
+	if err := cmp.Or(failed...); err != nil {
+		return c.failed(ctx, what, err)
+	}
+	return nil
+}
+
+func (c *Client) markPart(ctx context.Context, part uint8, tags []string) error {
+	marks, open, err := c.revoker.InvalidateTags(ctx, part, tags)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known := &c.known[part]
 	if err != nil {
 		c.open(open)
 		if errors.Is(err, logicalclock.ErrNoClock) {
-			c.mu.Lock()
-			c.known = logicalclock.Known{} // the reply for it was invalid
-			c.mu.Unlock()
+			*known = logicalclock.Known{} // the reply for it was invalid
 		}
-		return c.failed(ctx, what, err)
+		return err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if e := marks.Epoch; e.ID != c.known.Epoch || e.Tick > c.known.Tick {
-		c.known = logicalclock.Known{Epoch: e.ID, Tick: e.Tick, Clock: e.Clock}
+	if e := marks.Epoch; e.ID != known.Epoch || e.Tick > known.Tick {
+		*known = logicalclock.Known{Epoch: e.ID, Tick: e.Tick, Clock: e.Clock}
 	}
 	return nil
 }

@@ -214,6 +214,35 @@ export function message(kind, sender, number, base, quietMs, body) {
 
 export const strings = (items) => Buffer.concat(items.flatMap((s) => [uvarint(s.length), s]));
 
+// On a cluster each part of the slots has a logical clock: the first slots of the parts, and the hash
+// tags of the keys of their clocks.
+const parts = [
+  [0, 'dlj'], [2048, 'bij'], [2731, 'a4q'], [3277, 'f5k'], [4096, '1mo'], [5461, 'ljg'], [6144, 'c7'], [6554, 'gw'],
+  [8192, 'st5'], [9830, '7x5'], [10240, 'hb4'], [10923, 'hft'], [12288, '77h'], [13107, '3l5'], [13653, '3ki'], [14336, '7ys'],
+];
+
+/** The slot of a Redis key (a Buffer) on a cluster. */
+export function slot(redisKey) {
+  const begin = redisKey.indexOf('{');
+  const end = redisKey.indexOf('}', begin + 1);
+  if (begin >= 0 && end > begin + 1) redisKey = redisKey.subarray(begin + 1, end);
+  let crc = 0;
+  for (const byte of redisKey) {
+    crc ^= byte << 8;
+    for (let i = 0; i < 8; i++) crc = (crc & 0x8000 ? (crc << 1) ^ 0x1021 : crc << 1) & 0xffff;
+  }
+  return crc % 16384;
+}
+
+/** The number of the part that a Redis key is in, on a cluster. */
+export const part = (redisKey) => parts.findLastIndex(([first]) => first <= slot(redisKey));
+
+/** The keys of the logical clock of a Redis key, and of the tombstones of its tags. */
+export function clockOnACluster(prefix, name, redisKey) {
+  const own = prefix.includes('{') ? `${prefix}:{c:${name}}:` : `${prefix}:{${parts[part(redisKey)][1]}}:c:${name}:`;
+  return { epoch: `${own}epoch`, tags: `${own}tags` };
+}
+
 /** The encoded key of a string, a number, a boolean, or a struct of several of them. */
 export function encodeKey(...fields) {
   if (fields.length === 1) return Buffer.from(String(fields[0]));
@@ -460,6 +489,7 @@ function check(path) {
       1: () => strings(list),
       4: () => Buffer.concat([uvarint(list.length), strings(list)]),
       5: () => Buffer.from([v.last ? 1 : 0]),
+      6: () => Buffer.concat([Buffer.from([v.part]), uvarint(list.length), strings(list)]),
     }[v.kind]();
     same(v.name, message(v.kind, v.sender, v.number, v.base, v.quiet_ms, body).toString('hex'), v.bytes);
   }
@@ -467,6 +497,11 @@ function check(path) {
   for (const v of vectors.names) {
     const c = new Cache(null, v.name, { prefix: v.prefix, database: v.database });
     same('names', [c.data, c.epoch, c.tags, c.channel], [v.data, v.epoch, v.tags, v.channel]);
+  }
+  for (const v of vectors.parts) {
+    const redisKey = Buffer.from(`${v.prefix}${v.name}:${v.key}`);
+    same('a slot', slot(redisKey), v.slot);
+    same('a part', clockOnACluster(v.prefix, v.name, redisKey), { epoch: v.epoch, tags: v.tags });
   }
   for (const v of vectors.types) {
     same('a type', xxhash64(Buffer.from(`${v.codec}\0${v.type}`)).toString(16).padStart(16, '0'), v.fingerprint);

@@ -12,6 +12,7 @@ reads what others have stored, and never stores a value.
 CACHE_PREFIX in the environment is the prefix of the cache (cache.WithPrefix).
 """
 
+import binascii
 import json
 import os
 import secrets
@@ -264,6 +265,36 @@ def strings(items):
     return b"".join(uvarint(len(s)) + s for s in items)
 
 
+# On a cluster each part of the slots has a logical clock: the first slots of the parts, and the hash
+# tags of the keys of their clocks.
+PARTS = [
+    (0, "dlj"), (2048, "bij"), (2731, "a4q"), (3277, "f5k"), (4096, "1mo"), (5461, "ljg"), (6144, "c7"), (6554, "gw"),
+    (8192, "st5"), (9830, "7x5"), (10240, "hb4"), (10923, "hft"), (12288, "77h"), (13107, "3l5"), (13653, "3ki"), (14336, "7ys"),
+]
+
+
+def slot(redis_key):
+    """The slot of a Redis key on a cluster."""
+    begin = redis_key.find(b"{")
+    end = redis_key.find(b"}", begin + 1)
+    if begin >= 0 and end > begin + 1:
+        redis_key = redis_key[begin + 1 : end]
+    return binascii.crc_hqx(redis_key, 0) % 16384
+
+
+def part(redis_key):
+    """The number of the part that a Redis key is in, on a cluster."""
+    return max(i for i, (first, _) in enumerate(PARTS) if first <= slot(redis_key))
+
+
+def clock_on_a_cluster(prefix, name, redis_key):
+    """The keys of the logical clock of a Redis key, and of the tombstones of its tags."""
+    own = "%s:{c:%s}:" % (prefix, name)
+    if "{" not in prefix:
+        own = "%s:{%s}:c:%s:" % (prefix, PARTS[part(redis_key)][1], name)
+    return own + "epoch", own + "tags"
+
+
 def encode_key(*fields):
     """The encoded key of a string, an int, a bool, or a struct of several of them."""
     texts = [("true" if f else "false") if isinstance(f, bool) else str(f) for f in fields]
@@ -455,6 +486,7 @@ def check(path):
             1: lambda: strings([bytes.fromhex(k) for k in v.get("strings", [])]),
             4: lambda: uvarint(len(v.get("strings", []))) + strings([bytes.fromhex(k) for k in v.get("strings", [])]),
             5: lambda: bytes([1 if v.get("last") else 0]),
+            6: lambda: bytes([v["part"]]) + uvarint(len(v.get("strings", []))) + strings([bytes.fromhex(k) for k in v.get("strings", [])]),
         }[v["kind"]]()
         got = message(v["kind"], int(v["sender"]), int(v["number"]), int(v["base"]), v["quiet_ms"], body)
         same(v["name"], got.hex(), v["bytes"])
@@ -463,6 +495,10 @@ def check(path):
     for v in vectors["names"]:
         c = Cache(None, v["name"], v["prefix"], v["database"])
         same("names", [c.data.decode(), c.epoch, c.tags, c.channel], [v["data"], v["epoch"], v["tags"], v["channel"]])
+    for v in vectors["parts"]:
+        redis_key = ("%s%s:%s" % (v["prefix"], v["name"], v["key"])).encode()
+        same("a slot", slot(redis_key), v["slot"])
+        same("a part", list(clock_on_a_cluster(v["prefix"], v["name"], redis_key)), [v["epoch"], v["tags"]])
     for v in vectors["types"]:
         same("a type", "%016x" % xxhash64(v["codec"].encode() + b"\0" + v["type"].encode()), v["fingerprint"])
     print("%d checks passed" % checked)

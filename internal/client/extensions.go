@@ -25,6 +25,11 @@ type (
 	// placed: the node that a key's commands go to.
 	placed interface{ Endpoint(key string) string }
 
+	// turned: what no caller waits for takes turns at the node of a key.
+	turned interface {
+		Turn(ctx context.Context, key string) (end func())
+	}
+
 	// clocked: by how much the estimate of a node's clock may be wrong, in µs.
 	clocked interface{ ClockError(key string) int64 }
 
@@ -42,6 +47,8 @@ type (
 	renewing   interface{ Renew(context.Context) error }
 	oneNode    interface{ OneNode() bool }
 	connected  interface{ Connections() uint32 }
+	// clustered: keys have slots, by which they are spread over the nodes.
+	clustered interface{ Clustered() bool }
 )
 
 // Unknown is [redisstore.Redis.Unknown] of the Client's store, nil for other stores.
@@ -134,6 +141,31 @@ func (g *Client) Renew(ctx context.Context) error {
 func (g *Client) OneNode() bool {
 	s, ok := g.store.(oneNode)
 	return ok && s.OneNode()
+}
+
+// Clustered reports whether keys are spread over the nodes by their slots; see
+// [store.Names.Parted].
+func (g *Client) Clustered() bool {
+	s, ok := g.store.(clustered)
+	return ok && s.Clustered()
+}
+
+// Endpoint names the node that a key's commands go to. ok is false if the store does not tell.
+func (g *Client) Endpoint(key string) (endpoint string, ok bool) {
+	s, ok := g.store.(placed)
+	if !ok {
+		return "", false
+	}
+	return s.Endpoint(key), true
+}
+
+// Turn waits for a turn at the node of a key, for operations that no caller waits for; end ends it.
+// See [redisstore.Redis.Turn].
+func (g *Client) Turn(ctx context.Context, key string) (end func()) {
+	if s, ok := g.store.(turned); ok {
+		return s.Turn(ctx, key)
+	}
+	return func() {}
 }
 
 // Connections counts the connections that were made, including those for operations that have

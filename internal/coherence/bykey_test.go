@@ -100,11 +100,11 @@ func TestMessagesOfASessionByKey(t *testing.T) {
 		if _, err := other.invalidator.Pattern(ctx, "k*", func(s string) string { return s }); err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := other.invalidator.InvalidateTags(ctx, []string{"tag"}); err != nil {
+		if _, _, err := other.invalidator.InvalidateTags(ctx, 0, []string{"tag"}); err != nil {
 			t.Fatal(err)
 		}
 		other.Outbox.Next(message.Invalidated) // of a key, on the other channel
-		if _, _, err := other.invalidator.InvalidateTags(ctx, []string{"tag"}); err != nil {
+		if _, _, err := other.invalidator.InvalidateTags(ctx, 0, []string{"tag"}); err != nil {
 			t.Fatal(err)
 		}
 		pass(time.Minute)

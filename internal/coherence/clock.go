@@ -16,6 +16,7 @@ var ErrSuspect = errors.New("coherence: Redis has gone back in time")
 
 // EpochRead is a read of the logical clock in flight.
 type EpochRead struct {
+	part  *Part
 	asked logicalclock.Token
 	at    int64
 	known logicalclock.Known // before the read was sent
@@ -23,85 +24,85 @@ type EpochRead struct {
 
 // BeginEpochRead is called before names.Epoch is read from Redis, together with the records
 // that are to be validated against it.
-func (a *Coordinator) BeginEpochRead() EpochRead {
-	a.use()
-	return a.beginLook()
+func (p *Part) BeginEpochRead() EpochRead {
+	p.use()
+	return p.beginLook()
 }
 
 // beginLook is BeginEpochRead for reads that do not show that the cache is in use.
-func (a *Coordinator) beginLook() EpochRead {
-	return EpochRead{a.Clock.ReadVersion(), now(), a.Clock.Known()}
+func (p *Part) beginLook() EpochRead {
+	return EpochRead{p, p.Clock.ReadVersion(), now(), p.Clock.Known()}
 }
 
 // EndEpochRead takes the reply. If the epoch is missing or unusable, it is read once more, by
 // the script that creates one. The error says why the epoch is not known.
-func (a *Coordinator) EndEpochRead(ctx context.Context, l EpochRead, reply store.Reply) error {
+func (p *Part) EndEpochRead(ctx context.Context, l EpochRead, reply store.Reply) error {
 	if reply.Err != nil {
-		if a.fresh(now()) {
+		if p.fresh(now()) {
 			return nil // the copy is not too old yet
 		}
 		return reply.Err
 	}
-	e, ok := a.parseEpoch(ctx, reply.Record.Raw)
+	e, ok := p.parseEpoch(ctx, reply.Record.Raw)
 	if l.known.Epoch != 0 && (!ok || e.Tick < l.known.Tick) {
-		a.wentBack() // another epoch than the known one, or it has gone back in time
+		p.wentBack() // another epoch than the known one, or it has gone back in time
 		return ErrSuspect
 	}
 	if ok {
 		// Without Redis's clock, a pending tombstone would take effect at once.
 		var redisNow int64
 		if e.All.Next != 0 && !e.All.Dated() {
-			redisNow, _ = a.cfg.Client.Now(ctx, a.cfg.Names.Epoch)
+			redisNow, _ = p.a.cfg.Client.Now(ctx, p.names.Epoch)
 		}
-		if a.learnEpoch(e, redisNow, l) {
+		if p.learnEpoch(e, redisNow, l) {
 			return nil
 		}
 	}
-	return a.FetchTombstones(ctx, nil)
+	return p.FetchTombstones(ctx, nil)
 }
 
 // wentBack is called when Redis turns out to have lost data or to be another server.
-func (a *Coordinator) wentBack() {
-	a.use()
-	a.rollbackSeen.raise()
-	a.Suspect()
+func (p *Part) wentBack() {
+	p.use()
+	p.rollbackSeen.raise()
+	p.a.Suspect()
 }
 
 // parseEpoch reads an epoch. An epoch whose times are too far ahead of Redis's clock counts as
 // missing: once this process had learned such times, Redis could not make it forget them.
 // Redis's clock is estimated only if the epoch may be too far ahead; see
-// [Coordinator.measured].
-func (a *Coordinator) parseEpoch(ctx context.Context, raw []byte) (e logicalclock.Epoch, ok bool) {
-	if e, ok = logicalclock.ParseEpoch(raw); !ok || e.By(a.latest.Load()) {
+// [Part.measured].
+func (p *Part) parseEpoch(ctx context.Context, raw []byte) (e logicalclock.Epoch, ok bool) {
+	if e, ok = logicalclock.ParseEpoch(raw); !ok || e.By(p.latest.Load()) {
 		return e, ok
 	}
-	redisNow, err := a.cfg.Client.Now(ctx, a.cfg.Names.Epoch)
+	redisNow, err := p.a.cfg.Client.Now(ctx, p.names.Epoch)
 	if err != nil || !e.By(logicalclock.Latest(redisNow)) {
 		return logicalclock.Epoch{}, false
 	}
-	a.measured(redisNow)
+	p.measured(redisNow)
 	return e, true
 }
 
 // measured records a reading of Redis's clock. A time that is plausible by it is plausible at
 // any later time, until that clock is set back.
-func (a *Coordinator) measured(redisNow int64) { a.latest.Store(logicalclock.Latest(redisNow)) }
+func (p *Part) measured(redisNow int64) { p.latest.Store(logicalclock.Latest(redisNow)) }
 
 // unreadable is called with the error of a script that was passed this process's copy of the
 // logical clock. If the script answered nonsense, the copy may be the reason, and is discarded.
-func (a *Coordinator) unreadable(err error) bool {
+func (p *Part) unreadable(err error) bool {
 	if !errors.Is(err, logicalclock.ErrNoClock) {
 		return false
 	}
-	a.Clock.Reset()
-	a.wentBack()
+	p.Clock.Reset()
+	p.wentBack()
 	return true
 }
 
 // EndEpochReadBeside takes the reply to an epoch read that went with a write, and returns the
-// logical time from before that write. Unlike [Coordinator.EndEpochRead] it does not count as a
+// logical time from before that write. Unlike [Part.EndEpochRead] it does not count as a
 // read that spares the next one: a process that writes must move the clock on from time to
-// time; see [Coordinator.Version].
+// time; see [Part.Version].
 //
 // The time is that of the reply, whatever else becomes known of the clock meanwhile:
 //
@@ -112,57 +113,57 @@ func (a *Coordinator) unreadable(err error) bool {
 //
 // The clock as it is known after 2 would be too late a time: a tombstone may have been added after
 // the write, for a newer value of the source.
-func (a *Coordinator) EndEpochReadBeside(ctx context.Context, l EpochRead, reply store.Reply) (epoch uint64, clock int64, ok bool) {
+func (p *Part) EndEpochReadBeside(ctx context.Context, l EpochRead, reply store.Reply) (epoch uint64, clock int64, ok bool) {
 	if reply.Err != nil {
 		return 0, 0, false
 	}
-	e, ok := a.parseEpoch(ctx, reply.Record.Raw)
+	e, ok := p.parseEpoch(ctx, reply.Record.Raw)
 	if ok && e.ID == l.known.Epoch && e.Tick >= l.known.Tick {
 		var redisNow int64
 		if e.All.Next != 0 && !e.All.Dated() {
-			redisNow, _ = a.cfg.Client.Now(ctx, a.cfg.Names.Epoch)
+			redisNow, _ = p.a.cfg.Client.Now(ctx, p.names.Epoch)
 		}
-		a.Clock.Learn(e, redisNow, l.asked, l.at)
+		p.Clock.Learn(e, redisNow, l.asked, l.at)
 		return e.ID, e.Clock, true
 	}
-	if a.EndEpochRead(ctx, l, reply) != nil || !ok {
+	if p.EndEpochRead(ctx, l, reply) != nil || !ok {
 		return 0, 0, false
 	}
 	return e.ID, e.Clock, true
 }
 
-// readEpochNow reads the logical clock alone. [Coordinator.FetchTombstones] will not do where
+// readEpochNow reads the logical clock alone. [Part.FetchTombstones] will not do where
 // the clock may have gone back in time: the script repairs the clock, and the rollback would go
 // unnoticed.
-func (a *Coordinator) readEpochNow(ctx context.Context) error {
-	l := a.beginLook()
+func (p *Part) readEpochNow(ctx context.Context) error {
+	l := p.beginLook()
 	if l.known.Epoch == 0 {
 		return nil // nothing known that the clock could have gone back from
 	}
-	rec, err := a.cfg.Client.Get(ctx, a.cfg.Names.Epoch)
-	return a.EndEpochRead(ctx, l, store.Reply{Record: rec, Err: err})
+	rec, err := p.a.cfg.Client.Get(ctx, p.names.Epoch)
+	return p.EndEpochRead(ctx, l, store.Reply{Record: rec, Err: err})
 }
 
-func (a *Coordinator) learnEpoch(e logicalclock.Epoch, redisNow int64, l EpochRead) bool {
-	before := a.Clock.Known().Epoch
-	if !a.Clock.Learn(e, redisNow, l.asked, l.at) {
+func (p *Part) learnEpoch(e logicalclock.Epoch, redisNow int64, l EpochRead) bool {
+	before := p.Clock.Known().Epoch
+	if !p.Clock.Learn(e, redisNow, l.asked, l.at) {
 		return false
 	}
-	a.learnedAt(before, l.at)
+	p.learnedAt(before, l.at)
 	return true
 }
 
 // learnedAt is called when an answer to a read sent at the local time at was learned. In a new
 // epoch, nothing that this process holds is valid.
-func (a *Coordinator) learnedAt(epochBefore uint64, at int64) {
+func (p *Part) learnedAt(epochBefore uint64, at int64) {
 	for {
-		last := a.learned.Load()
-		if at <= last || a.learned.CompareAndSwap(last, at) {
+		last := p.learned.Load()
+		if at <= last || p.learned.CompareAndSwap(last, at) {
 			break
 		}
 	}
-	if epochBefore != 0 && epochBefore != a.Clock.Known().Epoch {
-		a.flushed()
+	if epochBefore != 0 && epochBefore != p.Clock.Known().Epoch {
+		p.a.flushed()
 	}
 }
 
@@ -170,19 +171,19 @@ func (a *Coordinator) learnedAt(epochBefore uint64, at int64) {
 const askAgain = 5
 
 // FetchTombstones reads the logical clock and the tombstones of tags.
-func (a *Coordinator) FetchTombstones(ctx context.Context, tags []string) error {
+func (p *Part) FetchTombstones(ctx context.Context, tags []string) error {
 	for range askAgain {
-		l := a.beginLook()
-		before := a.Claim()
-		m, err := a.cfg.Client.ReadClock(ctx, a.cfg.Names, before, tags)
-		if a.unreadable(err) && before != (logicalclock.Known{}) {
+		l := p.beginLook()
+		before := p.Claim()
+		m, err := p.a.cfg.Client.ReadClock(ctx, p.names, before, tags)
+		if p.unreadable(err) && before != (logicalclock.Known{}) {
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		if a.learnTombstones(tags, &m, l) {
-			a.learnedAt(before.Epoch, l.at)
+		if p.learnTombstones(tags, &m, l) {
+			p.learnedAt(before.Epoch, l.at)
 			return nil
 		}
 	}
@@ -190,21 +191,21 @@ func (a *Coordinator) FetchTombstones(ctx context.Context, tags []string) error 
 }
 
 // learnTombstones learns a script's answer.
-func (a *Coordinator) learnTombstones(tags []string, m *logicalclock.Reading, l EpochRead) bool {
-	a.measured(m.Now)
-	ok := a.Clock.LearnTombstones(tags, m, l.asked, l.at)
-	if !ok && l.known.Epoch != 0 && a.Clock.Known().Epoch == 0 {
-		a.wentBack() // what was known is reset
+func (p *Part) learnTombstones(tags []string, m *logicalclock.Reading, l EpochRead) bool {
+	p.measured(m.Now)
+	ok := p.Clock.LearnTombstones(tags, m, l.asked, l.at)
+	if !ok && l.known.Epoch != 0 && p.Clock.Known().Epoch == 0 {
+		p.wentBack() // what was known is reset
 	}
 	return ok
 }
 
 // ValidateNow validates one record against an answer that is requested from Redis now.
-func (a *Coordinator) ValidateNow(ctx context.Context, epoch uint64, logicalTime, began int64, tags []string) (logicalclock.Validity, int64, error) {
+func (p *Part) ValidateNow(ctx context.Context, epoch uint64, logicalTime, began int64, tags []string) (logicalclock.Validity, int64, error) {
 	at := now()
-	m, err := a.cfg.Client.ReadClock(ctx, a.cfg.Names, a.Claim(), tags)
+	m, err := p.a.cfg.Client.ReadClock(ctx, p.names, p.Claim(), tags)
 	if err != nil {
-		a.unreadable(err)
+		p.unreadable(err)
 		return logicalclock.Unknown, 0, err
 	}
 	v, until := logicalclock.ValidateBy(&m, epoch, logicalTime, began, at, now())
@@ -213,37 +214,37 @@ func (a *Coordinator) ValidateNow(ctx context.Context, epoch uint64, logicalTime
 
 // fresh reports whether the copy of the logical clock is recent enough to validate records of
 // other processes.
-func (a *Coordinator) fresh(now int64) bool {
-	if _, _, ok := a.Clock.Version(); !ok {
+func (p *Part) fresh(now int64) bool {
+	if _, _, ok := p.Clock.Version(); !ok {
 		return false
 	}
-	learned := a.learned.Load()
-	return a.Connected(now) || learned != never && now-learned < int64(clockAge)
+	learned := p.learned.Load()
+	return p.a.Connected(now) || learned != never && now-learned < int64(clockAge)
 }
 
 // Version returns the logical time for an operation that begins now. It asks Redis only while
 // disconnected, at most once a second.
-func (a *Coordinator) Version(ctx context.Context) (epoch uint64, logicalTime int64, err error) {
-	a.use()
-	if err := a.Reconcile(ctx); err != nil {
+func (p *Part) Version(ctx context.Context) (epoch uint64, logicalTime int64, err error) {
+	p.use()
+	if err := p.Reconcile(ctx); err != nil {
 		return 0, 0, err
 	}
-	if a.fresh(now()) {
-		if epoch, logicalTime, ok := a.Clock.Version(); ok {
+	if p.fresh(now()) {
+		if epoch, logicalTime, ok := p.Clock.Version(); ok {
 			return epoch, logicalTime, nil
 		}
 	}
 	// This read moves the clock on, so that it shows if Redis goes back to a state from before
 	// the write that begins now.
-	if err := a.readEpochNow(ctx); err != nil && err != ErrSuspect {
+	if err := p.readEpochNow(ctx); err != nil && err != ErrSuspect {
 		return 0, 0, err
 	}
 	for range askAgain {
-		if err := a.FetchTombstones(ctx, nil); err != nil {
+		if err := p.FetchTombstones(ctx, nil); err != nil {
 			return 0, 0, err
 		}
 		// A late message of another epoch may have reset the table.
-		if epoch, logicalTime, ok := a.Clock.Version(); ok {
+		if epoch, logicalTime, ok := p.Clock.Version(); ok {
 			return epoch, logicalTime, nil
 		}
 	}
@@ -253,12 +254,12 @@ func (a *Coordinator) Version(ctx context.Context) (epoch uint64, logicalTime in
 // WriteVersion is Stamp for a write. With several nodes, the node of the clock may be down while
 // the node of the key answers: then the last known time will do. It is from before the write,
 // and a logicalTime that is too old only makes a record invalid sooner than necessary.
-func (a *Coordinator) WriteVersion(ctx context.Context) (epoch uint64, logicalTime int64, err error) {
-	epoch, logicalTime, err = a.Version(ctx)
-	if err == nil || ctx.Err() != nil || a.cfg.Client.OneNode() {
+func (p *Part) WriteVersion(ctx context.Context) (epoch uint64, logicalTime int64, err error) {
+	epoch, logicalTime, err = p.Version(ctx)
+	if err == nil || ctx.Err() != nil || p.a.cfg.Client.OneNode() {
 		return epoch, logicalTime, err
 	}
-	if k := a.Clock.Known(); k.Epoch != 0 {
+	if k := p.Clock.Known(); k.Epoch != 0 {
 		return k.Epoch, k.Clock, nil
 	}
 	return 0, 0, err
@@ -271,36 +272,44 @@ const (
 	renewLifeEvery = time.Hour
 )
 
-// renewLives extends the TTLs of the logical clock's keys, and returns when to do so again.
+// renewLives extends the TTLs of all logical clocks' keys, and returns when to do so again.
 func (a *Coordinator) renewLives(ctx context.Context) time.Duration {
-	extend := store.Command{Op: store.Extend, Key: a.cfg.Names.Tags, Seen: store.CASToken{State: store.WrongType}, TTL: logicalclock.ClockLife}
-	if a.FetchTombstones(ctx, nil) != nil || a.cfg.Client.Do(ctx, []store.Command{extend})[0].Err != nil {
+	if !a.eachPart(a.parts, func(p *Part) error { return p.renewLives(ctx) }) {
 		return renewLifeFirst
 	}
 	return renewLifeEvery
 }
 
+// renewLives extends the TTLs of the logical clock's keys.
+func (p *Part) renewLives(ctx context.Context) error {
+	extend := store.Command{Op: store.Extend, Key: p.names.Tags, Seen: store.CASToken{State: store.WrongType}, TTL: logicalclock.ClockLife}
+	if err := p.FetchTombstones(ctx, nil); err != nil {
+		return err
+	}
+	return p.a.cfg.Client.Do(ctx, []store.Command{extend})[0].Err
+}
+
 // ownTombstones takes Redis's answer to this process's own tombstones, before the invalidation
 // returns to its caller: from then on no entry that they invalidate is served. l was begun before
 // they were sent. They were requested at the times pasts; nil: when l was begun.
-func (a *Coordinator) ownTombstones(ctx context.Context, tags []string, pasts []retryqueue.Past, m logicalclock.Reading, l EpochRead) error {
-	s := subjects(aTag, tags)
-	a.recent.NoteTombstones(s, answered(&m), pasts, l.at, now())
-	a.use()
-	before := a.Clock.Known().Epoch
-	if a.learnTombstones(tags, &m, l) {
-		a.learnedAt(before, l.at)
-	} else if err := a.FetchTombstones(ctx, tags); err != nil {
+func (p *Part) ownTombstones(ctx context.Context, tags []string, pasts []retryqueue.Past, m logicalclock.Reading, l EpochRead) error {
+	s := p.tagSubjects(tags)
+	p.a.recent.NoteTombstones(s, answered(&m), pasts, l.at, now())
+	p.use()
+	before := p.Clock.Known().Epoch
+	if p.learnTombstones(tags, &m, l) {
+		p.learnedAt(before, l.at)
+	} else if err := p.FetchTombstones(ctx, tags); err != nil {
 		// Neither the effect of these tombstones nor of any others is known here: retry them,
 		// and treat the clock as unknown until then.
-		a.Clock.Forget()
+		p.Clock.Forget()
 		if pasts == nil {
-			a.scheduleTombstones(tags, nil, l.at)
+			p.scheduleTombstones(tags, nil, l.at)
 		} // otherwise it is returned to the queue, with its time
 		return err
 	}
 	if pasts == nil {
-		a.acknowledgedTombstones(s, l.at)
+		p.a.acknowledgedTombstones(s, l.at)
 	} else {
 		// A tombstone of an earlier time is not that of a later invalidation, which is pending:
 		//
@@ -308,35 +317,35 @@ func (a *Coordinator) ownTombstones(ctx context.Context, tags []string, pasts []
 		//  2. another process stores a value; this process invalidates the tag again, in vain
 		//  3. Redis gets 1, as of its own time: the value of 2 stays, until Redis gets 2
 		for i, subject := range s {
-			a.acknowledgedTombstones([]string{subject}, pasts[i].Since)
+			p.a.acknowledgedTombstones([]string{subject}, pasts[i].Since)
 		}
 	}
-	a.applyTombstones(tags)
+	p.applyTombstones(tags)
 	return nil
 }
 
 // applyPeerTombstones takes tombstones that another process has published.
-func (a *Coordinator) applyPeerTombstones(tags []string, m logicalclock.Reading) {
-	if latest := a.latest.Load(); latest != 0 && !m.Epoch.By(latest) {
-		a.missed() // Redis would not accept it
+func (p *Part) applyPeerTombstones(tags []string, m logicalclock.Reading) {
+	if latest := p.latest.Load(); latest != 0 && !m.Epoch.By(latest) {
+		p.a.missed() // Redis would not accept it
 		return
 	}
-	if !a.Clock.ApplyPeer(tags, &m, now()) {
+	if !p.Clock.ApplyPeer(tags, &m, now()) {
 		// Another epoch, or an unknown one: entries from before may be invalid.
-		a.flushed()
-		a.wakeUp()
+		p.a.flushed()
+		p.a.wakeUp()
 		return
 	}
-	a.applyTombstones(tags)
+	p.applyTombstones(tags)
 }
 
 // applyTombstones drops what tombstones have invalidated. Entries with tags are validated when they are
 // next read; entries without tags are flushed now if everything was invalidated. Loads in
 // flight began before the tombstones, and no new reader may share them.
-func (a *Coordinator) applyTombstones(tags []string) {
+func (p *Part) applyTombstones(tags []string) {
 	if len(tags) == 0 {
-		a.flush()
+		p.a.flush()
 		return
 	}
-	a.cfg.Fences.Turn() // with claims, what these loads store is validated by its tags
+	p.a.cfg.Fences.Turn() // with claims, what these loads store is validated by its tags
 }

@@ -41,19 +41,19 @@ func TestAStampDespiteALateNotice(t *testing.T) {
 	var old logicalclock.Reading
 	a = New(Config{Client: guard, Names: names, Fences: fence.NewTable(), Events: quiet{}, Local: flushHook(func() {
 		late++
-		a.Clock.ApplyPeer(nil, &old, now())
+		a.parts[0].Clock.ApplyPeer(nil, &old, now())
 	})})
 	defer a.Close()
-	before, _, err := a.Version(ctx)
+	before, _, err := a.parts[0].Version(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if old, err = guard.ReadClock(ctx, names, a.Clock.Known(), nil); err != nil {
+	if old, err = guard.ReadClock(ctx, names, a.parts[0].Clock.Known(), nil); err != nil {
 		t.Fatal(err)
 	}
 	guard.Do(ctx, []store.Command{{Op: store.Delete, Key: names.Epoch}, {Op: store.Delete, Key: names.Tags}})
-	a.learned.Store(never)
-	epoch, _, err := a.Version(ctx)
+	a.parts[0].learned.Store(never)
+	epoch, _, err := a.parts[0].Version(ctx)
 	if err != nil || epoch == before {
 		t.Errorf("epoch %d after %d, %v", epoch, before, err)
 	}

@@ -126,9 +126,9 @@ type Events interface {
 // Coordinator keeps one cache coherent. All methods are safe for concurrent use.
 type Coordinator struct {
 	Outbox *message.Outbox
-	Clock  *logicalclock.Table
 
 	cfg         Config
+	parts       []*Part                   // of the keys: one, or store.Parts
 	invalidator *invalidation.Invalidator // for retries: removes entries, whatever Config.Policy is
 	inbox       *message.Inbox
 	queue       *retryqueue.Queue
@@ -139,16 +139,14 @@ type Coordinator struct {
 
 	localValid atomic.Int64 // local time
 	heard      atomic.Int64 // local time when the heartbeat was sent by which the tier was last valid; never: it was not
-	learned    atomic.Int64 // local time when the last read of the logical clock was sent
-	latest     atomic.Int64 // logicalclock.Latest of the last reading of Redis's clock; 0: none yet
 
 	pending      pendingTombstones
 	deliveredAny atomic.Uint64         // grows with each delivery by retry
 	failure      atomic.Pointer[error] // why the last retry failed; nil: it did not
-	suspicion    suspicion             // Redis may have lost what this process wrote; see Reconcile
-	used         atomic.Bool           // Redis may lose something since the clock was last touched; see rest
-	rest         rest
-	rollbackSeen suspicion // Redis has gone back in time
+	suspicions   atomic.Uint64         // of each part; see Suspect
+	rollbacks    atomic.Uint64         // likewise
+	patternsOf   atomic.Uint64         // up to so many suspicions, patterns were replayed
+	failed       atomic.Int64          // local time when an operation last failed; never: none has
 	serverID     serverID
 	renewal      renewal
 	dialed       atomic.Uint32          // the number of connections that Reconnected has seen
@@ -165,10 +163,10 @@ type Coordinator struct {
 	notifying atomic.Int32  // calls of notify in progress
 	redisUp   chan struct{} // Redis answers again: retry now
 
-	mu          sync.Mutex // guards what follows
-	started     bool
-	closed      bool
-	reconciling *reconciling // in flight; nil: none
+	mu       sync.Mutex // guards what follows, and the reconciling of each part
+	started  bool
+	closed   bool
+	lookedUp *lookup // the last one, by lookFor; nil: none
 
 	begun     atomic.Bool   // same as started
 	first     chan struct{} // closed when the first session is connected, or has failed
@@ -179,25 +177,28 @@ type Coordinator struct {
 // New returns an idle coordinator: it starts with the first call of [Coordinator.Ready].
 func New(cfg Config) *Coordinator {
 	a := &Coordinator{
-		cfg: cfg, Outbox: message.NewOutbox(message.NewSender()), Clock: logicalclock.NewTable(),
+		cfg: cfg, Outbox: message.NewOutbox(message.NewSender()),
 		waiter: store.NewWaiter(), inbox: message.NewInbox(), queue: retryqueue.NewQueue(maxPending), recent: retryqueue.NewRecentWrites(),
 		woken: make(chan struct{}, 1), redisUp: make(chan struct{}, 1), first: make(chan struct{}),
 	}
 	a.ctx, a.stop = context.WithCancel(store.Background(context.Background()))
 	a.localValid.Store(never)
 	a.heard.Store(never)
-	a.learned.Store(never)
+	parts := cfg.Names.Parted(cfg.Client.Clustered())
+	for i, names := range parts {
+		a.parts = append(a.parts, a.newPart(i, len(parts), names))
+	}
 	a.wait.init()
 	a.selfWrites.init()
 	a.serverID.init()
+	a.failed.Store(never)
 	a.pending.init()
-	a.rest.init()
 	a.byKey.all = make(chan struct{})
 	if cfg.Transport != TrackingKeys || cfg.NoRecords {
 		a.byKey.giveUp()
 		a.byKey.receivesAll()
 	}
-	a.invalidator = &invalidation.Invalidator{Store: cfg.Client, Names: cfg.Names, Outbox: a.Outbox, Known: a.Claim, NoRecords: cfg.NoRecords}
+	a.invalidator = &invalidation.Invalidator{Store: cfg.Client, Names: cfg.Names, Parts: parts, Outbox: a.Outbox, Known: a.Claim, NoRecords: cfg.NoRecords}
 	if cfg.Transport == None {
 		a.localValid.Store(math.MaxInt64)
 		a.readyOnce.Do(func() { close(a.first) })
@@ -295,12 +296,17 @@ func (a *Coordinator) Since(now int64) int64 {
 // Pending reports whether a key must be read past the local tier: it has been written or
 // invalidated, and Redis has not acknowledged that.
 func (a *Coordinator) Pending(redisKey string) bool {
-	return a.queue.Has(redisKey) || a.pending.n.Load() > 0 && len(redisKey) >= len(a.cfg.Names.Data) && a.pending.matches(redisKey[len(a.cfg.Names.Data):])
+	return a.queue.Has(redisKey) || a.pending.n.Load() > 0 && len(redisKey) >= len(a.cfg.Names.Data) && a.pendingSince(redisKey, nil) != never
 }
 
 // PendingTag reports whether a tag, or everything, has been invalidated, and Redis has not
-// acknowledged that.
-func (a *Coordinator) PendingTag(tag string) bool { return a.queue.HasTag(aTag + tag) }
+// acknowledged that for the part of a key.
+func (a *Coordinator) PendingTag(redisKey, tag string) bool {
+	return a.queue.HasTag(a.Of(redisKey).tagSubject(tag))
+}
+
+// Claim is [Part.Claim] of the part of that number.
+func (a *Coordinator) Claim(part uint8) logicalclock.Known { return a.parts[part].Claim() }
 
 // AnyPending reports whether any invalidation is pending.
 func (a *Coordinator) AnyPending() bool { return a.queue.Len() > 0 }

@@ -35,19 +35,21 @@ const (
 	clockSteps = 1_000_000
 )
 
-// pastOf is the time of an unacknowledged invalidation that was requested at a local time.
-func (a *Coordinator) pastOf(began int64) retryqueue.Past {
-	p := retryqueue.Past{Since: began}
-	if at, ok := a.cfg.Client.Estimate(a.cfg.Names.Epoch); ok {
+// pastOf is the time of an unacknowledged invalidation of keys of this part that was requested at a
+// local time.
+func (p *Part) pastOf(began int64) retryqueue.Past {
+	past, g := retryqueue.Past{Since: began}, p.a.cfg.Client
+	if at, ok := g.Estimate(p.names.Epoch); ok {
 		// If Redis's clock was set back before, records may be dated later than it, but none
 		// later than the logical clock was.
-		p.At = max(at+a.cfg.Client.ClockError(a.cfg.Names.Epoch)-(now()-began)/1000, a.Clock.Known().Tick)
+		past.At = max(at+g.ClockError(p.names.Epoch)-(now()-began)/1000, p.Clock.Known().Tick)
 	}
-	return p
+	return past
 }
 
 // date returns an invalidation's time by the clock of the node that holds a key, in µs; 0 if
-// that is not known.
+// that is not known. Where there are several, the key of a logical clock is dated for an
+// invalidation of its own part.
 func (a *Coordinator) date(ctx context.Context, key string, p retryqueue.Past) int64 {
 	at, err := a.cfg.Client.Now(ctx, key)
 	if err != nil {
@@ -56,7 +58,7 @@ func (a *Coordinator) date(ctx context.Context, key string, p retryqueue.Past) i
 	at += a.cfg.Client.ClockError(key)
 	passed := max(now()-p.Since, 0) / 1000
 	at -= passed - passed/driftPart
-	if p.At != 0 && (key == a.cfg.Names.Epoch || a.cfg.Client.OneNode()) {
+	if p.At != 0 && (a.cfg.Client.OneNode() || a.isClock(key)) {
 		// p.At was estimated when the invalidation was requested. If the two are far apart, the
 		// clock was set.
 		if at-p.At < clockSteps+passed/driftPart {

@@ -17,7 +17,7 @@ import (
 func TestPendingInvalidationsNeedNoFurtherCall(t *testing.T) {
 	for name, add := range map[string]func(a *Coordinator){
 		"a key":     func(a *Coordinator) { a.scheduleRetry(retryqueue.Item{Key: "n:k"}) },
-		"a tag":     func(a *Coordinator) { a.scheduleTombstones([]string{"t"}, nil, now()) },
+		"a tag":     func(a *Coordinator) { a.parts[0].scheduleTombstones([]string{"t"}, nil, now()) },
 		"a pattern": func(a *Coordinator) { a.schedulePattern("p*", nil, now()) },
 	} {
 		synctest.Test(t, func(t *testing.T) {

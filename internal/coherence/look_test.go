@@ -80,52 +80,52 @@ func text(e logicalclock.Epoch) string {
 func TestALookLearnsTheClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, st, l := onClock(t, None)
-		look := a.BeginEpochRead()
-		if err := a.EndEpochRead(t.Context(), look, a.epoch(t)); err != nil || st.asked != 1 {
+		look := a.parts[0].BeginEpochRead()
+		if err := a.parts[0].EndEpochRead(t.Context(), look, a.epoch(t)); err != nil || st.asked != 1 {
 			t.Fatalf("without an epoch: %v, asked %d times", err, st.asked)
 		}
-		if _, _, ok := a.Clock.Version(); !ok || !a.used.Load() || a.learned.Load() != look.at && a.learned.Load() != now() {
+		if _, _, ok := a.parts[0].Clock.Version(); !ok || !a.parts[0].used.Load() || a.parts[0].learned.Load() != look.at && a.parts[0].learned.Load() != now() {
 			t.Error("it is not learned")
 		}
 		time.Sleep(time.Second)
-		look = a.BeginEpochRead()
-		if err := a.EndEpochRead(t.Context(), look, a.epoch(t)); err != nil || st.asked != 1 || a.learned.Load() != look.at {
-			t.Errorf("%v, asked %d times, learned at %d, want %d", err, st.asked, a.learned.Load(), look.at)
+		look = a.parts[0].BeginEpochRead()
+		if err := a.parts[0].EndEpochRead(t.Context(), look, a.epoch(t)); err != nil || st.asked != 1 || a.parts[0].learned.Load() != look.at {
+			t.Errorf("%v, asked %d times, learned at %d, want %d", err, st.asked, a.parts[0].learned.Load(), look.at)
 		}
 		// An answer to an older question moves nothing back.
 		older := look
 		older.at--
-		if a.EndEpochRead(t.Context(), older, a.epoch(t)); a.learned.Load() != look.at {
+		if a.parts[0].EndEpochRead(t.Context(), older, a.epoch(t)); a.parts[0].learned.Load() != look.at {
 			t.Error("the time of the last look was moved back")
 		}
 		time.Sleep(clockAge - 1)
-		if err := a.EndEpochRead(t.Context(), a.BeginEpochRead(), store.Reply{Err: errLost}); err != nil {
+		if err := a.parts[0].EndEpochRead(t.Context(), a.parts[0].BeginEpochRead(), store.Reply{Err: errLost}); err != nil {
 			t.Errorf("what is known is not old: %v", err)
 		}
 		time.Sleep(time.Nanosecond)
-		if err := a.EndEpochRead(t.Context(), a.BeginEpochRead(), store.Reply{Err: errLost}); !errors.Is(err, errLost) {
+		if err := a.parts[0].EndEpochRead(t.Context(), a.parts[0].BeginEpochRead(), store.Reply{Err: errLost}); !errors.Is(err, errLost) {
 			t.Errorf("what is known is too old: %v", err)
 		}
-		if _, open := a.suspicion.open(); open || l.flushed != 0 {
+		if _, open := a.parts[0].suspicion.open(); open || l.flushed != 0 {
 			t.Error("there is a suspicion")
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
 		a, _, _ := onClock(t, None)
-		if err := a.EndEpochRead(t.Context(), a.BeginEpochRead(), store.Reply{Err: errLost}); !errors.Is(err, errLost) {
+		if err := a.parts[0].EndEpochRead(t.Context(), a.parts[0].BeginEpochRead(), store.Reply{Err: errLost}); !errors.Is(err, errLost) {
 			t.Errorf("nothing is known: %v", err)
 		}
-		if err := a.FetchTombstones(t.Context(), nil); err != nil {
+		if err := a.parts[0].FetchTombstones(t.Context(), nil); err != nil {
 			t.Fatal(err)
 		}
-		a.learned.Store(never)
-		if a.fresh(now()) {
+		a.parts[0].learned.Store(never)
+		if a.parts[0].fresh(now()) {
 			t.Error("what was never learned is fresh")
 		}
 		// While this process hears, what is known is as it is.
 		a.cfg.Transport = Broadcast
 		a.localValid.Store(now() + 1)
-		if !a.fresh(now()) {
+		if !a.parts[0].fresh(now()) {
 			t.Error("it is not fresh, and changes are received")
 		}
 	})
@@ -148,7 +148,7 @@ func TestALookSeesThatRedisWentBack(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			a, st, _ := onClock(t, None)
-			if err := a.FetchTombstones(t.Context(), nil); err != nil {
+			if err := a.parts[0].FetchTombstones(t.Context(), nil); err != nil {
 				t.Fatal(err)
 			}
 			e, _ := logicalclock.ParseEpoch(a.epoch(t).Record.Raw)
@@ -157,19 +157,19 @@ func TestALookSeesThatRedisWentBack(t *testing.T) {
 			} else {
 				st.Do(t.Context(), []store.Command{{Op: store.Delete, Key: a.cfg.Names.Epoch}})
 			}
-			err := a.EndEpochRead(t.Context(), a.BeginEpochRead(), a.epoch(t))
-			_, suspect := a.suspicion.open()
-			_, evidence := a.rollbackSeen.open()
+			err := a.parts[0].EndEpochRead(t.Context(), a.parts[0].BeginEpochRead(), a.epoch(t))
+			_, suspect := a.parts[0].suspicion.open()
+			_, evidence := a.parts[0].rollbackSeen.open()
 			if (err == ErrSuspect) != c.suspect || suspect != c.suspect || evidence != c.suspect {
 				t.Errorf("%s: %v, suspicion %v, evidence %v", name, err, suspect, evidence)
 			}
 			// A process that knows nothing sees nothing.
 			b, _, _ := onClock(t, None)
 			b.cfg.Client = a.cfg.Client
-			if err := b.EndEpochRead(t.Context(), b.BeginEpochRead(), a.epoch(t)); err != nil {
+			if err := b.parts[0].EndEpochRead(t.Context(), b.parts[0].BeginEpochRead(), a.epoch(t)); err != nil {
 				t.Errorf("%s: by a new process: %v", name, err)
 			}
-			if _, suspect := b.suspicion.open(); suspect {
+			if _, suspect := b.parts[0].suspicion.open(); suspect {
 				t.Errorf("%s: a new process has a suspicion", name)
 			}
 		})
@@ -182,16 +182,16 @@ func TestWhenRedissClockIsNeeded(t *testing.T) {
 		a, st, _ := onClock(t, None)
 		look := func() (nows int, err error) {
 			st.nows = 0
-			err = a.EndEpochRead(t.Context(), a.BeginEpochRead(), a.epoch(t))
+			err = a.parts[0].EndEpochRead(t.Context(), a.parts[0].BeginEpochRead(), a.epoch(t))
 			return st.nows, err
 		}
-		if err := a.FetchTombstones(t.Context(), nil); err != nil {
+		if err := a.parts[0].FetchTombstones(t.Context(), nil); err != nil {
 			t.Fatal(err)
 		}
 		if n, err := look(); n != 0 || err != nil {
 			t.Errorf("asked %d times, %v", n, err)
 		}
-		a.latest.Store(0)
+		a.parts[0].latest.Store(0)
 		if n, err := look(); n != 1 || err != nil {
 			t.Errorf("nothing is known of it: asked %d times, %v", n, err)
 		}
@@ -207,7 +207,7 @@ func TestWhenRedissClockIsNeeded(t *testing.T) {
 			"a mark made late": {logicalclock.NewTombstone{Before: []int64{time.Now().UnixMicro() - 1_000_000}}, 0},
 		} {
 			st.Do(t.Context(), []store.Command{{Op: store.Delete, Key: a.cfg.Names.Epoch}})
-			a.Clock.Reset()
+			a.parts[0].Clock.Reset()
 			if _, err := st.AddTombstones(t.Context(), a.cfg.Names, logicalclock.Known{}, c.mark); err != nil {
 				t.Fatal(err)
 			}
@@ -215,17 +215,17 @@ func TestWhenRedissClockIsNeeded(t *testing.T) {
 				t.Errorf("%s: asked %d times, %v", name, n, err)
 			}
 			st.nows = 0
-			l := a.BeginEpochRead()
-			if _, _, ok := a.EndEpochReadBeside(t.Context(), l, a.epoch(t)); !ok || st.nows != c.nows {
+			l := a.parts[0].BeginEpochRead()
+			if _, _, ok := a.parts[0].EndEpochReadBeside(t.Context(), l, a.epoch(t)); !ok || st.nows != c.nows {
 				t.Errorf("%s: beside a write: asked %d times, %v", name, st.nows, ok)
 			}
 		}
 		st.Do(t.Context(), []store.Command{{Op: store.Delete, Key: a.cfg.Names.Epoch}})
-		a.Clock.Reset()
-		if err := a.FetchTombstones(t.Context(), nil); err != nil {
+		a.parts[0].Clock.Reset()
+		if err := a.parts[0].FetchTombstones(t.Context(), nil); err != nil {
 			t.Fatal(err)
 		}
-		a.latest.Store(0)
+		a.parts[0].latest.Store(0)
 		st.away = true
 		if _, err := look(); err != ErrSuspect {
 			t.Errorf("an epoch is believed by a clock that is not known: %v", err)
@@ -236,43 +236,43 @@ func TestWhenRedissClockIsNeeded(t *testing.T) {
 func TestALookBesideAWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, st, _ := onClock(t, None)
-		if _, _, ok := a.EndEpochReadBeside(t.Context(), a.BeginEpochRead(), store.Reply{Err: errLost}); ok {
+		if _, _, ok := a.parts[0].EndEpochReadBeside(t.Context(), a.parts[0].BeginEpochRead(), store.Reply{Err: errLost}); ok {
 			t.Error("no answer is a time")
 		}
 		// There was no clock when the write took effect: one that is made now may be later than
 		// the tombstone of a newer value.
-		if epoch, clock, ok := a.EndEpochReadBeside(t.Context(), a.BeginEpochRead(), a.epoch(t)); ok || a.learned.Load() == never {
+		if epoch, clock, ok := a.parts[0].EndEpochReadBeside(t.Context(), a.parts[0].BeginEpochRead(), a.epoch(t)); ok || a.parts[0].learned.Load() == never {
 			t.Errorf("the first: %d, %d, %v", epoch, clock, ok)
 		}
-		learned := a.learned.Load()
+		learned := a.parts[0].learned.Load()
 		time.Sleep(time.Second)
 		st.AddTombstones(t.Context(), a.cfg.Names, logicalclock.Known{}, logicalclock.NewTombstone{})
 		e, _ := logicalclock.ParseEpoch(a.epoch(t).Record.Raw)
-		if epoch, clock, ok := a.EndEpochReadBeside(t.Context(), a.BeginEpochRead(), a.epoch(t)); !ok || epoch != e.ID || clock != e.Clock || a.learned.Load() != learned {
-			t.Errorf("%d, %d, %v, want %d, %d; learned at %d, want %d", epoch, clock, ok, e.ID, e.Clock, a.learned.Load(), learned)
+		if epoch, clock, ok := a.parts[0].EndEpochReadBeside(t.Context(), a.parts[0].BeginEpochRead(), a.epoch(t)); !ok || epoch != e.ID || clock != e.Clock || a.parts[0].learned.Load() != learned {
+			t.Errorf("%d, %d, %v, want %d, %d; learned at %d, want %d", epoch, clock, ok, e.ID, e.Clock, a.parts[0].learned.Load(), learned)
 		}
 		// The same tick is not older.
-		if _, _, ok := a.EndEpochReadBeside(t.Context(), a.BeginEpochRead(), a.epoch(t)); !ok || a.learned.Load() != learned {
+		if _, _, ok := a.parts[0].EndEpochReadBeside(t.Context(), a.parts[0].BeginEpochRead(), a.epoch(t)); !ok || a.parts[0].learned.Load() != learned {
 			t.Error("the same epoch once more is taken for another one")
 		}
 		before := e
 		before.Tick--
 		st.set(a, text(before))
-		if _, _, ok := a.EndEpochReadBeside(t.Context(), a.BeginEpochRead(), a.epoch(t)); ok {
+		if _, _, ok := a.parts[0].EndEpochReadBeside(t.Context(), a.parts[0].BeginEpochRead(), a.epoch(t)); ok {
 			t.Error("an older epoch gives a time")
 		}
-		if _, open := a.rollbackSeen.open(); !open {
+		if _, open := a.parts[0].rollbackSeen.open(); !open {
 			t.Error("an older epoch is no evidence")
 		}
 		other := e
 		other.ID++
 		other.Tick++
 		st.set(a, text(other))
-		if epoch, _, ok := a.EndEpochReadBeside(t.Context(), a.BeginEpochRead(), a.epoch(t)); ok && epoch != other.ID {
+		if epoch, _, ok := a.parts[0].EndEpochReadBeside(t.Context(), a.parts[0].BeginEpochRead(), a.epoch(t)); ok && epoch != other.ID {
 			t.Errorf("another epoch gives a time of epoch %d", epoch)
 		}
 		st.Do(t.Context(), []store.Command{{Op: store.Delete, Key: a.cfg.Names.Epoch}})
-		if _, _, ok := a.EndEpochReadBeside(t.Context(), a.BeginEpochRead(), a.epoch(t)); ok {
+		if _, _, ok := a.parts[0].EndEpochReadBeside(t.Context(), a.parts[0].BeginEpochRead(), a.epoch(t)); ok {
 			t.Error("no epoch gives a time")
 		}
 	})
@@ -282,16 +282,16 @@ func TestALookBesideAWrite(t *testing.T) {
 // learned from others meanwhile is later than the write.
 func TestALookBesideAWriteInAChangingSession(t *testing.T) {
 	for name, meanwhile := range map[string]func(t *testing.T, a *Coordinator, st *clocked){
-		"the session ends":   func(_ *testing.T, a *Coordinator, _ *clocked) { a.Clock.Forget() },
-		"a session begins":   func(_ *testing.T, a *Coordinator, _ *clocked) { a.Clock.Subscribed() },
-		"the table is reset": func(_ *testing.T, a *Coordinator, _ *clocked) { a.Clock.Reset() },
+		"the session ends":   func(_ *testing.T, a *Coordinator, _ *clocked) { a.parts[0].Clock.Forget() },
+		"a session begins":   func(_ *testing.T, a *Coordinator, _ *clocked) { a.parts[0].Clock.Subscribed() },
+		"the table is reset": func(_ *testing.T, a *Coordinator, _ *clocked) { a.parts[0].Clock.Reset() },
 		"another looks later": func(t *testing.T, a *Coordinator, _ *clocked) {
-			a.Clock.Forget()
-			_ = a.FetchTombstones(t.Context(), nil)
+			a.parts[0].Clock.Forget()
+			_ = a.parts[0].FetchTombstones(t.Context(), nil)
 		},
 		"a later tombstone": func(t *testing.T, a *Coordinator, st *clocked) {
 			m, err := st.AddTombstones(t.Context(), a.cfg.Names, logicalclock.Known{}, logicalclock.NewTombstone{})
-			if err != nil || !a.Clock.ApplyPeer(nil, &m, now()) {
+			if err != nil || !a.parts[0].Clock.ApplyPeer(nil, &m, now()) {
 				t.Error("the tombstone is not learned", err)
 			}
 		},
@@ -299,17 +299,17 @@ func TestALookBesideAWriteInAChangingSession(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				a, st, _ := onClock(t, None)
-				if err := a.FetchTombstones(t.Context(), nil); err != nil {
+				if err := a.parts[0].FetchTombstones(t.Context(), nil); err != nil {
 					t.Fatal(err)
 				}
 				time.Sleep(time.Second)
 				st.AddTombstones(t.Context(), a.cfg.Names, logicalclock.Known{}, logicalclock.NewTombstone{})
 				e, _ := logicalclock.ParseEpoch(a.epoch(t).Record.Raw)
-				l := a.BeginEpochRead()
+				l := a.parts[0].BeginEpochRead()
 				reply := a.epoch(t)
 				time.Sleep(time.Second)
 				meanwhile(t, a, st)
-				if epoch, clock, ok := a.EndEpochReadBeside(t.Context(), l, reply); !ok || epoch != e.ID || clock != e.Clock {
+				if epoch, clock, ok := a.parts[0].EndEpochReadBeside(t.Context(), l, reply); !ok || epoch != e.ID || clock != e.Clock {
 					t.Errorf("%d, %d, %v, want %d, %d", epoch, clock, ok, e.ID, e.Clock)
 				}
 			})
@@ -320,7 +320,7 @@ func TestALookBesideAWriteInAChangingSession(t *testing.T) {
 // What is known may be the reason why Redis gives no answer: then it is forgotten.
 func TestWhatCanNotBeReadIsAskedForWithoutWhatIsKnown(t *testing.T) {
 	a, store, _ := onClock(t, None)
-	if err := a.FetchTombstones(t.Context(), nil); err != nil {
+	if err := a.parts[0].FetchTombstones(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	store.onMarks = func(known logicalclock.Known) error {
@@ -329,31 +329,31 @@ func TestWhatCanNotBeReadIsAskedForWithoutWhatIsKnown(t *testing.T) {
 		}
 		return nil
 	}
-	if err := a.FetchTombstones(t.Context(), nil); err != nil {
+	if err := a.parts[0].FetchTombstones(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, open := a.rollbackSeen.open(); !open {
+	if _, open := a.parts[0].rollbackSeen.open(); !open {
 		t.Error("it is no evidence")
 	}
-	if _, _, err := a.ValidateNow(t.Context(), 1, 1, 0, nil); !errors.Is(err, logicalclock.ErrNoClock) || a.Clock.Known().Epoch != 0 {
-		t.Errorf("%v, and %+v is known", err, a.Clock.Known())
+	if _, _, err := a.parts[0].ValidateNow(t.Context(), 1, 1, 0, nil); !errors.Is(err, logicalclock.ErrNoClock) || a.parts[0].Clock.Known().Epoch != 0 {
+		t.Errorf("%v, and %+v is known", err, a.parts[0].Clock.Known())
 	}
 	store.asked = 0
 	store.onMarks = func(logicalclock.Known) error { return logicalclock.ErrNoClock }
-	if err := a.FetchTombstones(t.Context(), nil); !errors.Is(err, logicalclock.ErrNoClock) || store.asked != 1 {
+	if err := a.parts[0].FetchTombstones(t.Context(), nil); !errors.Is(err, logicalclock.ErrNoClock) || store.asked != 1 {
 		t.Errorf("%v, asked %d times", err, store.asked)
 	}
 	store.asked = 0
 	store.onMarks = func(logicalclock.Known) error { return errLost }
-	if err := a.FetchTombstones(t.Context(), nil); !errors.Is(err, errLost) || store.asked != 1 {
+	if err := a.parts[0].FetchTombstones(t.Context(), nil); !errors.Is(err, errLost) || store.asked != 1 {
 		t.Errorf("%v, asked %d times", err, store.asked)
 	}
 	store.onMarks = nil
-	if err := a.FetchTombstones(t.Context(), nil); err != nil {
+	if err := a.parts[0].FetchTombstones(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	epoch, clock, _ := a.Clock.Version()
-	if v, _, err := a.ValidateNow(t.Context(), epoch, clock, 0, nil); err != nil || v == logicalclock.Unknown {
+	epoch, clock, _ := a.parts[0].Clock.Version()
+	if v, _, err := a.parts[0].ValidateNow(t.Context(), epoch, clock, 0, nil); err != nil || v == logicalclock.Unknown {
 		t.Errorf("%v, %v", v, err)
 	}
 }
@@ -365,16 +365,16 @@ func TestAnswersThatAreOvertaken(t *testing.T) {
 	st.onMarks = func(logicalclock.Known) error {
 		if overtaken > 0 {
 			overtaken--
-			a.Clock.Subscribed()
+			a.parts[0].Clock.Subscribed()
 		}
 		return nil
 	}
 	overtaken = askAgain - 1
-	if err := a.FetchTombstones(t.Context(), nil); err != nil || st.asked != askAgain {
+	if err := a.parts[0].FetchTombstones(t.Context(), nil); err != nil || st.asked != askAgain {
 		t.Errorf("%v, asked %d times", err, st.asked)
 	}
 	overtaken = 1000
-	if err := a.FetchTombstones(t.Context(), nil); err != errOvertaken {
+	if err := a.parts[0].FetchTombstones(t.Context(), nil); err != errOvertaken {
 		t.Errorf("%v", err)
 	}
 	overtaken = 0
@@ -383,7 +383,7 @@ func TestAnswersThatAreOvertaken(t *testing.T) {
 	}
 	// Another epoch is another cache.
 	st.Do(t.Context(), []store.Command{{Op: store.Delete, Key: a.cfg.Names.Epoch}})
-	if err := a.FetchTombstones(t.Context(), nil); err != nil || l.flushed != 1 {
+	if err := a.parts[0].FetchTombstones(t.Context(), nil); err != nil || l.flushed != 1 {
 		t.Errorf("%v, %d flushes", err, l.flushed)
 	}
 }
@@ -396,7 +396,7 @@ func TestWhatAStampCosts(t *testing.T) {
 		stamp := func() (asked int, epoch uint64) {
 			t.Helper()
 			st.asked = 0
-			epoch, clock, err := a.Version(t.Context())
+			epoch, clock, err := a.parts[0].Version(t.Context())
 			if err != nil || epoch == 0 || clock == 0 {
 				t.Fatalf("%d, %d, %v", epoch, clock, err)
 			}
@@ -414,12 +414,12 @@ func TestWhatAStampCosts(t *testing.T) {
 		if _, after := stamp(); after == epoch || l.flushed == 0 {
 			t.Error("the epoch that was lost goes on")
 		}
-		if _, open := a.rollbackSeen.open(); !open {
+		if _, open := a.parts[0].rollbackSeen.open(); !open {
 			t.Error("a stamp does not see that Redis went back")
 		}
 		time.Sleep(clockAge)
 		st.Fail(errLost)
-		if _, _, err := a.Version(t.Context()); !errors.Is(err, errLost) {
+		if _, _, err := a.parts[0].Version(t.Context()); !errors.Is(err, errLost) {
 			t.Errorf("a stamp without an answer: %v", err)
 		}
 	})
@@ -431,28 +431,28 @@ func TestAWriteWithoutTheNodeOfTheClock(t *testing.T) {
 		a, store, _ := onClock(t, None)
 		store.nodes = true
 		store.onMarks = func(logicalclock.Known) error { return errLost }
-		if _, _, err := a.WriteVersion(t.Context()); !errors.Is(err, errLost) {
+		if _, _, err := a.parts[0].WriteVersion(t.Context()); !errors.Is(err, errLost) {
 			t.Errorf("nothing is known: %v", err)
 		}
 		store.onMarks = nil
-		epoch, clock, err := a.WriteVersion(t.Context())
+		epoch, clock, err := a.parts[0].WriteVersion(t.Context())
 		if err != nil || epoch == 0 || clock == 0 {
 			t.Fatal(epoch, clock, err)
 		}
 		time.Sleep(clockAge)
 		store.onMarks = func(logicalclock.Known) error { return errLost }
-		if e, c, err := a.WriteVersion(t.Context()); err != nil || e != epoch || c != clock {
+		if e, c, err := a.parts[0].WriteVersion(t.Context()); err != nil || e != epoch || c != clock {
 			t.Errorf("%d, %d, %v, want %d, %d", e, c, err, epoch, clock)
 		}
 		time.Sleep(clockAge)
 		ended, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, _, err := a.WriteVersion(ended); !errors.Is(err, context.Canceled) {
+		if _, _, err := a.parts[0].WriteVersion(ended); !errors.Is(err, context.Canceled) {
 			t.Errorf("the caller has left: %v", err)
 		}
 		store.nodes = false
 		time.Sleep(clockAge)
-		if _, _, err := a.WriteVersion(t.Context()); !errors.Is(err, errLost) {
+		if _, _, err := a.parts[0].WriteVersion(t.Context()); !errors.Is(err, errLost) {
 			t.Errorf("one node: %v", err)
 		}
 		if d := a.renewLives(t.Context()); d != renewLifeFirst {
@@ -472,24 +472,24 @@ func TestOwnMarks(t *testing.T) {
 		a, store, l := onClock(t, Broadcast)
 		mark := func() (logicalclock.Reading, EpochRead) {
 			t.Helper()
-			look := a.BeginEpochRead()
-			m, err := a.cfg.Client.AddTombstones(t.Context(), a.cfg.Names, a.Clock.Known(), logicalclock.NewTombstone{Tags: tags})
+			look := a.parts[0].BeginEpochRead()
+			m, err := a.cfg.Client.AddTombstones(t.Context(), a.cfg.Names, a.parts[0].Clock.Known(), logicalclock.NewTombstone{Tags: tags})
 			if err != nil {
 				t.Fatal(err)
 			}
 			return m, look
 		}
 		if tags != nil {
-			a.scheduleTombstones(tags, a.failedNumber(), now()-1)
+			a.parts[0].scheduleTombstones(tags, a.failedNumber(), now()-1)
 			l.flushes = 0
 		}
 		m, look := mark()
 		moved := a.moved("k", func() {
-			if err := a.ownTombstones(t.Context(), tags, nil, m, look); err != nil {
+			if err := a.parts[0].ownTombstones(t.Context(), tags, nil, m, look); err != nil {
 				t.Error(err)
 			}
 		})
-		if tags == nil && l.flushes != 1 || tags != nil && (l.flushes != 0 || !moved) || a.learned.Load() != look.at {
+		if tags == nil && l.flushes != 1 || tags != nil && (l.flushes != 0 || !moved) || a.parts[0].learned.Load() != look.at {
 			t.Errorf("%q: %d flushes, fence moved %v", tags, l.flushes, moved)
 		}
 		if a.AnyPending() || a.isOpen() {
@@ -497,15 +497,15 @@ func TestOwnMarks(t *testing.T) {
 		}
 		// The answer is overtaken: it is asked for again.
 		m, look = mark()
-		a.Clock.Subscribed()
-		if store.asked = 0; a.ownTombstones(t.Context(), tags, nil, m, look) != nil || store.asked != 1 {
+		a.parts[0].Clock.Subscribed()
+		if store.asked = 0; a.parts[0].ownTombstones(t.Context(), tags, nil, m, look) != nil || store.asked != 1 {
 			t.Errorf("%q: asked %d times", tags, store.asked)
 		}
 		m, look = mark()
-		a.Clock.Subscribed()
+		a.parts[0].Clock.Subscribed()
 		store.onMarks = func(logicalclock.Known) error { return errLost }
-		err := a.ownTombstones(t.Context(), tags, nil, m, look)
-		if _, _, ok := a.Clock.Version(); !errors.Is(err, errLost) || ok || !a.AnyPending() || a.queue.All() != (tags == nil) {
+		err := a.parts[0].ownTombstones(t.Context(), tags, nil, m, look)
+		if _, _, ok := a.parts[0].Clock.Version(); !errors.Is(err, errLost) || ok || !a.AnyPending() || a.queue.All() != (tags == nil) {
 			t.Errorf("%q: %v, the clock is known: %v", tags, err, ok)
 		}
 	}
@@ -518,7 +518,7 @@ func TestMarksOfAnUnknownEra(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a.applyPeerTombstones(nil, m); l.flushed != 1 || len(a.woken) != 1 {
+	if a.parts[0].applyPeerTombstones(nil, m); l.flushed != 1 || len(a.woken) != 1 {
 		t.Errorf("%+v, %d nudges", l, len(a.woken))
 	}
 }

@@ -133,12 +133,12 @@ func TestTheTimeOfAnInvalidation(t *testing.T) {
 		time.Sleep(time.Minute)
 		began, was := now(), time.Now().UnixMicro()
 		time.Sleep(time.Second)
-		p := a.pastOf(began)
+		p := a.parts[0].pastOf(began)
 		if p.Since != began || p.At != was || p.Acked {
 			t.Fatalf("%+v, want the time %d", p, was)
 		}
 		store.unknown = true
-		if p := a.pastOf(began); p.At != 0 || p.Since != began {
+		if p := a.parts[0].pastOf(began); p.At != 0 || p.Since != began {
 			t.Errorf("without an estimate: %+v", p)
 		}
 		time.Sleep(99 * time.Second)
@@ -169,7 +169,7 @@ func TestTheTimeOfAnInvalidation(t *testing.T) {
 		// It is the latest that it may have been.
 		store.unknown, store.nodes, store.wrong = false, false, 100
 		store.SetSkew(0)
-		if p, at := a.pastOf(now()), time.Now().UnixMicro()+100; p.At != at {
+		if p, at := a.parts[0].pastOf(now()), time.Now().UnixMicro()+100; p.At != at {
 			t.Errorf("%+v, want the time %d", p, at)
 		}
 		if got := a.date(t.Context(), "n:k", retryqueue.Past{Since: now()}); got != time.Now().UnixMicro()+100 {
@@ -179,11 +179,11 @@ func TestTheTimeOfAnInvalidation(t *testing.T) {
 		// Records may be dated by the logical clock where Redis's was set back.
 		store.unknown, store.nodes = false, false
 		store.SetSkew(0)
-		if err := a.FetchTombstones(t.Context(), nil); err != nil {
+		if err := a.parts[0].FetchTombstones(t.Context(), nil); err != nil {
 			t.Fatal(err)
 		}
 		store.SetSkew(-time.Hour)
-		if p, tick := a.pastOf(now()), a.Clock.Known().Tick; p.At != tick {
+		if p, tick := a.parts[0].pastOf(now()), a.parts[0].Clock.Known().Tick; p.At != tick {
 			t.Errorf("%+v, want the time %d", p, tick)
 		}
 		store.wrong = 100
@@ -204,22 +204,22 @@ func TestWhatIsPendingConcerns(t *testing.T) {
 	a, _ := onTier(t, Broadcast, true, storetest.NewMemory())
 	p := &a.pending
 	at := func(subjects []string, since int64) { a.addTombstones(subjects, nil, retryqueue.Past{Since: since}) }
-	if p.since("k", []string{"t"}) != never || p.n.Load() != 0 || a.AnyPending() || a.Pending("n:k") || a.isConcerned("n:k", "t") {
+	if a.pendingSince("n:k", []string{"t"}) != never || p.n.Load() != 0 || a.AnyPending() || a.Pending("n:k") || a.isConcerned("n:k", "t") {
 		t.Error("nothing is pending")
 	}
 	at([]string{aTag + "t"}, 10)
 	at([]string{aTag + "t"}, 5) // an earlier one, that is sent again
 	at([]string{aTag + "u"}, 20)
-	if got := []int64{p.since("k", nil), p.since("k", []string{"v"}), p.since("k", []string{"t"}), p.since("k", []string{"t", "u"}), p.since("k", []string{"u", "t"})}; got[0] != never || got[1] != never || got[2] != 10 || got[3] != 20 || got[4] != 20 {
+	if got := []int64{a.pendingSince("n:k", nil), a.pendingSince("n:k", []string{"v"}), a.pendingSince("n:k", []string{"t"}), a.pendingSince("n:k", []string{"t", "u"}), a.pendingSince("n:k", []string{"u", "t"})}; got[0] != never || got[1] != never || got[2] != 10 || got[3] != 20 || got[4] != 20 {
 		t.Errorf("tags: %d", got)
 	}
-	if p.matches("k") || a.Pending("n:k") || !a.PendingTag("t") || a.PendingTag("v") || !a.AnyPending() || a.isConcerned("n:k") || !a.isConcerned("n:k", "t") {
+	if a.pendingSince("n:k", nil) != never || a.Pending("n:k") || !a.PendingTag("n:k", "t") || a.PendingTag("n:k", "v") || !a.AnyPending() || a.isConcerned("n:k") || !a.isConcerned("n:k", "t") {
 		t.Error("a tag distrusts a key")
 	}
 	at([]string{aPattern + "k*"}, 30)
 	at([]string{aPattern + "k*"}, 25)
 	at([]string{aPattern + "kl*"}, 15)
-	if got := []int64{p.since("kx", nil), p.since("kl", nil), p.since("x", nil), p.since("kx", []string{"u"}), p.since("x", []string{"u"})}; got[0] != 30 || got[1] != 30 || got[2] != never || got[3] != 30 || got[4] != 20 {
+	if got := []int64{a.pendingSince("n:kx", nil), a.pendingSince("n:kl", nil), a.pendingSince("n:x", nil), a.pendingSince("n:kx", []string{"u"}), a.pendingSince("n:x", []string{"u"})}; got[0] != 30 || got[1] != 30 || got[2] != never || got[3] != 30 || got[4] != 20 {
 		t.Errorf("patterns: %d", got)
 	}
 	if !a.Pending("n:kx") || a.Pending("n:x") || a.Pending("m") || a.Pending("") {
@@ -230,7 +230,7 @@ func TestWhatIsPendingConcerns(t *testing.T) {
 	}
 	at(nil, 40)
 	at(nil, 35)
-	if p.since("x", nil) != 40 || p.since("kx", []string{"u"}) != 40 || !a.Pending("n:x") || p.n.Load() < 1 {
+	if a.pendingSince("n:x", nil) != 40 || a.pendingSince("n:kx", []string{"u"}) != 40 || !a.Pending("n:x") || p.n.Load() < 1 {
 		t.Error("everything is pending")
 	}
 }
@@ -252,7 +252,7 @@ func TestTooMuchIsEverything(t *testing.T) {
 	for name, add := range map[string]func(a *Coordinator, i int){
 		"keys": func(a *Coordinator, i int) { a.scheduleRetry(retryqueue.Item{Key: "n:" + string(rune('a'+i))}) },
 		"tags": func(a *Coordinator, i int) {
-			a.scheduleTombstones([]string{string(rune('a' + i))}, nil, now()-int64(time.Hour))
+			a.parts[0].scheduleTombstones([]string{string(rune('a' + i))}, nil, now()-int64(time.Hour))
 		},
 		"patterns": func(a *Coordinator, i int) { a.schedulePattern(string(rune('a'+i)), nil, now()-int64(time.Hour)) },
 	} {
@@ -265,11 +265,11 @@ func TestTooMuchIsEverything(t *testing.T) {
 			before := now()
 			add(a, 0)
 			add(a, 1)
-			if a.pending.since("zz", nil) != never || l.overflowed != 0 {
+			if a.pendingSince("n:zz", nil) != never || l.overflowed != 0 {
 				t.Errorf("%s: two are too much", name)
 			}
 			add(a, 2)
-			if at := a.pending.since("zz", nil); at < before || l.overflowed != 1 {
+			if at := a.pendingSince("n:zz", nil); at < before || l.overflowed != 1 {
 				t.Errorf("%s: everything is pending since %d, want %d at least; %d times", name, at, before, l.overflowed)
 			}
 			a.Close()
@@ -346,13 +346,13 @@ func TestALateTombstoneAcknowledgesWhatIsOlder(t *testing.T) {
 		a.started = true
 		defer a.Close()
 		ctx := t.Context()
-		if err := a.Reconcile(ctx); err != nil {
+		if err := a.parts[0].Reconcile(ctx); err != nil {
 			t.Fatal(err)
 		}
 		invalidate := func() int64 {
 			time.Sleep(time.Second)
 			at := now()
-			a.scheduleTombstones([]string{"x", "y"}, nil, at)
+			a.parts[0].scheduleTombstones([]string{"x", "y"}, nil, at)
 			return at
 		}
 		invalidate()
@@ -363,7 +363,7 @@ func TestALateTombstoneAcknowledgesWhatIsOlder(t *testing.T) {
 		if f := a.notifyBatch(ctx, &first, &told); !f.Empty() || told != 2 {
 			t.Fatalf("%d told, left: %+v", told, f)
 		}
-		if at := a.pending.since("k", []string{"x"}); at != later || !a.queue.HasTag(aTag+"y") {
+		if at := a.pendingSince("n:k", []string{"x"}); at != later || !a.queue.HasTag(aTag+"y") {
 			t.Errorf("pending since %d, want %d", at, later)
 		}
 		second := a.queue.Take(retryBatch)

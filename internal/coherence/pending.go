@@ -19,9 +19,16 @@ type pendingTombstones struct {
 	n atomic.Int64 // number of entries below
 
 	mu       sync.RWMutex              // guards what follows; taken before the lock of the queue
-	tags     map[string]int64          // local time of the latest invalidation
+	tags     map[partTag]int64         // local time of the latest invalidation
 	patterns map[string]pendingPattern // likewise
+	parts    map[uint8]int64           // likewise for everything of a part, where there are several
 	all      int64                     // likewise for everything; never: not pending
+}
+
+// partTag is a tag in a part.
+type partTag struct {
+	part uint8
+	tag  string
 }
 
 type pendingPattern struct {
@@ -30,28 +37,33 @@ type pendingPattern struct {
 }
 
 func (p *pendingTombstones) init() {
-	p.tags, p.patterns, p.all = map[string]int64{}, map[string]pendingPattern{}, never
+	p.tags, p.patterns, p.parts, p.all = map[partTag]int64{}, map[string]pendingPattern{}, map[uint8]int64{}, never
 }
 
 func (p *pendingTombstones) countLocked() {
-	n := len(p.tags) + len(p.patterns)
+	n := len(p.tags) + len(p.patterns) + len(p.parts)
 	if p.all != never {
 		n++
 	}
 	p.n.Store(int64(n))
 }
 
-// since returns the local time of the latest pending invalidation that affects a key with these
+// pendingSince returns the local time of the latest pending invalidation that affects a key with these
 // tags; never if none does.
-func (p *pendingTombstones) since(encoded string, tags []string) int64 {
+func (a *Coordinator) pendingSince(redisKey string, tags []string) int64 {
+	p := &a.pending
 	if p.n.Load() == 0 {
 		return never
 	}
+	encoded, part := a.encoded(redisKey), a.Of(redisKey).of
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	at := p.all
+	if s, ok := p.parts[part]; ok {
+		at = max(at, s)
+	}
 	for _, t := range tags {
-		if s, ok := p.tags[t]; ok {
+		if s, ok := p.tags[partTag{part, t}]; ok {
 			at = max(at, s)
 		}
 	}
@@ -63,12 +75,24 @@ func (p *pendingTombstones) since(encoded string, tags []string) int64 {
 	return at
 }
 
-// matches reports whether an invalidation of everything, or by a pattern that matches the key,
-// is pending.
-func (p *pendingTombstones) matches(encoded string) bool { return p.since(encoded, nil) != never }
+// pendAll notes that an invalidation of everything is pending for this part.
+func (a *Coordinator) pendAll(p *Part, since int64) {
+	t := &a.pending
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.pendAllLocked(p.of, since)
+	t.countLocked()
+}
+
+func (p *pendingTombstones) pendAllLocked(part uint8, since int64) {
+	if before, ok := p.parts[part]; !ok || before < since {
+		p.parts[part] = since
+	}
+}
 
 // addTombstones queues invalidations of tags and patterns, or of everything if there are
-// neither. They are pending unless Redis has acknowledged them once.
+// neither. They are pending unless Redis has acknowledged them once. Where there are several parts,
+// patterns are pending even so: no reconciliation waits until they are delivered, which takes all nodes.
 func (a *Coordinator) addTombstones(subjects []string, numbers []uint64, past retryqueue.Past) (full bool) {
 	p := &a.pending
 	p.mu.Lock()
@@ -82,19 +106,28 @@ func (a *Coordinator) addTombstones(subjects []string, numbers []uint64, past re
 	switch {
 	case full:
 		p.all = now() // later than all that it replaces
-	case past.Acked:
 	case len(subjects) == 0:
-		p.all = max(p.all, at)
-	default:
-		tags, patterns := tagsAndPatterns(subjects)
-		for _, t := range tags {
-			if before, ok := p.tags[t]; !ok || before < at {
-				p.tags[t] = at
-			}
+		if !past.Acked {
+			p.all = max(p.all, at)
 		}
-		for _, pat := range patterns {
-			if before, ok := p.patterns[pat]; !ok || before.since < at {
-				p.patterns[pat] = pendingPattern{glob.Compile(pat), at}
+	default:
+		for _, s := range subjects {
+			u := parseSubject(s)
+			if past.Acked && (u.kind != aPattern || len(a.parts) == 1) {
+				continue
+			}
+			switch u.kind {
+			case aPartAll:
+				p.pendAllLocked(u.part, at)
+			case aPattern:
+				if before, ok := p.patterns[u.name]; !ok || before.since < at {
+					p.patterns[u.name] = pendingPattern{glob.Compile(u.name), at}
+				}
+			default:
+				t := partTag{u.part, u.name}
+				if before, ok := p.tags[t]; !ok || before < at {
+					p.tags[t] = at
+				}
 			}
 		}
 	}
@@ -140,11 +173,17 @@ func (a *Coordinator) acknowledgedTombstones(subjects []string, sent int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, s := range subjects {
-		since, ok := p.tags[s[1:]]
-		if s[:1] == aPattern {
+		var since int64
+		var ok bool
+		switch u := parseSubject(s); u.kind {
+		case aPartAll:
+			since, ok = p.parts[u.part]
+		case aPattern:
 			var pat pendingPattern
-			pat, ok = p.patterns[s[1:]]
+			pat, ok = p.patterns[u.name]
 			since = pat.since
+		default:
+			since, ok = p.tags[partTag{u.part, u.name}]
 		}
 		if ok && since <= sent {
 			a.deliveredAny.Add(1)
@@ -159,8 +198,13 @@ func (a *Coordinator) acknowledgedTombstones(subjects []string, sent int64) {
 func (a *Coordinator) sweepTombstonesLocked() {
 	p := &a.pending
 	for t := range p.tags {
-		if !a.queue.HasTag(aTag + t) {
+		if !a.queue.HasTag(a.parts[t.part].tagSubject(t.tag)) {
 			delete(p.tags, t)
+		}
+	}
+	for part := range p.parts {
+		if !a.queue.HasTag(a.parts[part].allSubject()) {
+			delete(p.parts, part)
 		}
 	}
 	for pat := range p.patterns {

@@ -1,6 +1,7 @@
 package coherence
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/delqhi/cache/internal/retryqueue"
@@ -26,29 +27,43 @@ type Reading struct {
 	connections uint32
 	begin, end  moment                // before the request, and when Redis had answered
 	pending     map[string]pendingFor // by Redis key; nil if there is none
+	parts       partSet               // of the records
+	failed      map[uint8]error       // parts of which it is not certain what Redis may lack
 }
+
+// partSet is a set of parts: the bits of their numbers.
+type partSet uint16
+
+func (s partSet) has(part uint8) bool { return s>>part&1 != 0 }
+
+func (s partSet) with(part uint8) partSet { return s | 1<<part }
 
 // moment is how many suspicions had been raised, and how much had been delivered.
 type moment struct {
 	reasons   uint64
-	settled   bool // no suspicion is open
+	settled   partSet // the parts of which no suspicion is open
 	delivered uint64
 }
 
 func (a *Coordinator) moment() moment {
-	reasons, open := a.suspicion.open()
-	return moment{reasons, !open, a.deliveredAny.Load()}
+	m := moment{reasons: a.suspicions.Load()}
+	for _, p := range a.parts {
+		if p.suspicion.isSettled(m.reasons) {
+			m.settled = m.settled.with(p.of)
+		}
+	}
+	m.delivered = a.deliveredAny.Load()
+	return m
 }
 
-// settledSince reports whether a suspicion may have been settled since m that was raised or open
-// since then, which has removed something from Redis. Until one has removed something, what it
+// settledSince reports whether a suspicion of a part may have been settled since m that was raised or
+// open since then, which has removed something from Redis. Until one has removed something, what it
 // concerns is pending, or the read is like one that ended before the suspicion was raised.
-func (a *Coordinator) settledSince(m moment) bool {
+func (a *Coordinator) settledSince(m moment, part uint8) bool {
 	if a.deliveredAny.Load() == m.delivered {
 		return false
 	}
-	reasons, _ := a.suspicion.open()
-	return reasons != m.reasons || !m.settled
+	return a.suspicions.Load() != m.reasons || !m.settled.has(part)
 }
 
 // pendingFor is what is pending for a key.
@@ -60,7 +75,7 @@ type pendingFor struct {
 
 func (a *Coordinator) pendingFor(redisKey string, tags []string) (p pendingFor) {
 	p.item, p.ok = a.queue.Find(redisKey)
-	p.since = a.pending.since(redisKey[len(a.cfg.Names.Data):], tags)
+	p.since = a.pendingSince(redisKey, tags)
 	return p
 }
 
@@ -79,9 +94,16 @@ func (a *Coordinator) affects(ctx context.Context, p *pendingFor, redisKey strin
 }
 
 // BeginRead makes sure that Redis has nothing older than this process's recent writes, as
-// Reconcile does, and begins a read of the n records whose Redis keys key returns.
+// Reconcile does, and begins a read of the n records whose Redis keys key returns. The error is
+// that of all of them; where it is one of some, [Reading.Failed] has it.
 func (a *Coordinator) BeginRead(ctx context.Context, n int, key func(int) string) (r Reading, err error) {
-	if err = a.Reconcile(ctx); err != nil {
+	if len(a.parts) == 1 {
+		r.parts = 1
+		err = a.parts[0].Reconcile(ctx)
+	} else {
+		err = a.reconcileParts(ctx, &r, n, key)
+	}
+	if err != nil {
 		return r, err
 	}
 	r.at = now()
@@ -105,6 +127,63 @@ func (a *Coordinator) BeginRead(ctx context.Context, n int, key func(int) string
 	return r, nil
 }
 
+// reconcileParts reconciles the parts of the keys of a read.
+func (a *Coordinator) reconcileParts(ctx context.Context, r *Reading, n int, key func(int) string) error {
+	for i := range n {
+		r.parts = r.parts.with(a.Of(key(i)).of)
+	}
+	a.beginReconcilings(r.parts)
+	var first error
+	some := false
+	for _, p := range a.parts {
+		if !r.parts.has(p.of) {
+			continue
+		}
+		err := p.Reconcile(ctx)
+		if err == nil {
+			some = true
+			continue
+		}
+		if first = cmp.Or(first, err); r.failed == nil {
+			r.failed = make(map[uint8]error)
+		}
+		r.failed[p.of] = err
+	}
+	if some {
+		return nil
+	}
+	return first
+}
+
+// beginReconcilings has the parts of a read that are in doubt be reconciled before one is waited for.
+// If there are any, so are the others that this process uses, whose keys are likely to be read next: a
+// process that reads one key after the other waits once for what all of them wait for, such as the
+// identity of a server that does not answer.
+func (a *Coordinator) beginReconcilings(of partSet) {
+	inDoubt := false
+	for _, p := range a.parts {
+		if _, suspect := p.suspicion.open(); suspect && of.has(p.of) {
+			inDoubt = true
+		}
+	}
+	if !inDoubt {
+		return
+	}
+	for _, p := range a.parts {
+		if _, suspect := p.suspicion.open(); suspect && (of.has(p.of) || p.Clock.Known().Epoch != 0) {
+			p.beginReconciling()
+		}
+	}
+}
+
+// Failed returns why the record of a key is not to be asked for; nil if it may be.
+func (a *Coordinator) Failed(r *Reading, redisKey string) error {
+	if r.failed == nil {
+		return nil
+	}
+	return r.failed[a.Of(redisKey).of]
+}
+
 // EndRead is called when Redis has answered. It reports whether the answers may be those of a
 // server that lacks writes of this process which Redis had acknowledged; then a suspicion is
 // raised, and the records are read again.
@@ -125,7 +204,15 @@ func (a *Coordinator) EndRead(r *Reading) (suspect bool) {
 	if r.end = a.moment(); r.end.delivered == r.begin.delivered {
 		r.end = r.begin
 	}
-	return a.reconnected(r.connections, r.at) || a.settledSince(r.begin) && a.recent.Any(r.at)
+	if a.reconnected(r.connections, r.at) {
+		return true
+	}
+	for _, p := range a.parts {
+		if r.parts.has(p.of) && a.settledSince(r.begin, p.of) {
+			return a.recent.Any(r.at)
+		}
+	}
+	return false
 }
 
 // Overtaken reports whether an invalidation that affects a record was pending when it was
@@ -140,7 +227,7 @@ func (a *Coordinator) Overtaken(ctx context.Context, r *Reading, redisKey string
 			return true
 		}
 	}
-	return a.settledSince(r.end) && a.recent.Any(r.at)
+	return a.settledSince(r.end, a.Of(redisKey).of) && a.recent.Any(r.at)
 }
 
 // connections returns the number of connections to Redis, for reconnected, if that needs the

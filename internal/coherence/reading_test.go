@@ -23,7 +23,7 @@ func TestAReadNoticesWhatASuspicionHasRemoved(t *testing.T) {
 		"a suspicion": {func(_ *testing.T, a *Coordinator) { a.Suspect() }, false}, // as if the read had ended before
 		"a reconciliation": {func(t *testing.T, a *Coordinator) {
 			a.Suspect()
-			if err := a.Reconcile(t.Context()); err != nil {
+			if err := a.parts[0].Reconcile(t.Context()); err != nil {
 				t.Error(err)
 			}
 		}, true},
@@ -37,7 +37,7 @@ func TestAReadNoticesWhatASuspicionHasRemoved(t *testing.T) {
 				st := &wire{Memory: storetest.NewMemory()}
 				a, _ := onTier(t, Broadcast, true, st)
 				defer a.Close()
-				if err := a.Reconcile(t.Context()); err != nil {
+				if err := a.parts[0].Reconcile(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 				time.Sleep(time.Minute)
@@ -70,42 +70,51 @@ func TestAReadNoticesWhatASuspicionHasRemoved(t *testing.T) {
 // A suspicion may be settled while another goroutine is about to remove what it concerns. If that
 // happens between the answer to a read and its use, the read does not use the answer.
 func TestAReadNoticesWhatIsRemovedAfterItsSuspicionIsSettled(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		st := storetest.NewMemory()
-		a, _ := onTier(t, Broadcast, true, st)
-		a.started = true
-		defer a.Close()
-		key := a.cfg.Names.Data + "k"
-		if err := a.Reconcile(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Minute)
-		at := time.Now().UnixMicro()
-		old := storedAt(at - 5_000_000)
-		a.noted(retryqueue.Item{Key: key, At: at, Token: storedAt(at).CASToken().Token}, now())
-		st.Do(t.Context(), []store.Command{{Op: store.Set, Key: key, Frame: old.Raw, TTL: time.Hour}}) // a failover has lost the write
-		r, err := a.BeginRead(t.Context(), 1, func(int) string { return key })
-		if err != nil || r.pending != nil {
-			t.Fatal(err, r)
-		}
-		a.Suspect()
-		a.replayRecent(t.Context(), nothing)
-		b := a.queue.Take(retryBatch)
-		if len(b.Items) != 1 {
-			t.Fatalf("%+v is taken", b)
-		}
-		if err := a.Reconcile(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if a.EndRead(&r) {
-			t.Error("the answer is suspect though nothing was removed")
-		}
-		told := 0
-		if f := a.notifyBatch(t.Context(), &b, &told); !f.Empty() || told != 1 || a.AnyPending() {
-			t.Errorf("%d told, left: %+v", told, f)
-		}
-		if !a.Outdated(t.Context(), &r, key, old, nil) {
-			t.Error("the read uses a record that this process has replaced")
-		}
-	})
+	for _, parted := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			var a *Coordinator
+			st := newParted()
+			if parted {
+				a = onParts(t, st)
+			} else {
+				a, _ = onTier(t, Broadcast, true, st.Memory)
+				a.started = true
+			}
+			defer a.Close()
+			key := a.cfg.Names.Data + "k"
+			p := a.Of(key)
+			if err := p.Reconcile(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+			at := time.Now().UnixMicro()
+			old := storedAt(at - 5_000_000)
+			a.noted(retryqueue.Item{Key: key, At: at, Token: storedAt(at).CASToken().Token}, now())
+			put := store.Command{Op: store.Set, Key: key, Frame: old.Raw, TTL: time.Hour}
+			st.Memory.Do(t.Context(), []store.Command{put}) // a failover has lost the write
+			r, err := a.BeginRead(t.Context(), 1, func(int) string { return key })
+			if err != nil || r.pending != nil {
+				t.Fatal(err, r)
+			}
+			a.Suspect()
+			p.replayRecent(t.Context(), nothing, a.suspicions.Load())
+			b := a.queue.Take(retryBatch)
+			if len(b.Items) != 1 {
+				t.Fatalf("%+v is taken", b)
+			}
+			if err := p.Reconcile(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if a.EndRead(&r) {
+				t.Error("the answer is suspect though nothing was removed")
+			}
+			told := 0
+			if f := a.notifyBatch(t.Context(), &b, &told); !f.Empty() || told != 1 || a.AnyPending() {
+				t.Errorf("%d told, left: %+v", told, f)
+			}
+			if !a.Outdated(t.Context(), &r, key, old, nil) {
+				t.Errorf("parted %v: the read uses a record that this process has replaced", parted)
+			}
+		})
+	}
 }

@@ -15,9 +15,11 @@ const reconcileTime = time.Second
 // replayAgain is how often a Reconcile tries to deliver.
 const replayAgain = 4
 
-// suspicion counts the reasons for a doubt, and how many of them are settled.
+// suspicion counts the reasons for a doubt, and how many of them are settled. A reason is one for all
+// parts of the keys, and is settled for each part by itself.
 type suspicion struct {
-	raised, settled atomic.Uint64
+	raised  *atomic.Uint64 // of all parts
+	settled atomic.Uint64
 }
 
 func (s *suspicion) raise() { s.raised.Add(1) }
@@ -38,7 +40,13 @@ func (s *suspicion) settle(reasons uint64) { s.settled.Store(reasons) }
 // process that Redis had acknowledged: a session has ended, Redis could not be reached, or it
 // has gone back in time.
 func (a *Coordinator) Suspect() {
-	a.suspicion.raise()
+	a.suspicions.Add(1)
+}
+
+// OperationFailed is Suspect for an operation that has failed: a server may not answer.
+func (a *Coordinator) OperationFailed() {
+	a.failed.Store(now())
+	a.Suspect()
 }
 
 // reconciling is one reconciliation in flight, shared by all callers whose suspicion it covers.
@@ -48,7 +56,8 @@ type reconciling struct {
 }
 
 // Reconcile makes sure, where that is in doubt, that Redis has nothing older than this
-// process's recent writes and invalidations, before anything is read from Redis again. One
+// process's recent writes and invalidations of this part's keys, before one of them is read from
+// Redis again. One
 // reconciliation serves all concurrent callers, and a canceled caller does not cancel it.
 //
 //  1. this process invalidates a key; Redis acknowledges, and crashes
@@ -61,10 +70,10 @@ type reconciling struct {
 //  1. a reconciliation has collected the writes to replay, and sends them
 //  2. a write is acknowledged; a failover loses it, and raises another suspicion
 //  3. a read that went on at the end of 1 would find the value from before that write
-func (a *Coordinator) Reconcile(ctx context.Context) error {
-	reasons, suspect := a.suspicion.open()
+func (p *Part) Reconcile(ctx context.Context) error {
+	reasons, suspect := p.suspicion.open()
 	for suspect {
-		r := a.beginReconciling()
+		r := p.beginReconciling()
 		if r == nil {
 			return client.ErrClosed
 		}
@@ -76,19 +85,20 @@ func (a *Coordinator) Reconcile(ctx context.Context) error {
 		if r.err != nil {
 			return r.err
 		}
-		suspect = !a.suspicion.isSettled(reasons)
+		suspect = !p.suspicion.isSettled(reasons)
 	}
 	return nil
 }
 
-func (a *Coordinator) beginReconciling() *reconciling {
+func (p *Part) beginReconciling() *reconciling {
+	a := p.a
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch {
 	case a.closed:
 		return nil
-	case a.reconciling != nil:
-		return a.reconciling
+	case p.reconciling != nil:
+		return p.reconciling
 	}
 	if err := a.renewal.refuses(now()); err != nil {
 		r := &reconciling{done: make(chan struct{}), err: err}
@@ -96,11 +106,11 @@ func (a *Coordinator) beginReconciling() *reconciling {
 		return r
 	}
 	r := &reconciling{done: make(chan struct{})}
-	a.reconciling = r
+	p.reconciling = r
 	a.wg.Go(func() {
-		err := a.reconcile()
+		err := p.reconcile()
 		a.mu.Lock()
-		a.reconciling = nil
+		p.reconciling = nil
 		a.mu.Unlock()
 		r.err = err
 		close(r.done)
@@ -108,10 +118,11 @@ func (a *Coordinator) beginReconciling() *reconciling {
 	return r
 }
 
-func (a *Coordinator) reconcile() error {
+func (p *Part) reconcile() error {
+	a := p.a
 	ctx, cancel := context.WithTimeout(a.ctx, reconcileTime)
 	defer cancel()
-	err := a.reconcileUntil(ctx)
+	err := p.reconcileUntil(ctx)
 	switch {
 	case err == nil || ctx.Err() == nil || !errors.Is(err, ctx.Err()):
 		return err
@@ -121,37 +132,46 @@ func (a *Coordinator) reconcile() error {
 	return &client.TimeoutError{After: reconcileTime} // the deadline is not a caller's
 }
 
-func (a *Coordinator) reconcileUntil(ctx context.Context) error {
+func (p *Part) reconcileUntil(ctx context.Context) error {
+	a := p.a
 	if err := a.renew(ctx, false); err != nil {
 		return err
 	}
-	if err := a.readEpochNow(ctx); err != nil && err != ErrSuspect {
+	if err := p.readEpochNow(ctx); err != nil && err != ErrSuspect {
 		return err
 	}
-	reasons, _ := a.suspicion.open()
-	backs, back := a.rollbackSeen.open() // later: each is raised before the suspicion
-	if err := a.FetchTombstones(ctx, nil); err != nil {
+	reasons, _ := p.suspicion.open()
+	backs, back := p.rollbackSeen.open() // later: each is raised before the suspicion
+	began := now()
+	if err := p.FetchTombstones(ctx, nil); err != nil {
 		return err
 	}
 	safe := int64(nothing)
 	if !back {
 		// Most suspicions are about a server that has never changed.
-		safe = a.look(ctx)
+		safe = a.lookFor(ctx, reasons, time.Duration(now()-began))
 	}
 	// Other connections may still lead to the server that was replaced.
 	if err := a.renew(ctx, back); err != nil {
 		return err
 	}
-	a.replayRecent(ctx, safe)
+	p.replayRecent(ctx, safe, reasons)
 	// Records with an invalidation that can't be delivered now are checked one by one until it
 	// is; see Outdated. The same goes for a long queue, for which reads need not wait. Other
 	// processes may write meanwhile, and those keys are then read once more.
+	notify := a.notify
+	if len(a.parts) > 1 {
+		notify = p.notifyKeys // the reads of one part do not wait for a node that has the keys of another
+	}
 	for range replayAgain {
-		if n := a.queue.Len(); n == 0 || n > 4*retryBatch || a.notify(ctx) {
+		if n := a.queue.Len(); n == 0 || n > 4*retryBatch || notify(ctx) {
 			break
 		}
 	}
-	a.rollbackSeen.settle(backs)
-	a.suspicion.settle(reasons)
+	if len(a.parts) > 1 && a.queue.Len() > 0 {
+		a.wakeUp()
+	}
+	p.rollbackSeen.settle(backs)
+	p.suspicion.settle(reasons)
 	return nil
 }

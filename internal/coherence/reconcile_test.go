@@ -19,10 +19,10 @@ import (
 func TestWhatAReconciliationDoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, st, _ := onClock(t, None)
-		if err := a.Reconcile(t.Context()); err != nil || st.asked != 0 {
+		if err := a.parts[0].Reconcile(t.Context()); err != nil || st.asked != 0 {
 			t.Errorf("without a suspicion: %v, asked %d times", err, st.asked)
 		}
-		if err := a.FetchTombstones(t.Context(), nil); err != nil {
+		if err := a.parts[0].FetchTombstones(t.Context(), nil); err != nil {
 			t.Fatal(err)
 		}
 		a.firstLook()
@@ -39,37 +39,37 @@ func TestWhatAReconciliationDoes(t *testing.T) {
 		}
 		// The same server: nothing was lost.
 		a.Suspect()
-		if err := a.Reconcile(t.Context()); err != nil || !has() || st.renewals != 0 || st.looks != 2 {
+		if err := a.parts[0].Reconcile(t.Context()); err != nil || !has() || st.renewals != 0 || st.looks != 2 {
 			t.Errorf("the same server: %v, there %v, %d renewals, %d looks", err, has(), st.renewals, st.looks)
 		}
 		// There is evidence: it is not asked who that is.
-		a.wentBack()
-		if err := a.Reconcile(t.Context()); err != nil || has() || st.renewals != 1 || st.looks != 2 {
+		a.parts[0].wentBack()
+		if err := a.parts[0].Reconcile(t.Context()); err != nil || has() || st.renewals != 1 || st.looks != 2 {
 			t.Errorf("evidence: %v, there %v, %d renewals, %d looks", err, has(), st.renewals, st.looks)
 		}
 		a.Suspect()
-		if err := a.Reconcile(t.Context()); err != nil || st.renewals != 1 || st.looks != 3 {
+		if err := a.parts[0].Reconcile(t.Context()); err != nil || st.renewals != 1 || st.looks != 3 {
 			t.Errorf("the evidence is not settled: %v, %d renewals, %d looks", err, st.renewals, st.looks)
 		}
 		// The clock shows that it went back.
 		st.Memory.Do(t.Context(), []store.Command{{Op: store.Delete, Key: a.cfg.Names.Epoch}, {Op: store.Set, Key: "n:k", Frame: storedAt(at - 1_000_000).Raw}})
 		a.Suspect()
-		if err := a.Reconcile(t.Context()); err != nil || has() || st.renewals != 2 {
+		if err := a.parts[0].Reconcile(t.Context()); err != nil || has() || st.renewals != 2 {
 			t.Errorf("another epoch: %v, there %v, %d renewals", err, has(), st.renewals)
 		}
 		// What fails stays a suspicion.
 		a.Suspect()
 		st.Fail(errLost)
-		if err := a.Reconcile(t.Context()); !errors.Is(err, errLost) {
+		if err := a.parts[0].Reconcile(t.Context()); !errors.Is(err, errLost) {
 			t.Errorf("no answer: %v", err)
 		}
 		st.Fail(nil)
 		st.onMarks = func(logicalclock.Known) error { return errLost }
-		if err := a.Reconcile(t.Context()); !errors.Is(err, errLost) {
+		if err := a.parts[0].Reconcile(t.Context()); !errors.Is(err, errLost) {
 			t.Errorf("no marks: %v", err)
 		}
 		st.onMarks = nil
-		if _, open := a.suspicion.open(); !open || a.Reconcile(t.Context()) != nil {
+		if _, open := a.parts[0].suspicion.open(); !open || a.parts[0].Reconcile(t.Context()) != nil {
 			t.Error("a failed reconciliation settles")
 		}
 		// What would take long is left for later.
@@ -78,7 +78,7 @@ func TestWhatAReconciliationDoes(t *testing.T) {
 				a.addItem(retryqueue.Item{Key: fmt.Sprint("n:", i)})
 			}
 			a.Suspect()
-			if err := a.Reconcile(t.Context()); err != nil || (a.queue.Len() > 100) != left {
+			if err := a.parts[0].Reconcile(t.Context()); err != nil || (a.queue.Len() > 100) != left {
 				t.Errorf("%d keys: %v, %d are left", n, err, a.queue.Len())
 			}
 			a.notify(t.Context())
@@ -97,14 +97,14 @@ func TestAReconciliationIsShared(t *testing.T) {
 		var done, left atomic.Int32
 		for range 5 {
 			go func() {
-				if a.Reconcile(t.Context()) == nil {
+				if a.parts[0].Reconcile(t.Context()) == nil {
 					done.Add(1)
 				}
 			}()
 			go func() {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 				defer cancel()
-				if errors.Is(a.Reconcile(ctx), context.DeadlineExceeded) {
+				if errors.Is(a.parts[0].Reconcile(ctx), context.DeadlineExceeded) {
 					left.Add(1)
 				}
 			}()
@@ -129,14 +129,14 @@ func TestAReconciliationIsShared(t *testing.T) {
 		a.Suspect()
 		begin := time.Now()
 		var late *client.TimeoutError
-		if err := a.Reconcile(t.Context()); !errors.As(err, &late) || time.Since(begin) > reconcileTime {
+		if err := a.parts[0].Reconcile(t.Context()); !errors.As(err, &late) || time.Since(begin) > reconcileTime {
 			t.Errorf("%v after %v", err, time.Since(begin))
 		}
 		go func() {
 			time.Sleep(time.Millisecond)
 			a.stop()
 		}()
-		if err := a.Reconcile(t.Context()); !errors.Is(err, client.ErrClosed) {
+		if err := a.parts[0].Reconcile(t.Context()); !errors.Is(err, client.ErrClosed) {
 			t.Errorf("ended by Close: %v", err)
 		}
 		close(hold)

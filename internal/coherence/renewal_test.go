@@ -64,7 +64,7 @@ func TestAFailedRenewalIsNotTriedAgainByEachRead(t *testing.T) {
 		store.demotions.Add(1)
 		a.Suspect()
 		for begin := time.Now(); time.Since(begin) < 10*time.Second; time.Sleep(time.Millisecond) {
-			if err := a.Reconcile(t.Context()); !errors.Is(err, failure) {
+			if err := a.parts[0].Reconcile(t.Context()); !errors.Is(err, failure) {
 				t.Fatal(err)
 			}
 		}
@@ -75,7 +75,7 @@ func TestAFailedRenewalIsNotTriedAgainByEachRead(t *testing.T) {
 		time.Sleep(renewMost)
 		n := store.n.Load()
 		for range 10 {
-			if err := a.Reconcile(t.Context()); err != nil {
+			if err := a.parts[0].Reconcile(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			a.Suspect()
@@ -95,7 +95,7 @@ func TestAChangeOfTheServerHasConnectionsRenewed(t *testing.T) {
 		"one that fails": func(a *Coordinator, store *renewing) {
 			store.renew = func(context.Context) error { return errors.New("no answer") }
 			a.Suspect()
-			if a.Reconcile(a.ctx) == nil {
+			if a.parts[0].Reconcile(a.ctx) == nil {
 				panic("the renewal did not fail")
 			}
 			store.renew = nil
@@ -111,7 +111,7 @@ func TestAChangeOfTheServerHasConnectionsRenewed(t *testing.T) {
 				store.flushes.Store(0)
 				look(a, store)
 				for range 3 {
-					if err := a.Reconcile(t.Context()); err != nil {
+					if err := a.parts[0].Reconcile(t.Context()); err != nil {
 						t.Fatal(err)
 					}
 					a.Suspect()
@@ -134,7 +134,7 @@ func TestAnUnknownServerHasNoConnectionsRenewed(t *testing.T) {
 		store.unknown.Store(true)
 		for range 3 {
 			a.Suspect()
-			if err := a.Reconcile(t.Context()); err != nil {
+			if err := a.parts[0].Reconcile(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(lookPause)
@@ -159,7 +159,7 @@ func TestAStuckRenewalIsLeftBehind(t *testing.T) {
 				store.demotions.Add(1)
 				a.Suspect()
 				begin := time.Now()
-				err := a.Reconcile(t.Context())
+				err := a.parts[0].Reconcile(t.Context())
 				var late *client.TimeoutError
 				if !errors.As(err, &late) || errors.Is(err, context.DeadlineExceeded) {
 					t.Errorf("%v", err)

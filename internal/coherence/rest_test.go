@@ -29,7 +29,7 @@ func TestTheEndOfASessionEndsTrust(t *testing.T) {
 		defer w.Close()
 		store.CutListeners(errLost)
 		synctest.Wait()
-		if _, _, ok := a.Clock.Version(); ok || a.LocalValid(now()) || !woken(w) {
+		if _, _, ok := a.parts[0].Clock.Version(); ok || a.LocalValid(now()) || !woken(w) {
 			t.Error("it is as if the session went on")
 		}
 		a.Close()
@@ -41,9 +41,9 @@ func TestDemotionsRaiseASuspicion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, store := onRenewing(t, time.Second)
 		is := func(f func()) bool {
-			before, _ := a.suspicion.open()
+			before, _ := a.parts[0].suspicion.open()
 			f()
-			after, _ := a.suspicion.open()
+			after, _ := a.parts[0].suspicion.open()
 			return after > before
 		}
 		if is(a.unverifyConnections) {
@@ -53,7 +53,7 @@ func TestDemotionsRaiseASuspicion(t *testing.T) {
 		if !is(a.unverifyConnections) {
 			t.Error("a demotion raises none")
 		}
-		if err := a.Reconcile(t.Context()); err != nil || is(a.unverifyConnections) {
+		if err := a.parts[0].Reconcile(t.Context()); err != nil || is(a.unverifyConnections) {
 			t.Errorf("the connections were renewed: %v", err)
 		}
 		store.demotions.Add(1)
@@ -62,7 +62,7 @@ func TestDemotionsRaiseASuspicion(t *testing.T) {
 		if !is(func() { s.prepare(t.Context()) }) {
 			t.Error("a session raises none")
 		}
-		if err := a.Reconcile(t.Context()); err != nil {
+		if err := a.parts[0].Reconcile(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		a.Ready(t.Context())
@@ -86,12 +86,12 @@ func TestALaterSuspicionIsSettledByTheNextReconciliation(t *testing.T) {
 		store.onMarks = func(logicalclock.Known) error { <-hold; return nil }
 		a.Suspect()
 		for range 2 {
-			go a.Reconcile(t.Context())
+			go a.parts[0].Reconcile(t.Context())
 			synctest.Wait()
 			a.Suspect()
 		}
 		close(hold)
-		if err := a.Reconcile(t.Context()); err != nil || store.asked != 2 {
+		if err := a.parts[0].Reconcile(t.Context()); err != nil || store.asked != 2 {
 			t.Errorf("%v, asked %d times", err, store.asked)
 		}
 		synctest.Wait()
@@ -101,21 +101,21 @@ func TestALaterSuspicionIsSettledByTheNextReconciliation(t *testing.T) {
 // Whatever was forgotten while it was asked for is no answer, and evidence.
 func TestAClockThatIsForgottenMeanwhile(t *testing.T) {
 	a, store, _ := onClock(t, None)
-	if err := a.FetchTombstones(t.Context(), nil); err != nil {
+	if err := a.parts[0].FetchTombstones(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	once := true
 	store.onMarks = func(logicalclock.Known) error {
 		if once {
 			once = false
-			a.Clock.Reset()
+			a.parts[0].Clock.Reset()
 		}
 		return nil
 	}
-	if err := a.FetchTombstones(t.Context(), nil); err != nil {
+	if err := a.parts[0].FetchTombstones(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, open := a.rollbackSeen.open(); !open {
+	if _, open := a.parts[0].rollbackSeen.open(); !open {
 		t.Error("it is no evidence")
 	}
 	// Nothing was known before: there is nothing to forget.
@@ -123,14 +123,14 @@ func TestAClockThatIsForgottenMeanwhile(t *testing.T) {
 	overtaken := 1
 	store.onMarks = func(logicalclock.Known) error {
 		if overtaken--; overtaken == 0 {
-			b.Clock.Reset()
+			b.parts[0].Clock.Reset()
 		}
 		return nil
 	}
-	if err := b.FetchTombstones(t.Context(), nil); err != nil {
+	if err := b.parts[0].FetchTombstones(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, open := b.rollbackSeen.open(); open {
+	if _, open := b.parts[0].rollbackSeen.open(); open {
 		t.Error("the first answer is evidence")
 	}
 }
@@ -138,7 +138,7 @@ func TestAClockThatIsForgottenMeanwhile(t *testing.T) {
 // Marks that Redis does not believe flush, and are not learned.
 func TestMarksThatAreNotBelieved(t *testing.T) {
 	a, store, l := onClock(t, Broadcast)
-	if err := a.FetchTombstones(t.Context(), nil); err != nil {
+	if err := a.parts[0].FetchTombstones(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	m, err := store.ReadClock(t.Context(), a.cfg.Names, logicalclock.Known{}, nil)
@@ -147,8 +147,8 @@ func TestMarksThatAreNotBelieved(t *testing.T) {
 	}
 	m.Epoch.Tick += 1 << 50
 	m.Epoch.Clock = m.Epoch.Tick
-	a.applyPeerTombstones([]string{"t"}, m)
-	if k := a.Clock.Known(); k.Clock == m.Epoch.Clock || l.flushed != 1 {
+	a.parts[0].applyPeerTombstones([]string{"t"}, m)
+	if k := a.parts[0].Clock.Known(); k.Clock == m.Epoch.Clock || l.flushed != 1 {
 		t.Errorf("%+v is known, %d flushes", k, l.flushed)
 	}
 }
@@ -187,7 +187,7 @@ func TestWhatAnotherServerMayHaveLost(t *testing.T) {
 				store.Succeed()
 			}
 			a.look(t.Context())
-			a.replayRecent(t.Context(), nothing)
+			a.replayAll(t.Context(), nothing)
 			if it, ok := a.queue.Find("n:k"); !ok || it.Acked == another {
 				t.Errorf("%s: %+v, %v", name, it, ok)
 			}
@@ -230,16 +230,16 @@ func TestTheLatestCallIsPending(t *testing.T) {
 	for _, at := range []int64{10, 5, 12} {
 		a.addTombstones([]string{aTag + "t", aPattern + "p"}, nil, retryqueue.Past{Since: at})
 	}
-	if tag, pattern := a.pending.since("x", []string{"t"}), a.pending.since("p", nil); tag != 12 || pattern != 12 {
+	if tag, pattern := a.pendingSince("n:x", []string{"t"}), a.pendingSince("n:p", nil); tag != 12 || pattern != 12 {
 		t.Errorf("a tag since %d, a pattern since %d", tag, pattern)
 	}
-	a.scheduleTombstones(nil, nil, now())
+	a.parts[0].scheduleTombstones(nil, nil, now())
 	store.mark = func(logicalclock.NewTombstone) error { return errLost }
-	if a.notify(t.Context()) || a.pending.since("x", nil) == never {
+	if a.notify(t.Context()) || a.pendingSince("n:x", nil) == never {
 		t.Error("everything is not pending, and was not told")
 	}
 	store.mark = nil
-	if l.flushes = 0; !a.notify(t.Context()) || l.flushes != 1 || a.pending.since("x", nil) != never {
+	if l.flushes = 0; !a.notify(t.Context()) || l.flushes != 1 || a.pendingSince("n:x", nil) != never {
 		t.Errorf("%d flushes when everything is told", l.flushes)
 	}
 }

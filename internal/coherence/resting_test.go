@@ -83,8 +83,8 @@ func TestAClockRestsWhileNothingHappens(t *testing.T) {
 				"nothing":             {func() {}, 0, 0},
 				"a watermark":         {func() { tell(message.Message{Kind: message.Watermark}) }, 0, 0},
 				"the end of a load":   {func() { tell(message.Message{Kind: message.Loaded, Keys: []string{"k"}}) }, 0, 0},
-				"a read":              {func() { a.BeginEpochRead() }, time.Second, 1},
-				"a load":              {func() { _, _, _ = a.Version(t.Context()) }, time.Second, 1},
+				"a read":              {func() { a.parts[0].BeginEpochRead() }, time.Second, 1},
+				"a load":              {func() { _, _, _ = a.parts[0].Version(t.Context()) }, time.Second, 1},
 				"a write":             {func() { a.noted(retryqueue.Item{Key: "n:k"}, now()) }, time.Second, 1},
 				"a pattern":           {func() { a.notedPattern("*", now()) }, time.Second, 1},
 				"a write elsewhere":   {func() { tell(message.Message{Number: 1, Kind: message.Invalidated, Keys: []string{"k"}}) }, time.Second, 1},
@@ -120,7 +120,7 @@ func TestAClockRestsWhileNothingHappens(t *testing.T) {
 			// An attempt that fails is repeated.
 			st.n.Store(0)
 			st.fails.Store(true)
-			a.BeginEpochRead()
+			a.parts[0].BeginEpochRead()
 			time.Sleep(10 * time.Second)
 			if n := st.n.Load(); n < 9 {
 				t.Errorf("%d attempts", n)
@@ -144,13 +144,13 @@ func TestAClockThatRestsIsLearned(t *testing.T) {
 		a, _ := onTier(t, Broadcast, true, st)
 		a.Ready(t.Context())
 		time.Sleep(renewLifeFirst + 20*time.Second)
-		known := a.Clock.Known()
+		known := a.parts[0].Clock.Known()
 		st.n.Store(0)
 		if _, err := st.Memory.ReadClock(t.Context(), a.cfg.Names, known, nil); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(6 * time.Second)
-		if k := a.Clock.Known(); k.Epoch != known.Epoch || k.Tick-known.Tick < 10_000_000 || st.n.Load() > 0 {
+		if k := a.parts[0].Clock.Known(); k.Epoch != known.Epoch || k.Tick-known.Tick < 10_000_000 || st.n.Load() > 0 {
 			t.Errorf("%+v, was %+v; touched %d times", k, known, st.n.Load())
 		}
 		a.Close()
@@ -191,7 +191,7 @@ func TestAFailoverAfterARestLosesTheEpochIfMoreIsLost(t *testing.T) {
 			a.Ready(t.Context())
 			use := func(d time.Duration) {
 				for range d / (500 * time.Millisecond) {
-					a.BeginEpochRead()
+					a.parts[0].BeginEpochRead()
 					time.Sleep(500 * time.Millisecond)
 				}
 			}
@@ -201,7 +201,7 @@ func TestAFailoverAfterARestLosesTheEpochIfMoreIsLost(t *testing.T) {
 			time.Sleep(15 * time.Minute)
 			late := clockOf(t, a, st)
 			use(c.after)
-			was := a.Clock.Known()
+			was := a.parts[0].Clock.Known()
 			lost := late
 			if c.earlier {
 				lost = early
@@ -227,7 +227,7 @@ func TestWhatIsClaimed(t *testing.T) {
 		return logicalclock.Known{Epoch: epoch, Tick: tick * 1_000_000, Clock: 5}
 	}
 	var r rest
-	r.init()
+	r.init(1)
 	r.begin(false)
 	for i, c := range []struct {
 		k    logicalclock.Known
@@ -271,23 +271,23 @@ func TestARestCountsWhileWritesAreReplayed(t *testing.T) {
 		time.Sleep(renewLifeFirst + 20*time.Second)
 		for after := range 10 {
 			time.Sleep(2*time.Minute + 100*time.Millisecond) // at all times between two touches
-			was := a.Clock.Known()
+			was := a.parts[0].Clock.Known()
 			a.noted(retryqueue.Item{Key: "n:k"}, now())
 			reduced := false
 			for a.recent.Any(now()) {
 				time.Sleep(50 * time.Millisecond)
-				reduced = reduced || a.Claim() != a.Clock.Known()
+				reduced = reduced || a.Claim(0) != a.parts[0].Clock.Known()
 			}
-			if k := a.Clock.Known(); a.Claim() != k || k.Tick == was.Tick || !reduced {
-				t.Errorf("%d: %+v is claimed of %+v, was %+v; less was claimed: %v", after, a.Claim(), k, was, reduced)
+			if k := a.parts[0].Clock.Known(); a.Claim(0) != k || k.Tick == was.Tick || !reduced {
+				t.Errorf("%d: %+v is claimed of %+v, was %+v; less was claimed: %v", after, a.Claim(0), k, was, reduced)
 			}
 		}
 		a.Close()
 	})
 }
 
-// A process that receives nothing of the keys that others write counts a rest no longer than they replay
-// what has ended it.
+// A process that hears nothing of the keys that others write counts a rest no longer than they replay what
+// has ended it.
 func TestARestInASessionByKeyCountsWhileWritesOfOthersAreReplayed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := storetest.NewMemory()
@@ -302,16 +302,16 @@ func TestARestInASessionByKeyCountsWhileWritesOfOthersAreReplayed(t *testing.T) 
 		reduced := 0
 		for after := range 30 {
 			time.Sleep(2*time.Minute + 230*time.Millisecond) // at all times between two looks of the session
-			was := a.Clock.Known()
+			was := a.parts[0].Clock.Known()
 			other.noted(retryqueue.Item{Key: "n:k"}, now())
 			for other.recent.Any(now()) {
 				time.Sleep(10 * time.Millisecond)
-				if a.Claim() != a.Clock.Known() {
+				if a.Claim(0) != a.parts[0].Clock.Known() {
 					reduced++
 				}
 			}
-			if k := a.Clock.Known(); a.Claim() != k || k.Tick-was.Tick < restMin {
-				t.Errorf("%d: %+v is claimed of %+v, was %+v", after, a.Claim(), k, was)
+			if k := a.parts[0].Clock.Known(); a.Claim(0) != k || k.Tick-was.Tick < restMin {
+				t.Errorf("%d: %+v is claimed of %+v, was %+v", after, a.Claim(0), k, was)
 			}
 		}
 		if reduced == 0 {

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/delqhi/cache/internal/frame"
@@ -38,7 +40,7 @@ var errOvertaken = errors.New("coherence: the logical clock changes faster than 
 // the local time sent: if a failover to a server that may lack it follows soon, it is replayed.
 func (a *Coordinator) noted(it retryqueue.Item, sent int64) {
 	a.recent.Note(it, sent, now())
-	a.use()
+	a.Of(it.Key).use()
 	if a.queue.Has(it.Key) {
 		a.queue.Acknowledge(it.Key, sent, a.atLatest(&it), it.Token)
 		a.RedisUp()
@@ -65,12 +67,13 @@ func (a *Coordinator) atLatest(it *retryqueue.Item) int64 {
 	return it.At + a.cfg.Client.ClockError(it.Key)
 }
 
-// scheduleTombstones queues an invalidation of tags, or of everything if there are none, that
-// Redis has not acknowledged: of records written or loaded before the local time began. The
+// scheduleTombstones queues an invalidation of tags, or of everything if there are none, in this
+// part, that Redis has not acknowledged: of records written or loaded before the local time began. The
 // local tier is flushed now, unless it removes what has a tag. numbers are those of messages that
 // stay open until Redis has it.
-func (a *Coordinator) scheduleTombstones(tags []string, numbers []uint64, began int64) {
-	if a.addTombstones(subjects(aTag, tags), numbers, a.pastOf(began)) {
+func (p *Part) scheduleTombstones(tags []string, numbers []uint64, began int64) {
+	a := p.a
+	if a.addTombstones(p.tagSubjects(tags), numbers, p.pastOf(began)) {
 		a.cfg.Events.Overflowed()
 	}
 	if len(tags) > 0 && a.cfg.RemoveTagged != nil {
@@ -87,7 +90,7 @@ func (a *Coordinator) scheduleTombstones(tags []string, numbers []uint64, began 
 // schedulePattern queues an invalidation by a pattern that did not reach all of its keys. The
 // parameters are those of scheduleTombstones.
 func (a *Coordinator) schedulePattern(pattern string, numbers []uint64, began int64) {
-	if a.addTombstones(subjects(aPattern, []string{pattern}), numbers, a.pastOf(began)) {
+	if a.addTombstones(subjects(aPattern, []string{pattern}), numbers, a.parts[0].pastOf(began)) {
 		a.cfg.Events.Overflowed()
 	}
 	a.start()
@@ -102,39 +105,104 @@ func (a *Coordinator) notedPattern(pattern string, sent int64) {
 	a.acknowledgedTombstones(s, sent)
 }
 
-// The queue treats a pattern like a tag: it is not about one key, and its latest invalidation
-// counts. The first byte distinguishes the two.
-const (
-	aTag     = "t"
-	aPattern = "p"
-)
-
-func subjects(kind string, names []string) []string {
-	out := make([]string, len(names))
-	for i, n := range names {
-		out[i] = kind + n
+// replayRecent queues this process's recent writes of keys of this part. There is a suspicion to
+// settle: a replica may have been promoted, which may lack writes that its master had acknowledged.
+// Writes sent after the time safe are not replayed; see look. Nor are tombstones that Redis has.
+//
+// A pattern concerns keys of all parts. It is queued once for the reasons by which it may have been
+// lost, of which there are as many as reasons; from then on it is pending, or Redis has it.
+func (p *Part) replayRecent(ctx context.Context, safe int64, reasons uint64) {
+	a := p.a
+	told := a.recent.Since(now(), safe)
+	if len(a.parts) == 1 {
+		a.replay(ctx, told)
+		return
 	}
-	return out
-}
-
-func tagsAndPatterns(subjects []string) (tags, patterns []string) {
-	for _, s := range subjects {
-		if s[:1] == aTag {
-			tags = append(tags, s[1:])
-		} else {
-			patterns = append(patterns, s[1:])
+	told.Items = slices.DeleteFunc(told.Items, func(it retryqueue.Item) bool { return a.Of(it.Key) != p })
+	told.Tags = slices.DeleteFunc(told.Tags, func(t string) bool {
+		u := parseSubject(t)
+		return u.kind == aPattern && a.patternsOf.Load() >= reasons || u.kind != aPattern && u.part != p.of
+	})
+	a.withoutTombstoned(ctx, &told)
+	p.replayTombstones(ctx, &told)
+	a.queueReplay(told) // what can be delivered now, the caller delivers
+	for {
+		last := a.patternsOf.Load()
+		if last >= reasons || a.patternsOf.CompareAndSwap(last, reasons) {
+			return
 		}
 	}
-	return tags, patterns
 }
 
-// replayRecent queues this process's recent writes. A session has begun, or there is a suspicion
-// to settle: a replica may have been promoted, which may lack writes that its master had
-// acknowledged. Writes sent after the time safe are not replayed; see look. Nor are tombstones
-// that Redis has.
-func (a *Coordinator) replayRecent(ctx context.Context, safe int64) {
-	told := a.recent.Since(now(), safe)
+// replayTombstones makes the tombstones of this part that a replay has, and removes them from it. They
+// are not queued unless that fails: a record is not held against an invalidation in the queue that
+// Redis has acknowledged once, and another goroutine may have taken what is queued, and wait for a
+// node that has another part.
+func (p *Part) replayTombstones(ctx context.Context, told *retryqueue.Replay) {
+	a, made := p.a, 0
+	again := func(tags, subjects []string) {
+		pasts := make([]retryqueue.Past, len(subjects))
+		for i, s := range subjects {
+			pasts[i] = told.Pasts[s]
+		}
+		open, err := p.tombstonesLate(ctx, tags, pasts)
+		if err == nil {
+			made += len(subjects)
+			return
+		}
+		a.notifyFailed(err)
+		for i, s := range subjects {
+			pasts[i].Acked = !a.serverID.changed(now())
+			a.addTombstones([]string{s}, open, pasts[i])
+			open = nil
+		}
+	}
+	tags, all, patterns := a.tagsAndPatterns(told.Tags)
+	if all[p.of] {
+		again(nil, []string{p.allSubject()})
+	}
+	for some := range slices.Chunk(tags[p.of], askedAtOnce) {
+		again(some, p.tagSubjects(some))
+	}
+	told.Tags = subjects(aPattern, patterns)
+	if made > 0 {
+		p.use()
+		a.deliveredAny.Add(1)
+		a.cfg.Events.Retried(made)
+	}
+}
+
+// tombstonesLate makes tombstones of tags, or of everything in this part, whose invalidation was
+// requested at the times pasts. It returns the number of a message that may or may not have been
+// published, if any.
+func (p *Part) tombstonesLate(ctx context.Context, tags []string, pasts []retryqueue.Past) (open []uint64, err error) {
+	before := make([]int64, len(pasts))
+	for i, past := range pasts {
+		before[i] = p.a.date(ctx, p.names.Epoch, past)
+	}
+	l := p.beginLook()
+	marks, open, err := p.a.invalidator.InvalidateTagsLate(ctx, p.of, tags, before)
+	if err != nil {
+		p.unreadable(err)
+		return open, err
+	}
+	return open, p.ownTombstones(ctx, tags, pasts, marks, l)
+}
+
+// replayAll is replayRecent for all parts: a session has begun.
+func (a *Coordinator) replayAll(ctx context.Context, safe int64) {
+	a.replay(ctx, a.recent.Since(now(), safe))
+}
+
+func (a *Coordinator) replay(ctx context.Context, told retryqueue.Replay) {
 	a.withoutTombstoned(ctx, &told)
+	a.queueReplay(told)
+	if a.queue.Len() > 0 {
+		a.wakeUp()
+	}
+}
+
+func (a *Coordinator) queueReplay(told retryqueue.Replay) {
 	another := a.serverID.changed(now())
 	covered := int64(never) // writes sent by then are covered by an invalidation of everything
 	past := func(subject string) retryqueue.Past {
@@ -158,27 +226,32 @@ func (a *Coordinator) replayRecent(ctx context.Context, safe int64) {
 			a.addTombstones([]string{t}, nil, past(t))
 		}
 	}
-	if a.queue.Len() > 0 {
-		a.wakeUp()
-	}
 }
 
 // maintain does the periodic work and the retries, until the coordinator is closed.
 func (a *Coordinator) maintain() {
-	t := time.NewTicker(tick)
+	first, touch := tick, false
+	if len(a.parts) > 1 {
+		// Processes that start together do not look at the clocks at the same moments; see touchByNode.
+		first, touch = 1+rand.N(tick), rand.N(2) == 0
+	}
+	t := time.NewTicker(first)
 	defer t.Stop()
 	pause, next, last := notifyFirst, time.Time{}, time.Time{}
 	retry := time.NewTimer(time.Hour)
 	retry.Stop()
 	defer retry.Stop()
 	calm := store.Patient(a.ctx)
-	touch := false
 	lives := time.Now().Add(renewLifeFirst)
 	for {
 		select {
 		case <-a.ctx.Done():
 			return
 		case <-t.C:
+			if first != tick {
+				first = tick
+				t.Reset(tick)
+			}
 			if !time.Now().Before(lives) {
 				lives = time.Now().Add(a.renewLives(calm))
 			}
@@ -186,13 +259,15 @@ func (a *Coordinator) maintain() {
 			if a.cfg.Transport != None && a.inbox.Tick(now()) {
 				a.missed()
 			}
-			a.rest.note(a.Clock.Known(), now())
-			if touch = !touch; touch && a.Connected(now()) && a.touches(now()) && a.FetchTombstones(calm, nil) != nil {
-				a.use() // try again
+			for _, p := range a.parts {
+				p.rest.note(p.Clock.Known(), now())
 			}
-			if a.cfg.Transport == None && a.used.Swap(false) {
+			if touch = !touch; touch && a.Connected(now()) {
+				a.touch(calm, touch)
+			}
+			if a.cfg.Transport == None {
 				// No heartbeat finds out whether Redis is still a master: this read does.
-				_ = a.FetchTombstones(a.ctx, nil)
+				a.touch(a.ctx, touch)
 			}
 			a.firstLook()
 			a.unverifyConnections()
@@ -240,12 +315,31 @@ func (a *Coordinator) watermark(closing bool) {
 // notify delivers all pending invalidations, and reports whether none is left. A failed one
 // does not keep the others from being delivered, unless nothing gets through.
 func (a *Coordinator) notify(ctx context.Context) bool {
+	a.notifyTaken(ctx, func() retryqueue.Batch { return a.queue.Take(retryBatch) })
+	if a.queue.Len() > 0 {
+		return false
+	}
+	a.failure.Store(nil)
+	return true
+}
+
+// notifyKeys is notify for keys of this part, and reports whether none of those is left that no other
+// call has taken.
+func (p *Part) notifyKeys(ctx context.Context) bool {
+	return p.a.notifyTaken(ctx, func() retryqueue.Batch {
+		return p.a.queue.TakeKeys(retryBatch, func(key string) bool { return p.a.Of(key) == p })
+	})
+}
+
+// notifyTaken delivers what take takes from the queue, until that is nothing. It reports whether all of it
+// was delivered.
+func (a *Coordinator) notifyTaken(ctx context.Context, take func() retryqueue.Batch) bool {
 	a.notifying.Add(1)
 	defer a.notifying.Add(-1)
 	told := 0
 	var failed []retryqueue.Batch
 	for {
-		b := a.queue.Take(retryBatch)
+		b := take()
 		if b.Empty() {
 			break
 		}
@@ -267,11 +361,35 @@ func (a *Coordinator) notify(ctx context.Context) bool {
 	if told > 0 {
 		a.cfg.Events.Retried(told)
 	}
-	if a.queue.Len() > 0 {
-		return false
+	return len(failed) == 0
+}
+
+// doByNode carries out commands, those of each node by themselves: where one node does not answer in
+// time, there are answers of the others.
+func (a *Coordinator) doByNode(ctx context.Context, cmds []store.Command) []store.Reply {
+	if len(a.parts) == 1 || len(cmds) < 2 {
+		return a.cfg.Client.Do(ctx, cmds)
 	}
-	a.failure.Store(nil)
-	return true
+	of := map[string][]int{}
+	for i := range cmds {
+		node := a.nodeOf(cmds[i].Key)
+		of[node] = append(of[node], i)
+	}
+	replies := make([]store.Reply, len(cmds))
+	var wg sync.WaitGroup
+	for _, at := range of {
+		wg.Go(func() {
+			some := make([]store.Command, len(at))
+			for j, i := range at {
+				some[j] = cmds[i]
+			}
+			for j, r := range a.cfg.Client.Do(ctx, some) {
+				replies[at[j]] = r
+			}
+		})
+	}
+	wg.Wait()
+	return replies
 }
 
 // notifyFailed records why an invalidation could not be delivered.
@@ -306,7 +424,7 @@ func (a *Coordinator) notifyBatch(ctx context.Context, b *retryqueue.Batch, told
 	var cmds []store.Command
 	var items []retryqueue.Item
 	var messages []message.Sent
-	for i, reply := range a.cfg.Client.Do(ctx, heads) {
+	for i, reply := range a.doByNode(ctx, heads) {
 		it := b.Items[i]
 		if reply.Err != nil {
 			a.notifyFailed(reply.Err)
@@ -330,7 +448,7 @@ func (a *Coordinator) notifyBatch(ctx context.Context, b *retryqueue.Batch, told
 		cmds, items, messages = append(cmds, cmd), append(items, it), append(messages, msg)
 	}
 	*told += a.notifyQuietly(ctx, quiet, sent, &done, &failed)
-	for i, reply := range a.cfg.Client.Do(ctx, cmds) {
+	for i, reply := range a.doByNode(ctx, cmds) {
 		it := items[i]
 		it.Numbers = append(it.Numbers, messages[i].Resolve(reply.OK, reply.Err)...)
 		a.notifyFailed(reply.Err)
@@ -385,57 +503,83 @@ func (a *Coordinator) encoded(redisKey string) string { return redisKey[len(a.cf
 // notifyTombstones delivers a batch's tags, patterns, and invalidation of everything. rest
 // holds those that failed, and the numbers of messages that may or may not have been published.
 // A pattern whose keys can't be scanned, for which SCAN may be refused for good, does not keep
-// the others from being delivered, and its message is not published at each attempt.
+// the others from being delivered, and its message is not published at each attempt. Nor does a
+// part whose clock can't be reached keep the others: what is left is what that part lacks.
 func (a *Coordinator) notifyTombstones(ctx context.Context, b *retryqueue.Batch) (rest retryqueue.Batch, err error) {
-	tags, patterns := tagsAndPatterns(b.Tags)
+	tags, all, patterns := a.tagsAndPatterns(b.Tags)
 	pasts := make(map[string]retryqueue.Past, len(b.Tags))
 	for i, t := range b.Tags {
 		pasts[t] = b.Pasts[i]
 	}
-	mark := func(tags []string, pasts []retryqueue.Past) bool {
-		before := make([]int64, len(pasts))
-		for i, p := range pasts {
-			before[i] = a.date(ctx, a.cfg.Names.Epoch, p)
-		}
-		l := a.beginLook()
-		marks, open, failed := a.invalidator.InvalidateTagsLate(ctx, tags, before)
-		if failed != nil {
-			a.unreadable(failed)
-			rest.Numbers = append(rest.Numbers, open...)
-		} else {
-			failed = a.ownTombstones(ctx, tags, pasts, marks, l)
-		}
+	var mu sync.Mutex // guards rest and err, while the parts are told
+	mark := func(p *Part, tags []string, pasts []retryqueue.Past) bool {
+		open, failed := p.tombstonesLate(ctx, tags, pasts)
+		mu.Lock()
+		defer mu.Unlock()
+		rest.Numbers = append(rest.Numbers, open...)
 		err = cmp.Or(err, failed)
 		return failed == nil
 	}
-	if b.All {
-		rest.All = !mark(nil, []retryqueue.Past{b.Past})
+	left := func(subjects ...string) {
+		mu.Lock()
+		defer mu.Unlock()
+		rest.Tags = append(rest.Tags, subjects...)
 	}
-	// In steps, each of which is short for Redis and has its own time.
-	for some := range slices.Chunk(tags, askedAtOnce) {
-		of := make([]retryqueue.Past, len(some))
-		for i, t := range some {
-			of[i] = pasts[aTag+t]
-		}
-		if !mark(some, of) {
-			rest.Tags = append(rest.Tags, subjects(aTag, some)...)
+	var due []*Part
+	for i, p := range a.parts {
+		if b.All || all[i] || len(tags[i]) > 0 {
+			due = append(due, p)
 		}
 	}
-	for _, p := range patterns {
-		past, sent := pasts[aPattern+p], now()
+	tell := func(p *Part) error {
+		several := len(a.parts) > 1
+		switch {
+		case b.All && !several:
+			rest.All = !mark(p, nil, []retryqueue.Past{b.Past})
+		case b.All:
+			past := b.Past
+			past.At = 0 // by the clock of another node
+			if !mark(p, nil, []retryqueue.Past{past}) {
+				a.pendAll(p, past.Since)
+				left(p.allSubject())
+			}
+		}
+		if all[p.of] && !mark(p, nil, []retryqueue.Past{pasts[p.allSubject()]}) {
+			left(p.allSubject())
+		}
+		// In steps, each of which is short for Redis and has its own time.
+		for some := range slices.Chunk(tags[p.of], askedAtOnce) {
+			subjects := p.tagSubjects(some)
+			of := make([]retryqueue.Past, len(some))
+			for i, s := range subjects {
+				of[i] = pasts[s]
+			}
+			if !mark(p, some, of) {
+				left(subjects...)
+			}
+		}
+		return nil
+	}
+	if len(due) > 0 {
+		a.eachPart(due, tell)
+	}
+	for _, pat := range patterns {
+		past, sent := pasts[aPattern+pat], now()
 		executed := past.Acked || a.serverID.changed(sent) // by a server at least
-		m, failed := a.invalidator.PatternAgain(ctx, p, a.cfg.Quote, func(key string, rec store.Record) bool {
+		m, failed := a.invalidator.PatternAgain(ctx, pat, a.cfg.Quote, func(key string, rec store.Record) bool {
 			it := retryqueue.Item{Key: key, At: a.date(ctx, key, past), Acked: past.Acked}
 			return a.newer(ctx, &it, rec) || executed && a.endsInTime(it.At, rec)
 		})
 		if failed != nil {
 			err = cmp.Or(err, failed)
-			rest.Tags, rest.Numbers = append(rest.Tags, aPattern+p), append(rest.Numbers, m.Open...)
+			rest.Tags, rest.Numbers = append(rest.Tags, aPattern+pat), append(rest.Numbers, m.Open...)
 			continue
 		}
-		a.recent.NoteTombstones(subjects(aPattern, []string{p}), nil, []retryqueue.Past{past}, sent, now())
-		a.dropMatching(p)
+		a.recent.NoteTombstones(subjects(aPattern, []string{pat}), nil, []retryqueue.Past{past}, sent, now())
+		a.dropMatching(pat)
 	}
+	slices.Sort(rest.Tags)
+	rest.Tags = slices.Compact(rest.Tags) // everything of a part may have been due twice
 	return rest, err
 }
 

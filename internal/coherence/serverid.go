@@ -21,6 +21,15 @@ const (
 	// know.
 	lookPause = 10 * time.Second
 
+	// lookTime bounds a request for the identity of a cluster during a reconciliation. It is one of
+	// all masters, for which the reads of those that answer do not wait longer.
+	lookTime = reconcileTime / 2
+
+	// lookTimes is how many times as long as another request it is waited for, and lookLeast how long at
+	// least, where an operation has failed lately.
+	lookTimes = 10
+	lookLeast = 50 * time.Millisecond
+
 	// lookSoon is lookPause while the identity is not known, after a request whose answer did not come
 	// in time, as on a busy machine: a failover before it is known is found out by the dates of records
 	// alone.
@@ -72,6 +81,73 @@ func (a *Coordinator) look(ctx context.Context) (safe int64) {
 	return a.serverID.learn(is, err, now())
 }
 
+// lookup is a look that the reconciliations of several parts have in common.
+type lookup struct {
+	reasons uint64        // the suspicions that were there before it began
+	done    chan struct{} // closed after safe is written
+	safe    int64
+}
+
+// lookFor is look for a suspicion, of which there were so many when the reason for it was there. It
+// serves all parts: what Redis loses later raises a suspicion of its own. A request to the same servers
+// has just taken as long as took.
+//
+// The identity of a cluster is that of all masters. Where an operation has failed lately, one of them may
+// not answer: then it is not waited for much longer than an answer takes, or the reads of all keys would
+// wait for the node of some. Without an answer, all recent writes count as unsafe.
+func (a *Coordinator) lookFor(ctx context.Context, reasons uint64, took time.Duration) (safe int64) {
+	if len(a.parts) == 1 {
+		return a.look(ctx)
+	}
+	wait := lookTime
+	if f := a.failed.Load(); f != never && now()-f < int64(lookPause) {
+		wait = min(max(lookLeast, lookTimes*took), lookTime)
+	}
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	for {
+		l := a.lookup(reasons)
+		select {
+		case <-l.done:
+			if l.reasons >= reasons {
+				return l.safe
+			}
+		case <-t.C:
+			return nothing
+		case <-ctx.Done():
+			return nothing
+		}
+	}
+}
+
+// lookup returns a look for that many suspicions, or another one in progress.
+func (a *Coordinator) lookup(reasons uint64) *lookup {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if l := a.lookedUp; l != nil {
+		select {
+		case <-l.done:
+			if l.reasons >= reasons {
+				return l
+			}
+		default:
+			return l
+		}
+	}
+	l := &lookup{reasons: reasons, done: make(chan struct{})}
+	a.lookedUp = l
+	a.wg.Go(func() {
+		defer close(l.done)
+		ctx, cancel := context.WithTimeout(a.ctx, lookTime)
+		defer cancel()
+		if l.safe = a.look(ctx); ctx.Err() != nil && a.ctx.Err() == nil {
+			// A node that does not answer raises one suspicion after the other.
+			a.serverID.pause(now())
+		}
+	})
+	return l
+}
+
 // firstLook reads the server identity before any suspicion arises.
 func (a *Coordinator) firstLook() {
 	if a.serverID.asks(now(), true) {
@@ -85,6 +161,13 @@ func (l *serverID) asks(now int64, first bool) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return now >= l.resume && !(first && (l.is != "" || l.refused))
+}
+
+// pause has the identity not be requested for a while: the last request got no answer in time.
+func (l *serverID) pause(now int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.resume = now + int64(lookPause)
 }
 
 // changes returns how often the identity has changed.

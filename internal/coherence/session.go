@@ -78,7 +78,7 @@ type session struct {
 	sent int64 // local time when the latest of these was sent
 	over bool  // the session has ended: the local tier stays invalid
 
-	watching EpochRead // in flight since Watch was called
+	watching []EpochRead // in flight since Watch was called
 
 	copies copies // byKey
 }
@@ -121,8 +121,10 @@ func (s *session) end() {
 	s.a.disprove.Store(nil)
 	s.a.localValid.Store(never)
 	s.mu.Unlock()
-	s.a.rest.end(s.a.Clock.Known(), now())
-	s.a.Clock.Forget()
+	for _, p := range s.a.parts {
+		p.rest.end(p.Clock.Known(), now())
+		p.Clock.Forget()
+	}
 	s.a.Suspect()
 	s.a.wakeAll()
 }
@@ -136,23 +138,30 @@ func (s *session) prepare(ctx context.Context) {
 	}
 	safe := s.a.look(ctx)
 	s.a.unverifyConnections()
-	s.a.replayRecent(ctx, safe)
+	s.a.replayAll(ctx, safe)
+	if !s.a.eachPart(s.a.parts, func(p *Part) error { return p.learnAgain(ctx) }) {
+		return
+	}
+	s.mu.Lock()
+	s.known.Store(true)
+	s.extendLocked()
+	s.mu.Unlock()
+}
+
+// learnAgain learns the clock, in as many attempts as that takes. The error is ctx's.
+func (p *Part) learnAgain(ctx context.Context) error {
 	for pause := retryFirst; ; pause = min(2*pause, retryMost) {
-		if s.a.FetchTombstones(ctx, nil) == nil {
-			break
+		if p.FetchTombstones(ctx, nil) == nil {
+			return nil
 		}
 		t := time.NewTimer(pause)
 		select {
 		case <-t.C:
 		case <-ctx.Done():
 			t.Stop()
-			return
+			return ctx.Err()
 		}
 	}
-	s.mu.Lock()
-	s.known.Store(true)
-	s.extendLocked()
-	s.mu.Unlock()
 }
 
 // extendLocked extends the local tier's validity up to the deadline of the last heartbeat. mu is
@@ -199,8 +208,10 @@ func (s *session) extendLocked() {
 //  4. subscribed: only from here on are messages received
 func (s *session) Subscribed() {
 	s.a.inbox.Subscribed(now())
-	s.a.Clock.Subscribed()
-	s.a.rest.begin(s.byKey)
+	s.a.subscribedClocks()
+	for _, p := range s.a.parts {
+		p.rest.begin(s.byKey)
+	}
 	s.a.selfWrites.forget()
 	s.a.changedAny()
 	s.a.wakeAll()
@@ -245,7 +256,7 @@ func (s *session) KeysChanged(keys []string) {
 		if len(k) < len(a.cfg.Names.Data) || a.selfWrites.maybeOwn(k) {
 			continue
 		}
-		a.use()
+		a.Of(k).use()
 		a.dropReported(k)
 	}
 }
@@ -283,21 +294,25 @@ func (s *session) Message(payload string) {
 	case !s.byKey && a.inbox.Receive(&n, now()), n.Unresolved:
 		a.missed()
 	}
-	if n.Kind != message.Watermark {
-		a.use()
-	}
 	switch n.Kind {
 	case message.Invalidated:
 		for _, k := range n.Keys {
+			a.useOf(k)
 			a.drop(k)
 		}
 		a.cfg.Events.Received(len(n.Keys))
 	case message.Pattern:
+		a.use()
 		a.dropMatching(n.Pattern)
 		a.cfg.Events.Received(1)
-	case message.TagsInvalidated:
-		if m, ok := logicalclock.ParseReading(n.Text, len(n.Tags)); ok {
-			a.applyPeerTombstones(n.Tags, m)
+	case message.TagsInvalidated, message.PartTagsInvalidated:
+		// A process that has another number of parts is not one of this library, or its client is
+		// not one for a cluster.
+		m, ok := logicalclock.ParseReading(n.Text, len(n.Tags))
+		if ok && int(n.Part) < len(a.parts) && (n.Kind == message.PartTagsInvalidated) == (len(a.parts) > 1) {
+			p := a.parts[n.Part]
+			p.use()
+			p.applyPeerTombstones(n.Tags, m)
 		} else {
 			a.missed()
 		}
@@ -309,7 +324,7 @@ func (s *session) Message(payload string) {
 // about tombstones: the copy of the logical clock is not complete any more.
 func (a *Coordinator) missed() {
 	a.use()
-	a.Clock.Subscribed()
+	a.subscribedClocks()
 	a.flushed()
 	if a.inbox.Disproved() {
 		a.direct.Store(false)
@@ -339,33 +354,38 @@ func (a *Coordinator) dropMatching(pattern string) {
 
 // Watch implements store.WatchingSubscriber.
 func (s *session) Watch() []string {
-	l := s.a.beginLook()
-	if l.known.Epoch == 0 {
-		return nil
+	var keys []string
+	var looks []EpochRead
+	for _, p := range s.a.parts {
+		if l := p.beginLook(); l.known.Epoch != 0 {
+			keys, looks = append(keys, p.names.Epoch), append(looks, l)
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.watching = l
-	return []string{s.a.cfg.Names.Epoch}
+	s.watching = looks
+	return keys
 }
 
-// Watched implements store.WatchingSubscriber. What is wrong with the clock is found out, and mended,
+// Watched implements store.WatchingSubscriber. What is wrong with a clock is found out, and mended,
 // by touching it.
 func (s *session) Watched(recs []store.Record) {
-	a := s.a
 	s.mu.Lock()
-	l := s.watching
+	looks := s.watching
 	s.mu.Unlock()
-	e, ok := logicalclock.ParseEpoch(recs[0].Raw)
-	if !ok || !e.By(a.latest.Load()) || e.ID != l.known.Epoch || e.Tick < l.known.Tick {
-		a.use()
-		return
+	for i, l := range looks {
+		p := l.part
+		e, ok := logicalclock.ParseEpoch(recs[i].Raw)
+		if !ok || !e.By(p.latest.Load()) || e.ID != l.known.Epoch || e.Tick < l.known.Tick {
+			p.use()
+			continue
+		}
+		if e.All.Next == 0 || e.All.Dated() { // otherwise Redis's clock would be needed
+			p.learnEpoch(e, 0, l)
+		}
+		if k := p.Clock.Known(); k.Epoch == e.ID && k.Tick >= e.Tick {
+			p.rest.look(k, l.at, now())
+		}
+		p.rest.watched.Store(now())
 	}
-	if e.All.Next == 0 || e.All.Dated() { // otherwise Redis's clock would be needed
-		a.learnEpoch(e, 0, l)
-	}
-	if k := a.Clock.Known(); k.Epoch == e.ID && k.Tick >= e.Tick {
-		a.rest.look(k, l.at, now())
-	}
-	a.rest.watched.Store(now())
 }

@@ -87,11 +87,11 @@ func TestTheLocalTierIsFlushedWhenASessionBecomesValid(t *testing.T) {
 func TestTheEndOfASessionRaisesASuspicion(t *testing.T) {
 	a, _ := onStore(t)
 	s := &session{a: a, subscribed: make(chan struct{})}
-	if _, open := a.suspicion.open(); open {
+	if _, open := a.parts[0].suspicion.open(); open {
 		t.Fatal("there is a suspicion before")
 	}
 	s.end()
-	if _, open := a.suspicion.open(); !open {
+	if _, open := a.parts[0].suspicion.open(); !open {
 		t.Error("there is none after the session's end")
 	}
 }
@@ -106,7 +106,7 @@ func TestTheEndOfASessionRaisesASuspicion(t *testing.T) {
 func TestASessionBeginsWithRecentWrites(t *testing.T) {
 	a, st := onStore(t)
 	ctx := context.Background()
-	if _, _, err := a.Version(ctx); err != nil { // the server is known
+	if _, _, err := a.parts[0].Version(ctx); err != nil { // the server is known
 		t.Fatal(err)
 	}
 	at, err := st.Now(ctx, "n:k")
@@ -130,12 +130,12 @@ func TestASessionBeginsWithRecentWrites(t *testing.T) {
 func TestOwnInvalidationsByTagAreRecent(t *testing.T) {
 	a, _ := onStore(t)
 	ctx := context.Background()
-	l := a.BeginEpochRead()
-	m, err := a.cfg.Client.AddTombstones(ctx, a.cfg.Names, a.Clock.Known(), logicalclock.NewTombstone{Tags: []string{"t"}})
+	l := a.parts[0].BeginEpochRead()
+	m, err := a.cfg.Client.AddTombstones(ctx, a.cfg.Names, a.parts[0].Clock.Known(), logicalclock.NewTombstone{Tags: []string{"t"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := a.ownTombstones(ctx, []string{"t"}, nil, m, l); err != nil {
+	if err := a.parts[0].ownTombstones(ctx, []string{"t"}, nil, m, l); err != nil {
 		t.Fatal(err)
 	}
 	if tags := a.recent.Since(now(), nothing).Tags; !slices.Contains(tags, aTag+"t") {

@@ -73,18 +73,30 @@ func (l *tier) keyChanged(encoded string) {
 	l.changed = append(l.changed, encoded)
 }
 
+func (l *tier) anyChanged() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.changedAny++
+}
+
 // onTier makes a coordinator, which runs nothing in the background until it is asked to.
 func onTier(t *testing.T, transport Transport, local bool, st store.Store) (*Coordinator, *tier) {
+	t.Helper()
+	return onNames(t, store.Names{Data: "n:", Channel: ":{c:n}:news", Epoch: ":{c:n}:epoch", Tags: ":{c:n}:tags"}, transport, local, st)
+}
+
+// onNames is onTier for a cache of these names.
+func onNames(t *testing.T, names store.Names, transport Transport, local bool, st store.Store) (*Coordinator, *tier) {
 	t.Helper()
 	l := &tier{}
 	guard := client.New(st, time.Second)
 	t.Cleanup(guard.Close)
 	cfg := Config{
-		Client: guard, Names: store.Names{Data: "n:", Channel: ":{c:n}:news", Epoch: ":{c:n}:epoch", Tags: ":{c:n}:tags"},
+		Client: guard, Names: names,
 		Fences: fence.NewTable(), Events: l, Transport: transport, StartTimeout: time.Second,
 		Quote:      func(s string) string { return s },
 		Changed:    l.keyChanged,
-		ChangedAny: func() { l.changedAny++ },
+		ChangedAny: l.anyChanged,
 	}
 	if local {
 		cfg.Local = l
@@ -187,11 +199,11 @@ func TestWhatMayConcernEverythingFlushes(t *testing.T) {
 	} {
 		a, l := onTier(t, Broadcast, true, storetest.NewMemory())
 		s := &session{a: a, subscribed: make(chan struct{})}
-		if err := a.FetchTombstones(t.Context(), nil); err != nil {
+		if err := a.parts[0].FetchTombstones(t.Context(), nil); err != nil {
 			t.Fatal(err)
 		}
 		s.Message(c.text)
-		_, _, known := a.Clock.Version()
+		_, _, known := a.parts[0].Clock.Version()
 		if (l.flushes > 0) != c.flush || (l.flushed > 0) != c.flush || known == c.flush && name != "foreign bytes" && c.flush {
 			t.Errorf("%s: %+v, the clock is known: %v", name, l, known)
 		}
@@ -225,10 +237,10 @@ func TestMarksOfOthersAreHeard(t *testing.T) {
 	store := storetest.NewMemory()
 	a, l := onTier(t, Broadcast, true, store)
 	s := &session{a: a, subscribed: make(chan struct{})}
-	if err := a.FetchTombstones(t.Context(), nil); err != nil {
+	if err := a.parts[0].FetchTombstones(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	_, before, _ := a.Clock.Version()
+	_, before, _ := a.parts[0].Clock.Version()
 	for _, tags := range [][]string{{"t"}, nil} {
 		l.flushes, l.received = 0, 0
 		m, err := store.AddTombstones(t.Context(), a.cfg.Names, logicalclock.Known{}, logicalclock.NewTombstone{Tags: tags})
@@ -237,7 +249,7 @@ func TestMarksOfOthersAreHeard(t *testing.T) {
 		}
 		n := message.Message{Sender: 7, Number: 1, Kind: message.TagsInvalidated, Tags: tags}
 		moved := a.moved("k", func() { s.Message(string(m.AppendText(n.Append(nil)))) })
-		_, after, ok := a.Clock.Version()
+		_, after, ok := a.parts[0].Clock.Version()
 		if !ok || after <= before || l.received != 1 {
 			t.Errorf("%q: the clock goes from %d to %d, %v; %+v", tags, before, after, ok, l)
 		}
@@ -254,7 +266,7 @@ func TestMarksOfOthersAreHeard(t *testing.T) {
 	m.Epoch.Tick = m.Epoch.Clock
 	n := message.Message{Sender: 7, Number: 2, Kind: message.TagsInvalidated}
 	s.Message(string(m.AppendText(n.Append(nil))))
-	if _, after, ok := a.Clock.Version(); ok && after != before {
+	if _, after, ok := a.parts[0].Clock.Version(); ok && after != before {
 		t.Errorf("the clock goes to %d", after)
 	}
 }

@@ -247,7 +247,7 @@ func TestWhatIsToldLateIsReplayed(t *testing.T) {
 			time.Sleep(time.Second)
 			st.put("n:k", old()) // by the replica, which has not received that
 			st.Succeed()
-			a.replayRecent(t.Context(), a.look(t.Context()))
+			a.replayAll(t.Context(), a.look(t.Context()))
 			if !a.Pending("n:k") {
 				t.Errorf("%s: the record of the new master is trusted", name)
 			}
@@ -298,9 +298,9 @@ func TestMarksAreToldWithTheirTimes(t *testing.T) {
 			return time.Now().UnixMicro() - passed + passed/driftPart
 		}
 		n := a.failedNumber()
-		a.scheduleTombstones([]string{"t"}, n, now()-int64(30*time.Second))
-		a.scheduleTombstones([]string{"u"}, nil, now()-int64(20*time.Second))
-		if l.flushes != 2 || !a.PendingTag("t") {
+		a.parts[0].scheduleTombstones([]string{"t"}, n, now()-int64(30*time.Second))
+		a.parts[0].scheduleTombstones([]string{"u"}, nil, now()-int64(20*time.Second))
+		if l.flushes != 2 || !a.PendingTag("n:k", "t") {
 			t.Errorf("%d flushes", l.flushes)
 		}
 		a.schedulePattern("p*", a.failedNumber(), now()-int64(30*time.Second))
@@ -309,7 +309,7 @@ func TestMarksAreToldWithTheirTimes(t *testing.T) {
 		store.put("n:p2", fresh)
 		store.put("n:x", old)
 		store.scan = errLost
-		if a.notify(t.Context()) || a.PendingTag("t") || a.PendingTag("u") || !a.Pending("n:p1") || a.pending.n.Load() != 1 {
+		if a.notify(t.Context()) || a.PendingTag("n:k", "t") || a.PendingTag("n:k", "u") || !a.Pending("n:p1") || a.pending.n.Load() != 1 {
 			t.Errorf("a pattern that fails: %d are pending", a.pending.n.Load())
 		}
 		if len(store.marks) != 1 || !slices.Equal(store.marks[0].Tags, []string{"t", "u"}) || !slices.Equal(store.marks[0].Before, []int64{date(30 * time.Second), date(20 * time.Second)}) {
@@ -320,7 +320,7 @@ func TestMarksAreToldWithTheirTimes(t *testing.T) {
 			t.Error("the pattern is not told")
 		}
 		store.marks = nil
-		a.scheduleTombstones(nil, a.failedNumber(), now()-int64(5*time.Second))
+		a.parts[0].scheduleTombstones(nil, a.failedNumber(), now()-int64(5*time.Second))
 		store.mark = func(logicalclock.NewTombstone) error { return errLost }
 		if a.notify(t.Context()) || !a.Pending("n:x") || !a.isOpen() {
 			t.Error("everything that fails is told")
@@ -336,13 +336,13 @@ func TestMarksAreToldWithTheirTimes(t *testing.T) {
 		}
 		// Tags that fail are told again, and those alone.
 		store.marks = nil
-		a.scheduleTombstones([]string{"t"}, nil, now())
+		a.parts[0].scheduleTombstones([]string{"t"}, nil, now())
 		store.mark = func(logicalclock.NewTombstone) error { return errLost }
-		if a.notify(t.Context()) || !a.PendingTag("t") || !a.isOpen() {
+		if a.notify(t.Context()) || !a.PendingTag("n:k", "t") || !a.isOpen() {
 			t.Error("a tag that fails is told")
 		}
 		store.mark = nil
-		if !a.notify(t.Context()) || a.PendingTag("t") || a.isOpen() {
+		if !a.notify(t.Context()) || a.PendingTag("n:k", "t") || a.isOpen() {
 			t.Error("the tag is not told")
 		}
 	})
@@ -355,9 +355,9 @@ func TestMarksThatRedisHasAreNotToldAgain(t *testing.T) {
 			st := &wire{Memory: storetest.NewMemory()}
 			a, _ := onTier(t, Broadcast, true, st)
 			a.started = true
-			l := a.BeginEpochRead()
-			m, err := a.cfg.Client.AddTombstones(t.Context(), a.cfg.Names, a.Clock.Known(), logicalclock.NewTombstone{Tags: tags})
-			if err != nil || a.ownTombstones(t.Context(), tags, nil, m, l) != nil {
+			l := a.parts[0].BeginEpochRead()
+			m, err := a.cfg.Client.AddTombstones(t.Context(), a.cfg.Names, a.parts[0].Clock.Known(), logicalclock.NewTombstone{Tags: tags})
+			if err != nil || a.parts[0].ownTombstones(t.Context(), tags, nil, m, l) != nil {
 				t.Fatal(err)
 			}
 			if lost {
@@ -368,7 +368,7 @@ func TestMarksThatRedisHasAreNotToldAgain(t *testing.T) {
 			if told.All != (lost && tags == nil) || (len(told.Tags) == 2) != (lost && tags != nil) || !lost && len(told.Tags) != 0 {
 				t.Errorf("%s: %+v", name, told)
 			}
-			a.replayRecent(t.Context(), nothing)
+			a.replayAll(t.Context(), nothing)
 			if (a.queue.Len() > 0) != lost || a.queue.All() != (lost && tags == nil) || a.pending.n.Load() != 0 {
 				t.Errorf("%s: %d are told again, %d are pending", name, a.queue.Len(), a.pending.n.Load())
 			}
@@ -411,7 +411,7 @@ func TestALaterAcknowledgementCounts(t *testing.T) {
 			t.Errorf("%+v", it)
 		}
 		// It is not told again as something older by what is recent.
-		a.replayRecent(t.Context(), nothing)
+		a.replayAll(t.Context(), nothing)
 		if it, _ := a.queue.Find("n:k"); it.Acked {
 			t.Errorf("%+v", it)
 		}

@@ -43,26 +43,33 @@ func (a *Coordinator) withoutTombstoned(ctx context.Context, told *retryqueue.Re
 		return
 	}
 	has := map[string]bool{}
-	ask := func(tags []string) bool {
-		m, err := a.cfg.Client.ReadClock(ctx, a.cfg.Names, a.Claim(), tags)
+	ask := func(p *Part, tags []string) bool {
+		m, err := a.cfg.Client.ReadClock(ctx, p.names, p.Claim(), tags)
 		if err != nil {
 			return false
 		}
-		if told.All && told.Tombstones[""].In(noted(&m, m.Epoch.All)) {
+		all := noted(&m, m.Epoch.All)
+		if len(a.parts) == 1 && told.All && told.Tombstones[""].In(all) {
 			told.All = false
 		}
-		for i, t := range tags {
-			has[aTag+t] = told.Tombstones[aTag+t].In(noted(&m, m.Tags[i]))
+		if len(a.parts) > 1 {
+			s := p.allSubject()
+			has[s] = told.Tombstones[s].In(all)
+		}
+		for i, s := range p.tagSubjectsOf(tags) {
+			has[s] = told.Tombstones[s].In(noted(&m, m.Tags[i]))
 		}
 		return true
 	}
-	tags, _ := tagsAndPatterns(told.Tags)
-	if len(tags) == 0 {
-		ask(nil)
-	}
-	for some := range slices.Chunk(tags, askedAtOnce) {
-		if !ask(some) {
-			break
+	tags, all, _ := a.tagsAndPatterns(told.Tags)
+	for i, p := range a.parts {
+		if len(tags[i]) == 0 && (all[i] || told.All && len(a.parts) == 1) {
+			ask(p, nil)
+		}
+		for some := range slices.Chunk(tags[i], askedAtOnce) {
+			if !ask(p, some) {
+				break
+			}
 		}
 	}
 	told.Tags = slices.DeleteFunc(told.Tags, func(t string) bool { return has[t] })

@@ -33,7 +33,7 @@ func TestTrustBeginsAndEnds(t *testing.T) {
 			if !a.LocalValid(now()) || !a.Connected(now()) || !heard || !flushed || a.Since(now()) != never {
 				t.Errorf("%s: not trusted after the first call: heard %v, flushed %v", name, heard, flushed)
 			}
-			if _, _, ok := a.Clock.Version(); !ok {
+			if _, _, ok := a.parts[0].Clock.Version(); !ok {
 				t.Errorf("%s: the logical clock is not known", name)
 			}
 			until := a.localValid.Load()
@@ -234,7 +234,7 @@ func TestTrustIsThatOfTheLatestPulse(t *testing.T) {
 // What is armed begins with nothing: the local tier, own changes, what was heard.
 func TestASessionBeginsWithNothing(t *testing.T) {
 	a, l := onTier(t, Tracking, true, storetest.NewMemory())
-	if err := a.FetchTombstones(t.Context(), nil); err != nil {
+	if err := a.parts[0].FetchTombstones(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	set := &store.Command{Op: store.Set, Key: "n:k", Frame: make([]byte, 40)}
@@ -249,7 +249,7 @@ func TestASessionBeginsWithNothing(t *testing.T) {
 	default:
 		t.Error("nothing is prepared")
 	}
-	if _, _, ok := a.Clock.Version(); ok || a.selfWrites.maybeOwn("n:k") || a.inbox.Tick(now()+int64(time.Hour)) {
+	if _, _, ok := a.parts[0].Clock.Version(); ok || a.selfWrites.maybeOwn("n:k") || a.inbox.Tick(now()+int64(time.Hour)) {
 		t.Errorf("the clock is known: %v, %+v", ok, l)
 	}
 	s.prepare(t.Context())
@@ -280,7 +280,7 @@ func TestCloseTellsAndWakes(t *testing.T) {
 		if a.start(); len(store.told) != 2 {
 			t.Error("a second Close tells again, or it starts again")
 		}
-		if err := func() error { a.Suspect(); return a.Reconcile(t.Context()) }(); !errors.Is(err, client.ErrClosed) {
+		if err := func() error { a.Suspect(); return a.parts[0].Reconcile(t.Context()) }(); !errors.Is(err, client.ErrClosed) {
 			t.Errorf("a reconciliation after Close: %v", err)
 		}
 	})
@@ -385,7 +385,7 @@ func TestEachBeat(t *testing.T) {
 		}
 		store.set(func() { store.asked = 0 })
 		for range 10 {
-			a.BeginEpochRead() // the clock does not rest
+			a.parts[0].BeginEpochRead() // the clock does not rest
 			pass(tick)
 		}
 		if store.asked != 5 {
@@ -398,17 +398,17 @@ func TestEachBeat(t *testing.T) {
 		store := &wire{Memory: storetest.NewMemory()}
 		a, _ := onTier(t, None, true, store)
 		a.Ready(t.Context())
-		if err := a.FetchTombstones(t.Context(), nil); err != nil {
+		if err := a.parts[0].FetchTombstones(t.Context(), nil); err != nil {
 			t.Fatal(err)
 		}
 		for range 3 {
-			a.BeginEpochRead()
+			a.parts[0].BeginEpochRead()
 			pass(2 * tick)
 			store.set(func() { store.asked = 0 })
 			if pass(10 * tick); store.asked != 0 {
 				t.Errorf("%d looks without a read", store.asked)
 			}
-			a.BeginEpochRead()
+			a.parts[0].BeginEpochRead()
 			if pass(2 * tick); store.asked != 1 {
 				t.Errorf("%d looks after a read", store.asked)
 			}
@@ -493,9 +493,9 @@ func TestConnectionsRaiseASuspicion(t *testing.T) {
 		a.look(t.Context())
 		redialed := func(before uint32) bool {
 			a.cfg.Client.Get(t.Context(), "n:x") // ends an operation: connections are counted anew
-			raised, _ := a.suspicion.open()
+			raised, _ := a.parts[0].suspicion.open()
 			is := a.reconnected(before, now())
-			if after, _ := a.suspicion.open(); (after > raised) != is {
+			if after, _ := a.parts[0].suspicion.open(); (after > raised) != is {
 				t.Errorf("%s: suspicion: %v, want %v", name, after > raised, is)
 			}
 			return is

@@ -54,13 +54,14 @@ func (a *Coordinator) EndPattern(pattern string, numbers []uint64, sent int64, e
 	a.notedPattern(pattern, sent)
 }
 
-// EndTombstones is EndWrite for an invalidation of tags, or of everything if there are none: m is
+// EndTombstones is EndWrite for an invalidation of tags, or of everything if there are none, in the
+// part of l: m is
 // what Redis answered, and l was begun before it was sent. When it returns nil, no entry that the
 // invalidation concerns is served any more.
 func (a *Coordinator) EndTombstones(ctx context.Context, tags []string, m logicalclock.Reading, numbers []uint64, l EpochRead, err error) error {
 	if err != nil {
-		a.scheduleTombstones(tags, numbers, l.at)
+		l.part.scheduleTombstones(tags, numbers, l.at)
 		return err
 	}
-	return a.ownTombstones(ctx, tags, nil, m, l)
+	return l.part.ownTombstones(ctx, tags, nil, m, l)
 }

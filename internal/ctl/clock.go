@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -13,7 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// clock is the logical clock of a cache as it is in Redis, which was not changed by reading it.
+// clock is a logical clock of a cache as it is in Redis, which was not changed by reading it.
 type clock struct {
 	state   clockState
 	epoch   logicalclock.Epoch
@@ -32,43 +33,125 @@ const (
 	clockDamaged clockState = "damaged"
 )
 
-// readClock reads a logical clock.
-func (s *session) readClock(ctx context.Context, names store.Names) (c clock, err error) {
-	if c.now, err = s.st.Now(ctx, names.Epoch); err != nil {
-		return c, err
+// clocks are the logical clocks of a cache: one for each part of its keys on a cluster, and one for
+// all keys elsewhere.
+type clocks struct {
+	names []store.Names
+	parts []clock
+}
+
+// partsOf returns the names of a cache by part of its keys.
+func (s *session) partsOf(prefix, name string) []store.Names {
+	return s.namesOf(prefix, name).Parted(s.st.Clustered())
+}
+
+// readClocks reads the logical clocks of a cache.
+func (s *session) readClocks(ctx context.Context, prefix, name string) (l clocks, err error) {
+	l.names = s.partsOf(prefix, name)
+	l.parts = make([]clock, len(l.names))
+	for i, names := range l.names {
+		if l.parts[i].now, err = s.st.Now(ctx, names.Epoch); err != nil {
+			return l, err
+		}
 	}
-	var raw, of *redis.StringCmd
-	var tags *redis.IntCmd
-	var ttl *redis.DurationCmd
+	replies := make([]clockReply, len(l.names))
 	err = s.pipelined(ctx, func(p redis.Pipeliner) {
-		raw, of = p.Get(ctx, names.Epoch), p.HGet(ctx, names.Tags, "")
-		tags, ttl = p.HLen(ctx, names.Tags), p.PTTL(ctx, names.Epoch)
+		for i, names := range l.names {
+			replies[i] = clockReply{p.Get(ctx, names.Epoch), p.HGet(ctx, names.Tags, ""), p.HLen(ctx, names.Tags), p.PTTL(ctx, names.Epoch)}
+		}
 	})
 	if err != nil {
-		return c, err
+		return l, err
 	}
-	switch err := raw.Err(); {
+	for i := range l.parts {
+		if err := l.parts[i].parse(&replies[i]); err != nil {
+			return l, err
+		}
+	}
+	return l, nil
+}
+
+type clockReply struct {
+	raw, of *redis.StringCmd
+	tags    *redis.IntCmd
+	ttl     *redis.DurationCmd
+}
+
+func (c *clock) parse(r *clockReply) error {
+	switch err := r.raw.Err(); {
 	case errors.Is(err, redis.Nil):
 		c.state = clockMissing
-		return c, nil
+		return nil
 	case isWrongType(err):
 		c.state = clockDamaged
-		return c, nil
+		return nil
 	case err != nil:
-		return c, err
+		return err
 	}
 	var ok bool
-	c.epoch, c.tagged, ok = logicalclock.ReadEpoch(raw.Val())
+	c.epoch, c.tagged, ok = logicalclock.ReadEpoch(r.raw.Val())
 	if !ok || !c.epoch.Sound() || !c.epoch.By(logicalclock.Latest(c.now)) {
 		c.state = clockDamaged
-		return c, nil
+		return nil
 	}
-	c.state, c.expires = clockOK, ttl.Val()
-	c.hash = c.tagged && of.Err() == nil && of.Val() == strconv.FormatUint(c.epoch.ID, 10)
+	c.state, c.expires = clockOK, r.ttl.Val()
+	c.hash = c.tagged && r.of.Err() == nil && r.of.Val() == strconv.FormatUint(c.epoch.ID, 10)
 	if c.hash {
-		c.tags = max(tags.Val()-1, 0)
+		c.tags = max(r.tags.Val()-1, 0)
 	}
-	return c, nil
+	return nil
+}
+
+// of returns the clock of a Redis key, and its names.
+func (l *clocks) of(redisKey string) (store.Names, *clock) {
+	i := 0
+	if len(l.parts) > 1 {
+		i = int(store.PartOf(redisKey))
+	}
+	return l.names[i], &l.parts[i]
+}
+
+// state is that of the clocks together: damaged if one is, and missing if all are. A part of which no
+// key was used yet has no clock.
+func (l *clocks) state() clockState {
+	state := clockMissing
+	for i := range l.parts {
+		switch l.parts[i].state {
+		case clockDamaged:
+			return clockDamaged
+		case clockOK:
+			state = clockOK
+		}
+	}
+	return state
+}
+
+// used returns the clock that was used last, and cleared the one with the last invalidation of
+// everything, which is one for all parts.
+func (l *clocks) used() *clock {
+	return l.last(func(c *clock) int64 { return c.epoch.Tick })
+}
+
+func (l *clocks) cleared() *clock {
+	return l.last(func(c *clock) int64 { return c.epoch.All.Last() })
+}
+
+func (l *clocks) last(at func(*clock) int64) *clock {
+	c := &l.parts[0]
+	for i := range l.parts {
+		if p := &l.parts[i]; p.state == clockOK && (c.state != clockOK || at(p) > at(c)) {
+			c = p
+		}
+	}
+	return c
+}
+
+// tags is the number of tags that were invalidated: each was in all parts, if all could be reached.
+func (l *clocks) tags() (n int64) {
+	for i := range l.parts {
+		n = max(n, l.parts[i].tags)
+	}
+	return n
 }
 
 // tagField is the field of a tag in the hash of tags.
@@ -155,4 +238,20 @@ func splitClockKey(key string) (prefix, name string, ok bool) {
 	}
 	prefix, name = rest[:i], rest[i+len(":{c:"):]
 	return prefix, name, checkName(name) == nil
+}
+
+// splitPartClockKey takes the key of the logical clock of a part apart: prefix + ":{" + hash tag +
+// "}:c:" + name + ":epoch".
+func splitPartClockKey(key string) (prefix, name string, ok bool) {
+	rest, ok := strings.CutSuffix(key, ":epoch")
+	i := strings.LastIndex(rest, "}:c:")
+	if !ok || i < 0 {
+		return "", "", false
+	}
+	rest, name = rest[:i], rest[i+len("}:c:"):]
+	if i = strings.LastIndex(rest, ":{"); i < 0 || checkName(name) != nil {
+		return "", "", false
+	}
+	prefix = rest[:i]
+	return prefix, name, slices.ContainsFunc(store.NewNames(prefix, name).Parted(true), func(n store.Names) bool { return n.Epoch == key })
 }

@@ -174,6 +174,9 @@ func TestDoctorKnowsThePermissionsOfTheGuide(t *testing.T) {
 		if r == "-@all" || strings.HasPrefix(r, "+cluster") || r == "+time" {
 			continue // +time is used before anything can be checked
 		}
+		if strings.HasPrefix(r, "~p::{*}") {
+			continue // on a cluster; see TestDoctorOfPermissionsOnACluster
+		}
 		write(app(r))
 		purpose, status := "permissions", "fault"
 		switch {
@@ -280,6 +283,33 @@ func TestDoctorFindsWhatIsSetWrong(t *testing.T) {
 
 	server.Kill()
 	u.fails(1, "no answer from Redis", "doctor")
+}
+
+// On a cluster a user needs the keys of the parts' logical clocks, and the guide's list has them.
+func TestDoctorOfPermissionsOnACluster(t *testing.T) {
+	_, all := rulesOf(t)
+	cluster := redistest.StartCluster(t, 3)
+	admin := cluster.Client(t)
+	newCache(t, admin, "n", cache.WithPrefix("p:"))
+	u := &user{t: t, prefix: "p:", connect: func() redis.UniversalClient { return cluster.Client(t) }}
+	for _, parts := range []bool{true, false} {
+		args := []any{"acl", "setuser", "app", "reset", "on", ">secret"}
+		for _, r := range all {
+			if parts || !strings.HasPrefix(r, "~p::{*}") {
+				args = append(args, r)
+			}
+		}
+		err := admin.ForEachMaster(t.Context(), func(ctx context.Context, c *redis.Client) error { return c.Do(ctx, args...).Err() })
+		if err != nil {
+			t.Fatal(err)
+		}
+		fs := u.doctor("n", "-user", "app")
+		if parts {
+			fs.want(t, "permissions", "ok", "app has all permissions of 1 cache")
+		} else {
+			fs.want(t, "permissions", "fault", "app lacks ~p::{*}:c:n:*")
+		}
+	}
 }
 
 func TestDoctorOnANodeOfACluster(t *testing.T) {

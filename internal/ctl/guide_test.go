@@ -190,7 +190,7 @@ var varies = []struct {
 	{regexp.MustCompile(`\d/\d{13}-\d+`), "ID"},
 	{regexp.MustCompile(`\b[0-9a-f]{16}\b`), "NUMBER"},
 	{regexp.MustCompile(`Redis \d+\.\d+\.\d+`), "Redis VERSION"},
-	{regexp.MustCompile(`just now|(<?(\d+(\.\d+)?(h|m|s|ms))+)( ago)?`), "SPAN"},
+	{regexp.MustCompile(`just now|(<?(\d+(\.\d+)?(h|ms|m|s))+)( ago)?`), "SPAN"},
 	{regexp.MustCompile(`\d+\.\d (K|M)iB|about \d+ B`), "SIZE"},
 	{regexp.MustCompile(` +`), " "},
 }

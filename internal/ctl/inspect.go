@@ -140,11 +140,11 @@ func (s *session) inspect(ctx context.Context, name, key, typ string) (*inspecti
 			i.TTLSecs = seconds(ttl)
 		}
 	}
-	c, err := s.readClock(ctx, names)
+	clocks, err := s.readClocks(ctx, s.keyPrefix, name)
 	if err != nil {
 		return nil, err
 	}
-	if err := i.judge(ctx, s, names, &c); err != nil {
+	if err := i.judge(ctx, s, rk, &clocks); err != nil {
 		return nil, err
 	}
 	switch f := &i.frame; i.Kind {
@@ -156,7 +156,7 @@ func (s *session) inspect(ctx context.Context, name, key, typ string) (*inspecti
 			i.Absent = texts(list)
 		}
 	}
-	if i.Kind == kindNothing && c.state == clockMissing {
+	if i.Kind == kindNothing && clocks.state() == clockMissing {
 		i.note("no cache %s is known%s: cachectl list shows those that are", quote(name), s.underPrefix())
 	}
 	if i.Kind == kindNothing && names.Data != "" && strings.HasPrefix(key, names.Data) {

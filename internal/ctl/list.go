@@ -64,18 +64,25 @@ func runList(ctx context.Context, c *call) error {
 // findCaches finds the caches of the session's prefix, or of all prefixes.
 func (s *session) findCaches(ctx context.Context, all bool) ([]found, error) {
 	pattern := keys.QuotePattern(s.keyPrefix) + ":{c:*}:epoch"
+	if s.st.Clustered() {
+		pattern = keys.QuotePattern(s.keyPrefix) + ":{*}*:epoch" // those of parts as well
+	}
 	if all {
 		pattern = "*" + pattern
 	}
 	list := []found{}
-	seen := map[string]bool{}
+	type which struct{ prefix, name string }
+	seen := map[which]bool{}
 	err := s.scan(ctx, pattern, func(batch []string) error {
 		for _, k := range batch {
 			prefix, name, ok := splitClockKey(k)
-			if !ok || seen[k] || !all && prefix != s.keyPrefix {
+			if !ok && s.st.Clustered() {
+				prefix, name, ok = splitPartClockKey(k)
+			}
+			if w := (which{prefix, name}); !ok || seen[w] || !all && prefix != s.keyPrefix {
 				continue
 			}
-			seen[k] = true
+			seen[which{prefix, name}] = true
 			list = append(list, found{Name: text(name), Prefix: text(prefix)})
 		}
 		return nil
@@ -95,15 +102,16 @@ func (s *session) findCaches(ctx context.Context, all bool) ([]found, error) {
 // lookAt fills in what is known of a cache.
 func (s *session) lookAt(ctx context.Context, f *found) error {
 	names := s.namesOf(string(f.Prefix), string(f.Name))
-	c, err := s.readClock(ctx, names)
+	l, err := s.readClocks(ctx, string(f.Prefix), string(f.Name))
 	if err != nil {
 		return err
 	}
-	f.Clock, f.now, f.Tags = c.state, c.now, c.tags
-	if c.state == clockOK {
+	c := l.used()
+	f.Clock, f.now, f.Tags = l.state(), c.now, l.tags()
+	if f.Clock == clockOK {
 		used := time.UnixMicro(c.epoch.Tick).UTC()
 		f.Used = &used
-		if last := c.epoch.All.Last(); last > 0 {
+		if last := l.cleared().epoch.All.Last(); last > 0 {
 			at := time.UnixMicro(last).UTC()
 			f.Cleared = &at
 		}

@@ -40,21 +40,27 @@ type want struct {
 }
 
 // scratch are the names that permissions are tried on: they match the patterns of a cache's keys.
-type scratch struct{ data, lock, hash, stream, set, channel string }
+type scratch struct {
+	data, lock, hash, stream, set, channel string
+
+	parted bool // hash is among the keys of a part's logical clock, as on a cluster
+}
 
 const scratchName = "cachectl-doctor"
 
 // emptyScript is SHA-1 of "return 1".
 const emptyScript = "e0e1f9fabfc9d4800c877a703b823ac0578ff8db"
 
-func newScratch(prefix, name string) scratch {
+func newScratch(prefix, name string, cluster bool) scratch {
 	n := store.NewNames(prefix, name)
 	end := fmt.Sprintf("%016x-%s", rand.Uint64(), scratchName)
-	clock := strings.TrimSuffix(n.Epoch, "epoch")
+	parts := n.Parted(cluster)
+	clock := strings.TrimSuffix(parts[0].Epoch, "epoch")
 	queue := strings.TrimSuffix(store.NewQueueNames(prefix, name, 0).Log, "log")
 	return scratch{
 		data: n.Data + end, lock: n.Lock + end, hash: clock + end,
-		stream: queue + "s" + end, set: queue + "z" + end, channel: clock + end,
+		stream: queue + "s" + end, set: queue + "z" + end, channel: strings.TrimSuffix(n.Channel, "events") + end,
+		parted: len(parts) > 1,
 	}
 }
 
@@ -96,6 +102,8 @@ func patternsOf(prefix, name string, s *scratch, w *want) string {
 		return "&" + p(strings.TrimSuffix(n.Channel, "events"))
 	case slices.Contains(w.words, s.lock):
 		return "~" + p(n.Lock)
+	case slices.Contains(w.words, s.hash) && s.parted:
+		return "~" + p(prefix+":{") + p("}:c:"+name+":")
 	case slices.Contains(w.words, s.hash):
 		return "~" + p(strings.TrimSuffix(n.Epoch, "epoch"))
 	case slices.Contains(w.words, s.stream), slices.Contains(w.words, s.set):
@@ -280,7 +288,7 @@ func (e *examination) dryRun(ctx context.Context, user string, f found, lacks *[
 		return false, nil
 	}
 	prefix, name := string(f.Prefix), string(f.Name)
-	s := newScratch(prefix, name)
+	s := newScratch(prefix, name, e.st.Clustered())
 	wants := e.wantsOf(f, &s)
 	ok = true
 	err = e.eachServer(ctx, func(ctx context.Context, _ string, c redis.UniversalClient) error {
@@ -317,7 +325,7 @@ func (e *examination) dryRun(ctx context.Context, user string, f found, lacks *[
 // try tries the commands.
 func (e *examination) try(ctx context.Context, f found, lacks *[needs]missing) error {
 	prefix, name := string(f.Prefix), string(f.Name)
-	s := newScratch(prefix, name)
+	s := newScratch(prefix, name, e.st.Clustered())
 	// If something comes in between, or the user may not remove them, the keys end by themselves.
 	defer func() {
 		ctx := context.WithoutCancel(ctx)

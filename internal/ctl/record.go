@@ -216,12 +216,13 @@ func spanOrEver(d time.Duration) string {
 	return span(d)
 }
 
-// judge judges a value or an absence by the logical clock: by Clear and tags.
-func (r *record) judge(ctx context.Context, s *session, names store.Names, c *clock) error {
+// judge judges a value or an absence by the logical clock of its key: by Clear and tags.
+func (r *record) judge(ctx context.Context, s *session, key string, l *clocks) error {
 	f := &r.frame
 	if r.Kind != "value" && r.Kind != "absence" {
 		return nil
 	}
+	names, c := l.of(key)
 	marks, err := s.tombstones(ctx, names, c, f.Tags)
 	if err != nil {
 		return err

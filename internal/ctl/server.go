@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -226,7 +227,7 @@ func (e *examination) checkNotifications(ctx context.Context) error {
 	if len(e.caches) > 0 {
 		name = string(e.caches[0].Name)
 	}
-	s := newScratch(e.prefixOfFirst(), name)
+	s := newScratch(e.prefixOfFirst(), name, e.st.Clustered())
 	err := e.echo(ctx, s.channel)
 	switch {
 	case err == nil:
@@ -265,7 +266,7 @@ func (e *examination) checkTracking(ctx context.Context) error {
 	if len(e.caches) > 0 {
 		name = string(e.caches[0].Name)
 	}
-	err := e.track(ctx, newScratch(e.prefixOfFirst(), name).data)
+	err := e.track(ctx, newScratch(e.prefixOfFirst(), name, e.st.Clustered()).data)
 	switch {
 	case err == nil:
 		e.add("tracking", good, "CLIENT TRACKING works", "", "")
@@ -355,23 +356,30 @@ func (e *examination) checkCaches(ctx context.Context) error {
 	for i := range e.caches {
 		f := &e.caches[i]
 		name := quote(string(f.Prefix) + string(f.Name))
-		c, err := e.readClock(ctx, e.namesOf(string(f.Prefix), string(f.Name)))
+		l, err := e.readClocks(ctx, string(f.Prefix), string(f.Name))
 		if err != nil {
 			if answered(err) {
 				continue // a permission
 			}
 			return err
 		}
-		ahead := micros(max(c.epoch.Tick-c.now, c.epoch.Clock-c.now))
-		healthy := false
+		healthy, state, ahead, lost, damaged := false, l.state(), time.Duration(math.MinInt64), false, ""
+		for i := range l.parts {
+			c := &l.parts[i]
+			ahead = max(ahead, micros(max(c.epoch.Tick-c.now, c.epoch.Clock-c.now)))
+			lost = lost || c.tagged && !c.hash
+			if c.state == clockDamaged {
+				damaged = l.names[i].Epoch
+			}
+		}
 		switch {
-		case c.state == clockMissing:
+		case state == clockMissing:
 			e.add("cache "+name, note, "its logical clock is missing", "it was not used in the last 100 days, or the clock was evicted or flushed: then all its entries are invalid", "check the name and the prefix: cachectl list")
-		case c.state == clockDamaged:
-			e.add("cache "+name, warning, "its logical clock can't be read", "all its entries are invalid, and the next use begins another clock", "look for a program that writes to "+quote(e.namesOf(string(f.Prefix), string(f.Name)).Epoch))
+		case state == clockDamaged:
+			e.add("cache "+name, warning, "its logical clock can't be read", orElse(len(l.parts) > 1, "all entries of a part of its keys", "all its entries")+" are invalid, and the next use begins another clock", "look for a program that writes to "+quote(damaged))
 		case ahead > micros(logicalclock.GoneBack):
 			e.add("cache "+name, warning, fmt.Sprintf("its logical clock is %s ahead of the server's", span(ahead)), "the server's clock was set back, or that of the server before it was ahead: ages are wrong by as much, and late invalidations invalidate more than they must", "run NTP on the machines of the servers; it passes by itself")
-		case c.tagged && !c.hash:
+		case lost:
 			e.add("cache "+name, warning, "the times of its tags' invalidations were lost (evicted, or removed)", "entries with tags are invalid, once", "")
 		default:
 			healthy = true

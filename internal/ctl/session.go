@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -145,7 +146,16 @@ func (s *session) mustExist(ctx context.Context, name string, force bool) error 
 	if force {
 		return nil
 	}
-	n, err := s.rdb.Exists(ctx, s.names(name).Epoch).Result()
+	var found []*redis.IntCmd
+	err := s.pipelined(ctx, func(p redis.Pipeliner) {
+		for _, names := range s.partsOf(s.keyPrefix, name) {
+			found = append(found, p.Exists(ctx, names.Epoch))
+		}
+	})
+	n := int64(0)
+	for _, f := range found {
+		n, err = n+f.Val(), cmp.Or(err, f.Err())
+	}
 	if err == nil && n == 0 {
 		err = fmt.Errorf("no cache %s is known in this Redis%s: cachectl list shows those that are. If its logical clock was lost, use -force", quote(name), s.underPrefix())
 	}

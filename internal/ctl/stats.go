@@ -86,7 +86,7 @@ for misses.`,
 
 func (c *call) measure(ctx context.Context, name string, scan, sample int) (*stats, error) {
 	names := c.names(name)
-	clock, err := c.readClock(ctx, names)
+	clocks, err := c.readClocks(ctx, c.keyPrefix, name)
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +95,7 @@ func (c *call) measure(ctx context.Context, name string, scan, sample int) (*sta
 	if err != nil {
 		return nil, err
 	}
-	m := &measurement{stats: s, call: c, names: names, clock: &clock, kinds: map[string]int{}, dead: map[string]int{}, programs: map[program]map[string]int{}}
+	m := &measurement{stats: s, call: c, clocks: &clocks, kinds: map[string]int{}, dead: map[string]int{}, programs: map[program]map[string]int{}}
 	for some := range slices.Chunk(picked, 100) {
 		if err := m.look(ctx, some); err != nil {
 			return nil, err
@@ -179,8 +179,7 @@ const wholeRecord = 64 << 10
 type measurement struct {
 	*stats
 	*call
-	names    store.Names
-	clock    *clock
+	clocks   *clocks
 	kinds    map[string]int
 	dead     map[string]int
 	programs map[program]map[string]int // by the codec that was recognised
@@ -244,7 +243,7 @@ func (m *measurement) classify(ctx context.Context, key string, rec store.Record
 	if size > len(rec.Raw) && rec.State == store.Found {
 		r = parseHead(key, rec, now)
 	}
-	if err := r.judge(ctx, m.session, m.names, m.clock); err != nil {
+	if err := r.judge(ctx, m.session, key, m.clocks); err != nil {
 		return err
 	}
 	m.kinds[r.Kind]++

@@ -74,48 +74,62 @@ entries of before. Tags that were never invalidated are known to nothing but the
 }
 
 func (c *call) listTags(ctx context.Context, name, match string) (*tagList, error) {
-	names := c.names(name)
-	cl, err := c.readClock(ctx, names)
+	clocks, err := c.readClocks(ctx, c.keyPrefix, name)
 	if err != nil {
 		return nil, err
 	}
-	if cl.state != clockOK {
-		return nil, fmt.Errorf("the logical clock of %s%s is %s: cachectl list shows the caches that are known", quote(name), c.underPrefix(), cl.state)
+	if state := clocks.state(); state != clockOK {
+		return nil, fmt.Errorf("the logical clock of %s%s is %s: cachectl list shows the caches that are known", quote(name), c.underPrefix(), state)
 	}
 	list := &tagList{Cache: text(name), Tags: []tag{}}
-	if cl.epoch.LowWatermark > 0 {
-		at := time.UnixMicro(cl.epoch.LowWatermark).UTC()
-		list.Floor, list.since = &at, cl.since(cl.epoch.LowWatermark)
-	}
-	if !cl.hash {
-		return list, nil
-	}
-	matches := matcher(match)
-	seen := map[string]bool{}
-	for cursor := uint64(0); ; {
-		pairs, next, err := c.rdb.HScan(ctx, names.Tags, cursor, "", 1000).Result()
-		if err != nil && !errors.Is(err, redis.Nil) {
+	last := map[string]tag{} // a tag is in each part, in which it was invalidated at about the same time
+	for i := range clocks.parts {
+		cl := &clocks.parts[i]
+		if low := cl.epoch.LowWatermark; low > 0 && (list.Floor == nil || low > list.Floor.UnixMicro()) {
+			at := time.UnixMicro(low).UTC()
+			list.Floor, list.since = &at, cl.since(low)
+		}
+		if !cl.hash {
+			continue
+		}
+		if err := c.scanTags(ctx, clocks.names[i].Tags, cl, last); err != nil {
 			return nil, err
 		}
-		for i := 0; i+1 < len(pairs); i += 2 {
-			name, ok := strings.CutPrefix(pairs[i], tagField)
-			if !ok || seen[name] {
-				continue
-			}
-			seen[name] = true
-			list.Total++
-			if !matches(name) {
-				continue
-			}
-			state, at := cl.describe(cl.tombstone(pairs[i+1]))
-			list.Tags = append(list.Tags, tag{text(name), state, time.UnixMicro(at).UTC(), cl.since(at)})
-		}
-		if cursor = next; cursor == 0 {
-			break
+	}
+	list.Total = int64(len(last))
+	matches := matcher(match)
+	for name, t := range last {
+		if matches(name) {
+			list.Tags = append(list.Tags, t)
 		}
 	}
 	slices.SortFunc(list.Tags, func(a, b tag) int { return cmp.Or(b.At.Compare(a.At), cmp.Compare(a.Tag, b.Tag)) })
 	return list, nil
+}
+
+// scanTags reads the tags that were invalidated in one part. Of the invalidations of one tag, the last
+// one stays in list.
+func (c *call) scanTags(ctx context.Context, key string, cl *clock, list map[string]tag) error {
+	for cursor := uint64(0); ; {
+		pairs, next, err := c.rdb.HScan(ctx, key, cursor, "", 1000).Result()
+		if err != nil && !errors.Is(err, redis.Nil) {
+			return err
+		}
+		for i := 0; i+1 < len(pairs); i += 2 {
+			name, ok := strings.CutPrefix(pairs[i], tagField)
+			if !ok {
+				continue
+			}
+			state, at := cl.describe(cl.tombstone(pairs[i+1]))
+			t := tag{text(name), state, time.UnixMicro(at).UTC(), cl.since(at)}
+			if before, ok := list[name]; !ok || before.At.Before(t.At) {
+				list[name] = t
+			}
+		}
+		if cursor = next; cursor == 0 {
+			return nil
+		}
+	}
 }
 
 func (l *tagList) write(w io.Writer) {

@@ -163,6 +163,7 @@ func (w *watcher) reconnect(ctx context.Context) error {
 
 type watcher struct {
 	*call
+	parts   map[string]uint16 // of an invalidation of tags, of which there is a message for each part: those seen
 	o       *watchOptions
 	names   store.Names
 	matches func(string) bool
@@ -214,7 +215,10 @@ func (w *watcher) message(ctx context.Context, payload string) error {
 		}
 	case message.Pattern:
 		e.Event, e.Pattern = evPattern, text(m.Pattern)
-	case message.TagsInvalidated:
+	case message.TagsInvalidated, message.PartTagsInvalidated:
+		if m.Kind == message.PartTagsInvalidated && !w.first(&m) {
+			return nil
+		}
 		e.Event, e.Tags = evTags, texts(m.Tags)
 		if len(m.Tags) == 0 {
 			e.Event = evCleared
@@ -227,6 +231,24 @@ func (w *watcher) message(ctx context.Context, payload string) error {
 		}
 	}
 	return w.show(e)
+}
+
+// rememberedTags bounds the invalidations of tags that first remembers.
+const rememberedTags = 1000
+
+// first reports whether a message of one part is the first of its invalidation. There is one for each
+// part that could be reached, in any order; a part that was seen before begins another invalidation.
+func (w *watcher) first(m *message.Message) bool {
+	if len(w.parts) >= rememberedTags || w.parts == nil {
+		w.parts = map[string]uint16{}
+	}
+	of := fmt.Sprintf("%x %q", m.Sender, m.Tags)
+	seen, part := w.parts[of], uint16(1)<<m.Part
+	if seen&part != 0 {
+		seen = 0
+	}
+	w.parts[of] = seen | part
+	return seen == 0
 }
 
 // tombstoneOf says what becomes of the entries of a message about the logical clock.

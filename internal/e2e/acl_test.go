@@ -21,7 +21,7 @@ import (
 // What a user of Redis must be allowed to do, on the keys and channels of the cache:
 // those that begin with its prefix and name, and those of its clock and messages.
 var (
-	neededKeys     = []string{"~p:n:*", "~p::{c:n}:*", "~p::n:lock:*"}
+	neededKeys     = []string{"~p:n:*", "~p::{c:n}:*", "~p::n:lock:*", "~p::{*}:c:n:*"}
 	neededChannels = []string{"&p::{c:n}:*"}
 
 	neededCommands = []string{

@@ -8,6 +8,7 @@ import (
 
 	"github.com/delqhi/cache"
 	"github.com/delqhi/cache/internal/redistest"
+	"github.com/delqhi/cache/internal/store"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -47,6 +48,13 @@ func moving(t *testing.T, cluster *redistest.Cluster, key string) (move func(key
 	}
 	end = func() {
 		t.Helper()
+		left, err := from.ClusterGetKeysInSlot(ctx, int(slot), 1000).Result() // the clocks of other caches
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, key := range left {
+			move(key)
+		}
 		do(to, "cluster", "setslot", slot, "node", ids[to])
 		do(from, "cluster", "setslot", slot, "node", ids[to])
 	}
@@ -60,7 +68,7 @@ func TestACacheWorksWhileItsClockMoves(t *testing.T) {
 	cluster := redistest.StartCluster(t, 3)
 	for name, hears := range map[string]cache.Option{"heard": withLocal, "unheard": transports["no local tier"][0]} {
 		t.Run(name, func(t *testing.T) {
-			ctx, clock := t.Context(), ":{c:"+name+"}:"
+			ctx := t.Context()
 			node := func() *cache.Cache[string, int] {
 				c, err := cache.New[string, int](cluster.Client(t), name, hears, slowly, discard)
 				if err != nil {
@@ -109,11 +117,13 @@ func TestACacheWorksWhileItsClockMoves(t *testing.T) {
 			if err := a.Set(ctx, "first", 1); err != nil {
 				t.Fatal(err)
 			}
-			move, end := moving(t, cluster, clock+"epoch")
+			names := store.NewNames("", name).Parted(true)
+			clock := names[store.PartOf(a.RedisKey("tagged"))]
+			move, end := moving(t, cluster, clock.Epoch)
 			works("at first")
-			move(clock + "epoch")
+			move(clock.Epoch)
 			works("when the epoch has moved")
-			move(clock + "tags")
+			move(clock.Tags)
 			works("when all has moved")
 			end()
 			works("afterwards")

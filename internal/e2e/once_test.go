@@ -102,7 +102,7 @@ func TestNoWriteIsAppliedTwice(t *testing.T) {
 			t.Run(kind+"/"+name, func(t *testing.T) {
 				m := miniredis.RunT(t)
 				l := &losing{key: []byte("n:k\r\n")}
-				rdb, direct := client(m.Addr(), l), redis.NewClient(&redis.Options{Addr: m.Addr()})
+				rdb, direct := client(m.Addr(), l), client(m.Addr(), &losing{})
 				t.Cleanup(func() { rdb.Close(); direct.Close() })
 				open := func(rdb redis.UniversalClient) *cache.Cache[string, int] {
 					c, err := cache.New[string, int](rdb, "n", discard, slowly)

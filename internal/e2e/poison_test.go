@@ -12,9 +12,44 @@ import (
 
 	"github.com/delqhi/cache"
 	"github.com/delqhi/cache/internal/redistest"
+	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/invalidate"
 	"github.com/redis/go-redis/v9"
 )
+
+// clocksOf returns the names of the logical clocks of a cache, by part of its keys.
+func clocksOf(b *redistest.Backend, name string) []store.Names {
+	_, cluster := b.Client.(*redis.ClusterClient)
+	return store.NewNames(b.Prefix, name).Parted(cluster)
+}
+
+// clockOf returns the names of the logical clock of a key in Redis.
+func clockOf(b *redistest.Backend, name, redisKey string) store.Names {
+	clocks := clocksOf(b, name)
+	if len(clocks) == 1 {
+		return clocks[0]
+	}
+	return clocks[store.PartOf(redisKey)]
+}
+
+// poisonsOf are poisons of several clocks, each of which stands in all of them.
+func poisonsOf(clocks []store.Names) map[string]func(ctx context.Context, hand redis.UniversalClient) error {
+	out := map[string]func(context.Context, redis.UniversalClient) error{}
+	for _, names := range clocks {
+		for what, one := range poisons(names.Epoch, names.Tags) {
+			before := out[what]
+			out[what] = func(ctx context.Context, hand redis.UniversalClient) error {
+				if before != nil {
+					if err := before(ctx, hand); err != nil {
+						return err
+					}
+				}
+				return one(ctx, hand)
+			}
+		}
+	}
+	return out
+}
 
 // poisons are what may come to stand in the keys of a logical clock, by name.
 func poisons(epoch, tags string) map[string]func(ctx context.Context, hand redis.UniversalClient) error {
@@ -97,7 +132,7 @@ func TestNothingInTheLogicalClockPoisonsACache(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				own := *b
 				own.Prefix += strings.ReplaceAll(name, " ", "") + ":"
-				ctx, clock := t.Context(), own.Prefix+":{c:n}:"
+				ctx, clocks := t.Context(), clocksOf(&own, "n")
 				c := process(t, &own, "n", cache.Source[string, int]{}, hears)
 				n := 0
 				works := func(t *testing.T, c *cache.Cache[string, int]) {
@@ -158,7 +193,7 @@ func TestNothingInTheLogicalClockPoisonsACache(t *testing.T) {
 					})
 				}
 				works(t, c)
-				all := poisons(clock+"epoch", clock+"tags")
+				all := poisonsOf(clocks)
 				// Last: while the logical clock is more than a second ahead of Redis's clock, what is
 				// sent again hits everything from before.
 				ahead := func(what string) int { return strings.Index(what, "an hour ahead") }
@@ -176,9 +211,11 @@ func TestNothingInTheLogicalClockPoisonsACache(t *testing.T) {
 					t.Run(fmt.Sprintf("%.60q", what), func(t *testing.T) { works(t, c) })
 				}
 				works(t, process(t, &own, "n", cache.Source[string, int]{}, hears))
-				for _, key := range []string{clock + "epoch", clock + "tags"} {
-					if err := own.Client.Del(ctx, key).Err(); err != nil {
-						t.Fatal(err)
+				for _, names := range clocks {
+					for _, key := range []string{names.Epoch, names.Tags} {
+						if err := own.Client.Del(ctx, key).Err(); err != nil {
+							t.Fatal(err)
+						}
 					}
 				}
 				overcome("a loss of both")
@@ -191,8 +228,9 @@ func TestNothingInTheLogicalClockPoisonsACache(t *testing.T) {
 // A clock that others have pushed ahead by an hour is a clock like any other.
 func TestAClockAnHourAheadLosesNothing(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, b *redistest.Backend) {
-		ctx, epoch := t.Context(), b.Prefix+":{c:n}:epoch"
+		ctx := t.Context()
 		writer := process(t, b, "n", cache.Source[string, int]{}, slowly)
+		epoch := clockOf(b, "n", writer.RedisKey("k")).Epoch
 		if err := writer.Set(ctx, "k", 1); err != nil {
 			t.Fatal(err)
 		}

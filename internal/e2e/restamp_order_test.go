@@ -98,7 +98,7 @@ func TestAWriteTakesNoTimeFromAfterIt(t *testing.T) {
 					writer, other := on(t, &own, "c", cache.Source[string, int]{}, quiet), process(t, &own, "c", cache.Source[string, int]{}, quiet)
 					key := "k"
 					late := &lateLook{
-						look: own.Prefix + ":{c:c}:epoch", written: writer.RedisKey(key), armed: make(chan struct{}), happened: make(chan struct{}),
+						look: clockOf(&own, "c", writer.RedisKey(key)).Epoch, written: writer.RedisKey(key), armed: make(chan struct{}), happened: make(chan struct{}),
 						happen: func() {
 							if err := mark(other); err != nil {
 								t.Error(err)

@@ -42,7 +42,7 @@ func (c *remote) acquireApart(ls []*inflightLoad) {
 		c.coherence.ReceiveAll()
 		l.state, l.fence = fillLocal, c.fences.Token(c.encoded(l.rk))
 		// If it is not known, an entry with tags is invalid from the start.
-		l.version.epoch, l.version.time, _ = c.clock.Version()
+		l.version, _ = c.knownVersion(l.rk)
 		if c.local != nil && !c.mayUseLocal(l.rk, local.Now()) {
 			l.state = fillNone
 		}
@@ -65,12 +65,12 @@ func (c *remote) setApart(ctx context.Context, changes []*Change, o *Options) {
 			continue
 		}
 		var known bool
-		ch.version.epoch, ch.version.time, known = c.clock.Version()
+		ch.version, known = c.knownVersion(ch.rk)
 		ch.at = local.Now()
 		enc := c.encoded(ch.rk)
 		apart := c.outage.unheard(ch.at)
 		if apart {
-			ch.version = c.lastVersion()
+			ch.version = c.lastVersion(ch.rk)
 		}
 		switch {
 		case !apart && (!c.mayUseLocal(ch.rk, ch.at) || !known && len(ch.tags) > 0):

@@ -72,8 +72,9 @@ type Cache struct {
 	local        Local                    // nil: no local tier
 	validity     *coherence.Coordinator   // of the local tier, nil if it is always valid: for the fast path
 	fences       *fence.Table
-	invalidation invalidation.Policy // what happens to an invalidated entry
-	clock        *logicalclock.Table // the logical clock, for tags and Clear
+	invalidation invalidation.Policy   // what happens to an invalidated entry
+	clock        *logicalclock.Table   // the logical clock, for tags and Clear; see clockOf
+	clocks       []*logicalclock.Table // by part, of which clock is the first; nil: there is one
 	flights      *flight.Group[string, beginning, result]
 	limit        *loadLimit
 	batcher      *loadBatcher // nil: single loads are not collected

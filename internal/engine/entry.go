@@ -61,7 +61,7 @@ func (c *Cache) localEntry(key Key, head *local.Head, ans *result, at int64, g f
 	}
 	window := c.policy.StaleFor()
 	if ans.absent != nil || len(ans.info.Tags) > 0 || window > 0 || c.refreshesAhead() || g.etag != "" || c.policy.LocalBytes > 0 {
-		e.Meta = &local.Meta{Tags: ans.info.Tags, ETag: g.etag, Epoch: s.epoch, LogicalTime: s.time, Began: g.began, Stale: e.Expires}
+		e.Meta = &local.Meta{Tags: ans.info.Tags, ETag: g.etag, Epoch: s.epoch, LogicalTime: s.time, Part: s.part, Began: g.began, Stale: e.Expires}
 		if window > 0 && e.Expires != math.MaxInt64 {
 			e.Meta.Stale = c.staleUntil(e.Expires, at)
 		}

@@ -149,7 +149,7 @@ func (c *Cache) moved(rk string, f fence.Token) func() bool {
 // that Redis holds while the failure counts.
 func (c *remote) loadedElsewhere(rk string, f fence.Token, fd *decoded, about frame.ID, cover bool) {
 	if now := local.Now(); !c.failures.knows(rk, now) {
-		e := failure{err: fd.err, cover: cover, about: about, version: version{fd.raw.Epoch, fd.raw.LogicalTime}}
+		e := failure{err: fd.err, cover: cover, about: about, version: version{fd.raw.Epoch, fd.raw.LogicalTime, fd.part}}
 		c.remember(rk, e, later(now, fd.hold), c.moved(rk, f))
 	}
 }

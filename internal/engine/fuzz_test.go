@@ -40,7 +40,7 @@ func FuzzAnyBytesInRedis(f *testing.F) {
 			raw := data
 			if kind := frame.Kind(how % 3); kind != 0 { // a valid frame around it
 				r := c.backend.(*remote)
-				s, err := r.version(ctx)
+				s, err := r.version(ctx, "")
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -139,8 +139,15 @@ type beginning struct {
 	apart bool   // it asks the local tier and the source only
 }
 
+// beginning is for keys of the first part; see request.
 func (c *Cache) beginning(f fence.Token) beginning {
 	known := c.clock.Known()
+	return beginning{fence: f, epoch: known.Epoch, clock: known.Clock}
+}
+
+// beginningOf is beginning for a key.
+func (c *Cache) beginningOf(rk string, f fence.Token) beginning {
+	known := c.clockOf(rk).Known()
 	return beginning{fence: f, epoch: known.Epoch, clock: known.Clock}
 }
 

@@ -34,7 +34,7 @@ func (c *Cache) Invalid(e *local.Head) bool {
 	if e.Meta == nil {
 		return false
 	}
-	v, _ := c.clock.Validate(e.Meta.Epoch, e.Meta.LogicalTime, e.Meta.Began, e.Meta.Tags, local.Now())
+	v, _ := c.clockIn(e.Meta.Part).Validate(e.Meta.Epoch, e.Meta.LogicalTime, e.Meta.Began, e.Meta.Tags, local.Now())
 	return v == logicalclock.Invalid || v == logicalclock.Stale
 }
 

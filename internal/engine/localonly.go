@@ -52,7 +52,7 @@ func (c *localOnly) inspect(context.Context, string) (Value, Info, error) {
 func (c *localOnly) since(int64) int64 { return math.MinInt64 }
 
 // version can't fail: the clock is in this process.
-func (c *localOnly) version(context.Context) (s version, err error) {
+func (c *localOnly) version(context.Context, string) (s version, err error) {
 	var ok bool
 	if s.epoch, s.time, ok = c.clock.Version(); !ok {
 		c.learn(nil)
@@ -123,14 +123,17 @@ func (c *localOnly) lookLocal(key Key, rk string, at int64) (e Held, is status) 
 // that have a value by now, and those that have waited for a load that has failed. A key that
 // another load or a write to the source has claimed stays waiting.
 func (c *localOnly) acquire(ctx context.Context, o *Options, ls []*inflightLoad) (again bool) {
-	s, _ := c.version(ctx)
-	c.claim(o, ls, s, func(*inflightLoad) error { return nil })
+	s, _ := c.version(ctx, "")
+	for _, l := range ls {
+		l.version = s
+	}
+	c.claim(o, ls, func(*inflightLoad) error { return nil })
 	return false
 }
 
-// claim does the work of acquire, for loads that begin at the logical time s. unkept says why what
+// claim does the work of acquire, for loads that have the versions at which they begin. unkept says why what
 // a load returns can't be kept, if it can't: such a load waits for no other.
-func (c *localOnly) claim(o *Options, ls []*inflightLoad, s version, unkept func(*inflightLoad) error) {
+func (c *localOnly) claim(o *Options, ls []*inflightLoad, unkept func(*inflightLoad) error) {
 	for _, l := range ls {
 		waited := l.awaits != nil
 		if waited && c.answerLocal(o, l) {
@@ -144,7 +147,7 @@ func (c *localOnly) claim(o *Options, ls []*inflightLoad, s version, unkept func
 		why := unkept(l)
 		force := o.SkipLocal || o.anew() || why != nil
 		at := local.Now()
-		if l.claim, l.awaits = c.fences.ClaimLoadSince(c.encoded(l.rk), s.time, at, c.backend.since(at), force, &l.claimed); l.claim == nil {
+		if l.claim, l.awaits = c.fences.ClaimLoadSince(c.encoded(l.rk), l.version.time, at, c.backend.since(at), force, &l.claimed); l.claim == nil {
 			if !waited && c.answerLocal(o, l) {
 				continue
 			}
@@ -162,9 +165,9 @@ func (c *localOnly) claim(o *Options, ls []*inflightLoad, s version, unkept func
 			if !outdated {
 				continue
 			}
-			l.claim, l.awaits = c.fences.ClaimLoadSince(c.encoded(l.rk), s.time, at, math.MinInt64, true, &l.claimed)
+			l.claim, l.awaits = c.fences.ClaimLoadSince(c.encoded(l.rk), l.version.time, at, math.MinInt64, true, &l.claimed)
 		}
-		l.state, l.version = fillLocal, s
+		l.state = fillLocal
 		if why != nil {
 			l.state, l.why = fillNone, why
 		}
@@ -361,8 +364,8 @@ func (c *localOnly) shorten(key Key, enc string, end int64, keepLife, keepStale 
 			m = *e.Meta
 		} else {
 			// Without tags, only a Clear from now on concerns it: earlier ones have.
-			s, _ := c.version(context.Background())
-			m.Epoch, m.LogicalTime = s.epoch, s.time
+			s, _ := c.version(context.Background(), "")
+			m.Epoch, m.LogicalTime, m.Part = s.epoch, s.time, s.part
 		}
 		if m.Ends = true; !keepStale {
 			m.Stale = min(m.Stale, end)

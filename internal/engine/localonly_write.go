@@ -22,7 +22,7 @@ func (c *localOnly) together(context.Context, []*Change) {}
 // derived from.
 func (c *localOnly) encode(ctx context.Context, ch *Change) {
 	if !ch.done && !ch.dated {
-		ch.version, _ = c.version(ctx)
+		ch.version, _ = c.version(ctx, ch.rk)
 	}
 }
 
@@ -165,7 +165,7 @@ func (c *localOnly) updateOnce(ctx context.Context, ch *Change, f Func, o *Optio
 		return false, errNoOwnCopy
 	}
 	at := local.Now()
-	s, err := c.backend.version(ctx) // before the load
+	s, err := c.backend.version(ctx, ch.rk) // before the load
 	if err != nil {
 		return false, c.writeFailed(ctx, err)
 	}
@@ -270,7 +270,7 @@ func (c *localOnly) stage(ctx context.Context, ch *Change, o *Options, e Held, k
 	ch.version, ch.dated = s, true
 	ch.older = nil
 	if kept && e.Meta != nil {
-		ch.version, ch.older = version{e.Meta.Epoch, e.Meta.LogicalTime}, e.Meta.Tags
+		ch.version, ch.older = version{e.Meta.Epoch, e.Meta.LogicalTime, e.Meta.Part}, e.Meta.Tags
 	}
 	if c.encodeChange(ctx, ch, o); ch.done {
 		return ch.Err

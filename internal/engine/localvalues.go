@@ -10,6 +10,7 @@ import (
 	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/logicalclock"
 	"github.com/delqhi/cache/internal/retryqueue"
+	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/metrics"
 	"github.com/delqhi/cache/strategy"
 )
@@ -90,7 +91,9 @@ func (c *localValues) learn([]string) bool { return false }
 
 func (c *localValues) since(at int64) int64 { return c.remote.since(at) }
 
-func (c *localValues) version(ctx context.Context) (version, error) { return c.remote.version(ctx) }
+func (c *localValues) version(ctx context.Context, rk string) (version, error) {
+	return c.remote.version(ctx, rk)
+}
 
 func (c *localValues) sync(ctx context.Context) (why, err error) { return c.remote.sync(ctx) }
 
@@ -138,32 +141,55 @@ func (c *localValues) noTier() error {
 // learnTags reads the tombstones that entries of lookups need and that are not known. It reports
 // whether there were any.
 func (c *localValues) learnTags(ctx context.Context, items []Lookup) bool {
-	var tags []string
+	var tags partTags
 	for i := range items {
 		if it := &items[i]; !it.done {
-			tags = append(tags, c.unknownTags(it.key, it.rk, it.at)...)
+			c.addUnknown(&tags, it.key, it.rk, it.at)
 		}
 	}
-	return len(tags) > 0 && c.remote.coherence.FetchTombstones(ctx, tags) == nil
+	learned := false
+	for part, of := range tags {
+		if c.remote.coherence.Part(part).FetchTombstones(ctx, of) == nil {
+			learned = true
+		}
+	}
+	return learned
+}
+
+// partTags are tags by part.
+type partTags map[uint8][]string
+
+// addUnknown adds what unknownTags returns, and reports whether that is anything.
+func (c *localValues) addUnknown(to *partTags, key Key, rk string, at int64) bool {
+	tags := c.unknownTags(key, rk, at)
+	if len(tags) == 0 {
+		return false
+	}
+	if *to == nil {
+		*to = partTags{}
+	}
+	part := c.part(rk)
+	(*to)[part] = append((*to)[part], tags...)
+	return true
 }
 
 // learnFor reads the tombstones that the entries of changes need and that are not known. What is
 // not known then is refused: an entry that may be of use is not to pass for one that is not there.
 func (c *localValues) learnFor(ctx context.Context, changes []*Change) {
 	at := local.Now()
-	var tags []string
+	var tags partTags
 	var of []*Change
 	for _, ch := range changes {
-		if unknown := c.unknownTags(ch.Key, ch.rk, at); !ch.done && len(unknown) > 0 {
-			tags, of = append(tags, unknown...), append(of, ch)
+		if !ch.done && c.addUnknown(&tags, ch.Key, ch.rk, at) {
+			of = append(of, ch)
 		}
 	}
-	if len(tags) == 0 {
-		return
-	}
-	if err := c.remote.coherence.FetchTombstones(ctx, tags); err != nil {
+	for part, tags := range tags {
+		err := c.remote.coherence.Part(part).FetchTombstones(ctx, tags)
 		for _, ch := range of {
-			ch.refuse(c.writeFailed(ctx, err))
+			if err != nil && c.part(ch.rk) == part {
+				ch.refuse(c.writeFailed(ctx, err))
+			}
 		}
 	}
 }
@@ -200,25 +226,39 @@ func (c *localValues) inspect(ctx context.Context, rk string) (Value, Info, erro
 // acquire is that of localOnly. A load whose result can't be kept waits for no other: no message
 // would end the wait.
 func (c *localValues) acquire(ctx context.Context, o *Options, ls []*inflightLoad) (again bool) {
-	var s version
-	var err error
-	if c.outage.unheard(local.Now()) {
-		s = c.lastVersion()
-	} else if o.SkipRemote { // without asking Redis, if need be: an entry with tags is then invalid from the start
-		s.epoch, s.time, _ = c.clock.Version()
-	} else if s, err = c.version(ctx); err != nil && c.keepsApart(err) {
-		s, err = c.lastVersion(), nil // Redis does not answer, which is not yet known otherwise
-	} else if err == nil && !o.SkipLocal {
-		var tags []string // a refresh has read nothing before
-		at := local.Now()
-		for _, l := range ls {
-			tags = append(tags, c.unknownTags(l.key, l.rk, at)...)
-		}
-		if len(tags) > 0 {
-			_ = c.remote.coherence.FetchTombstones(ctx, tags) // if it fails, the entries do not answer
+	var failed [store.Parts]error // by part
+	var apart [store.Parts]bool   // Redis does not answer, which was not known yet
+	at := local.Now()
+	unheard := c.outage.unheard(at)
+	var tags partTags // a refresh has read nothing before
+	for _, l := range ls {
+		part := c.part(l.rk)
+		switch {
+		case unheard:
+			l.version = c.lastVersion(l.rk)
+		case o.SkipRemote: // without asking Redis, if need be: an entry with tags is then invalid from the start
+			l.version, _ = c.knownVersion(l.rk)
+		default:
+			if failed[part] == nil && !apart[part] {
+				var err error
+				if l.version, err = c.version(ctx, l.rk); err != nil && c.keepsApart(err) {
+					apart[part] = true
+				} else {
+					failed[part] = err
+				}
+			}
+			if apart[part] {
+				l.version = c.lastVersion(l.rk)
+			} else if failed[part] == nil && !o.SkipLocal {
+				c.addUnknown(&tags, l.key, l.rk, at)
+			}
 		}
 	}
-	c.claim(o, ls, s, func(l *inflightLoad) error {
+	for part, tags := range tags {
+		_ = c.remote.coherence.Part(part).FetchTombstones(ctx, tags) // if it fails, the entries do not answer
+	}
+	c.claim(o, ls, func(l *inflightLoad) error {
+		err := failed[c.part(l.rk)]
 		switch {
 		case err != nil:
 			return err
@@ -241,7 +281,7 @@ func (c *localValues) encode(ctx context.Context, ch *Change) {
 	}
 	var err error
 	began := local.Now()
-	if ch.version.epoch, ch.version.time, err = c.remote.coherence.WriteVersion(ctx); err == nil {
+	if ch.version, err = c.remote.writeVersion(ctx, ch.rk); err == nil {
 		return
 	}
 	if c.toSource() && ctx.Err() == nil {

@@ -44,7 +44,7 @@ func (c *localValues) updateOnce(ctx context.Context, ch *Change, f Func, o *Opt
 	if c.loader == nil {
 		return c.updateHere(ctx, ch, f, o)
 	}
-	s, err := c.version(ctx)
+	s, err := c.version(ctx, ch.rk)
 	if err != nil {
 		return false, c.writeFailed(ctx, err)
 	}

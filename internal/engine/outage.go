@@ -122,7 +122,7 @@ func (c *Cache) holdsInOutage(rk string, e *local.Head, heard, now int64) bool {
 	} else if now >= e.Deadline {
 		return false
 	}
-	return m == nil || c.clock.ValidateHeard(m.Epoch, m.LogicalTime, m.Began, m.Tags, now) == logicalclock.Valid
+	return m == nil || c.clockIn(m.Part).ValidateHeard(m.Epoch, m.LogicalTime, m.Began, m.Tags, now) == logicalclock.Valid
 }
 
 // readInOutage answers with an entry of the local tier, if it has one that answers during an
@@ -162,7 +162,7 @@ func (c *Cache) putInOutage(e Held, how local.Outage, at int64, s version) {
 		return
 	}
 	if e.Meta == nil {
-		e.Meta = &local.Meta{Epoch: s.epoch, LogicalTime: s.time, Stale: e.Expires}
+		e.Meta = &local.Meta{Epoch: s.epoch, LogicalTime: s.time, Part: s.part, Stale: e.Expires}
 	}
 	e.Meta.Outage = how
 	end := later(at, c.policy.Spread(c.outage.most, c.rand()))
@@ -203,14 +203,15 @@ func (c *remote) noLease(l *inflightLoad, why error) {
 // keepInOutage has the local tier keep the result of a load, which must not have begun.
 func (c *remote) keepInOutage(l *inflightLoad) {
 	l.state, l.outage = fillLocal, true
-	l.fence, l.version = c.fences.Token(c.encoded(l.rk)), c.lastVersion()
+	l.fence, l.version = c.fences.Token(c.encoded(l.rk)), c.lastVersion(l.rk)
 }
 
-// lastVersion returns the latest version that is known. It may be old, which only makes an entry
+// lastVersion returns the latest version of a key's part that is known. It may be old, which only makes an entry
 // invalid sooner than necessary.
-func (c *Cache) lastVersion() version {
-	known := c.clock.Known()
-	return version{known.Epoch, known.Clock}
+func (c *Cache) lastVersion(rk string) version {
+	part := c.part(rk)
+	known := c.clockIn(part).Known()
+	return version{known.Epoch, known.Clock, part}
 }
 
 // usesOutage notes that the local tier is used as in an outage.

@@ -192,7 +192,7 @@ func (c *Cache) applyNegativeCache(items []Lookup, j Loader, o *Options) {
 			continue
 		}
 		covered := it.stale.ok && c.policyOf(o).AllowsStale(it.stale.past, true)
-		failure := c.failures.look(it.rk, it.at, covered, c.clock.Known)
+		failure := c.failures.look(it.rk, it.at, covered, c.clockOf(it.rk).Known)
 		if failure == nil {
 			continue
 		}
@@ -311,6 +311,10 @@ func (c *Cache) loadOne(ctx context.Context, it *Lookup, j Loader, o *Options) (
 // request asks for the load of a key that begins now.
 func (c *Cache) request(it *Lookup, began beginning, o *Options) flight.Request[string, beginning] {
 	began.fence = it.fence
+	if part := c.part(it.rk); part != 0 {
+		known := c.clockIn(part).Known()
+		began.epoch, began.clock = known.Epoch, known.Clock
+	}
 	return flight.Request[string, beginning]{Key: it.rk, Fence: began, Alone: o.anew(), Now: it.at, NotBefore: c.backend.since(it.at)}
 }
 

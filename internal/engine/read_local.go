@@ -88,9 +88,9 @@ func (c *Cache) localValidity(m *local.Meta, now int64) logicalclock.Validity {
 	if m == nil {
 		return logicalclock.Valid
 	}
-	v, _ := c.clock.Validate(m.Epoch, m.LogicalTime, m.Began, m.Tags, now)
+	v, _ := c.clockIn(m.Part).Validate(m.Epoch, m.LogicalTime, m.Began, m.Tags, now)
 	if v == logicalclock.Unknown && c.backend.learn(m.Tags) {
-		v, _ = c.clock.Validate(m.Epoch, m.LogicalTime, m.Began, m.Tags, now)
+		v, _ = c.clockIn(m.Part).Validate(m.Epoch, m.LogicalTime, m.Began, m.Tags, now)
 	}
 	return v
 }

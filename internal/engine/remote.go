@@ -55,8 +55,12 @@ func newRemote(c *Cache, cfg *Config) *remote {
 		c.outage = newOutage(ac.Outage, r.coherence)
 		c.reports.Outage = ac.Outage
 	}
-	c.clock, c.receiveAll = r.coherence.Clock, r.coherence.ReceiveAll
-	r.invalidator = &invalidation.Invalidator{Store: r.client, Names: c.names, Policy: c.invalidation, Outbox: r.coherence.Outbox, Known: r.coherence.Claim, NoRecords: cfg.Values}
+	parts := r.coherence.Parts()
+	for i := range parts {
+		c.clocks = append(c.clocks, r.coherence.Part(uint8(i)).Clock)
+	}
+	c.clock, c.receiveAll = c.clocks[0], r.coherence.ReceiveAll
+	r.invalidator = &invalidation.Invalidator{Store: r.client, Names: c.names, Parts: parts, Policy: c.invalidation, Outbox: r.coherence.Outbox, Known: r.coherence.Claim, NoRecords: cfg.Values}
 	if c.sealer != nil {
 		r.invalidator.Sign = r.signAgain
 	}
@@ -76,8 +80,9 @@ func (c *remote) learn([]string) bool { return false }
 
 func (c *remote) since(at int64) int64 { return c.coherence.Since(at) }
 
-func (c *remote) version(ctx context.Context) (s version, err error) {
-	s.epoch, s.time, err = c.coherence.Version(ctx)
+func (c *remote) version(ctx context.Context, rk string) (s version, err error) {
+	s.part = c.part(rk)
+	s.epoch, s.time, err = c.coherence.Part(s.part).Version(ctx)
 	return s, err
 }
 

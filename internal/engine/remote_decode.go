@@ -35,6 +35,7 @@ const (
 type decoded struct {
 	status    status
 	space     Value // what the value is decoded into; nil: a new one
+	part      uint8 // of its key; see Cache.part
 	ans       result
 	raw       frame.Header
 	err       error         // unavailable: the reason; failed: the load's error
@@ -76,7 +77,7 @@ func (c *remote) stays(f *decoded) bool {
 	case stale:
 		return true
 	case expired:
-		return !f.gone || c.clock.AnyDelayed()
+		return !f.gone || c.clockIn(f.part).AnyDelayed()
 	case typeMismatch:
 		return !f.gone
 	}
@@ -104,6 +105,7 @@ func (c *remote) decode(ctx context.Context, rk string, rec store.Record, r *coh
 
 // decodeTo is decode into f, which is empty.
 func (c *remote) decodeTo(f *decoded, ctx context.Context, rk string, rec store.Record, r *coherence.Reading) {
+	f.part = c.part(rk)
 	if c.parse(f, ctx, rk, rec); f.status == corrupt {
 		c.stats.undecodable.Add(1)
 	}
@@ -203,7 +205,7 @@ func (c *remote) parseFailure(ctx context.Context, key string, fr *frame.Frame, 
 		f.err = &noStaleError{f.err}
 	}
 	// If the clock has moved since, an invalidation may concern the key: then there is no hold.
-	if fr.Fresh > 0 && !(version{fr.Epoch, fr.LogicalTime}).before(c.clock.Known()) {
+	if fr.Fresh > 0 && !(version{fr.Epoch, fr.LogicalTime, f.part}).before(c.clockIn(f.part).Known()) {
 		if c.date(ctx, key, f); f.timed {
 			f.hold = max(f.left, 0)
 		}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/delqhi/cache/internal/glob"
@@ -77,9 +78,13 @@ func (c *remote) mark(ctx context.Context, tags []string) error {
 		c.fences.Turn() // entries that loads in flight store are validated by their tags
 	}
 	c.failures.forgetAll()
-	look := c.coherence.BeginEpochRead()
-	marks, open, err := c.invalidator.InvalidateTags(ctx, tags)
-	if err := c.coherence.EndTombstones(ctx, tags, marks, open, look, err); err != nil {
+	errs := make([]error, len(c.clocks))
+	c.invalidator.EachPart(ctx, func(part uint8) {
+		look := c.coherence.Part(part).BeginEpochRead()
+		marks, open, err := c.invalidator.InvalidateTags(ctx, part, tags)
+		errs[part] = c.coherence.EndTombstones(ctx, tags, marks, open, look, err)
+	})
+	if err := cmp.Or(errs...); err != nil {
 		return c.writeFailed(ctx, err)
 	}
 	c.stats.sent.Add(uint64(max(len(tags), 1)))
@@ -88,7 +93,10 @@ func (c *remote) mark(ctx context.Context, tags []string) error {
 
 func (c *remote) markLater(tags []string) error {
 	c.failures.forgetAll()
-	_ = c.coherence.EndTombstones(context.Background(), tags, logicalclock.Reading{}, nil, c.coherence.BeginEpochRead(), context.Canceled)
+	for i := range c.clocks {
+		look := c.coherence.Part(uint8(i)).BeginEpochRead()
+		_ = c.coherence.EndTombstones(context.Background(), tags, logicalclock.Reading{}, nil, look, context.Canceled)
+	}
 	return nil
 }
 

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 
+	"github.com/delqhi/cache/internal/coherence"
 	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/logicalclock"
 )
@@ -13,26 +14,48 @@ import (
 type version struct {
 	epoch uint64
 	time  int64
+	part  uint8 // of the clock
 }
 
-// writeVersion is stamp for a write.
-func (c *remote) writeVersion(ctx context.Context) (s version, err error) {
-	s.epoch, s.time, err = c.coherence.WriteVersion(ctx)
+// writeVersion is version for a write.
+func (c *remote) writeVersion(ctx context.Context, rk string) (s version, err error) {
+	s.part = c.part(rk)
+	s.epoch, s.time, err = c.coherence.Part(s.part).WriteVersion(ctx)
 	return s, err
 }
 
 // validate sets the status of records that were invalidated by tag or by Clear. Records are
-// validated together, so that missing tombstones are fetched in one request.
+// validated together, so that missing tombstones are fetched in one request for each part.
 func (c *remote) validate(ctx context.Context, fs []*decoded) {
-	var tags []string
 	var unknown []*decoded
-	var asked map[string]bool
 	now := local.Now()
 	for _, f := range fs {
-		if f.status != usable && f.status != stale || c.validateOne(ctx, f, now) {
-			continue
+		if f.status == usable || f.status == stale {
+			if !c.validateOne(ctx, f, now) {
+				unknown = append(unknown, f)
+			}
 		}
-		unknown = append(unknown, f)
+	}
+	for len(unknown) > 0 {
+		part := unknown[0].part
+		var of, others []*decoded
+		for _, f := range unknown {
+			if f.part == part {
+				of = append(of, f)
+			} else {
+				others = append(others, f)
+			}
+		}
+		c.validateUnknown(ctx, c.coherence.Part(part), of)
+		unknown = others
+	}
+}
+
+// validateUnknown validates records of one part, of whose tags some tombstones are not known.
+func (c *remote) validateUnknown(ctx context.Context, part *coherence.Part, unknown []*decoded) {
+	var tags []string
+	var asked map[string]bool
+	for _, f := range unknown {
 		for _, t := range f.raw.Tags {
 			if !asked[t] {
 				if asked == nil {
@@ -43,11 +66,8 @@ func (c *remote) validate(ctx context.Context, fs []*decoded) {
 			}
 		}
 	}
-	if len(unknown) == 0 {
-		return
-	}
-	err := c.coherence.FetchTombstones(ctx, tags)
-	now = local.Now()
+	err := part.FetchTombstones(ctx, tags)
+	now := local.Now()
 	for _, f := range unknown {
 		switch {
 		case err != nil:
@@ -58,7 +78,7 @@ func (c *remote) validate(ctx context.Context, fs []*decoded) {
 		default:
 			// The tombstones just fetched are outdated again already.
 			c.findBegan(ctx, f)
-			v, until, err := c.coherence.ValidateNow(ctx, f.raw.Epoch, f.raw.LogicalTime, f.began, f.raw.Tags)
+			v, until, err := part.ValidateNow(ctx, f.raw.Epoch, f.raw.LogicalTime, f.began, f.raw.Tags)
 			f.err = err
 			c.applyValidity(f, v, until)
 		}
@@ -70,9 +90,9 @@ func (c *remote) validateOne(ctx context.Context, f *decoded, now int64) bool {
 	if f.legacy {
 		return c.validateLegacy(ctx, f)
 	}
-	v, until := c.clock.Validate(f.raw.Epoch, f.raw.LogicalTime, f.began, f.raw.Tags, now)
-	if v == logicalclock.Invalid && c.clock.AnyDated() && c.findBegan(ctx, f) {
-		v, until = c.clock.Validate(f.raw.Epoch, f.raw.LogicalTime, f.began, f.raw.Tags, now)
+	v, until := c.clockIn(f.part).Validate(f.raw.Epoch, f.raw.LogicalTime, f.began, f.raw.Tags, now)
+	if v == logicalclock.Invalid && c.clockIn(f.part).AnyDated() && c.findBegan(ctx, f) {
+		v, until = c.clockIn(f.part).Validate(f.raw.Epoch, f.raw.LogicalTime, f.began, f.raw.Tags, now)
 	}
 	if v == logicalclock.Unknown {
 		return false
@@ -87,9 +107,10 @@ func (c *remote) findBegan(ctx context.Context, f *decoded) bool {
 	if f.began != 0 || f.before <= 0 {
 		return false
 	}
-	now, err := c.client.Now(ctx, c.names.Epoch)
+	clock := c.coherence.Names(f.part).Epoch
+	now, err := c.client.Now(ctx, clock)
 	if err == nil {
-		f.began = f.beganBy(now - c.client.ClockError(c.names.Epoch))
+		f.began = f.beganBy(now - c.client.ClockError(clock))
 	}
 	return f.began != 0
 }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"slices"
@@ -48,13 +49,10 @@ func (c *remote) acquire(ctx context.Context, o *Options, ls []*inflightLoad) (a
 		return false
 	}
 	// The version and the fences are taken before the lease, and so before the load.
-	s, err := c.version(ctx)
+	asked = c.withVersions(ctx, &r, asked)
 	for _, l := range asked {
-		if err != nil {
-			c.noLease(l, err) // without a version, a stored value could not be invalidated
-			continue
-		}
-		l.version, l.fence, l.second = s, c.fences.Token(c.encoded(l.rk)), false
+		s := l.version
+		l.fence, l.second = c.fences.Token(c.encoded(l.rk)), false
 		l.life = leaseFor(len(asked))
 		cmds = append(cmds, c.leaseCommand(store.SetNX, l.rk, s, false, l.life))
 	}
@@ -89,9 +87,9 @@ func (c *remote) acquire(ctx context.Context, o *Options, ls []*inflightLoad) (a
 			case awaitIt:
 				more, then = append(more, l), append(then, c.coherence.SignLease(l.rk, reply.Record))
 			case replaceIt:
-				more, then = append(more, l), append(then, c.leaseOver(l.rk, reply.Record.CASToken(), s, l.second, l.life))
+				more, then = append(more, l), append(then, c.leaseOver(l.rk, reply.Record.CASToken(), l.version, l.second, l.life))
 			case lockIt:
-				more, then = append(more, l), append(then, c.leaseCommand(store.SetNX, c.lockKey(l.rk), s, false, l.life))
+				more, then = append(more, l), append(then, c.leaseCommand(store.SetNX, c.lockKey(l.rk), l.version, false, l.life))
 			}
 		}
 	}
@@ -136,10 +134,10 @@ func (c *remote) acquire(ctx context.Context, o *Options, ls []*inflightLoad) (a
 			case cmds[i].Op == store.SetNX && cmds[i].Key != l.rk && c.handleLockHeld(ctx, o, l, reply.Record):
 				more = append(more, l)
 				if l.gone { // then a load in flight that is to replace it is of no use, either
-					then = append(then, c.leaseOver(l.rk, l.seen, s, l.second, l.life))
+					then = append(then, c.leaseOver(l.rk, l.seen, l.version, l.second, l.life))
 					break
 				}
-				swap := c.leaseCommand(store.CompareAndSet, cmds[i].Key, s, l.second, l.life)
+				swap := c.leaseCommand(store.CompareAndSet, cmds[i].Key, l.version, l.second, l.life)
 				swap.Seen = reply.Record.CASToken()
 				then = append(then, swap)
 			case l.state == waiting && cmds[i].Key != l.rk && o.anew():
@@ -160,6 +158,29 @@ func (c *remote) acquire(ctx context.Context, o *Options, ls []*inflightLoad) (a
 		}
 	}
 	return again
+}
+
+// withVersions gives loads the versions at which they begin, and returns those that have one.
+func (c *remote) withVersions(ctx context.Context, r *coherence.Reading, ls []*inflightLoad) []*inflightLoad {
+	var failed map[uint8]error // by part
+	have := ls[:0]
+	for _, l := range ls {
+		part := c.part(l.rk)
+		err := cmp.Or(failed[part], c.coherence.Failed(r, l.rk))
+		if err == nil {
+			l.version, err = c.version(ctx, l.rk)
+		}
+		if err == nil {
+			have = append(have, l)
+			continue
+		}
+		if failed == nil {
+			failed = map[uint8]error{}
+		}
+		failed[part] = err
+		c.noLease(l, err) // without a version, a stored value could not be invalidated
+	}
+	return have
 }
 
 // A record that stays in place until the fill must not expire before the load ends: readers
@@ -251,7 +272,7 @@ func (c *remote) handleLockHeld(ctx context.Context, o *Options, l *inflightLoad
 		return true
 	case o.background:
 		c.resolve(l, result{}, errBusy)
-	case c.obsolete(&f.raw):
+	case c.obsolete(&f):
 		l.second = true
 		return true
 	default:
@@ -309,16 +330,17 @@ func (c *remote) leaseOf(id frame.ID, op store.Op, rk string, s version, second 
 // unrelated invalidations do not restart a load again and again without any of them being
 // stored, there are two at a time at most: a load that has taken over a lease keeps it, unless
 // everything was invalidated.
-func (c *remote) obsolete(h *frame.Header) bool {
-	began, second, ok := h.Since()
-	known := c.clock.Known()
+func (c *remote) obsolete(f *decoded) bool {
+	began, second, ok := f.raw.Since()
+	clock := c.clockIn(f.part)
+	known := clock.Known()
 	if !ok || began >= known.Clock {
 		return false
 	}
 	if !second {
 		return true
 	}
-	v, _ := c.clock.Validate(known.Epoch, began, 0, nil, local.Now())
+	v, _ := clock.Validate(known.Epoch, began, 0, nil, local.Now())
 	return v == logicalclock.Stale || v == logicalclock.Invalid
 }
 
@@ -430,7 +452,7 @@ func (c *remote) handleExisting(ctx context.Context, o *Options, l *inflightLoad
 		c.resolve(l, result{}, f.err)
 		return nothingMore
 	case leased:
-		if c.obsolete(&f.raw) {
+		if c.obsolete(&f) {
 			l.second = true
 			return replaceIt
 		}

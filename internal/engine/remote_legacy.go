@@ -173,7 +173,7 @@ func (c *remote) legacyTags(rk string, f *decoded) (tags []string, ok bool, err 
 // against becomes its own: what is made of it is as good as it, and no better.
 func (c *remote) validateLegacy(ctx context.Context, f *decoded) bool {
 	c.findBegan(ctx, f)
-	v, s := c.clock.ValidateForeign(f.began, f.raw.Tags, f.tagsKnown)
+	v, s := c.clockIn(f.part).ValidateForeign(f.began, f.raw.Tags, f.tagsKnown)
 	if v == logicalclock.Unknown {
 		return false
 	}

@@ -29,7 +29,7 @@ func (c *remote) observe(ctx context.Context, o client.Observation) {
 	case errors.Is(err, client.ErrOpen), errors.Is(err, client.ErrNoPlace): // Redis is not the reason
 	case err != nil:
 		if c.coherence != nil && !isReply(err) {
-			c.coherence.Suspect()
+			c.coherence.OperationFailed()
 		}
 		if c.reports.Failed(op, c.client.Misfit(err), err) {
 			c.stats.misfits.Add(1)

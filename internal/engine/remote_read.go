@@ -114,9 +114,10 @@ func (c *remote) notInRemote(ctx context.Context, it *Lookup, f *decoded, j Load
 // askAgain is how many times Redis is asked while pending invalidations are being delivered.
 const askAgain = 4
 
-// ask reads records, and with them the logical clock that says which of them were
-// invalidated, unless this process is connected and receives its changes anyway. The error
-// says why that clock is not known. again is true if it took more than one attempt; the
+// ask reads records, and with them the logical clocks of their parts, which say which of them were
+// invalidated, unless this process is connected and receives their changes anyway. The error
+// says why the clock is not known; where there are several, the reply to a record of a part whose
+// clock is not known is that error. again is true if it took more than one attempt; the
 // earlier ones may still be in flight if Redis has not answered them.
 func (c *remote) ask(ctx context.Context, cmds []store.Command) (_ []store.Reply, r coherence.Reading, again bool, _ error) {
 	n := len(cmds)
@@ -132,15 +133,17 @@ func (c *remote) ask(ctx context.Context, cmds []store.Command) (_ []store.Reply
 			return replies, r, again, nil
 		}
 		var replies []store.Reply
-		if c.coherence.Connected(local.Now()) {
+		if len(c.clocks) > 1 {
+			replies, err = c.askParts(ctx, &r, cmds[:n:n])
+		} else if c.coherence.Connected(local.Now()) {
 			replies = c.client.Do(ctx, cmds[:n])
 		} else {
-			look := c.coherence.BeginEpochRead()
+			look := c.coherence.Part(0).BeginEpochRead()
 			if again {
 				cmds = cmds[:n:n] // the last attempt may still be in flight
 			}
-			replies = c.client.Do(ctx, append(cmds[:n], store.Command{Op: store.Get, Key: c.names.Epoch, Shared: true}))
-			err = c.coherence.EndEpochRead(ctx, look, replies[n])
+			replies = c.client.Do(ctx, append(cmds[:n], c.clockCommand(0)))
+			err = c.coherence.Part(0).EndEpochRead(ctx, look, replies[n])
 		}
 		if c.coherence.EndRead(&r) {
 			err = coherence.ErrSuspect
@@ -169,6 +172,53 @@ func (c *remote) ask(ctx context.Context, cmds []store.Command) (_ []store.Reply
 	}
 }
 
+// askParts asks once, where there are several parts. The error is coherence.ErrSuspect or nil.
+func (c *remote) askParts(ctx context.Context, r *coherence.Reading, cmds []store.Command) ([]store.Reply, error) {
+	n := len(cmds)
+	replies := make([]store.Reply, n)
+	// Those that may be asked for, and behind them the clocks of their parts.
+	all := make([]store.Command, 0, n+1)
+	of := make([]int, 0, n)
+	for i := range cmds {
+		if replies[i].Err = c.coherence.Failed(r, cmds[i].Key); replies[i].Err == nil {
+			all, of = append(all, cmds[i]), append(of, i)
+		}
+	}
+	var looks [store.Parts]struct {
+		coherence.EpochRead
+		at  int // index of its command; 0: none
+		err error
+	}
+	if !c.coherence.Connected(local.Now()) {
+		for _, i := range of {
+			if look := &looks[c.part(cmds[i].Key)]; look.at == 0 {
+				part := c.part(cmds[i].Key)
+				look.EpochRead = c.coherence.Part(part).BeginEpochRead()
+				look.at = len(all)
+				all = append(all, c.clockCommand(part))
+			}
+		}
+	}
+	got := c.client.Do(ctx, all)
+	suspect := false
+	for part := range looks {
+		if look := &looks[part]; look.at > 0 {
+			look.err = c.coherence.Part(uint8(part)).EndEpochRead(ctx, look.EpochRead, got[look.at])
+			suspect = suspect || look.err == coherence.ErrSuspect
+		}
+	}
+	for j, i := range of {
+		replies[i] = got[j]
+		if err := looks[c.part(cmds[i].Key)].err; err != nil && err != coherence.ErrSuspect && replies[i].Err == nil {
+			replies[i] = store.Reply{Err: err}
+		}
+	}
+	if suspect {
+		return replies, coherence.ErrSuspect
+	}
+	return replies, nil
+}
+
 // fillLocal puts the record that Redis returned into the local tier, unless the key's fence
 // has moved since the read began, the record can't be dated, or this process has a pending
 // change of the key that Redis may not have yet.
@@ -185,16 +235,16 @@ func (c *remote) fillLocal(key Key, rk string, f fence.Token, found *decoded, at
 		// set back.
 		return
 	}
-	e := c.localEntry(key, new(local.Head), &found.ans, at, found.aging(), version{found.raw.Epoch, found.raw.LogicalTime})
+	e := c.localEntry(key, new(local.Head), &found.ans, at, found.aging(), version{found.raw.Epoch, found.raw.LogicalTime, found.part})
 	c.endBy(e, found.until)
-	c.putInOutage(e, local.Reached, at, version{found.raw.Epoch, found.raw.LogicalTime})
+	c.putInOutage(e, local.Reached, at, version{found.raw.Epoch, found.raw.LogicalTime, found.part})
 	c.local.Put(key, c.encoded(rk), e, f)
 }
 
 // isPending reports whether a value must not be put into the local tier, because a change or
 // an invalidation of it by this process is still pending.
 func (c *remote) isPending(rk string, tags []string) bool {
-	return c.coherence.AnyPending() && (c.coherence.Pending(rk) || slices.ContainsFunc(tags, c.coherence.PendingTag))
+	return c.coherence.AnyPending() && (c.coherence.Pending(rk) || slices.ContainsFunc(tags, func(t string) bool { return c.coherence.PendingTag(rk, t) }))
 }
 
 // inspect reads the record of a key of which only the encoding is known.

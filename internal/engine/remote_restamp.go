@@ -44,6 +44,13 @@ type clockRead struct {
 	reply store.Reply
 }
 
+// end takes the reply, and returns the version that it has.
+func (look *clockRead) end(ctx context.Context, c *remote, part uint8) (s version, ok bool) {
+	s.part = part
+	s.epoch, s.time, ok = c.coherence.Part(part).EndEpochReadBeside(ctx, look.EpochRead, look.reply)
+	return s, ok
+}
+
 // readClock returns the clock read that is to go with changes, nil if none of them needs one. With
 // several nodes it reads the clock at once, and puts the version into cmds, which are not sent
 // yet.
@@ -51,19 +58,17 @@ func (c *remote) readClock(ctx context.Context, changes []*Change, cmds []store.
 	if !slices.ContainsFunc(changes, (*Change).hasOwnVersion) {
 		return nil
 	}
-	look := &clockRead{EpochRead: c.coherence.BeginEpochRead()}
 	if c.client.OneNode() {
-		return look
+		return &clockRead{EpochRead: c.coherence.Part(0).BeginEpochRead()}
 	}
-	look.reply = c.client.Do(ctx, []store.Command{c.clockCommand()})[0]
-	var s version
-	var ok bool
-	if s.epoch, s.time, ok = c.coherence.EndEpochReadBeside(ctx, look.EpochRead, look.reply); !ok {
-		return nil // then the version that is known already is kept
-	}
+	versions := c.readClocks(ctx, changes)
 	for i, ch := range changes {
-		if !ch.hasOwnVersion() || len(cmds[i].Frame) == 0 || !c.outdated(ch, s) {
+		if !ch.hasOwnVersion() || len(cmds[i].Frame) == 0 {
 			continue
+		}
+		s, ok := versions[c.part(ch.rk)]
+		if !ok || !c.outdated(ch, s) {
+			continue // the version that is known already is kept
 		}
 		if frm, err := c.encodeValue(frame.NewID(), ch.rk, ch.Val, ch.life, ch.now, s, ch.tags, "", c.recordCost(ch)); err == nil {
 			cmds[i].Frame = frm
@@ -73,8 +78,31 @@ func (c *remote) readClock(ctx context.Context, changes []*Change, cmds []store.
 	return nil
 }
 
-func (c *remote) clockCommand() store.Command {
-	return store.Command{Op: store.Get, Key: c.names.Epoch, Shared: true}
+// readClocks reads the logical clocks of the parts of changes that have their own versions. Those that
+// can't be read are missing in the result.
+func (c *remote) readClocks(ctx context.Context, changes []*Change) map[uint8]version {
+	var parts []uint8
+	var looks []clockRead
+	var cmds []store.Command
+	for _, ch := range changes {
+		if part := c.part(ch.rk); ch.hasOwnVersion() && !slices.Contains(parts, part) {
+			parts = append(parts, part)
+			looks = append(looks, clockRead{EpochRead: c.coherence.Part(part).BeginEpochRead()})
+			cmds = append(cmds, c.clockCommand(part))
+		}
+	}
+	versions := make(map[uint8]version, len(parts))
+	for i, reply := range c.client.Do(ctx, cmds) {
+		looks[i].reply = reply
+		if s, ok := looks[i].end(ctx, c, parts[i]); ok {
+			versions[parts[i]] = s
+		}
+	}
+	return versions
+}
+
+func (c *remote) clockCommand(part uint8) store.Command {
+	return store.Command{Op: store.Get, Key: c.coherence.Names(part).Epoch, Shared: true}
 }
 
 // setVersion sets a change's record to one with the version s.
@@ -97,7 +125,7 @@ func (c *remote) execReadingClock(ctx context.Context, look *clockRead, cmds, ro
 	if room == nil {
 		room = append(make([]store.Command, 1, 1+len(cmds)), cmds...)
 	}
-	room[0] = c.clockCommand()
+	room[0] = c.clockCommand(0)
 	replies := c.coherence.Send(ctx, room)
 	look.reply = replies[0]
 	return replies[1:]
@@ -112,9 +140,8 @@ func (c *remote) updateVersions(ctx context.Context, look *clockRead, changes []
 	if look == nil {
 		return
 	}
-	var s version
-	var ok bool
-	if s.epoch, s.time, ok = c.coherence.EndEpochReadBeside(ctx, look.EpochRead, look.reply); !ok {
+	s, ok := look.end(ctx, c, 0) // there is one node, and one part
+	if !ok {
 		return
 	}
 	var open []int
@@ -139,7 +166,7 @@ func (c *remote) outdated(ch *Change, s version) bool {
 	case len(ch.tags) > 0:
 		return true // the tags of the tombstones are not known yet
 	}
-	v, until := c.clock.Validate(ch.version.epoch, ch.version.time, 0, nil, local.Now())
+	v, until := c.clockIn(ch.version.part).Validate(ch.version.epoch, ch.version.time, 0, nil, local.Now())
 	return v != logicalclock.Valid || until != math.MaxInt64
 }
 

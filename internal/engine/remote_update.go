@@ -38,14 +38,14 @@ func (c *remote) updateOnce(ctx context.Context, ch *Change, f Func, o *Options)
 	case unavailable:
 		return false, c.writeFailed(ctx, cur.err)
 	case leased:
-		if cur.intended() || c.loader != nil && !c.obsolete(&cur.raw) {
+		if cur.intended() || c.loader != nil && !c.obsolete(&cur) {
 			return false, nil // a write to the source or a load is in flight: try again in a moment
 		}
 	case newer:
 		return false, fmt.Errorf("cache: Update: the value in Redis is of a newer version than WithVersion(%d)", c.valueVersion)
 	}
 	kept := cur.status == usable && cur.ans.absent == nil
-	s, err := c.version(ctx) // before the load
+	s, err := c.version(ctx, ch.rk) // before the load
 	if err != nil {
 		return false, c.writeFailed(ctx, err)
 	}
@@ -137,7 +137,7 @@ func (c *remote) claim(ctx context.Context, key string, seen store.CASToken, loc
 			return lease, nil
 		}
 		f := c.decode(ctx, key, reply.Record, nil)
-		if second = f.status == leased; second && !c.obsolete(&f.raw) {
+		if second = f.status == leased; second && !c.obsolete(&f) {
 			return lease, nil
 		}
 		seen = reply.Record.CASToken()
@@ -151,7 +151,7 @@ func (c *remote) exchange(ctx context.Context, ch *Change, o *Options, seen stor
 	ch.done, ch.Err, ch.entry, ch.older, ch.from = false, nil, Held{}, nil, nil
 	// A value that f derived from an older one has that one's version and tags.
 	if ch.version, ch.dated = s, true; kept {
-		ch.version, ch.older, ch.from = version{cur.raw.Epoch, cur.raw.LogicalTime}, cur.raw.Tags, &cur.raw
+		ch.version, ch.older, ch.from = version{cur.raw.Epoch, cur.raw.LogicalTime, cur.part}, cur.raw.Tags, &cur.raw
 	}
 	c.encodeChange(ctx, ch, o)
 	if ch.done {
@@ -192,7 +192,7 @@ func (c *remote) exchange(ctx context.Context, ch *Change, o *Options, seen stor
 	c.beginSwap(ch)
 	if ch.keep && enters {
 		// Before anything is sent, since copying the value runs user code.
-		if v, until := c.clock.Validate(ch.version.epoch, ch.version.time, 0, ch.tags, ch.at); v == logicalclock.Valid {
+		if v, until := c.clockIn(ch.version.part).Validate(ch.version.epoch, ch.version.time, 0, ch.tags, ch.at); v == logicalclock.Valid {
 			ans := result{val: ch.Val, info: Info{Tags: ch.tags}}
 			ch.entry = c.localEntry(ch.Key, &ch.head, &ans, ch.at, g, ch.version)
 			c.endBy(ch.entry, until)

@@ -144,7 +144,7 @@ func (c *remote) timestamp(ctx context.Context, ch *Change) {
 		ch.now, err = c.client.Now(ctx, ch.rk)
 	}
 	if err == nil && ch.keep && !ch.dated {
-		ch.version, err = c.writeVersion(ctx)
+		ch.version, err = c.writeVersion(ctx, ch.rk)
 	}
 	switch {
 	case err == nil:

@@ -106,7 +106,7 @@ func (c *remote) replaceable(ctx context.Context, ch *Change) (seen store.CASTok
 		return seen, false
 	}
 	if ch.now, err = c.client.Now(ctx, ch.rk); err == nil {
-		ch.version, err = c.version(ctx)
+		ch.version, err = c.version(ctx, ch.rk)
 	}
 	return seen, err == nil
 }

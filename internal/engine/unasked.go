@@ -40,6 +40,9 @@ type unasked struct {
 	c       *Cache
 	fences  *fence.Snapshot
 	version version
+
+	// versions are those of all parts, where there are several.
+	versions []version
 }
 
 // unasked prepares for a call of a loader; it is called before. nil: what it returns without being
@@ -51,9 +54,17 @@ func (c *Cache) unasked(j Loader) *unasked {
 	}
 	u := &unasked{c: c, fences: c.fences.Snapshot()}
 	if c.LocalOnly() {
-		u.version, _ = c.backend.version(context.Background())
+		u.version, _ = c.backend.version(context.Background(), "")
 	} else { // if it is not known, an entry with tags is invalid from the start
 		u.version.epoch, u.version.time, _ = c.clock.Version()
+		if len(c.clocks) > 1 {
+			u.versions = make([]version, len(c.clocks))
+			for i, clock := range c.clocks {
+				s := &u.versions[i]
+				s.part = uint8(i)
+				s.epoch, s.time, _ = clock.Version()
+			}
+		}
 	}
 	return u
 }
@@ -87,7 +98,7 @@ func (u *unasked) fill(vals Found, asked []*inflightLoad, w loadDirectives, bega
 		if err != nil || known[rk] || !c.types.Findable(key) {
 			continue
 		}
-		l := &inflightLoad{loadKey: loadKey{key: key, rk: rk}, state: fillLocal, version: u.version, fence: u.fences.Token(c.fences, c.encoded(rk))}
+		l := &inflightLoad{loadKey: loadKey{key: key, rk: rk}, state: fillLocal, version: u.versionOf(rk), fence: u.fences.Token(c.fences, c.encoded(rk))}
 		l.res = loaded{val: val, began: began, directives: w}
 		ls = append(ls, l)
 	}
@@ -96,6 +107,13 @@ func (u *unasked) fill(vals Found, asked []*inflightLoad, w loadDirectives, bega
 	}
 	at := local.Now()
 	usercode.Each(len(ls), func(i int) { u.store(ls[i], at) }, func(_ int, err error) { c.notKept(err) })
+}
+
+func (u *unasked) versionOf(rk string) version {
+	if u.versions == nil {
+		return u.version
+	}
+	return u.versions[u.c.part(rk)]
 }
 
 // store stores one value. The local time at is from before its plan is made.

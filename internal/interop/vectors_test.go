@@ -41,6 +41,7 @@ type vectors struct {
 	Messages  []messageOf  `json:"messages"`
 	Keys      []encodedKey `json:"keys"`
 	Names     []names      `json:"names"`
+	Parts     []partOf     `json:"parts"`
 	Types     []typeOf     `json:"types"`
 }
 
@@ -86,6 +87,7 @@ type messageOf struct {
 	QuietMS int64    `json:"quiet_ms"`
 	Strings []string `json:"strings,omitempty"` // keys or tags
 	Last    bool     `json:"last,omitempty"`
+	Part    int      `json:"part,omitempty"` // kind 6
 }
 
 type encodedKey struct {
@@ -102,6 +104,17 @@ type names struct {
 	Tags     string `json:"tags"`
 	Channel  string `json:"channel"`
 	Lock     string `json:"lock"`
+}
+
+// partOf is where a key's logical clock is on a cluster.
+type partOf struct {
+	Prefix string `json:"prefix"`
+	Name   string `json:"name"`
+	Key    string `json:"key"` // encoded
+	Slot   int    `json:"slot"`
+	Part   int    `json:"part"`
+	Epoch  string `json:"epoch"`
+	Tags   string `json:"tags"`
 }
 
 type typeOf struct {
@@ -338,12 +351,14 @@ func messages() (out []messageOf) {
 		{"several keys", message.Message{Sender: math.MaxUint64, Number: 500, Base: 499, Quiet: 90 * time.Minute, Kind: message.Invalidated, Keys: []string{"a", "", "\x00\xff", strings.Repeat("k", 200)}}},
 		{"tags", message.Message{Sender: 7, Number: 2, Base: 1, Quiet: 300 * time.Millisecond, Kind: message.TagsInvalidated, Tags: []string{"red", "größe:xl"}}},
 		{"everything", message.Message{Sender: 7, Number: 3, Base: 2, Kind: message.TagsInvalidated}},
+		{"tags in a part of a cluster's keys", message.Message{Sender: 7, Number: 4, Base: 3, Kind: message.PartTagsInvalidated, Part: 15, Tags: []string{"red", "größe:xl"}}},
+		{"everything in a part of a cluster's keys", message.Message{Sender: 7, Number: 5, Base: 3, Kind: message.PartTagsInvalidated, Part: 3}},
 		{"a watermark", message.Message{Sender: 7, Number: 3, Kind: message.Watermark}},
 		{"the last one", message.Message{Sender: 7, Number: 3, Kind: message.Watermark, Last: true}},
 	} {
 		o := messageOf{
 			Name: v.name, Bytes: hex.EncodeToString(v.m.Append(nil)), Kind: int(v.m.Kind), Sender: decimal(v.m.Sender), Number: decimal(v.m.Number),
-			Base: decimal(v.m.Base), QuietMS: v.m.Quiet.Milliseconds(), Last: v.m.Last,
+			Base: decimal(v.m.Base), QuietMS: v.m.Quiet.Milliseconds(), Last: v.m.Last, Part: int(v.m.Part),
 		}
 		for _, s := range append(v.m.Keys, v.m.Tags...) {
 			o.Strings = append(o.Strings, hex.EncodeToString([]byte(s)))
@@ -375,6 +390,34 @@ func namesOf() (out []names) {
 	return out
 }
 
+// partsOf has keys in each part, and one whose prefix keeps all keys in one slot.
+func partsOf(t *testing.T) (out []partOf) {
+	seen := map[int]bool{}
+	for i := 0; len(seen) < store.Parts; i++ {
+		v := partOf{Prefix: "shop:", Name: "größe", Key: strconv.Itoa(i)}
+		if i == 0 {
+			v.Prefix = "{shop}:"
+		}
+		if i%3 == 1 {
+			v.Key = fmt.Sprintf("{%d}:x", i)
+		}
+		n := store.NewNames(v.Prefix, v.Name)
+		parts := n.Parted(true)
+		v.Slot = store.SlotOf(n.Data + v.Key)
+		if len(parts) > 1 {
+			if v.Part = int(store.PartOf(n.Data + v.Key)); seen[v.Part] {
+				continue
+			}
+			seen[v.Part] = true
+		} else if v.Prefix != "{shop}:" {
+			t.Fatal("one clock for", v.Prefix)
+		}
+		v.Epoch, v.Tags = parts[v.Part].Epoch, parts[v.Part].Tags
+		out = append(out, v)
+	}
+	return out
+}
+
 func types() (out []typeOf) {
 	for _, v := range []typeOf{{Codec: "raw", Type: "string"}, {Codec: "raw", Type: "[]uint8"}, {Codec: "json", Type: "map[string]int"}, {Codec: "s2(msgpack)", Type: "example.com/shop.Product"}} {
 		v.Fingerprint = fmt.Sprintf("%016x", xxhash.Sum64String(v.Codec+"\x00"+v.Type))
@@ -386,7 +429,7 @@ func types() (out []typeOf) {
 // The vectors are what the code makes. Other languages, and other versions of this library, read
 // them: where they change, records in Redis become misses.
 func TestTheVectorsAreWhatTheCodeMakes(t *testing.T) {
-	v := vectors{checksums(), frames(t), validities(t), badEpochs(t), messages(), encodedKeys(t), namesOf(), types()}
+	v := vectors{checksums(), frames(t), validities(t), badEpochs(t), messages(), encodedKeys(t), namesOf(), partsOf(t), types()}
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)

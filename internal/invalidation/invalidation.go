@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/delqhi/cache/internal/client"
@@ -73,6 +74,7 @@ func (p Policy) Limit(limit, now int64) int64 {
 type Invalidator struct {
 	Store  *client.Client
 	Names  store.Names
+	Parts  []store.Names // by part of the keys; see store.Names.Parted
 	Policy Policy
 	Outbox *message.Outbox
 
@@ -84,8 +86,11 @@ type Invalidator struct {
 	// for what matches a pattern.
 	NoRecords bool
 
-	// Known returns this process's copy of the logical clock; see store.Store.Marks.
-	Known func() logicalclock.Known
+	// Known returns this process's copy of the logical clock of a part; see store.Store.Marks.
+	Known func(part uint8) logicalclock.Known
+
+	once  sync.Once
+	calls chan struct{} // has a value for each call of EachPart in progress
 }
 
 // Outcome is the outcome for one key.
@@ -451,23 +456,55 @@ func (r *Invalidator) batch(ctx context.Context, found []string, newer func(stri
 	return errors.Join(err, lost)
 }
 
-// InvalidateTags invalidates the entries of tags, or all entries if there are none. Its cost does not
-// depend on their number. It returns the logical clock as Redis knows it from then on, and the
-// number of a message that may or may not have been published, if any.
-func (r *Invalidator) InvalidateTags(ctx context.Context, tags []string) (logicalclock.Reading, []uint64, error) {
-	return r.addTombstones(ctx, r.Policy.NewTombstone(tags))
+// InvalidateTags invalidates the entries of tags whose keys are in a part, or all entries there if
+// there are no tags. Its cost does not depend on their number. It returns the logical clock of the
+// part as Redis knows it from then on, and the number of a message that may or may not have been
+// published, if any.
+func (r *Invalidator) InvalidateTags(ctx context.Context, part uint8, tags []string) (logicalclock.Reading, []uint64, error) {
+	return r.addTombstones(ctx, part, r.Policy.NewTombstone(tags))
 }
 
 // InvalidateTagsLate is Mark by the policy Immediate for tags, or all entries, whose invalidation was
 // requested at the times before by Redis's clock; see logicalclock.NewTombstone.
-func (r *Invalidator) InvalidateTagsLate(ctx context.Context, tags []string, before []int64) (logicalclock.Reading, []uint64, error) {
-	return r.addTombstones(ctx, logicalclock.NewTombstone{Tags: tags, Before: before})
+func (r *Invalidator) InvalidateTagsLate(ctx context.Context, part uint8, tags []string, before []int64) (logicalclock.Reading, []uint64, error) {
+	return r.addTombstones(ctx, part, logicalclock.NewTombstone{Tags: tags, Before: before})
 }
 
-func (r *Invalidator) addTombstones(ctx context.Context, m logicalclock.NewTombstone) (logicalclock.Reading, []uint64, error) {
-	note, sent := r.Outbox.Next(message.TagsInvalidated)
-	note.Tags = m.Tags
-	m.Channel, m.Message = r.Names.Channel, string(note.Append(nil))
-	marks, err := r.Store.AddTombstones(ctx, r.Names, r.Known(), m)
+func (r *Invalidator) addTombstones(ctx context.Context, part uint8, m logicalclock.NewTombstone) (logicalclock.Reading, []uint64, error) {
+	names, kind := r.Names, message.TagsInvalidated
+	if len(r.Parts) > 1 {
+		names, kind = r.Parts[part], message.PartTagsInvalidated
+	}
+	note, sent := r.Outbox.Next(kind)
+	note.Part, note.Tags = part, m.Tags
+	m.Channel, m.Message = names.Channel, string(note.Append(nil))
+	marks, err := r.Store.AddTombstones(ctx, names, r.Known(part), m)
 	return marks, sent.Resolve(true, err), err
+}
+
+// callsAtOnce is how many invalidations of tags or of everything are in progress at the same time where
+// there are several parts. Each has a message for each part, and those of one node may be behind those of
+// another by as many as are in progress: far fewer than what makes receivers believe that one is lost; see
+// message.Inbox.
+const callsAtOnce = 32
+
+// EachPart calls f for each part of the keys, and waits for them. If there are several, it calls f for all
+// at once, so that a node that does not answer keeps nobody from the clocks of the others; and it waits
+// until few other calls are in progress, but no longer than ctx.
+func (r *Invalidator) EachPart(ctx context.Context, f func(part uint8)) {
+	if len(r.Parts) <= 1 {
+		f(0)
+		return
+	}
+	r.once.Do(func() { r.calls = make(chan struct{}, callsAtOnce) })
+	select {
+	case r.calls <- struct{}{}:
+		defer func() { <-r.calls }()
+	case <-ctx.Done():
+	}
+	var wg sync.WaitGroup
+	for i := range r.Parts {
+		wg.Go(func() { f(uint8(i)) })
+	}
+	wg.Wait()
 }

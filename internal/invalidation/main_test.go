@@ -146,7 +146,7 @@ func newRevoker(t *testing.T, p Policy) (*Invalidator, *scripted) {
 	s := &scripted{Memory: storetest.NewMemory()}
 	g := client.New(s, time.Minute)
 	t.Cleanup(g.Close)
-	return &Invalidator{Store: g, Names: names, Policy: p, Outbox: message.NewOutbox(1), Known: func() logicalclock.Known { return logicalclock.Known{} }}, s
+	return &Invalidator{Store: g, Names: names, Policy: p, Outbox: message.NewOutbox(1), Known: func(uint8) logicalclock.Known { return logicalclock.Known{} }}, s
 }
 
 // value is a record that is fresh for an hour unless limit ends that.

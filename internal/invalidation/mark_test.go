@@ -46,11 +46,11 @@ func TestAMarkIsMadeByThePolicyAndTold(t *testing.T) {
 		for _, lost := range []error{nil, errLost} {
 			s := &marking{Memory: storetest.NewMemory(), err: lost}
 			g := client.New(s, time.Minute)
-			r := &Invalidator{Store: g, Names: names, Policy: c.policy, Outbox: message.NewOutbox(1), Known: func() logicalclock.Known { return known }}
-			mark := func() (logicalclock.Reading, []uint64, error) { return r.InvalidateTags(t.Context(), []string{"t"}) }
+			r := &Invalidator{Store: g, Names: names, Policy: c.policy, Outbox: message.NewOutbox(1), Known: func(uint8) logicalclock.Known { return known }}
+			mark := func() (logicalclock.Reading, []uint64, error) { return r.InvalidateTags(t.Context(), 0, []string{"t"}) }
 			if c.late != nil {
 				mark = func() (logicalclock.Reading, []uint64, error) {
-					return r.InvalidateTagsLate(t.Context(), []string{"t"}, c.late)
+					return r.InvalidateTagsLate(t.Context(), 0, []string{"t"}, c.late)
 				}
 			}
 			m, open, err := mark()

@@ -65,6 +65,7 @@ type Meta struct {
 	Epoch       uint64 // of the logical clock, with Stamp: see logicalclock.Epoch
 	LogicalTime int64
 	Began       int64    // when the value began, by the clock of the node that has the logical clock, µs; 0: not known
+	Part        uint8    // of the keys, whose logical clock that is: see store.Names.Parted
 	Outage      Outage   // whether it was put during an outage
 	Absent      bool     // the entry is an absence
 	Ends        bool     // an invalidation has set the deadline, which may not be put off

@@ -52,6 +52,9 @@ const (
 	TagsInvalidated
 	// Watermark: all numbers up to this one have been published. It has no number of its own.
 	Watermark
+	// PartTagsInvalidated is TagsInvalidated for the logical clock of one part of the keys of a
+	// cluster.
+	PartTagsInvalidated
 )
 
 // Message is one message.
@@ -66,8 +69,9 @@ type Message struct {
 	Kind    Kind
 	Keys    []string // Invalidated, Loaded: encoded keys, of any bytes
 	Pattern string   // Pattern
-	Tags    []string // TagsInvalidated
-	Text    string   // TagsInvalidated: appended by Redis
+	Part    uint8    // PartTagsInvalidated: the number of the part
+	Tags    []string // TagsInvalidated, PartTagsInvalidated
+	Text    string   // likewise: appended by Redis
 	Skipped []uint64 // Watermark: numbers up to Number, skipped recently, that may never be received
 	Last    bool     // Watermark: the sender closes
 	// Unresolved: Watermark: the sender does not know whether all numbers up to this one were
@@ -96,6 +100,7 @@ var (
 //	       Invalidated, Loaded: the keys
 //	       Pattern: the pattern
 //	       TagsInvalidated: the number of tags, the tags, and the text up to the end
+//	       PartTagsInvalidated: a byte, the part; then as TagsInvalidated
 //	       Watermark: flags, of which 1 is Last and 2 Unresolved; how far each skipped
 //	       number lies below Number
 //
@@ -127,7 +132,10 @@ func (n *Message) Append(dst []byte) []byte {
 		dst = appendStrings(dst, n.Keys)
 	case Pattern:
 		dst = appendString(dst, n.Pattern)
-	case TagsInvalidated:
+	case TagsInvalidated, PartTagsInvalidated:
+		if n.Kind == PartTagsInvalidated {
+			dst = append(dst, n.Part)
+		}
 		dst = binary.AppendUvarint(dst, uint64(len(n.Tags)))
 		dst = appendStrings(dst, n.Tags)
 	case Watermark:
@@ -188,7 +196,7 @@ func Parse(s string) (Message, error) {
 	if err := n.parseBody(s); err != nil {
 		return Message{}, err
 	}
-	if n.Kind > Watermark {
+	if n.Kind > PartTagsInvalidated {
 		return n, ErrNewer
 	}
 	return n, nil
@@ -205,7 +213,13 @@ func (n *Message) parseBody(s string) error {
 	case Pattern:
 		n.Pattern, s, ok = cutString(s)
 		ok = ok && s == ""
-	case TagsInvalidated:
+	case TagsInvalidated, PartTagsInvalidated:
+		if n.Kind == PartTagsInvalidated {
+			if s == "" {
+				return ErrForeign
+			}
+			n.Part, s = s[0], s[1:]
+		}
 		var count uint64
 		if count, s, ok = cutUvarint(s); ok {
 			n.Tags, n.Text, ok = cutStrings(s, count)

@@ -73,8 +73,8 @@ func TestForeignAndNewerAreToldApart(t *testing.T) {
 		"a newer version, and more":    {head(2, 1, 1), ErrNewer},
 		"cut off in the head":          {head(1, 1, 1)[:headLen-1], ErrForeign},
 		"kind 0":                       {head(1, 0, 1), ErrForeign},
-		"a newer kind":                 {head(1, 6, 1) + "\xff", ErrNewer},
-		"a newer kind without number":  {head(1, 6, 0), ErrForeign},
+		"a newer kind":                 {head(1, 7, 1) + "\xff", ErrNewer},
+		"a newer kind without number":  {head(1, 7, 0), ErrForeign},
 		"number 0":                     {head(1, 1, 0), ErrForeign},
 		"a key cut off":                {head(1, 1, 1) + "\x02a", ErrForeign},
 		"a length in too many bytes":   {head(1, 1, 1) + "\x81\x00a", ErrForeign},
@@ -85,6 +85,8 @@ func TestForeignAndNewerAreToldApart(t *testing.T) {
 		"more than a pattern":          {head(1, 3, 1) + "\x01ab", ErrForeign},
 		"no number of tags":            {head(1, 4, 1), ErrForeign},
 		"more tags than bytes":         {head(1, 4, 1) + "\x03\x00\x00", ErrForeign},
+		"no part":                      {head(1, 6, 1), ErrForeign},
+		"a part without tags":          {head(1, 6, 1) + "\x03", ErrForeign},
 		"tags beyond 64 bits":          {head(1, 4, 1) + "\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x00", ErrForeign},
 		"a tally without flags":        {head(1, 5, 1), ErrForeign},
 		"a tally with a newer flag":    {head(1, 5, 1) + "\x04", ErrNewer},
@@ -99,7 +101,7 @@ func TestForeignAndNewerAreToldApart(t *testing.T) {
 		if !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
-		if want := (Message{Sender: 1, Number: 1, Kind: 6}); name == "a newer kind" {
+		if want := (Message{Sender: 1, Number: 1, Kind: 7}); name == "a newer kind" {
 			if !reflect.DeepEqual(n, want) {
 				t.Errorf("%s: %+v", name, n)
 			}

@@ -251,6 +251,9 @@ func (s *Redis) split() bool { return s.single == nil }
 // OneNode reports whether all commands of a call go to one node.
 func (s *Redis) OneNode() bool { return !s.split() }
 
+// Clustered reports whether the servers are a cluster; see [store.Names.Parted].
+func (s *Redis) Clustered() bool { return s.cluster != nil }
+
 func (s *Redis) many(ctx context.Context, cmds []store.Command, replies []store.Reply) {
 	if s.inTransactions(ctx, cmds, replies) || s.allAsOne(ctx, cmds, replies) {
 		return

@@ -156,3 +156,82 @@ func TestASessionWatchesByOneCommand(t *testing.T) {
 		t.Error("the session has ended")
 	}
 }
+
+// On a cluster a look is one command for each slot.
+func TestASessionWatchesASlotByOneCommand(t *testing.T) {
+	t.Parallel()
+	client := redistest.StartCluster(t, 3).Client(t)
+	s := newReal(t, client)
+	ctx := t.Context()
+	var all []*watcher
+	keys := func(i int) (keys []string) {
+		for _, slot := range []string{"a", "b", "c", "d"} {
+			keys = append(keys, fmt.Sprintf("{%s}%d", slot, i))
+		}
+		return keys
+	}
+	const many = 20
+	for i := range many {
+		for j, key := range keys(i) {
+			if j != 1 {
+				if err := client.Set(ctx, key, key, 0).Err(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		w, _ := startWatcher(t, s, steady(fmt.Sprint("news", i)), keys(i)...)
+		all = append(all, w)
+	}
+	looks := func(n int) {
+		t.Helper()
+		_, before := all[0].last()
+		await(t, "looks at all", func() bool { _, now := all[0].last(); return now >= before+n })
+	}
+	looks(2)
+	for i, w := range all {
+		recs, _ := w.last()
+		for j, key := range keys(i) {
+			if want := key; j == 1 && recs[j].State != store.Missing || j != 1 && string(recs[j].Raw) != want {
+				t.Errorf("%d, %d: %+v", i, j, recs[j])
+			}
+		}
+	}
+	calls := func(command string) (n int) {
+		var mu sync.Mutex
+		if err := client.ForEachMaster(ctx, func(ctx context.Context, m *redis.Client) error {
+			stats, err := m.Info(ctx, "commandstats").Result()
+			mu.Lock()
+			defer mu.Unlock()
+			for line := range strings.Lines(stats) {
+				if rest, ok := strings.CutPrefix(line, "cmdstat_"+command+":calls="); ok {
+					calls := 0
+					_, _ = fmt.Sscan(strings.Split(rest, ",")[0], &calls)
+					n += calls
+				}
+			}
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	_, before := all[0].last()
+	gets, mgets := calls("get"), calls("mget")
+	looks(5)
+	gets, mgets = calls("get")-gets, calls("mget")-mgets
+	_, now := all[0].last()
+	if most := (now - before + 2) * 4; gets > 0 || mgets < 4*4 || mgets > most {
+		t.Errorf("%d GET and %d MGET for %d looks at 4 slots", gets, mgets, now-before)
+	}
+	// A user who may not send MGET watches by GET.
+	if err := client.ForEachMaster(ctx, func(ctx context.Context, m *redis.Client) error {
+		return m.Do(ctx, "acl", "setuser", "default", "-mget").Err()
+	}); err != nil {
+		t.Fatal(err)
+	}
+	gets = calls("get")
+	looks(3)
+	if gets = calls("get") - gets; gets < 3*many {
+		t.Errorf("%d GET", gets)
+	}
+}

@@ -39,6 +39,15 @@ type turnAt struct {
 	of   int           // how many take it or wait for it
 }
 
+// Turn waits for a turn at the node of a key, and returns a function that ends it.
+func (s *Redis) Turn(ctx context.Context, key string) (end func()) {
+	node, _, err := s.node(ctx, key)
+	if err != nil {
+		return func() {}
+	}
+	return takeTurn(ctx, node)
+}
+
 // takeTurn waits for a turn at a node, and returns a function that ends it.
 func takeTurn(ctx context.Context, node redis.UniversalClient) (end func()) {
 	if !reflect.ValueOf(node).Comparable() {

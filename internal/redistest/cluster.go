@@ -89,7 +89,7 @@ func (c *Cluster) form() error {
 				return err
 			}
 			if i < c.Masters {
-				if err := rdb.ClusterAddSlotsRange(ctx, i*slots/c.Masters, (i+1)*slots/c.Masters-1).Err(); err != nil {
+				if err := rdb.ClusterAddSlotsRange(ctx, c.first(i), c.first(i+1)-1).Err(); err != nil {
 					return err
 				}
 			}
@@ -178,13 +178,16 @@ func (c *Cluster) complete(ctx context.Context, rdb *redis.Client) error {
 	return nil
 }
 
+// first returns the first slot of master i: they are shared as redis-cli shares them.
+func (c *Cluster) first(i int) int { return (2*i*slots + c.Masters) / (2 * c.Masters) }
+
 // share returns the nodes that hold the slots which node i had at the start.
 func (c *Cluster) share(ctx context.Context, rdb *redis.Client, i int) ([]redis.Node, error) {
 	shards, err := rdb.ClusterShards(ctx).Result()
 	if err != nil {
 		return nil, err
 	}
-	want := redis.SlotRange{Start: int64(i * slots / c.Masters), End: int64((i+1)*slots/c.Masters - 1)}
+	want := redis.SlotRange{Start: int64(c.first(i)), End: int64(c.first(i+1) - 1)}
 	for _, s := range shards {
 		if slices.Contains(s.Slots, want) {
 			return s.Nodes, nil

@@ -120,6 +120,17 @@ func TestWhatIsToldIsNotOfALaterTime(t *testing.T) {
 	}
 }
 
+// What is left of everything, where it was delivered in part, was dated by the clock of another node.
+func TestWhatIsLeftOfEverythingHasNoDate(t *testing.T) {
+	q := NewQueue(10)
+	q.AddAll(nil, Past{Since: 5, At: 7})
+	q.Take(1)
+	q.Return(Batch{Tags: []string{"part"}})
+	if b := q.Take(1); b.All || len(b.Pasts) != 1 || b.Pasts[0] != (Past{Since: 5}) {
+		t.Errorf("%+v", b)
+	}
+}
+
 // A key that is added again is invalidated as of the later of both times.
 func TestTheLaterTimeOfAKeyCounts(t *testing.T) {
 	for _, c := range []struct{ first, second, want Item }{

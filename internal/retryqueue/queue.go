@@ -352,6 +352,26 @@ func (q *Queue) Take(n int) Batch {
 	return b
 }
 
+// TakeKeys is Take for keys that are wanted, and for no tags.
+func (q *Queue) TakeKeys(n int, want func(key string) bool) Batch {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var b Batch
+	order := q.order[:0]
+	for _, key := range q.order {
+		if len(b.Items) >= n || q.taken.keys[key] != nil || !want(key) {
+			order = append(order, key)
+			continue
+		}
+		s := q.waiting.keys[key]
+		delete(q.waiting.keys, key)
+		q.taken.keys[key] = s
+		b.Items = append(b.Items, s.item)
+	}
+	q.order = order
+	return b
+}
+
 // Settle removes b, which has been delivered. Invalidations that are not taken are ignored.
 func (q *Queue) Settle(b Batch) {
 	q.mu.Lock()
@@ -368,7 +388,8 @@ func (q *Queue) Settle(b Batch) {
 }
 
 // Return puts back invalidations that could not be delivered, with the numbers in b: the failed
-// attempt may have added some. If a key was added meanwhile, the newer addition counts.
+// attempt may have added some. If a key was added meanwhile, the newer addition counts. A tag that was
+// not taken is a part of everything, which was delivered in part.
 func (q *Queue) Return(b Batch) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -396,7 +417,12 @@ func (q *Queue) Return(b Batch) {
 		}
 		rest := make(map[string]Past, len(b.Tags))
 		for _, tag := range b.Tags {
-			rest[tag] = s.tags[tag]
+			past, ok := s.tags[tag]
+			if !ok {
+				past = s.past
+				past.At = 0 // by the clock of another node
+			}
+			rest[tag] = past
 		}
 		q.addTagsLocked(rest, nil)
 		q.mergeLocked(q.waiting.tombstone, s, b.Numbers)

@@ -40,7 +40,17 @@ func TestTheQueueAgainstAModel(t *testing.T) {
 					open[next] = ""
 					q.AddAll([]uint64{next}, Past{Since: since()})
 				case n < 15:
-					if b := q.Take(r.IntN(5)); !b.Empty() {
+					b, most := Batch{}, r.IntN(5)
+					if r.IntN(2) == 0 {
+						b = q.Take(most)
+					} else {
+						odd := func(key string) bool { return key[0]%2 == 1 }
+						b = q.TakeKeys(most, odd)
+						if len(b.Items) > most || b.All || len(b.Tags) > 0 || slices.ContainsFunc(b.Items, func(it Item) bool { return !odd(it.Key) }) {
+							t.Fatalf("%+v is taken", b)
+						}
+					}
+					if !b.Empty() {
 						out = append(out, attempt{b, next})
 					}
 				case len(out) > 0:

@@ -28,6 +28,9 @@ func (w *world) delivery() func(storetest.Delivery) (int, time.Duration) {
 				copies = 0
 			}
 		}
+		if dl.Kind == storetest.DeliverPulse && w.lacksAny() { // each comes by way of all masters
+			copies = 0
+		}
 		return copies, delay
 	}
 }
@@ -76,6 +79,8 @@ func (w *world) strike(ctx context.Context, f fault, alive *[]*simNode, start fu
 		}
 		w.store.CutListeners(errStoreDown)
 		w.log("the store is back; empty: %v", f == restarts)
+	case masterOutages:
+		w.masterOutage(ctx, w.n(len(w.down)))
 	case evictions:
 		w.evict()
 	case foreignWriters:
@@ -99,23 +104,83 @@ func (w *world) foreignWrite() {
 	r.over(w.now())
 }
 
+// masterOutage has a master of a cluster, which has some of the keys and the logical clocks of their
+// parts, not answer for a while. Then it is as it was, or was started anew, with or without what it had.
+func (w *world) masterOutage(ctx context.Context, m int) {
+	how := w.n(4)
+	w.log("master %d is down, and then: %d", m, how)
+	w.down[m].Store(true)
+	if how > 0 && w.one(2) {
+		w.store.CutListeners(errMasterDown)
+	}
+	_ = sleep(ctx, w.upTo(2500*time.Millisecond))
+	if how == 3 {
+		w.lose(func(key string) bool { return masterOf(key) == m })
+	}
+	if how > 0 {
+		w.store.Succeed()
+	}
+	w.down[m].Store(false)
+	w.log("master %d is back", m)
+}
+
+// masterOf returns the number of the master of a cluster that has a key.
+func masterOf(key string) int { return int(store.PartOf(key)) * len(world{}.down) / store.Parts }
+
+// keyOfMaster returns a key that a master has.
+func keyOfMaster(m int) string {
+	for i := 0; ; i++ {
+		if k := strconv.Itoa(i); masterOf(k) == m {
+			return k
+		}
+	}
+}
+
+// lacks reports whether the master of a key is down.
+func (w *world) lacks(key string) bool {
+	return w.faults&masterOutages != 0 && key != "" && w.down[masterOf(key)].Load()
+}
+
+// lacksAny reports whether a master is down.
+func (w *world) lacksAny() bool {
+	for i := range w.down {
+		if w.down[i].Load() {
+			return true
+		}
+	}
+	return false
+}
+
 // wipe loses everything.
-func (w *world) wipe() {
+func (w *world) wipe() { w.lose(func(string) bool { return true }) }
+
+// lose loses the keys of which that is true.
+func (w *world) lose(of func(key string) bool) {
 	names := store.NewNames("", "sim")
-	keys := []string{names.Epoch, names.Tags}
+	var keys []string
+	for _, p := range names.Parted(w.parted) {
+		keys = append(keys, p.Epoch, p.Tags)
+	}
 	for _, k := range simKeys {
 		keys = append(keys, names.Data+k)
 	}
-	for _, k := range keys {
+	for _, k := range slices.DeleteFunc(keys, func(k string) bool { return !of(k) }) {
 		w.store.Do(context.Background(), []store.Command{{Op: store.Delete, Key: k}})
 	}
 }
 
 func (w *world) evict() {
 	names := store.NewNames("", "sim")
-	key := []string{names.Epoch, names.Tags, names.Data + simKeys[w.n(len(simKeys))]}[w.n(3)]
+	data := names.Data + simKeys[w.n(len(simKeys))]
+	if w.parted {
+		names = names.Parted(true)[store.PartOf(names.Data+simKeys[w.n(len(simKeys))])]
+	}
+	key := []string{names.Epoch, names.Tags, data}[w.n(3)]
 	w.log("evicted: %s", key)
 	w.store.Do(context.Background(), []store.Command{{Op: store.Delete, Key: key}})
 }
 
-var errStoreDown = errors.New("sim: the store is down")
+var (
+	errStoreDown  = errors.New("sim: the store is down")
+	errMasterDown = errors.New("sim: a master is down")
+)

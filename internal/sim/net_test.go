@@ -36,11 +36,12 @@ const (
 	foreignWriters                   // another program writes and deletes keys
 	impatience                       // callers give up
 	partitions                       // one node is cut off for seconds, or only its sessions are
+	masterOutages                    // one master of a cluster is down for a while, with its keys and clocks
 	allFaults      = 1<<iota - 1
 )
 
 var faultNames = []string{"lost requests", "lost replies", "freezes", "late writes", "slow notices", "twice", "drops", "cuts", "crashes",
-	"skews", "outages", "restarts", "evictions", "foreign writers", "impatience", "partitions"}
+	"skews", "outages", "restarts", "evictions", "foreign writers", "impatience", "partitions", "master outages"}
 
 func (f fault) String() (s string) {
 	for i, name := range faultNames {
@@ -149,13 +150,17 @@ func (n *simNet) lost(ctx context.Context, d *dice) error {
 
 func (n *simNet) OneNode() bool { return n.w.single }
 
+// Clustered has each part of the keys have a logical clock of its own.
+func (n *simNet) Clustered() bool { return n.w.parted }
+
 func (n *simNet) Do(ctx context.Context, cmds []store.Command) []store.Reply {
 	replies := make([]store.Reply, len(cmds))
 	d := n.draw(cmds[0].Op.String(), cmds[0].Key)
 	together := d.one(2)
+	unanswered := false
 	err := n.pass(ctx, d, func(ctx context.Context, late bool) {
 		if together {
-			copy(replies, n.Memory.Do(n.reading(ctx), cmds))
+			copy(replies, n.exec(n.reading(ctx), cmds))
 		} else {
 			var firsts []int // of what goes as one
 			for i := 0; i < len(cmds); i += 1 + cmds[i].With {
@@ -167,7 +172,7 @@ func (n *simNet) Do(ctx context.Context, cmds []store.Command) []store.Reply {
 			}
 			for _, f := range order {
 				i := firsts[f]
-				copy(replies[i:], n.Memory.Do(n.reading(ctx), cmds[i:i+1+cmds[i].With]))
+				copy(replies[i:], n.exec(n.reading(ctx), cmds[i:i+1+cmds[i].With]))
 				if len(cmds) > 1 {
 					time.Sleep(d.upTo(mostLatency))
 				}
@@ -179,7 +184,15 @@ func (n *simNet) Do(ctx context.Context, cmds []store.Command) []store.Reply {
 		if late {
 			n.w.noteLate(cmds, replies)
 		}
+		for i := range cmds {
+			if n.w.lacks(cmds[i].Key) { // it may have taken effect before
+				replies[i], unanswered = store.Reply{Err: errMasterDown}, true
+			}
+		}
 	})
+	if err == nil && unanswered && d.one(2) {
+		<-ctx.Done() // the others have answered
+	}
 	if err != nil {
 		for i := range replies {
 			replies[i] = store.Reply{Err: err}
@@ -188,11 +201,42 @@ func (n *simNet) Do(ctx context.Context, cmds []store.Command) []store.Reply {
 	return replies
 }
 
+// exec carries out commands on the masters that are not down.
+func (n *simNet) exec(ctx context.Context, cmds []store.Command) []store.Reply {
+	replies := make([]store.Reply, 0, len(cmds))
+	for len(replies) < len(cmds) {
+		unit := cmds[len(replies):]
+		unit = unit[:min(unit[0].Unit(), len(unit))]
+		if n.w.lacks(unit[0].Key) {
+			for range unit {
+				replies = append(replies, store.Reply{Err: errMasterDown})
+			}
+			continue
+		}
+		replies = append(replies, n.Memory.Do(ctx, unit)...)
+	}
+	return replies
+}
+
+// passTo is pass for an operation of the master that has a key.
+func (n *simNet) passTo(ctx context.Context, key string, d *dice, do func(ctx context.Context, late bool)) error {
+	down := false
+	err := n.pass(ctx, d, func(ctx context.Context, late bool) {
+		if down = n.w.lacks(key); !down {
+			do(ctx, late)
+		}
+	})
+	if err == nil && (down || n.w.lacks(key)) { // in the second case it has taken effect
+		return n.lost(ctx, d)
+	}
+	return err
+}
+
 func (n *simNet) draw(what ...string) *dice { return n.w.draw(append(what, strconv.Itoa(n.id))...) }
 
 func (n *simNet) ReadClock(ctx context.Context, names store.Names, known logicalclock.Known, tags []string) (m logicalclock.Reading, err error) {
 	d := n.draw("read_clock")
-	if lost := n.pass(ctx, d, func(ctx context.Context, _ bool) { m, err = n.Memory.ReadClock(ctx, names, known, tags) }); lost != nil {
+	if lost := n.passTo(ctx, names.Epoch, d, func(ctx context.Context, _ bool) { m, err = n.Memory.ReadClock(ctx, names, known, tags) }); lost != nil {
 		return logicalclock.Reading{}, lost
 	}
 	return m, err
@@ -200,7 +244,7 @@ func (n *simNet) ReadClock(ctx context.Context, names store.Names, known logical
 
 func (n *simNet) AddTombstones(ctx context.Context, names store.Names, known logicalclock.Known, nm logicalclock.NewTombstone) (m logicalclock.Reading, err error) {
 	d := n.draw("add_tombstones")
-	if lost := n.pass(ctx, d, func(ctx context.Context, _ bool) {
+	if lost := n.passTo(ctx, names.Epoch, d, func(ctx context.Context, _ bool) {
 		m, err = n.Memory.AddTombstones(ctx, names, known, nm)
 		n.w.wire("node %d: > mark %v, mode %v, before %v: %+v, %v", n.id, nm.Tags, nm.Mode, nm.Before, m, err)
 	}); lost != nil {
@@ -219,13 +263,29 @@ func (n *simNet) Publish(ctx context.Context, t store.Notify) (err error) {
 
 func (n *simNet) Scan(ctx context.Context, master, pattern string, cursor uint64) (keys []string, next uint64, err error) {
 	d := n.draw("scan")
-	if lost := n.pass(ctx, d, func(ctx context.Context, _ bool) { keys, next, err = n.Memory.Scan(ctx, master, pattern, cursor) }); lost != nil {
+	only := ""
+	if master != "" {
+		m, _ := strconv.Atoi(master)
+		master, only = "", keyOfMaster(m)
+	}
+	if lost := n.passTo(ctx, only, d, func(ctx context.Context, _ bool) { keys, next, err = n.Memory.Scan(ctx, master, pattern, cursor) }); lost != nil {
 		return nil, 0, lost
+	}
+	if only != "" {
+		keys = slices.DeleteFunc(keys, func(k string) bool { return masterOf(k) != masterOf(only) })
 	}
 	return keys, next, err
 }
 
-func (n *simNet) Masters(ctx context.Context) ([]string, error) { return []string{""}, ctx.Err() }
+func (n *simNet) Masters(ctx context.Context) (masters []string, err error) {
+	if n.w.faults&masterOutages == 0 {
+		return []string{""}, ctx.Err()
+	}
+	for i := range n.w.down {
+		masters = append(masters, strconv.Itoa(i))
+	}
+	return masters, ctx.Err()
+}
 
 func (n *simNet) Now(ctx context.Context, key string) (int64, error) {
 	if n.ctx.Err() != nil {
@@ -237,6 +297,9 @@ func (n *simNet) Now(ctx context.Context, key string) (int64, error) {
 func (n *simNet) ServerID(ctx context.Context) (s string, err error) {
 	if lost := n.pass(ctx, n.draw("server_id"), func(ctx context.Context, _ bool) { s, err = n.Memory.ServerID(ctx) }); lost != nil {
 		return "", lost
+	}
+	if n.w.lacksAny() {
+		return "", errMasterDown
 	}
 	return s, err
 }

@@ -79,7 +79,7 @@ func chooseFaults(rng *rand.Rand) (f fault) {
 		kinds = 2 + rng.IntN(4)
 	}
 	for range kinds {
-		f |= 1 << rng.IntN(len(faultNames))
+		f |= 1 << rng.IntN(len(faultNames)-1) // the last one is chosen by simulate
 	}
 	if f&drops != 0 {
 		f &^= crashes // who dies can't say what he had said
@@ -100,6 +100,10 @@ func simulate(t *testing.T, seed uint64, values bool) *world {
 		w.policy.Delay = 100 * time.Millisecond
 	}
 	w.single = rng.IntN(2) == 0
+	w.parted = !w.single && seed%2 == 0
+	if w.parted && seed%4 == 0 && *simFaults < 0 {
+		w.faults |= masterOutages
+	}
 	w.calms = []int{1, 5, 40}[rng.IntN(3)]
 	w.direct = w.faults&drops == 0 && seed%3 != 0
 	w.shared = w.faults&crashes == 0 && seed%4 < 2

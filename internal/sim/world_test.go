@@ -31,13 +31,15 @@ type world struct {
 	calms  int // of so many changes one is made: what is old shows only until it is changed again
 	store  *storetest.Memory
 	single bool // of one node, which carries out commands in their order
+	parted bool // of several logical clocks, each for a part of the keys
 	values bool // values stay in the nodes (LocalValues)
 	shared bool // two nodes at a time are of one process, and share a session
 	direct bool // sessions are told that no message is lost alone, and none is
 	began  time.Time
-	*dice                // of the world itself
-	calm   chan struct{} // closed: no faults any more
-	over   atomic.Bool   // … and all nodes receive notifications again
+	down   [3]atomic.Bool // which master of a cluster is
+	*dice                 // of the world itself
+	calm   chan struct{}  // closed: no faults any more
+	over   atomic.Bool    // … and all nodes receive notifications again
 
 	mu     sync.Mutex // guards what follows
 	regs   map[string]*register
@@ -418,7 +420,7 @@ func (n *simNode) usualLag(foreign bool) (d time.Duration, ok bool) {
 	if n.transport == coherence.None || foreign || w.faults != 0 {
 		slack += mostLoad // a load that began before, and is shared
 	}
-	if w.faults&(lostRequests|lostReplies|freezes|outages|lateWrites|crashes|cuts|slowNotices|partitions) != 0 {
+	if w.faults&(lostRequests|lostReplies|freezes|outages|lateWrites|crashes|cuts|slowNotices|partitions|masterOutages) != 0 {
 		slack += 2 * hook.DefaultTimeout // … may have to wait for Redis as well
 	}
 	if n.transport == coherence.None || foreign && n.transport == coherence.Broadcast {

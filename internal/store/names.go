@@ -9,13 +9,15 @@ type Names struct {
 	// which is not empty and contains no ':'.
 	Data string
 	// Epoch and Tags are the keys of the logical clock; see [logicalclock.Epoch]. Both are in
-	// one slot of a cluster.
+	// one slot of a cluster. On a cluster there are several clocks; see [Names.Parted].
 	Epoch string
 	Tags  string
 	// Lock is the prefix of the keys by which processes agree which of them replaces a value.
 	Lock string
 	// Channel is the channel of the messages to all processes; see [Names.In].
 	Channel string
+
+	prefix, name string
 }
 
 // In returns the names in a database of that number. A key of the same name in two databases is
@@ -31,5 +33,5 @@ func (n Names) In(database int) Names {
 // keep Redis from finding the hash tag of Epoch and Tags.
 func NewNames(prefix, name string) Names {
 	own := prefix + ":{c:" + name + "}:"
-	return Names{Lock: prefix + ":" + name + ":lock:", Data: prefix + name + ":", Epoch: own + "epoch", Tags: own + "tags", Channel: own + "events"}
+	return Names{Lock: prefix + ":" + name + ":lock:", Data: prefix + name + ":", Epoch: own + "epoch", Tags: own + "tags", Channel: own + "events", prefix: prefix, name: name}
 }
