@@ -206,18 +206,95 @@ func TestWhatAnotherServerMayHaveLost(t *testing.T) {
 // acknowledged; after one that was not, it is.
 func TestAPatternToldAgainSparesWhatEndsInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		for name, acked := range map[string]bool{"acknowledged": true, "not acknowledged": false} {
+		for name, c := range map[string]struct{ acked, another, spared bool }{
+			"acknowledged":                   {acked: true, spared: true},
+			"acknowledged by another server": {another: true, spared: true},
+			"not acknowledged":               {},
+		} {
 			store := &wire{Memory: storetest.NewMemory()}
 			a, _ := onTier(t, None, true, store)
 			a.started = true
 			a.cfg.Policy = invalidation.Policy{Mode: invalidation.Lazy}
+			a.look(t.Context())
+			if c.another {
+				store.Succeed()
+				a.look(t.Context())
+			}
 			at := time.Now().UnixMicro()
 			store.put("n:p1", recordOf(frame.Header{Kind: frame.Value, Limit: 0, Stored: at - 60_000_000}))
 			store.put("n:p2", recordOf(frame.Header{Kind: frame.Value, Limit: 1, Stored: at - 60_000_000}))
-			a.addTombstones([]string{aPattern + "p*"}, nil, retryqueue.Past{Since: now(), Acked: acked})
-			if !a.notify(t.Context()) || store.has("n:p1") != acked || store.has("n:p2") {
+			a.addTombstones([]string{aPattern + "p*"}, nil, retryqueue.Past{Since: now(), Acked: c.acked})
+			if !a.notify(t.Context()) || store.has("n:p1") != c.spared || store.has("n:p2") {
 				t.Errorf("%s: there are %v, %v", name, store.has("n:p1"), store.has("n:p2"))
 			}
+		}
+	})
+}
+
+// The slack of clocks, which spares what was stored right before an acknowledged invalidation, is not
+// given where another server may lack it.
+func TestAnotherServerGetsAPatternWithoutSlack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, another := range map[string]bool{"the same": false, "another": true} {
+			store := &wire{Memory: storetest.NewMemory()}
+			a, _ := onTier(t, None, true, store)
+			a.started = true
+			a.look(t.Context())
+			store.put("n:p1", storedAt(time.Now().Add(-clockSlack/2*time.Microsecond).UnixMicro()))
+			a.notedPattern("p*", now())
+			if another {
+				store.Succeed()
+			}
+			a.look(t.Context())
+			a.replayAll(t.Context(), nothing)
+			if !a.notify(t.Context()) || store.has("n:p1") == another {
+				t.Errorf("%s: the record is there: %v", name, !another)
+			}
+		}
+	})
+}
+
+// A replay that removes a record is a change of Redis like any other, which the next failover may undo.
+func TestWhatAReplayRemovesIsNotedAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, noted := range map[string]func(a *Coordinator){
+			"a key":     func(a *Coordinator) { a.noted(retryqueue.Item{Key: "n:p1", At: time.Now().UnixMicro()}, now()) },
+			"a pattern": func(a *Coordinator) { a.notedPattern("p*", now()) },
+		} {
+			store := &wire{Memory: storetest.NewMemory()}
+			a, _ := onTier(t, None, true, store)
+			a.started = true
+			old := storedAt(time.Now().Add(-time.Minute).UnixMicro())
+			noted(a)
+			for range 3 {
+				time.Sleep(8 * time.Second)
+				store.put("n:p1", old)
+				a.replayAll(t.Context(), nothing)
+				if !a.notify(t.Context()) || store.has("n:p1") {
+					t.Errorf("%s: the old record has come back", name)
+				}
+			}
+		}
+	})
+}
+
+// What is replayed again and again, since one suspicion follows the other, is not noted anew each time.
+func TestReplaysEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, _ := onTier(t, None, true, &wire{Memory: storetest.NewMemory()})
+		a.started = true
+		a.look(t.Context())
+		a.noted(retryqueue.Item{Key: "n:k", At: time.Now().UnixMicro()}, now())
+		a.notedPattern("p*", now())
+		for range 15 {
+			a.replayAll(t.Context(), nothing)
+			if !a.notify(t.Context()) {
+				t.Fatal("it is not delivered")
+			}
+			time.Sleep(time.Second)
+		}
+		if a.recent.Any(now()) {
+			t.Errorf("noted for ever: %+v", a.recent.Since(now(), nothing))
 		}
 	})
 }

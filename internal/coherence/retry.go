@@ -453,8 +453,7 @@ func (a *Coordinator) notifyBatch(ctx context.Context, b *retryqueue.Batch, told
 		it.Numbers = append(it.Numbers, messages[i].Resolve(reply.OK, reply.Err)...)
 		a.notifyFailed(reply.Err)
 		if reply.Err == nil && reply.OK {
-			a.recent.NoteLate(it, sent, now())
-			a.delivered(it, &done)
+			a.delivered(it, true, sent, &done)
 			*told++
 			continue
 		}
@@ -488,10 +487,7 @@ func (a *Coordinator) notifyQuietly(ctx context.Context, items []retryqueue.Item
 			continue
 		}
 		for _, it := range some {
-			if !it.Acked { // otherwise it is noted since Redis acknowledged it
-				a.recent.NoteLate(it, sent, now())
-			}
-			a.delivered(it, done)
+			a.delivered(it, false, sent, done)
 		}
 		told += len(some)
 	}
@@ -575,7 +571,9 @@ func (a *Coordinator) notifyTombstones(ctx context.Context, b *retryqueue.Batch)
 			rest.Tags, rest.Numbers = append(rest.Tags, aPattern+pat), append(rest.Numbers, m.Open...)
 			continue
 		}
-		a.recent.NoteTombstones(subjects(aPattern, []string{pat}), nil, []retryqueue.Past{past}, sent, now())
+		if m.Keys > 0 || !past.Acked { // see delivered
+			a.recent.NoteTombstones(subjects(aPattern, []string{pat}), nil, []retryqueue.Past{past}, sent, now())
+		}
 		a.dropMatching(pat)
 	}
 	slices.Sort(rest.Tags)
@@ -583,14 +581,21 @@ func (a *Coordinator) notifyTombstones(ctx context.Context, b *retryqueue.Batch)
 	return rest, err
 }
 
-// delivered is called when Redis and the other processes have received a key's invalidation.
-// The key is dropped before the local tier is used for it again. Redis may lose what it has received
-// late, like anything else, so that this is noted before it is settled:
+// delivered is called when Redis and the other processes have received a key's invalidation, which
+// was sent after the local time sent, and may have removed a record. The key is dropped before the local
+// tier is used for it again. Redis may lose what it has received late, like anything else, so that it is
+// noted before it is settled:
 //
 //  1. this process writes a key; Redis does not answer in time
 //  2. the key's old record is removed late, at a master whose replica has been promoted already
 //  3. this process finds the new master, which has the old record: the removal is to be replayed
-func (a *Coordinator) delivered(it retryqueue.Item, done *retryqueue.Batch) {
+//
+// What is replayed, and has removed nothing, stays noted for as long as it is already: one suspicion after
+// the other would keep it for ever.
+func (a *Coordinator) delivered(it retryqueue.Item, removed bool, sent int64, done *retryqueue.Batch) {
+	if removed || !it.Acked {
+		a.recent.NoteLate(it, sent, now())
+	}
 	a.Outbox.Skip(it.Numbers...)
 	a.drop(it.Key[len(a.cfg.Names.Data):])
 	done.Items = append(done.Items, it)

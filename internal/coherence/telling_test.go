@@ -215,13 +215,13 @@ func TestWhatBecomesOfAKeyThatIsToldLater(t *testing.T) {
 	}
 }
 
-// Redis may lose what it was told late as well, while its replica is promoted: it is told the next
-// server again.
-func TestWhatIsToldLateIsReplayed(t *testing.T) {
+// Redis may lose what was delivered late as well, while its replica is promoted: it is replayed to the
+// next server.
+func TestWhatIsDeliveredLateIsReplayed(t *testing.T) {
 	old := func() store.Record { return storedAt(time.Now().Add(-time.Minute).UnixMicro()) }
 	for name, c := range map[string]struct {
 		queue func(a *Coordinator)
-		was   bool // Redis has the old record when it is told
+		was   bool // Redis has the old record when it is delivered
 	}{
 		"a key":                  {func(a *Coordinator) { a.addItem(retryqueue.Item{Key: "n:k", At: time.Now().UnixMicro()}) }, true},
 		"a key that Redis lacks": {func(a *Coordinator) { a.addItem(retryqueue.Item{Key: "n:k", At: time.Now().UnixMicro()}) }, false},
@@ -242,7 +242,7 @@ func TestWhatIsToldLateIsReplayed(t *testing.T) {
 				st.put("n:k", old())
 			}
 			if !a.notify(t.Context()) || st.has("n:k") {
-				t.Fatalf("%s: it is not told", name)
+				t.Fatalf("%s: it is not delivered", name)
 			}
 			time.Sleep(time.Second)
 			st.put("n:k", old()) // by the replica, which has not received that

@@ -175,12 +175,18 @@ func (c *Cache) putInOutage(e Held, how local.Outage, at int64, s version) {
 	e.Deadline = min(e.Deadline, end)
 }
 
-// endBy has an entry end by an invalidation that is to come.
-func (c *Cache) endBy(e Held, until int64) {
+// endBy has an entry, of the version s, end by an invalidation that is to come. Its Expires is then not the
+// end of the value's own life any more, which a write with KeepTTL would keep.
+func (c *Cache) endBy(e Held, until int64, s version) {
 	e.Deadline = min(e.Deadline, until)
-	if c.outage != nil {
-		e.Expires = min(e.Expires, until) // it may be served after its deadline
+	if c.outage == nil || until >= e.Expires {
+		return
 	}
+	e.Expires = until // it may be served after its deadline
+	if e.Meta == nil {
+		e.Meta = &local.Meta{Epoch: s.epoch, LogicalTime: s.time, Part: s.part, Stale: until}
+	}
+	e.Meta.Ends = true
 }
 
 // keepsApart reports whether what is loaded is to be kept in the local tier although Redis has not

@@ -87,9 +87,9 @@ func (c *remote) acquire(ctx context.Context, o *Options, ls []*inflightLoad) (a
 			case awaitIt:
 				more, then = append(more, l), append(then, c.coherence.SignLease(l.rk, reply.Record))
 			case replaceIt:
-				more, then = append(more, l), append(then, c.leaseOver(l.rk, reply.Record.CASToken(), l.version, l.second, l.life))
+				more, then = append(more, l), append(then, c.leaseOver(l.rk, reply.Record.CASToken(), c.renewVersion(l), l.second, l.life))
 			case lockIt:
-				more, then = append(more, l), append(then, c.leaseCommand(store.SetNX, c.lockKey(l.rk), l.version, false, l.life))
+				more, then = append(more, l), append(then, c.leaseCommand(store.SetNX, c.lockKey(l.rk), c.renewVersion(l), false, l.life))
 			}
 		}
 	}
@@ -134,10 +134,10 @@ func (c *remote) acquire(ctx context.Context, o *Options, ls []*inflightLoad) (a
 			case cmds[i].Op == store.SetNX && cmds[i].Key != l.rk && c.handleLockHeld(ctx, o, l, reply.Record):
 				more = append(more, l)
 				if l.gone { // then a load in flight that is to replace it is of no use, either
-					then = append(then, c.leaseOver(l.rk, l.seen, l.version, l.second, l.life))
+					then = append(then, c.leaseOver(l.rk, l.seen, c.renewVersion(l), l.second, l.life))
 					break
 				}
-				swap := c.leaseCommand(store.CompareAndSet, cmds[i].Key, l.version, l.second, l.life)
+				swap := c.leaseCommand(store.CompareAndSet, cmds[i].Key, c.renewVersion(l), l.second, l.life)
 				swap.Seen = reply.Record.CASToken()
 				then = append(then, swap)
 			case l.state == waiting && cmds[i].Key != l.rk && o.anew():
@@ -342,6 +342,21 @@ func (c *remote) obsolete(f *decoded) bool {
 	}
 	v, _ := clock.Validate(known.Epoch, began, 0, nil, local.Now())
 	return v == logicalclock.Stale || v == logicalclock.Invalid
+}
+
+// renewVersion returns the version of a load that asks for a lease once more: the load begins after that,
+// and so at the logical time that is known by now. With the one from before the first attempt, a load
+// that takes over an obsolete lease might be obsolete as well:
+//
+//  1. a reader asks for the lease of k, which another load has
+//  2. everything is invalidated, and this process is notified: the lease is obsolete
+//  3. the reader takes it over, and loads
+//  4. a reader that comes now is not to begin a third load
+func (c *remote) renewVersion(l *inflightLoad) version {
+	if epoch, at, ok := c.clockIn(l.version.part).Version(); ok && epoch == l.version.epoch {
+		l.version.time = max(l.version.time, at)
+	}
+	return l.version
 }
 
 // leaseOver is leaseCommand for a lease that replaces the record in seen. The second half of

@@ -235,9 +235,10 @@ func (c *remote) fillLocal(key Key, rk string, f fence.Token, found *decoded, at
 		// set back.
 		return
 	}
-	e := c.localEntry(key, new(local.Head), &found.ans, at, found.aging(), version{found.raw.Epoch, found.raw.LogicalTime, found.part})
-	c.endBy(e, found.until)
-	c.putInOutage(e, local.Reached, at, version{found.raw.Epoch, found.raw.LogicalTime, found.part})
+	s := version{found.raw.Epoch, found.raw.LogicalTime, found.part}
+	e := c.localEntry(key, new(local.Head), &found.ans, at, found.aging(), s)
+	c.endBy(e, found.until, s)
+	c.putInOutage(e, local.Reached, at, s)
 	c.local.Put(key, c.encoded(rk), e, f)
 }
 

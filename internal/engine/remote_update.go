@@ -195,7 +195,7 @@ func (c *remote) exchange(ctx context.Context, ch *Change, o *Options, seen stor
 		if v, until := c.clockIn(ch.version.part).Validate(ch.version.epoch, ch.version.time, 0, ch.tags, ch.at); v == logicalclock.Valid {
 			ans := result{val: ch.Val, info: Info{Tags: ch.tags}}
 			ch.entry = c.localEntry(ch.Key, &ch.head, &ans, ch.at, g, ch.version)
-			c.endBy(ch.entry, until)
+			c.endBy(ch.entry, until, ch.version)
 			c.putInOutage(ch.entry, local.Reached, ch.at, ch.version)
 		}
 	}

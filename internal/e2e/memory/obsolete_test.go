@@ -3,13 +3,16 @@ package memory_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/delqhi/cache"
 	"github.com/delqhi/cache/internal/hook"
+	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/storetest"
 	"github.com/delqhi/cache/invalidate"
 	"github.com/delqhi/cache/strategy"
@@ -215,6 +218,92 @@ func TestUnrelatedTagsLetALoadComeToItsEnd(t *testing.T) {
 			if loads > 2 || most > 2 {
 				t.Errorf("%d loads, %d at a time", loads, most)
 			}
+		})
+	}
+}
+
+// asked is a store that calls a function once, before it carries out a command that asks for a lease or a
+// lock.
+type asked struct {
+	*storetest.Memory
+	before atomic.Pointer[func()]
+}
+
+func (s *asked) Do(ctx context.Context, cmds []store.Command) []store.Reply {
+	if slices.ContainsFunc(cmds, func(c store.Command) bool { return c.Op == store.SetNX }) {
+		if f := s.before.Swap(nil); f != nil {
+			(*f)()
+		}
+	}
+	return s.Memory.Do(ctx, cmds)
+}
+
+// A load that takes over an obsolete one is not obsolete, though its reader began before the
+// invalidation: those who come later wait for it, and no third load begins.
+func TestALoadThatTakesOverAnObsoleteOneIsWaitedFor(t *testing.T) {
+	for name, lock := range map[string]bool{"a lease": false, "a lock": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx := t.Context()
+				st := &asked{Memory: storetest.NewMemory()}
+				g := newGenerations(4)
+				src := g.source()
+				opts := []cache.Option{cache.WithStrategy(strategy.TTL(10*time.Second), strategy.StaleIfError(time.Hour)), cache.WithInvalidator(invalidate.Lazy())}
+				a, b := onMemory(t, st, src, opts...), onMemory(t, st, src, opts...)
+				for _, c := range []*cache.Cache[string, int]{a, b} {
+					if err := c.Set(ctx, "other", 1); err != nil {
+						t.Fatal(err)
+					}
+				}
+				first := 0
+				if lock {
+					close(g.end[0])
+					if _, err := a.Get(ctx, "k"); err != nil {
+						t.Fatal(err)
+					}
+					g.begins(t)
+					first = 1
+				}
+				time.Sleep(11 * time.Second)
+				go func() { _, _ = a.Get(ctx, "k") }()
+				g.begins(t)
+				clear := func() {
+					if err := a.Clear(ctx); err != nil {
+						t.Error(err)
+					}
+					time.Sleep(10 * time.Millisecond) // b is notified
+				}
+				st.before.Store(&clear)
+				got := make(chan string, 3)
+				read := func(c *cache.Cache[string, int]) {
+					v, err := c.Get(ctx, "k")
+					got <- fmt.Sprint(v, err)
+				}
+				go read(b)
+				g.begins(t)
+				go read(b)
+				go read(a)
+				time.Sleep(2 * time.Second)
+				select {
+				case <-g.began:
+					t.Error("a third load has begun")
+				default:
+				}
+				close(g.end[first+1])
+				for range cap(got) {
+					if v := <-got; v != fmt.Sprint(first+1, nil) {
+						t.Errorf("read %s", v)
+					}
+				}
+				for _, end := range g.end {
+					select {
+					case <-end:
+					default:
+						close(end)
+					}
+				}
+				synctest.Wait()
+			})
 		})
 	}
 }
