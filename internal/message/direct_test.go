@@ -1,6 +1,7 @@
 package message
 
 import (
+	"errors"
 	"testing"
 	"time"
 )
@@ -57,6 +58,44 @@ func TestASenderJoinsADirectSessionInStep(t *testing.T) {
 			}
 			if !tick(at+time.Second) || !b.Disproved() || b.Disproved() {
 				t.Error("a message is lost, and that is not noticed, or not once")
+			}
+		})
+	}
+}
+
+// While a number of a sender is open, its watermarks do not show what it published before the session.
+func TestAnOpenNumberHidesWhatWasPublishedBefore(t *testing.T) {
+	for name, first := range map[string]Message{
+		"then a message":   {Number: 7, Kind: Invalidated, Base: 6, Quiet: time.Second},
+		"then a watermark": {Number: 7, Kind: Watermark, Base: 7, Quiet: time.Second, Skipped: []uint64{3}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := NewOutbox(7)
+			var open Sent
+			for n := range 6 {
+				if _, s := o.Next(Invalidated); n == 2 {
+					open = s
+				} else {
+					s.Resolve(true, nil)
+				}
+			}
+			open.Resolve(true, errors.New("no answer"))
+			w, due := o.Watermark(false)
+			receive, tick, b := directInbox(t)
+			if !due || w.Number != 2 || receive(2*time.Second, w) || tick(4*time.Second) {
+				t.Fatalf("a gap at %+v", w)
+			}
+			o.Skip(3) // published again as number 7
+			for _, n := range []Message{first, {Number: 7, Kind: Watermark, Base: 7, Skipped: []uint64{3}}} {
+				if receive(5*time.Second, n) {
+					t.Fatalf("a gap at %+v", n)
+				}
+			}
+			if tick(7*time.Second) || b.Disproved() {
+				t.Fatal("a gap, and nothing is missing")
+			}
+			if receive(8*time.Second, mark(8)) || !tick(10*time.Second) || !b.Disproved() {
+				t.Error("a message is lost, and that is not noticed")
 			}
 		})
 	}

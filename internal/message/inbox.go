@@ -48,6 +48,7 @@ type peer struct {
 	// not arrive by syncBy, that is a gap.
 	synced bool
 	syncBy int64
+	placed bool // see place
 
 	mark       uint64              // all up to it were received, or need not be
 	outOfOrder map[uint64]struct{} // received beyond mark+1
@@ -116,6 +117,7 @@ func (b *Inbox) Receive(n *Message, now int64) (gap bool) {
 		p = &peer{outOfOrder: map[uint64]struct{}{}, syncBy: max(b.settled, now+grace)}
 		b.peers[n.Sender] = p
 	}
+	p.place(n, now, b.direct)
 	switch {
 	case b.direct:
 		p.join(now)
@@ -169,7 +171,7 @@ func (b *Inbox) Tick(now int64) (gap bool) {
 		if b.direct {
 			p.join(now)
 		}
-		gap = p.overdue(now) || gap
+		gap = p.overdue(now, b.direct) || gap
 	}
 	b.disproveLocked(gap)
 	if gap {
@@ -206,9 +208,28 @@ func (b *Inbox) acceptLocked(now int64) {
 	}
 }
 
+// place notes whether a message shows which numbers may have been published before the session. A
+// watermark below an open number does not: what it does not claim may have been published long before.
+//
+//  1. Redis does not answer to message 1 of a sender, which stays open; 2 is published
+//  2. the session begins; the watermark says 0, or nothing
+//  3. 1 is published again as 3, and a watermark says so: 2 was not lost
+//
+// A number that is received late may have been begun before others that were published before the
+// session: those are out of flight after a while.
+func (p *peer) place(n *Message, now int64, direct bool) {
+	if p.placed || n.Kind == Watermark && n.Base == 0 && n.Number > 0 {
+		return
+	}
+	p.placed = true
+	if direct {
+		p.syncBy = max(p.syncBy, now+grace)
+	}
+}
+
 // join makes a sender of a session that is direct one that is in step.
 func (p *peer) join(now int64) {
-	if !p.synced && now >= p.syncBy {
+	if !p.synced && p.placed && now >= p.syncBy {
 		p.synced = true
 		p.restart(max(p.greatest(), p.claim.number, p.next.number))
 	}
@@ -234,7 +255,7 @@ func (p *peer) receive(n *Message, now int64, direct bool) (gap bool) {
 		p.synced = synced
 	}
 	p.advance()
-	return p.overdue(now)
+	return p.overdue(now, direct)
 }
 
 // crowded counts all numbers as received if one is missing too far behind, and reports whether it
@@ -281,9 +302,9 @@ func (p *peer) advance() {
 	}
 }
 
-func (p *peer) overdue(now int64) bool {
+func (p *peer) overdue(now int64, direct bool) bool {
 	if !p.synced {
-		return now >= p.syncBy
+		return now >= p.syncBy && !direct
 	}
 	return p.claim.number != 0 && now-p.claim.at >= grace
 }
