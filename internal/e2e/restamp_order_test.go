@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -180,6 +182,93 @@ func TestAWriteTakesNoPlaceThatIsNotItsOwn(t *testing.T) {
 				}
 				if v, err := other.Get(ctx, key); v != 2 || err != nil {
 					t.Errorf("after the load it is %d, %v", v, err)
+				}
+			})
+		}
+	})
+}
+
+// failedExchange fails the commands about a key from the second one on.
+type failedExchange struct {
+	key   string
+	armed atomic.Bool
+	seen  atomic.Int32
+}
+
+func (f *failedExchange) around(cmds []redis.Cmder, do func() error) error {
+	about := slices.ContainsFunc(cmds, func(cmd redis.Cmder) bool {
+		return slices.ContainsFunc(cmd.Args(), func(arg any) bool { s, ok := arg.(string); return ok && s == f.key })
+	})
+	if !about || !f.armed.Load() || f.seen.Add(1) == 1 {
+		return do()
+	}
+	for _, cmd := range cmds {
+		cmd.SetErr(io.ErrUnexpectedEOF)
+	}
+	return io.ErrUnexpectedEOF
+}
+
+func (f *failedExchange) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (f *failedExchange) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		return f.around([]redis.Cmder{cmd}, func() error { return next(ctx, cmd) })
+	}
+}
+
+func (f *failedExchange) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		return f.around(cmds, func() error { return next(ctx, cmds) })
+	}
+}
+
+// A write whose record readers take for older than an invalidation from before it, since that record could
+// not be exchanged, has failed.
+func TestAWriteThatIsNotValidFails(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, b *redistest.Backend) {
+		if b.Name == "cluster" {
+			t.Skip("the record has the right time at once")
+		}
+		ctx := t.Context()
+		quiet := cache.WithOptions(cache.WithTransport(invalidate.NoTransport()), slowly)
+		for how, write := range map[string]func(c *cache.Cache[string, int]) error{
+			"Set": func(c *cache.Cache[string, int]) error { return c.Set(ctx, "k", 1) },
+			"SetMany": func(c *cache.Cache[string, int]) error {
+				var be *cache.BatchError[string]
+				if err := c.SetMany(ctx, map[string]int{"k": 1, "l": 1}); errors.As(err, &be) {
+					return be.For("k")
+				}
+				return nil
+			},
+			"SetIfAbsent": func(c *cache.Cache[string, int]) error { _, err := c.SetIfAbsent(ctx, "k", 1); return err },
+		} {
+			t.Run(how, func(t *testing.T) {
+				own := *b
+				own.Prefix += how + ":"
+				own.Client = b.NewClient(t)
+				writer, other := on(t, &own, "c", cache.Source[string, int]{}, quiet), process(t, &own, "c", cache.Source[string, int]{}, quiet)
+				fails := &failedExchange{key: writer.RedisKey("k")}
+				own.Client.AddHook(fails)
+				for range 2 { // it knows the time, and the server its scripts
+					if err := errors.Join(write(writer), writer.Delete(ctx, "k")); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := other.Clear(ctx); err != nil {
+					t.Fatal(err)
+				}
+				fails.armed.Store(true)
+				if err := write(writer); !errors.Is(err, cache.ErrUnavailable) {
+					t.Errorf("%v, and its record is not valid", err)
+				}
+				if fails.armed.Store(false); fails.seen.Load() < 2 {
+					t.Fatal("the record was not to be exchanged")
+				}
+				if err := writer.Set(ctx, "k", 2); err != nil {
+					t.Fatal(err)
+				}
+				if v, err := other.Get(ctx, "k"); v != 2 || err != nil {
+					t.Errorf("the next write gives %d, %v", v, err)
 				}
 			})
 		}

@@ -67,6 +67,9 @@ func (c *remote) readClock(ctx context.Context, changes []*Change, cmds []store.
 			continue
 		}
 		s, ok := versions[c.part(ch.rk)]
+		if !ok { // this process may have been notified meanwhile
+			s, ok = c.knownVersion(ch.rk)
+		}
 		if !ok || !c.outdated(ch, s) {
 			continue // the version that is known already is kept
 		}
@@ -152,7 +155,7 @@ func (c *remote) updateVersions(ctx context.Context, look *clockRead, changes []
 		}
 	}
 	for try := 0; len(open) > 0 && try < updateAgain; try++ {
-		open, seen = c.exchangeVersions(ctx, s, changes, cmds, open, seen, try > 0)
+		open, seen = c.exchangeVersions(ctx, s, changes, cmds, replies, open, seen, try > 0)
 	}
 }
 
@@ -178,7 +181,10 @@ func (c *remote) outdated(ch *Change, s version) bool {
 //  1. a value is written, and deleted, by any client
 //  2. a load begins: its lease was put into an empty key
 //  3. replacing that lease would bring the value back
-func (c *remote) exchangeVersions(ctx context.Context, s version, changes []*Change, cmds []store.Command, open []int, seen []store.CASToken, tell bool) (again []int, then []store.CASToken) {
+//
+// A change whose record may or may not have been replaced has failed: readers would not find what it
+// has stored.
+func (c *remote) exchangeVersions(ctx context.Context, s version, changes []*Change, cmds []store.Command, replies []store.Reply, open []int, seen []store.CASToken, tell bool) (again []int, then []store.CASToken) {
 	var swaps []store.Command
 	var of []int
 	var messages []message.Sent
@@ -203,7 +209,9 @@ func (c *remote) exchangeVersions(ctx context.Context, s version, changes []*Cha
 		case took:
 			cmds[i].Frame = swaps[j].Frame
 			c.setVersion(changes[i], swaps[j].Frame, s)
-		case reply.Err == nil:
+		case reply.Err != nil:
+			replies[i].Err = reply.Err
+		default:
 			again = append(again, i)
 			gets = append(gets, store.Command{Op: store.Get, Key: changes[i].rk, Most: mostOfLoads})
 		}
@@ -211,7 +219,10 @@ func (c *remote) exchangeVersions(ctx context.Context, s version, changes []*Cha
 	open, again = again, nil
 	for j, reply := range c.client.Do(ctx, gets) {
 		own := store.TokenOf(cmds[open[j]].Frame)
-		if reply.Err == nil && c.leftByLoadOver(ctx, gets[j].Key, reply.Record, own) {
+		switch {
+		case reply.Err != nil:
+			replies[open[j]].Err = reply.Err
+		case c.leftByLoadOver(ctx, gets[j].Key, reply.Record, own):
 			again, then = append(again, open[j]), append(then, reply.Record.CASToken())
 		}
 	}
