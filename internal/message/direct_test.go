@@ -86,13 +86,10 @@ func TestAnOpenNumberHidesWhatWasPublishedBefore(t *testing.T) {
 				t.Fatalf("a gap at %+v", w)
 			}
 			o.Skip(3) // published again as number 7
-			for _, n := range []Message{first, {Number: 7, Kind: Watermark, Base: 7, Skipped: []uint64{3}}} {
-				if receive(5*time.Second, n) {
-					t.Fatalf("a gap at %+v", n)
-				}
-			}
-			if tick(7*time.Second) || b.Disproved() {
-				t.Fatal("a gap, and nothing is missing")
+			receive(5*time.Second, first)
+			receive(5*time.Second, Message{Number: 7, Kind: Watermark, Base: 7, Skipped: []uint64{3}})
+			if tick(7 * time.Second); b.Disproved() {
+				t.Fatal("a message was missed, and none was lost")
 			}
 			if receive(8*time.Second, mark(8)) || !tick(10*time.Second) || !b.Disproved() {
 				t.Error("a message is lost, and that is not noticed")

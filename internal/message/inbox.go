@@ -48,7 +48,11 @@ type peer struct {
 	// not arrive by syncBy, that is a gap.
 	synced bool
 	syncBy int64
-	placed bool // see place
+
+	// Numbers up to before may have been published before the session; nothing is known of that unless
+	// placed is set. See place.
+	placed bool
+	before uint64
 
 	mark       uint64              // all up to it were received, or need not be
 	outOfOrder map[uint64]struct{} // received beyond mark+1
@@ -117,7 +121,7 @@ func (b *Inbox) Receive(n *Message, now int64) (gap bool) {
 		p = &peer{outOfOrder: map[uint64]struct{}{}, syncBy: max(b.settled, now+grace)}
 		b.peers[n.Sender] = p
 	}
-	p.place(n, now, b.direct)
+	b.place(p, n, now)
 	switch {
 	case b.direct:
 		p.join(now)
@@ -132,17 +136,34 @@ func (b *Inbox) Receive(n *Message, now int64) (gap bool) {
 		gap = true
 		p.restart(max(p.mark, n.Number))
 	}
-	b.disproveLocked(lost)
+	b.disproveLocked(lost && p.missesOwn())
 	if gap = gap || lost || p.crowded(); gap {
 		b.acceptLocked(now)
 	}
 	return gap
 }
 
-// disproveLocked takes a loss: the session is not direct.
+// disproveLocked takes the loss of a message that was published during the session: it is not direct.
 func (b *Inbox) disproveLocked(lost bool) {
 	if lost && b.direct {
 		b.direct, b.disproved = false, true
+	}
+}
+
+// place notes which numbers of a sender were begun during the session: those after its Base, if nothing was
+// in flight at some time of the session, and those after one that is received when it has settled. Where a
+// sender joins does not say so:
+//
+//  1. Redis does not answer to number 1 of a sender, which stays open; 2 is published
+//  2. the session begins; a watermark, if any, says 0
+//  3. 1 is published again as 3, and a watermark says 3: 2 is missing, and was not lost
+func (b *Inbox) place(p *peer, n *Message, now int64) {
+	switch {
+	case p.placed:
+	case n.Base > 0 && now-int64(n.Quiet) >= b.settled:
+		p.placed, p.before = true, n.Base
+	case n.Kind != Watermark && now >= b.settled:
+		p.placed, p.before = true, n.Number
 	}
 }
 
@@ -167,13 +188,16 @@ func (b *Inbox) saysAll(n *Message, now int64) bool {
 func (b *Inbox) Tick(now int64) (gap bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	proof := false
 	for _, p := range b.peers {
 		if b.direct {
 			p.join(now)
 		}
-		gap = p.overdue(now, b.direct) || gap
+		if p.overdue(now) {
+			gap, proof = true, proof || p.missesOwn()
+		}
 	}
-	b.disproveLocked(gap)
+	b.disproveLocked(proof)
 	if gap {
 		b.acceptLocked(now)
 	}
@@ -208,28 +232,9 @@ func (b *Inbox) acceptLocked(now int64) {
 	}
 }
 
-// place notes whether a message shows which numbers may have been published before the session. A
-// watermark below an open number does not: what it does not claim may have been published long before.
-//
-//  1. Redis does not answer to message 1 of a sender, which stays open; 2 is published
-//  2. the session begins; the watermark says 0, or nothing
-//  3. 1 is published again as 3, and a watermark says so: 2 was not lost
-//
-// A number that is received late may have been begun before others that were published before the
-// session: those are out of flight after a while.
-func (p *peer) place(n *Message, now int64, direct bool) {
-	if p.placed || n.Kind == Watermark && n.Base == 0 && n.Number > 0 {
-		return
-	}
-	p.placed = true
-	if direct {
-		p.syncBy = max(p.syncBy, now+grace)
-	}
-}
-
 // join makes a sender of a session that is direct one that is in step.
 func (p *peer) join(now int64) {
-	if !p.synced && p.placed && now >= p.syncBy {
+	if !p.synced && now >= p.syncBy {
 		p.synced = true
 		p.restart(max(p.greatest(), p.claim.number, p.next.number))
 	}
@@ -255,7 +260,7 @@ func (p *peer) receive(n *Message, now int64, direct bool) (gap bool) {
 		p.synced = synced
 	}
 	p.advance()
-	return p.overdue(now, direct)
+	return p.overdue(now)
 }
 
 // crowded counts all numbers as received if one is missing too far behind, and reports whether it
@@ -302,11 +307,26 @@ func (p *peer) advance() {
 	}
 }
 
-func (p *peer) overdue(now int64, direct bool) bool {
+func (p *peer) overdue(now int64) bool {
 	if !p.synced {
-		return now >= p.syncBy && !direct
+		return now >= p.syncBy
 	}
 	return p.claim.number != 0 && now-p.claim.at >= grace
+}
+
+// missesOwn reports whether a number that is missing, of those claimed first, was published during the session.
+func (p *peer) missesOwn() bool {
+	from, to := max(p.mark, p.before), p.claim.number
+	if !p.placed || to <= from {
+		return false
+	}
+	received := uint64(0)
+	for k := range p.outOfOrder {
+		if from < k && k <= to {
+			received++
+		}
+	}
+	return received < to-from
 }
 
 // greatest returns the greatest number received.
