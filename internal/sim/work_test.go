@@ -38,6 +38,7 @@ type simNode struct {
 type attempt struct {
 	key     string
 	version int
+	from    time.Duration // when it has taken effect where Redis did answer: in one part of the keys, and not in another
 }
 
 func (w *world) startNode() *simNode {
@@ -277,7 +278,7 @@ func (n *simNode) done(what string, keys []string, versions []int, delayed, trie
 		}
 		if tried && n.net.ctx.Err() == nil {
 			n.mu.Lock()
-			n.attempts = append(n.attempts, attempt{k, versions[i]})
+			n.attempts = append(n.attempts, attempt{k, versions[i], from})
 			n.mu.Unlock()
 		}
 	}
@@ -301,7 +302,12 @@ func (n *simWorker) sync(ctx context.Context) {
 		return
 	}
 	for _, a := range tried {
-		n.w.register(a.key).settled(bound{version: a.version, from: n.w.now(), node: n.id}, n.w.now())
+		now := n.w.now()
+		from := now
+		if n.w.parted {
+			from = max(now, a.from)
+		}
+		n.w.register(a.key).settled(bound{version: a.version, from: from, node: n.id}, now)
 	}
 }
 
