@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"math"
 	"slices"
 
@@ -42,7 +44,14 @@ import (
 type clockRead struct {
 	coherence.EpochRead
 	reply store.Reply
+
+	// failed, with several nodes, has the parts whose clock could not be read before the write; nothing
+	// is read beside it then.
+	failed map[uint8]error
 }
+
+// beside reports whether the clock is read in the same round trip as the write.
+func (look *clockRead) beside() bool { return look != nil && look.failed == nil }
 
 // end takes the reply, and returns the version that it has.
 func (look *clockRead) end(ctx context.Context, c *remote, part uint8) (s version, ok bool) {
@@ -53,7 +62,7 @@ func (look *clockRead) end(ctx context.Context, c *remote, part uint8) (s versio
 
 // readClock returns the clock read that is to go with changes, nil if none of them needs one. With
 // several nodes it reads the clock at once, and puts the version into cmds, which are not sent
-// yet.
+// yet; what it returns then is nil, or has the failed ones.
 func (c *remote) readClock(ctx context.Context, changes []*Change, cmds []store.Command) *clockRead {
 	if !slices.ContainsFunc(changes, (*Change).hasOwnVersion) {
 		return nil
@@ -61,7 +70,7 @@ func (c *remote) readClock(ctx context.Context, changes []*Change, cmds []store.
 	if c.client.OneNode() {
 		return &clockRead{EpochRead: c.coherence.Part(0).BeginEpochRead()}
 	}
-	versions := c.readClocks(ctx, changes)
+	versions, failed := c.readClocks(ctx, changes)
 	for i, ch := range changes {
 		if !ch.hasOwnVersion() || len(cmds[i].Frame) == 0 {
 			continue
@@ -78,12 +87,15 @@ func (c *remote) readClock(ctx context.Context, changes []*Change, cmds []store.
 			c.setVersion(ch, frm, s)
 		}
 	}
-	return nil
+	if failed == nil {
+		return nil
+	}
+	return &clockRead{failed: failed}
 }
 
 // readClocks reads the logical clocks of the parts of changes that have their own versions. Those that
-// can't be read are missing in the result.
-func (c *remote) readClocks(ctx context.Context, changes []*Change) map[uint8]version {
+// can't be read are in failed, which is nil if there are none.
+func (c *remote) readClocks(ctx context.Context, changes []*Change) (versions map[uint8]version, failed map[uint8]error) {
 	var parts []uint8
 	var looks []clockRead
 	var cmds []store.Command
@@ -94,14 +106,50 @@ func (c *remote) readClocks(ctx context.Context, changes []*Change) map[uint8]ve
 			cmds = append(cmds, c.clockCommand(part))
 		}
 	}
-	versions := make(map[uint8]version, len(parts))
+	versions = make(map[uint8]version, len(parts))
 	for i, reply := range c.client.Do(ctx, cmds) {
 		looks[i].reply = reply
 		if s, ok := looks[i].end(ctx, c, parts[i]); ok {
 			versions[parts[i]] = s
+			continue
+		}
+		if failed == nil {
+			failed = make(map[uint8]error)
+		}
+		failed[parts[i]] = cmp.Or(reply.Err, errClockUnread)
+	}
+	return versions, failed
+}
+
+var errClockUnread = errors.New("the logical clock could not be read")
+
+// checkVersions reads the clocks once more that could not be read before changes that took effect. A
+// change has failed if there was a tombstone that its record does not know: it may have come before the
+// change, and then readers take the record for older. A clock that still can't be read fails nothing:
+// its node may be down, and that of the key is not.
+func (c *remote) checkVersions(ctx context.Context, look *clockRead, changes []*Change, cmds []store.Command, replies []store.Reply) {
+	var doubtful []*Change
+	var at []int
+	for i, ch := range changes {
+		if look.failed[c.part(ch.rk)] != nil && ch.tookVersion(&cmds[i], &replies[i]) {
+			doubtful, at = append(doubtful, ch), append(at, i)
 		}
 	}
-	return versions
+	if len(doubtful) == 0 {
+		return
+	}
+	versions, _ := c.readClocks(ctx, doubtful)
+	for j, ch := range doubtful {
+		part := c.part(ch.rk)
+		if s, ok := versions[part]; ok && c.outdated(ch, s) {
+			replies[at[j]].Err = look.failed[part]
+		}
+	}
+}
+
+// tookVersion reports whether a change has stored a record with a version of its own.
+func (ch *Change) tookVersion(cmd *store.Command, reply *store.Reply) bool {
+	return ch.hasOwnVersion() && reply.Err == nil && reply.OK && len(cmd.Frame) > 0
 }
 
 func (c *remote) clockCommand(part uint8) store.Command {
@@ -122,7 +170,7 @@ func (ch *Change) hasOwnVersion() bool { return ch.keep && !ch.dated && ch.versi
 // execReadingClock is exec, preceded by the clock read unless look is nil. room is the memory of cmds
 // and a place before them, or nil.
 func (c *remote) execReadingClock(ctx context.Context, look *clockRead, cmds, room []store.Command) []store.Reply {
-	if look == nil {
+	if !look.beside() {
 		return c.coherence.Send(ctx, cmds)
 	}
 	if room == nil {
@@ -143,6 +191,10 @@ func (c *remote) updateVersions(ctx context.Context, look *clockRead, changes []
 	if look == nil {
 		return
 	}
+	if !look.beside() {
+		c.checkVersions(ctx, look, changes, cmds, replies)
+		return
+	}
 	s, ok := look.end(ctx, c, 0) // there is one node, and one part
 	if !ok {
 		return
@@ -150,7 +202,7 @@ func (c *remote) updateVersions(ctx context.Context, look *clockRead, changes []
 	var open []int
 	seen := make([]store.CASToken, 0, 1)
 	for i, ch := range changes {
-		if ch.hasOwnVersion() && replies[i].Err == nil && replies[i].OK && len(cmds[i].Frame) > 0 && c.outdated(ch, s) {
+		if ch.tookVersion(&cmds[i], &replies[i]) && c.outdated(ch, s) {
 			open, seen = append(open, i), append(seen, store.TokenOf(cmds[i].Frame))
 		}
 	}

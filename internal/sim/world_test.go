@@ -405,7 +405,10 @@ func (n *simNode) load(ctx context.Context, key string) (string, error) {
 // lag is how much later than its acknowledgement elsewhere a change is seen on a node;
 // ok is false if there is no bound.
 func (n *simNode) lag(foreign bool) (d time.Duration, ok bool) {
-	if d, ok = n.usualLag(foreign); ok && n.outage > 0 && n.w.faults != 0 && !n.w.over.Load() {
+	// A session by key that gives way to one of all keys leaves a node without notifications for a while,
+	// too.
+	away := n.w.faults != 0 || n.transport == coherence.TrackingKeys
+	if d, ok = n.usualLag(foreign); ok && n.outage > 0 && away && !n.w.over.Load() {
 		// No longer than the time of an outage after what was last known. A load may have begun
 		// so long before a read that shares it.
 		d = max(d, n.outage+10*mostLatency+mostLoad+2*hook.DefaultTimeout)
