@@ -139,7 +139,7 @@ func (t *tour) left(ctx context.Context, kind string, n int) (found int, err err
 
 func (t *tour) tags(ctx context.Context) error {
 	t.page.head("Tags", "What belongs together is invalidated together: in one round trip, however many there "+
-		"are. They are not searched for; they are too old when they are next read.")
+		"are; on a cluster in 16 at the same time. They are not searched for; they are too old when they are next read.")
 	a := t.stock.a
 	// The script is sent to Redis the first time that it is used.
 	if err := a.InvalidateTags(ctx, "none"); err != nil {

@@ -156,7 +156,7 @@ func TestTourOnAClusterSkipsWhatNeedsOneServer(t *testing.T) {
 	}
 	checkFacts(t, out.String(), []string{
 		`6\. Redis fails`, `Skipped: `,
-		`sale +5 000 +1 .* 0$`,
+		`sale +5 000 +16 .* 0$`,
 		`keys removed: 1 000 `,
 		`11\. A process goes deaf`, `Skipped: `,
 		`Tracking +DEL, bare client +reads ErrMiss +after `,

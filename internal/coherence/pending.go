@@ -75,6 +75,16 @@ func (a *Coordinator) pendingSince(redisKey string, tags []string) int64 {
 	return at
 }
 
+// anyPattern reports whether an invalidation by pattern is pending.
+func (p *pendingTombstones) anyPattern() bool {
+	if p.n.Load() == 0 {
+		return false
+	}
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return len(p.patterns) > 0
+}
+
 // pendAll notes that an invalidation of everything is pending for this part.
 func (a *Coordinator) pendAll(p *Part, since int64) {
 	t := &a.pending

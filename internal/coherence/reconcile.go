@@ -15,6 +15,10 @@ const reconcileTime = time.Second
 // replayAgain is how often a Reconcile tries to deliver.
 const replayAgain = 4
 
+// patternWait is how long it waits, where there are several parts, until patterns are delivered. A node
+// that is down keeps them from it.
+const patternWait = 50 * time.Millisecond
+
 // suspicion counts the reasons for a doubt, and how many of them are settled. A reason is one for all
 // parts of the keys, and is settled for each part by itself.
 type suspicion struct {
@@ -170,6 +174,12 @@ func (p *Part) reconcileUntil(ctx context.Context) error {
 	}
 	if len(a.parts) > 1 && a.queue.Len() > 0 {
 		a.wakeUp()
+		if a.pending.anyPattern() {
+			// It is delivered for all parts at once, and concerns the keys of this one until then.
+			ctx, cancel := context.WithTimeout(ctx, patternWait)
+			_ = a.queue.Wait(ctx)
+			cancel()
+		}
 	}
 	p.rollbackSeen.settle(backs)
 	p.suspicion.settle(reasons)

@@ -181,9 +181,7 @@ func (n *simNet) Do(ctx context.Context, cmds []store.Command) []store.Reply {
 		for i := range cmds {
 			n.w.wire("node %d: > %v %s: %v", n.id, cmds[i].Op, cmds[i].Key, replies[i].OK)
 		}
-		if late {
-			n.w.noteLate(cmds, replies)
-		}
+		n.w.noteLate(cmds, replies, late)
 		for i := range cmds {
 			if n.w.lacks(cmds[i].Key) { // it may have taken effect before
 				replies[i], unanswered = store.Reply{Err: errMasterDown}, true
@@ -364,8 +362,9 @@ func (n *simNet) cut(deaf time.Duration) {
 }
 
 // noteLate notes what took effect after its caller gave up, and whatever has happened
-// since: of that nothing is promised until the next write.
-func (w *world) noteLate(cmds []store.Command, replies []store.Reply) {
+// since: of that nothing is promised until the next write. What shares a round trip goes on without
+// its callers; late says that this one has none any more.
+func (w *world) noteLate(cmds []store.Command, replies []store.Reply, late bool) {
 	for i := range cmds {
 		c := &cmds[i]
 		blind := c.Op == store.Set || c.Op == store.SetNX || c.Op == store.CompareAndSet && c.Seen.State == store.Missing
@@ -373,7 +372,7 @@ func (w *world) noteLate(cmds []store.Command, replies []store.Reply) {
 			continue
 		}
 		if f, err := frame.Parse(c.Key, c.Frame); err == nil && f.Kind == frame.Value {
-			if key, version, ok := parseValue(string(f.Payload)); ok {
+			if key, version, ok := parseValue(string(f.Payload)); ok && (late || w.register(key).hasFailed(version)) {
 				w.log("late write of %s:%d", key, version)
 				w.register(key).wroteLate(version, w.now())
 			}

@@ -108,7 +108,7 @@ func simulate(t *testing.T, seed uint64, values bool) *world {
 	w.direct = w.faults&drops == 0 && seed%3 != 0
 	w.shared = w.faults&crashes == 0 && seed%4 < 2
 	for _, k := range simKeys {
-		w.regs[k] = &register{key: k, alone: make(chan struct{}, 1), version: 1, lateWrites: map[int]time.Duration{}, loads: map[int]loadUnderWay{}}
+		w.regs[k] = &register{key: k, alone: make(chan struct{}, 1), version: 1, lateWrites: map[int]time.Duration{}, failed: map[int]bool{}, loads: map[int]loadUnderWay{}}
 		w.regs[k].alone <- struct{}{}
 	}
 	w.store.Intercept(w.delivery())

@@ -273,6 +273,7 @@ func (n *simNode) done(what string, keys []string, versions []int, delayed, trie
 			continue
 		}
 		r.over(now)
+		r.fails(versions[i])
 		if w.faults == 0 {
 			w.violated("node %d: %s of %s failed: %v", n.id, what, k, err)
 		}

@@ -162,6 +162,7 @@ type register struct {
 	changed    time.Duration // when the last one ended
 	bounds     []bound
 	lateWrites map[int]time.Duration // versions that may be served though they are too old
+	failed     map[int]bool          // versions whose caller was given an error
 	loads      map[int]loadUnderWay
 	loadID     int
 	began      time.Duration // when the last change began
@@ -260,6 +261,19 @@ func (r *register) settled(b bound, now time.Duration) {
 			delete(r.lateWrites, v)
 		}
 	}
+}
+
+// fails says that the caller of a change was given an error.
+func (r *register) fails(version int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.failed[version] = true
+}
+
+func (r *register) hasFailed(version int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.failed[version]
 }
 
 func (r *register) wroteLate(version int, now time.Duration) {
