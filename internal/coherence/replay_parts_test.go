@@ -124,12 +124,12 @@ func TestLostTombstonesThatCanNotBeMadeAreQueued(t *testing.T) {
 			Tags:  []string{p.allSubject(), p.tagSubject("x"), aPattern + "k*"},
 			Pasts: map[string]retryqueue.Past{p.allSubject(): {Since: now(), Acked: true}, p.tagSubject("x"): {Since: now(), Acked: true}},
 		}
-		st.frozen = st.Endpoint(p.names.Epoch)
+		st.freeze(st.Endpoint(p.names.Epoch))
 		p.replayTombstones(t.Context(), &told)
 		if len(told.Tags) != 1 || told.Tags[0] != aPattern+"k*" || !a.queue.HasTag(p.allSubject()) || !a.queue.HasTag(p.tagSubject("x")) || a.failure.Load() == nil {
 			t.Errorf("left: %q, queued: %d", told.Tags, a.queue.Len())
 		}
-		st.frozen = ""
+		st.freeze("")
 		if !a.notify(t.Context()) || a.failure.Load() != nil {
 			t.Error("they are not made later")
 		}
@@ -147,7 +147,7 @@ func TestAReconciliationWaitsForItsOwnNode(t *testing.T) {
 			st.Memory.Do(t.Context(), []store.Command{{Op: store.Set, Key: key, Frame: []byte("old"), TTL: time.Hour}})
 			a.addItem(retryqueue.Item{Key: key})
 		}
-		st.frozen = "low"
+		st.freeze("low")
 		a.Suspect()
 		begin := time.Now()
 		for i, k := range keysOf(a) {
@@ -182,7 +182,7 @@ func TestANodeThatDoesNotAnswerKeepsNothingOfOthersQueued(t *testing.T) {
 			st.Memory.Do(t.Context(), []store.Command{{Op: store.Set, Key: key, Frame: []byte("old"), TTL: time.Hour}})
 			a.addItem(retryqueue.Item{Key: key})
 		}
-		st.frozen = "low"
+		st.freeze("low")
 		if a.notify(t.Context()) {
 			t.Error("nothing is left")
 		}

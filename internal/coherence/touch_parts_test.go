@@ -39,6 +39,13 @@ func (*parted) Endpoint(key string) string {
 	return "high"
 }
 
+// freeze has a node not answer; "": none.
+func (s *parted) freeze(node string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.frozen = node
+}
+
 // at waits for as long as a node does not answer.
 func (s *parted) at(ctx context.Context, key string) error {
 	s.mu.Lock()
@@ -222,9 +229,7 @@ func TestClocksAreTouchedBesideANodeThatDoesNotAnswer(t *testing.T) {
 		st := newParted()
 		a := fleet(t, Broadcast, st, 1)[0]
 		keys := keysOf(a)
-		st.mu.Lock()
-		st.frozen = "low"
-		st.mu.Unlock()
+		st.freeze("low")
 		for i := range uint64(20) {
 			before := make([]int64, len(keys))
 			for part, key := range keys {
@@ -239,9 +244,7 @@ func TestClocksAreTouchedBesideANodeThatDoesNotAnswer(t *testing.T) {
 				}
 			}
 		}
-		st.mu.Lock()
-		st.frozen = ""
-		st.mu.Unlock()
+		st.freeze("")
 		was := make([]int64, len(keys))
 		for part := range keys {
 			was[part] = st.tick(a.parts[part])
@@ -291,7 +294,7 @@ func TestTheClocksOfPartsAreTouchedByTheCacheWithoutATransport(t *testing.T) {
 			t.Errorf("touched %v and read %v while nothing happens", st.touch, st.reads)
 		}
 		// What fails is not tried again until there is an operation.
-		st.frozen = "low"
+		st.freeze("low")
 		for _, p := range all[0].parts {
 			p.use()
 		}

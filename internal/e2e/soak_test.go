@@ -16,8 +16,9 @@ var (
 )
 
 // soakGrowth is how much more memory may be in use at the end of a soak than near its
-// beginning: pools and maps have grown by then, and more than that is a leak in an hour.
-const soakGrowth = 16 << 20
+// beginning: the pools of connections have grown by then, with 64 KiB for each, and more than that is a
+// leak in an hour.
+const soakGrowth = 64 << 20
 
 // Faults come and go at random, two at a time, for as long as one likes: no read fails,
 // none is wrong or too old, all is as it was when they are over, and neither goroutines nor

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -125,6 +126,7 @@ type marks struct {
 	mu      sync.Mutex
 	running int
 	last    time.Duration
+	ended   []time.Duration // of late
 }
 
 func (m *marks) begin() {
@@ -138,6 +140,18 @@ func (m *marks) end(at time.Duration) {
 	defer m.mu.Unlock()
 	m.running--
 	m.last = max(m.last, at)
+	m.ended = append(m.ended, at)
+}
+
+// marksAge is how long ago one may have been of which a load does not know.
+const marksAge = time.Second + 5*mostLatency
+
+// count is how many a load that begins now may not know of.
+func (m *marks) count(now time.Duration) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.ended = slices.DeleteFunc(m.ended, func(at time.Duration) bool { return at < now-marksAge })
+	return m.running + len(m.ended)
 }
 
 // since is up to when a load may have begun without knowing of one. Where nothing is heard, it
@@ -148,7 +162,7 @@ func (m *marks) since() time.Duration {
 	if m.running > 0 {
 		return math.MaxInt64
 	}
-	return m.last + time.Second + 5*mostLatency
+	return m.last + marksAge
 }
 
 // register is one key.
@@ -367,8 +381,8 @@ func (n *simNode) load(ctx context.Context, key string) (string, error) {
 				continue
 			}
 			// After an invalidation by tag it is not known whether the key is concerned: a second
-			// load may begin then, and no third.
-			if beside++; beside > 1 || began > marked {
+			// load may begin then, and no third, until there is another one.
+			if beside++; beside > max(1, w.marks.count(now)) || began > marked {
 				defer w.violated("P4: loads %d and %d of %s run at once, and nothing has happened to it since %v", other, id, key, r.changed)
 			}
 		}
