@@ -13,7 +13,7 @@ import (
 	"github.com/delqhi/cache/internal/storetest"
 )
 
-// frozen is a cluster of which one node does not answer: so nobody learns the identity of all.
+// frozen is a cluster of which one node does not answer: so the identity of all is not known.
 type frozen struct {
 	*storetest.Memory
 	looks atomic.Int32

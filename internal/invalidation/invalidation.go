@@ -489,7 +489,7 @@ func (r *Invalidator) addTombstones(ctx context.Context, part uint8, m logicalcl
 const callsAtOnce = 32
 
 // EachPart calls f for each part of the keys, and waits for them. If there are several, it calls f for all
-// at once, so that a node that does not answer keeps nobody from the clocks of the others; and it waits
+// at once, so that a node that does not answer does not hold up the clocks of the others; and it waits
 // until few other calls are in progress, but no longer than ctx.
 func (r *Invalidator) EachPart(ctx context.Context, f func(part uint8)) {
 	if len(r.Parts) <= 1 {

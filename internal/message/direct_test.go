@@ -98,6 +98,23 @@ func TestAnOpenNumberHidesWhatWasPublishedBefore(t *testing.T) {
 	}
 }
 
+// What may have been published before the session is missing, and proves nothing.
+func TestWhatMayBeFromBeforeTheSessionProvesNothing(t *testing.T) {
+	for name, n := range map[string]Message{
+		"nothing is said":                 {Number: 7, Kind: Watermark},
+		"quiet last before the session":   {Number: 7, Kind: Watermark, Base: 3, Quiet: time.Minute},
+		"quiet last as the session began": {Number: 7, Kind: Watermark, Base: 3, Quiet: 5 * time.Second},
+	} {
+		receive, tick, b := directInbox(t)
+		if receive(2*time.Second, mark(2)) || tick(4*time.Second) || receive(5*time.Second, n) {
+			t.Errorf("%s: a gap at once", name)
+		}
+		if !tick(7*time.Second) || b.Disproved() {
+			t.Errorf("%s: nothing is missing, or it was lost", name)
+		}
+	}
+}
+
 // What a sender published during the session, and before its first message that was received, is
 // missed. That is not certain, and disproves nothing.
 func TestAMessageMayShowThatEarlierOnesWereLost(t *testing.T) {
