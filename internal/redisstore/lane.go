@@ -259,8 +259,8 @@ func (c *listenConn) openLane(ctx context.Context) error {
 	return nil
 }
 
-// check makes sure that lanes live, by commands on one of them: that its server is a master, and that
-// it has the connections, and remembers what is read on them, for the one of the session. It is asked
+// check makes sure that lanes live, by commands on one of them: that its server has the connections, and
+// remembers what is read on them, for the one of the session; the first time also that it is a master. It is asked
 // for their state by their ids, that of the connection itself included: a proxy may have replaced that
 // one on its other side. The state of a single lane is that of the connection that asks. The first check
 // finds out whether the server says it of others: if listed is false there must be none.
@@ -268,8 +268,10 @@ func (c *listenConn) check(ctx context.Context, on *lane, all []*lane, first boo
 	var master, redirected, list *redis.Cmd
 	ask := func(text string) error {
 		pipe := on.rdb.Pipeline()
-		master = pipe.Do(ctx, "eval", text, 0, noKey)
-		redirected, list = nil, nil
+		master, redirected, list = nil, nil, nil
+		if first {
+			master = pipe.Do(ctx, "eval", text, 0, noKey)
+		}
 		if len(all) == 1 {
 			redirected = pipe.Do(ctx, "client", "getredir")
 		}
@@ -280,10 +282,14 @@ func (c *listenConn) check(ctx context.Context, on *lane, all []*lane, first boo
 			}
 			list = pipe.Do(ctx, words...)
 		}
-		if _, err := pipe.Exec(ctx); err != nil && master.Err() == nil && (redirected == nil || redirected.Err() == nil) && (list == nil || list.Err() == nil) {
+		_, err := pipe.Exec(ctx)
+		switch {
+		case err != nil && !slices.ContainsFunc([]*redis.Cmd{master, redirected, list}, func(cmd *redis.Cmd) bool { return cmd != nil && cmd.Err() != nil }):
 			return err
+		case master != nil:
+			return master.Err()
 		}
-		return master.Err()
+		return nil
 	}
 	err = on.store.byFlags(func() error { return ask(onMasterText) }, func() error { return ask(oldOnMasterText) })
 	var answer redis.Error
@@ -395,26 +401,32 @@ func runID(ctx context.Context, cn *redis.Conn) (string, error) {
 	return run, nil
 }
 
-// checkLanes makes sure that the lanes of a connection live, for a round of heartbeats: what was read
-// on them is reported then, up to that time at least. One that does not ends the session.
-func (s *session) checkLanes(round string, conn int) {
+// publishByLane sends a heartbeat through a master on one of the lanes there, and then makes sure that all
+// of them live: what was read on them is reported then, up to the time of the round at least. One that
+// does not ends the session. The heartbeat shows that the server is a master.
+func (s *session) publishByLane(round int64, conn int, count bool) {
 	ctx, cancel := context.WithTimeout(s.ctx, s.key.timeout)
 	defer cancel()
 	c := s.conns[conn]
 	l, err := c.take(ctx, true)
 	if err != nil {
-		return // the round is not complete
-	}
-	c.lanes.mu.Lock()
-	all := slices.Clone(c.lanes.all)
-	c.lanes.mu.Unlock()
-	_, err = c.check(ctx, l, all, false)
-	c.put(l)
-	if err != nil {
-		s.end(c.explain(fmt.Errorf("%w: %w", errLane, err)))
+		s.published(err) // the round is not complete
 		return
 	}
-	s.heard(round, len(s.conns)+conn)
+	by := s.masters[conn]
+	by.rdb = l.rdb
+	if err = s.publish(by, round, conn, count); err == nil {
+		c.lanes.mu.Lock()
+		all := slices.Clone(c.lanes.all)
+		c.lanes.mu.Unlock()
+		if _, err = c.check(ctx, l, all, false); err != nil {
+			s.end(c.explain(fmt.Errorf("%w: %w", errLane, err)))
+		}
+	}
+	c.put(l)
+	if err == nil {
+		s.heard(strconv.FormatInt(round, 10), len(s.conns)+conn)
+	}
 }
 
 // redirectionBroken takes the server's push message that a connection is gone which others are

@@ -190,10 +190,13 @@ func (s *session) lead(ready <-chan struct{}, conns int) error {
 	}
 }
 
-// interval is the time between two rounds. On a cluster, where a heartbeat takes each master three
-// commands and not two, and a message on the bus to each node, it is longer.
+// interval is the time between two rounds. It is longer where one takes a master more than two commands:
+// on a cluster, where a heartbeat is also a message on the bus to each node, and with lanes.
 func (s *session) interval() time.Duration {
-	if s.store.cluster != nil {
+	switch {
+	case s.key.byKey:
+		return s.key.interval * 16 / 10
+	case s.store.cluster != nil:
 		return s.key.interval * 13 / 10
 	}
 	return s.key.interval
@@ -227,11 +230,12 @@ func (s *session) startRound() {
 		return
 	}
 	for i := range s.masters {
-		if s.key.byKey {
-			s.store.background(func(context.Context) { s.checkLanes(strconv.FormatInt(round, 10), i) })
-		}
 		s.store.background(func(context.Context) {
-			s.publish(round, i, count)
+			if s.key.byKey {
+				s.publishByLane(round, i, count)
+			} else {
+				s.publish(s.masters[i], round, i, count)
+			}
 			if i > 0 {
 				return
 			}
@@ -244,13 +248,20 @@ func (s *session) startRound() {
 	}
 }
 
-func (s *session) publish(round int64, master int, count bool) {
+// publish sends a heartbeat through a master, by way of a client of its.
+func (s *session) publish(by listenMaster, round int64, master int, count bool) (err error) {
 	ctx, cancel := context.WithTimeout(s.ctx, s.key.timeout)
 	defer cancel()
-	heard, err := s.store.publishPulse(ctx, &s.masters[master], s.pulseChannel(master), strconv.FormatInt(round, 10), count)
+	heard, err := s.store.publishPulse(ctx, &by, s.pulseChannel(master), strconv.FormatInt(round, 10), count)
 	if err == nil {
 		s.prove(master, heard)
 	}
+	s.published(err)
+	return err
+}
+
+// published takes the outcome of a heartbeat that was to be published.
+func (s *session) published(err error) {
 	if errors.Is(err, errDemoted) {
 		s.store.demotions.Add(1)
 	}

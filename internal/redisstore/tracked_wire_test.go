@@ -143,9 +143,12 @@ func TestWhoWaitsForALaneMayLeave(t *testing.T) {
 		}
 		return b
 	}, func(o *redis.Options) { o.PoolSize = 1 })
+	// Otherwise a heartbeat would open another lane.
+	if err := c.Do(t.Context(), "acl", "setuser", "default", "-client|list").Err(); err != nil {
+		t.Fatal(err)
+	}
 	s := newReal(t, c)
 	l := byKey(steady("news"), "k")
-	l.HeartbeatInterval = time.Hour // it would open another lane
 	h := listen(t, s, l)
 	h.expectKind(t, "alive")
 	replies := make(chan store.Reply, 1)
