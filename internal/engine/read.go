@@ -292,6 +292,7 @@ func (c *Cache) loadOne(ctx context.Context, it *Lookup, j Loader, o *Options) (
 	began := c.beginning(fence.Token{})
 	began.apart = o.SkipRemote
 	reqs := [1]flight.Request[string, beginning]{c.request(it, began, o)}
+	reqs[0].Here = !c.policyOf(o).Abandons
 	if c.policyOf(o).SoftTimeout > 0 {
 		if soft, stop := c.applySoftTimeout([]*Lookup{it}, reqs[:], o); soft {
 			defer stop()

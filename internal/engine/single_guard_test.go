@@ -114,7 +114,7 @@ func TestTheContextOfACallerMayPanicLate(t *testing.T) {
 					var over atomic.Bool
 					answers := make(chan []error, 1)
 					go func() {
-						answers <- getEach(overContext{context.Background(), &over, exit}, c, load, keys...)
+						answers <- getEach(overContext{t.Context(), &over, exit}, c, load, keys...) // which could leave
 					}()
 					synctest.Wait()
 					over.Store(true)

@@ -9,7 +9,8 @@
 //
 //   - The work runs in a goroutine of its own, with the values of the first caller's context
 //     but not its cancellation. A canceled caller does not cancel the load for the others; the
-//     work is canceled when all callers that waited for any of its calls have left.
+//     work is canceled when all callers that waited for any of its calls have left. Only where
+//     the first caller can't leave, the work may run in that one's goroutine.
 //   - Every caller waits under its own context.
 //   - A caller joins only a call that began at the same fence: if the key was written or
 //     invalidated since then, the call may return the value from before, and the caller starts
@@ -154,6 +155,10 @@ type Request[K, F comparable] struct {
 	Alone bool
 	// Apart: nor may later requests join the one that this begins.
 	Apart bool
+	// Here: if the caller can't leave, since its context never ends and Soft is nil, the work that
+	// the request begins may run in the caller's goroutine. If it is taken over, the caller goes on
+	// when user code returns; if user code ends the goroutine, that is the caller's.
+	Here bool
 }
 
 // Result is the outcome of one request.
@@ -243,8 +248,8 @@ func (g *Group[K, F, V]) Do(ctx context.Context, reqs []Request[K, F], lead func
 	return results
 }
 
-// DoSingle is [Group.Do] of one request. If there is no call to join, begin returns the memory for a
-// work and what leads it; a call may be there by then after all.
+// DoSingle is [Group.Do] of one request, and heeds Here. If there is no call to join, begin returns
+// the memory for a work and what leads it; a call may be there by then after all.
 func (g *Group[K, F, V]) DoSingle(ctx context.Context, r *Request[K, F], begin func() (*Single[K, F, V], Leader[K, F, V])) (res Result[V]) {
 	if err := ctx.Err(); err != nil {
 		return Result[V]{Err: err, Refused: true}
@@ -253,7 +258,17 @@ func (g *Group[K, F, V]) DoSingle(ctx context.Context, r *Request[K, F], begin f
 	c, closed := g.join(r)
 	if res.Shared = c != nil; c == nil && closed == nil {
 		space, lead := begin() // not under the lock, for which all others would wait
-		c, res.Shared, closed = g.joinOrStart(ctx, r, space, lead)
+		c, res.Shared, closed = g.joinOrBegin(ctx, r, space, lead)
+		switch {
+		case res.Shared || closed != nil:
+		case r.Here && r.Soft == nil && ctx.Done() == nil:
+			g.runSingle(space)
+		default:
+			go func() {
+				stackgrow.Grow() // here, where there are the fewest frames to copy
+				g.runSingle(space)
+			}()
+		}
 	}
 	if closed != nil {
 		return Result[V]{Err: closed, Refused: true}
@@ -282,8 +297,9 @@ func (g *Group[K, F, V]) join(r *Request[K, F]) (c *Call[K, F, V], closed error)
 	return g.joinLocked(r), nil
 }
 
-// joinOrStart is join, and starts the work of space if there is no call to join.
-func (g *Group[K, F, V]) joinOrStart(ctx context.Context, r *Request[K, F], space *Single[K, F, V], lead Leader[K, F, V]) (c *Call[K, F, V], joined bool, closed error) {
+// joinOrBegin is join, and if there is no call to join, begins the work of space, which is then to be
+// run.
+func (g *Group[K, F, V]) joinOrBegin(ctx context.Context, r *Request[K, F], space *Single[K, F, V], lead Leader[K, F, V]) (c *Call[K, F, V], joined bool, closed error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed != nil {
@@ -296,11 +312,11 @@ func (g *Group[K, F, V]) joinOrStart(ctx context.Context, r *Request[K, F], spac
 	space.lead, space.calls[0] = lead, c
 	g.beginLocked(&space.work, c, 0, r)
 	g.startLocked(&space.work, lead.NewContext(ctx))
-	go func() {
-		stackgrow.Grow() // here, where there are the fewest frames to copy
-		g.run(space.work.ctx, &space.work, space.calls[:], space.lead.Lead)
-	}()
 	return c, false, nil
+}
+
+func (g *Group[K, F, V]) runSingle(s *Single[K, F, V]) {
+	g.run(s.work.ctx, &s.work, s.calls[:], s.lead.Lead)
 }
 
 // begin is run on a new goroutine.
