@@ -175,15 +175,13 @@ func (s *stats) startRefresh(ctx, caller context.Context, cache string) (context
 type loadCall struct {
 	stats   *stats
 	keys    int
-	refresh int // how many of them for no caller's read
-	start   time.Time
+	refresh int                                      // how many of them for no caller's read
+	start   int64                                    // local time
 	end     atomic.Pointer[func(metrics.LoadResult)] // atomic: StartLoad may still run when done is called
 }
 
-// init begins the call, of these many keys.
-func (l *loadCall) init(s *stats, keys int, refresh bool) { l.initAt(time.Now(), s, keys, refresh) }
-
-func (l *loadCall) initAt(now time.Time, s *stats, keys int, refresh bool) {
+// init begins the call, of these many keys, at the local time now.
+func (l *loadCall) init(now int64, s *stats, keys int, refresh bool) {
 	if l.stats, l.keys, l.start = s, keys, now; refresh {
 		l.refresh = keys
 	}
@@ -208,7 +206,7 @@ func (l *loadCall) begin(ctx context.Context, cache string) context.Context {
 // done is called once, with the error of the call and the numbers of keys that were found and
 // not found.
 func (l *loadCall) done(err error, found, notFound int) time.Duration {
-	d := time.Since(l.start)
+	d := since(l.start)
 	s, failed := l.stats, uint64(l.keys-found-notFound)
 	s.loads.Add(uint64(l.keys))
 	s.loadErrors.Add(failed)

@@ -56,6 +56,7 @@ type Claim struct {
 	outdone bool  // lost to a Take of another one
 	ended   bool  //
 	left    bool  // by Leave: it is not waited for any more
+	awaited bool  // others have been given it, to wait for it
 	err     error // of a load, for the callers that have waited for it
 }
 
@@ -71,8 +72,8 @@ func (t *Table) WithClaims() *Table {
 // ClaimLoad claims a key for a load, or returns the claims that have to be waited for. order is
 // the logical time at which the load begins: the second of two concurrent loads must be later,
 // for it is needed only if the first may have begun too early. With force the key is claimed
-// whatever is in flight. The claim is stored in space, nil for a new one, which must not be used
-// again.
+// whatever is in flight. The claim is stored in space, nil for a new one. That may be used again
+// only when the claim has ended, if nothing else has it; see End.
 func (t *Table) ClaimLoad(key string, order int64, force bool, space *Claim) (c *Claim, others []*Claim) {
 	return t.ClaimLoadSince(key, order, math.MinInt64, math.MinInt64, force, space)
 }
@@ -86,6 +87,9 @@ func (t *Table) ClaimLoadSince(key string, order, at, notBefore int64, force boo
 	if k := p.byKey[key]; k != nil && !force {
 		held := slices.DeleteFunc(slices.Clone(k.claims), func(c *Claim) bool { return c.left || !c.write && c.began < notBefore })
 		if len(held) > 1 || len(held) == 1 && (held[0].write || held[0].order >= order) {
+			for _, c := range held {
+				c.awaited = true
+			}
 			return nil, held
 		}
 	}
@@ -174,20 +178,22 @@ func (c *Claim) Outdone() bool {
 }
 
 // End ends a claim. err is the error of a failed load, nil if it does not concern the callers
-// that have waited for it. Only the first End counts.
-func (c *Claim) End(err error) {
+// that have waited for it. Only the first End counts. awaited reports whether others have the claim:
+// if not, its memory may be used again.
+func (c *Claim) End(err error) (awaited bool) {
 	if c == nil {
-		return
+		return false
 	}
 	c.part.mu.Lock()
 	defer c.part.mu.Unlock()
 	if c.ended {
-		return
+		return c.awaited
 	}
 	c.ended, c.err = true, err
 	if !c.lost {
 		c.part.removeLocked(c.key, func(o *Claim) bool { return o == c })
 	}
+	return c.awaited
 }
 
 // Leave is End of a claim whose load goes on: it is not waited for any more, and can still be

@@ -116,7 +116,8 @@ type firstCall[K, F comparable, V any] struct {
 	calls [1]*Call[K, F, V]
 }
 
-// Single is the memory of a work with one call, for [Group.DoSingle]. It is used once.
+// Single is the memory of a work with one call, for [Group.DoSingle]. It is used once, unless the work
+// has ended, no other caller has joined it (see [Result]), and it was not taken over.
 type Single[K, F comparable, V any] struct {
 	firstCall[K, F, V]
 	lead Leader[K, F, V]
@@ -248,20 +249,27 @@ func (g *Group[K, F, V]) Do(ctx context.Context, reqs []Request[K, F], lead func
 	return results
 }
 
-// DoSingle is [Group.Do] of one request, and heeds Here. If there is no call to join, begin returns
-// the memory for a work and what leads it; a call may be there by then after all.
-func (g *Group[K, F, V]) DoSingle(ctx context.Context, r *Request[K, F], begin func() (*Single[K, F, V], Leader[K, F, V])) (res Result[V]) {
+// DoSingle is [Group.Do] of one request, and heeds Here. begin returns the memory for a work, and what
+// leads it. here says whether it is to run in the caller's goroutine: then begin is called before it
+// is known whether there is a call to join, and else if there is none, though there may be one by then
+// after all.
+func (g *Group[K, F, V]) DoSingle(ctx context.Context, r *Request[K, F], begin func(here bool) (*Single[K, F, V], Leader[K, F, V])) (res Result[V]) {
 	if err := ctx.Err(); err != nil {
 		return Result[V]{Err: err, Refused: true}
 	}
 	equal(r.Key, r.Key) // as in Do
-	c, closed := g.join(r)
+	here := r.Here && r.Soft == nil && ctx.Done() == nil
+	var c *Call[K, F, V]
+	var closed error
+	if !here { // whose memory costs something
+		c, closed = g.join(r)
+	}
 	if res.Shared = c != nil; c == nil && closed == nil {
-		space, lead := begin() // not under the lock, for which all others would wait
+		space, lead := begin(here) // not under the lock, for which all others would wait
 		c, res.Shared, closed = g.joinOrBegin(ctx, r, space, lead)
 		switch {
 		case res.Shared || closed != nil:
-		case r.Here && r.Soft == nil && ctx.Done() == nil:
+		case here:
 			g.runSingle(space)
 		default:
 			go func() {
