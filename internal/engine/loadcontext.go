@@ -184,6 +184,14 @@ func endOf(ctx context.Context) int64 {
 	return math.MaxInt64
 }
 
+// causeBy is causeOf for an end before the local time at.
+func causeBy(ctx context.Context, at int64) error {
+	if c, ok := ctx.(*loadContext); ok {
+		return c.causeBy(at)
+	}
+	return causeOf(ctx)
+}
+
 // causeOf is context.Cause, for the contexts of loads as well.
 func causeOf(ctx context.Context) error {
 	if c, ok := ctx.(interface{ Cause() error }); ok {

@@ -269,7 +269,7 @@ func (c *localOnly) fill(l *inflightLoad, at int64) {
 	enc := c.encoded(l.rk)
 	switch {
 	case r.keep:
-		e := c.localEntry(l.key, &l.head, &r.ans, at, l.aging(), l.version)
+		e := c.localEntry(l.key, &l.head, &r.ans, at, l.aging(at), l.version)
 		c.putInOutage(e, local.Reached, l.res.began, l.version)
 		if c.local.Fill(l.key, enc, e, l.claim) == local.Refused {
 			c.stats.outdated.Add(1)

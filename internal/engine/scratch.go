@@ -19,6 +19,7 @@ type Scratch struct {
 	founds   []decoded
 	pointers []*decoded
 	encoded  []byte
+	sent     bool        // Redis was asked: the four above have been used
 	load     *loadMemory // of a load in the caller's goroutine; nil: none yet
 	seen     bool        // another goroutine may refer to what that load was given
 
@@ -85,10 +86,12 @@ func (s *Scratch) Reset() bool {
 	}
 	n := len(s.items)
 	clear(s.items)
-	clear(s.founds[:n])
-	clear(s.pointers[:n])
-	clear(s.asked[:n])
-	clear(s.cmds[:n+1])
-	s.items = s.items[:0]
+	if s.sent {
+		clear(s.founds[:n])
+		clear(s.pointers[:n])
+		clear(s.asked[:n])
+		clear(s.cmds[:n+1])
+	}
+	s.items, s.sent = s.items[:0], false
 	return true
 }

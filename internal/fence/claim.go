@@ -45,7 +45,7 @@ type claimed struct {
 
 // Claim is one load, or one write to the source, of a key. A nil Claim is no claim.
 type Claim struct {
-	key   string
+	Place
 	part  *claimPart
 	order int64
 	began int64 // local time, of a load
@@ -81,7 +81,8 @@ func (t *Table) ClaimLoad(key string, order int64, force bool, space *Claim) (c 
 // ClaimLoadSince is ClaimLoad for a load that begins at a local time, and does not wait for loads that
 // began before the local time notBefore: where changes are not received, what those return may be too old.
 func (t *Table) ClaimLoadSince(key string, order, at, notBefore int64, force bool, space *Claim) (c *Claim, others []*Claim) {
-	p := t.part(key)
+	place := t.Place(key)
+	p := t.partAt(place)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if k := p.byKey[key]; k != nil && !force {
@@ -96,22 +97,23 @@ func (t *Table) ClaimLoadSince(key string, order, at, notBefore int64, force boo
 	if space == nil {
 		space = new(Claim)
 	}
-	*space = Claim{key: key, part: p, order: order, began: at}
+	*space = Claim{Place: place, part: p, order: order, began: at}
 	return p.addLocked(space), nil
 }
 
 // ClaimWrite claims a key for a write to the source. All other claims of the key are lost. With
 // alone the claim is nil if another write is in flight.
 func (t *Table) ClaimWrite(key string, alone bool) *Claim {
-	p := t.part(key)
+	place := t.Place(key)
+	p := t.partAt(place)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if alone && p.writingLocked(key) {
 		return nil
 	}
-	t.Bump(key)
+	t.BumpAt(place)
 	p.loseLocked(key, func(*Claim) bool { return true })
-	return p.addLocked(&Claim{key: key, part: p, write: true})
+	return p.addLocked(&Claim{Place: place, part: p, write: true})
 }
 
 // ClaimSet claims a key for a Set that tells other processes before it takes effect. It leaves
@@ -121,10 +123,11 @@ func (t *Table) ClaimWrite(key string, alone bool) *Claim {
 //  2. a load claims it, and gets the source's value
 //  3. the Set stores its value; that of the load is not to replace it
 func (t *Table) ClaimSet(key string) *Claim {
-	p := t.part(key)
+	place := t.Place(key)
+	p := t.partAt(place)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.addLocked(&Claim{key: key, part: p, write: true, set: true})
+	return p.addLocked(&Claim{Place: place, part: p, write: true, set: true})
 }
 
 // ToWrite turns the claim of a load into that of a write, and reports whether it could: the
@@ -135,7 +138,7 @@ func (t *Table) ToWrite(c *Claim) bool {
 	if c.lost || c.ended || c.part.writingLocked(c.key) {
 		return false
 	}
-	t.Bump(c.key)
+	t.BumpAt(c.Place)
 	c.part.loseLocked(c.key, func(o *Claim) bool { return o != c })
 	c.write = true
 	return true
@@ -158,7 +161,7 @@ func (t *Table) Take(c *Claim) bool {
 	if c.lost || c.ended {
 		return false
 	}
-	t.Bump(c.key)
+	t.BumpAt(c.Place)
 	earlier := true
 	c.part.loseLocked(c.key, func(o *Claim) bool {
 		earlier = earlier && o != c
@@ -261,7 +264,9 @@ func (t *Table) LoseMatching(match func(key string) bool) {
 	}
 }
 
-func (t *Table) part(key string) *claimPart { return &t.claims[t.hash(key)%parts] }
+func (t *Table) part(key string) *claimPart { return t.partAt(t.Place(key)) }
+
+func (t *Table) partAt(at Place) *claimPart { return &t.claims[at.hash%parts] }
 
 func (p *claimPart) writingLocked(key string) bool {
 	k := p.byKey[key]
