@@ -92,7 +92,7 @@ func (c *localOnly) read(ctx context.Context, s *Scratch, j Loader, o *Options) 
 			continue
 		}
 		is := notFound
-		if !o.SkipLocal {
+		if !o.SkipLocal && !it.nowhere {
 			_, is = c.lookLocal(it.key, it.rk, it.at)
 		}
 		if c.localStale(it, o); !c.serveStale(ctx, it, j, o) {

@@ -35,6 +35,7 @@ type Lookup struct {
 	ans   result
 	err   error
 
+	nowhere    bool          // the local tier had no entry of the key
 	due        time.Duration // the age of the local entry that has answered and is due for a refresh; else NotDue
 	remoteErr  error         // why the remote tier could not be asked
 	pendingErr error         // the remote record is older than a change of this process that is still pending

@@ -37,7 +37,7 @@ func (c *Cache) readLocal(ctx context.Context, items []Lookup, o *Options) {
 			continue
 		}
 		e, ok := c.local.Get(it.key, it.at)
-		if !ok || e.Meta != nil && !c.lives(e.Meta, it.at) {
+		if it.nowhere = e.Head == nil; !ok || e.Meta != nil && !c.lives(e.Meta, it.at) {
 			continue
 		}
 		if c.answerFromLocal(it, e, o) && c.auditor != nil && !o.Uncounted && it.ans.absent == nil && c.rand() < c.policy.Audit {

@@ -308,7 +308,12 @@ func (p *claimPart) removeLocked(key string, which func(*Claim) bool) {
 		return
 	}
 	before := len(k.claims)
-	k.claims = slices.DeleteFunc(k.claims, which)
+	if before == 1 && which(k.claims[0]) { // which is the only one nearly always
+		k.claims[0] = nil
+		k.claims = k.claims[:0]
+	} else if before > 1 {
+		k.claims = slices.DeleteFunc(k.claims, which)
+	}
 	if gone := before - len(k.claims); gone > 0 {
 		p.held.Add(-int64(gone))
 		for w := range k.waiters {

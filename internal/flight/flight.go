@@ -48,8 +48,7 @@ type Group[K, F comparable, V any] struct {
 	length int                  // how many they are
 	works  *work                // running, linked
 	closed error
-
-	wg sync.WaitGroup // one for each work
+	idle   sync.Cond // with mu: there are no works, once the group is closed
 }
 
 // Context is a context that can be canceled. Cause returns the cause; the first one counts.
@@ -180,7 +179,9 @@ type Result[V any] struct {
 // New returns a Group. recovered turns a panic of the work into the error that
 // its callers get; it is called once for each panic.
 func New[K, F comparable, V any](recovered func(value any, stack []byte) error) *Group[K, F, V] {
-	return &Group[K, F, V]{NewContext: newStandard, recovered: recovered, calls: map[K]*Call[K, F, V]{}}
+	g := &Group[K, F, V]{NewContext: newStandard, recovered: recovered, calls: map[K]*Call[K, F, V]{}}
+	g.idle.L = &g.mu
+	return g
 }
 
 // Do answers reqs, whose keys must differ: it joins the calls in flight, and runs lead for the
@@ -212,7 +213,8 @@ func (g *Group[K, F, V]) Do(ctx context.Context, reqs []Request[K, F], lead func
 	var w *work
 	for i := range reqs {
 		r := &reqs[i]
-		if c := g.joinLocked(r); c != nil {
+		first := g.calls[r.Key]
+		if c := g.joinLocked(r, first); c != nil {
 			waiting[i] = c
 			results[i].Shared = true
 			continue
@@ -225,7 +227,7 @@ func (g *Group[K, F, V]) Do(ctx context.Context, reqs []Request[K, F], lead func
 		} else {
 			c = new(Call[K, F, V])
 		}
-		g.beginLocked(w, c, i, r)
+		g.beginLocked(w, c, i, r, first)
 		waiting[i] = c
 		mine = append(mine, c)
 	}
@@ -302,7 +304,7 @@ func (g *Group[K, F, V]) join(r *Request[K, F]) (c *Call[K, F, V], closed error)
 	if g.closed != nil {
 		return nil, g.closed
 	}
-	return g.joinLocked(r), nil
+	return g.joinLocked(r, g.calls[r.Key]), nil
 }
 
 // joinOrBegin is join, and if there is no call to join, begins the work of space, which is then to be
@@ -313,12 +315,13 @@ func (g *Group[K, F, V]) joinOrBegin(ctx context.Context, r *Request[K, F], spac
 	if g.closed != nil {
 		return nil, false, g.closed
 	}
-	if c = g.joinLocked(r); c != nil {
+	first := g.calls[r.Key]
+	if c = g.joinLocked(r, first); c != nil {
 		return c, true, nil
 	}
 	c = &space.call
 	space.lead, space.calls[0] = lead, c
-	g.beginLocked(&space.work, c, 0, r)
+	g.beginLocked(&space.work, c, 0, r, first)
 	g.startLocked(&space.work, lead.NewContext(ctx))
 	return c, false, nil
 }
@@ -333,12 +336,12 @@ func (g *Group[K, F, V]) begin(ctx Context, w *work, mine []*Call[K, F, V], lead
 	g.run(ctx, w, mine, lead)
 }
 
-// joinLocked joins the call in flight that a request may share, and returns nil if there is none.
-func (g *Group[K, F, V]) joinLocked(r *Request[K, F]) *Call[K, F, V] {
+// joinLocked joins the call in flight that a request may share, and returns nil if there is none. c is
+// the first in flight of the key.
+func (g *Group[K, F, V]) joinLocked(r *Request[K, F], c *Call[K, F, V]) *Call[K, F, V] {
 	if r.Alone || r.Apart {
 		return nil
 	}
-	c := g.calls[r.Key]
 	for c != nil && c.Fence != r.Fence {
 		c = c.other
 	}
@@ -351,8 +354,9 @@ func (g *Group[K, F, V]) joinLocked(r *Request[K, F]) *Call[K, F, V] {
 	return c
 }
 
-// beginLocked makes c the call of the i-th request, and a part of w.
-func (g *Group[K, F, V]) beginLocked(w *work, c *Call[K, F, V], i int, r *Request[K, F]) {
+// beginLocked makes c the call of the i-th request, and a part of w. first is the first in flight of
+// the key.
+func (g *Group[K, F, V]) beginLocked(w *work, c *Call[K, F, V], i int, r *Request[K, F], first *Call[K, F, V]) {
 	c.Key, c.Fence, c.Index, c.began, c.work, c.waiters = r.Key, r.Fence, i, r.Now, w, 1
 	c.ready.Add(1)
 	w.waiters++
@@ -362,7 +366,6 @@ func (g *Group[K, F, V]) beginLocked(w *work, c *Call[K, F, V], i int, r *Reques
 		return
 	}
 	// A call that may not be joined is replaced. Its own callers keep it.
-	first := g.calls[r.Key]
 	for o := first; o != nil; o = o.other {
 		if o.Fence == r.Fence {
 			first = g.withoutLocked(first, o)
@@ -413,20 +416,6 @@ func (g *Group[K, F, V]) startLocked(w *work, ctx Context) {
 		w.next.previous = w
 	}
 	g.works = w
-	g.wg.Add(1)
-}
-
-// endLocked counts it as ended.
-func (g *Group[K, F, V]) endLocked(w *work) {
-	if w.previous == nil {
-		g.works = w.next
-	} else {
-		w.previous.next = w.next
-	}
-	if w.next != nil {
-		w.next.previous = w.previous
-	}
-	w.next, w.previous = nil, nil
 }
 
 // waited says why a wait for a call has ended.
@@ -547,7 +536,7 @@ func (g *Group[K, F, V]) Finish(c *Call[K, F, V]) {
 
 // end ends a work. panicked is what it has panicked with, nil if it has not.
 func (g *Group[K, F, V]) end(ctx Context, w *work, mine []*Call[K, F, V], panicked any) {
-	defer g.wg.Done()
+	defer g.over(w)
 	open := 0
 	for _, c := range mine {
 		if !c.Resolved() {
@@ -566,9 +555,23 @@ func (g *Group[K, F, V]) end(ctx Context, w *work, mine []*Call[K, F, V], panick
 		}
 	}
 	ctx.Cancel(nil)
+}
+
+// over counts a work as ended.
+func (g *Group[K, F, V]) over(w *work) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.endLocked(w)
+	if w.previous == nil {
+		g.works = w.next
+	} else {
+		w.previous.next = w.next
+	}
+	if w.next != nil {
+		w.next.previous = w.previous
+	}
+	if w.next, w.previous = nil, nil; g.works == nil && g.closed != nil {
+		g.idle.Broadcast()
+	}
 }
 
 // Len returns the number of keys with a call in flight, one for each fence.
@@ -587,7 +590,13 @@ func (g *Group[K, F, V]) Close(cause error) {
 }
 
 // Wait waits until all work has ended, once the group is closed.
-func (g *Group[K, F, V]) Wait() { g.wg.Wait() }
+func (g *Group[K, F, V]) Wait() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for g.works != nil {
+		g.idle.Wait()
+	}
+}
 
 // Cancel is Close without the wait.
 func (g *Group[K, F, V]) Cancel(cause error) {
