@@ -4,18 +4,18 @@ import (
 	"time"
 
 	"github.com/delqhi/cache/internal/engine"
-	"github.com/delqhi/cache/internal/local"
 )
 
 // hit is the complete fast path of a read that the local tier answers: no exclusive lock,
 // no allocation. It is kept apart from all code that passes the value's address on, which
 // would move the value to the heap here as well. If the entry is due for a refresh before
-// it expires, due is its age; else it is engine.NotDue.
-func (c *Cache[K, V]) hit(key K) (v V, due time.Duration, ok bool) {
+// it expires, due is its age; else it is engine.NotDue. The caller counts the hit.
+//
+// start is the local time; after is how many others of a batch have come since it was read.
+func (c *Cache[K, V]) hit(key K, start int64, after int) (v V, due time.Duration, ok bool) {
 	if c.local == nil {
 		return v, engine.NotDue, false
 	}
-	start := local.Now()
 	if !c.engine.LocalUsable(start) {
 		return v, engine.NotDue, false // the slow path determines what may be used
 	}
@@ -30,7 +30,7 @@ func (c *Cache[K, V]) hit(key K) (v V, due time.Duration, ok bool) {
 		}
 	}
 	due = c.engine.Due(&e.Head, start)
-	if as := c.engine.CountLocalHit(start); as != 0 {
+	if as := c.engine.Sample(start, after); as != 0 {
 		if as&engine.Measured != 0 {
 			c.hot.add(key, engine.SampleOf)
 		}

@@ -18,8 +18,12 @@ func (c *Cache) Answers(e *local.Head, now int64) bool {
 	return (e.Meta == nil || !e.Meta.Absent && c.lives(e.Meta, now)) && !(c.slidesLocally && c.slid(e, now))
 }
 
-// CountLocalHit counts a hit that began at start. It reports what the hit is to be looked at for.
-func (c *Cache) CountLocalHit(start int64) Sampled { return c.stats.localHit(start) }
+// CountLocalHits counts hits.
+func (c *Cache) CountLocalHits(n int) { c.stats.localHits.Add(uint64(n)) }
+
+// Sample reports what a hit is to be looked at for, and measures it. The clock was read at start, and
+// the hit is the one after so many others that came since.
+func (c *Cache) Sample(start int64, after int) Sampled { return c.stats.sampled(start, after) }
 
 // CountMany measures a batch that began at start and that the local tier has answered.
 func (c *Cache) CountMany(start int64) { c.stats.getManyHist.Record(since(start)) }

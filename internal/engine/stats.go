@@ -10,7 +10,6 @@ import (
 
 	"github.com/delqhi/cache/internal/client"
 	"github.com/delqhi/cache/internal/errs"
-	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/stat"
 	"github.com/delqhi/cache/internal/usercode"
 	"github.com/delqhi/cache/metrics"
@@ -64,7 +63,7 @@ func newStats(r metrics.Recorder) *stats {
 // would cost more than the hit itself.
 const sampleOf = 256
 
-// SampleOf is the number of local hits that one for which CountLocalHit reports true stands for.
+// SampleOf is the number of local hits that one that is Measured stands for.
 const SampleOf = sampleOf
 
 // measuredMost is the largest of the hashes, of 64 bits, of one hit in sampleOf.
@@ -86,12 +85,12 @@ func (s *stats) audit(p float64) {
 	s.sampledMost = max(measuredMost, s.auditedMost)
 }
 
-// localHit counts a hit that began at start.
-func (s *stats) localHit(start int64) Sampled {
-	s.localHits.Add(1)
+// sampled reports what a hit is to be looked at for. The clock was read at start, and the hit is the one
+// after so many others that came since.
+func (s *stats) sampled(start int64, after int) Sampled {
 	// The hash of a nanosecond clock selects the sample: there is no shared counter, and
 	// no pattern of calls that is measured always or never.
-	x := uint64(start)
+	x := uint64(start) + uint64(after)
 	x ^= x >> 32
 	x *= 0xd6e8feb86659fd93
 	x ^= x >> 32
@@ -99,13 +98,13 @@ func (s *stats) localHit(start int64) Sampled {
 	if x > s.sampledMost {
 		return 0
 	}
-	return s.sample(start, x)
+	return s.sample(start, after, x)
 }
 
-// sample looks more closely at a hit with that hash.
-func (s *stats) sample(start int64, x uint64) (as Sampled) {
+// sample looks more closely at a hit with that hash. It has taken as long as each of those before.
+func (s *stats) sample(start int64, after int, x uint64) (as Sampled) {
 	if x <= measuredMost {
-		s.getHist.RecordN(time.Duration(local.Now()-start), sampleOf)
+		s.getHist.RecordN(since(start)/time.Duration(after+1), sampleOf)
 		as = Measured
 	}
 	if s.auditedMost > 0 && x <= s.auditedMost {
