@@ -69,7 +69,6 @@ type Cache[K comparable, V any] struct {
 func (c *Cache[K, V]) Get(ctx context.Context, key K, opts ...ReadOption) (V, error) {
 	if len(opts) == 0 {
 		if v, due, ok := c.hit(key, local.Now(), 0); ok {
-			c.engine.CountLocalHits(1)
 			if due != engine.NotDue && c.loader != nil {
 				c.refreshHit(ctx, key, due, c.loader)
 			}
@@ -116,7 +115,6 @@ func (c *Cache[K, V]) Peek(ctx context.Context, key K, opts ...ReadOption) (V, e
 func (c *Cache[K, V]) GetOrLoad(ctx context.Context, key K, load LoadFunc[K, V], opts ...LoadOption) (V, error) {
 	if len(opts) == 0 {
 		if v, due, ok := c.hit(key, local.Now(), 0); ok {
-			c.engine.CountLocalHits(1)
 			if due != engine.NotDue && load != nil {
 				c.refreshHitBy(ctx, key, due, load)
 			}

@@ -152,16 +152,16 @@ func (c *Cache[K, V]) hits(ctx context.Context, keys []K, vals map[K]V, load eng
 		return keys
 	}
 	start := local.Now()
-	now, after, found := start, 0, 0
+	now, nth, found := start, 0, 0
 	for i, k := range keys {
 		if _, again := vals[k]; again {
 			continue
 		}
-		if after == keysAtATime || after > 0 && c.clone != nil { // which may take long
-			now, after = local.Now(), 0
+		if nth == keysAtATime || nth > 0 && c.clone != nil { // which may take long
+			now, nth = local.Now(), 0
 		}
-		v, due, ok := c.hit(k, now, after)
-		after++
+		nth++
+		v, due, ok := c.hit(k, now, nth)
 		switch {
 		case ok:
 			found++

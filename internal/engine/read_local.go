@@ -21,9 +21,9 @@ func (c *Cache) Answers(e *local.Head, now int64) bool {
 // CountLocalHits counts hits.
 func (c *Cache) CountLocalHits(n int) { c.stats.localHits.Add(uint64(n)) }
 
-// Sample reports what a hit is to be looked at for, and measures it. The clock was read at start, and
-// the hit is the one after so many others that came since.
-func (c *Cache) Sample(start int64, after int) Sampled { return c.stats.sampled(start, after) }
+// Sample reports what a hit is to be looked at for, and measures it. The clock was read at start: for
+// this hit, or for several, of which it is the nth.
+func (c *Cache) Sample(start int64, nth int) Sampled { return c.stats.sampled(start, nth) }
 
 // CountMany measures a batch that began at start and that the local tier has answered.
 func (c *Cache) CountMany(start int64) { c.stats.getManyHist.Record(since(start)) }

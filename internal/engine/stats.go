@@ -85,12 +85,12 @@ func (s *stats) audit(p float64) {
 	s.sampledMost = max(measuredMost, s.auditedMost)
 }
 
-// sampled reports what a hit is to be looked at for. The clock was read at start, and the hit is the one
-// after so many others that came since.
-func (s *stats) sampled(start int64, after int) Sampled {
+// sampled reports what a hit is to be looked at for. The clock was read at start: for this hit, or for
+// several, of which it is the nth.
+func (s *stats) sampled(start int64, nth int) Sampled {
 	// The hash of a nanosecond clock selects the sample: there is no shared counter, and
 	// no pattern of calls that is measured always or never.
-	x := uint64(start) + uint64(after)
+	x := uint64(start) + uint64(nth)
 	x ^= x >> 32
 	x *= 0xd6e8feb86659fd93
 	x ^= x >> 32
@@ -98,13 +98,13 @@ func (s *stats) sampled(start int64, after int) Sampled {
 	if x > s.sampledMost {
 		return 0
 	}
-	return s.sample(start, after, x)
+	return s.sample(start, nth, x)
 }
 
 // sample looks more closely at a hit with that hash. It has taken as long as each of those before.
-func (s *stats) sample(start int64, after int, x uint64) (as Sampled) {
+func (s *stats) sample(start int64, nth int, x uint64) (as Sampled) {
 	if x <= measuredMost {
-		s.getHist.RecordN(since(start)/time.Duration(after+1), sampleOf)
+		s.getHist.RecordN(since(start)/time.Duration(max(nth, 1)), sampleOf)
 		as = Measured
 	}
 	if s.auditedMost > 0 && x <= s.auditedMost {
