@@ -68,7 +68,7 @@ type Cache[K comparable, V any] struct {
 // A local hit does not check ctx and allocates nothing.
 func (c *Cache[K, V]) Get(ctx context.Context, key K, opts ...ReadOption) (V, error) {
 	if len(opts) == 0 {
-		if v, due, ok := c.hit(key); ok {
+		if v, due, ok := c.hit(key, local.Now(), 0); ok {
 			if due != engine.NotDue && c.loader != nil {
 				c.refreshHit(ctx, key, due, c.loader)
 			}
@@ -114,7 +114,7 @@ func (c *Cache[K, V]) Peek(ctx context.Context, key K, opts ...ReadOption) (V, e
 // function and options are those of the read that found it due. A nil load is an error.
 func (c *Cache[K, V]) GetOrLoad(ctx context.Context, key K, load LoadFunc[K, V], opts ...LoadOption) (V, error) {
 	if len(opts) == 0 {
-		if v, due, ok := c.hit(key); ok {
+		if v, due, ok := c.hit(key, local.Now(), 0); ok {
 			if due != engine.NotDue && load != nil {
 				c.refreshHitBy(ctx, key, due, load)
 			}

@@ -58,7 +58,7 @@ func BenchmarkRecording(b *testing.B) {
 		})
 	}
 	run("counted", func() {
-		if _, _, ok := c.hit("key"); !ok {
+		if _, _, ok := c.hit("key", local.Now(), 0); !ok {
 			b.Fatal("no hit")
 		}
 	})
@@ -72,7 +72,8 @@ func BenchmarkRecording(b *testing.B) {
 		start := local.Now()
 		for b.Loop() {
 			start++ // the clock is looked at anyway, for the entry's end
-			c.engine.CountLocalHit(start)
+			c.engine.CountLocalHits(1)
+			c.engine.Sample(start, 0)
 		}
 	})
 }

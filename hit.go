@@ -4,18 +4,19 @@ import (
 	"time"
 
 	"github.com/delqhi/cache/internal/engine"
-	"github.com/delqhi/cache/internal/local"
 )
 
 // hit is the complete fast path of a read that the local tier answers: no exclusive lock,
 // no allocation. It is kept apart from all code that passes the value's address on, which
 // would move the value to the heap here as well. If the entry is due for a refresh before
 // it expires, due is its age; else it is engine.NotDue.
-func (c *Cache[K, V]) hit(key K) (v V, due time.Duration, ok bool) {
+//
+// start is the local time. In a batch, nth is the number of the key since that was read, from 1, and
+// the caller counts the hits; else it is 0.
+func (c *Cache[K, V]) hit(key K, start int64, nth int) (v V, due time.Duration, ok bool) {
 	if c.local == nil {
 		return v, engine.NotDue, false
 	}
-	start := local.Now()
 	if !c.engine.LocalUsable(start) {
 		return v, engine.NotDue, false // the slow path determines what may be used
 	}
@@ -30,7 +31,10 @@ func (c *Cache[K, V]) hit(key K) (v V, due time.Duration, ok bool) {
 		}
 	}
 	due = c.engine.Due(&e.Head, start)
-	if as := c.engine.CountLocalHit(start); as != 0 {
+	if nth == 0 {
+		c.engine.CountLocalHits(1)
+	}
+	if as := c.engine.Sample(start, nth); as != 0 {
 		if as&engine.Measured != 0 {
 			c.hot.add(key, engine.SampleOf)
 		}

@@ -26,30 +26,49 @@ type seenLoad struct {
 // whatever the first one does, and neither does the memory of the value that it returns, however
 // late that is.
 func TestWhatALoaderKeepsIsNotUsedAgain(t *testing.T) {
+	for name, timeout := range map[string][]strategy.Strategy{
+		"loads have goroutines":         {strategy.HardTimeout(time.Second)},
+		"callers that can't leave load": nil,
+	} {
+		t.Run(name, func(t *testing.T) { keepLoads(t, timeout...) })
+	}
+}
+
+func keepLoads(t *testing.T, timeout ...strategy.Strategy) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		var kept []seenLoad
 		hold := make(chan struct{})
 		slow := func(key int64) bool { return key%16 == 7 }
 		src := cache.SourceFunc(func(ctx context.Context, key int64) ([2]int64, error) {
-			s := seenLoad{ctx: ctx, load: cache.CurrentLoad[[2]int64](ctx), caller: ctx.Value(callerKey{})}
-			s.deadline, _ = ctx.Deadline()
+			s := seenLoad{ctx: ctx, caller: ctx.Value(callerKey{})}
+			if key%4 != 0 { // or it asks for neither before it is over
+				s.load = cache.CurrentLoad[[2]int64](ctx)
+				s.deadline, _ = ctx.Deadline()
+			}
 			mu.Lock()
 			kept = append(kept, s)
 			mu.Unlock()
 			switch {
-			case slow(key):
+			case !slow(key):
+			case timeout == nil:
+				time.Sleep(40 * time.Second) // longer than the default
+			default:
 				<-hold // longer than the hard timeout
+			}
+			switch {
 			case key%16 == 3:
 				time.Sleep(10 * time.Millisecond) // longer than some callers wait
 			case key%16 == 5:
 				panic("a loader fails")
 			}
-			s.load.SetTTL(time.Hour + time.Duration(key)*time.Second)
+			if s.load != nil {
+				s.load.SetTTL(time.Hour + time.Duration(key)*time.Second)
+			}
 			return [2]int64{key, -key}, nil
 		})
 		c, err := cache.NewFrom(nil, "kept", src, cache.LocalOnly(),
-			cache.WithStrategy(strategy.LRU(10_000), strategy.Jitter(0), strategy.LocalTTL(2*time.Hour), strategy.HardTimeout(time.Second)))
+			cache.WithStrategy(append(timeout, strategy.LRU(10_000), strategy.Jitter(0), strategy.LocalTTL(2*time.Hour))...))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -79,6 +98,9 @@ func TestWhatALoaderKeepsIsNotUsedAgain(t *testing.T) {
 		synctest.Wait()
 		for i, s := range kept {
 			d, ok := s.ctx.Deadline()
+			if s.load == nil {
+				s.load, s.deadline = cache.CurrentLoad[[2]int64](s.ctx), d
+			}
 			if now := s.ctx.Value(callerKey{}); now != s.caller || !ok || !d.Equal(s.deadline) {
 				t.Errorf("load %d: the context has become that of %v with the deadline %v, it was of %v with %v", i, now, d, s.caller, s.deadline)
 			}
@@ -98,8 +120,12 @@ func TestWhatALoaderKeepsIsNotUsedAgain(t *testing.T) {
 			if e.Value != [2]int64{key, -key} {
 				t.Errorf("%d has the value %v in the end", key, e.Value)
 			}
-			if life := e.TTL + e.Age; life != time.Hour+time.Duration(key)*time.Second {
-				t.Errorf("%d lives for %v", key, life)
+			want := time.Hour + time.Duration(key)*time.Second
+			if key%4 == 0 {
+				want = 5 * time.Minute
+			}
+			if life := e.TTL + e.Age; life != want {
+				t.Errorf("%d lives for %v, want %v", key, life, want)
 			}
 		}
 	})

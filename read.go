@@ -152,13 +152,19 @@ func (c *Cache[K, V]) hits(ctx context.Context, keys []K, vals map[K]V, load eng
 		return keys
 	}
 	start := local.Now()
+	now, nth, found := start, 0, 0
 	for i, k := range keys {
 		if _, again := vals[k]; again {
 			continue
 		}
-		v, due, ok := c.hit(k)
+		if nth == keysAtATime || nth > 0 && c.clone != nil { // which may take long
+			now, nth = local.Now(), 0
+		}
+		nth++
+		v, due, ok := c.hit(k, now, nth)
 		switch {
 		case ok:
+			found++
 			if vals[k] = v; due != engine.NotDue && load != nil {
 				c.refreshHit(ctx, k, due, load)
 			}
@@ -169,11 +175,16 @@ func (c *Cache[K, V]) hits(ctx context.Context, keys []K, vals map[K]V, load eng
 			left = append(left, k)
 		}
 	}
+	c.engine.CountLocalHits(found)
 	if left == nil {
 		c.engine.CountMany(start)
 	}
 	return left
 }
+
+// keysAtATime is how many keys of a batch are looked up at one time: to read the clock takes a quarter
+// of what a hit does. It is little enough for that time to be the present.
+const keysAtATime = 16
 
 // refreshHit starts a refresh of a key whose local entry has answered and is due.
 func (c *Cache[K, V]) refreshHit(ctx context.Context, key K, age time.Duration, load engine.Loader) {

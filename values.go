@@ -43,16 +43,9 @@ func (t types[K, V]) KeepKeys(ks []engine.Key) {
 	}
 }
 
-// keptLoad is what a load of one key needs of its types.
-type keptLoad[K comparable, V any] struct {
-	key  K
-	load Load[V]
-	val  V // what it returns
-}
-
-func (t types[K, V]) KeepKey(k engine.Key) (engine.Key, engine.Value, any, *engine.Handle) {
-	kept := &keptLoad[K, V]{key: *k.(*K)}
-	return &kept.key, &kept.val, &kept.load, &kept.load.handle
+func (t types[K, V]) KeepKey(k engine.Key) (engine.Key, engine.Value) {
+	kept := &pair[K, V]{key: *k.(*K)}
+	return &kept.key, &kept.val
 }
 
 func (t types[K, V]) Findable(k engine.Key) bool { return findable(*k.(*K)) }

@@ -49,7 +49,7 @@ func (p *Policy) ForCall(list ...Strategy) (Policy, error) {
 		case softTimeout:
 			q.SoftTimeout = s.d
 		case hardTimeout:
-			q.HardTimeout = s.d
+			q.HardTimeout, q.Abandons = s.d, true
 		case errorTTL:
 			q.ErrorTTL = s.d
 		case notFoundTTL:

@@ -24,7 +24,7 @@ func TestTheStrategiesOfACallReplaceThoseOfTheCache(t *testing.T) {
 	}
 	want := p
 	want.TTL, want.Jitter, want.StaleWhileRevalidate, want.StaleIfError, want.RetryAfter = 2*time.Hour, 0, time.Minute, 0, 0
-	want.SoftTimeout, want.HardTimeout, want.ErrorTTL, want.NotFoundTTL = time.Millisecond, time.Minute, time.Minute, 0
+	want.SoftTimeout, want.HardTimeout, want.Abandons, want.ErrorTTL, want.NotFoundTTL = time.Millisecond, time.Minute, true, time.Minute, 0
 	if !reflect.DeepEqual(q, want) {
 		t.Errorf("%+v, want %+v", q, want)
 	}

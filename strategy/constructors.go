@@ -105,6 +105,11 @@ func SoftTimeout(d time.Duration) Strategy { return setting{kind: softTimeout, d
 // allows that, or an error, and its result is stored only if nothing has happened to its key
 // since. d is positive. It can't be turned off: a load that never ends would hold its key for
 // ever. The default is 30 seconds.
+//
+// By the default alone, a caller of one key whose context can't end, such as [context.Background],
+// calls the loader in its own goroutine, unless it joins a load or may get a stale value by
+// [SoftTimeout]. It has to wait for a loader that ignores the end of its context; all who have
+// joined it have not. Where a HardTimeout is given, if only the same 30 seconds, no caller has to.
 func HardTimeout(d time.Duration) Strategy { return setting{kind: hardTimeout, d: d} }
 
 // NotFoundTTL is how long the cache remembers that the source does not have a value. d is of

@@ -45,6 +45,7 @@ type Policy struct {
 
 	SoftTimeout time.Duration // 0: off
 	HardTimeout time.Duration // never 0
+	Abandons    bool          // HardTimeout was given: no caller waits longer, whatever the loader does
 
 	NotFoundTTL    time.Duration // 0: absence is not remembered
 	NotFoundErrors []error       // errors that mean absence, besides the cache's own error; not modified
@@ -178,6 +179,7 @@ func (c *compiler) policy() Policy {
 	if s, ok := c.get(jitter); ok {
 		p.Jitter = s.x
 	}
+	_, p.Abandons = c.get(hardTimeout)
 	p.LocalTTL = c.duration(localTTL, p.atMostTTL(maxDefaultLocal))
 	p.NotFoundTTL = c.duration(notFoundTTL, p.atMostTTL(maxDefaultNotFound))
 	if s, ok := c.get(writeThrough.slot()); ok {

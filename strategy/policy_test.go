@@ -67,7 +67,7 @@ func TestEachStrategySetsItsFields(t *testing.T) {
 		{[]Strategy{StaleIfError(time.Hour)}, func(p *Policy) { p.StaleIfError = time.Hour }},
 		{[]Strategy{RetryAfter(0)}, func(p *Policy) { p.RetryAfter = 0 }},
 		{[]Strategy{StaleIfError(time.Hour), SoftTimeout(1)}, func(p *Policy) { p.StaleIfError, p.SoftTimeout = time.Hour, 1 }},
-		{[]Strategy{HardTimeout(time.Hour)}, func(p *Policy) { p.HardTimeout = time.Hour }},
+		{[]Strategy{HardTimeout(time.Hour)}, func(p *Policy) { p.HardTimeout, p.Abandons = time.Hour, true }},
 		{[]Strategy{NotFoundTTL(0, io.EOF)}, func(p *Policy) { p.NotFoundTTL, p.NotFoundErrors = 0, []error{io.EOF} }},
 		{[]Strategy{ErrorTTL(time.Second)}, func(p *Policy) { p.ErrorTTL = time.Second }},
 		{[]Strategy{WriteThrough()}, func(p *Policy) { p.Write = ModeThrough }},

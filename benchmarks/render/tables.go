@@ -94,7 +94,7 @@ var sections = []struct{ bench, title, unit, note string }{
 	{"LocalHit", "Local hit", "ns/op", ""},
 	{"Scaling", "Local hit, by processors", "ns/op", "The machine has 2; more only shows what waiting costs."},
 	{"InProcessSet", "Without Redis: set", "ns/op", ""},
-	{"InProcessLoad", "Without Redis: miss, load and fill", "ns/op", "The load takes no time. Here it runs on a goroutine of its own, so that a caller can leave when its context or the hard timeout ends; otter and sturdyc run it on the caller's."},
+	{"InProcessLoad", "Without Redis: miss, load and fill", "ns/op", "The load takes no time. Each runs it in the caller's goroutine, which this library does for callers whose contexts can't end, where no `HardTimeout` is given. Others it gives a goroutine of its own, so that they can leave when their contexts or the hard timeout end."},
 	{"InProcessGetMany", "Without Redis: 100 keys at once", "ns/op", ""},
 	{"RemoteHit", "Remote hit", "ns/op", ""},
 	{"Decoded", "A struct, decoded", "ns/op", "go-redis-cache keeps bytes in its local tier."},

@@ -66,7 +66,7 @@ type status struct {
 	Values   map[string]int `json:",omitempty"` // read: how many callers got which value
 	Errors   map[string]int `json:",omitempty"` // read: … which error
 	Loads    []int64        `json:",omitempty"` // state: when loads of the key began
-	Blocked  int            `json:",omitempty"` // state: callers that wait for a load
+	Blocked  int            `json:",omitempty"` // state: callers that wait for a load, or run it
 	Acquired int            `json:",omitempty"` // state: how often a lease was asked for, and Redis has answered
 	Log      *hammerLog     `json:",omitempty"` // hammer
 	Failed   string         `json:",omitempty"` // the task itself
@@ -143,7 +143,7 @@ func (w *worker) do(ctx context.Context, t *task) (o status) {
 	case "read":
 		w.read(ctx, t, &o)
 	case "state":
-		o.Blocked = blockedIn("internal/flight.(*Call[...]).wait(")
+		o.Blocked = blockedIn("internal/flight.(*Group[...]).DoSingle(")
 		w.mu.Lock()
 		o.Loads, o.Acquired = slices.Clone(w.loads[t.Key]), w.acquired[t.Key]
 		w.mu.Unlock()

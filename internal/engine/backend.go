@@ -47,9 +47,10 @@ type backend interface {
 	// pollEvery returns how long to wait for that at most, where a caller would wait for pause
 	// if nothing could wake it.
 	pollEvery(pause time.Duration) time.Duration
-	// acquire tries to get the right to load the keys of ls, and resolves the loads of keys that
-	// have a value by now. It reports whether to try again at once for those still waiting.
-	acquire(ctx context.Context, o *Options, ls []*inflightLoad) (again bool)
+	// acquire tries to get the right to load the keys of ls at the local time now, and resolves the
+	// loads of keys that have a value by now. It reports whether to try again at once for those still
+	// waiting.
+	acquire(ctx context.Context, now int64, o *Options, ls []*inflightLoad) (again bool)
 	// keepAlive keeps what acquire has got until stop is called.
 	keepAlive(ctx context.Context, ls []*inflightLoad) (stop func())
 	// encodeLoaded encodes a loaded value or absence, as far as it is to be encoded.

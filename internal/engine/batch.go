@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"context"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -32,10 +33,9 @@ type loadBatcher struct {
 // loadBatch is one call of LoadMany.
 type loadBatch struct {
 	*loadBatcher
-	ctx    *loadContext // has the values of the first load's context, and lives as long as any of them
-	timer  *time.Timer  // ends the collecting
-	handle any          // of the loader
-	h      *Handle
+	ctx   *loadContext // has the values of the first load's context, and lives as long as any of them
+	timer *time.Timer  // ends the collecting
+	in    *callContext // of the loader
 
 	seats []*batchSeat // guarded by mu until the call has begun, and not changed from then on
 	began bool         // the call has; guarded by mu
@@ -98,12 +98,11 @@ func (b *loadBatcher) join(s *singleLoad) *batchSeat {
 	batch := b.collecting
 	if batch == nil {
 		batch = &loadBatch{loadBatcher: b, ctx: newLoadContext(s.ctx)}
-		batch.handle, batch.h = b.c.types.NewHandle()
 		batch.timer = time.AfterFunc(b.wait, batch.waited)
 		b.collecting = batch
 	}
 	seat := &batchSeat{batch: batch, s: s, done: make(chan struct{})}
-	s.seat, s.handle, s.h = seat, batch.handle, batch.h
+	s.seat, s.seen = seat, true
 	batch.live++
 	if batch.seats = append(batch.seats, seat); len(batch.seats) == b.most {
 		b.collecting = nil
@@ -147,7 +146,7 @@ func (s *batchSeat) leave(cause error) {
 			b.timer.Stop()
 		}
 	}
-	if deadline, ok := b.ctx.Deadline(); b.live == 0 && !(cause == errHardTimeout && ok && !time.Now().Before(deadline)) {
+	if b.live == 0 && !(cause == errHardTimeout && local.Now() >= endOf(b.ctx)) {
 		b.ctx.Cancel(cause)
 	}
 }
@@ -158,12 +157,10 @@ func (b *loadBatch) run() {
 	c := b.c
 	b.mu.Lock()
 	background := true
-	var end time.Time // of the last load
+	end := int64(math.MinInt64) // of the last load
 	for _, seat := range b.seats {
 		background = background && seat.s.o.background
-		if deadline, _ := seat.s.ctx.Deadline(); deadline.After(end) {
-			end = deadline
-		}
+		end = max(end, endOf(seat.s.ctx))
 	}
 	none := len(b.seats) == 0
 	b.mu.Unlock()
@@ -211,31 +208,31 @@ func (b *loadBatch) load() {
 		}
 		s.l.rest.ready.Add(1)
 	}
-	b.h.begin(nil, nil)
-	b.call.init(c.stats, n, false)
+	b.in = c.entering(b.ctx, rks...)
+	b.in.handle.begin(c, nil)
+	b.call.init(b.start, c.stats, n, false)
 	b.call.refresh = refreshes
 	c.stats.batches.Add(1)
 	c.stats.batched.Add(uint64(n))
 	for _, seat := range b.seats {
-		c.watchdog.add(seat.s)
+		seat.s.h = &b.in.handle
+		c.watchdog.add(b.start, seat.s)
 	}
-	in := c.entering(b.ctx, rks...)
-	in.handle = b.handle
 	out := called[Found]{err: usercode.ErrGoexit} // unless it returns, or panics
 	defer func() {
 		c.limit.leave()
-		leaving(in)
+		leaving(b.in)
 		b.end(out, unasked)
 	}()
 	out.err = usercode.Call(func() (err error) {
-		out.res, err = j.LoadMany(b.call.begin(in, c.name), keys)
+		out.res, err = j.LoadMany(b.call.begin(b.in, c.name), keys)
 		return err
 	})
 }
 
 // end gives each load its result.
 func (b *loadBatch) end(out called[Found], unasked *unasked) {
-	c, w := b.c, b.h.end()
+	c, w := b.c, b.in.handle.end()
 	err := ended(b.ctx, out.err, false)
 	single := c.keyed(b.ctx, err)
 	found, absent := 0, 0

@@ -11,7 +11,7 @@ import (
 func TestRecordingAllocatesNothing(t *testing.T) {
 	s := newStats(nil)
 	for name, f := range map[string]func(){
-		"a local hit": func() { s.localHit(local.Now()) },
+		"a local hit": func() { s.localHits.Add(1); s.sampled(local.Now(), 0) },
 		"a miss":      func() { s.miss(notFound) },
 		"a write":     func() { s.wrote(&s.sets, nil) },
 		"a duration":  func() { s.getHist.Record(time.Millisecond) },

@@ -56,7 +56,7 @@ func (c *Cache) fill(ctx context.Context, o *Options, ls []*inflightLoad) {
 // fillSingle is fill of one load on a goroutine of the cache that has nothing else to do: user
 // code that ends it ends no more than the plan. The local time at is from before.
 func (c *Cache) fillSingle(ctx context.Context, o *Options, ls []*inflightLoad, at int64) {
-	l, cause := ls[0], causeOf(ctx)
+	l, cause := ls[0], causeBy(ctx, at)
 	if c.inRedis {
 		ctx = context.WithoutCancel(ctx)
 	} else {
@@ -109,10 +109,13 @@ func (c *Cache) planless(l *inflightLoad, err error) {
 	c.notKept(err)
 }
 
-// aging returns the freshness of the loaded value.
-func (l *inflightLoad) aging() freshness {
+// aging returns the freshness of the loaded value, which is stored as of the local time at.
+func (l *inflightLoad) aging(at int64) freshness {
 	r := &l.filled
-	g := freshness{age: l.age(), remaining: r.life.timeLeft(), fresh: r.life.fresh, cost: l.res.cost(), etag: r.etag}
+	g := freshness{remaining: r.life.timeLeft(), fresh: r.life.fresh, cost: time.Duration(at - l.res.began), etag: r.etag}
+	if l.late {
+		g.age = g.cost
+	}
 	if g.remaining != forever {
 		g.remaining -= g.age
 	}

@@ -18,8 +18,52 @@ type Handle struct {
 	asked  loadDirectives
 }
 
-// begin makes the handle that of a load which is to replace old, nil for none.
-func (h *Handle) begin(old *decoded, clone cloner) { h.old, h.clone, h.active = old, clone, true }
+// loadHandle is the handle of a load, which is made when it is asked for: most loaders never do.
+type loadHandle struct {
+	mu    sync.Mutex // guards what follows
+	of    *Cache     // nil: there is no load, or it is over
+	old   *decoded   // the value that is to be replaced; nil: none
+	typed any        // what the loader gets; nil until it asks
+	h     *Handle    // the same
+}
+
+// begin makes it that of a load which is to replace old, nil for none.
+func (l *loadHandle) begin(of *Cache, old *decoded) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.of, l.old = of, old
+}
+
+// get returns what the loader gets, nil if there is no load.
+func (l *loadHandle) get() any {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.h == nil && l.of != nil {
+		l.typed, l.h = l.of.types.NewHandle()
+		l.h.old, l.h.clone, l.h.active = l.old, l.of.clone, true
+	}
+	return l.typed
+}
+
+// soFar returns the directives that the loader has set up to now.
+func (l *loadHandle) soFar() (w loadDirectives) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.h != nil {
+		w = l.h.soFar()
+	}
+	return w
+}
+
+// end closes the handle and returns its directives: later calls do nothing.
+func (l *loadHandle) end() (w loadDirectives) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.of = nil; l.h != nil {
+		w = l.h.end()
+	}
+	return w
+}
 
 // errNotModified is the error that a conditional load returns to keep the value.
 var errNotModified = errors.New("cache: not modified")

@@ -27,18 +27,15 @@ func (testTypes[V]) Text(k Key) (string, bool)            { return *k.(*string),
 func (testTypes[V]) Reversible() bool                     { return true }
 func (testTypes[V]) DecodeKey(encoded string) (Key, bool) { return &encoded, true }
 func (testTypes[V]) KeepKeys([]Key)                       {}
-func (t testTypes[V]) KeepKey(k Key) (Key, Value, any, *Handle) {
-	handle, h := t.NewHandle()
-	return k, new(V), handle, h
-}
-func (testTypes[V]) Findable(Key) bool                   { return true }
-func (testTypes[V]) Key(k Key) any                       { return *k.(*string) }
-func (testTypes[V]) NewKey() Key                         { return new(string) }
-func (testTypes[V]) NewValue() Value                     { return new(V) }
-func (testTypes[V]) Elem(v Value) any                    { return *v.(*V) }
-func (testTypes[V]) ValueType() reflect.Type             { return reflect.TypeFor[V]() }
-func (testTypes[V]) Single(error) (func(Key) error, int) { return nil, 0 }
-func (testTypes[V]) NewHandle() (any, *Handle)           { h := new(Handle); return h, h }
+func (testTypes[V]) KeepKey(k Key) (Key, Value)           { return k, new(V) }
+func (testTypes[V]) Findable(Key) bool                    { return true }
+func (testTypes[V]) Key(k Key) any                        { return *k.(*string) }
+func (testTypes[V]) NewKey() Key                          { return new(string) }
+func (testTypes[V]) NewValue() Value                      { return new(V) }
+func (testTypes[V]) Elem(v Value) any                     { return *v.(*V) }
+func (testTypes[V]) ValueType() reflect.Type              { return reflect.TypeFor[V]() }
+func (testTypes[V]) Single(error) (func(Key) error, int)  { return nil, 0 }
+func (testTypes[V]) NewHandle() (any, *Handle)            { h := new(Handle); return h, h }
 
 // loadFunc is a loader of single values.
 type loadFunc[V any] func(context.Context) (V, error)

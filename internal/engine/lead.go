@@ -87,6 +87,7 @@ type inflightLoad struct {
 	// Where the local tiers have the only values:
 	claim   *fence.Claim   // takes the place of a lease or a lock
 	claimed fence.Claim    // its memory
+	awaited bool           // another load has seen the claim
 	awaits  []*fence.Claim // other loads and writes that this load waits for
 	entry   Held           // what the local tier held when the key was claimed
 	head    local.Head     // of the entry that is stored
@@ -183,8 +184,9 @@ func (r *loaded) cost() time.Duration { return since(r.began) }
 // the rest: a caller that joins one key of a batch does not wait for another.
 // one is the memory of a single load, nil for a batch.
 func (c *Cache) lead(ctx context.Context, j Loader, o *Options, ls []*inflightLoad, one *singleLoad) {
+	at := local.Now()
 	if lc, ok := ctx.(*loadContext); ok {
-		lc.expireAfter(c.policyOf(o).HardTimeout)
+		lc.expireAt(later(at, c.policyOf(o).HardTimeout))
 	}
 	all := ls
 	var wake <-chan struct{}
@@ -205,12 +207,15 @@ func (c *Cache) lead(ctx context.Context, j Loader, o *Options, ls []*inflightLo
 	}
 	var began int64 // when the wait began; 0: not yet
 	for {
-		again := c.backend.acquire(ctx, o, ls)
+		again := c.backend.acquire(ctx, at, o, ls)
 		ready, others := split(ls)
 		switch {
 		case len(others) == 0 && len(ready) == 1 && one != nil && j.HasOne():
 			one.c, one.j, one.o, one.ctx, one.l, one.loads = c, j, o, ctx, ready[0], ready
 			one.keepAlive, one.unwatch = c.backend.keepAlive(ctx, ready), stop
+			if c.LocalOnly() { // else there was something to wait for
+				one.at = at
+			}
 			if c.batcher.takes(j, ready[0]) {
 				c.batcher.run(one)
 			} else {
@@ -231,6 +236,7 @@ func (c *Cache) lead(ctx context.Context, j Loader, o *Options, ls []*inflightLo
 			again = true
 		}
 		if again {
+			at = local.Now()
 			continue
 		}
 		if began == 0 {
@@ -245,6 +251,7 @@ func (c *Cache) lead(ctx context.Context, j Loader, o *Options, ls []*inflightLo
 			}
 			return
 		}
+		at = local.Now()
 	}
 }
 

@@ -35,7 +35,7 @@ var errNoPlaceBehind = fmt.Errorf("%w: load limit reached", errs.ErrOverload)
 // end.
 func (l *loadLimit) enter(ctx context.Context, behind bool) error {
 	switch {
-	case l.places.TryAcquire(1):
+	case l.enterAtOnce():
 		return nil
 	case behind:
 		return errNoPlaceBehind
@@ -50,6 +50,9 @@ func (l *loadLimit) enter(ctx context.Context, behind bool) error {
 	}
 	return withoutPlace(causeOf(ctx))
 }
+
+// enterAtOnce is enter if there is a slot, and reports whether there was.
+func (l *loadLimit) enterAtOnce() bool { return l.places.TryAcquire(1) }
 
 // withoutPlace is the error of a load whose context has ended for cause while it was in the queue.
 func withoutPlace(cause error) error {

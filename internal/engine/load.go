@@ -72,11 +72,10 @@ func (c *Cache) refuse(o *Options, err error, ls ...*inflightLoad) {
 }
 
 func (c *Cache) loadMany(ctx *callContext, j Loader, o *Options, ls []*inflightLoad, leave func()) (left bool) {
-	handle, h := c.types.NewHandle()
-	ctx.handle = handle
-	h.begin(nil, nil)
+	h := &ctx.handle
+	h.begin(c, nil)
 	call := new(loadCall)
-	call.init(c.stats, len(ls), o.refresh)
+	call.init(local.Now(), c.stats, len(ls), o.refresh)
 	keys := make([]Key, len(ls))
 	for i, l := range ls {
 		keys[i] = l.key

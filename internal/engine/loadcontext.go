@@ -2,22 +2,32 @@ package engine
 
 import (
 	"context"
+	"math"
 	"sync"
 	"time"
+
+	"github.com/delqhi/cache/internal/local"
 )
 
 // loadContext is the context of the work of a load: it has the values of the first caller's
 // context, but not its cancellation, and ends at the hard timeout, or when the load is canceled.
 // It is what context.WithCancelCause over WithDeadlineCause over WithoutCancel make, and makes
-// these only when a loader asks for more than its error and its deadline: many never do, and the
-// chain takes a dozen allocations and a timer.
+// these only when a loader asks for more than its error: many never do, and the chain takes a dozen
+// allocations and a timer.
 type loadContext struct {
 	values context.Context // of the first caller
 
-	mu       sync.Mutex // guards what follows
-	deadline time.Time  // zero: none
+	mu       sync.Mutex    // guards what follows
+	ends     int64         // the deadline, as local time
+	cause    error         // of the cancellation
+	asked    *askedContext // nil until it is needed
+	limited  bool          // there is a deadline
 	canceled bool
-	cause    error           // of the cancellation
+}
+
+// askedContext is what a loader has asked for of a loadContext.
+type askedContext struct {
+	deadline time.Time       // zero: none
 	real     context.Context // that chain; nil until it is needed
 	cancel   context.CancelCauseFunc
 	stop     context.CancelFunc // of its deadline
@@ -25,44 +35,66 @@ type loadContext struct {
 
 func newLoadContext(values context.Context) *loadContext { return &loadContext{values: values} }
 
-// expireAfter sets the deadline. It is called before the context is passed on.
-func (c *loadContext) expireAfter(d time.Duration) { c.expireAt(time.Now().Add(d)) }
-
-// expireAt is expireAfter for a point in time.
-func (c *loadContext) expireAt(deadline time.Time) {
+// expireAt sets the deadline, a local time. It is called before the context is passed on.
+func (c *loadContext) expireAt(ends int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.deadline = deadline
+	c.ends, c.limited = ends, true
 }
 
 // Cancel cancels the context; the first cause counts.
 func (c *loadContext) Cancel(cause error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.endedLocked() {
+	if !c.canceled {
+		c.cancelLocked(cause, c.expiredLocked())
+	}
+}
+
+// cancelLocked cancels the context, unless its deadline has passed before.
+func (c *loadContext) cancelLocked(cause error, expired bool) {
+	if !expired {
 		if c.canceled, c.cause = true, cause; cause == nil {
 			c.cause = context.Canceled
 		}
 	}
-	if c.real != nil {
-		c.cancel(cause)
-		c.stop()
+	if c.asked != nil && c.asked.real != nil {
+		c.asked.cancel(cause)
+		c.asked.stop()
 	}
 }
 
-func (c *loadContext) endedLocked() bool { return c.canceled || c.expiredLocked() }
-
-func (c *loadContext) expiredLocked() bool {
-	return !c.deadline.IsZero() && time.Until(c.deadline) <= 0 // which reads one clock, not two
+// causeBy returns the cause of an end before the local time at, nil for none, and endAt ends the
+// context then, if it has not ended before.
+func (c *loadContext) causeBy(at int64) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.canceled:
+		return c.cause
+	case c.limited && at >= c.ends:
+		return errHardTimeout
+	}
+	return nil
 }
+
+func (c *loadContext) endAt(at int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.canceled {
+		c.cancelLocked(nil, c.limited && at >= c.ends)
+	}
+}
+
+func (c *loadContext) expiredLocked() bool { return c.limited && local.Now() >= c.ends }
 
 // Cause is context.Cause of the context.
 func (c *loadContext) Cause() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case c.real != nil:
-		return context.Cause(c.real)
+	case c.asked != nil && c.asked.real != nil:
+		return context.Cause(c.asked.real)
 	case c.canceled:
 		return c.cause
 	case c.expiredLocked():
@@ -74,15 +106,29 @@ func (c *loadContext) Cause() error {
 func (c *loadContext) Deadline() (time.Time, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.deadline, !c.deadline.IsZero()
+	if !c.limited {
+		return time.Time{}, false
+	}
+	return c.askedLocked().deadline, true
+}
+
+func (c *loadContext) askedLocked() *askedContext {
+	if c.asked == nil {
+		c.asked = new(askedContext)
+		if c.limited {
+			now := time.Now()
+			c.asked.deadline = now.Add(time.Duration(c.ends - local.At(now)))
+		}
+	}
+	return c.asked
 }
 
 func (c *loadContext) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case c.real != nil:
-		return c.real.Err()
+	case c.asked != nil && c.asked.real != nil:
+		return c.asked.real.Err()
 	case c.canceled:
 		return context.Canceled
 	case c.expiredLocked():
@@ -107,20 +153,43 @@ func (c *loadContext) Value(key any) any {
 func (c *loadContext) chain() context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.real != nil {
-		return c.real
+	a := c.askedLocked()
+	if a.real != nil {
+		return a.real
 	}
 	ctx := context.WithoutCancel(c.values)
-	c.stop = func() {}
-	if !c.deadline.IsZero() && !c.canceled { // else it has ended before, however late it is now
-		ctx, c.stop = context.WithDeadlineCause(ctx, c.deadline, errHardTimeout)
+	a.stop = func() {}
+	if c.limited && !c.canceled { // else it has ended before, however late it is now
+		ctx, a.stop = context.WithDeadlineCause(ctx, a.deadline, errHardTimeout)
 	}
-	c.real, c.cancel = context.WithCancelCause(ctx)
+	a.real, a.cancel = context.WithCancelCause(ctx)
 	if c.canceled {
-		c.cancel(c.cause)
-		c.stop()
+		a.cancel(c.cause)
+		a.stop()
 	}
-	return c.real
+	return a.real
+}
+
+// endOf returns the deadline of a context as local time; without one, it is the end of time.
+func endOf(ctx context.Context) int64 {
+	if c, ok := ctx.(*loadContext); ok {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.limited {
+			return c.ends
+		}
+	} else if deadline, ok := ctx.Deadline(); ok {
+		return local.At(deadline)
+	}
+	return math.MaxInt64
+}
+
+// causeBy is causeOf for an end before the local time at.
+func causeBy(ctx context.Context, at int64) error {
+	if c, ok := ctx.(*loadContext); ok {
+		return c.causeBy(at)
+	}
+	return causeOf(ctx)
 }
 
 // causeOf is context.Cause, for the contexts of loads as well.
@@ -136,7 +205,7 @@ func causeOf(ctx context.Context) error {
 type callContext struct {
 	context.Context
 	call   underWay
-	handle any // nil: it is no load
+	handle loadHandle
 	key    [1]string
 }
 
@@ -146,7 +215,7 @@ func (c *callContext) Value(key any) any {
 	case underWayKey:
 		return &c.call
 	case HandleKey:
-		return c.handle
+		return c.handle.get()
 	}
 	return c.Context.Value(key)
 }
@@ -155,3 +224,10 @@ func (c *callContext) Cause() error { return causeOf(c.Context) }
 
 // HandleKey is the key of the context's value that is a load's handle.
 type HandleKey struct{}
+
+// loadContexts are the contexts of the work of one load and of its loader. They are not used again: a
+// loader may keep its context for as long as it likes.
+type loadContexts struct {
+	work loadContext
+	call callContext
+}

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/delqhi/cache/internal/local"
 )
 
 type testKey struct{}
@@ -19,7 +21,7 @@ func chain(values context.Context, d time.Duration) (context.Context, func(error
 
 func lazy(values context.Context, d time.Duration) (context.Context, func(error)) {
 	c := newLoadContext(values)
-	c.expireAfter(d)
+	c.expireAt(later(local.Now(), d))
 	return c, c.Cancel
 }
 

@@ -92,7 +92,7 @@ func (c *localOnly) read(ctx context.Context, s *Scratch, j Loader, o *Options) 
 			continue
 		}
 		is := notFound
-		if !o.SkipLocal {
+		if !o.SkipLocal && !it.nowhere {
 			_, is = c.lookLocal(it.key, it.rk, it.at)
 		}
 		if c.localStale(it, o); !c.serveStale(ctx, it, j, o) {
@@ -122,21 +122,21 @@ func (c *localOnly) lookLocal(key Key, rk string, at int64) (e Held, is status) 
 // acquire claims the keys of ls. It resolves the loads of keys
 // that have a value by now, and those that have waited for a load that has failed. A key that
 // another load or a write to the source has claimed stays waiting.
-func (c *localOnly) acquire(ctx context.Context, o *Options, ls []*inflightLoad) (again bool) {
+func (c *localOnly) acquire(ctx context.Context, now int64, o *Options, ls []*inflightLoad) (again bool) {
 	s, _ := c.version(ctx, "")
 	for _, l := range ls {
 		l.version = s
 	}
-	c.claim(o, ls, func(*inflightLoad) error { return nil })
+	c.claim(now, o, ls, func(*inflightLoad) error { return nil })
 	return false
 }
 
-// claim does the work of acquire, for loads that have the versions at which they begin. unkept says why what
+// claim does the work of acquire, for loads that have the versions at which they begin at the local time now. unkept says why what
 // a load returns can't be kept, if it can't: such a load waits for no other.
-func (c *localOnly) claim(o *Options, ls []*inflightLoad, unkept func(*inflightLoad) error) {
+func (c *localOnly) claim(now int64, o *Options, ls []*inflightLoad, unkept func(*inflightLoad) error) {
 	for _, l := range ls {
 		waited := l.awaits != nil
-		if waited && c.answerLocal(o, l) {
+		if waited && c.answerLocal(now, o, l) {
 			continue
 		}
 		if err := l.failedMeanwhile(); err != nil {
@@ -146,9 +146,8 @@ func (c *localOnly) claim(o *Options, ls []*inflightLoad, unkept func(*inflightL
 		}
 		why := unkept(l)
 		force := o.SkipLocal || o.anew() || why != nil
-		at := local.Now()
-		if l.claim, l.awaits = c.fences.ClaimLoadSince(c.encoded(l.rk), l.version.time, at, c.backend.since(at), force, &l.claimed); l.claim == nil {
-			if !waited && c.answerLocal(o, l) {
+		if l.claim, l.awaits = c.fences.ClaimLoadSince(c.encoded(l.rk), l.version.time, now, c.backend.since(now), force, &l.claimed); l.claim == nil {
+			if !waited && c.answerLocal(now, o, l) {
 				continue
 			}
 			if o.background {
@@ -165,16 +164,22 @@ func (c *localOnly) claim(o *Options, ls []*inflightLoad, unkept func(*inflightL
 			if !outdated {
 				continue
 			}
-			l.claim, l.awaits = c.fences.ClaimLoadSince(c.encoded(l.rk), l.version.time, at, math.MinInt64, true, &l.claimed)
+			l.claim, l.awaits = c.fences.ClaimLoadSince(c.encoded(l.rk), l.version.time, now, math.MinInt64, true, &l.claimed)
 		}
 		l.state = fillLocal
 		if why != nil {
 			l.state, l.why = fillNone, why
 		}
-		if c.answerLocal(o, l) { // only now: a value that was stored before the claim does not end it
-			l.claim.End(nil)
+		if c.answerLocal(now, o, l) { // only now: a value that was stored before the claim does not end it
+			l.endClaim(nil)
 		}
 	}
+}
+
+// endClaim ends the claim of a load, if it has one.
+func (l *inflightLoad) endClaim(err error) {
+	l.awaited = l.claim.End(err) || l.awaited
+	l.claim = nil
 }
 
 func (c *localOnly) keepAlive(context.Context, []*inflightLoad) (stop func()) { return func() {} }
@@ -193,14 +198,13 @@ func (l *inflightLoad) failedMeanwhile() error {
 	return nil
 }
 
-// answerLocal resolves a load with the tier's entry, if that may be used, and otherwise notes
-// the entry that is to be replaced.
-func (c *localOnly) answerLocal(o *Options, l *inflightLoad) bool {
+// answerLocal resolves a load with the tier's entry, if that may be used at the local time at, and
+// otherwise notes the entry that is to be replaced.
+func (c *localOnly) answerLocal(at int64, o *Options, l *inflightLoad) bool {
 	l.old, l.entry = nil, Held{}
 	if o.SkipLocal {
 		return false
 	}
-	at := local.Now()
 	e, is := c.lookLocal(l.key, l.rk, at)
 	if c.outage.unheard(at) {
 		e, is = c.lookInOutage(l.key, l.rk, at)
@@ -250,7 +254,7 @@ func (c *localOnly) store(_ context.Context, _ *Options, ls []*inflightLoad, at 
 			failure = l.filled.err
 		}
 		if l.left == nil {
-			l.claim.End(failure)
+			l.endClaim(failure)
 		} else {
 			l.claim.Leave(failure)
 		}
@@ -265,7 +269,7 @@ func (c *localOnly) fill(l *inflightLoad, at int64) {
 	enc := c.encoded(l.rk)
 	switch {
 	case r.keep:
-		e := c.localEntry(l.key, &l.head, &r.ans, at, l.aging(), l.version)
+		e := c.localEntry(l.key, &l.head, &r.ans, at, l.aging(at), l.version)
 		c.putInOutage(e, local.Reached, l.res.began, l.version)
 		if c.local.Fill(l.key, enc, e, l.claim) == local.Refused {
 			c.stats.outdated.Add(1)
@@ -300,7 +304,7 @@ func (c *localOnly) dropOver(l *inflightLoad, enc string) {
 func (c *localOnly) giveBack(ls []*inflightLoad) {
 	for _, l := range ls {
 		if l.left == nil {
-			l.claim.End(nil)
+			l.endClaim(nil)
 		}
 	}
 }

@@ -225,10 +225,9 @@ func (c *localValues) inspect(ctx context.Context, rk string) (Value, Info, erro
 
 // acquire is that of localOnly. A load whose result can't be kept waits for no other: no message
 // would end the wait.
-func (c *localValues) acquire(ctx context.Context, o *Options, ls []*inflightLoad) (again bool) {
+func (c *localValues) acquire(ctx context.Context, at int64, o *Options, ls []*inflightLoad) (again bool) {
 	var failed [store.Parts]error // by part
 	var apart [store.Parts]bool   // Redis does not answer, which was not known yet
-	at := local.Now()
 	unheard := c.outage.unheard(at)
 	var tags partTags // a refresh has read nothing before
 	for _, l := range ls {
@@ -257,7 +256,7 @@ func (c *localValues) acquire(ctx context.Context, o *Options, ls []*inflightLoa
 	for part, tags := range tags {
 		_ = c.remote.coherence.Part(part).FetchTombstones(ctx, tags) // if it fails, the entries do not answer
 	}
-	c.claim(o, ls, func(l *inflightLoad) error {
+	c.claim(local.Now(), o, ls, func(l *inflightLoad) error {
 		err := failed[c.part(l.rk)]
 		switch {
 		case err != nil:

@@ -35,6 +35,7 @@ type Lookup struct {
 	ans   result
 	err   error
 
+	nowhere    bool          // the local tier had no entry of the key
 	due        time.Duration // the age of the local entry that has answered and is due for a refresh; else NotDue
 	remoteErr  error         // why the remote tier could not be asked
 	pendingErr error         // the remote record is older than a change of this process that is still pending
@@ -242,16 +243,16 @@ func (c *Cache) readSource(ctx context.Context, s *Scratch, j Loader, o *Options
 		}
 	}
 	for len(open) > 0 {
-		open = c.loadOpen(ctx, open, j, o)
+		open = c.loadOpen(ctx, s, open, j, o)
 	}
 }
 
 // loadOpen loads keys. It returns those that have joined a load which did not take place,
 // either because it was speculative and the key was not empty, or because it was a refresh,
 // which does not wait for a lease or a free place: they are still to be loaded.
-func (c *Cache) loadOpen(ctx context.Context, open []*Lookup, j Loader, o *Options) (again []*Lookup) {
+func (c *Cache) loadOpen(ctx context.Context, s *Scratch, open []*Lookup, j Loader, o *Options) (again []*Lookup) {
 	if len(open) == 1 {
-		if c.loadOne(ctx, open[0], j, o) {
+		if c.loadOne(ctx, s, open[0], j, o) {
 			again = open
 		}
 		return again
@@ -288,23 +289,21 @@ func (c *Cache) loadOpen(ctx context.Context, open []*Lookup, j Loader, o *Optio
 }
 
 // loadOne is loadOpen of one key.
-func (c *Cache) loadOne(ctx context.Context, it *Lookup, j Loader, o *Options) (again bool) {
+func (c *Cache) loadOne(ctx context.Context, s *Scratch, it *Lookup, j Loader, o *Options) (again bool) {
 	began := c.beginning(fence.Token{})
 	began.apart = o.SkipRemote
 	reqs := [1]flight.Request[string, beginning]{c.request(it, began, o)}
+	reqs[0].Here = !c.policyOf(o).Abandons
 	if c.policyOf(o).SoftTimeout > 0 {
 		if soft, stop := c.applySoftTimeout([]*Lookup{it}, reqs[:], o); soft {
 			defer stop()
 		}
 	}
-	r := c.flights.DoSingle(ctx, &reqs[0], func() (*flight.Single[string, beginning, result], flight.Leader[string, beginning, result]) {
-		// The load may outlive the call: what it needs is copied.
-		m := c.newLoadMemory()
-		m.c, m.run.j, m.run.o = c, j, o.kept()
-		m.load.loadKey = loadKey{rk: it.rk, down: it.remoteErr != nil}
-		m.load.key, m.run.space, m.run.handle, m.run.h = c.types.KeepKey(it.key)
+	r := c.flights.DoSingle(ctx, &reqs[0], func(here bool) (*flight.Single[string, beginning, result], flight.Leader[string, beginning, result]) {
+		m := c.prepareLoad(s, it, j, o, here)
 		return &m.flight, m
 	})
+	s.loaded(&r)
 	return c.loadEnded(ctx, it, &r, o)
 }
 
@@ -347,44 +346,6 @@ func (c *Cache) loadEnded(ctx context.Context, it *Lookup, r *flight.Result[resu
 		c.stats.fallbacks.Add(1)
 	}
 	return false
-}
-
-// loadMemory is the memory of the load of one key, in one allocation. It is not used again: the
-// loader may keep its context, which is a part of it, for as long as it likes.
-type loadMemory struct {
-	c      *Cache
-	flight flight.Single[string, beginning, result]
-	ctx    loadContext
-	load   inflightLoad
-	loads  [1]*inflightLoad
-	run    singleLoad
-}
-
-// redisLoadMemory is that of a load whose result is stored in Redis.
-type redisLoadMemory struct {
-	loadMemory
-	redisLoad
-}
-
-func (c *Cache) newLoadMemory() *loadMemory {
-	if !c.inRedis {
-		return new(loadMemory)
-	}
-	m := new(redisLoadMemory)
-	m.load.redisLoad = &m.redisLoad
-	return &m.loadMemory
-}
-
-// NewContext implements [flight.Leader].
-func (m *loadMemory) NewContext(caller context.Context) flight.Context {
-	m.ctx.values = caller
-	return &m.ctx
-}
-
-// Lead implements [flight.Leader].
-func (m *loadMemory) Lead(ctx context.Context, mine []*flight.Call[string, beginning, result]) {
-	m.load.call, m.loads[0] = mine[0], &m.load
-	m.c.lead(ctx, m.run.j, m.run.o, m.loads[:], &m.run)
 }
 
 // applySoftTimeout ends the wait of reads that have a stale value after the soft timeout. The

@@ -18,8 +18,12 @@ func (c *Cache) Answers(e *local.Head, now int64) bool {
 	return (e.Meta == nil || !e.Meta.Absent && c.lives(e.Meta, now)) && !(c.slidesLocally && c.slid(e, now))
 }
 
-// CountLocalHit counts a hit that began at start. It reports what the hit is to be looked at for.
-func (c *Cache) CountLocalHit(start int64) Sampled { return c.stats.localHit(start) }
+// CountLocalHits counts hits.
+func (c *Cache) CountLocalHits(n int) { c.stats.localHits.Add(uint64(n)) }
+
+// Sample reports what a hit is to be looked at for, and measures it. The clock was read at start: for
+// this hit, or for several, of which it is the nth.
+func (c *Cache) Sample(start int64, nth int) Sampled { return c.stats.sampled(start, nth) }
 
 // CountMany measures a batch that began at start and that the local tier has answered.
 func (c *Cache) CountMany(start int64) { c.stats.getManyHist.Record(since(start)) }
@@ -37,7 +41,7 @@ func (c *Cache) readLocal(ctx context.Context, items []Lookup, o *Options) {
 			continue
 		}
 		e, ok := c.local.Get(it.key, it.at)
-		if !ok || e.Meta != nil && !c.lives(e.Meta, it.at) {
+		if it.nowhere = e.Head == nil; !ok || e.Meta != nil && !c.lives(e.Meta, it.at) {
 			continue
 		}
 		if c.answerFromLocal(it, e, o) && c.auditor != nil && !o.Uncounted && it.ans.absent == nil && c.rand() < c.policy.Audit {

@@ -207,7 +207,7 @@ func (c *remote) fillTier(l *inflightLoad, at int64) {
 	enc := c.encoded(l.rk)
 	switch {
 	case r.keep:
-		g := l.aging()
+		g := l.aging(at)
 		g.size = len(l.stores.Frame)
 		e := c.localEntry(l.key, new(local.Head), &r.ans, at, g, l.version)
 		how := local.Reached

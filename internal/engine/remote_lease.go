@@ -18,14 +18,13 @@ import (
 
 // acquire tries to get a lease for each key, and resolves the loads of keys that have a
 // value by now. It reports whether to try again at once for those that are still waiting.
-func (c *remote) acquire(ctx context.Context, o *Options, ls []*inflightLoad) (again bool) {
+func (c *remote) acquire(ctx context.Context, at int64, o *Options, ls []*inflightLoad) (again bool) {
 	if o.SkipRemote {
 		c.acquireApart(ls)
 		return false
 	}
 	cmds := make([]store.Command, 0, len(ls))
 	asked := make([]*inflightLoad, 0, len(ls))
-	at := local.Now()
 	for _, l := range ls {
 		if l.down {
 			if l.state, l.why = fillNone, coherence.ErrPending; c.outage != nil {

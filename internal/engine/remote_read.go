@@ -23,6 +23,7 @@ func (c *remote) read(ctx context.Context, s *Scratch, j Loader, o *Options) {
 		return
 	}
 	items, asked, cmds := s.items, s.asked[:0], s.cmds[:0]
+	s.sent = true
 	for i := range items {
 		if it := &items[i]; !it.done {
 			asked = append(asked, it)

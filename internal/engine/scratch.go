@@ -10,7 +10,8 @@ import (
 // early may still be in flight.
 //
 // No part of it is ever part of a result: values are copied out, and bytes that a value may
-// retain belong to a reply. Nor does a load keep a part of it, since it may outlive the read.
+// retain belong to a reply. Nor does a load keep a part of it that may outlive the read; one that
+// runs in the goroutine of the read does not.
 type Scratch struct {
 	items    []Lookup
 	asked    []*Lookup
@@ -18,6 +19,9 @@ type Scratch struct {
 	founds   []decoded
 	pointers []*decoded
 	encoded  []byte
+	sent     bool        // Redis was asked: the four above have been used
+	load     *loadMemory // of a load in the caller's goroutine; nil: none yet
+	seen     bool        // another goroutine may refer to what that load was given
 
 	single struct { // the memory of a read of one key, which is most of them
 		item    [1]Lookup
@@ -72,6 +76,9 @@ func (s *Scratch) At(i int) *Lookup { return &s.items[i] }
 // Reset removes the lookups, so that the memory can be used again. It returns false, and
 // changes nothing, if another goroutine may still refer to it.
 func (s *Scratch) Reset() bool {
+	if s.seen {
+		return false
+	}
 	for i := range s.items {
 		if it := &s.items[i]; it.err != nil && it.err != errs.ErrMiss || it.remoteErr != nil {
 			return false
@@ -79,10 +86,12 @@ func (s *Scratch) Reset() bool {
 	}
 	n := len(s.items)
 	clear(s.items)
-	clear(s.founds[:n])
-	clear(s.pointers[:n])
-	clear(s.asked[:n])
-	clear(s.cmds[:n+1])
-	s.items = s.items[:0]
+	if s.sent {
+		clear(s.founds[:n])
+		clear(s.pointers[:n])
+		clear(s.asked[:n])
+		clear(s.cmds[:n+1])
+	}
+	s.items, s.sent = s.items[:0], false
 	return true
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,17 +29,18 @@ type singleLoad struct {
 	keepAlive func()          // stops the renewal of the lease
 	unwatch   func()          // stops watching other loads
 
-	space  Value // for what it returns; nil: none
-	handle any   // of the loader
-	h      *Handle
-	in     callContext
-	call   loadCall
-	began  int64    // local time
-	ended  int64    // likewise, when its loader has returned in its time; else 0
-	old    *decoded // the value that is to be replaced, nil if there is none
-	state  atomic.Int32
+	space Value        // for what it returns; nil: none
+	in    *callContext // of its loader; nil: it is still to be made
+	h     *loadHandle  // of its loader, which other loads may share
+	call  loadCall
+	at    int64    // local time before it entered the load limit; 0: not known
+	began int64    // local time
+	ended int64    // likewise, when its loader has returned in its time; else 0
+	old   *decoded // the value that is to be replaced, nil if there is none
+	state atomic.Int32
+	seen  bool // other goroutines may refer to it, also when it has ended
 
-	due            time.Time // when its time is over; guarded by watchdog.mu, as are the following
+	due            int64 // local time when its time is over; guarded by watchdog.mu, as are the following
 	next, previous *singleLoad
 	listed         bool
 }
@@ -56,35 +58,37 @@ func (s *singleLoad) taken() bool { return s != nil && s.state.Load() == loadTak
 // run calls the loader, as soon as the load limit allows, and ends the load; see finish.
 func (s *singleLoad) run() {
 	c, l := s.c, s.l
-	if err := c.limit.enter(s.ctx, s.o.background); err != nil {
-		c.refuse(s.o, err, l)
-		s.finish()
-		return
+	if s.began = s.at; s.began == 0 || !c.limit.enterAtOnce() {
+		if err := c.limit.enter(s.ctx, s.o.background); err != nil {
+			c.refuse(s.o, err, l)
+			s.finish()
+			return
+		}
+		s.began = local.Now()
 	}
 	if s.old = l.old; s.old != nil && s.old.ans.absent != nil {
 		s.old = nil // an absence is no value that NotModified could keep
 	}
-	if s.h == nil {
-		s.handle, s.h = c.types.NewHandle()
+	if s.in == nil {
+		s.in = new(callContext)
 	}
-	s.h.begin(s.old, c.clone)
-	now := time.Now() // once for all that the load is measured by
-	s.call.initAt(now, c.stats, 1, s.o.refresh)
-	s.began = local.At(now)
+	s.h = &s.in.handle
+	s.h.begin(c, s.old)
+	s.call.init(s.began, c.stats, 1, s.o.refresh)
 	l.rest.ready.Add(1)
-	c.watchdog.addAt(now, s)
+	c.watchdog.add(s.began, s)
 	out := called[Value]{err: usercode.ErrGoexit} // unless it returns, or panics
 	defer func() {
 		if s.state.CompareAndSwap(loadRuns, loadEnded) {
-			c.watchdog.remove(s)
+			s.seen = !c.watchdog.remove(s)
 			s.end(out)
 		} else {
 			_ = usercode.Do(func() { s.late(out) })
 		}
 	}()
 	out.err = usercode.Call(func() (err error) {
-		s.in.begin(c, s.ctx, s.handle, l.rk) // which asks the caller's context
-		ctx := s.call.begin(&s.in, c.name)
+		s.in.begin(c, s.ctx, l.rk) // which asks the caller's context
+		ctx := s.call.begin(s.in, c.name)
 		if into, ok := s.j.(loadsInto); ok && s.space != nil {
 			out.res = s.space
 			return into.LoadInto(ctx, l.key, s.space)
@@ -159,6 +163,9 @@ func (s *singleLoad) finish() {
 		at = local.Now()
 	}
 	s.c.fillSingle(s.ctx, s.o, s.loads, at)
+	if lc, ok := s.ctx.(*loadContext); ok {
+		lc.endAt(at)
+	}
 }
 
 // watchdog takes over the loads whose time is over. One timer serves all of them: it is not set
@@ -167,32 +174,32 @@ type watchdog struct {
 	mu          sync.Mutex
 	first, last *singleLoad // by due
 	timer       *time.Timer
-	at          time.Time // when the timer fires; zero: it is not set
+	at          int64 // local time when the timer fires
+	set         bool  // it will
 	closed      bool
 }
 
-func (w *watchdog) add(s *singleLoad) { w.addAt(time.Now(), s) }
-
-func (w *watchdog) addAt(now time.Time, s *singleLoad) {
-	deadline, _ := s.ctx.Deadline()
+// add adds a load that begins at the local time now.
+func (w *watchdog) add(now int64, s *singleLoad) {
+	end := endOf(s.ctx)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	s.due = now.Add(max(deadline.Sub(now), 0) + releaseGrace)
+	s.due = later(max(end, now), releaseGrace)
 	w.shortenLocked(s, now)
 	w.insertLocked(s)
 	w.setLocked(now)
 }
 
 // shortenLocked leaves a load at most closeGrace when the cache is closed.
-func (w *watchdog) shortenLocked(s *singleLoad, now time.Time) {
-	if end := now.Add(closeGrace); w.closed && end.Before(s.due) {
-		s.due = end
+func (w *watchdog) shortenLocked(s *singleLoad, now int64) {
+	if w.closed {
+		s.due = min(s.due, later(now, closeGrace))
 	}
 }
 
 func (w *watchdog) insertLocked(s *singleLoad) {
 	before := w.last // mostly all have the same time, and the latest begins last
-	for before != nil && s.due.Before(before.due) {
+	for before != nil && s.due < before.due {
 		before = before.previous
 	}
 	s.listed, s.previous = true, before
@@ -208,11 +215,14 @@ func (w *watchdog) insertLocked(s *singleLoad) {
 	}
 }
 
-func (w *watchdog) remove(s *singleLoad) {
+// remove removes a load. It returns false if its time is over, and it is about to be taken over.
+func (w *watchdog) remove(s *singleLoad) (removed bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	removed = s.listed
 	w.removeLocked(s)
 	w.restLocked()
+	return removed
 }
 
 // restLocked stops the timer when the cache is closed and nothing is left to watch: it would
@@ -220,7 +230,7 @@ func (w *watchdog) remove(s *singleLoad) {
 func (w *watchdog) restLocked() {
 	if w.closed && w.first == nil && w.timer != nil {
 		w.timer.Stop()
-		w.at = time.Time{}
+		w.set = false
 	}
 }
 
@@ -242,12 +252,12 @@ func (w *watchdog) removeLocked(s *singleLoad) {
 }
 
 // setLocked sets the timer for the first load, unless it fires earlier.
-func (w *watchdog) setLocked(now time.Time) {
-	if w.first == nil || !w.at.IsZero() && !w.first.due.Before(w.at) {
+func (w *watchdog) setLocked(now int64) {
+	if w.first == nil || w.first.due == math.MaxInt64 || w.set && w.first.due >= w.at {
 		return
 	}
-	w.at = w.first.due
-	if in := w.at.Sub(now); w.timer == nil {
+	w.at, w.set = w.first.due, true
+	if in := time.Duration(w.at - now); w.timer == nil {
 		w.timer = time.AfterFunc(in, w.fire)
 	} else {
 		w.timer.Reset(in)
@@ -255,20 +265,20 @@ func (w *watchdog) setLocked(now time.Time) {
 }
 
 func (w *watchdog) fire() {
-	now := time.Now()
+	now := local.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for s := w.first; s != nil && !now.Before(s.due); s = w.first {
+	for s := w.first; s != nil && now >= s.due; s = w.first {
 		w.removeLocked(s)
 		go s.takeOver()
 	}
-	w.at = time.Time{}
+	w.set = false
 	w.setLocked(now)
 }
 
 // close leaves the loads that are running closeGrace at most, and later ones as well.
 func (w *watchdog) close() {
-	now := time.Now()
+	now := local.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.closed = true

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/delqhi/cache/internal/errs"
+	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/usercode"
 	"github.com/delqhi/cache/strategy"
 )
@@ -53,7 +54,7 @@ func TestALoadThatBeginsAfterCloseIsWatched(t *testing.T) {
 					t.Cleanup(cancel)
 					s := &singleLoad{ctx: ctx}
 					s.state.Store(loadEnded)
-					w.add(s)
+					w.add(local.Now(), s)
 					return s
 				}
 				first := add()
@@ -114,7 +115,7 @@ func TestTheContextOfACallerMayPanicLate(t *testing.T) {
 					var over atomic.Bool
 					answers := make(chan []error, 1)
 					go func() {
-						answers <- getEach(overContext{context.Background(), &over, exit}, c, load, keys...)
+						answers <- getEach(overContext{t.Context(), &over, exit}, c, load, keys...) // which could leave
 					}()
 					synctest.Wait()
 					over.Store(true)

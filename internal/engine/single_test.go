@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/delqhi/cache/internal/errs"
+	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/strategy"
 )
 
@@ -41,7 +42,7 @@ func TestTheWatchdogKeepsLoadsInTheOrderOfTheirEnds(t *testing.T) {
 			t.Cleanup(cancel)
 			s := &singleLoad{ctx: ctx}
 			s.state.Store(loadEnded) // so that its end does nothing
-			w.add(s)
+			w.add(local.Now(), s)
 			return s
 		}
 		b, d, a, c := add(2*time.Second), add(4*time.Second), add(time.Second), add(3*time.Second)

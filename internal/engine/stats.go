@@ -10,7 +10,6 @@ import (
 
 	"github.com/delqhi/cache/internal/client"
 	"github.com/delqhi/cache/internal/errs"
-	"github.com/delqhi/cache/internal/local"
 	"github.com/delqhi/cache/internal/stat"
 	"github.com/delqhi/cache/internal/usercode"
 	"github.com/delqhi/cache/metrics"
@@ -64,7 +63,7 @@ func newStats(r metrics.Recorder) *stats {
 // would cost more than the hit itself.
 const sampleOf = 256
 
-// SampleOf is the number of local hits that one for which CountLocalHit reports true stands for.
+// SampleOf is the number of local hits that one that is Measured stands for.
 const SampleOf = sampleOf
 
 // measuredMost is the largest of the hashes, of 64 bits, of one hit in sampleOf.
@@ -86,12 +85,12 @@ func (s *stats) audit(p float64) {
 	s.sampledMost = max(measuredMost, s.auditedMost)
 }
 
-// localHit counts a hit that began at start.
-func (s *stats) localHit(start int64) Sampled {
-	s.localHits.Add(1)
+// sampled reports what a hit is to be looked at for. The clock was read at start: for this hit, or for
+// several, of which it is the nth.
+func (s *stats) sampled(start int64, nth int) Sampled {
 	// The hash of a nanosecond clock selects the sample: there is no shared counter, and
 	// no pattern of calls that is measured always or never.
-	x := uint64(start)
+	x := uint64(start) + uint64(nth)
 	x ^= x >> 32
 	x *= 0xd6e8feb86659fd93
 	x ^= x >> 32
@@ -99,13 +98,13 @@ func (s *stats) localHit(start int64) Sampled {
 	if x > s.sampledMost {
 		return 0
 	}
-	return s.sample(start, x)
+	return s.sample(start, nth, x)
 }
 
-// sample looks more closely at a hit with that hash.
-func (s *stats) sample(start int64, x uint64) (as Sampled) {
+// sample looks more closely at a hit with that hash. It has taken as long as each of those before.
+func (s *stats) sample(start int64, nth int, x uint64) (as Sampled) {
 	if x <= measuredMost {
-		s.getHist.RecordN(time.Duration(local.Now()-start), sampleOf)
+		s.getHist.RecordN(since(start)/time.Duration(max(nth, 1)), sampleOf)
 		as = Measured
 	}
 	if s.auditedMost > 0 && x <= s.auditedMost {
@@ -175,15 +174,13 @@ func (s *stats) startRefresh(ctx, caller context.Context, cache string) (context
 type loadCall struct {
 	stats   *stats
 	keys    int
-	refresh int // how many of them for no caller's read
-	start   time.Time
+	refresh int                                      // how many of them for no caller's read
+	start   int64                                    // local time
 	end     atomic.Pointer[func(metrics.LoadResult)] // atomic: StartLoad may still run when done is called
 }
 
-// init begins the call, of these many keys.
-func (l *loadCall) init(s *stats, keys int, refresh bool) { l.initAt(time.Now(), s, keys, refresh) }
-
-func (l *loadCall) initAt(now time.Time, s *stats, keys int, refresh bool) {
+// init begins the call, of these many keys, at the local time now.
+func (l *loadCall) init(now int64, s *stats, keys int, refresh bool) {
 	if l.stats, l.keys, l.start = s, keys, now; refresh {
 		l.refresh = keys
 	}
@@ -208,7 +205,7 @@ func (l *loadCall) begin(ctx context.Context, cache string) context.Context {
 // done is called once, with the error of the call and the numbers of keys that were found and
 // not found.
 func (l *loadCall) done(err error, found, notFound int) time.Duration {
-	d := time.Since(l.start)
+	d := since(l.start)
 	s, failed := l.stats, uint64(l.keys-found-notFound)
 	s.loads.Add(uint64(l.keys))
 	s.loadErrors.Add(failed)

@@ -124,7 +124,7 @@ func (u *unasked) store(l *inflightLoad, at int64) {
 	}
 	c.plan(context.Background(), &NoOptions, l)
 	if r := &l.filled; r.keep && c.backend.mayUseLocal(l.rk, local.Now()) {
-		e := c.localEntry(l.key, new(local.Head), &r.ans, at, l.aging(), l.version)
+		e := c.localEntry(l.key, new(local.Head), &r.ans, at, l.aging(at), l.version)
 		if c.local.Put(l.key, c.encoded(l.rk), e, l.fence) {
 			c.stats.unasked.Add(1)
 		}

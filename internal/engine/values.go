@@ -31,8 +31,8 @@ type Types interface {
 	// KeepKeys replaces keys by copies, for as long as they are needed.
 	KeepKeys(keys []Key)
 
-	// KeepKey is KeepKeys of one key with NewHandle, in one allocation with the memory of a value.
-	KeepKey(Key) (kept Key, space Value, handle any, h *Handle)
+	// KeepKey is KeepKeys of one key, in one allocation with the memory of a value.
+	KeepKey(Key) (kept Key, space Value)
 	// Findable reports whether a key equals itself: NaN, for example, does not.
 	Findable(k Key) bool
 	// Key returns the K, as a codec takes it; NewKey a new one to decode into.

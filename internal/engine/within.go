@@ -16,48 +16,54 @@ type underWayKey struct{}
 // underWay is a running load, or write to the source, that a context belongs to.
 type underWay struct {
 	outer *underWay // the one that this one was called from; nil: none
-	cache any
+	cache *Cache
 	keys  []string // Redis keys
+	set   *keySet  // of keys, if they are many; else nil
 	over  atomic.Bool
+}
 
+// keySet is made when it is first needed.
+type keySet struct {
 	once sync.Once
-	set  map[string]struct{} // of keys, if they are many; made when it is first needed
+	keys map[string]struct{}
 }
 
 // fewKeys is the largest number of keys that are searched linearly.
 const fewKeys = 8
 
 func (u *underWay) has(rk string) bool {
-	if len(u.keys) <= fewKeys {
+	if u.set == nil {
 		return slices.Contains(u.keys, rk)
 	}
-	u.once.Do(func() {
-		u.set = make(map[string]struct{}, len(u.keys))
+	u.set.once.Do(func() {
+		u.set.keys = make(map[string]struct{}, len(u.keys))
 		for _, k := range u.keys {
-			u.set[k] = struct{}{}
+			u.set.keys[k] = struct{}{}
 		}
 	})
-	_, ok := u.set[rk]
+	_, ok := u.set.keys[rk]
 	return ok
 }
 
 // entering returns the context for a call of user code for these keys.
 func (c *Cache) entering(ctx context.Context, rks ...string) *callContext {
 	in := c.enteringOne(ctx, "")
-	in.call.keys = rks
+	if in.call.keys = rks; len(rks) > fewKeys {
+		in.call.set = new(keySet)
+	}
 	return in
 }
 
 // enteringOne is entering for one key.
 func (c *Cache) enteringOne(ctx context.Context, rk string) *callContext {
 	in := new(callContext)
-	in.begin(c, ctx, nil, rk)
+	in.begin(c, ctx, rk)
 	return in
 }
 
 // begin makes it the context of a call for one key.
-func (c *callContext) begin(of *Cache, ctx context.Context, handle any, rk string) {
-	c.Context, c.handle, c.key[0] = ctx, handle, rk
+func (c *callContext) begin(of *Cache, ctx context.Context, rk string) {
+	c.Context, c.key[0] = ctx, rk
 	c.call.outer, _ = ctx.Value(underWayKey{}).(*underWay)
 	c.call.cache, c.call.keys = of, c.key[:]
 }
@@ -73,7 +79,7 @@ func leaving(ctx context.Context) {
 func (c *Cache) within(ctx context.Context, rk string) bool {
 	u, _ := ctx.Value(underWayKey{}).(*underWay)
 	for ; u != nil; u = u.outer {
-		if u.cache == any(c) && !u.over.Load() && u.has(rk) {
+		if u.cache == c && !u.over.Load() && u.has(rk) {
 			return true
 		}
 	}
@@ -84,7 +90,7 @@ func (c *Cache) within(ctx context.Context, rk string) bool {
 func (c *Cache) withinAny(ctx context.Context) bool {
 	u, _ := ctx.Value(underWayKey{}).(*underWay)
 	for ; u != nil; u = u.outer {
-		if u.cache == any(c) && !u.over.Load() {
+		if u.cache == c && !u.over.Load() {
 			return true
 		}
 	}

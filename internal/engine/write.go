@@ -75,8 +75,9 @@ func (c *Cache) write(ctx context.Context, changes []*Change, start int64) {
 		at = local.Now()
 	}
 	for _, ch := range changes {
-		ch.at = at
-		ch.fence = c.fences.Token(c.encoded(ch.rk))
+		if ch.at = at; c.inRedis { // else the fence is moved when the entry is stored, whatever came before
+			ch.fence = c.fences.Token(c.encoded(ch.rk))
+		}
 		if ch.keep {
 			ch.entry = c.changeEntry(ch, at)
 		}
@@ -151,7 +152,8 @@ func (c *Cache) writeFailed(ctx context.Context, err error) error {
 	return c.unavailable(err)
 }
 
-// Writing is the memory of a write of one key. It may be used again when the write has returned.
+// Writing is the memory of a write of one key. When the write has returned, it is to be made zero, and
+// may be used again.
 type Writing struct {
 	change Change
 	all    [1]*Change
@@ -159,7 +161,7 @@ type Writing struct {
 
 // Set stores a value.
 func (c *Cache) Set(ctx context.Context, w *Writing, key Key, val Value, o *Options) error {
-	w.change = Change{Key: key, Val: val}
+	w.change.Key, w.change.Val = key, val
 	w.all[0] = &w.change
 	c.setAll(ctx, w.all[:], o)
 	return c.Explain("set", w.change.Err)

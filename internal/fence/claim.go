@@ -45,7 +45,7 @@ type claimed struct {
 
 // Claim is one load, or one write to the source, of a key. A nil Claim is no claim.
 type Claim struct {
-	key   string
+	Place
 	part  *claimPart
 	order int64
 	began int64 // local time, of a load
@@ -56,6 +56,7 @@ type Claim struct {
 	outdone bool  // lost to a Take of another one
 	ended   bool  //
 	left    bool  // by Leave: it is not waited for any more
+	awaited bool  // others have been given it, to wait for it
 	err     error // of a load, for the callers that have waited for it
 }
 
@@ -71,8 +72,8 @@ func (t *Table) WithClaims() *Table {
 // ClaimLoad claims a key for a load, or returns the claims that have to be waited for. order is
 // the logical time at which the load begins: the second of two concurrent loads must be later,
 // for it is needed only if the first may have begun too early. With force the key is claimed
-// whatever is in flight. The claim is stored in space, nil for a new one, which must not be used
-// again.
+// whatever is in flight. The claim is stored in space, nil for a new one. That may be used again
+// only when the claim has ended, if nothing else has it; see End.
 func (t *Table) ClaimLoad(key string, order int64, force bool, space *Claim) (c *Claim, others []*Claim) {
 	return t.ClaimLoadSince(key, order, math.MinInt64, math.MinInt64, force, space)
 }
@@ -80,34 +81,39 @@ func (t *Table) ClaimLoad(key string, order int64, force bool, space *Claim) (c 
 // ClaimLoadSince is ClaimLoad for a load that begins at a local time, and does not wait for loads that
 // began before the local time notBefore: where changes are not received, what those return may be too old.
 func (t *Table) ClaimLoadSince(key string, order, at, notBefore int64, force bool, space *Claim) (c *Claim, others []*Claim) {
-	p := t.part(key)
+	place := t.Place(key)
+	p := t.partAt(place)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if k := p.byKey[key]; k != nil && !force {
 		held := slices.DeleteFunc(slices.Clone(k.claims), func(c *Claim) bool { return c.left || !c.write && c.began < notBefore })
 		if len(held) > 1 || len(held) == 1 && (held[0].write || held[0].order >= order) {
+			for _, c := range held {
+				c.awaited = true
+			}
 			return nil, held
 		}
 	}
 	if space == nil {
 		space = new(Claim)
 	}
-	*space = Claim{key: key, part: p, order: order, began: at}
+	*space = Claim{Place: place, part: p, order: order, began: at}
 	return p.addLocked(space), nil
 }
 
 // ClaimWrite claims a key for a write to the source. All other claims of the key are lost. With
 // alone the claim is nil if another write is in flight.
 func (t *Table) ClaimWrite(key string, alone bool) *Claim {
-	p := t.part(key)
+	place := t.Place(key)
+	p := t.partAt(place)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if alone && p.writingLocked(key) {
 		return nil
 	}
-	t.Bump(key)
+	t.BumpAt(place)
 	p.loseLocked(key, func(*Claim) bool { return true })
-	return p.addLocked(&Claim{key: key, part: p, write: true})
+	return p.addLocked(&Claim{Place: place, part: p, write: true})
 }
 
 // ClaimSet claims a key for a Set that tells other processes before it takes effect. It leaves
@@ -117,10 +123,11 @@ func (t *Table) ClaimWrite(key string, alone bool) *Claim {
 //  2. a load claims it, and gets the source's value
 //  3. the Set stores its value; that of the load is not to replace it
 func (t *Table) ClaimSet(key string) *Claim {
-	p := t.part(key)
+	place := t.Place(key)
+	p := t.partAt(place)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.addLocked(&Claim{key: key, part: p, write: true, set: true})
+	return p.addLocked(&Claim{Place: place, part: p, write: true, set: true})
 }
 
 // ToWrite turns the claim of a load into that of a write, and reports whether it could: the
@@ -131,7 +138,7 @@ func (t *Table) ToWrite(c *Claim) bool {
 	if c.lost || c.ended || c.part.writingLocked(c.key) {
 		return false
 	}
-	t.Bump(c.key)
+	t.BumpAt(c.Place)
 	c.part.loseLocked(c.key, func(o *Claim) bool { return o != c })
 	c.write = true
 	return true
@@ -154,7 +161,7 @@ func (t *Table) Take(c *Claim) bool {
 	if c.lost || c.ended {
 		return false
 	}
-	t.Bump(c.key)
+	t.BumpAt(c.Place)
 	earlier := true
 	c.part.loseLocked(c.key, func(o *Claim) bool {
 		earlier = earlier && o != c
@@ -174,20 +181,22 @@ func (c *Claim) Outdone() bool {
 }
 
 // End ends a claim. err is the error of a failed load, nil if it does not concern the callers
-// that have waited for it. Only the first End counts.
-func (c *Claim) End(err error) {
+// that have waited for it. Only the first End counts. awaited reports whether others have the claim:
+// if not, its memory may be used again.
+func (c *Claim) End(err error) (awaited bool) {
 	if c == nil {
-		return
+		return false
 	}
 	c.part.mu.Lock()
 	defer c.part.mu.Unlock()
 	if c.ended {
-		return
+		return c.awaited
 	}
 	c.ended, c.err = true, err
 	if !c.lost {
 		c.part.removeLocked(c.key, func(o *Claim) bool { return o == c })
 	}
+	return c.awaited
 }
 
 // Leave is End of a claim whose load goes on: it is not waited for any more, and can still be
@@ -255,7 +264,9 @@ func (t *Table) LoseMatching(match func(key string) bool) {
 	}
 }
 
-func (t *Table) part(key string) *claimPart { return &t.claims[t.hash(key)%parts] }
+func (t *Table) part(key string) *claimPart { return t.partAt(t.Place(key)) }
+
+func (t *Table) partAt(at Place) *claimPart { return &t.claims[at.hash%parts] }
 
 func (p *claimPart) writingLocked(key string) bool {
 	k := p.byKey[key]
@@ -297,7 +308,12 @@ func (p *claimPart) removeLocked(key string, which func(*Claim) bool) {
 		return
 	}
 	before := len(k.claims)
-	k.claims = slices.DeleteFunc(k.claims, which)
+	if before == 1 && which(k.claims[0]) { // which is the only one nearly always
+		k.claims[0] = nil
+		k.claims = k.claims[:0]
+	} else if before > 1 {
+		k.claims = slices.DeleteFunc(k.claims, which)
+	}
 	if gone := before - len(k.claims); gone > 0 {
 		p.held.Add(-int64(gone))
 		for w := range k.waiters {

@@ -58,23 +58,37 @@ func (t *Table) hash(key string) uint64 { return maphash.String(t.seed, key) }
 
 func (t *Table) slot(key string) *atomic.Uint64 { return &t.gen[t.hash(key)%slots] }
 
+// Place is where a table has a key, for who moves its generation several times.
+type Place struct {
+	key  string
+	hash uint64
+}
+
+// Place returns that of a key.
+func (t *Table) Place(key string) Place { return Place{key, t.hash(key)} }
+
 // Token returns the key's generation.
 func (t *Table) Token(key string) Token {
 	return Token{gen: t.slot(key).Load(), epoch: t.epoch.Load()}
 }
 
 // Move moves the key's generation and returns the new one. The claims of the key are lost.
-func (t *Table) Move(key string) Token {
-	h := t.hash(key)
-	tok := Token{gen: t.gen[h%slots].Add(1), epoch: t.epoch.Load()}
+func (t *Table) Move(key string) Token { return t.MoveAt(t.Place(key)) }
+
+// MoveAt is Move of the key of a place.
+func (t *Table) MoveAt(p Place) Token {
+	tok := Token{gen: t.gen[p.hash%slots].Add(1), epoch: t.epoch.Load()}
 	if t.claims != nil {
-		t.claims.lose(h, key)
+		t.claims.lose(p.hash, p.key)
 	}
 	return tok
 }
 
 // Bump moves the key's generation and leaves its claims.
-func (t *Table) Bump(key string) { t.slot(key).Add(1) }
+func (t *Table) Bump(key string) { t.BumpAt(t.Place(key)) }
+
+// BumpAt is Bump of the key of a place.
+func (t *Table) BumpAt(p Place) { t.gen[p.hash%slots].Add(1) }
 
 // Valid reports whether the key's generation is still that of tok.
 func (t *Table) Valid(key string, tok Token) bool { return t.Token(key) == tok }

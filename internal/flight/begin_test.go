@@ -18,9 +18,9 @@ func TestMemoryIsMadeForAWorkOnly(t *testing.T) {
 		})
 		k := Request[string, int]{Key: "k"}
 		made := 0
-		begin := func() (*Single[string, int, string], Leader[string, int, string]) {
+		begin := func(bool) (*Single[string, int, string], Leader[string, int, string]) {
 			made++
-			return lead.begin()
+			return lead.begin(false)
 		}
 		results := make(chan Result[string], 3)
 		for range 3 {
@@ -30,14 +30,14 @@ func TestMemoryIsMadeForAWorkOnly(t *testing.T) {
 		if made != 1 {
 			t.Errorf("memory was made for %d works", made)
 		}
-		if r := g.DoSingle(t.Context(), &Request[string, int]{Key: "late"}, func() (*Single[string, int, string], Leader[string, int, string]) {
+		if r := g.DoSingle(t.Context(), &Request[string, int]{Key: "late"}, func(bool) (*Single[string, int, string], Leader[string, int, string]) {
 			go g.Do(t.Context(), req("late"), func(_ context.Context, mine []*call) {
 				<-hold
 				g.Resolve(mine[0], "other", nil)
 			})
 			synctest.Wait()
 			close(hold)
-			return lead.begin()
+			return lead.begin(false)
 		}); r.Val != "other" || !r.Shared || r.Err != nil {
 			t.Errorf("a call that began meanwhile: %+v", r)
 		}
@@ -46,9 +46,9 @@ func TestMemoryIsMadeForAWorkOnly(t *testing.T) {
 				t.Errorf("%+v", r)
 			}
 		}
-		if r := g.DoSingle(t.Context(), &k, func() (*Single[string, int, string], Leader[string, int, string]) {
+		if r := g.DoSingle(t.Context(), &k, func(bool) (*Single[string, int, string], Leader[string, int, string]) {
 			g.Close(errClosed)
-			return lead.begin()
+			return lead.begin(false)
 		}); r.Err != errClosed || !r.Refused {
 			t.Errorf("closed meanwhile: %+v", r)
 		}

@@ -9,7 +9,8 @@
 //
 //   - The work runs in a goroutine of its own, with the values of the first caller's context
 //     but not its cancellation. A canceled caller does not cancel the load for the others; the
-//     work is canceled when all callers that waited for any of its calls have left.
+//     work is canceled when all callers that waited for any of its calls have left. Only where
+//     the first caller can't leave, the work may run in that one's goroutine.
 //   - Every caller waits under its own context.
 //   - A caller joins only a call that began at the same fence: if the key was written or
 //     invalidated since then, the call may return the value from before, and the caller starts
@@ -47,8 +48,7 @@ type Group[K, F comparable, V any] struct {
 	length int                  // how many they are
 	works  *work                // running, linked
 	closed error
-
-	wg sync.WaitGroup // one for each work
+	idle   sync.Cond // with mu: there are no works, once the group is closed
 }
 
 // Context is a context that can be canceled. Cause returns the cause; the first one counts.
@@ -115,7 +115,8 @@ type firstCall[K, F comparable, V any] struct {
 	calls [1]*Call[K, F, V]
 }
 
-// Single is the memory of a work with one call, for [Group.DoSingle]. It is used once.
+// Single is the memory of a work with one call, for [Group.DoSingle]. It is used once, unless the work
+// has ended, no other caller has joined it (see [Result]), and it was not taken over.
 type Single[K, F comparable, V any] struct {
 	firstCall[K, F, V]
 	lead Leader[K, F, V]
@@ -154,6 +155,10 @@ type Request[K, F comparable] struct {
 	Alone bool
 	// Apart: nor may later requests join the one that this begins.
 	Apart bool
+	// Here: if the caller can't leave, since its context never ends and Soft is nil, the work that
+	// the request begins may run in the caller's goroutine. If it is taken over, the caller goes on
+	// when user code returns; if user code ends the goroutine, that is the caller's.
+	Here bool
 }
 
 // Result is the outcome of one request.
@@ -174,7 +179,9 @@ type Result[V any] struct {
 // New returns a Group. recovered turns a panic of the work into the error that
 // its callers get; it is called once for each panic.
 func New[K, F comparable, V any](recovered func(value any, stack []byte) error) *Group[K, F, V] {
-	return &Group[K, F, V]{NewContext: newStandard, recovered: recovered, calls: map[K]*Call[K, F, V]{}}
+	g := &Group[K, F, V]{NewContext: newStandard, recovered: recovered, calls: map[K]*Call[K, F, V]{}}
+	g.idle.L = &g.mu
+	return g
 }
 
 // Do answers reqs, whose keys must differ: it joins the calls in flight, and runs lead for the
@@ -206,7 +213,8 @@ func (g *Group[K, F, V]) Do(ctx context.Context, reqs []Request[K, F], lead func
 	var w *work
 	for i := range reqs {
 		r := &reqs[i]
-		if c := g.joinLocked(r); c != nil {
+		first := g.calls[r.Key]
+		if c := g.joinLocked(r, first); c != nil {
 			waiting[i] = c
 			results[i].Shared = true
 			continue
@@ -219,7 +227,7 @@ func (g *Group[K, F, V]) Do(ctx context.Context, reqs []Request[K, F], lead func
 		} else {
 			c = new(Call[K, F, V])
 		}
-		g.beginLocked(w, c, i, r)
+		g.beginLocked(w, c, i, r, first)
 		waiting[i] = c
 		mine = append(mine, c)
 	}
@@ -243,17 +251,34 @@ func (g *Group[K, F, V]) Do(ctx context.Context, reqs []Request[K, F], lead func
 	return results
 }
 
-// DoSingle is [Group.Do] of one request. If there is no call to join, begin returns the memory for a
-// work and what leads it; a call may be there by then after all.
-func (g *Group[K, F, V]) DoSingle(ctx context.Context, r *Request[K, F], begin func() (*Single[K, F, V], Leader[K, F, V])) (res Result[V]) {
+// DoSingle is [Group.Do] of one request, and heeds Here. begin returns the memory for a work, and what
+// leads it. here says whether it is to run in the caller's goroutine: then begin is called before it
+// is known whether there is a call to join, and else if there is none, though there may be one by then
+// after all.
+func (g *Group[K, F, V]) DoSingle(ctx context.Context, r *Request[K, F], begin func(here bool) (*Single[K, F, V], Leader[K, F, V])) (res Result[V]) {
 	if err := ctx.Err(); err != nil {
 		return Result[V]{Err: err, Refused: true}
 	}
 	equal(r.Key, r.Key) // as in Do
-	c, closed := g.join(r)
+	here := r.Here && r.Soft == nil && ctx.Done() == nil
+	var c *Call[K, F, V]
+	var closed error
+	if !here { // whose memory costs something
+		c, closed = g.join(r)
+	}
 	if res.Shared = c != nil; c == nil && closed == nil {
-		space, lead := begin() // not under the lock, for which all others would wait
-		c, res.Shared, closed = g.joinOrStart(ctx, r, space, lead)
+		space, lead := begin(here) // not under the lock, for which all others would wait
+		c, res.Shared, closed = g.joinOrBegin(ctx, r, space, lead)
+		switch {
+		case res.Shared || closed != nil:
+		case here:
+			g.runSingle(space)
+		default:
+			go func() {
+				stackgrow.Grow() // here, where there are the fewest frames to copy
+				g.runSingle(space)
+			}()
+		}
 	}
 	if closed != nil {
 		return Result[V]{Err: closed, Refused: true}
@@ -279,28 +304,30 @@ func (g *Group[K, F, V]) join(r *Request[K, F]) (c *Call[K, F, V], closed error)
 	if g.closed != nil {
 		return nil, g.closed
 	}
-	return g.joinLocked(r), nil
+	return g.joinLocked(r, g.calls[r.Key]), nil
 }
 
-// joinOrStart is join, and starts the work of space if there is no call to join.
-func (g *Group[K, F, V]) joinOrStart(ctx context.Context, r *Request[K, F], space *Single[K, F, V], lead Leader[K, F, V]) (c *Call[K, F, V], joined bool, closed error) {
+// joinOrBegin is join, and if there is no call to join, begins the work of space, which is then to be
+// run.
+func (g *Group[K, F, V]) joinOrBegin(ctx context.Context, r *Request[K, F], space *Single[K, F, V], lead Leader[K, F, V]) (c *Call[K, F, V], joined bool, closed error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed != nil {
 		return nil, false, g.closed
 	}
-	if c = g.joinLocked(r); c != nil {
+	first := g.calls[r.Key]
+	if c = g.joinLocked(r, first); c != nil {
 		return c, true, nil
 	}
 	c = &space.call
 	space.lead, space.calls[0] = lead, c
-	g.beginLocked(&space.work, c, 0, r)
+	g.beginLocked(&space.work, c, 0, r, first)
 	g.startLocked(&space.work, lead.NewContext(ctx))
-	go func() {
-		stackgrow.Grow() // here, where there are the fewest frames to copy
-		g.run(space.work.ctx, &space.work, space.calls[:], space.lead.Lead)
-	}()
 	return c, false, nil
+}
+
+func (g *Group[K, F, V]) runSingle(s *Single[K, F, V]) {
+	g.run(s.work.ctx, &s.work, s.calls[:], s.lead.Lead)
 }
 
 // begin is run on a new goroutine.
@@ -309,12 +336,12 @@ func (g *Group[K, F, V]) begin(ctx Context, w *work, mine []*Call[K, F, V], lead
 	g.run(ctx, w, mine, lead)
 }
 
-// joinLocked joins the call in flight that a request may share, and returns nil if there is none.
-func (g *Group[K, F, V]) joinLocked(r *Request[K, F]) *Call[K, F, V] {
+// joinLocked joins the call in flight that a request may share, and returns nil if there is none. c is
+// the first in flight of the key.
+func (g *Group[K, F, V]) joinLocked(r *Request[K, F], c *Call[K, F, V]) *Call[K, F, V] {
 	if r.Alone || r.Apart {
 		return nil
 	}
-	c := g.calls[r.Key]
 	for c != nil && c.Fence != r.Fence {
 		c = c.other
 	}
@@ -327,8 +354,9 @@ func (g *Group[K, F, V]) joinLocked(r *Request[K, F]) *Call[K, F, V] {
 	return c
 }
 
-// beginLocked makes c the call of the i-th request, and a part of w.
-func (g *Group[K, F, V]) beginLocked(w *work, c *Call[K, F, V], i int, r *Request[K, F]) {
+// beginLocked makes c the call of the i-th request, and a part of w. first is the first in flight of
+// the key.
+func (g *Group[K, F, V]) beginLocked(w *work, c *Call[K, F, V], i int, r *Request[K, F], first *Call[K, F, V]) {
 	c.Key, c.Fence, c.Index, c.began, c.work, c.waiters = r.Key, r.Fence, i, r.Now, w, 1
 	c.ready.Add(1)
 	w.waiters++
@@ -338,7 +366,6 @@ func (g *Group[K, F, V]) beginLocked(w *work, c *Call[K, F, V], i int, r *Reques
 		return
 	}
 	// A call that may not be joined is replaced. Its own callers keep it.
-	first := g.calls[r.Key]
 	for o := first; o != nil; o = o.other {
 		if o.Fence == r.Fence {
 			first = g.withoutLocked(first, o)
@@ -389,20 +416,6 @@ func (g *Group[K, F, V]) startLocked(w *work, ctx Context) {
 		w.next.previous = w
 	}
 	g.works = w
-	g.wg.Add(1)
-}
-
-// endLocked counts it as ended.
-func (g *Group[K, F, V]) endLocked(w *work) {
-	if w.previous == nil {
-		g.works = w.next
-	} else {
-		w.previous.next = w.next
-	}
-	if w.next != nil {
-		w.next.previous = w.previous
-	}
-	w.next, w.previous = nil, nil
 }
 
 // waited says why a wait for a call has ended.
@@ -523,7 +536,7 @@ func (g *Group[K, F, V]) Finish(c *Call[K, F, V]) {
 
 // end ends a work. panicked is what it has panicked with, nil if it has not.
 func (g *Group[K, F, V]) end(ctx Context, w *work, mine []*Call[K, F, V], panicked any) {
-	defer g.wg.Done()
+	defer g.over(w)
 	open := 0
 	for _, c := range mine {
 		if !c.Resolved() {
@@ -542,9 +555,23 @@ func (g *Group[K, F, V]) end(ctx Context, w *work, mine []*Call[K, F, V], panick
 		}
 	}
 	ctx.Cancel(nil)
+}
+
+// over counts a work as ended.
+func (g *Group[K, F, V]) over(w *work) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.endLocked(w)
+	if w.previous == nil {
+		g.works = w.next
+	} else {
+		w.previous.next = w.next
+	}
+	if w.next != nil {
+		w.next.previous = w.previous
+	}
+	if w.next, w.previous = nil, nil; g.works == nil && g.closed != nil {
+		g.idle.Broadcast()
+	}
 }
 
 // Len returns the number of keys with a call in flight, one for each fence.
@@ -563,7 +590,13 @@ func (g *Group[K, F, V]) Close(cause error) {
 }
 
 // Wait waits until all work has ended, once the group is closed.
-func (g *Group[K, F, V]) Wait() { g.wg.Wait() }
+func (g *Group[K, F, V]) Wait() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for g.works != nil {
+		g.idle.Wait()
+	}
+}
 
 // Cancel is Close without the wait.
 func (g *Group[K, F, V]) Cancel(cause error) {

@@ -42,7 +42,7 @@ func (f leader[V]) NewContext(caller context.Context) Context { return newStanda
 
 func (f leader[V]) Lead(ctx context.Context, mine []*Call[string, int, V]) { f(ctx, mine) }
 
-func (f leader[V]) begin() (*Single[string, int, V], Leader[string, int, V]) {
+func (f leader[V]) begin(bool) (*Single[string, int, V], Leader[string, int, V]) {
 	return new(Single[string, int, V]), f
 }
 

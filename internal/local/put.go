@@ -15,7 +15,7 @@ const (
 // Put stores e unless the key's fence has moved since f, and reports whether it did. A Put that
 // is refused changes nothing. encoded is k's encoding.
 func (t *Tier[K, V]) Put(k K, encoded string, e *Entry[V], f fence.Token) bool {
-	return t.put(k, encoded, e, func() bool { return t.fences.Valid(encoded, f) }, keep) == Stored
+	return t.put(k, encoded, e, func() bool { return t.fences.Valid(encoded, f) }, keep, fence.Place{}) == Stored
 }
 
 // PutAndBump is a writer's Put at the acknowledgement of its write: it moves the key's fence,
@@ -29,7 +29,7 @@ func (t *Tier[K, V]) PutAndBump(k K, encoded string, e *Entry[V], f fence.Token)
 		}
 		t.fences.Move(encoded)
 		return false
-	}, moved|removeElse)
+	}, moved|removeElse, t.fences.Place(encoded))
 	t.removeOthers(k, encoded)
 	return out == Stored
 }
@@ -38,7 +38,7 @@ func (t *Tier[K, V]) PutAndBump(k K, encoded string, e *Entry[V], f fence.Token)
 // nothing. Of several callers with one token, one succeeds, and removes the entries of other
 // keys with the same encoding.
 func (t *Tier[K, V]) Swap(k K, encoded string, e *Entry[V], f fence.Token) bool {
-	out := t.put(k, encoded, e, func() bool { return t.fences.MoveIf(encoded, f) }, moved|same)
+	out := t.put(k, encoded, e, func() bool { return t.fences.MoveIf(encoded, f) }, moved|same, t.fences.Place(encoded))
 	if out == Stored {
 		t.removeOthers(k, encoded)
 	}
@@ -48,7 +48,7 @@ func (t *Tier[K, V]) Swap(k K, encoded string, e *Entry[V], f fence.Token) bool 
 // Replace stores e in the place of the entry with the head old, if that is still the current
 // one, and does not move the fence: it is the same value.
 func (t *Tier[K, V]) Replace(k K, old *Head, e *Entry[V], encoded string) bool {
-	return t.put(k, encoded, e, func() bool { return t.holds(k, old) }, same) == Stored
+	return t.put(k, encoded, e, func() bool { return t.holds(k, old) }, same, fence.Place{}) == Stored
 }
 
 // Set stores e unconditionally, and moves the key's fence. It is the write of a tier without
@@ -68,13 +68,14 @@ func (t *Tier[K, V]) CompareAndSwap(k K, encoded string, old *Head, e *Entry[V])
 
 // written is a put that moves the key's fence if the condition holds.
 func (t *Tier[K, V]) written(k K, encoded string, e *Entry[V], holds func() bool) Outcome {
+	at := t.fences.Place(encoded)
 	out := t.put(k, encoded, e, func() bool {
 		if !holds() {
 			return false
 		}
-		t.fences.Move(encoded)
+		t.fences.MoveAt(at)
 		return true
-	}, moved)
+	}, moved, at)
 	if out == Stored || out == NoRoom {
 		t.removeOthers(k, encoded)
 	}
@@ -84,7 +85,7 @@ func (t *Tier[K, V]) written(k K, encoded string, e *Entry[V], holds func() bool
 // Fill stores the value of a load, or of a write to the source, that has claimed the key, if
 // the claim was not lost.
 func (t *Tier[K, V]) Fill(k K, encoded string, e *Entry[V], c *fence.Claim) Outcome {
-	out := t.put(k, encoded, e, func() bool { return t.fences.Take(c) }, filled)
+	out := t.put(k, encoded, e, func() bool { return t.fences.Take(c) }, filled, c.Place)
 	if out == Stored || out == NoRoom {
 		t.removeOthers(k, encoded)
 	}
@@ -112,7 +113,8 @@ const (
 	same       putMode = 1 << 3 // e has the same value as the entry that it replaces
 )
 
-// put stores e if allowed says so; if not, it leaves the key's entry or removes it.
+// put stores e if allowed says so; if not, it leaves the key's entry or removes it. at is where the
+// fences have the key, if how has moved or filled.
 //
 // The fence is checked under the shard's lock, and not before, because of this interleaving:
 //
@@ -141,7 +143,7 @@ const (
 //
 // A reader that takes a token after the second move finds e. The same holds for removals; see
 // removeLocked.
-func (t *Tier[K, V]) put(k K, encoded string, e *Entry[V], allowed func() bool, how putMode) Outcome {
+func (t *Tier[K, V]) put(k K, encoded string, e *Entry[V], allowed func() bool, how putMode, at fence.Place) Outcome {
 	if same := k; same != k {
 		// A NaN, or a key that contains one: it could be stored again and again, and neither
 		// found nor removed. It is treated as if it had been evicted at once.
@@ -158,7 +160,7 @@ func (t *Tier[K, V]) put(k K, encoded string, e *Entry[V], allowed func() bool, 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	tab := s.table.Load()
-	old, _ := tab.get(h, k)
+	old, was := tab.get(h, k)
 	t.index.add(enc, k)
 	if !allowed() || t.closed.Load() {
 		if old != nil && how&removeElse != 0 {
@@ -181,7 +183,7 @@ func (t *Tier[K, V]) put(k K, encoded string, e *Entry[V], allowed func() bool, 
 			t.removeLocked(s, h, old, removed)
 			t.left.add(old, Replaced)
 		}
-		t.moveAgain(encoded, how)
+		t.moveAgain(at, how)
 		t.index.remove(enc, k)
 		s.evictions.Add(1)
 		return NoRoom
@@ -204,7 +206,7 @@ func (t *Tier[K, V]) put(k K, encoded string, e *Entry[V], allowed func() bool, 
 		for s.budget > 0 && s.bytes+e.size() > s.budget {
 			t.evictLocked(s)
 		}
-		s.order.replace(old, n, tab.replace(h, old, n))
+		s.order.replace(old, n, was.replace(n))
 		if how&same == 0 {
 			t.left.add(old, Replaced)
 		}
@@ -218,17 +220,17 @@ func (t *Tier[K, V]) put(k K, encoded string, e *Entry[V], allowed func() bool, 
 		s.order.add(h, n)
 	}
 	s.bytes += e.size()
-	t.moveAgain(encoded, how)
+	t.moveAgain(at, how)
 	return Stored
 }
 
 // moveAgain moves a key's fence after an entry was stored.
-func (t *Tier[K, V]) moveAgain(encoded string, how putMode) {
+func (t *Tier[K, V]) moveAgain(at fence.Place, how putMode) {
 	switch {
 	case how&moved != 0:
-		t.fences.Move(encoded)
+		t.fences.MoveAt(at)
 	case how&filled != 0:
-		t.fences.Bump(encoded)
+		t.fences.BumpAt(at)
 	}
 }
 

@@ -81,7 +81,14 @@ func (p place[K, V]) use() {
 }
 
 // clearRef clears the mark, and reports whether there was one.
-func (p place[K, V]) clearRef() bool { return p.bucket.head.And(^p.mark())&p.mark() != 0 }
+func (p place[K, V]) clearRef() bool { return p.used() && p.bucket.head.And(^p.mark())&p.mark() != 0 }
+
+// replace puts n in the place of the node at p, which has the same key, without a mark, and reports
+// whether that one had a mark.
+func (p place[K, V]) replace(n *node[K, V]) bool {
+	p.bucket.nodes[p.slot].Store(n)
+	return p.clearRef()
+}
 
 // newTable returns a table of so many buckets, or some more that cost no memory.
 func newTable[K comparable, V any](buckets int) *table[K, V] {
@@ -173,14 +180,6 @@ func (t *table[K, V]) find(h uint64, n *node[K, V]) place[K, V] {
 			return place[K, V]{&t.buckets[i], j}
 		}
 	}
-}
-
-// replace puts n in the place of the node with the same key, without a mark, and reports
-// whether that one had a mark.
-func (t *table[K, V]) replace(h uint64, old, n *node[K, V]) bool {
-	p := t.find(h, old)
-	p.bucket.nodes[p.slot].Store(n)
-	return p.clearRef()
 }
 
 // remove removes a node of the table, and reports whether it had a mark.

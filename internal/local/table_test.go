@@ -66,7 +66,7 @@ func TestATableHasWhatAMapHas(t *testing.T) {
 					old, n := m[k], &node[int, int]{key: k}
 					switch {
 					case old != nil && r.IntN(2) == 0:
-						tab.replace(hash(k), old, n)
+						tab.find(hash(k), old).replace(n)
 						m[k] = n
 					case old != nil:
 						tab.remove(hash(k), old)
@@ -226,7 +226,7 @@ func TestWhatStaysIsFoundMeanwhile(t *testing.T) {
 					case old == nil:
 						add(n)
 					case slices.Contains(stay, k) || i%2 == 0:
-						tab.replace(hash(k), old, n)
+						tab.find(hash(k), old).replace(n)
 						held[k] = n
 					default:
 						tab.remove(hash(k), old)

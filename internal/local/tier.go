@@ -184,13 +184,16 @@ func (t *Tier[K, V]) shard(hash uint64) *shard[K, V] {
 	return &t.shards[hash&uint64(len(t.shards)-1)]
 }
 
-// Get returns the entry of k, unless its deadline has passed at now. It neither takes a
-// lock nor allocates.
-func (t *Tier[K, V]) Get(k K, now int64) (*Entry[V], bool) {
+// Get returns the entry of k, nil if there is none. ok is false as well if its deadline has passed at
+// now. It neither takes a lock nor allocates.
+func (t *Tier[K, V]) Get(k K, now int64) (e *Entry[V], ok bool) {
 	h := t.hash(k)
 	n, at := t.shard(h).table.Load().get(h, k)
-	if n == nil || now >= n.entry.Deadline {
+	if n == nil {
 		return nil, false
+	}
+	if now >= n.entry.Deadline {
+		return &n.entry, false
 	}
 	at.use()
 	return &n.entry, true

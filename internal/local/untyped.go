@@ -14,10 +14,10 @@ type Held struct {
 }
 
 func untyped[V any](e *Entry[V], ok bool) (Held, bool) {
-	if !ok {
+	if e == nil {
 		return Held{}, false
 	}
-	return Held{&e.Head, &e.Value}, true
+	return Held{&e.Head, &e.Value}, ok
 }
 
 func typed[V any](h Held) *Entry[V] {
