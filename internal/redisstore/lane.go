@@ -45,6 +45,7 @@ type lanes struct {
 	waiting []chan *lane // callers; each gets a lane, or nil when the session has ended
 	ended   bool
 	opening bool
+	beats   int       // how many a heartbeat uses
 	retry   time.Time // another one is not opened before
 	listed  bool      // the server tells the state of several connections at once
 }
@@ -92,7 +93,7 @@ func (c *listenConn) take(ctx context.Context, check bool) (*lane, error) {
 	if check {
 		most++
 	}
-	if len(p.all) < most && p.listed && !p.opening && time.Now().After(p.retry) {
+	if len(p.all) < most && !(check && p.beats == len(p.all)) && p.listed && !p.opening && time.Now().After(p.retry) {
 		p.opening = c.session.store.background(func(context.Context) { c.openAnother() })
 	}
 	got := make(chan *lane, 1)
@@ -122,6 +123,13 @@ func (c *listenConn) take(ctx context.Context, check bool) (*lane, error) {
 		}
 	}
 	return nil, ctx.Err()
+}
+
+// beating counts a lane that a heartbeat uses: the next one waits for it.
+func (p *lanes) beating(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.beats += n
 }
 
 // put ends the use of a lane.
@@ -413,6 +421,7 @@ func (s *session) publishByLane(round int64, conn int, count bool) {
 		s.published(err) // the round is not complete
 		return
 	}
+	c.lanes.beating(1)
 	by := s.masters[conn]
 	by.rdb = l.rdb
 	if err = s.publish(by, round, conn, count); err == nil {
@@ -423,6 +432,7 @@ func (s *session) publishByLane(round int64, conn int, count bool) {
 			s.end(c.explain(fmt.Errorf("%w: %w", errLane, err)))
 		}
 	}
+	c.lanes.beating(-1)
 	c.put(l)
 	if err == nil {
 		s.heard(strconv.FormatInt(round, 10), len(s.conns)+conn)
