@@ -14,8 +14,9 @@ import (
 // A caller that wants to keep receiving calls Listen again, after a pause.
 //
 // A session proves that it is connected. Every HeartbeatInterval it publishes a heartbeat,
-// through the ordinary client and through each master, in a way that only a master carries out,
-// on a channel that has no other subscribers, and waits for it on its own connections. A round
+// through the ordinary client (with ByKey, a connection that carries its commands) and through each
+// master, in a way that only a master carries out, on a channel that has no other subscribers, and
+// waits for it on its own connections. A round
 // of heartbeats that has come back completely is reported by Heartbeat. If that takes longer
 // than HeartbeatTimeout, the session ends with [ErrHeartbeatTimeout]: whatever kept the
 // heartbeat from coming back, such as a frozen connection, a subscription to a server that is
