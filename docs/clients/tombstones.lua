@@ -43,6 +43,7 @@ local knownEra, knownTick, knownClock = ARGV[1], tonumber(ARGV[2]), tonumber(ARG
 if math.max(knownTick, knownClock) > latest then knownEra, knownTick, knownClock = '0', 0, 0 end
 
 local e = parse(raw or '', 'e1', 9)
+local found = sound(e) and e[2] or 0
 if not sound(e) or knownTick - e[2] > 10000000 then
   local clock = math.max(now, knownClock + 1)
   e = {tonumber(ARGV[4]), 0, clock, clock, 0, 0, 0, 0, 0}
@@ -73,7 +74,7 @@ local function mark(tag)
   e[3] = math.max(e[3], last(m))
   return m, true
 end
--- save stores the epoch and the fields, and returns what Marks.AppendText writes.
+-- save stores the epoch and the fields, and returns what Reading.AppendText writes.
 local function save(marks)
   put(e)
   if stale then redis.call('UNLINK', KEYS[2]) end
@@ -173,4 +174,4 @@ if ARGV[9] ~= '' then
   told = redis.pcall('PUBLISH', ARGV[9] .. ':c', ARGV[10] .. answer)
   if type(told) == 'table' then return told end
 end
-return answer
+return number(found) .. '\n' .. answer

@@ -68,6 +68,13 @@ func (p *Part) wentBack() {
 	p.a.Suspect()
 }
 
+// noteRepair takes the answer of a script of the logical clock, before which known was known of it.
+func (p *Part) noteRepair(m *logicalclock.Reading, known logicalclock.Known) {
+	if m.Repaired(known) {
+		p.wentBack()
+	}
+}
+
 // parseEpoch reads an epoch. An epoch whose times are too far ahead of Redis's clock counts as
 // missing: once this process had learned such times, Redis could not make it forget them.
 // Redis's clock is estimated only if the epoch may be too far ahead; see
@@ -133,8 +140,8 @@ func (p *Part) EndEpochReadBeside(ctx context.Context, l EpochRead, reply store.
 }
 
 // readEpochNow reads the logical clock alone. [Part.FetchTombstones] will not do where
-// the clock may have gone back in time: the script repairs the clock, and the rollback would go
-// unnoticed.
+// the clock may have gone back in time: the script repairs the clock, and if its answer is lost, the
+// rollback goes unnoticed.
 func (p *Part) readEpochNow(ctx context.Context) error {
 	l := p.beginLook()
 	if l.known.Epoch == 0 {
@@ -193,6 +200,7 @@ func (p *Part) FetchTombstones(ctx context.Context, tags []string) error {
 // learnTombstones learns a script's answer.
 func (p *Part) learnTombstones(tags []string, m *logicalclock.Reading, l EpochRead) bool {
 	p.measured(m.Now)
+	p.noteRepair(m, l.known)
 	ok := p.Clock.LearnTombstones(tags, m, l.asked, l.at)
 	if !ok && l.known.Epoch != 0 && p.Clock.Known().Epoch == 0 {
 		p.wentBack() // what was known is reset
@@ -202,12 +210,13 @@ func (p *Part) learnTombstones(tags []string, m *logicalclock.Reading, l EpochRe
 
 // ValidateNow validates one record against an answer that is requested from Redis now.
 func (p *Part) ValidateNow(ctx context.Context, epoch uint64, logicalTime, began int64, tags []string) (logicalclock.Validity, int64, error) {
-	at := now()
+	at, known := now(), p.Clock.Known()
 	m, err := p.a.cfg.Client.ReadClock(ctx, p.names, p.Claim(), tags)
 	if err != nil {
 		p.unreadable(err)
 		return logicalclock.Unknown, 0, err
 	}
+	p.noteRepair(&m, known)
 	v, until := logicalclock.ValidateBy(&m, epoch, logicalTime, began, at, now())
 	return v, until, nil
 }

@@ -522,3 +522,43 @@ func TestMarksOfAnUnknownEra(t *testing.T) {
 		t.Errorf("%+v, %d nudges", l, len(a.woken))
 	}
 }
+
+// A script that touches the clock repairs one that has gone back a little: its answer is all that
+// shows it.
+func TestAScriptThatRepairsTheClockShowsIt(t *testing.T) {
+	for name, ask := range map[string]func(ctx context.Context, p *Part) error{
+		"a touch":    func(ctx context.Context, p *Part) error { return p.FetchTombstones(ctx, nil) },
+		"of tags":    func(ctx context.Context, p *Part) error { return p.FetchTombstones(ctx, []string{"a"}) },
+		"validation": func(ctx context.Context, p *Part) error { _, _, err := p.ValidateNow(ctx, 1, 1, 0, nil); return err },
+		"an invalidation": func(ctx context.Context, p *Part) error {
+			l := p.BeginEpochRead()
+			m, numbers, err := p.a.invalidator.InvalidateTags(ctx, p.of, []string{"a"})
+			return p.a.EndTombstones(ctx, []string{"a"}, m, numbers, l, err)
+		},
+	} {
+		for _, back := range []time.Duration{0, time.Microsecond, time.Second} {
+			t.Run(name+" "+back.String(), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					a, st, _ := onClock(t, None)
+					p := a.parts[0]
+					if err := p.FetchTombstones(t.Context(), nil); err != nil {
+						t.Fatal(err)
+					}
+					e, ok := logicalclock.ParseEpoch(a.epoch(t).Record.Raw)
+					if !ok {
+						t.Fatal("no epoch")
+					}
+					time.Sleep(5 * time.Second)
+					e.Tick -= back.Microseconds()
+					st.set(a, text(e))
+					if err := ask(t.Context(), p); err != nil {
+						t.Fatal(err)
+					}
+					if _, open := p.rollbackSeen.open(); open != (back > 0) {
+						t.Errorf("noticed: %v", open)
+					}
+				})
+			})
+		}
+	}
+}

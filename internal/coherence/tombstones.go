@@ -44,10 +44,12 @@ func (a *Coordinator) withoutTombstoned(ctx context.Context, told *retryqueue.Re
 	}
 	has := map[string]bool{}
 	ask := func(p *Part, tags []string) bool {
+		known := p.Clock.Known()
 		m, err := a.cfg.Client.ReadClock(ctx, p.names, p.Claim(), tags)
 		if err != nil {
 			return false
 		}
+		p.noteRepair(&m, known)
 		all := noted(&m, m.Epoch.All)
 		if len(a.parts) == 1 && told.All && told.Tombstones[""].In(all) {
 			told.All = false

@@ -65,6 +65,13 @@ type Reading struct {
 	Epoch Epoch
 	Tags  []Tombstone // in the order of the request
 	Now   int64       // Redis's clock, µs
+	Found int64       // the tick before this request; 0: there was no valid epoch. A message does not have it
+}
+
+// Repaired reports whether Redis had gone back from what was known before the request, in the same
+// epoch. The request has moved the tick on, so that later ones do not show it.
+func (m *Reading) Repaired(known Known) bool {
+	return m.Epoch.ID == known.Epoch && m.Found < known.Tick
 }
 
 // Mode is the effect of a NewTombstone on entries.

@@ -43,8 +43,8 @@ type TagTombstones struct {
 
 // ReadClock does what [redisstore.Redis.ReadClock] does, at the time now by Redis's clock.
 func (c *State) ReadClock(known Known, now int64, id uint64, tags []string) Reading {
+	out := Reading{Now: now, Found: c.tick(now)}
 	e, has := c.resume(known, now, id, len(tags) > 0)
-	out := Reading{Now: now}
 	for _, tag := range tags {
 		var mark Tombstone
 		if c.Tags != nil {
@@ -59,6 +59,7 @@ func (c *State) ReadClock(known Known, now int64, id uint64, tags []string) Read
 
 // AddTombstones does what [redisstore.Redis.AddTombstones] does, except for the message.
 func (c *State) AddTombstones(known Known, now int64, id uint64, n *NewTombstone) Reading {
+	found := c.tick(now)
 	e, has := c.resume(known, now, id, len(n.Tags) > 0)
 	if len(n.Tags) > 0 && c.Tags == nil {
 		c.Tags = &TagTombstones{epoch: e.ID, tombstones: map[string]Tombstone{}}
@@ -68,7 +69,7 @@ func (c *State) AddTombstones(known Known, now int64, id uint64, n *NewTombstone
 	}
 	t := max(e.Clock+1, now)
 	e.Clock = t
-	out := Reading{Now: now}
+	out := Reading{Now: now, Found: found}
 	before := func(i int) int64 {
 		if e.Tick-now > GoneBack {
 			return 0
@@ -90,6 +91,15 @@ func (c *State) AddTombstones(known Known, now int64, id uint64, n *NewTombstone
 	out.Epoch = e
 	c.Epoch = e.text(has || len(n.Tags) > 0)
 	return out
+}
+
+// tick returns the stored tick, 0 if there is no valid epoch.
+func (c *State) tick(now int64) int64 {
+	e, _, ok := ReadEpoch(c.Epoch)
+	if !ok || !e.Sound() || !e.By(now+MaxAhead) {
+		return 0
+	}
+	return e.Tick
 }
 
 // resume returns the epoch to continue with, and whether it has tags. If the call is about

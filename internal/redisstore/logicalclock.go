@@ -80,6 +80,7 @@ local knownEra, knownTick, knownClock = ARGV[1], tonumber(ARGV[2]), tonumber(ARG
 if math.max(knownTick, knownClock) > latest then knownEra, knownTick, knownClock = '0', 0, 0 end
 
 local e = parse(raw or '', 'e1', 9)
+local found = sound(e) and e[2] or 0
 if not sound(e) or knownTick - e[2] > LOSTFOR then
   local clock = math.max(now, knownClock + 1)
   e = {tonumber(ARGV[4]), 0, clock, clock, 0, 0, 0, 0, 0}
@@ -110,7 +111,7 @@ local function mark(tag)
   e[3] = math.max(e[3], last(m))
   return m, true
 end
--- save stores the epoch and the fields, and returns what Marks.AppendText writes.
+-- save stores the epoch and the fields, and returns what Reading.AppendText writes.
 local function save(marks)
   put(e)
   if stale then redis.call('UNLINK', KEYS[2]) end
@@ -189,7 +190,7 @@ var (
 var readClockScript = newUrgentScript(touchEpoch, resume+`
 local marks = {}
 for i = 5, #ARGV do marks[i - 4] = mark(ARGV[i]) end
-return save(marks)
+return number(found) .. '\n' .. save(marks)
 `)
 
 // addTombstonesScript: ARGV[5] is the mode, ARGV[6] as in addText, ARGV[7] MaxTags, ARGV[8] TagSample,
@@ -250,7 +251,7 @@ if ARGV[9] ~= '' then
   told = redis.pcall('PUBLISH', ARGV[9] .. ':c', ARGV[10] .. answer)
   if type(told) == 'table' then return told end
 end
-return answer
+return number(found) .. '\n' .. answer
 `)
 
 // ReadClock implements Store. It renews the lifetime of the epoch, and of the hash of tags if tags
@@ -306,11 +307,16 @@ func (s *Redis) runClock(ctx context.Context, both urgentScript, names store.Nam
 	return parseReading(text, len(tags))
 }
 
+// parseReading parses a script's answer: the tick before it, on a line, and the text of a
+// [logicalclock.Reading].
 func parseReading(text string, tags int) (logicalclock.Reading, error) {
-	m, ok := logicalclock.ParseReading(text, tags)
-	if !ok {
+	first, rest, _ := strings.Cut(text, "\n")
+	var found [1]int64
+	m, ok := logicalclock.ParseReading(rest, tags)
+	if !ok || !logicalclock.Numbers(" "+first, "", found[:]) {
 		return logicalclock.Reading{}, logicalclock.ErrNoClock
 	}
+	m.Found = found[0]
 	return m, nil
 }
 

@@ -97,7 +97,7 @@ const stepsAgain = 16
 // stepScript: ARGV[1] to ARGV[4] as in readClockScript. ARGV[5] is "touch", or for the epoch ARGV[6]
 // "mark", "begin" for a tombstone in a new hash, or "floor", ARGV[7] the time of the tombstone, ARGV[8] a
 // channel or "", ARGV[9] the message, ARGV[10] and on the texts of the tombstones. It answers "" if
-// it is refused, otherwise the time and the epoch as it is stored, each on a line.
+// it is refused, otherwise the tick before it, the time, and the epoch as it is stored, each on a line.
 var stepScript = newUrgentScript(touchEpoch, resume+`
 if ARGV[5] ~= 'touch' and number(e[1]) ~= ARGV[6] then return '' end
 if ARGV[5] == 'begin' and e[9] == 1 then return '' end
@@ -110,7 +110,7 @@ elseif ARGV[5] == 'floor' and e[9] == 1 then
   e[9] = 0
 end
 put(e)
-local answer = number(now) .. '\n' .. text('e1', e)
+local answer = number(found) .. '\n' .. number(now) .. '\n' .. text('e1', e)
 if ARGV[8] and ARGV[8] ~= '' then
   e[9] = 0
   local lines = {ARGV[9] .. number(now), text('e1', e)}
@@ -169,6 +169,8 @@ type steps struct {
 	tags  []string
 	token string
 
+	found int64 // the tick before the first step on the epoch; -1: there was none yet
+
 	// The answer of the last step on the epoch.
 	now int64
 	e   logicalclock.Epoch
@@ -182,13 +184,19 @@ func (st *steps) epoch(ctx context.Context, op string, more ...any) (same bool, 
 	if err != nil || text == "" {
 		return false, err
 	}
-	first, second, _ := strings.Cut(text, "\n")
-	var now [1]int64
-	e, has, ok := logicalclock.ReadEpoch(second)
-	if !ok || !logicalclock.Numbers(" "+first, "", now[:]) || !e.Sound() || !e.By(logicalclock.Latest(now[0])) {
+	lines := strings.Split(text, "\n")
+	if len(lines) != 3 {
 		return false, logicalclock.ErrNoClock
 	}
-	st.now, st.e, st.has = now[0], e, has
+	var found, now [1]int64
+	e, has, ok := logicalclock.ReadEpoch(lines[2])
+	ok = ok && logicalclock.Numbers(" "+lines[0], "", found[:]) && logicalclock.Numbers(" "+lines[1], "", now[:])
+	if !ok || !e.Sound() || !e.By(logicalclock.Latest(now[0])) {
+		return false, logicalclock.ErrNoClock
+	}
+	if st.now, st.e, st.has = now[0], e, has; st.found < 0 {
+		st.found = found[0]
+	}
 	return true, nil
 }
 
@@ -229,12 +237,12 @@ func (st *steps) hash(ctx context.Context, mode, when any, t int64) (op string, 
 
 // readClockInSteps is Marks in steps.
 func (s *Redis) readClockInSteps(ctx context.Context, names store.Names, known logicalclock.Known, tags []string) (logicalclock.Reading, error) {
-	st := steps{store: s, names: names, known: known, tags: tags}
+	st := steps{store: s, names: names, known: known, tags: tags, found: -1}
 	for range stepsAgain {
 		if _, err := st.epoch(ctx, "touch"); err != nil { // Q1
 			return logicalclock.Reading{}, err
 		}
-		out := logicalclock.Reading{Epoch: st.e, Now: st.now}
+		out := logicalclock.Reading{Epoch: st.e, Now: st.now, Found: st.found}
 		if !st.has {
 			out.Tags = make([]logicalclock.Tombstone, len(tags))
 			return out, nil
@@ -261,7 +269,7 @@ func (s *Redis) readClockInSteps(ctx context.Context, names store.Names, known l
 
 // addTombstonesInSteps is Mark of tags, in steps. It forgets no tags.
 func (s *Redis) addTombstonesInSteps(ctx context.Context, names store.Names, known logicalclock.Known, n *logicalclock.NewTombstone) (logicalclock.Reading, error) {
-	st := steps{store: s, names: names, known: known, tags: n.Tags}
+	st := steps{store: s, names: names, known: known, tags: n.Tags, found: -1}
 	for range stepsAgain {
 		st.token = "new " + rand.Text()
 		if _, err := st.epoch(ctx, "touch"); err != nil { // M1
@@ -291,7 +299,7 @@ func (s *Redis) addTombstonesInSteps(ctx context.Context, names store.Names, kno
 		} else if !same {
 			continue
 		}
-		out := logicalclock.Reading{Epoch: st.e, Now: st.now}
+		out := logicalclock.Reading{Epoch: st.e, Now: st.now, Found: st.found}
 		if _, out.Tags, err = st.hash(ctx, "", "", 0); err != nil { // M4
 			return logicalclock.Reading{}, err
 		}

@@ -99,6 +99,12 @@ func TestAnotherServerInTheSamePlace(t *testing.T) {
 			after: func(*storetest.Memory, *wire) {},
 			epoch: true,
 		},
+		// What touches the clock from time to time repairs it.
+		"the same lineage, and the clock is touched before the read": {
+			after: func(*storetest.Memory, *wire) {},
+			then:  func(context.Context, *cache.Cache[string, string]) { time.Sleep(time.Second) },
+			epoch: true,
+		},
 		// There may be connections to the one before.
 		"another one that was seen a moment before": {
 			before: func(ctx context.Context, a *cache.Cache[string, string], store *storetest.Memory, net *wire) {
