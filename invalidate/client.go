@@ -94,7 +94,7 @@ func NewClient(rdb redis.UniversalClient, name string, opts ...ClientOption) (*C
 	c.known = make([]logicalclock.Known, len(parts))
 	c.revoker = &invalidation.Invalidator{
 		Store: c.store, Names: names, Parts: parts, Policy: invalidation.Policy{Mode: invalidation.Mode(c.policy.mode), Delay: c.policy.delay},
-		Outbox: message.NewOutbox(message.NewSender()), Known: c.lastKnown,
+		Outbox: message.NewOutboxOf(message.NewSender(), len(parts)), Known: c.lastKnown,
 	}
 	return c, nil
 }
@@ -192,7 +192,7 @@ func (c *Client) mark(ctx context.Context, what string, tags []string) error {
 	}
 	defer c.tally(ctx)
 	failed := make([]error, len(c.known))
-	c.revoker.EachPart(ctx, func(part uint8) { failed[part] = c.markPart(ctx, part, tags) })
+	c.revoker.EachPart(func(part uint8) { failed[part] = c.markPart(ctx, part, tags) })
 	if err := cmp.Or(failed...); err != nil {
 		return c.failed(ctx, what, err)
 	}
@@ -225,17 +225,11 @@ func (c *Client) Close() error {
 }
 
 // open takes numbers of messages that may not have been published. They are not retried: processes
-// are told, and drop their whole local tiers.
+// are told, and drop their whole local tiers, or those of the parts of the keys that it concerns.
 func (c *Client) open(numbers []uint64) { c.revoker.Outbox.GiveUp(numbers...) }
 
 // tally publishes the number up to which subscribers should have received messages.
-func (c *Client) tally(ctx context.Context) {
-	if n, due := c.revoker.Outbox.Watermark(false); due {
-		if invalidation.Publish(ctx, c.store, c.revoker.Names, &n) != nil {
-			c.revoker.Outbox.Unpublished(&n) // the next one includes it
-		}
-	}
-}
+func (c *Client) tally(ctx context.Context) { c.revoker.Watermark(ctx, false) }
 
 func (c *Client) failed(ctx context.Context, what string, err error) error {
 	switch {

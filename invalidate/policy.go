@@ -91,7 +91,7 @@ const (
 )
 
 // Broadcast receives by Redis's publish/subscribe what other processes with this library write
-// and invalidate. It takes one connection and works everywhere. Changes of the keys by other
+// and invalidate. It takes one connection, on a cluster one to each master, and works everywhere. Changes of the keys by other
 // programs are not received: local entries then live until they end.
 func Broadcast() Transport { return Transport{KindBroadcast} }
 

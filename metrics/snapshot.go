@@ -71,7 +71,7 @@ type Snapshot struct {
 
 	InvalidationsSent     uint64 // keys, patterns and tags that were published to other processes
 	InvalidationsReceived uint64 // keys, patterns and tags that this process received; with TrackingKeys, reported changes of keys
-	Flushes               uint64 // times the whole local tier was dropped because messages may have been lost
+	Flushes               uint64 // times the local tier, or on a cluster a part of it, was dropped because messages may have been lost
 
 	Applied     uint64 // queued writes that this process applied to the source (strategy.WriteBehind)
 	ApplyErrors uint64 // attempts to apply that failed, and will be repeated

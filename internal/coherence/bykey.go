@@ -2,6 +2,7 @@ package coherence
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -9,9 +10,8 @@ import (
 
 // With TrackingKeys, the server reports changes of the keys that this process has read, and other
 // processes' messages about keys are not received: only those of patterns, of tags and of everything,
-// on a channel of their own. Each node publishes the latter itself to every process that is
-// connected to it, and these are connected to each: none is lost without its connection, and they are
-// not counted.
+// on a channel of their own. The node that publishes one of the latter sends it to every process itself,
+// since each is connected to it: none is lost without its connection, and they are not counted.
 //
 // What the local tier has must therefore have been read from Redis, or stored there. An invalidation
 // of a key that Redis does not have is no change of it:
@@ -24,42 +24,68 @@ import (
 // lives: see ReceiveAll.
 type byKey struct {
 	over atomic.Bool   // given up
-	in   atomic.Bool   // the session is one by key
-	all  chan struct{} // closed when a session receives all, and the tier is valid, or none is about to
+	none atomic.Bool   // no session by key makes a part of the tier valid, nor will
+	all  chan struct{} // closed when sessions of all parts receive all, and the tier is valid, or none is about to
 
-	mu     sync.Mutex // guards what follows
-	closed bool       // all is
-	now    *session   // by key, in progress or ended; nil: none
-	cancel context.CancelFunc
+	mu        sync.Mutex                      // guards what follows
+	closed    bool                            // all is
+	receiving []bool                          // by part
+	sessions  map[*session]context.CancelFunc // by key, in progress
+}
+
+func (b *byKey) init(parts int) {
+	b.all, b.receiving, b.sessions = make(chan struct{}), make([]bool, parts), map[*session]context.CancelFunc{}
 }
 
 // wanted reports whether a session may be by key. The transport is one of tracking.
 func (b *byKey) wanted() bool { return !b.over.Load() }
 
-func (b *byKey) giveUp() { b.over.Store(true) }
-
-// receivesAll is called when a session that receives all makes the tier valid, and when there is none to
-// wait for: none is by key, the tier was not valid before, or the next session has failed.
-func (b *byKey) receivesAll() {
+// giveUp ends the sessions by key of all parts: those of Tracking follow.
+func (b *byKey) giveUp() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.receivesAllLocked()
+	b.over.Store(true)
+	for _, cancel := range b.sessions {
+		cancel()
+	}
 }
 
-func (b *byKey) receivesAllLocked() {
-	if !b.closed {
+// receives is called when a session of a part that receives all makes the tier valid, and when there is
+// none to wait for: the tier was not valid before, or the next session has failed.
+func (b *byKey) receives(part uint8) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.receivesLocked(part)
+}
+
+func (b *byKey) receivesLocked(part uint8) {
+	b.receiving[part] = true
+	if !b.closed && !slices.Contains(b.receiving, false) {
 		b.closed = true
 		close(b.all)
+	}
+}
+
+// allReceive is receives for all parts.
+func (b *byKey) allReceive() {
+	for part := range b.receiving {
+		b.receives(uint8(part))
 	}
 }
 
 func (b *byKey) begin(s *session, cancel context.CancelFunc) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.now, b.cancel = s, cancel
+	b.sessions[s] = cancel
 	if b.over.Load() {
 		cancel()
 	}
+}
+
+func (b *byKey) end(s *session) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.sessions, s)
 }
 
 // ReceiveAll has this process receive from now on also what concerns keys that Redis does not have. It
@@ -67,23 +93,25 @@ func (b *byKey) begin(s *session, cancel context.CancelFunc) {
 // flushed before it is.
 func (a *Coordinator) ReceiveAll() {
 	b := &a.byKey
-	if b.over.Load() {
+	if b.none.Load() {
 		return
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.over.Store(true)
-	if !a.LocalValid(now()) {
-		b.receivesAllLocked()
+	defer b.none.Store(true) // last: who finds it need not wait for b.mu
+	for _, p := range a.parts {
+		if !p.Valid(now()) {
+			b.receivesLocked(p.of)
+		}
 	}
-	if b.now == nil {
-		return
+	for s, cancel := range b.sessions {
+		s.mu.Lock()
+		s.over = true
+		s.p.extend(never)
+		s.mu.Unlock()
+		cancel()
 	}
-	b.now.mu.Lock()
-	b.now.over = true
-	a.localValid.Store(never)
-	b.now.mu.Unlock()
-	b.cancel()
 }
 
 // AwaitAll is ReceiveAll for a value that is to stay in the local tier. If that was valid, it waits until it
@@ -101,42 +129,8 @@ func (a *Coordinator) AwaitAll(ctx context.Context) {
 	select {
 	case <-a.byKey.all:
 	case <-t.C:
-		a.byKey.receivesAll() // no later call waits
+		a.byKey.allReceive() // no later call waits
 	case <-ctx.Done():
 	case <-a.ctx.Done():
 	}
-}
-
-// copies remembers the last messages of a session by key. Each node of a cluster publishes what any of
-// them does, and the session is connected to all: all copies but the first have no effect.
-type copies struct {
-	mu   sync.Mutex // guards what follows
-	of   map[string]struct{}
-	last []string // a ring
-	next int
-}
-
-// copiesMost is how many messages are remembered. The copies of one arrive within what its way over the
-// bus takes longer than another one.
-const copiesMost = 256
-
-// isCopy reports whether a message has come already.
-func (c *copies) isCopy(payload string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if _, ok := c.of[payload]; ok {
-		return true
-	}
-	if c.of == nil {
-		c.of = map[string]struct{}{}
-	}
-	c.of[payload] = struct{}{}
-	if len(c.last) < copiesMost {
-		c.last = append(c.last, payload)
-		return false
-	}
-	delete(c.of, c.last[c.next])
-	c.last[c.next] = payload
-	c.next = (c.next + 1) % copiesMost
-	return false
 }

@@ -213,37 +213,6 @@ func TestReceiveAll(t *testing.T) {
 	}
 }
 
-// On a cluster each node passes on what any of them publishes: a session that is connected to all acts
-// on it once.
-func TestASessionByKeyActsOnAMessageOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		a, l := onTier(t, TrackingKeys, true, storetest.NewMemory())
-		a.Ready(t.Context())
-		pass(time.Second)
-		s, flushes := a.byKey.now, l.flushes
-		note := func(number uint64, kind message.Kind) string {
-			return string((&message.Message{Sender: 7, Number: number, Kind: kind, Pattern: "k*", Unresolved: kind == message.Watermark}).Append(nil))
-		}
-		const n = 3
-		for range n {
-			for i := range copiesMost / 2 {
-				s.Message(note(uint64(i+1), message.Pattern))
-			}
-			s.Message(note(copiesMost/2, message.Watermark)) // has no number of its own
-		}
-		if l.received != copiesMost/2 || l.flushes != flushes+1 {
-			t.Errorf("%d were received, %d flushes", l.received, l.flushes-flushes)
-		}
-		for i := range 2 * copiesMost { // the first are forgotten
-			s.Message(note(uint64(i+1000), message.Pattern))
-		}
-		if len(s.copies.of) != copiesMost || len(s.copies.last) != copiesMost {
-			t.Errorf("%d and %d are remembered", len(s.copies.of), len(s.copies.last))
-		}
-		a.Close()
-	})
-}
-
 // While another server takes over an address, a session finds two, which says nothing about later ones.
 func TestSessionsByKeyThatMeetAnotherServer(t *testing.T) {
 	for _, all := range []bool{false, true} {

@@ -14,6 +14,8 @@ import (
 // this process wrote. See [Coordinator.Reconcile].
 var ErrSuspect = errors.New("coherence: Redis has gone back in time")
 
+var errOvertaken = errors.New("coherence: the logical clock changes faster than it can be read")
+
 // EpochRead is a read of the logical clock in flight.
 type EpochRead struct {
 	part  *Part
@@ -170,7 +172,7 @@ func (p *Part) learnedAt(epochBefore uint64, at int64) {
 		}
 	}
 	if epochBefore != 0 && epochBefore != p.Clock.Known().Epoch {
-		p.a.flushed()
+		p.flushed()
 	}
 }
 
@@ -228,7 +230,7 @@ func (p *Part) fresh(now int64) bool {
 		return false
 	}
 	learned := p.learned.Load()
-	return p.a.Connected(now) || learned != never && now-learned < int64(clockAge)
+	return p.Connected(now) || learned != never && now-learned < int64(clockAge)
 }
 
 // Version returns the logical time for an operation that begins now. It asks Redis only while
@@ -336,12 +338,12 @@ func (p *Part) ownTombstones(ctx context.Context, tags []string, pasts []retryqu
 // applyPeerTombstones takes tombstones that another process has published.
 func (p *Part) applyPeerTombstones(tags []string, m logicalclock.Reading) {
 	if latest := p.latest.Load(); latest != 0 && !m.Epoch.By(latest) {
-		p.a.missed() // Redis would not accept it
+		p.missed() // Redis would not accept it
 		return
 	}
 	if !p.Clock.ApplyPeer(tags, &m, now()) {
 		// Another epoch, or an unknown one: entries from before may be invalid.
-		p.a.flushed()
+		p.flushed()
 		p.a.wakeUp()
 		return
 	}
@@ -353,7 +355,7 @@ func (p *Part) applyPeerTombstones(tags []string, m logicalclock.Reading) {
 // flight began before the tombstones, and no new reader may share them.
 func (p *Part) applyTombstones(tags []string) {
 	if len(tags) == 0 {
-		p.a.flush()
+		p.a.flush() // also where there are several parts: all of them are invalidated, at about the same time
 		return
 	}
 	p.a.cfg.Fences.Turn() // with claims, what these loads store is validated by its tags

@@ -14,6 +14,8 @@
 // from before. The deadline is the time when the heartbeat was sent, plus [HeartbeatTimeout]:
 // no process serves a value that another one replaced longer ago than that.
 //
+// On a cluster that is so for each [Part] of the keys by itself, with a session of its own.
+//
 //  1. A session is subscribed: from here on every message is received.
 //  2. The logical clock is learned, and this process's recent writes are replayed, unless Redis
 //     is known to be the server that acknowledged them.
@@ -134,23 +136,25 @@ type Coordinator struct {
 	queue       *retryqueue.Queue
 	recent      *retryqueue.RecentWrites
 	wait        waiters
+	sweeper     sweeper
 	waiter      string // its id on the leases that this process waits for
 	selfWrites  selfWrites
 
-	localValid atomic.Int64 // local time
-	heard      atomic.Int64 // local time when the heartbeat was sent by which the tier was last valid; never: it was not
+	validMu    sync.Mutex   // serializes changes of the deadlines of parts; see Part.extend
+	localValid atomic.Int64 // local time; the earliest of all parts
 
 	pending      pendingTombstones
 	deliveredAny atomic.Uint64         // grows with each delivery by retry
 	failure      atomic.Pointer[error] // why the last retry failed; nil: it did not
 	suspicions   atomic.Uint64         // of each part; see Suspect
+	suspectMu    sync.Mutex            // serializes Part.suspect
 	rollbacks    atomic.Uint64         // likewise
 	patternsOf   atomic.Uint64         // up to so many suspicions, patterns were replayed
 	failed       atomic.Int64          // local time when an operation last failed; never: none has
 	serverID     serverID
 	renewal      renewal
 	dialed       atomic.Uint32          // the number of connections that Reconnected has seen
-	tracking     atomic.Bool            // the session is one of Tracking, or of TrackingKeys
+	downgraded   atomic.Bool            // Downgraded was called
 	byKey        byKey                  // of TrackingKeys
 	direct       atomic.Bool            // no message can be lost in the session: see store.DirectSubscriber
 	disprove     atomic.Pointer[func()] // says that one was; see store.CheckingSubscriber
@@ -169,39 +173,42 @@ type Coordinator struct {
 	lookedUp *lookup // the last one, by lookFor; nil: none
 
 	begun     atomic.Bool   // same as started
-	first     chan struct{} // closed when the first session is connected, or has failed
-	readyOnce sync.Once
-	ready     atomic.Bool // first is closed, or StartTimeout has passed
+	first     chan struct{} // closed when the first session of each part is connected, or has failed
+	firstLeft atomic.Int32  // how many of these are not yet
+	firstEnds sync.Once     // closes first
+	ready     atomic.Bool   // first is closed, or StartTimeout has passed
 }
 
 // New returns an idle coordinator: it starts with the first call of [Coordinator.Ready].
 func New(cfg Config) *Coordinator {
+	parts := cfg.Names.Parted(cfg.Client.Clustered())
 	a := &Coordinator{
-		cfg: cfg, Outbox: message.NewOutbox(message.NewSender()),
+		cfg: cfg, Outbox: message.NewOutboxOf(message.NewSender(), len(parts)),
 		waiter: store.NewWaiter(), inbox: message.NewInbox(), queue: retryqueue.NewQueue(maxPending), recent: retryqueue.NewRecentWrites(),
 		woken: make(chan struct{}, 1), redisUp: make(chan struct{}, 1), first: make(chan struct{}),
 	}
 	a.ctx, a.stop = context.WithCancel(store.Background(context.Background()))
-	a.localValid.Store(never)
-	a.heard.Store(never)
-	parts := cfg.Names.Parted(cfg.Client.Clustered())
 	for i, names := range parts {
 		a.parts = append(a.parts, a.newPart(i, len(parts), names))
 	}
+	a.localValid.Store(never)
+	a.firstLeft.Store(int32(len(a.parts)))
 	a.wait.init()
 	a.selfWrites.init()
 	a.serverID.init()
 	a.failed.Store(never)
 	a.pending.init()
-	a.byKey.all = make(chan struct{})
+	a.byKey.init(len(a.parts))
 	if cfg.Transport != TrackingKeys || cfg.NoRecords {
 		a.byKey.giveUp()
-		a.byKey.receivesAll()
+		a.byKey.allReceive()
 	}
 	a.invalidator = &invalidation.Invalidator{Store: cfg.Client, Names: cfg.Names, Parts: parts, Outbox: a.Outbox, Known: a.Claim, NoRecords: cfg.NoRecords}
 	if cfg.Transport == None {
-		a.localValid.Store(math.MaxInt64)
-		a.readyOnce.Do(func() { close(a.first) })
+		for _, p := range a.parts {
+			p.extend(math.MaxInt64)
+		}
+		a.endFirst()
 		a.ready.Store(true)
 	}
 	return a
@@ -240,7 +247,9 @@ func (a *Coordinator) start() {
 	a.wg.Go(a.firstLook)
 	a.wg.Go(a.maintain)
 	if a.cfg.Transport != None {
-		a.wg.Go(a.listen)
+		for _, p := range a.parts {
+			a.wg.Go(p.listen)
+		}
 	}
 	if a.cfg.Transport.tracks() {
 		a.wg.Go(a.verify)
@@ -257,37 +266,43 @@ func (a *Coordinator) Close() {
 	if first && started {
 		a.flushOnClose()
 	}
-	a.localValid.Store(never)
+	for _, p := range a.parts {
+		p.extend(never)
+	}
 	a.stop()
 	a.wg.Wait()
 	a.wakeAll()
 }
 
-// LocalValid reports whether the local tier is valid at a local time.
+// LocalValid reports whether the local tier is valid at a local time, whatever the key is.
 func (a *Coordinator) LocalValid(now int64) bool { return now < a.localValid.Load() }
 
-// LastHeard returns the local time up to which everything is known to have been received: when
-// the last heartbeat was sent by which the local tier was valid. ok is false if it never was.
-func (a *Coordinator) LastHeard() (at int64, ok bool) {
-	at = a.heard.Load()
+// LocalValidFor is LocalValid for a Redis key.
+func (a *Coordinator) LocalValidFor(redisKey string, now int64) bool {
+	return a.LocalValid(now) || len(a.parts) > 1 && a.Of(redisKey).Valid(now)
+}
+
+// LastHeard returns the local time up to which everything is known to have been received about a
+// Redis key: when the last heartbeat was sent by which the local tier was valid for it. ok is false if it never was.
+func (a *Coordinator) LastHeard(redisKey string) (at int64, ok bool) {
+	at = a.Of(redisKey).heard.Load()
 	return at, at != never
 }
 
 // Subscribes reports whether this process has a transport for invalidations.
 func (a *Coordinator) Subscribes() bool { return a.cfg.Transport != None }
 
-// Connected reports whether a session is connected at this time, so that the copy of the
-// logical clock is up to date.
+// Connected reports whether sessions of all parts are connected at this time.
 func (a *Coordinator) Connected(now int64) bool { return a.cfg.Transport != None && a.LocalValid(now) }
 
-// Since returns the local time at or after which a load must have begun for a caller that
+// Since returns the local time at or after which a load of a Redis key must have begun for a caller that
 // arrives now to share it. While connected, that is any time: a change of a key moves its
 // fence. While disconnected, a load may have begun before another process's write, and is
 // shared for no longer than the local tier would be valid, or than what it stores would be served
 // during an outage. So it is in a session by key: a load may have no lease that the server would report
 // the end of, if it was refused one, or was granted one on another connection than those of the session.
-func (a *Coordinator) Since(now int64) int64 {
-	if a.Connected(now) && !a.byKey.in.Load() {
+func (a *Coordinator) Since(redisKey string, now int64) int64 {
+	if p := a.Of(redisKey); p.Connected(now) && !p.byKey.Load() {
 		return never
 	}
 	return now - int64(max(HeartbeatTimeout, a.cfg.Outage))

@@ -47,6 +47,19 @@ func (a *Coordinator) Suspect() {
 	a.suspicions.Add(1)
 }
 
+// suspect is Suspect for the node of this part alone: its session has ended. What the other parts have
+// settled stays so.
+func (p *Part) suspect() {
+	p.a.suspectMu.Lock() // the sessions of a node end together
+	defer p.a.suspectMu.Unlock()
+	reasons := p.a.suspicions.Add(1)
+	for _, o := range p.a.parts {
+		if o != p {
+			o.suspicion.settled.CompareAndSwap(reasons-1, reasons)
+		}
+	}
+}
+
 // OperationFailed is Suspect for an operation that has failed: a server may not answer.
 func (a *Coordinator) OperationFailed() {
 	a.failed.Store(now())

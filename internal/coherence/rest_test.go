@@ -57,7 +57,7 @@ func TestDemotionsRaiseASuspicion(t *testing.T) {
 			t.Errorf("the connections were renewed: %v", err)
 		}
 		store.demotions.Add(1)
-		s := &session{a: a, subscribed: make(chan struct{})}
+		s := &session{p: a.parts[0], subscribed: make(chan struct{})}
 		close(s.subscribed)
 		if !is(func() { s.prepare(t.Context()) }) {
 			t.Error("a session raises none")
@@ -187,7 +187,7 @@ func TestWhatAnotherServerMayHaveLost(t *testing.T) {
 				store.Succeed()
 			}
 			a.look(t.Context())
-			a.replayAll(t.Context(), nothing)
+			a.parts[0].replayRecent(t.Context(), nothing, 0)
 			if it, ok := a.queue.Find("n:k"); !ok || it.Acked == another {
 				t.Errorf("%s: %+v, %v", name, it, ok)
 			}
@@ -246,7 +246,7 @@ func TestAnotherServerGetsAPatternWithoutSlack(t *testing.T) {
 				store.Succeed()
 			}
 			a.look(t.Context())
-			a.replayAll(t.Context(), nothing)
+			a.parts[0].replayRecent(t.Context(), nothing, 0)
 			if !a.notify(t.Context()) || store.has("n:p1") == another {
 				t.Errorf("%s: the record is there: %v", name, !another)
 			}
@@ -269,7 +269,7 @@ func TestWhatAReplayRemovesIsNotedAnew(t *testing.T) {
 			for range 3 {
 				time.Sleep(8 * time.Second)
 				store.put("n:p1", old)
-				a.replayAll(t.Context(), nothing)
+				a.parts[0].replayRecent(t.Context(), nothing, 0)
 				if !a.notify(t.Context()) || store.has("n:p1") {
 					t.Errorf("%s: the old record has come back", name)
 				}
@@ -287,7 +287,7 @@ func TestReplaysEnd(t *testing.T) {
 		a.noted(retryqueue.Item{Key: "n:k", At: time.Now().UnixMicro()}, now())
 		a.notedPattern("p*", now())
 		for range 15 {
-			a.replayAll(t.Context(), nothing)
+			a.parts[0].replayRecent(t.Context(), nothing, 0)
 			if !a.notify(t.Context()) {
 				t.Fatal("it is not delivered")
 			}

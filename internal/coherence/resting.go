@@ -56,15 +56,6 @@ func (a *Coordinator) use() {
 	}
 }
 
-// useOf notes that the clock of a key has to be touched, of which only the encoding is at hand.
-func (a *Coordinator) useOf(encoded string) {
-	if len(a.parts) == 1 {
-		a.parts[0].use()
-		return
-	}
-	a.Of(a.cfg.Names.Data + encoded).use()
-}
-
 // touch touches the clock if it is to be touched now. Where there are several clocks, and nothing is
 // received, it is called twice a second; second is true each other time.
 func (a *Coordinator) touch(ctx context.Context, second bool) {
@@ -107,7 +98,7 @@ func (p *Part) touches(now int64) bool {
 func (a *Coordinator) touchByNode(ctx context.Context) {
 	due := map[string][]*Part{}
 	for _, p := range a.parts {
-		if p.touching.Load() || !p.used.Load() && p.seen == 0 && (a.cfg.Transport == None || now() < p.rest.watched.Load()+watchLapse) {
+		if p.touching.Load() || a.cfg.Transport != None && !p.Connected(now()) || !p.used.Load() && p.seen == 0 && (a.cfg.Transport == None || now() < p.rest.watched.Load()+watchLapse) {
 			continue
 		}
 		p.touching.Store(true)

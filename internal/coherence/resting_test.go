@@ -296,7 +296,7 @@ func TestARestInASessionByKeyCountsWhileWritesOfOthersAreReplayed(t *testing.T) 
 		other, _ := onTier(t, Broadcast, true, st)
 		other.Ready(t.Context())
 		time.Sleep(renewLifeFirst + 20*time.Second)
-		if !a.byKey.in.Load() || !a.LocalValid(now()) || !other.LocalValid(now()) {
+		if !a.parts[0].byKey.Load() || !a.LocalValid(now()) || !other.LocalValid(now()) {
 			t.Fatal("there is no session by key")
 		}
 		reduced := 0

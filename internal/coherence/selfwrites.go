@@ -3,6 +3,7 @@ package coherence
 import (
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/delqhi/cache/internal/store"
 )
@@ -205,8 +206,13 @@ func (a *Coordinator) ownEnd(c *store.Command, reply *store.Reply) {
 	}
 }
 
+// verifyWait is how long the verification of changes at one node of a cluster holds up those at others. A
+// change at a node that takes longer counts as another client's.
+const verifyWait = 250 * time.Millisecond
+
 // verify verifies reported changes until the coordinator is closed.
 func (a *Coordinator) verify() {
+	busy := map[string]chan struct{}{} // by node: closed when it has answered
 	for {
 		select {
 		case <-a.selfWrites.wake:
@@ -218,19 +224,76 @@ func (a *Coordinator) verify() {
 			if len(keys) == 0 {
 				break
 			}
-			cmds := make([]store.Command, len(keys))
-			for i, k := range keys {
-				cmds[i] = store.Command{Op: store.GetHeader, Key: k}
+			if len(a.parts) == 1 {
+				a.verifyKeys(keys, versions)
+			} else {
+				a.verifyByNode(keys, versions, busy)
 			}
-			replies := a.cfg.Client.Do(a.ctx, cmds)
 			if a.ctx.Err() != nil {
-				return // closed: the local tier is emptied anyway, and nothing was invalidated
+				return
 			}
-			for i, reply := range replies {
-				if reply.Err != nil || !a.selfWrites.answer(keys[i], versions[i], reply.Record) {
-					a.dropReported(keys[i])
+		}
+	}
+}
+
+// verifyKeys verifies reported changes of keys, of which the records are expected to have these versions.
+func (a *Coordinator) verifyKeys(keys []string, versions []uint64) {
+	cmds := make([]store.Command, len(keys))
+	for i, k := range keys {
+		cmds[i] = store.Command{Op: store.GetHeader, Key: k}
+	}
+	replies := a.cfg.Client.Do(a.ctx, cmds)
+	if a.ctx.Err() != nil {
+		return // closed: the local tier is emptied anyway, and nothing was invalidated
+	}
+	for i, reply := range replies {
+		if reply.Err != nil || !a.selfWrites.answer(keys[i], versions[i], reply.Record) {
+			a.dropReported(keys[i])
+		}
+	}
+}
+
+// verifyByNode is verifyKeys for those of each node by themselves. It does not wait long for a node that
+// does not answer.
+func (a *Coordinator) verifyByNode(keys []string, versions []uint64, busy map[string]chan struct{}) {
+	at := map[string][]int{}
+	for i, k := range keys {
+		node := a.nodeOf(k)
+		at[node] = append(at[node], i)
+	}
+	for node, of := range at {
+		nodeKeys, nodeVersions := make([]string, len(of)), make([]uint64, len(of))
+		for j, i := range of {
+			nodeKeys[j], nodeVersions[j] = keys[i], versions[i]
+		}
+		if answered := busy[node]; answered != nil {
+			select {
+			case <-answered:
+			default:
+				for _, k := range nodeKeys {
+					a.dropReported(k)
 				}
+				delete(at, node)
+				continue
 			}
+		}
+		answered := make(chan struct{})
+		busy[node] = answered
+		a.wg.Go(func() {
+			defer close(answered)
+			a.verifyKeys(nodeKeys, nodeVersions)
+		})
+	}
+	late := time.NewTimer(verifyWait)
+	defer late.Stop()
+	for node := range at {
+		select {
+		case <-busy[node]:
+			delete(busy, node)
+		case <-late.C:
+			return
+		case <-a.ctx.Done():
+			return
 		}
 	}
 }
@@ -239,7 +302,7 @@ func (a *Coordinator) verify() {
 // session by key it counts as an invalidation received; otherwise its message does.
 func (a *Coordinator) dropReported(redisKey string) {
 	a.drop(redisKey[len(a.cfg.Names.Data):])
-	if a.byKey.in.Load() {
+	if a.Of(redisKey).byKey.Load() {
 		a.cfg.Events.Received(1)
 	}
 }

@@ -1,8 +1,12 @@
 package coherence
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/delqhi/cache/internal/store"
 )
@@ -161,4 +165,57 @@ func TestWaiters(t *testing.T) {
 	if n := len(a.wait.byKey); n != 0 {
 		t.Errorf("%d keys are kept", n)
 	}
+}
+
+// A node that does not answer does not hold up the verification of changes at others, and what is reported
+// of its own keys counts as another client's meanwhile.
+func TestAChangeAtOneNodeIsVerifiedWhileAnotherIsFrozen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := newParted()
+		a, l := onNames(t, store.NewNames("", "n"), Tracking, true, st)
+		a.started = true
+		a.wg.Go(a.verify)
+		data := a.cfg.Names.Data
+		keys := map[string][]string{} // by node
+		for i := 0; len(keys["low"]) < 2 || len(keys["high"]) < 2; i++ {
+			k := data + fmt.Sprint(i)
+			keys[st.Endpoint(k)] = append(keys[st.Endpoint(k)], k)
+		}
+		mine := record("mine")
+		for _, k := range []string{keys["low"][0], keys["low"][1], keys["high"][0], keys["high"][1]} {
+			st.Memory.Do(t.Context(), []store.Command{{Op: store.Set, Key: k, Frame: mine.Raw}})
+			a.selfWrites.stored(k, mine)
+		}
+		removed := func() []string {
+			synctest.Wait()
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			return slices.Clone(l.removed)
+		}
+		st.freeze("low")
+		a.selfWrites.maybeOwn(keys["low"][0])
+		if got := removed(); len(got) > 0 {
+			t.Fatalf("%q are dropped at once", got)
+		}
+		st.Memory.Do(t.Context(), []store.Command{{Op: store.Set, Key: keys["high"][0], Frame: record("theirs").Raw}})
+		a.selfWrites.maybeOwn(keys["high"][0])
+		a.selfWrites.maybeOwn(keys["high"][1])
+		a.selfWrites.maybeOwn(keys["low"][1])
+		time.Sleep(verifyWait)
+		want := []string{keys["high"][0][len(data):], keys["low"][1][len(data):]}
+		slices.Sort(want)
+		got := removed()
+		if slices.Sort(got); !slices.Equal(got, want) {
+			t.Errorf("after %v %q are dropped, not %q", verifyWait, got, want)
+		}
+		time.Sleep(time.Second) // the client's timeout
+		if got := removed(); len(got) != 3 || got[2] != keys["low"][0][len(data):] {
+			t.Errorf("at the end %q are dropped", got)
+		}
+		st.freeze("")
+		a.selfWrites.maybeOwn(keys["low"][0])
+		if got := removed(); len(got) != 3 {
+			t.Errorf("a change of this process's own at the node that is back: %q are dropped", got)
+		}
+	})
 }

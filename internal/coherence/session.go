@@ -19,14 +19,15 @@ import (
 const othersMost = 5
 
 // listen runs one session after another.
-func (a *Coordinator) listen() {
+func (p *Part) listen() {
+	a := p.a
 	tracking := a.cfg.Transport.tracks()
 	pause := retryFirst
 	others := 0 // sessions by key that have met several servers
 	for {
-		a.tracking.Store(tracking)
-		s := &session{a: a, subscribed: make(chan struct{}), byKey: tracking && a.byKey.wanted()}
-		a.byKey.in.Store(s.byKey)
+		p.tracking.Store(tracking)
+		s := &session{p: p, subscribed: make(chan struct{}), byKey: tracking && a.byKey.wanted()}
+		p.byKey.Store(s.byKey)
 		err := s.run(a.ctx, tracking)
 		if a.ctx.Err() != nil {
 			return
@@ -39,19 +40,24 @@ func (a *Coordinator) listen() {
 			continue // all keys may be tracked
 		}
 		if !s.byKey {
-			a.byKey.receivesAll()
+			a.byKey.receives(p.of)
 		}
 		if errors.Is(err, store.ErrNoTracking) && tracking {
 			// All processes publish for Broadcast, whatever their own transport: it works, and
 			// only misses changes made by other programs.
 			tracking = false
-			a.cfg.Events.Downgraded(err)
+			if !a.downgraded.Swap(true) {
+				a.cfg.Events.Downgraded(err)
+			}
 			continue
 		}
 		a.cfg.Events.ConnectionChanged(false, err)
-		a.readyOnce.Do(func() { close(a.first) })
+		p.firstSession()
 		if s.known.Load() {
-			pause, others = retryFirst, 0
+			others = 0
+		}
+		if s.wasValid() {
+			pause = retryFirst
 		}
 		t := time.NewTimer(pause/2 + rand.N(pause))
 		select {
@@ -64,9 +70,27 @@ func (a *Coordinator) listen() {
 	}
 }
 
-// session is one run of store.Store.Subscribe, and its store.Subscriber.
+// firstGrace is how long the first operations wait for the sessions of the other parts when that of one is
+// connected: their nodes may not answer.
+const firstGrace = 100 * time.Millisecond
+
+// firstSession is called when the first session is connected, or has failed.
+func (p *Part) firstSession() {
+	p.firstOnce.Do(func() {
+		a := p.a
+		if a.firstLeft.Add(-1) == 0 {
+			a.endFirst()
+		} else if p.Valid(now()) {
+			time.AfterFunc(firstGrace, a.endFirst)
+		}
+	})
+}
+
+func (a *Coordinator) endFirst() { a.firstEnds.Do(func() { close(a.first) }) }
+
+// session is one run of store.Store.Subscribe, for a part of the keys, and its store.Subscriber.
 type session struct {
-	a          *Coordinator
+	p          *Part
 	subscribed chan struct{} // closed by Subscribed
 	byKey      bool          // the server reports the keys that this process may hold only
 
@@ -78,9 +102,7 @@ type session struct {
 	sent int64 // local time when the latest of these was sent
 	over bool  // the session has ended: the local tier stays invalid
 
-	watching []EpochRead // in flight since Watch was called
-
-	copies copies // byKey
+	watching EpochRead // in flight since Watch was called
 }
 
 var (
@@ -88,10 +110,23 @@ var (
 	_ store.WatchingSubscriber = (*session)(nil)
 )
 
+// wasValid reports whether the local tier of the part has been valid in this session.
+func (s *session) wasValid() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.was
+}
+
+// counts reports whether messages are counted, since one may be lost alone. On a cluster each session
+// is subscribed at the nodes that publish what concerns its part of the keys; and with TrackingKeys too,
+// each server publishes to every process itself. There, none is lost without its connection.
+func (s *session) counts() bool { return !s.byKey && len(s.p.a.parts) == 1 }
+
 func (s *session) run(ctx context.Context, tracking bool) error {
+	a := s.p.a
 	ctx, cancel := context.WithCancel(ctx)
 	if s.byKey {
-		s.a.byKey.begin(s, cancel)
+		a.byKey.begin(s, cancel)
 	}
 	done := make(chan struct{})
 	go func() {
@@ -99,13 +134,14 @@ func (s *session) run(ctx context.Context, tracking bool) error {
 		s.prepare(ctx)
 	}()
 	l := store.Subscription{
-		Channel: s.a.cfg.Names.Channel, Waiter: s.a.waiter, Tracking: tracking, Prefix: s.a.cfg.Names.Data, HeartbeatInterval: HeartbeatInterval, HeartbeatTimeout: HeartbeatTimeout,
+		Channel: s.p.names.Channel, Waiter: a.waiter, Tracking: tracking, Prefix: a.cfg.Names.Data, Slots: s.p.names.Slots,
+		HeartbeatInterval: HeartbeatInterval, HeartbeatTimeout: HeartbeatTimeout,
 	}
 	if s.byKey {
 		// It signs no lease: the server reports the end of each that it has seen.
 		l.ByKey, l.Channel, l.Waiter = true, store.ControlChannel(l.Channel), ""
 	}
-	err := s.a.cfg.Client.Subscribe(ctx, l, s)
+	err := a.cfg.Client.Subscribe(ctx, l, s)
 	cancel()
 	<-done
 	s.end()
@@ -115,18 +151,22 @@ func (s *session) run(ctx context.Context, tracking bool) error {
 // end invalidates the local tier: messages are missed from now on. Waiting readers must ask
 // Redis themselves.
 func (s *session) end() {
+	p, a := s.p, s.p.a
 	s.mu.Lock()
 	s.over = true
-	s.a.direct.Store(false)
-	s.a.disprove.Store(nil)
-	s.a.localValid.Store(never)
-	s.mu.Unlock()
-	for _, p := range s.a.parts {
-		p.rest.end(p.Clock.Known(), now())
-		p.Clock.Forget()
+	if len(a.parts) == 1 {
+		a.direct.Store(false)
+		a.disprove.Store(nil)
 	}
-	s.a.Suspect()
-	s.a.wakeAll()
+	p.extend(never)
+	s.mu.Unlock()
+	if s.byKey {
+		a.byKey.end(s)
+	}
+	p.rest.end(p.Clock.Known(), now())
+	p.Clock.Forget()
+	p.suspect()
+	a.wakeAll()
 }
 
 // prepare does what has to be done between Subscribed and validity.
@@ -136,10 +176,15 @@ func (s *session) prepare(ctx context.Context) {
 	case <-ctx.Done():
 		return
 	}
-	safe := s.a.look(ctx)
-	s.a.unverifyConnections()
-	s.a.replayAll(ctx, safe)
-	if !s.a.eachPart(s.a.parts, func(p *Part) error { return p.learnAgain(ctx) }) {
+	p, a := s.p, s.p.a
+	reasons, _ := p.suspicion.open()
+	safe := a.lookFor(ctx, reasons, 0)
+	a.unverifyConnections()
+	p.replayRecent(ctx, safe, reasons)
+	if a.queue.Len() > 0 {
+		a.wakeUp()
+	}
+	if p.learnAgain(ctx) != nil {
 		return
 	}
 	s.mu.Lock()
@@ -183,19 +228,21 @@ func (s *session) extendLocked() {
 	if s.over || !s.known.Load() || !s.back {
 		return
 	}
-	a := s.a
+	p, a := s.p, s.p.a
 	if !s.was {
 		s.was = true
-		a.flush()
+		p.flush()
 	}
-	a.heard.Store(s.sent)
-	a.localValid.Store(s.sent + int64(HeartbeatTimeout))
-	if a.LocalValid(now()) {
+	p.heard.Store(s.sent)
+	p.extend(s.sent + int64(HeartbeatTimeout))
+	if p.Valid(now()) {
 		if !s.byKey {
-			a.byKey.receivesAll()
+			a.byKey.receives(p.of)
 		}
-		a.cfg.Events.ConnectionChanged(true, nil)
-		a.readyOnce.Do(func() { close(a.first) })
+		if a.LocalValid(now()) {
+			a.cfg.Events.ConnectionChanged(true, nil)
+		}
+		p.firstSession()
 	}
 }
 
@@ -207,28 +254,36 @@ func (s *session) extendLocked() {
 //  3. another process writes that key, and publishes
 //  4. subscribed: only from here on are messages received
 func (s *session) Subscribed() {
-	s.a.inbox.Subscribed(now())
-	s.a.subscribedClocks()
-	for _, p := range s.a.parts {
-		p.rest.begin(s.byKey)
+	p, a := s.p, s.p.a
+	if s.counts() {
+		a.inbox.Subscribed(now())
 	}
-	s.a.selfWrites.forget()
-	s.a.changedAny()
-	s.a.wakeAll()
+	p.Clock.Subscribed()
+	p.rest.begin(s.byKey)
+	a.selfWrites.forget()
+	a.changedAny()
+	a.wakeAll()
 	close(s.subscribed)
 }
 
 // Checks implements store.CheckingSubscriber.
-func (s *session) Checks(disprove func()) { s.a.disprove.Store(&disprove) }
+func (s *session) Checks(disprove func()) {
+	if s.counts() {
+		s.p.a.disprove.Store(&disprove)
+	}
+}
 
 // Direct implements store.DirectSubscriber. From now on numbers only check that, and a sender that
 // is not known costs nothing, however late its first message comes.
 func (s *session) Direct() {
+	if !s.counts() {
+		return
+	}
 	s.mu.Lock()
-	s.a.direct.Store(!s.over)
+	s.p.a.direct.Store(!s.over)
 	s.mu.Unlock()
-	if s.a.inbox.Direct(now()) {
-		s.a.missed()
+	if s.p.a.inbox.Direct(now()) {
+		s.missed()
 	}
 }
 
@@ -245,35 +300,32 @@ func (s *session) Heartbeat(sent time.Time) {
 
 // KeysChanged implements store.Subscriber.
 func (s *session) KeysChanged(keys []string) {
-	a := s.a
+	p, a := s.p, s.p.a
 	if keys == nil {
 		// FLUSHALL, FLUSHDB, or more keys than the server can report. The logical clock may be
 		// lost as well.
-		a.missed()
+		s.missed()
 		return
 	}
 	for _, k := range keys {
 		if len(k) < len(a.cfg.Names.Data) || a.selfWrites.maybeOwn(k) {
 			continue
 		}
-		a.Of(k).use()
+		p.use()
 		a.dropReported(k)
 	}
 }
 
 // Message implements store.Subscriber.
 func (s *session) Message(payload string) {
-	a := s.a
-	if s.byKey && s.copies.isCopy(payload) {
-		return
-	}
+	p, a := s.p, s.p.a
 	n, err := message.Parse(payload)
 	switch {
 	case errors.Is(err, message.ErrNewer):
-		if n.Sender != 0 && n.Sender != a.Outbox.Sender() && !s.byKey {
+		if n.Sender != 0 && n.Sender != a.Outbox.Sender() && s.counts() {
 			a.inbox.Receive(&n, now())
 		}
-		a.missed() // its meaning is unknown
+		s.missed() // its meaning is unknown
 		return
 	case err != nil:
 		return // not a message of this library
@@ -291,41 +343,48 @@ func (s *session) Message(payload string) {
 		if n.Kind == message.Watermark || a.Outbox.IsOwnEcho(n.Number) {
 			return
 		}
-	case !s.byKey && a.inbox.Receive(&n, now()), n.Unresolved:
-		a.missed()
+	case s.counts() && a.inbox.Receive(&n, now()), n.Unresolved:
+		s.missed()
 	}
 	switch n.Kind {
 	case message.Invalidated:
 		for _, k := range n.Keys {
-			a.useOf(k)
+			p.use()
 			a.drop(k)
 		}
 		a.cfg.Events.Received(len(n.Keys))
 	case message.Pattern:
-		a.use()
-		a.dropMatching(n.Pattern)
-		a.cfg.Events.Received(1)
+		p.use()
+		p.dropMatching(n.Pattern)
+		if p.of == 0 { // there is one for each part
+			a.cfg.Events.Received(1)
+		}
 	case message.TagsInvalidated, message.PartTagsInvalidated:
 		// A process that has another number of parts is not one of this library, or its client is
 		// not one for a cluster.
 		m, ok := logicalclock.ParseReading(n.Text, len(n.Tags))
-		if ok && int(n.Part) < len(a.parts) && (n.Kind == message.PartTagsInvalidated) == (len(a.parts) > 1) {
-			p := a.parts[n.Part]
+		if ok && n.Part == p.of && (n.Kind == message.PartTagsInvalidated) == (len(a.parts) > 1) {
 			p.use()
 			p.applyPeerTombstones(n.Tags, m)
 		} else {
-			a.missed()
+			s.missed()
 		}
 		a.cfg.Events.Received(max(len(n.Tags), 1))
 	}
 }
 
-// missed is called when messages may have been lost during a session. One of them may have been
-// about tombstones: the copy of the logical clock is not complete any more.
-func (a *Coordinator) missed() {
-	a.use()
-	a.subscribedClocks()
-	a.flushed()
+// missed is called when messages may have been lost.
+func (s *session) missed() {
+	if s.counts() {
+		s.p.a.missedAlone()
+	} else {
+		s.p.missed()
+	}
+}
+
+// missedAlone is called when messages that are counted may have been lost.
+func (a *Coordinator) missedAlone() {
+	a.parts[0].missed()
 	if a.inbox.Disproved() {
 		a.direct.Store(false)
 		if disprove := a.disprove.Load(); disprove != nil {
@@ -338,6 +397,16 @@ func (a *Coordinator) missed() {
 func (a *Coordinator) flushed() {
 	a.flush()
 	a.cfg.Events.Flushed()
+}
+
+// dropMatching is that of the coordinator, for keys of this part.
+func (p *Part) dropMatching(pattern string) {
+	a := p.a
+	if len(a.parts) == 1 || a.cfg.Local == nil {
+		a.dropMatching(pattern)
+		return
+	}
+	a.sweep(p.of, pattern)
 }
 
 // dropMatching drops the keys that a pattern matches. The keys of loads and reads in flight are
@@ -354,38 +423,33 @@ func (a *Coordinator) dropMatching(pattern string) {
 
 // Watch implements store.WatchingSubscriber.
 func (s *session) Watch() []string {
-	var keys []string
-	var looks []EpochRead
-	for _, p := range s.a.parts {
-		if l := p.beginLook(); l.known.Epoch != 0 {
-			keys, looks = append(keys, p.names.Epoch), append(looks, l)
-		}
+	l := s.p.beginLook()
+	if l.known.Epoch == 0 {
+		return nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.watching = looks
-	return keys
+	s.watching = l
+	return []string{s.p.names.Epoch}
 }
 
-// Watched implements store.WatchingSubscriber. What is wrong with a clock is found out, and mended,
+// Watched implements store.WatchingSubscriber. What is wrong with the clock is found out, and mended,
 // by touching it.
 func (s *session) Watched(recs []store.Record) {
+	p := s.p
 	s.mu.Lock()
-	looks := s.watching
+	l := s.watching
 	s.mu.Unlock()
-	for i, l := range looks {
-		p := l.part
-		e, ok := logicalclock.ParseEpoch(recs[i].Raw)
-		if !ok || !e.By(p.latest.Load()) || e.ID != l.known.Epoch || e.Tick < l.known.Tick {
-			p.use()
-			continue
-		}
-		if e.All.Next == 0 || e.All.Dated() { // otherwise Redis's clock would be needed
-			p.learnEpoch(e, 0, l)
-		}
-		if k := p.Clock.Known(); k.Epoch == e.ID && k.Tick >= e.Tick {
-			p.rest.look(k, l.at, now())
-		}
-		p.rest.watched.Store(now())
+	e, ok := logicalclock.ParseEpoch(recs[0].Raw)
+	if !ok || !e.By(p.latest.Load()) || e.ID != l.known.Epoch || e.Tick < l.known.Tick {
+		p.use()
+		return
 	}
+	if e.All.Next == 0 || e.All.Dated() { // otherwise Redis's clock would be needed
+		p.learnEpoch(e, 0, l)
+	}
+	if k := p.Clock.Known(); k.Epoch == e.ID && k.Tick >= e.Tick {
+		p.rest.look(k, l.at, now())
+	}
+	p.rest.watched.Store(now())
 }

@@ -36,7 +36,7 @@ func onStore(t *testing.T) (*Coordinator, *storetest.Memory) {
 //  3. the heartbeat arrives late
 func TestALateHeartbeatOfAnEndedSessionCountsForNothing(t *testing.T) {
 	a, _ := onStore(t)
-	s := &session{a: a, subscribed: make(chan struct{})}
+	s := &session{p: a.parts[0], subscribed: make(chan struct{})}
 	s.known.Store(true)
 	s.Heartbeat(time.Now())
 	if !a.LocalValid(now()) {
@@ -60,12 +60,12 @@ func TestTheLocalTierIsFlushedWhenASessionBecomesValid(t *testing.T) {
 	flushes := 0
 	a.cfg.Local = flushHook(func() {
 		flushes++
-		if _, ok := a.LastHeard(); ok || a.LocalValid(now()) {
+		if _, ok := a.LastHeard(""); ok || a.LocalValid(now()) {
 			t.Error("the local tier is flushed when it is valid already")
 		}
 	})
 	for range 2 {
-		s := &session{a: a, subscribed: make(chan struct{})}
+		s := &session{p: a.parts[0], subscribed: make(chan struct{})}
 		s.Subscribed()
 		s.prepare(t.Context())
 		s.end()
@@ -73,7 +73,7 @@ func TestTheLocalTierIsFlushedWhenASessionBecomesValid(t *testing.T) {
 	if flushes != 0 {
 		t.Errorf("%d flushes by sessions of which no heartbeat came back", flushes)
 	}
-	s := &session{a: a, subscribed: make(chan struct{})}
+	s := &session{p: a.parts[0], subscribed: make(chan struct{})}
 	s.Subscribed()
 	s.prepare(t.Context())
 	s.Heartbeat(time.Now())
@@ -86,7 +86,7 @@ func TestTheLocalTierIsFlushedWhenASessionBecomesValid(t *testing.T) {
 // The end of a session may be that of a server whose successor lacks what was acknowledged.
 func TestTheEndOfASessionRaisesASuspicion(t *testing.T) {
 	a, _ := onStore(t)
-	s := &session{a: a, subscribed: make(chan struct{})}
+	s := &session{p: a.parts[0], subscribed: make(chan struct{})}
 	if _, open := a.parts[0].suspicion.open(); open {
 		t.Fatal("there is a suspicion before")
 	}
@@ -116,7 +116,7 @@ func TestASessionBeginsWithRecentWrites(t *testing.T) {
 	a.noted(retryqueue.Item{Key: "n:k", At: at, Token: "the new one"}, now())
 	st.Do(ctx, []store.Command{{Op: store.Set, Key: "n:k", Frame: []byte("the old one")}})
 	st.Succeed()
-	s := &session{a: a, subscribed: make(chan struct{})}
+	s := &session{p: a.parts[0], subscribed: make(chan struct{})}
 	s.Subscribed()
 	s.prepare(ctx)
 	if !a.queue.Has("n:k") {

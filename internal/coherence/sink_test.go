@@ -127,7 +127,7 @@ func (a *Coordinator) moved(key string, f func()) bool {
 func TestWhatIsDroppedMovesItsFence(t *testing.T) {
 	for _, local := range []bool{true, false} {
 		a, l := onTier(t, Broadcast, local, storetest.NewMemory())
-		s := &session{a: a, subscribed: make(chan struct{})}
+		s := &session{p: a.parts[0], subscribed: make(chan struct{})}
 		w, other := a.Wait("k"), a.Wait("other")
 		told := message.Message{Sender: 7, Number: 1, Kind: message.Invalidated, Keys: []string{"k", "l"}}
 		moved := a.moved("k", func() { s.Message(string(told.Append(nil))) })
@@ -160,7 +160,7 @@ func TestWhatIsDroppedMovesItsFence(t *testing.T) {
 // number has failed, or is none of its own.
 func TestOwnNoticesAreSkippedUnlessTheyFailed(t *testing.T) {
 	a, l := onTier(t, Broadcast, true, storetest.NewMemory())
-	s := &session{a: a, subscribed: make(chan struct{})}
+	s := &session{p: a.parts[0], subscribed: make(chan struct{})}
 	hear := func(number uint64) bool {
 		n := message.Message{Sender: a.Outbox.Sender(), Number: number, Kind: message.Invalidated, Keys: []string{"k"}}
 		l.removed = nil
@@ -198,7 +198,7 @@ func TestWhatMayConcernEverythingFlushes(t *testing.T) {
 		"marks of another form": {string(marked.Append(nil)) + "nonsense", true},
 	} {
 		a, l := onTier(t, Broadcast, true, storetest.NewMemory())
-		s := &session{a: a, subscribed: make(chan struct{})}
+		s := &session{p: a.parts[0], subscribed: make(chan struct{})}
 		if err := a.parts[0].FetchTombstones(t.Context(), nil); err != nil {
 			t.Fatal(err)
 		}
@@ -210,7 +210,7 @@ func TestWhatMayConcernEverythingFlushes(t *testing.T) {
 	}
 	// The number of a newer kind counts: what comes after it is not taken for a gap.
 	a, l := onTier(t, Broadcast, true, storetest.NewMemory())
-	s := &session{a: a, subscribed: make(chan struct{})}
+	s := &session{p: a.parts[0], subscribed: make(chan struct{})}
 	s.Subscribed()
 	s.Message(head(7))
 	next := message.Message{Sender: 7, Number: 2, Kind: message.Invalidated}
@@ -236,7 +236,7 @@ func TestWhatMayConcernEverythingFlushes(t *testing.T) {
 func TestMarksOfOthersAreHeard(t *testing.T) {
 	store := storetest.NewMemory()
 	a, l := onTier(t, Broadcast, true, store)
-	s := &session{a: a, subscribed: make(chan struct{})}
+	s := &session{p: a.parts[0], subscribed: make(chan struct{})}
 	if err := a.parts[0].FetchTombstones(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
@@ -274,7 +274,7 @@ func TestMarksOfOthersAreHeard(t *testing.T) {
 // What the server tells of by Tracking.
 func TestChangesThatTheServerTells(t *testing.T) {
 	a, l := onTier(t, Tracking, true, storetest.NewMemory())
-	s := &session{a: a, subscribed: make(chan struct{})}
+	s := &session{p: a.parts[0], subscribed: make(chan struct{})}
 	set := &store.Command{Op: store.Set, Key: "n:own", Frame: make([]byte, 40)}
 	a.ownBegin(set)
 	s.KeysChanged([]string{"n:own", "n:other", "n", "n:"})
@@ -349,7 +349,7 @@ func TestDoubtfulChangesAreLookedInto(t *testing.T) {
 		a.ownBegin(extend)
 		r := a.cfg.Client.Do(t.Context(), []store.Command{*extend})
 		a.ownEnd(extend, &r[0])
-		s := &session{a: a, subscribed: make(chan struct{})}
+		s := &session{p: a.parts[0], subscribed: make(chan struct{})}
 		s.KeysChanged([]string{"n:mine", "n:theirs", "n:extended"})
 		synctest.Wait()
 		if !slices.Equal(l.removed, []string{"theirs"}) {

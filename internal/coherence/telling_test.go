@@ -247,7 +247,7 @@ func TestWhatIsDeliveredLateIsReplayed(t *testing.T) {
 			time.Sleep(time.Second)
 			st.put("n:k", old()) // by the replica, which has not received that
 			st.Succeed()
-			a.replayAll(t.Context(), a.look(t.Context()))
+			a.parts[0].replayRecent(t.Context(), a.look(t.Context()), 0)
 			if !a.Pending("n:k") {
 				t.Errorf("%s: the record of the new master is trusted", name)
 			}
@@ -368,7 +368,7 @@ func TestMarksThatRedisHasAreNotToldAgain(t *testing.T) {
 			if told.All != (lost && tags == nil) || (len(told.Tags) == 2) != (lost && tags != nil) || !lost && len(told.Tags) != 0 {
 				t.Errorf("%s: %+v", name, told)
 			}
-			a.replayAll(t.Context(), nothing)
+			a.parts[0].replayRecent(t.Context(), nothing, 0)
 			if (a.queue.Len() > 0) != lost || a.queue.All() != (lost && tags == nil) || a.pending.n.Load() != 0 {
 				t.Errorf("%s: %d are told again, %d are pending", name, a.queue.Len(), a.pending.n.Load())
 			}
@@ -411,7 +411,7 @@ func TestALaterAcknowledgementCounts(t *testing.T) {
 			t.Errorf("%+v", it)
 		}
 		// It is not told again as something older by what is recent.
-		a.replayAll(t.Context(), nothing)
+		a.parts[0].replayRecent(t.Context(), nothing, 0)
 		if it, _ := a.queue.Find("n:k"); it.Acked {
 			t.Errorf("%+v", it)
 		}

@@ -142,7 +142,7 @@ func fleet(t *testing.T, transport Transport, st store.Store, n int) []*Coordina
 func notice(t *testing.T, a *Coordinator, number uint64, key string) {
 	t.Helper()
 	n := message.Message{Sender: 100, Number: number, Base: number - 1, Kind: message.Invalidated, Keys: []string{key}}
-	if err := a.cfg.Client.Publish(t.Context(), store.Notify{Channel: a.cfg.Names.Channel, Message: string(n.Append(nil))}); err != nil {
+	if err := a.cfg.Client.Publish(t.Context(), store.Notify{Channel: a.invalidator.NamesOf(a.cfg.Names.Data + key).Channel, Message: string(n.Append(nil))}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -30,7 +30,7 @@ func TestTrustBeginsAndEnds(t *testing.T) {
 			}
 			a.Ready(t.Context())
 			heard, flushed := l.heardOnce(true)
-			if !a.LocalValid(now()) || !a.Connected(now()) || !heard || !flushed || a.Since(now()) != never {
+			if !a.LocalValid(now()) || !a.Connected(now()) || !heard || !flushed || a.Since("", now()) != never {
 				t.Errorf("%s: not trusted after the first call: heard %v, flushed %v", name, heard, flushed)
 			}
 			if _, _, ok := a.parts[0].Clock.Version(); !ok {
@@ -51,7 +51,7 @@ func TestTrustBeginsAndEnds(t *testing.T) {
 			w := a.Wait("k")
 			defer w.Close()
 			pass(HeartbeatTimeout + HeartbeatInterval)
-			if a.LocalValid(now()) || a.Since(now()) != now()-int64(HeartbeatTimeout) {
+			if a.LocalValid(now()) || a.Since("", now()) != now()-int64(HeartbeatTimeout) {
 				t.Errorf("%s: trusted without a sign of life", name)
 			}
 			pass(HeartbeatTimeout)
@@ -76,7 +76,7 @@ func TestWithoutATransportAllIsTrusted(t *testing.T) {
 		a, _ := onTier(t, None, true, storetest.NewMemory())
 		begin := time.Now()
 		a.Ready(t.Context())
-		if !a.LocalValid(math.MaxInt64-1) || a.Subscribes() || a.Connected(now()) || a.Since(now()) != now()-int64(HeartbeatTimeout) || time.Since(begin) != 0 {
+		if !a.LocalValid(math.MaxInt64-1) || a.Subscribes() || a.Connected(now()) || a.Since("", now()) != now()-int64(HeartbeatTimeout) || time.Since(begin) != 0 {
 			t.Error("it is not as without a transport")
 		}
 		a.Close()
@@ -198,7 +198,7 @@ func TestSessionsAreTriedAgain(t *testing.T) {
 func TestTrustIsThatOfTheLatestPulse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, l := onTier(t, Broadcast, true, storetest.NewMemory())
-		s := &session{a: a, subscribed: make(chan struct{})}
+		s := &session{p: a.parts[0], subscribed: make(chan struct{})}
 		pass(time.Minute)
 		sent := time.Now()
 		at := now()
@@ -242,7 +242,7 @@ func TestASessionBeginsWithNothing(t *testing.T) {
 	a.ownEnd(set, &store.Reply{OK: true})
 	gap := message.Message{Sender: 7, Number: 9, Kind: message.Invalidated}
 	a.inbox.Receive(&gap, now())
-	s := &session{a: a, subscribed: make(chan struct{})}
+	s := &session{p: a.parts[0], subscribed: make(chan struct{})}
 	s.Subscribed()
 	select {
 	case <-s.subscribed:

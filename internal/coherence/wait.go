@@ -38,7 +38,11 @@ type waiting struct {
 // The own channel of this process is subscribed from before the session is valid until it ends,
 // and a reader that waits then looks again: so a sign of an earlier session counts as well.
 func (a *Coordinator) SignsLease(redisKey string, sign []byte) bool {
-	return !store.Tells(sign, a.waiter) && a.Connected(now()) && !(a.tracking.Load() && strings.HasPrefix(redisKey, a.cfg.Names.Data))
+	if store.Tells(sign, a.waiter) {
+		return false
+	}
+	p := a.Of(redisKey)
+	return p.Connected(now()) && !(p.tracking.Load() && strings.HasPrefix(redisKey, a.cfg.Names.Data))
 }
 
 // SignLease returns the command that signs a lease for this process.

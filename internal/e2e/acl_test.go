@@ -41,7 +41,8 @@ var (
 	queueCommands = []string{"xadd", "xdel", "xlen", "xrange", "del", "zadd", "zcard", "zremrangebyscore", "persist"}
 
 	// a cluster
-	clusterCommands = []string{"cluster|slots", "cluster|info", "cluster|myid"}
+	clusterChannels = []string{"&p::{*}:c:n:*"}
+	clusterCommands = []string{"cluster|slots", "cluster|info", "cluster|myid", "ssubscribe", "spublish", "pubsub|shardnumsub"}
 
 	// Who may not use these does without.
 	optionalCommands = []string{
@@ -49,8 +50,9 @@ var (
 		"pubsub|numsub", // whether messages need numbers
 		"multi", "exec", // large values that are written together
 	}
-	// Used where caches of one client close one by one, and tested in package redisstore.
-	leavingCommands = []string{"unsubscribe"}
+	// Used where caches of one client close one by one, and tested in package redisstore; on a cluster
+	// also where the parts of one do.
+	leavingCommands = []string{"unsubscribe", "sunsubscribe"}
 	// Refused to a client library that asks for it, and does without; and to TrackingKeys, which has one
 	// connection then.
 	unneededCommands = []string{"client|setinfo", "command", "client|list", "client|getredir"}
@@ -344,8 +346,8 @@ func TestTheCommandsOfAUserOfACluster(t *testing.T) {
 	redistest.Long(t)
 	cluster := redistest.StartCluster(t, 3)
 	p := &permissions{
-		keys:     slices.Concat(neededKeys, neededChannels, queueKeys),
-		commands: slices.Concat(neededCommands, optionalCommands, queueCommands, clusterCommands),
+		keys:     slices.Concat(neededKeys, neededChannels, clusterChannels, queueKeys),
+		commands: slices.Concat(neededCommands, optionalCommands, queueCommands, clusterCommands, leavingCommands),
 		connect: func(user string) redis.UniversalClient {
 			o := cluster.Options()
 			o.Username, o.Password = user, "p"
@@ -376,7 +378,7 @@ func TestThePermissionsInTheDocumentation(t *testing.T) {
 			said = append(said, strings.TrimPrefix(word, "+"))
 		}
 	}
-	tried := slices.Concat(neededKeys, neededChannels, queueKeys, neededCommands, queueCommands, clusterCommands, optionalCommands, leavingCommands)
+	tried := slices.Concat(neededKeys, neededChannels, clusterChannels, queueKeys, neededCommands, queueCommands, clusterCommands, optionalCommands, leavingCommands)
 	slices.Sort(said)
 	slices.Sort(tried)
 	if !ok || !slices.Equal(said, tried) {

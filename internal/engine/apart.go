@@ -35,7 +35,7 @@ func (c *remote) readApart(ctx context.Context, s *Scratch, j Loader, o *Options
 func (c *remote) acquireApart(ls []*inflightLoad) {
 	for _, l := range ls {
 		l.apart = true
-		if c.outage.unheard(local.Now()) {
+		if c.outage.unheard(l.rk, local.Now()) {
 			c.keepInOutage(l)
 			continue
 		}
@@ -68,7 +68,7 @@ func (c *remote) setApart(ctx context.Context, changes []*Change, o *Options) {
 		ch.version, known = c.knownVersion(ch.rk)
 		ch.at = local.Now()
 		enc := c.encoded(ch.rk)
-		apart := c.outage.unheard(ch.at)
+		apart := c.outage.unheard(ch.rk, ch.at)
 		if apart {
 			ch.version = c.lastVersion(ch.rk)
 		}

@@ -36,7 +36,7 @@ type backend interface {
 
 	// since returns the local time before which a load may not have begun that a read at the
 	// local time at joins.
-	since(at int64) int64
+	since(rk string, at int64) int64
 	// version returns the logical time for a load or write of a key that begins now.
 	version(ctx context.Context, rk string) (version, error)
 	// watch registers a waiter for the end of loads and writes in flight of keys; stop removes

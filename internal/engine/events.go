@@ -30,8 +30,8 @@ func (e *events) Received(n int) { e.stats.received.Add(uint64(n)) }
 
 func (e *events) Flushed() { e.stats.flushes.Add(1) }
 
-// ConnectionChanged is called by one session after the other, also each time that a session
-// verifies again that it receives notifications.
+// ConnectionChanged is called also each time that a session verifies again that it receives
+// notifications. On a cluster the sessions of several parts may call it at once.
 func (e *events) ConnectionChanged(hearing bool, err error) {
 	e.change(hearing)
 	e.reports.Connected(hearing, err)

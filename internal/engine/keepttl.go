@@ -41,7 +41,7 @@ func (c *Cache) localLife(key Key, rk string, now int64) (left time.Duration, ok
 		return 0, false
 	}
 	var e Held
-	if !c.inRedis && c.outage.unheard(now) {
+	if !c.inRedis && c.outage.unheard(rk, now) {
 		var is status
 		e, is = c.lookInOutage(key, rk, now)
 		ok = is == usable

@@ -14,7 +14,7 @@ func (c *Cache) PeekLocal(key Key) (e Held, info Info, ok bool) {
 	if err != nil || c.Closed() {
 		return e, info, false
 	}
-	if c.outage.unheard(now) {
+	if c.outage.unheard(rk, now) {
 		var is status
 		e, is = c.lookInOutage(key, rk, now)
 		ok = is == usable

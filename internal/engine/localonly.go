@@ -49,7 +49,7 @@ func (c *localOnly) inspect(context.Context, string) (Value, Info, error) {
 	return nil, Info{}, errs.ErrMiss
 }
 
-func (c *localOnly) since(int64) int64 { return math.MinInt64 }
+func (c *localOnly) since(string, int64) int64 { return math.MinInt64 }
 
 // version can't fail: the clock is in this process.
 func (c *localOnly) version(context.Context, string) (s version, err error) {
@@ -146,7 +146,7 @@ func (c *localOnly) claim(now int64, o *Options, ls []*inflightLoad, unkept func
 		}
 		why := unkept(l)
 		force := o.SkipLocal || o.anew() || why != nil
-		if l.claim, l.awaits = c.fences.ClaimLoadSince(c.encoded(l.rk), l.version.time, now, c.backend.since(now), force, &l.claimed); l.claim == nil {
+		if l.claim, l.awaits = c.fences.ClaimLoadSince(c.encoded(l.rk), l.version.time, now, c.backend.since(l.rk, now), force, &l.claimed); l.claim == nil {
 			if !waited && c.answerLocal(now, o, l) {
 				continue
 			}
@@ -206,7 +206,7 @@ func (c *localOnly) answerLocal(at int64, o *Options, l *inflightLoad) bool {
 		return false
 	}
 	e, is := c.lookLocal(l.key, l.rk, at)
-	if c.outage.unheard(at) {
+	if c.outage.unheard(l.rk, at) {
 		e, is = c.lookInOutage(l.key, l.rk, at)
 	}
 	l.entry = e

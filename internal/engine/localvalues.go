@@ -89,7 +89,7 @@ func (c *localValues) mayUseLocal(rk string, now int64) bool { return c.remote.m
 // learn learns nothing: read asks Redis for the tombstones of tags that are not known.
 func (c *localValues) learn([]string) bool { return false }
 
-func (c *localValues) since(at int64) int64 { return c.remote.since(at) }
+func (c *localValues) since(rk string, at int64) int64 { return c.remote.since(rk, at) }
 
 func (c *localValues) version(ctx context.Context, rk string) (version, error) {
 	return c.remote.version(ctx, rk)
@@ -116,7 +116,7 @@ func (c *localValues) read(ctx context.Context, s *Scratch, j Loader, o *Options
 		is := notFound
 		switch {
 		case o.SkipRemote:
-		case !c.remote.coherence.LocalValid(it.at):
+		case !c.remote.coherence.LocalValidFor(it.rk, it.at):
 			is, it.remoteErr = unavailable, c.noTier()
 		case c.remote.coherence.Pending(it.rk):
 			is, it.pendingErr = expired, c.unavailable(coherence.ErrPending)
@@ -228,19 +228,18 @@ func (c *localValues) inspect(ctx context.Context, rk string) (Value, Info, erro
 func (c *localValues) acquire(ctx context.Context, at int64, o *Options, ls []*inflightLoad) (again bool) {
 	var failed [store.Parts]error // by part
 	var apart [store.Parts]bool   // Redis does not answer, which was not known yet
-	unheard := c.outage.unheard(at)
-	var tags partTags // a refresh has read nothing before
+	var tags partTags             // a refresh has read nothing before
 	for _, l := range ls {
 		part := c.part(l.rk)
 		switch {
-		case unheard:
+		case c.outage.unheard(l.rk, at):
 			l.version = c.lastVersion(l.rk)
 		case o.SkipRemote: // without asking Redis, if need be: an entry with tags is then invalid from the start
 			l.version, _ = c.knownVersion(l.rk)
 		default:
 			if failed[part] == nil && !apart[part] {
 				var err error
-				if l.version, err = c.version(ctx, l.rk); err != nil && c.keepsApart(err) {
+				if l.version, err = c.version(ctx, l.rk); err != nil && c.keepsApart(l.rk, err) {
 					apart[part] = true
 				} else {
 					failed[part] = err
@@ -261,7 +260,7 @@ func (c *localValues) acquire(ctx context.Context, at int64, o *Options, ls []*i
 		switch {
 		case err != nil:
 			return err
-		case c.outage.unheard(local.Now()):
+		case c.outage.unheard(l.rk, local.Now()):
 		case !c.mayUseLocal(l.rk, local.Now()):
 			return errNoLocal
 		}

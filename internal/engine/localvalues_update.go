@@ -78,7 +78,7 @@ func (c *localValues) lock(ctx context.Context, rk string) (unlock func(), err e
 			stop := c.remote.extend(context.WithoutCancel(ctx), leaseLife, []store.Command{{Op: store.Extend, Key: cmd.Key, Seen: held, TTL: leaseLife}})
 			return func() {
 				stop()
-				free := store.Command{Op: store.CompareAndDelete, Key: cmd.Key, Seen: held, Notify: c.remote.invalidator.LoadedOf(enc)}
+				free := store.Command{Op: store.CompareAndDelete, Key: cmd.Key, Seen: held, Notify: c.remote.invalidator.LoadedOf(cmd.Key, enc)}
 				c.remote.client.Do(context.Background(), []store.Command{free})
 				c.remote.coherence.Wake(enc) // the message is for other processes
 			}, nil

@@ -90,17 +90,24 @@ func newOutage(most time.Duration, co *coherence.Coordinator) *outage {
 	return &outage{most: most, coherence: co, seed: maphash.MakeSeed()}
 }
 
-// unheard reports whether the local tier is used as during an outage at a local time, whatever
-// the key is. o may be nil.
-func (o *outage) unheard(now int64) bool { return o != nil && !o.coherence.LocalValid(now) }
+// unheard reports whether the local tier is used as during an outage at a local time, for a key. o may
+// be nil.
+func (o *outage) unheard(rk string, now int64) bool {
+	return o != nil && !o.coherence.LocalValidFor(rk, now)
+}
+
+// unheardIn is unheard for the keys of a part.
+func (o *outage) unheardIn(part uint8, now int64) bool {
+	return o != nil && !o.coherence.Part(part).Valid(now)
+}
 
 // neverHeard is a local time before all others.
 const neverHeard = math.MinInt64
 
-// heard returns the local time up to which everything is known to have been received, or neverHeard.
-// The tier is flushed before that time grows by the first heartbeat of a session.
-func (o *outage) heard() int64 {
-	if at, ok := o.coherence.LastHeard(); ok {
+// heard returns the local time up to which everything is known to have been received about a key, or
+// neverHeard. The tier is flushed before that time grows by the first heartbeat of a session.
+func (o *outage) heard(rk string) int64 {
+	if at, ok := o.coherence.LastHeard(rk); ok {
 		return at
 	}
 	return neverHeard
@@ -131,7 +138,7 @@ func (c *Cache) readInOutage(it *Lookup, o *Options) bool {
 	if c.local == nil {
 		return false
 	}
-	heard := c.outage.heard()
+	heard := c.outage.heard(it.rk)
 	e, ok := c.local.Use(it.key)
 	if !ok || !c.holdsInOutage(it.rk, e.Head, heard, local.Now()) || !c.answerFromLocal(it, e, o) {
 		return false
@@ -146,7 +153,7 @@ func (c *Cache) readInOutage(it *Lookup, o *Options) bool {
 // lookInOutage returns the tier's entry of a key, nil if there is none, and whether it is usable
 // during an outage.
 func (c *Cache) lookInOutage(key Key, rk string, now int64) (Held, status) {
-	heard := c.outage.heard()
+	heard := c.outage.heard(rk)
 	e, ok := c.local.Peek(key)
 	if ok && c.holdsInOutage(rk, e.Head, heard, now) {
 		return e, usable
@@ -158,7 +165,7 @@ func (c *Cache) lookInOutage(key Key, rk string, now int64) (Held, status) {
 // kept up to date. It was made for this, was true at the local time at, or later, and has the
 // version s.
 func (c *Cache) putInOutage(e Held, how local.Outage, at int64, s version) {
-	if c.outage == nil || how == local.Reached && !c.outage.unheard(local.Now()) {
+	if c.outage == nil || how == local.Reached && !c.outage.unheardIn(s.part, local.Now()) {
 		return
 	}
 	if e.Meta == nil {
@@ -189,19 +196,19 @@ func (c *Cache) endBy(e Held, until int64, s version) {
 	e.Meta.Ends = true
 }
 
-// keepsApart reports whether what is loaded is to be kept in the local tier although Redis has not
+// keepsApart reports whether what is loaded for a key is to be kept in the local tier although Redis has not
 // taken it, by the error of that.
-func (c *Cache) keepsApart(err error) bool {
+func (c *Cache) keepsApart(rk string, err error) bool {
 	if c.outage == nil {
 		return false
 	}
-	return c.outage.unheard(local.Now()) || !isReply(err) && !errors.Is(err, coherence.ErrPending)
+	return c.outage.unheard(rk, local.Now()) || !isReply(err) && !errors.Is(err, coherence.ErrPending)
 }
 
 // noLease notes that Redis gave no lease for a load, and why. The load goes on, and fills nothing,
 // or during an outage the local tier.
 func (c *remote) noLease(l *inflightLoad, why error) {
-	if l.state, l.why = fillNone, why; c.keepsApart(why) {
+	if l.state, l.why = fillNone, why; c.keepsApart(l.rk, why) {
 		c.keepInOutage(l)
 	}
 }

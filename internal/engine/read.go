@@ -314,7 +314,7 @@ func (c *Cache) request(it *Lookup, began beginning, o *Options) flight.Request[
 		known := c.clockIn(part).Known()
 		began.epoch, began.clock = known.Epoch, known.Clock
 	}
-	return flight.Request[string, beginning]{Key: it.rk, Fence: began, Alone: o.anew(), Now: it.at, NotBefore: c.backend.since(it.at)}
+	return flight.Request[string, beginning]{Key: it.rk, Fence: began, Alone: o.anew(), Now: it.at, NotBefore: c.backend.since(it.rk, it.at)}
 }
 
 // loadEnded answers a lookup with the outcome of its load. It reports whether there was none, and

@@ -34,7 +34,7 @@ func (c *Cache) readLocal(ctx context.Context, items []Lookup, o *Options) {
 		switch {
 		case it.done:
 			continue
-		case c.outage.unheard(it.at):
+		case c.outage.unheard(it.rk, it.at):
 			c.readInOutage(it, o)
 			continue
 		case !c.backend.mayUseLocal(it.rk, it.at):

@@ -71,14 +71,14 @@ func newRemote(c *Cache, cfg *Config) *remote {
 func (c *remote) ready(ctx context.Context) { c.coherence.Ready(ctx) }
 
 func (c *remote) mayUseLocal(rk string, now int64) bool {
-	return c.coherence.LocalValid(now) && !c.coherence.Pending(rk)
+	return c.coherence.LocalValidFor(rk, now) && !c.coherence.Pending(rk)
 }
 
 // learn learns nothing: a local entry whose tombstones have not been received in time is read
 // again from Redis.
 func (c *remote) learn([]string) bool { return false }
 
-func (c *remote) since(at int64) int64 { return c.coherence.Since(at) }
+func (c *remote) since(rk string, at int64) int64 { return c.coherence.Since(rk, at) }
 
 func (c *remote) version(ctx context.Context, rk string) (s version, err error) {
 	s.part = c.part(rk)

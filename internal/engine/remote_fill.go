@@ -21,7 +21,7 @@ func (c *remote) store(ctx context.Context, o *Options, ls []*inflightLoad, at i
 			return
 		}
 		if kind == message.Loaded {
-			cmd.Notify = c.invalidator.LoadedOf(c.encoded(l.rk))
+			cmd.Notify = c.invalidator.LoadedOf(cmd.Key, c.encoded(l.rk))
 		} else {
 			cmd.Notify, cmd.sent = c.invalidator.NotifyOf(kind, c.encoded(l.rk))
 		}
@@ -61,7 +61,7 @@ func (c *remote) encodeLoaded(ctx context.Context, l *inflightLoad) (err error) 
 		return nil
 	}
 	if l.now, err = c.client.Now(ctx, l.rk); err != nil {
-		if c.keepsApart(err) {
+		if c.keepsApart(l.rk, err) {
 			l.state, l.outage, l.why = fillLocal, true, err // its lease is left to expire
 			return nil
 		}
@@ -155,7 +155,7 @@ func (c *remote) filled(l *inflightLoad) {
 	case l.stores.Op != store.CompareAndSet || r.err != nil:
 	case l.stores.reply.Err != nil:
 		r.ans.unkept = l.stores.reply.Err
-		if r.keep = c.keepsApart(l.stores.reply.Err); r.keep {
+		if r.keep = c.keepsApart(l.rk, l.stores.reply.Err); r.keep {
 			l.outage = true
 		} else {
 			c.stats.notKept.Add(1)
@@ -250,7 +250,7 @@ func (c *remote) keepLate(l, rest *inflightLoad) (stop func()) {
 	}
 	t := l.notify
 	if t == nil || !t.reply.OK || t.reply.Err != nil {
-		if rest.state = fillNone; t != nil && t.reply.Err != nil && c.keepsApart(t.reply.Err) {
+		if rest.state = fillNone; t != nil && t.reply.Err != nil && c.keepsApart(l.rk, t.reply.Err) {
 			rest.state, rest.outage = fillLocal, true
 		}
 		return nil

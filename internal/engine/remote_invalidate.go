@@ -79,7 +79,7 @@ func (c *remote) mark(ctx context.Context, tags []string) error {
 	}
 	c.failures.forgetAll()
 	errs := make([]error, len(c.clocks))
-	c.invalidator.EachPart(ctx, func(part uint8) {
+	c.invalidator.EachPart(func(part uint8) {
 		look := c.coherence.Part(part).BeginEpochRead()
 		marks, open, err := c.invalidator.InvalidateTags(ctx, part, tags)
 		errs[part] = c.coherence.EndTombstones(ctx, tags, marks, open, look, err)

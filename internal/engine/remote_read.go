@@ -190,14 +190,13 @@ func (c *remote) askParts(ctx context.Context, r *coherence.Reading, cmds []stor
 		at  int // index of its command; 0: none
 		err error
 	}
-	if !c.coherence.Connected(local.Now()) {
-		for _, i := range of {
-			if look := &looks[c.part(cmds[i].Key)]; look.at == 0 {
-				part := c.part(cmds[i].Key)
-				look.EpochRead = c.coherence.Part(part).BeginEpochRead()
-				look.at = len(all)
-				all = append(all, c.clockCommand(part))
-			}
+	at := local.Now()
+	for _, i := range of {
+		part := c.part(cmds[i].Key)
+		if look := &looks[part]; look.at == 0 && !c.coherence.Part(part).Connected(at) {
+			look.EpochRead = c.coherence.Part(part).BeginEpochRead()
+			look.at = len(all)
+			all = append(all, c.clockCommand(part))
 		}
 	}
 	got := c.client.Do(ctx, all)

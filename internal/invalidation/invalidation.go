@@ -89,8 +89,7 @@ type Invalidator struct {
 	// Known returns this process's copy of the logical clock of a part; see store.Store.Marks.
 	Known func(part uint8) logicalclock.Known
 
-	once  sync.Once
-	calls chan struct{} // has a value for each call of EachPart in progress
+	losses losses // see Watermark
 }
 
 // Outcome is the outcome for one key.
@@ -102,27 +101,70 @@ type Outcome struct {
 	Token string   // header of the record that stays for a while, as it is now; "": none
 }
 
+// NamesOf returns the names of the part that a Redis key is in.
+func (r *Invalidator) NamesOf(redisKey string) store.Names {
+	if len(r.Parts) <= 1 {
+		return r.namesIn(0)
+	}
+	return r.Parts[store.PartOf(redisKey)]
+}
+
 // LoadedOf returns a message that the load of a key has ended, to publish together with the
-// command that ends its lease, if a process waits for it.
-func (r *Invalidator) LoadedOf(key string) store.Notify {
-	t := r.notify(&message.Message{Sender: r.Outbox.Sender(), Kind: message.Loaded, Keys: []string{key}})
+// command that ends its lease, in a Redis key, if a process waits for it.
+func (r *Invalidator) LoadedOf(redisKey, key string) store.Notify {
+	t := notify(r.NamesOf(redisKey), &message.Message{Sender: r.Outbox.Sender(), Kind: message.Loaded, Keys: []string{key}})
 	t.Awaited = true
 	return t
 }
 
-// NotifyOf returns a message to publish together with a command. The caller resolves it.
+// NotifyOf returns a message to publish together with a command, for keys that are in one part. The
+// caller resolves it.
 func (r *Invalidator) NotifyOf(kind message.Kind, keys ...string) (store.Notify, message.Sent) {
-	n, sent := r.Outbox.Next(kind)
+	part := uint8(0)
+	if len(r.Parts) > 1 {
+		part = store.PartOf(r.Names.Data + keys[0])
+	}
+	n, sent := r.Outbox.NextIn(part, kind)
 	n.Keys = keys
-	return r.notify(&n), sent
+	return notify(r.namesIn(part), &n), sent
 }
 
-func (r *Invalidator) notify(n *message.Message) store.Notify {
+func notify(names store.Names, n *message.Message) store.Notify {
 	size := 64
 	for _, key := range n.Keys {
 		size += 4 + len(key)
 	}
-	return store.Notify{Channel: r.Names.Channel, Message: string(n.Append(make([]byte, 0, size)))}
+	return store.Notify{Channel: names.Channel, Message: string(n.Append(make([]byte, 0, size))), Sharded: names.Slots != store.SlotRange{}}
+}
+
+// Together calls f for those of n keys, given by their encodings, that a message may name together: for
+// so many of one part at most.
+func (r *Invalidator) Together(n, most int, encoded func(int) string, f func(of []int, keys []string)) {
+	each := func(of []int) {
+		for some := range slices.Chunk(of, most) {
+			keys := make([]string, len(some))
+			for j, i := range some {
+				keys[j] = encoded(i)
+			}
+			f(some, keys)
+		}
+	}
+	if len(r.Parts) <= 1 {
+		all := make([]int, n)
+		for i := range all {
+			all[i] = i
+		}
+		each(all)
+		return
+	}
+	parts := make([][]int, len(r.Parts))
+	for i := range n {
+		part := store.PartOf(r.Names.Data + encoded(i))
+		parts[part] = append(parts[part], i)
+	}
+	for _, of := range parts {
+		each(of)
+	}
 }
 
 // Keys invalidates keys, given by their encodings.
@@ -258,17 +300,14 @@ func (r *Invalidator) removeOlder(ctx context.Context, encoded []string, out []O
 
 // notifyOf publishes messages for keys that are missing in Redis.
 func (r *Invalidator) notifyOf(ctx context.Context, which []int, encoded []string, out []Outcome) {
-	for some := range slices.Chunk(which, KeysPerMessage) {
-		keys := make([]string, len(some))
-		for j, i := range some {
-			keys[j] = encoded[i]
-		}
+	r.Together(len(which), KeysPerMessage, func(i int) string { return encoded[which[i]] }, func(some []int, keys []string) {
 		tell, sent := r.NotifyOf(message.Invalidated, keys...)
 		err := r.Store.Publish(ctx, tell)
 		for j, each := range sent.ResolveEach(len(some), err == nil) {
-			out[some[j]].Err, out[some[j]].Open = err, each.Resolve(true, err)
+			o := &out[which[some[j]]]
+			o.Err, o.Open = err, each.Resolve(true, err)
 		}
-	}
+	})
 }
 
 // change returns the command that invalidates a record; its key is "" if there is nothing to
@@ -360,11 +399,17 @@ func (r *Invalidator) pattern(ctx context.Context, pattern string, quote func(st
 	}
 	// Last, and also if no key was found: local tiers have keys that Redis does not have any
 	// more.
-	note, sent := r.Outbox.Next(message.Pattern)
-	note.Pattern = pattern
-	err = Publish(ctx, r.Store, r.Names, &note)
-	m.Open = append(m.Open, sent.Resolve(true, err)...)
-	return m, errors.Join(append(errs, err)...)
+	var mu sync.Mutex // guards m.Open and errs
+	r.EachPart(func(part uint8) {
+		note, sent := r.Outbox.NextIn(part, message.Pattern)
+		note.Pattern = pattern
+		err := Publish(ctx, r.Store, r.namesIn(part), &note)
+		mu.Lock()
+		defer mu.Unlock()
+		m.Open = append(m.Open, sent.Resolve(true, err)...)
+		errs = append(errs, err)
+	})
+	return m, errors.Join(errs...)
 }
 
 // mastersAgain is how often a cluster is asked for its masters: any node can answer, and one
@@ -404,7 +449,7 @@ func (r *Invalidator) scan(ctx context.Context, master, full string, newer func(
 	}
 }
 
-// batch invalidates keys that a scan has found, and publishes one message for all of them.
+// batch invalidates keys that a scan has found, and publishes one message for those of each part.
 func (r *Invalidator) batch(ctx context.Context, found []string, newer func(string, store.Record) bool, m *Matched) (err error) {
 	seen := make(map[string]bool, len(found))
 	var encoded []string
@@ -450,10 +495,13 @@ func (r *Invalidator) batch(ctx context.Context, found []string, newer func(stri
 	if len(tellOf) == 0 {
 		return err
 	}
-	tell, sent := r.NotifyOf(message.Invalidated, tellOf...)
-	lost := r.Store.Publish(ctx, tell)
-	m.Open = append(m.Open, sent.Resolve(true, lost)...)
-	return errors.Join(err, lost)
+	r.Together(len(tellOf), scanBatch, func(i int) string { return tellOf[i] }, func(_ []int, keys []string) {
+		tell, sent := r.NotifyOf(message.Invalidated, keys...)
+		lost := r.Store.Publish(ctx, tell)
+		m.Open = append(m.Open, sent.Resolve(true, lost)...)
+		err = errors.Join(err, lost)
+	})
+	return err
 }
 
 // InvalidateTags invalidates the entries of tags whose keys are in a part, or all entries there if
@@ -471,40 +519,35 @@ func (r *Invalidator) InvalidateTagsLate(ctx context.Context, part uint8, tags [
 }
 
 func (r *Invalidator) addTombstones(ctx context.Context, part uint8, m logicalclock.NewTombstone) (logicalclock.Reading, []uint64, error) {
-	names, kind := r.Names, message.TagsInvalidated
+	names, kind := r.namesIn(part), message.TagsInvalidated
 	if len(r.Parts) > 1 {
-		names, kind = r.Parts[part], message.PartTagsInvalidated
+		kind = message.PartTagsInvalidated
 	}
-	note, sent := r.Outbox.Next(kind)
+	note, sent := r.Outbox.NextIn(part, kind)
 	note.Part, note.Tags = part, m.Tags
 	m.Channel, m.Message = names.Channel, string(note.Append(nil))
 	marks, err := r.Store.AddTombstones(ctx, names, r.Known(part), m)
 	return marks, sent.Resolve(true, err), err
 }
 
-// callsAtOnce is how many invalidations of tags or of everything are in progress at the same time where
-// there are several parts. Each has a message for each part, and those of one node may be behind those of
-// another by as many as are in progress: far fewer than what makes receivers believe that one is lost; see
-// message.Inbox.
-const callsAtOnce = 32
-
-// EachPart calls f for each part of the keys, and waits for them. If there are several, it calls f for all
-// at once, so that a node that does not answer does not hold up the clocks of the others; and it waits
-// until few other calls are in progress, but no longer than ctx.
-func (r *Invalidator) EachPart(ctx context.Context, f func(part uint8)) {
+// EachPart calls f for each part of the keys, for all at once if there are several, so that a node that does
+// not answer does not hold up the others, and waits for them.
+func (r *Invalidator) EachPart(f func(part uint8)) {
 	if len(r.Parts) <= 1 {
 		f(0)
 		return
-	}
-	r.once.Do(func() { r.calls = make(chan struct{}, callsAtOnce) })
-	select {
-	case r.calls <- struct{}{}:
-		defer func() { <-r.calls }()
-	case <-ctx.Done():
 	}
 	var wg sync.WaitGroup
 	for i := range r.Parts {
 		wg.Go(func() { f(uint8(i)) })
 	}
 	wg.Wait()
+}
+
+// namesIn returns the names of a part.
+func (r *Invalidator) namesIn(part uint8) store.Names {
+	if len(r.Parts) == 0 {
+		return r.Names
+	}
+	return r.Parts[part]
 }

@@ -2,8 +2,8 @@
 // numbers them, so that a loss is detected.
 //
 // Pub/sub has no replay. What one server sends over one connection arrives, in order, unless
-// the connection breaks, and that is detected. But the bus between the nodes of a cluster may
-// drop messages while all connections live; and a process that misses a write's message would
+// the connection breaks, and that is detected. But a proxy, or what is behind one, may drop
+// messages while all connections live; and a process that misses a write's message would
 // serve the old value until it expires. So each sender numbers its messages, and publishes from
 // time to time a watermark: the number up to which all of them have been published. A receiver
 // that has not received a number by then has lost a message, does not know which, and flushes
@@ -23,7 +23,8 @@
 // message arrives would look like one whose messages were lost.
 //
 // Where a session is known to receive all that it receives from one server, over one connection, the
-// numbers only check that; see [Inbox.Direct].
+// numbers only check that; see [Inbox.Direct]. On a cluster each node's own messages are received from it, and
+// are not counted.
 //
 // A received message is acted on in any case, also if its number is not new: numbers show which
 // messages were missed, not which may be ignored.

@@ -24,17 +24,21 @@ const (
 // stays open until Skip or Done. No watermark goes beyond the lowest open number: an open number
 // may not have been published.
 //
+// Where the keys are in several parts, each of which has a channel, nothing is counted: a number only
+// says which echoes are the sender's own, and of which part it is whose content is lost. See Lost.
+//
 // All methods are safe for concurrent use.
 type Outbox struct {
 	sender uint64
+	parts  int // 1: messages are counted
 
-	mu        sync.Mutex // guards what follows
-	last      uint64     // the greatest number begun
-	inFlight  map[uint64]struct{}
-	failed    map[uint64]bool // true: still open
-	low       uint64          // some of the failed numbers up to low have been forgotten
-	skipped   []skip          // oldest first
-	base      uint64          // nothing up to it was in flight at the time baseAt
+	mu        sync.Mutex        // guards what follows
+	last      uint64            // the greatest number begun
+	inFlight  map[uint64]uint8  // the part of each
+	failed    map[uint64]failed // those of which it is not known whether they were published
+	low       uint64            // some of the failed numbers up to low have been forgotten
+	skipped   []skip            // oldest first
+	base      uint64            // nothing up to it was in flight at the time baseAt
 	baseAt    time.Time
 	settled   time.Time // when the last number left flight
 	published uint64    // the greatest number of a watermark
@@ -43,6 +47,13 @@ type Outbox struct {
 	// Of the numbers from first to last some count as published whose content never was, and a
 	// watermark has to say so; 0: none.
 	gaveUpFirst, gaveUpLast uint64
+	lostIn                  uint32 // the parts of those that were given to GiveUp, as bits
+}
+
+// failed is a failed number.
+type failed struct {
+	part uint8
+	open bool
 }
 
 // skip is a number that was skipped. It is dropped when [repeat] watermarks have listed it.
@@ -52,8 +63,11 @@ type skip struct {
 }
 
 // NewOutbox returns an outbox that has begun no number. sender is not 0.
-func NewOutbox(sender uint64) *Outbox {
-	return &Outbox{sender: sender, inFlight: map[uint64]struct{}{}, failed: map[uint64]bool{}}
+func NewOutbox(sender uint64) *Outbox { return NewOutboxOf(sender, 1) }
+
+// NewOutboxOf returns an outbox for keys in that many parts.
+func NewOutboxOf(sender uint64, parts int) *Outbox {
+	return &Outbox{sender: sender, parts: parts, inFlight: map[uint64]uint8{}, failed: map[uint64]failed{}}
 }
 
 // NewSender returns a random sender number for a new instance of a cache. Two instances get the
@@ -70,14 +84,17 @@ func NewSender() uint64 {
 func (o *Outbox) Sender() uint64 { return o.sender }
 
 // Next returns a message of that kind with a new number, which is now in flight.
-func (o *Outbox) Next(kind Kind) (Message, Sent) {
+func (o *Outbox) Next(kind Kind) (Message, Sent) { return o.NextIn(0, kind) }
+
+// NextIn is Next for the channel of a part of the keys.
+func (o *Outbox) NextIn(part uint8, kind Kind) (Message, Sent) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if len(o.inFlight) == 0 {
 		o.base, o.baseAt = o.last, o.settled
 	}
 	o.last++
-	o.inFlight[o.last] = struct{}{}
+	o.inFlight[o.last] = part
 	return Message{Sender: o.sender, Number: o.last, Kind: kind, Base: o.base, Quiet: o.quietLocked()}, Sent{o, o.last}
 }
 
@@ -104,8 +121,8 @@ func (o *Outbox) Done(numbers ...uint64) {
 	defer o.mu.Unlock()
 	for _, n := range numbers {
 		o.landLocked(n)
-		if _, ok := o.failed[n]; ok {
-			o.failed[n] = false
+		if f, ok := o.failed[n]; ok {
+			o.failed[n] = failed{f.part, false}
 		}
 	}
 }
@@ -114,27 +131,66 @@ func (o *Outbox) Done(numbers ...uint64) {
 // not be published again. They count as published, and the next watermark is marked as Unresolved:
 // receivers flush.
 func (o *Outbox) GiveUp(numbers ...uint64) {
-	o.Done(numbers...)
 	o.mu.Lock()
-	defer o.mu.Unlock()
 	for _, n := range numbers {
-		o.giveUpLocked(n, n)
+		part, flies := o.inFlight[n]
+		f, ok := o.failed[n]
+		switch {
+		case flies:
+			o.lostIn |= 1 << part
+		case ok:
+			o.lostIn |= 1 << f.part
+		default:
+			o.lostIn = o.all() // forgotten
+		}
+		o.giveUpLocked(n)
 	}
+	o.mu.Unlock()
+	o.Done(numbers...)
 }
 
-func (o *Outbox) giveUpLocked(first, last uint64) {
+// all returns the bits of all parts.
+func (o *Outbox) all() uint32 { return 1<<o.parts - 1 }
+
+// giveUpLocked records that the content of a number counts as lost.
+func (o *Outbox) giveUpLocked(n uint64) {
 	if o.gaveUpLast == 0 {
-		o.gaveUpFirst = first
+		o.gaveUpFirst = n
 	}
-	o.gaveUpFirst, o.gaveUpLast = min(o.gaveUpFirst, first), max(o.gaveUpLast, last)
+	o.gaveUpFirst, o.gaveUpLast = min(o.gaveUpFirst, n), max(o.gaveUpLast, n)
+}
+
+// Lost returns the parts, as bits, of which the content of some message is lost since the last call, and
+// the message that says so, on the channel of each. With closing it is the last one: what is open then
+// will never be published. It takes the place of Watermark where there are several parts. A number that
+// the outbox has forgotten is no loss there: its content will be published under another one.
+func (o *Outbox) Lost(closing bool) (n Message, parts uint32) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if closing {
+		if o.lost {
+			o.lostIn = o.all()
+		}
+		for _, part := range o.inFlight {
+			o.lostIn |= 1 << part
+		}
+		for _, f := range o.failed {
+			if f.open {
+				o.lostIn |= 1 << f.part
+			}
+		}
+	}
+	parts, o.lostIn = o.lostIn, 0
+	return Message{Sender: o.sender, Number: o.last, Kind: Watermark, Last: closing, Unresolved: true}, parts
 }
 
 // fail records that it is unknown whether n was published, or will be.
 func (o *Outbox) fail(n uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	part := o.inFlight[n]
 	if o.landLocked(n) {
-		o.failLocked(n, true)
+		o.failLocked(n, failed{part, true})
 	}
 }
 
@@ -144,13 +200,20 @@ func (o *Outbox) Skip(numbers ...uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, n := range numbers {
-		if !o.landLocked(n) && !o.failed[n] {
-			continue // published, skipped before, or forgotten
+		part, flies := o.inFlight[n]
+		if f := o.failed[n]; !flies {
+			if !f.open {
+				continue // published, skipped before, or forgotten
+			}
+			part = f.part
 		}
-		o.failLocked(n, false)
+		o.landLocked(n)
+		if o.failLocked(n, failed{part, false}); o.parts > 1 {
+			continue
+		}
 		if len(o.skipped) == maxSkipped {
 			if s := o.skipped[0]; s.left == repeat {
-				o.giveUpLocked(s.number, s.number)
+				o.giveUpLocked(s.number)
 			}
 			o.skipped = slices.Delete(o.skipped, 0, 1)
 		}
@@ -161,21 +224,21 @@ func (o *Outbox) Skip(numbers ...uint64) {
 // failLocked records n as failed. When there are too many it forgets the older half: it raises
 // low, up to which no echo is ignored any more; and open numbers are given up, so that receivers
 // flush. Both invalidate more than needed.
-func (o *Outbox) failLocked(n uint64, open bool) {
+func (o *Outbox) failLocked(n uint64, f failed) {
 	if n <= o.low {
-		if open {
-			o.giveUpLocked(n, n)
+		if f.open {
+			o.giveUpLocked(n)
 		}
 		return
 	}
-	o.failed[n] = open
+	o.failed[n] = f
 	if len(o.failed) <= maxFailed {
 		return
 	}
 	old := slices.Sorted(maps.Keys(o.failed))[:maxFailed/2]
 	for _, k := range old {
-		if o.failed[k] {
-			o.giveUpLocked(k, k)
+		if o.failed[k].open {
+			o.giveUpLocked(k)
 		}
 		delete(o.failed, k)
 	}
@@ -261,7 +324,7 @@ func (o *Outbox) Unpublished(n *Message) {
 	if n.Unresolved {
 		o.mu.Lock()
 		defer o.mu.Unlock()
-		o.giveUpLocked(n.Number, n.Number)
+		o.giveUpLocked(n.Number)
 	}
 }
 
@@ -284,8 +347,8 @@ func (o *Outbox) outLocked() uint64 {
 	for n := range o.inFlight {
 		out = min(out, n-1)
 	}
-	for n, open := range o.failed {
-		if open {
+	for n, f := range o.failed {
+		if f.open {
 			out = min(out, n-1)
 		}
 	}

@@ -39,10 +39,11 @@ func (s Sent) ResolveEach(things int, published bool) (each []Sent) {
 	}
 	each = make([]Sent, things)
 	o.mu.Lock()
+	part := o.inFlight[s.number]
 	for i := range each {
 		o.last++
 		each[i] = Sent{o, o.last}
-		o.failLocked(o.last, true)
+		o.failLocked(o.last, failed{part, true})
 	}
 	o.mu.Unlock()
 	o.Skip(s.number)

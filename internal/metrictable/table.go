@@ -91,7 +91,7 @@ func Of(s *metrics.Snapshot) []Metric {
 			of(s.InvalidationsSent, "sent"),
 			of(s.InvalidationsReceived, "received"),
 		}},
-		{"cache_local_flushes_total", "cache.local.flushes", "{flush}", Counter, "Times the whole local tier was dropped because messages may have been lost.", nil, only(s.Flushes)},
+		{"cache_local_flushes_total", "cache.local.flushes", "{flush}", Counter, "Times the local tier, or on a cluster a part of it, was dropped because messages may have been lost.", nil, only(s.Flushes)},
 		{"cache_local_evictions_total", "cache.local.evictions", "{entry}", Counter, "Entries that left the local tier for want of room.", nil, only(s.Evictions)},
 		{"cache_local_entries", "cache.local.entry.count", "{entry}", UpDownCounter, "Entries in the local tier.", nil, only(s.LocalEntries)},
 		{"cache_local_bytes", "cache.local.size", "By", UpDownCounter, "About what the entries of the local tier take, where that is bounded; else 0.", nil, only(s.LocalBytes)},

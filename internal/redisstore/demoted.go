@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/delqhi/cache/internal/store"
@@ -72,6 +73,7 @@ func (s *Redis) pulse(ctx context.Context, node redis.Cmdable, channel, payload 
 	}
 	var cmd *redis.Cmd
 	eval := func(sc script) error {
+		sc = sc.on(s.cluster != nil)
 		cmd = node.EvalSha(ctx, sc.hash, nil, channel, payload)
 		if isNoScript(cmd.Err()) {
 			cmd = node.Eval(ctx, sc.text, nil, channel, payload)
@@ -96,17 +98,27 @@ func (s *Redis) pulse(ctx context.Context, node redis.Cmdable, channel, payload 
 }
 
 // publish publishes a message through a node, at most once, by the same script: a message that
-// a former master has published to its own subscribers must not count as published.
+// a former master has published to its own subscribers must not count as published. On a cluster the
+// channel is a key of the script, which does not use it: so the node that has the slot runs it, and no
+// other one, such as one that has left the cluster, takes the message for those who do not listen there.
 func (s *Redis) publish(ctx context.Context, node redis.UniversalClient, t store.Notify) error {
-	run := func(words ...any) error {
-		cmd := onceCmd{redis.NewCmd(ctx, append(words, t.Channel, t.Message)...)}
+	run := func(node redis.UniversalClient, keys []any, words ...any) error {
+		cmd := onceCmd{redis.NewCmd(ctx, append(append(words, keys...), t.Channel, t.Message)...)}
+		if len(keys) > 1 {
+			cmd.SetFirstKeyPos(3)
+		}
 		_ = node.Process(ctx, cmd)
 		return withoutEcho(cmd.Err(), words[0], t.Channel, t.Message)
 	}
 	eval := func(sc script) error {
-		err := run("evalsha", sc.hash, 0)
+		sc = sc.on(t.Sharded)
+		by, keys := node, []any{0}
+		if s.cluster != nil {
+			by, keys = s.rdb, []any{1, t.Channel}
+		}
+		err := run(by, keys, "evalsha", sc.hash)
 		if isNoScript(err) {
-			err = run("eval", sc.text, 0)
+			err = run(by, keys, "eval", sc.text)
 		}
 		return err
 	}
@@ -120,15 +132,22 @@ func (s *Redis) publish(ctx context.Context, node redis.UniversalClient, t store
 	case isDemoted(err):
 		s.demotions.Add(1)
 		return fmt.Errorf("%w: %w", errDemoted, err)
-	case !errors.As(err, &answer):
+	case !errors.As(err, &answer), isOfSlots(err):
 		return err
 	}
-	if err := run("publish"); err != nil || !t.Wide { // as in pulse
+	if err := run(node, nil, "publish"); err != nil || !t.Wide { // as in pulse
 		return err
 	}
 	t.Channel = store.ControlChannel(t.Channel)
-	return run("publish")
+	return run(node, nil, "publish")
 }
+
+// isOfSlots reports whether a node of a cluster has refused a command because of where its slot is.
+func isOfSlots(err error) bool {
+	return slices.ContainsFunc(ofSlots, func(word string) bool { return redis.HasErrorPrefix(err, word) })
+}
+
+var ofSlots = []string{"CROSSSLOT", "MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"}
 
 // byFlags runs a script that has flags, or the other one if the server does not know flags.
 func (s *Redis) byFlags(flags, plain func() error) error {

@@ -328,6 +328,7 @@ func (s *Redis) runText(ctx context.Context, both urgentScript, keys []string, a
 	}
 	words = append(words, args...)
 	run := func(sc script) func() error {
+		sc = sc.on(s.cluster != nil)
 		return func() error {
 			text, err = s.runTextOf(ctx, sc, words)
 			return err

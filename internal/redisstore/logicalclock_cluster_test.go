@@ -66,6 +66,7 @@ func tellings(t *testing.T, cluster *redistest.Cluster, channel string) func(t *
 		if _, err := sub.Receive(t.Context()); err != nil {
 			t.Fatal(err)
 		}
+		shardSubscribe(t, sub, channel)
 		go func() {
 			for m := range sub.Channel() {
 				heard <- m.Payload

@@ -45,8 +45,10 @@ type Redis struct {
 	tracks atomic.Pointer[tracks] // nil: none; see there
 	lane   bool                   // it is that of a lane
 
-	known    knownMasters // for Scan
-	reloaded atomic.Int64 // when the state of a cluster was last reloaded, since startup
+	known      knownMasters // for Scan
+	layoutOnce sync.Once
+	layout     *knownLayout // of a cluster, shared with other stores; after layoutOnce
+	reloaded   atomic.Int64 // when the state of a cluster was last reloaded, since startup
 
 	// ctx, stop and wg are for background goroutines, such as those that renew clocks.
 	ctx  context.Context
@@ -99,6 +101,7 @@ func (s *Redis) Close() {
 	s.stop()
 	s.clockMu.Unlock()
 	s.wg.Wait()
+	s.leaveLayout()
 }
 
 // node returns the client of the node that holds key, and its address, which names its clock.
@@ -190,7 +193,7 @@ func (s *Redis) background(f func(context.Context)) bool {
 // Do implements Store.
 func (s *Redis) Do(ctx context.Context, cmds []store.Command) []store.Reply {
 	if t := s.tracks.Load(); t != nil && len(cmds) > 0 {
-		return t.do(ctx, s, cmds)
+		return (*t).do(ctx, s, cmds)
 	}
 	if s.lane {
 		return s.doReading(ctx, cmds)
@@ -255,6 +258,10 @@ func (s *Redis) OneNode() bool { return !s.split() }
 func (s *Redis) Clustered() bool { return s.cluster != nil }
 
 func (s *Redis) many(ctx context.Context, cmds []store.Command, replies []store.Reply) {
+	if s.cluster != nil && store.IsBackground(ctx) && gets(cmds) == len(cmds) && !s.noMget.Load() {
+		copy(replies, s.doBySlot(ctx, cmds))
+		return
+	}
 	if s.inTransactions(ctx, cmds, replies) || s.allAsOne(ctx, cmds, replies) {
 		return
 	}

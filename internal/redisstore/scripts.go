@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"crypto/fips140"
+	"strings"
 
 	"github.com/delqhi/cache/internal/store"
 	"github.com/redis/go-redis/v9"
@@ -14,6 +15,9 @@ type script struct {
 	// reading is the script that also reads its keys, last, so that the server remembers that they
 	// were read; nil: there is none.
 	reading *script
+
+	// sharded is the script that publishes on a channel of a cluster, if this one publishes.
+	sharded *script
 }
 
 // newReadingScript is newScript with one that also reads the keys. A server that tracks the reads of
@@ -32,12 +36,52 @@ return answer
 // of returns the script that a command is sent as.
 func (s script) of(c *store.Command) script {
 	if c.Tracked && s.reading != nil {
-		return *s.reading
+		s = *s.reading
+	}
+	return s.on(c.Notify.Sharded)
+}
+
+// on returns the script for a channel, which is one of a cluster or not.
+func (s script) on(cluster bool) script {
+	if cluster && s.sharded != nil {
+		return *s.sharded
 	}
 	return s
 }
 
+// shardedPublish is a function that publishes on a channel of a cluster. A node that does not have the
+// slot of the channel, or a server before Redis 7.0, does it as elsewhere. So does a node to which the slot
+// moves, and with it a key: it takes an SPUBLISH, but no subscription yet. There, no session is present.
+const shardedPublish = `
+local function publish(call, channel, message)
+  local r = redis.pcall('SPUBLISH', channel, message)
+  if r == 0 then
+    local n = redis.pcall('PUBSUB', 'SHARDNUMSUB', string.gsub(channel, ':c$', '') .. ':p')
+    if n[2] ~= 0 and not n.err then return r end
+  elseif type(r) ~= 'table' then
+    return r
+  end
+  return call('PUBLISH', channel, message)
+end
+`
+
+var inSharded = strings.NewReplacer("redis.pcall('PUBLISH', ", "publish(redis.pcall, ", "redis.call('PUBLISH', ", "publish(redis.call, ")
+
 func newScript(text string) script {
+	s := scriptOf(text)
+	if by := inSharded.Replace(text); by != text {
+		flags, rest := "", by
+		if strings.HasPrefix(by, "#!") {
+			flags, rest, _ = strings.Cut(by, "\n")
+			flags += "\n"
+		}
+		sharded := scriptOf(flags + shardedPublish + rest)
+		s.sharded = &sharded
+	}
+	return s
+}
+
+func scriptOf(text string) script {
 	var hash string
 	// By SHA-1, Redis names scripts. That protects nothing, so that it is also right where programs
 	// may use only approved algorithms.

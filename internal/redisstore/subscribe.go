@@ -1,6 +1,7 @@
 package redisstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -66,20 +67,84 @@ func (s *Redis) Subscribe(ctx context.Context, l store.Subscription, sink store.
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	m, err := join(s, l, sink)
+	if s.cluster != nil {
+		return s.subscribeToNodes(ctx, l, sink)
+	}
+	m, err := join(s, l, nil, sink)
 	if err != nil {
 		return err
 	}
 	defer m.leave()
+	return s.await(ctx, m)
+}
+
+// await waits until the first of several subscribers has ended, or ctx.
+func (s *Redis) await(ctx context.Context, all ...*subscriber) (err error) {
+	ended := all[0].ended
+	if len(all) > 1 {
+		first := make(chan struct{})
+		var once sync.Once
+		stop := make(chan struct{})
+		defer close(stop)
+		for _, m := range all {
+			go func() {
+				select {
+				case <-m.ended:
+					once.Do(func() { close(first) })
+				case <-stop:
+				}
+			}()
+		}
+		ended = first
+	}
 	select {
-	case <-m.ended:
-		err = m.err
+	case <-ended:
+		for _, m := range all {
+			select {
+			case <-m.ended:
+				err = cmp.Or(err, m.err)
+			default:
+			}
+		}
 	case <-ctx.Done():
 	case <-s.ctx.Done():
 		err = errStoreClosed
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
+	}
+	return err
+}
+
+// subscribeToNodes is Subscribe on a cluster. It is connected to each node that has some of the slots:
+// mostly one.
+func (s *Redis) subscribeToNodes(ctx context.Context, l store.Subscription, sink store.Subscriber) (err error) {
+	until, cancel := context.WithTimeout(ctx, l.HeartbeatTimeout)
+	nodes, err := detach(until, s, func(ctx context.Context) ([]listenMaster, error) { return s.listenNodes(ctx, l.Slots) }, nil)
+	cancel()
+	if err != nil {
+		return cmp.Or(ctx.Err(), err)
+	}
+	sinks := []store.Subscriber{sink}
+	if len(nodes) > 1 {
+		sinks = merge(sink, len(nodes))
+	}
+	var all []*subscriber
+	defer func() {
+		for _, m := range all {
+			m.leave()
+		}
+	}()
+	for i := range nodes {
+		m, err := join(s, l, &nodes[i], sinks[i])
+		if err != nil {
+			return err
+		}
+		all = append(all, m)
+	}
+	err = s.await(ctx, all...)
+	if ctx.Err() == nil {
+		s.doubtLayout(ctx) // another master may have taken the place of one
 	}
 	return err
 }
@@ -120,8 +185,7 @@ type listenMaster struct {
 	member  *member // of a cluster, else nil
 }
 
-// listenMasters lists the masters in the order of their names. On a cluster it asks a node, and
-// uses the known list if none answers.
+// listenMasters lists the single server, or the shards of a ring in the order of their names.
 func (s *Redis) listenMasters(ctx context.Context) ([]listenMaster, error) {
 	if s.single != nil {
 		return []listenMaster{{rdb: s.rdb, options: s.single.Options()}}, nil
@@ -138,11 +202,6 @@ func (s *Redis) listenMasters(ctx context.Context) ([]listenMaster, error) {
 		err = errors.New("redisstore: no master is up to listen to")
 	}
 	slices.SortFunc(masters, func(a, b listenMaster) int { return strings.Compare(a.name, b.name) })
-	if s.cluster != nil {
-		for i := range masters {
-			masters[i].member = &member{masters: len(masters)}
-		}
-	}
 	return masters, err
 }
 
@@ -154,14 +213,15 @@ func masterNames(masters []listenMaster) []string {
 	return names
 }
 
-// publishPulse publishes a heartbeat through a master, and returns what pulse does.
-func (s *Redis) publishPulse(ctx context.Context, m *listenMaster, channel, payload string, count bool) (heard int64, err error) {
+// publishPulse publishes a heartbeat through a master, and returns what pulse does. channels are those of the
+// session.
+func (s *Redis) publishPulse(ctx context.Context, m *listenMaster, channels func() []string, channel, payload string, count bool) (heard int64, err error) {
 	defer takeTurn(ctx, m.rdb)()
 	if m.member != nil {
 		if err := s.memberPulse(ctx, m, channel, payload); !errors.Is(err, errUnconfirmed) {
 			return -1, withoutEcho(err, "evalsha", channel, payload)
 		}
-		if err := m.member.confirm(ctx, m.rdb); err != nil {
+		if err := m.member.confirm(ctx, m.rdb, channels()); err != nil {
 			return -1, fmt.Errorf("%s: %w", m.name, err)
 		}
 	}

@@ -4,20 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 
+	"github.com/delqhi/cache/internal/store"
 	"github.com/redis/go-redis/v9"
 )
 
 // errMoved: the session listens to masters that are no longer those of the cluster, or of the
-// ring.
+// ring, or no longer have the slots.
 var errMoved = errors.New("redisstore: the masters have changed")
 
-// member follows the list of masters as one master of a cluster knows it. A heartbeat is sent
-// only after that master has confirmed that the list is still the one of the session. The
-// client's own list is not enough, since it is as old as the client's last request for it:
+// member is a master of a cluster, with the layout by which a session was planned. A heartbeat is sent
+// only after that master has confirmed that the layout is still the same. The
+// client's own is not enough, since it is as old as the client's last request for it:
 //
 //  1. a replica takes the place of its master, which becomes its replica, or a node is added and
 //     takes over slots
@@ -26,15 +26,25 @@ var errMoved = errors.New("redisstore: the masters have changed")
 //     all earlier writes have arrived
 //  4. the write arrives at the old one as its replica, and is reported only now, or never
 //
-// A change of the list changes the number of masters, or gives the cluster a new epoch: the
-// slots need to be read only then.
+// A change of the layout mostly changes the number of masters, or gives the cluster a new epoch: the
+// slots need to be read only then, and now and then, since a node that has the latest epoch takes over
+// slots without a new one. What a node that has taken over slots publishes meanwhile reaches those that
+// have subscribed to its channel there.
 type member struct {
-	masters int // in the session's list
+	id     string // "": older servers do not report ids
+	layout layout
 
 	mu      sync.Mutex
-	state   string   // cluster size and epoch at which ids was read; "" before the first
-	ids     []string // of the masters
-	unasked bool     // scripts do not ask for the state
+	state   string // cluster size and epoch at which the layout was confirmed; "" before the first
+	unasked bool   // scripts do not ask for the state
+}
+
+// has reports whether the node has the slot of a channel.
+func (m *member) has(channel string) bool { return m.owns(store.SlotOf(channel)) }
+
+func (m *member) owns(slot int) bool {
+	owner := m.layout.owner(slot)
+	return owner == m.id && (owner != "" || len(m.layout.nodesOf(store.SlotRange{Next: store.Slots})) == 1)
 }
 
 // memberPulseScript is pulseScript on a node of a cluster, if its cluster size and epoch are still
@@ -61,9 +71,9 @@ func (s *Redis) memberPulse(ctx context.Context, m *listenMaster, channel, paylo
 	if state == "" || unasked || s.noFlags.Load() {
 		return errUnconfirmed
 	}
-	cmd := m.rdb.EvalSha(ctx, memberPulseScript.hash, nil, channel, payload, state)
+	cmd := m.rdb.EvalSha(ctx, memberPulseScript.sharded.hash, nil, channel, payload, state)
 	if isNoScript(cmd.Err()) {
-		cmd = m.rdb.Eval(ctx, memberPulseScript.text, nil, channel, payload, state)
+		cmd = m.rdb.Eval(ctx, memberPulseScript.sharded.text, nil, channel, payload, state)
 	}
 	answer, err := cmd.Int()
 	var refused redis.Error
@@ -85,7 +95,7 @@ func (s *Redis) memberPulse(ctx context.Context, m *listenMaster, channel, paylo
 
 // confirm asks the node whether the list has changed. A node that can't be asked, because the
 // user may not, or because it is another kind of server, is assumed to confirm it.
-func (m *member) confirm(ctx context.Context, node redis.Cmdable) error {
+func (m *member) confirm(ctx context.Context, node redis.Cmdable, channels []string) error {
 	info, err := node.ClusterInfo(ctx).Result()
 	if err != nil {
 		return unlessRefused(err)
@@ -100,7 +110,7 @@ func (m *member) confirm(ctx context.Context, node redis.Cmdable) error {
 	if known {
 		return nil
 	}
-	ids, err := masterIDs(ctx, node)
+	l, err := layoutOf(ctx, node)
 	if err != nil {
 		return unlessRefused(err)
 	}
@@ -108,20 +118,33 @@ func (m *member) confirm(ctx context.Context, node redis.Cmdable) error {
 	if err != nil {
 		return unlessRefused(err)
 	}
-	if ids[0] == "" {
-		return nil // older servers do not report ids
+	if err := m.compare(l, channels); err != nil {
+		return err
+	}
+	if self != m.id && m.id != "" {
+		return fmt.Errorf("%w: this is another one", errMoved)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	switch {
-	case !slices.Contains(ids, self):
-		return fmt.Errorf("%w: this is none", errMoved)
-	case len(ids) != m.masters:
-		return fmt.Errorf("%w: there are %d, and not %d", errMoved, len(ids), m.masters)
-	case m.ids != nil && !slices.Equal(ids, m.ids):
-		return fmt.Errorf("%w from %v to %v", errMoved, m.ids, ids)
+	m.state = state
+	return nil
+}
+
+// compare returns an error if by another layout the node has other parts of the keys, or no longer has, or
+// now has, the slot of one of the channels.
+func (m *member) compare(l layout, channels []string) error {
+	if m.id == "" {
+		return nil
 	}
-	m.state, m.ids = state, ids
+	if !m.layout.sameFor(m.id, l) {
+		return fmt.Errorf("%w: other nodes have the slots", errMoved)
+	}
+	o := member{id: m.id, layout: l}
+	for _, c := range channels {
+		if m.has(c) != o.has(c) {
+			return fmt.Errorf("%w: the slot of a channel has moved", errMoved)
+		}
+	}
 	return nil
 }
 
@@ -133,25 +156,6 @@ func field(info, name string) string {
 		}
 	}
 	return ""
-}
-
-// masterIDs lists the nodes that hold slots.
-func masterIDs(ctx context.Context, node redis.Cmdable) ([]string, error) {
-	slots, err := node.ClusterSlots(ctx).Result()
-	if err != nil {
-		return nil, err
-	}
-	var ids []string
-	for _, s := range slots {
-		if len(s.Nodes) > 0 {
-			ids = append(ids, s.Nodes[0].ID)
-		}
-	}
-	if len(ids) == 0 {
-		return nil, fmt.Errorf("%w: there are none", errMoved)
-	}
-	slices.Sort(ids)
-	return slices.Compact(ids), nil
 }
 
 // unlessRefused is nil for the error of a server that does not support such commands.

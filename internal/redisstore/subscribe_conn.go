@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/redis/go-redis/v9"
@@ -16,15 +17,14 @@ import (
 // listenConn is one connection of a session. The goroutine of run reads, and makes the calls to
 // the sinks.
 type listenConn struct {
-	session  *session
-	master   *listenMaster
-	messages bool           // receives the messages of the channels
-	slots    map[string]int // of the heartbeats that come back here, by channel
-	raw      net.Conn       // since connect
-	id       int64          // by which the server knows it, since connect; ByKey
-	server   string         // its run_id, likewise
-	lanes    lanes          // ByKey
-	more     chan struct{}  // buffered: there are requests
+	session *session
+	master  *listenMaster
+	slots   map[string]int // of the heartbeats that come back here, by channel
+	raw     net.Conn       // since connect
+	id      int64          // by which the server knows it, since connect; ByKey
+	server  string         // its run_id, likewise
+	lanes   lanes          // ByKey
+	more    chan struct{}  // buffered: there are requests
 
 	mu       sync.Mutex // guards what follows; taken after that of the session
 	requests []request  // not sent yet
@@ -44,8 +44,18 @@ func (c *listenConn) run(ready chan<- struct{}) error {
 	}
 	defer closeAll()
 	defer context.AfterFunc(c.session.ctx, closeAll)()
-	if err := sub.Subscribe(ctx, slices.Collect(maps.Keys(c.slots))...); err != nil {
+	pulses := slices.Collect(maps.Keys(c.slots))
+	if err := sub.Subscribe(ctx, pulses...); err != nil {
 		return c.explain(err)
+	}
+	setUp := len(pulses)
+	for _, p := range pulses {
+		if c.session.isLocal(p) {
+			if err := sub.SSubscribe(ctx, p); err != nil {
+				return c.explain(err)
+			}
+			setUp++
+		}
 	}
 	writing, stop := context.WithCancel(c.session.ctx)
 	var writer sync.WaitGroup
@@ -59,15 +69,20 @@ func (c *listenConn) run(ready chan<- struct{}) error {
 		case err == nil:
 		case errors.As(err, &refused) && c.answer(err):
 			continue
-		case confirmed < len(c.slots) && redis.HasErrorPrefix(err, "NOPERM"):
+		case confirmed >= len(pulses) && confirmed < setUp && isUnknownCommand(err):
+			msg = &redis.Subscription{} // a server before Redis 7.0 publishes no message in this way
+		case confirmed < setUp && redis.HasErrorPrefix(err, "NOPERM") && strings.Contains(err.Error(), "channel"):
 			return fmt.Errorf("%w: %w", errPulseRefused, c.explain(err))
 		default:
 			return c.explain(err)
 		}
 		switch msg := msg.(type) {
 		case *redis.Subscription, *redis.Pong:
-			if confirmed < len(c.slots) {
-				if confirmed++; confirmed == len(c.slots) {
+			if s, ok := msg.(*redis.Subscription); ok && s.Kind == "sunsubscribe" && !c.awaits(shardUnsubscribe, s.Channel) {
+				return c.explain(fmt.Errorf("%w: the slot of a channel has moved", errMoved))
+			}
+			if confirmed < setUp {
+				if confirmed++; confirmed == setUp {
 					if c.session.key.byKey {
 						if err := c.openLane(c.session.ctx); err != nil {
 							return c.explain(err)
@@ -131,6 +146,10 @@ func (c *listenConn) write(ctx context.Context, sub *redis.PubSub) {
 				err = sub.Subscribe(always, r.topic.name)
 			case unsubscribe:
 				err = sub.Unsubscribe(always, r.topic.name)
+			case shardSubscribe:
+				err = sub.SSubscribe(always, r.topic.name)
+			case shardUnsubscribe:
+				err = sub.SUnsubscribe(always, r.topic.name)
 			case trackPrefix:
 				// A PubSub has no such command. Nothing else writes at this time.
 				_, err = c.raw.Write(trackCommand(r.topic.name))
@@ -155,13 +174,34 @@ func (c *listenConn) answer(err error) bool {
 	c.sent = c.sent[1:]
 	c.mu.Unlock()
 	if err != nil {
-		if r.kind == trackPrefix {
+		shard := r.kind == shardSubscribe || r.kind == shardUnsubscribe
+		switch {
+		case shard && isUnknownCommand(err):
+			c.session.answered(r, nil)
+			return true
+		case shard && redis.HasErrorPrefix(err, "MOVED"):
+			c.session.end(c.explain(fmt.Errorf("%w: %w", errMoved, err)))
+			return true
+		case r.kind == trackPrefix:
 			err = noTracking(err)
 		}
 		err = c.explain(err)
 	}
 	c.session.answered(r, err)
 	return true
+}
+
+// awaits reports whether the next answer is that to a request of a kind for a channel.
+func (c *listenConn) awaits(kind requestKind, channel string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.sent) > 0 && c.sent[0].kind == kind && c.sent[0].topic.name == channel
+}
+
+// isUnknownCommand reports whether a server has answered that it does not know a command.
+func isUnknownCommand(err error) bool {
+	var answer redis.Error
+	return errors.As(err, &answer) && strings.Contains(strings.ToLower(answer.Error()), "unknown command")
 }
 
 // errBroken ends a session whose connection has ended.

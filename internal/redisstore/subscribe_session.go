@@ -5,7 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	mathrand "math/rand/v2"
+	"maps"
 	"slices"
 	"strconv"
 	"sync"
@@ -15,9 +15,8 @@ import (
 )
 
 const (
-	// mastersPause is the minimum time between two reads of a cluster's list of masters, each
-	// of which asks a node.
-	mastersPause = 3 * time.Second
+	// mastersPause is the minimum time between two reads of a cluster's layout.
+	mastersPause = 5 * time.Second
 
 	// watchEvery is how many rounds of heartbeats pass between two looks at the keys that the
 	// subscribers want to watch.
@@ -33,9 +32,10 @@ const (
 type session struct {
 	store   *Redis // of its own
 	key     sessionKey
-	shared  bool   // others may join
-	channel string // of its first subscriber
-	pulse   string // the prefix of the names of its heartbeat channels, below that
+	shared  bool          // others may join
+	channel string        // of its heartbeats, which are below it
+	node    *listenMaster // of a cluster; nil: there is none
+	pulse   string        // the prefix of the names of its heartbeat channels, below that
 	masters []listenMaster
 
 	ctx      context.Context
@@ -43,9 +43,7 @@ type session struct {
 	over     chan struct{}           // closed when its connections and their goroutines have ended
 	released chan struct{}           // closed when also the operations have ended that it left behind
 
-	// slots is how many heartbeats come back in a round: more than one from a master whose
-	// heartbeat is awaited on two connections.
-	slots int
+	slots int // how many heartbeats come back in a round
 
 	mu          sync.Mutex // guards what follows
 	closed      bool       // no subscriber can join any more
@@ -73,12 +71,22 @@ type session struct {
 	alive   time.Time // when the latest round that was passed on was sent
 }
 
-// newSession returns a session whose heartbeats have channels below a channel that the user may
-// subscribe to. Its store is its own: nothing that other subscribers need belongs to a store that may
-// be closed before theirs. The lock of sessions is held.
-func newSession(own *Redis, key sessionKey, channel string, shared bool) *session {
+// heartbeats is the channel below which a session that begins with the subscriber has its heartbeats.
+func (m *subscriber) heartbeats() string {
+	if m.node == nil {
+		return m.l.Channel
+	}
+	return store.InSlots(m.l.Channel, m.node.member.owns)
+}
+
+// newSession returns a session for a subscriber and others. Its heartbeats have channels below the
+// subscriber's, which the user may subscribe to, or on a cluster below that of a part whose slot the node
+// has, so that they do not go over the bus. Its store is its own: nothing that other subscribers need
+// belongs to a store that may be closed before theirs. The lock of sessions is held.
+func newSession(own *Redis, key sessionKey, m *subscriber, shared bool) *session {
+	channel := m.heartbeats()
 	s := &session{
-		store: own, key: key, shared: shared, channel: channel, pulse: channel + ":" + rand.Text() + ":", over: make(chan struct{}), released: make(chan struct{}),
+		store: own, key: key, shared: shared, channel: channel, node: m.node, pulse: channel + ":" + rand.Text() + ":", over: make(chan struct{}), released: make(chan struct{}),
 		subscribers: map[*subscriber]struct{}{}, channels: map[string]*topic{}, prefixes: map[string]*topic{},
 	}
 	s.ctx, s.end = context.WithCancelCause(store.Background(context.Background()))
@@ -91,7 +99,9 @@ func newSession(own *Redis, key sessionKey, channel string, shared bool) *sessio
 // run runs the session. It returns the reason for its end.
 func (s *session) run() (err error) {
 	defer s.end(nil)
-	if s.masters, err = detach(s.ctx, s.store, s.store.listenMasters, nil); err != nil {
+	if s.node != nil {
+		s.masters = []listenMaster{*s.node}
+	} else if s.masters, err = detach(s.ctx, s.store, s.store.listenMasters, nil); err != nil {
 		return err
 	}
 	conns := s.connections()
@@ -109,12 +119,7 @@ func (s *session) run() (err error) {
 	return context.Cause(s.ctx)
 }
 
-// connections returns one connection for each source of messages and changes, with the
-// heartbeats that have to come back on each.
-//
-// Nodes of a cluster forward messages to each other: one connection receives those of all, and
-// therefore awaits the heartbeats of all. Changes of keys are reported only by the keys'
-// master. The shards of a ring know nothing of each other.
+// connections returns one connection for each server, with the heartbeats that have to come back on it.
 func (s *session) connections() []*listenConn {
 	conns := make([]*listenConn, len(s.masters))
 	for i := range s.masters {
@@ -122,32 +127,9 @@ func (s *session) connections() []*listenConn {
 	}
 	s.slots = len(conns)
 	if s.key.byKey {
-		// A node may lose what it passes on to others, and need not lose what it publishes itself.
 		s.slots *= 2 // another one for the lanes of each connection
 	}
-	if s.store.cluster == nil || s.key.byKey {
-		for _, c := range conns {
-			c.messages = true
-		}
-		return conns
-	}
-	one := mathrand.IntN(len(conns)) // random, to spread the processes over the nodes
-	c := conns[one]
-	c.messages = true
-	for i := range s.masters {
-		switch {
-		case i == one:
-		case s.key.tracking: // it is awaited on its own connection as well
-			c.slots[s.pulseChannel(i)] = s.slots
-			s.slots++
-		default:
-			c.slots[s.pulseChannel(i)] = i
-		}
-	}
-	if s.key.tracking {
-		return conns
-	}
-	return conns[one : one+1]
+	return conns
 }
 
 // pulseChannel is the channel of the heartbeats through a master.
@@ -191,15 +173,26 @@ func (s *session) lead(ready <-chan struct{}, conns int) error {
 }
 
 // interval is the time between two rounds. It is longer where one takes a master more than two commands:
-// on a cluster, where a heartbeat is also a message on the bus to each node, and with lanes.
+// on a cluster, where it is asked for its state, and with lanes.
 func (s *session) interval() time.Duration {
 	switch {
 	case s.key.byKey:
 		return s.key.interval * 16 / 10
 	case s.store.cluster != nil:
-		return s.key.interval * 13 / 10
+		return s.key.interval * 14 / 10
 	}
 	return s.key.interval
+}
+
+// watchPause is the time between two looks at what the subscribers watch. On a cluster they are as many
+// commands as the node has parts of the keys. In a session by key they are all that shows that others have
+// written; see rest in package coherence.
+func (s *session) watchPause() time.Duration {
+	pause := (watchEvery - 1) * s.key.interval
+	if s.store.cluster != nil && !s.key.byKey {
+		pause *= 2
+	}
+	return pause
 }
 
 // dialTimeout is the longest dial timeout of the masters' clients.
@@ -221,7 +214,7 @@ func (s *session) startRound() {
 		s.publishing += len(s.masters)
 	}
 	count := !full && s.proof.counts()
-	watch := !full && time.Since(s.watched) >= (watchEvery-1)*s.key.interval
+	watch := !full && time.Since(s.watched) >= s.watchPause()
 	if watch {
 		s.watched = time.Now()
 	}
@@ -252,7 +245,7 @@ func (s *session) startRound() {
 func (s *session) publish(by listenMaster, round int64, master int, count bool) (err error) {
 	ctx, cancel := context.WithTimeout(s.ctx, s.key.timeout)
 	defer cancel()
-	heard, err := s.store.publishPulse(ctx, &by, s.pulseChannel(master), strconv.FormatInt(round, 10), count)
+	heard, err := s.store.publishPulse(ctx, &by, s.channelNames, s.pulseChannel(master), strconv.FormatInt(round, 10), count)
 	if err == nil {
 		s.prove(master, heard)
 	}
@@ -364,8 +357,8 @@ func (s *session) check() (time.Duration, error) {
 	return 0, fmt.Errorf("%w: no pulse for %v", store.ErrHeartbeatTimeout, s.key.timeout)
 }
 
-// lookAtMasters ends the session if the list of masters has changed. It does not wait for the
-// answer.
+// lookAtMasters ends the session if the list of masters has changed, or the nodes that have the slots. It
+// does not wait for the answer.
 func (s *session) lookAtMasters() {
 	if s.store.cluster == nil && s.store.ring == nil {
 		return
@@ -379,14 +372,42 @@ func (s *session) lookAtMasters() {
 	s.store.background(func(context.Context) {
 		ctx, cancel := context.WithTimeout(s.ctx, s.key.timeout)
 		defer cancel()
-		masters, err := s.store.listenMasters(ctx)
-		if err == nil {
-			if was, is := masterNames(s.masters), masterNames(masters); !slices.Equal(was, is) {
-				s.end(fmt.Errorf("%w from %v to %v", errMoved, was, is))
-			}
+		if err := s.sameMasters(ctx); err != nil {
+			s.end(err)
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.looking = false
 	})
 }
+
+// sameMasters returns an error if they are not the same, and nil if that is not known.
+func (s *session) sameMasters(ctx context.Context) error {
+	if s.node != nil {
+		defer takeTurn(ctx, s.node.rdb)()
+		l, err := layoutOf(ctx, s.node.rdb)
+		if err != nil {
+			return nil
+		}
+		return s.node.member.compare(l, s.channelNames())
+	}
+	masters, err := s.store.listenMasters(ctx)
+	if err != nil {
+		return nil
+	}
+	if was, is := masterNames(s.masters), masterNames(masters); !slices.Equal(was, is) {
+		return fmt.Errorf("%w from %v to %v", errMoved, was, is)
+	}
+	return nil
+}
+
+// channelNames returns the names of the channels that the session has subscribed to.
+func (s *session) channelNames() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.AppendSeq([]string{s.channel}, maps.Keys(s.channels))
+}
+
+// isLocal reports whether a channel is one of a cluster whose slot the node has: what is published there
+// is published by SPUBLISH.
+func (s *session) isLocal(channel string) bool { return s.node != nil && s.node.member.has(channel) }

@@ -13,8 +13,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// All subscriptions through one client, of whatever stores, share one session: its connections,
-// its heartbeats, its watch of the masters. So what a process costs Redis while idle does not
+// All subscriptions through one client, of whatever stores, share one session, on a cluster one for
+// each node: its connections, its heartbeats, its watch of the masters. So what a process costs Redis while idle does not
 // grow with its caches. A session begins with its first subscriber and ends with its last; when
 // it ends for another reason, all of its subscribers are told, and the first that subscribes
 // again begins the next session.
@@ -30,6 +30,8 @@ type sessionKey struct {
 	rdb               redis.UniversalClient
 	tracking, byKey   bool
 	interval, timeout time.Duration
+	node, id          string // of a cluster; "": there is none
+	prefix            string // of keys, of a session that begins because another one can't take them
 }
 
 // errUnused ends a session without subscribers.
@@ -39,6 +41,7 @@ var errUnused = errors.New("redisstore: a session without subscribers")
 type subscriber struct {
 	store *Redis
 	l     store.Subscription
+	node  *listenMaster // of a cluster; nil: there is none
 	sink  store.Subscriber
 
 	finished sync.Once
@@ -62,9 +65,9 @@ type subscriber struct {
 	told  bool // Direct was called
 }
 
-// join adds a subscriber to the session of its client, or begins one.
-func join(s *Redis, l store.Subscription, sink store.Subscriber) (*subscriber, error) {
-	m := &subscriber{store: s, l: l, sink: sink, ended: make(chan struct{}), released: make(chan struct{})}
+// join adds a subscriber to the session of its client, with a node of a cluster or nil, or begins one.
+func join(s *Redis, l store.Subscription, node *listenMaster, sink store.Subscriber) (*subscriber, error) {
+	m := &subscriber{store: s, l: l, node: node, sink: sink, ended: make(chan struct{}), released: make(chan struct{})}
 	m.calls.idle = make(chan struct{})
 	if !s.background(func(context.Context) { <-m.released }) {
 		return nil, errStoreClosed
@@ -73,9 +76,17 @@ func join(s *Redis, l store.Subscription, sink store.Subscriber) (*subscriber, e
 		close(m.released)
 		return nil, fmt.Errorf("%w: it is a %T", store.ErrNoKeyTracking, s.rdb)
 	}
-	key := sessionKey{s.rdb, l.Tracking, l.ByKey, l.HeartbeatInterval, l.HeartbeatTimeout}
-	shared := reflect.ValueOf(s.rdb).Comparable()
-	joined, shared := joinExisting(key, m, shared)
+	key := sessionKey{rdb: s.rdb, tracking: l.Tracking, byKey: l.ByKey, interval: l.HeartbeatInterval, timeout: l.HeartbeatTimeout}
+	if node != nil {
+		key.node, key.id = node.name, node.member.id
+	}
+	may := reflect.ValueOf(s.rdb).Comparable()
+	joined, shared := joinExisting(key, m, may)
+	if !joined && !shared && may {
+		// That one tracks keys of a longer prefix. Those of this prefix share another one.
+		key.prefix = l.Prefix
+		joined, shared = joinExisting(key, m, true)
+	}
 	if joined {
 		return m, nil
 	}
@@ -118,7 +129,7 @@ func joinLocked(key sessionKey, m *subscriber, may bool) (joined, shared bool) {
 		return false, true
 	}
 	joined = ls.add(m)
-	return joined, joined // it goes on, if it can't take this one
+	return joined, joined || sessions.of[key] == nil // it goes on, if it can't take this one
 }
 
 // beginOther begins a session with a subscriber, unless there is one by now that it can join.
@@ -128,7 +139,7 @@ func beginOther(own *Redis, key sessionKey, m *subscriber, shared bool) (joined 
 	if joined, shared = joinLocked(key, m, shared); joined {
 		return true
 	}
-	next := newSession(own, key, m.l.Channel, shared)
+	next := newSession(own, key, m, shared)
 	next.add(m)
 	next.begin()
 	return false
@@ -177,11 +188,11 @@ var errPulseRefused = errors.New("redisstore: the heartbeats are refused")
 func (s *session) moveOnLocked(own *Redis, all map[*subscriber]struct{}) bool {
 	var next *session
 	for m := range all {
-		if m.l.Channel == s.channel {
+		if m.heartbeats() == s.channel {
 			continue
 		}
 		if next == nil {
-			next = newSession(own, s.key, m.l.Channel, s.shared)
+			next = newSession(own, s.key, m, s.shared)
 		}
 		if next.add(m) {
 			delete(all, m)
@@ -270,6 +281,9 @@ func (m *subscriber) arm(s *session) {
 			return
 		}
 		m.store.track(m, s)
+		if node, ok := m.sink.(*mergedNode); ok {
+			node.joins(s)
+		}
 		m.sink.Subscribed()
 		m.on, m.since = true, time.Now()
 		if s.isDirect() {
@@ -309,13 +323,18 @@ func (m *subscriber) changed(keys []string) {
 	}
 	var own []string
 	for _, k := range keys {
-		if strings.HasPrefix(k, m.l.Prefix) {
+		if m.concerns(k) {
 			own = append(own, k)
 		}
 	}
 	if len(own) > 0 {
 		m.call(call{keys: own})
 	}
+}
+
+// concerns reports whether a key is one of those whose changes the subscriber receives.
+func (m *subscriber) concerns(key string) bool {
+	return strings.HasPrefix(key, m.l.Prefix) && m.l.Slots.Has(key)
 }
 
 // alive passes on a heartbeat that was sent after Subscribed.

@@ -256,6 +256,8 @@ func TestListenersHearInOrder(t *testing.T) {
 			// A channel of its own: a node of a cluster may yet pass on what listeners on
 			// another node have heard.
 			l := steady(fmt.Sprint(prefix, "news", track))
+			l.Slots.First = store.SlotOf(l.Channel)
+			l.Slots.Next = l.Slots.First + 1
 			if track {
 				l = tracking(l, prefix)
 			}

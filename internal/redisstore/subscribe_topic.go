@@ -12,6 +12,8 @@ import (
 type topic struct {
 	name        string
 	prefix      bool
+	sharded     bool          // it is subscribed to as one of the node's slots as well
+	presence    bool          // and in no other way; see store.PresenceChannel
 	subscribers []*subscriber // replaced, and not changed
 	missing     int           // connections on which it is not confirmed yet; -1: it was not requested yet
 }
@@ -28,14 +30,22 @@ type requestKind uint8
 const (
 	subscribe requestKind = iota
 	unsubscribe
+	shardSubscribe
+	shardUnsubscribe
 	trackPrefix
 )
 
-// add adds a subscriber, and reports whether the session can take it.
+// add adds a subscriber, and reports whether the session can take it. The lock of sessions is held.
 func (s *session) add(m *subscriber) bool {
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
+		return false
+	}
+	if s.node != nil && s.node.member.compare(m.node.member.layout, []string{s.channel, m.l.Channel, store.PresenceChannel(m.l.Channel)}) != nil {
+		s.retireLocked() // the subscriber begins another one that can be joined
+		s.mu.Unlock()
+		s.end(errMoved) // which one of the two has not noticed yet
 		return false
 	}
 	prefix := m.l.Prefix
@@ -53,6 +63,11 @@ func (s *session) add(m *subscriber) bool {
 		}
 	}
 	topics := []*topic{s.topicLocked(m.l.Channel, false)}
+	if presence := store.PresenceChannel(m.l.Channel); s.isLocal(presence) {
+		t := s.topicLocked(presence, false)
+		t.presence = true
+		topics = append(topics, t)
+	}
 	if m.l.Waiter != "" {
 		topics = append(topics, s.topicLocked(store.WaiterChannel(m.l.Channel, m.l.Waiter), false))
 	}
@@ -88,7 +103,7 @@ func (s *session) topicLocked(name string, prefix bool) *topic {
 	}
 	t := of[name]
 	if t == nil {
-		t = &topic{name: name, prefix: prefix, missing: -1}
+		t = &topic{name: name, prefix: prefix, sharded: !prefix && s.isLocal(name), missing: -1}
 		of[name] = t
 	}
 	return t
@@ -105,8 +120,11 @@ func (s *session) leaveLocked(t *topic, m *subscriber) {
 	delete(s.channels, t.name)
 	if t.missing >= 0 && len(s.subscribers) > 0 && !s.stays {
 		for _, c := range s.conns {
-			if c.messages {
+			if !t.presence {
 				c.request(request{unsubscribe, t})
+			}
+			if t.sharded {
+				c.request(request{shardUnsubscribe, t})
 			}
 		}
 	}
@@ -136,15 +154,20 @@ func (s *session) crowdedLocked() bool {
 func (s *session) requestLocked(t *topic) {
 	t.missing = 0
 	for _, c := range s.conns {
-		switch {
-		case t.prefix:
-			c.request(request{trackPrefix, t})
-		case c.messages:
-			c.request(request{subscribe, t})
-		default:
+		ask := func(kind requestKind) {
+			t.missing++
+			c.request(request{kind, t})
+		}
+		if t.prefix {
+			ask(trackPrefix)
 			continue
 		}
-		t.missing++
+		if !t.presence {
+			ask(subscribe)
+		}
+		if t.sharded {
+			ask(shardSubscribe)
+		}
 	}
 }
 
@@ -166,7 +189,7 @@ func (s *session) answered(r request, err error) {
 	t := r.topic
 	var arm, failed []*subscriber
 	s.mu.Lock()
-	if r.kind == unsubscribe {
+	if r.kind == unsubscribe || r.kind == shardUnsubscribe {
 		s.stays = s.stays || err != nil
 		s.mu.Unlock()
 		return

@@ -68,15 +68,63 @@ func (s *Redis) doBySlot(ctx context.Context, cmds []store.Command) []store.Repl
 		mgets, out = append(mgets, m), append(out, m.cmd)
 		i += n
 	}
-	s.send(ctx, out...)
-	for _, m := range mgets {
-		if m.read(); isRefusal(m.cmd.Err()) {
-			return s.Do(ctx, cmds) // it may take what has one key
+	if node := s.nodeOfAll(ctx, sorted); node == nil || len(out) < 2 {
+		s.sendOnce(ctx, out)
+	} else {
+		s.sendOver(ctx, node, out)
+	}
+	for i := 0; len(mgets) > 0; mgets = mgets[1:] {
+		m, of := mgets[0], sorted[i:i+len(mgets[0].replies)]
+		i += len(of)
+		// It may take what has one key; and while the slot moves, some of the keys are on another node.
+		if err := m.cmd.Err(); isRefusal(err) || isTryAgain(err) {
+			for j := range of {
+				m.replies[j] = s.untracked(ctx, of[j:j+1])[0]
+				m.replies[j].HideType()
+			}
+			continue
 		}
+		s.sendAgain(ctx, []redis.Cmder{m.cmd})
+		m.read()
 	}
 	replies := make([]store.Reply, len(cmds))
 	for i, at := range order {
 		replies[at] = got[i]
 	}
 	return replies
+}
+
+// nodeOfAll returns the master of a cluster that has the keys of all commands; nil: there is none.
+func (s *Redis) nodeOfAll(ctx context.Context, cmds []store.Command) *redis.Client {
+	var all *redis.Client
+	for i := range cmds {
+		if i > 0 && store.SlotOf(cmds[i].Key) == store.SlotOf(cmds[i-1].Key) {
+			continue
+		}
+		node, err := s.cluster.MasterForKey(ctx, cmds[i].Key)
+		if err != nil || all != nil && node != all {
+			return nil
+		}
+		all = node
+	}
+	return all
+}
+
+// sendOver is sendOnce by one connection to a node, of those that single commands take. go-redis has other
+// connections for pipelines, which a process that is idle does not need.
+func (s *Redis) sendOver(ctx context.Context, node *redis.Client, cmds []redis.Cmder) {
+	conn := node.Conn()
+	pipe := conn.Pipeline()
+	_ = pipe.BatchProcess(ctx, cmds...) // only queues them
+	if _, err := pipe.Exec(ctx); err != nil {
+		stamp(cmds, err)
+	}
+	_ = conn.Close()
+	for _, cmd := range cmds {
+		if err := cmd.Err(); err != nil && (redis.HasErrorPrefix(err, "MOVED ") || redis.HasErrorPrefix(err, "ASK ")) {
+			cmd.SetErr(nil)
+			_ = s.rdb.Process(ctx, cmd) // which goes where the slot is
+		}
+	}
+	s.examine(ctx, cmds)
 }

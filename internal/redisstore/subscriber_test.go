@@ -71,8 +71,13 @@ func newPost(t *testing.T, w world, channel string, waiters ...string) *post {
 		}
 	}
 	listenTo := nodes
-	if _, ok := r.c.(*redis.Ring); !ok {
-		listenTo = nodes[:1] // a cluster's nodes pass it on
+	cluster, _ := r.c.(*redis.ClusterClient)
+	if cluster != nil { // the node that has the slot of the channel; the others pass it on
+		owner, err := cluster.MasterForKey(ctx, channel)
+		if err != nil {
+			t.Fatal(err)
+		}
+		listenTo = []*redis.Client{owner}
 	}
 	for _, c := range listenTo {
 		channels := []string{channel}
@@ -84,6 +89,9 @@ func newPost(t *testing.T, w world, channel string, waiters ...string) *post {
 			if _, err := sub.Receive(ctx); err != nil {
 				t.Fatal(err)
 			}
+		}
+		if cluster != nil {
+			shardSubscribe(t, sub, channel)
 		}
 		wg.Go(func() {
 			for {
@@ -97,6 +105,18 @@ func newPost(t *testing.T, w world, channel string, waiters ...string) *post {
 		t.Cleanup(func() { sub.Close() }) // before it is waited for
 	}
 	return p
+}
+
+// shardSubscribe subscribes to what a node of a cluster publishes for its own slots, if that of the
+// channel is one of them.
+func shardSubscribe(t *testing.T, sub *redis.PubSub, channel string) {
+	t.Helper()
+	if err := sub.SSubscribe(t.Context(), channel); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sub.Receive(t.Context()); err != nil && !redis.HasErrorPrefix(err, "MOVED") {
+		t.Fatal(err)
+	}
 }
 
 func (p *post) Subscribed()          { close(p.armed) }

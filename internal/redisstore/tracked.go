@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/delqhi/cache/internal/store"
@@ -40,7 +39,10 @@ import (
 //
 // The lanes are in use from before Subscribed. What was asked for otherwise was asked for before
 // that, with a fence that the flush moves which follows.
-type tracks struct {
+type tracks []tracked
+
+// tracked is a session whose lanes are used, for a subscriber.
+type tracked struct {
 	session *session
 	member  *subscriber
 }
@@ -48,21 +50,38 @@ type tracks struct {
 // track has the store use the lanes of a session, for a subscriber.
 func (s *Redis) track(m *subscriber, of *session) {
 	if of.key.byKey {
-		s.tracks.Store(&tracks{of, m})
+		s.changeTracks(func(t tracks) tracks { return append(t, tracked{of, m}) })
 	}
 }
 
 // untrack ends that.
 func (s *Redis) untrack(m *subscriber) {
-	if t := s.tracks.Load(); t != nil && t.member == m {
-		s.tracks.CompareAndSwap(t, nil)
+	s.changeTracks(func(t tracks) tracks {
+		return slices.DeleteFunc(t, func(t tracked) bool { return t.member == m })
+	})
+}
+
+func (s *Redis) changeTracks(f func(tracks) tracks) {
+	for {
+		last := s.tracks.Load()
+		var next tracks
+		if last != nil {
+			next = slices.Clone(*last)
+		}
+		at := &next
+		if next = f(next); len(next) == 0 {
+			at = nil
+		}
+		if at == nil && last == nil || s.tracks.CompareAndSwap(last, at) {
+			return
+		}
 	}
 }
 
-func (t *tracks) do(ctx context.Context, s *Redis, cmds []store.Command) []store.Reply {
+func (t tracks) do(ctx context.Context, s *Redis, cmds []store.Command) []store.Reply {
 	var replies []store.Reply
 	if s.cluster == nil {
-		replies = t.session.conns[0].do(ctx, cmds)
+		replies = t[0].session.conns[0].do(ctx, cmds)
 	} else {
 		replies = t.split(ctx, s, cmds)
 	}
@@ -70,18 +89,18 @@ func (t *tracks) do(ctx context.Context, s *Redis, cmds []store.Command) []store
 	return replies
 }
 
-// split sends each command on a lane of its node.
-func (t *tracks) split(ctx context.Context, s *Redis, cmds []store.Command) []store.Reply {
+// split sends each command on a lane of its node, of a session that tracks its key.
+func (t tracks) split(ctx context.Context, s *Redis, cmds []store.Command) []store.Reply {
 	of := map[*listenConn][]int{}
 	replies := make([]store.Reply, len(cmds))
 	for i := range cmds {
-		addr := s.Endpoint(cmds[i].Key)
-		at := slices.IndexFunc(t.session.conns, func(c *listenConn) bool { return c.master.name == addr })
+		addr, slot := s.Endpoint(cmds[i].Key), store.SlotOf(cmds[i].Key)
+		at := slices.IndexFunc(t, func(t tracked) bool { return t.session.key.node == addr && t.member.l.Slots.HasSlot(slot) })
 		if at < 0 {
 			replies[i].Err = errNoLane
 			continue
 		}
-		c := t.session.conns[at]
+		c := t[at].session.conns[0]
 		of[c] = append(of[c], i)
 	}
 	var wg sync.WaitGroup
@@ -143,7 +162,7 @@ func failed(cmds []store.Command, err error) []store.Reply {
 }
 
 // mend sends by the client what no lane has carried out, and reports it.
-func (t *tracks) mend(ctx context.Context, s *Redis, cmds []store.Command, replies []store.Reply) {
+func (t tracks) mend(ctx context.Context, s *Redis, cmds []store.Command, replies []store.Reply) {
 	if ctx.Err() != nil {
 		return
 	}
@@ -170,12 +189,14 @@ func (t *tracks) mend(ctx context.Context, s *Redis, cmds []store.Command, repli
 			// It may be to find out whether a record that is kept is still there.
 			r = store.Reply{Err: errNoLane}
 		}
-		if replies[again[j]] = r; mayKeep(c, &r) && strings.HasPrefix(c.Key, t.member.l.Prefix) {
+		if replies[again[j]] = r; mayKeep(c, &r) {
 			changed = append(changed, c.Key)
 		}
 	}
 	if len(changed) > 0 {
-		t.member.changed(changed)
+		for _, t := range t {
+			t.member.changed(changed)
+		}
 	}
 }
 

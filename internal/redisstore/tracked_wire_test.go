@@ -143,10 +143,7 @@ func TestWhoWaitsForALaneMayLeave(t *testing.T) {
 		}
 		return b
 	}, func(o *redis.Options) { o.PoolSize = 1 })
-	// Otherwise a heartbeat would open another lane.
-	if err := c.Do(t.Context(), "acl", "setuser", "default", "-client|list").Err(); err != nil {
-		t.Fatal(err)
-	}
+	oneLane(t, c)
 	s := newReal(t, c)
 	l := byKey(steady("news"), "k")
 	h := listen(t, s, l)
@@ -168,11 +165,34 @@ func TestWhoWaitsForALaneMayLeave(t *testing.T) {
 	}
 }
 
+// oneLane has sessions not open another lane, as heartbeats would that are in progress at the same time.
+func oneLane(t *testing.T, c *redis.Client) {
+	t.Helper()
+	if err := c.Do(t.Context(), "acl", "setuser", "default", "-client|list").Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A proxy may replace the connection on its other side, and keep the old one: what is read then is not
 // tracked, although the lane seems to live.
 func TestALaneWhoseOtherSideIsReplacedEndsTheSession(t *testing.T) {
 	server := redistest.Start(t)
-	c, lanes := wired(t, server, nil)
+	other := make(chan net.Conn, 1)
+	c, _ := wired(t, server, func(w *laneWire, b []byte) []byte {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.lane {
+			select {
+			case conn := <-other: // between two commands: an answer comes from where its command went
+				old := w.Conn
+				t.Cleanup(func() { old.Close() })
+				w.Conn = conn
+			default:
+			}
+		}
+		return b
+	})
+	oneLane(t, c)
 	l := byKey(steady("news"), "k")
 	l.HeartbeatInterval = time.Hour
 	h := listen(t, newReal(t, c), l)
@@ -191,12 +211,7 @@ func TestALaneWhoseOtherSideIsReplacedEndsTheSession(t *testing.T) {
 		}
 		b = b[:n]
 	}
-	w := lanes()[0]
-	w.mu.Lock()
-	old := w.Conn
-	w.Conn = conn
-	w.mu.Unlock()
-	t.Cleanup(func() { old.Close() })
+	other <- conn
 	start(t, newReal(t, c), l) // which has a round of heartbeats begin
 	if err := h.end(t); !strings.Contains(err.Error(), "redirected") {
 		t.Error(err)

@@ -277,7 +277,7 @@ var errNotStored = errors.New("redisstore: a SET in a transaction was not answer
 // discarded are the answers to EXEC by which a server says that it has discarded the transaction. A
 // node of a cluster looks at the slots of all keys when it gets EXEC, and before it carries out any
 // command; see processCommand in Redis's server.c.
-var discarded = []string{"EXECABORT", "CROSSSLOT", "MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"}
+var discarded = append([]string{"EXECABORT"}, ofSlots...)
 
 // untouched reports whether nothing of a transaction was carried out, err being the answer to
 // EXEC: the server has discarded it, or there was no connection, or it refused each command.

@@ -23,12 +23,12 @@ func (w *world) delivery() func(storetest.Delivery) (int, time.Duration) {
 		if w.may(twice) && d.one(10) {
 			copies = 2
 		}
-		if w.may(drops) && d.one(10) && dl.Kind == storetest.DeliverMessage && !dl.ByKey { // it is connected to each node
+		if w.may(drops) && d.one(10) && dl.Kind == storetest.DeliverMessage && !dl.ByKey && !w.parted { // otherwise the node itself publishes it
 			if n, err := message.Parse(dl.Text); err == nil && n.Kind != message.Watermark {
 				copies = 0
 			}
 		}
-		if dl.Kind == storetest.DeliverPulse && w.lacksAny() { // each comes by way of all masters
+		if dl.Kind == storetest.DeliverPulse && w.lacksSlots(dl.Slots) {
 			copies = 0
 		}
 		return copies, delay
@@ -111,7 +111,7 @@ func (w *world) masterOutage(ctx context.Context, m int) {
 	w.log("master %d is down, and then: %d", m, how)
 	w.down[m].Store(true)
 	if how > 0 && w.one(2) {
-		w.store.CutListeners(errMasterDown)
+		w.store.CutListenersOf(errMasterDown, w.lacksSlots)
 	}
 	_ = sleep(ctx, w.upTo(2500*time.Millisecond))
 	if how == 3 {
@@ -140,6 +140,9 @@ func keyOfMaster(m int) string {
 func (w *world) lacks(key string) bool {
 	return w.faults&masterOutages != 0 && key != "" && w.down[masterOf(key)].Load()
 }
+
+// lacksSlots reports whether the master of slots, which are those of a part, is down.
+func (w *world) lacksSlots(r store.SlotRange) bool { return w.lacks(store.SlotTag(r.First)) }
 
 // lacksAny reports whether a master is down.
 func (w *world) lacksAny() bool {

@@ -94,8 +94,8 @@ type simNet struct {
 	deaf   atomic.Int64    // likewise
 	away   atomic.Int64    // likewise
 
-	session atomic.Pointer[context.CancelCauseFunc] // cuts the Listen under way
-	process *simProcess                             // whose session it shares; nil: it has its own
+	sessions sync.Map    // cut the Listens in progress: *context.CancelCauseFunc
+	process  *simProcess // whose session it shares; nil: it has its own
 }
 
 const mostLatency = 3 * time.Millisecond
@@ -253,7 +253,7 @@ func (n *simNet) AddTombstones(ctx context.Context, names store.Names, known log
 
 func (n *simNet) Publish(ctx context.Context, t store.Notify) (err error) {
 	d := n.draw("publish")
-	if lost := n.pass(ctx, d, func(ctx context.Context, _ bool) { err = n.Memory.Publish(ctx, t) }); lost != nil {
+	if lost := n.passTo(ctx, t.Channel, d, func(ctx context.Context, _ bool) { err = n.Memory.Publish(ctx, t) }); lost != nil {
 		return lost
 	}
 	return err
@@ -308,13 +308,17 @@ func (n *simNet) Subscribe(ctx context.Context, l store.Subscription, s store.Su
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(n.ctx, func() { cancel(errLost) })()
-	n.session.Store(&cancel)
+	n.sessions.Store(&cancel, nil)
+	defer n.sessions.Delete(&cancel)
 	pause := n.draw("listen").upTo(mostLatency)
 	if until := time.Duration(n.deaf.Load()) - n.w.now(); until > 0 {
 		pause += until
 	}
 	if err := sleep(ctx, pause); err != nil {
 		return err
+	}
+	if n.w.faults&masterOutages != 0 && n.w.lacksSlots(l.Slots) {
+		return errMasterDown
 	}
 	if n.w.direct {
 		s = directSubscriber{s, n.w}
@@ -356,9 +360,10 @@ func (n *simNet) cut(deaf time.Duration) {
 	if n.process != nil {
 		n.process.cut()
 	}
-	if cancel := n.session.Load(); cancel != nil {
-		(*cancel)(errLost)
-	}
+	n.sessions.Range(func(cancel, _ any) bool {
+		(*cancel.(*context.CancelCauseFunc))(errLost)
+		return true
+	})
 }
 
 // noteLate notes what took effect after its caller gave up, and whatever has happened

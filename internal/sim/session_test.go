@@ -18,7 +18,10 @@ type simProcess struct {
 	now map[simSessionKind]*simSession
 }
 
-type simSessionKind struct{ tracking, byKey bool }
+type simSessionKind struct {
+	tracking, byKey bool
+	slots           store.SlotRange
+}
 
 // simSession is a session that nodes share. It begins with the first of them, and ends with the
 // last; if it ends for another reason, it does so for all.
@@ -48,7 +51,7 @@ var errAlone = errors.New("sim: a session without members")
 // subscribe joins the session, or begins one, until ctx ends or it has ended.
 func (p *simProcess) subscribe(ctx context.Context, st *storetest.Memory, l store.Subscription, sink store.Subscriber) error {
 	m := &simMember{sink: sink}
-	kind := simSessionKind{l.Tracking, l.ByKey}
+	kind := simSessionKind{l.Tracking, l.ByKey, l.Slots}
 	p.mu.Lock()
 	s := p.now[kind]
 	if s == nil {

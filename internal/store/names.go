@@ -14,8 +14,11 @@ type Names struct {
 	Tags  string
 	// Lock is the prefix of the keys by which processes agree which of them replaces a value.
 	Lock string
-	// Channel is the channel of the messages to all processes; see [Names.In].
+	// Channel is the channel of the messages to all processes; see [Names.In]. On a cluster there is
+	// one for each part of the keys, as of the clocks.
 	Channel string
+	// Slots are those of the keys, on a cluster; see [Names.Parted].
+	Slots SlotRange
 
 	prefix, name string
 }

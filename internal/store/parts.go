@@ -1,6 +1,10 @@
 package store
 
-import "strings"
+import (
+	"strconv"
+	"strings"
+	"sync"
+)
 
 // Parts is the number of parts of the key space of a cluster, each of which has a logical clock of its
 // own.
@@ -28,7 +32,7 @@ var parts = [Parts]struct {
 }
 
 // PartOf returns the number of the part that a Redis key is in, on a cluster. It does not allocate.
-func PartOf(key string) uint8 {
+func PartOf[K string | []byte](key K) uint8 {
 	slot, part := uint16(SlotOf(key)), uint8(0)
 	for step := uint8(Parts / 2); step > 0; step /= 2 {
 		if parts[part+step].first <= slot {
@@ -38,10 +42,18 @@ func PartOf(key string) uint8 {
 	return part
 }
 
+// PartSlots returns the slots of a part.
+func PartSlots(part int) SlotRange {
+	if part+1 == Parts {
+		return SlotRange{int(parts[part].first), Slots}
+	}
+	return SlotRange{int(parts[part].first), int(parts[part+1].first)}
+}
+
 // SlotOf returns the slot of a key.
-func SlotOf(key string) int {
-	if i := strings.IndexByte(key, '{'); i >= 0 {
-		if n := strings.IndexByte(key[i+1:], '}'); n > 0 {
+func SlotOf[K string | []byte](key K) int {
+	if i := indexByte(key, '{'); i >= 0 {
+		if n := indexByte(key[i+1:], '}'); n > 0 {
 			key = key[i+1 : i+1+n]
 		}
 	}
@@ -50,6 +62,15 @@ func SlotOf(key string) int {
 		crc = crc<<8 ^ crcTable[byte(crc>>8)^key[i]]
 	}
 	return int(crc % Slots)
+}
+
+func indexByte[K string | []byte](text K, b byte) int {
+	for i := range len(text) {
+		if text[i] == b {
+			return i
+		}
+	}
+	return -1
 }
 
 var crcTable = func() (table [256]uint16) {
@@ -67,18 +88,84 @@ var crcTable = func() (table [256]uint16) {
 	return table
 }()
 
-// Parted returns the names by part: those of each part's logical clock, beside which all are the
-// same. It has one element where there is one clock for all keys: if cluster is false, or if all keys
+// Parted returns the names by part: those of each part's logical clock and channel, beside which all
+// are the same. It has one element where there is one clock for all keys: if cluster is false, or if all keys
 // of the prefix may be in one slot, since it has a hash tag of its own.
 func (n Names) Parted(cluster bool) []Names {
-	if !cluster || strings.Contains(n.prefix, "{") || n.name == "" {
+	if !cluster {
+		return []Names{n}
+	}
+	if strings.Contains(n.prefix, "{") || n.name == "" {
+		if tag := SlotOf(n.prefix); hasTag(n.prefix) {
+			n.Slots = SlotRange{tag, tag + 1}
+		} else {
+			n.Slots = SlotRange{0, Slots}
+		}
 		return []Names{n}
 	}
 	all := make([]Names, Parts)
 	for i := range all {
 		own := n.prefix + ":{" + parts[i].tag + "}:c:" + n.name + ":"
 		all[i] = n
-		all[i].Epoch, all[i].Tags = own+"epoch", own+"tags"
+		all[i].Epoch, all[i].Tags, all[i].Channel = own+"epoch", own+"tags", own+n.Channel[strings.LastIndex(n.Channel, ":")+1:]
+		all[i].Slots = PartSlots(i)
 	}
 	return all
 }
+
+// InSlots returns a channel of a part of the keys, with the hash tag of another part in its place if its
+// slot is not one that ok reports and that of the other is. A user who may use one may use the other.
+func InSlots(channel string, ok func(slot int) bool) string {
+	if ok(SlotOf(channel)) {
+		return channel
+	}
+	tag := "{" + parts[PartOf(channel)].tag + "}"
+	before, after, _ := strings.Cut(channel, tag)
+	for i := range parts {
+		if other := before + "{" + parts[i].tag + "}" + after; ok(SlotOf(other)) && before+tag+after == channel {
+			return other
+		}
+	}
+	return channel
+}
+
+// hasTag reports whether a prefix of keys has a complete hash tag, so that all of them are in one slot.
+func hasTag(prefix string) bool {
+	i := strings.IndexByte(prefix, '{')
+	return i >= 0 && strings.IndexByte(prefix[i+1:], '}') > 0
+}
+
+// SlotRange is a range of the slots of a cluster, without Next. The zero value is that of servers that
+// have no slots.
+type SlotRange struct{ First, Next int }
+
+// Meets reports whether two ranges have a slot in common.
+func (r SlotRange) Meets(o SlotRange) bool { return r.First < o.Next && o.First < r.Next }
+
+// Has reports whether a key is in one of the slots.
+func (r SlotRange) Has(key string) bool {
+	if r == (SlotRange{}) {
+		return true
+	}
+	return r.HasSlot(SlotOf(key))
+}
+
+// HasSlot reports whether a slot is one of them.
+func (r SlotRange) HasSlot(slot int) bool {
+	return r == (SlotRange{}) || r.First <= slot && slot < r.Next
+}
+
+// SlotTag returns a key of a slot, which is the hash tag of others.
+func SlotTag(slot int) string {
+	if tag, ok := slotTags.Load(slot); ok {
+		return tag.(string)
+	}
+	for i := 0; ; i++ {
+		if tag := strconv.Itoa(i); SlotOf(tag) == slot {
+			slotTags.Store(slot, tag)
+			return tag
+		}
+	}
+}
+
+var slotTags sync.Map // of those that were asked for

@@ -26,7 +26,7 @@ func TestTheClockOfAPartIsInThatPart(t *testing.T) {
 		}
 		seen := map[string]bool{}
 		for i, p := range parts {
-			for _, key := range []string{p.Epoch, p.Tags} {
+			for _, key := range []string{p.Epoch, p.Tags, p.Channel} {
 				if PartOf(key) != uint8(i) || SlotOf(key) != middle(i) {
 					t.Errorf("%s, of part %d, is in slot %d", key, i, SlotOf(key))
 				}
@@ -35,7 +35,13 @@ func TestTheClockOfAPartIsInThatPart(t *testing.T) {
 				}
 				seen[key] = true
 			}
-			if p.Epoch, p.Tags = n.Epoch, n.Tags; p != n {
+			if !strings.HasSuffix(p.Channel, "@3") {
+				t.Errorf("%s is the channel of all databases", p.Channel)
+			}
+			if !p.Slots.Has(p.Channel) || p.Slots.First != int(first(i)) || p.Slots.Next != int(first(i+1)) {
+				t.Errorf("part %d has the slots %v", i, p.Slots)
+			}
+			if p.Epoch, p.Tags, p.Channel, p.Slots = n.Epoch, n.Tags, n.Channel, n.Slots; p != n {
 				t.Errorf("part %d: %+v, want %+v", i, p, n)
 			}
 		}
@@ -43,14 +49,39 @@ func TestTheClockOfAPartIsInThatPart(t *testing.T) {
 }
 
 func TestOneClockWhereThereIsOneSlot(t *testing.T) {
-	for _, prefix := range []string{"{tenant}", "{tenant}:", "a{b"} {
+	tenant := SlotOf("tenant")
+	for prefix, slots := range map[string]SlotRange{"{tenant}": {tenant, tenant + 1}, "{tenant}:": {tenant, tenant + 1}, "a{b": {0, Slots}, "{}a{b}": {0, Slots}} {
 		n := NewNames(prefix, "users")
-		if parts := n.Parted(true); len(parts) != 1 || parts[0] != n {
+		parts := n.Parted(true)
+		if len(parts) != 1 || parts[0].Slots != slots || !slots.Has(n.Data+"key") || !slots.Has(n.Channel) {
+			t.Fatalf("%q: %+v", prefix, parts)
+		}
+		if parts[0].Slots = n.Slots; parts[0] != n {
 			t.Errorf("%q: %+v", prefix, parts)
 		}
 	}
 	if n := NewNames("", "users"); len(n.Parted(false)) != 1 {
 		t.Error("a server that is no cluster has parts")
+	}
+}
+
+// first is the first slot of a part.
+func first(part int) uint16 {
+	if part == Parts {
+		return Slots
+	}
+	return parts[part].first
+}
+
+// Each slot has a key, which is the same each time.
+func TestSlotTag(t *testing.T) {
+	for slot := 0; slot < Slots; slot += 101 {
+		if tag := SlotTag(slot); SlotOf(tag) != slot || SlotOf("x{"+tag+"}y") != slot || SlotTag(slot) != tag {
+			t.Errorf("slot %d has the tag %q, of slot %d", slot, tag, SlotOf(tag))
+		}
+	}
+	if r := (SlotRange{}); !r.Has("any") {
+		t.Error("where there are no slots, a key is in none")
 	}
 }
 

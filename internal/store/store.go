@@ -214,6 +214,10 @@ type Notify struct {
 	// before, and receives the message, or finds the lease gone.
 	Awaited bool
 
+	// Sharded: the channel is one of a cluster, in the slot of some of its keys. The node that carries
+	// out the command publishes by SPUBLISH if it has that slot.
+	Sharded bool
+
 	// Wide: Publish only. The message is also published on the [ControlChannel] of Channel, by the
 	// same node and in the same round trip.
 	Wide bool

@@ -35,9 +35,15 @@ import (
 // Where keys can't be tracked in this way, but by Prefix, Listen returns an error that matches
 // [ErrNoKeyTracking].
 //
-// Messages need one connection in a cluster, whose nodes forward them to each other, and one to
-// each shard of a ring. Connections are dialed, and their users authenticated, by the options
-// of the client, OnConnect included, but without its hooks.
+// Messages need one connection to each node of a cluster that has some of the Slots, and one to each
+// shard of a ring. Connections are dialed, and their users authenticated, by the options of the
+// client, OnConnect included, but without its hooks.
+//
+// On a cluster, a message is published by the node that has the key that it is about, or the slot of
+// the channel: by SPUBLISH if that is the same node, which no other node learns of, and otherwise by
+// PUBLISH. A Listen has both on each of its nodes, so that no message has to come from another one. What
+// another node has published while slots move to it arrives if the nodes reach each other; a change
+// of the nodes that have the Slots ends the session.
 //
 // A change in the list of masters ends the session.
 type Subscription struct {
@@ -46,6 +52,7 @@ type Subscription struct {
 	Tracking          bool
 	ByKey             bool          // Tracking: only the keys that this process may hold
 	Prefix            string        // of keys; Tracking
+	Slots             SlotRange     // of the keys, on a cluster
 	HeartbeatInterval time.Duration // between two rounds of heartbeats
 	HeartbeatTimeout  time.Duration // how long a round may take
 }

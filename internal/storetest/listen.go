@@ -12,7 +12,8 @@ import (
 // Delivery is a message or a change on its way to a listener of a [Memory].
 type Delivery struct {
 	Listener int  // number of the Listen of this Memory, from 0 on
-	ByKey    bool // of its Subscription
+	ByKey    bool // of its Subscription, as Slots
+	Slots    store.SlotRange
 	Kind     DeliveryKind
 	Text     string // the payload of a message, or the key
 }
@@ -97,9 +98,22 @@ func (m *Memory) Intercept(f func(Delivery) (copies int, delay time.Duration)) {
 func (m *Memory) CutListeners(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.cutLocked(err, func(store.SlotRange) bool { return true })
+}
+
+// CutListenersOf is CutListeners for those of whose slots that is true.
+func (m *Memory) CutListenersOf(err error, of func(store.SlotRange) bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.cutLocked(err, of)
+}
+
+func (m *Memory) cutLocked(err error, of func(store.SlotRange) bool) {
 	for _, ln := range m.listeners.all {
-		ln.err = err
-		ln.wakeUp()
+		if of(ln.Slots) {
+			ln.err = err
+			ln.wakeUp()
+		}
 	}
 }
 
@@ -128,7 +142,7 @@ func (m *Memory) publishLocked(t store.Notify) {
 // changedLocked reports to listeners with Tracking that key was changed. Memory.mu is held.
 func (m *Memory) changedLocked(key string) {
 	for _, ln := range m.listeners.all {
-		if ln.Tracking && strings.HasPrefix(key, ln.Prefix) && (!ln.ByKey || ln.held[key]) {
+		if ln.Tracking && strings.HasPrefix(key, ln.Prefix) && ln.Slots.Has(key) && (!ln.ByKey || ln.held[key]) {
 			delete(ln.held, key)
 			m.deliverLocked(ln, Delivery{Kind: DeliverChange, Text: key}, 0)
 		}
@@ -150,14 +164,14 @@ func (m *Memory) heldLocked(ctx context.Context, c *store.Command) {
 		return
 	}
 	for _, ln := range m.listeners.all {
-		if ln.ByKey && ln.reader == ctx.Value(readerKey{}) && strings.HasPrefix(c.Key, ln.Prefix) {
+		if ln.ByKey && ln.reader == ctx.Value(readerKey{}) && strings.HasPrefix(c.Key, ln.Prefix) && ln.Slots.Has(c.Key) {
 			ln.held[c.Key] = true
 		}
 	}
 }
 
 func (m *Memory) deliverLocked(ln *memoryListener, d Delivery, round int64) {
-	d.Listener, d.ByKey = ln.number, ln.ByKey
+	d.Listener, d.ByKey, d.Slots = ln.number, ln.ByKey, ln.Slots
 	copies, delay := 1, time.Duration(0)
 	if f := m.listeners.intercept; f != nil {
 		copies, delay = f(d)

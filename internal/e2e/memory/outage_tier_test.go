@@ -147,7 +147,7 @@ func TestAnOutageEndsEntriesExactly(t *testing.T) {
 		time.Sleep(1500 * time.Millisecond)
 		net.down()
 		synctest.Wait()
-		heard, ok := hook.Of(c).Coherence.LastHeard()
+		heard, ok := hook.Of(c).Coherence.LastHeard("")
 		if at := local.Now(); !ok || heard > at || at-heard > int64(500*time.Millisecond) {
 			t.Fatalf("heard %v before, %v", time.Duration(at-heard), ok)
 		}
@@ -210,7 +210,7 @@ func TestJitterSpreadsTheEndsOfAnOutage(t *testing.T) {
 		time.Sleep(time.Second)
 		net.down()
 		synctest.Wait()
-		heard, _ := hook.Of(c).Coherence.LastHeard()
+		heard, _ := hook.Of(c).Coherence.LastHeard("")
 		ended := func() (n int) {
 			for _, k := range keys {
 				if _, err := c.Peek(t.Context(), k); err != nil {
@@ -475,7 +475,7 @@ func TestARedisThatIsReachedAndNotHeard(t *testing.T) {
 		net.deaf.Store(true)
 		st.CutListeners(errDown)
 		synctest.Wait()
-		heard, _ := hook.Of(c).Coherence.LastHeard()
+		heard, _ := hook.Of(c).Coherence.LastHeard("")
 		read := local.Now()
 		wants(t, c, s, "read", "old read", 1) // from Redis
 		for _, k := range []string{"kept", "read"} {
