@@ -101,7 +101,6 @@ func (s *session) findCaches(ctx context.Context, all bool) ([]found, error) {
 
 // lookAt fills in what is known of a cache.
 func (s *session) lookAt(ctx context.Context, f *found) error {
-	names := s.namesOf(string(f.Prefix), string(f.Name))
 	l, err := s.readClocks(ctx, string(f.Prefix), string(f.Name))
 	if err != nil {
 		return err
@@ -116,37 +115,11 @@ func (s *session) lookAt(ctx context.Context, f *found) error {
 			f.Cleared = &at
 		}
 	}
-	if f.Listeners, err = s.listeners(ctx, names.Channel); err != nil {
+	if f.Listeners, err = s.listeners(ctx, l.names); err != nil {
 		return err
 	}
 	f.Queue, err = s.queueSize(ctx, string(f.Prefix), string(f.Name))
 	return err
-}
-
-// listeners counts the processes that have subscribed to a channel, -1 if that can't be known. Those
-// whose keys are tracked one by one subscribe to its control channel, at each node.
-func (s *session) listeners(ctx context.Context, channel string) (int64, error) {
-	control := store.ControlChannel(channel)
-	count := func(ctx context.Context, c redis.Cmdable) (all, byKey int64, err error) {
-		m, err := c.PubSubNumSub(ctx, channel, control).Result()
-		return m[channel], m[control], err
-	}
-	var n, most int64
-	var err error
-	if cluster, ok := s.rdb.(*redis.ClusterClient); ok {
-		err = eachNode(ctx, cluster, func(ctx context.Context, node *redis.Client) error {
-			all, byKey, err := count(ctx, node)
-			n, most = n+all, max(most, byKey)
-			return err
-		})
-	} else {
-		n, most, err = count(ctx, s.rdb)
-	}
-	n += most
-	if err != nil && answered(err) {
-		return -1, nil
-	}
-	return n, err
 }
 
 // queueSize measures the write-behind queue of a cache: nil if it has none.

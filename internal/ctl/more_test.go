@@ -403,7 +403,7 @@ func TestWatchShowsWhatHappens(t *testing.T) {
 		if e := w.next(); e.Event != "pattern" || e.Pattern != "a*" {
 			t.Errorf("a pattern: %+v", e)
 		}
-		if err := b.Client.Publish(t.Context(), store.NewNames(b.Prefix, "users").Channel, "hello").Err(); err != nil {
+		if err := b.Client.Publish(t.Context(), store.NewNames(b.Prefix, "users").Parted(b.Name == "cluster")[0].Channel, "hello").Err(); err != nil {
 			t.Fatal(err)
 		}
 		if e := w.next(); e.Event != "foreign" {

@@ -18,17 +18,20 @@ import (
 type need int
 
 const (
-	forAll          need = iota // every cache
-	forPattern                  // InvalidatePattern
-	forListener                 // notifications
-	forTracking                 // invalidate.Tracking
-	forQueue                    // strategy.WriteBehind
-	forTidiness                 // an empty queue leaves nothing behind
-	forCluster                  // on a cluster
-	forIdentity                 // whether Redis still is the same server
-	forDirect                   // messages without numbers
-	forLeaving                  // a cache that closes before others
-	forTransactions             // large values that are written together
+	forAll           need = iota // every cache
+	forPattern                   // InvalidatePattern
+	forListener                  // notifications
+	forTracking                  // invalidate.Tracking
+	forQueue                     // strategy.WriteBehind
+	forTidiness                  // an empty queue leaves nothing behind
+	forCluster                   // on a cluster
+	forShards                    // notifications there
+	forShardsOnly                // notifications there that no other node learns of
+	forShardsLeaving             // a cache there that closes before others
+	forIdentity                  // whether Redis still is the same server
+	forDirect                    // messages without numbers
+	forLeaving                   // a cache that closes before others
+	forTransactions              // large values that are written together
 	needs
 )
 
@@ -59,7 +62,7 @@ func newScratch(prefix, name string, cluster bool) scratch {
 	queue := strings.TrimSuffix(store.NewQueueNames(prefix, name, 0).Log, "log")
 	return scratch{
 		data: n.Data + end, lock: n.Lock + end, hash: clock + end,
-		stream: queue + "s" + end, set: queue + "z" + end, channel: strings.TrimSuffix(n.Channel, "events") + end,
+		stream: queue + "s" + end, set: queue + "z" + end, channel: strings.TrimSuffix(parts[0].Channel, "events") + end,
 		parted: len(parts) > 1,
 	}
 }
@@ -86,8 +89,9 @@ func (s *scratch) wants() []want {
 		w(forQueue, "zadd", s.set, "1", "m"), w(forQueue, "pexpire", s.set, "10000"), w(forQueue, "zcard", s.set), w(forQueue, "zremrangebyscore", s.set, "0", "0"),
 		w(forTidiness, "persist", s.stream), w(forQueue, "del", s.stream, s.set),
 		sub(forCluster, "cluster", "slots"), sub(forCluster, "cluster", "info"), sub(forCluster, "cluster", "myid"),
+		w(forShards, "ssubscribe", s.channel), w(forShardsOnly, "spublish", s.channel, ""), sub(forShardsOnly, "pubsub", "shardnumsub", s.channel),
 		w(forIdentity, "info", "server"),
-		sub(forDirect, "pubsub", "numsub", s.channel), w(forLeaving, "unsubscribe", s.channel),
+		sub(forDirect, "pubsub", "numsub", s.channel), w(forLeaving, "unsubscribe", s.channel), w(forShardsLeaving, "sunsubscribe", s.channel),
 		w(forTransactions, "multi"), w(forTransactions, "exec"),
 	}
 }
@@ -99,6 +103,9 @@ func patternsOf(prefix, name string, s *scratch, w *want) string {
 	p := func(key string) string { return escapeACL(key) + "*" }
 	switch {
 	case slices.Contains(w.words, s.channel) && w.rule != "+unlink" && !strings.HasPrefix(w.rule, "+h") && w.rule != "+pexpire":
+		if s.parted {
+			return "&" + p(prefix+":{") + p("}:c:"+name+":")
+		}
 		return "&" + p(strings.TrimSuffix(n.Channel, "events"))
 	case slices.Contains(w.words, s.lock):
 		return "~" + p(n.Lock)
@@ -167,17 +174,20 @@ var consequences = [needs]struct {
 	status status
 	means  string
 }{
-	forAll:          {"permissions", fault, "operations fail: reads load from the source each time, or fail without one, and writes fail"},
-	forPattern:      {"permissions: patterns", warning, "InvalidatePattern fails"},
-	forListener:     {"permissions: notifications", warning, "processes run without their local tier"},
-	forTracking:     {"permissions: tracking", note, "invalidate.Tracking is replaced by Broadcast, which does not notice what other programs change"},
-	forQueue:        {"permissions: write-behind", fault, "writes of caches with strategy.WriteBehind fail"},
-	forTidiness:     {"permissions: persist", note, "an empty write-behind queue leaves some keys behind"},
-	forCluster:      {"permissions: cluster", fault, "the cluster's client does not find its nodes, or notices failovers late"},
-	forDirect:       {"permissions: pubsub", note, "the numbers of messages are watched, as on a cluster: where messages seem to be missing, the local tier is flushed"},
-	forLeaving:      {"permissions: unsubscribe", note, "a process goes on to receive the messages of a cache that it has closed, until all are closed"},
-	forTransactions: {"permissions: transactions", note, "large values that are written together are sent as scripts, which take Redis twice as long"},
-	forIdentity:     {"permissions: info", note, "after each new connection, what was written in the last 10 seconds is checked key by key"},
+	forAll:           {"permissions", fault, "operations fail: reads load from the source each time, or fail without one, and writes fail"},
+	forPattern:       {"permissions: patterns", warning, "InvalidatePattern fails"},
+	forListener:      {"permissions: notifications", warning, "processes run without their local tier"},
+	forTracking:      {"permissions: tracking", note, "invalidate.Tracking is replaced by Broadcast, which does not notice what other programs change"},
+	forQueue:         {"permissions: write-behind", fault, "writes of caches with strategy.WriteBehind fail"},
+	forTidiness:      {"permissions: persist", note, "an empty write-behind queue leaves some keys behind"},
+	forCluster:       {"permissions: cluster", fault, "the cluster's client does not find its nodes, or notices failovers late"},
+	forShards:        {"permissions: notifications of a cluster", warning, "processes run without their local tier"},
+	forShardsOnly:    {"permissions: sharded messages", note, "each message goes to all nodes of the cluster"},
+	forDirect:        {"permissions: pubsub", note, "the numbers of messages are watched: where messages seem to be missing, the local tier is flushed"},
+	forShardsLeaving: {"permissions: sunsubscribe", note, "a process goes on to receive the messages of a cache that it has closed, until all are closed"},
+	forLeaving:       {"permissions: unsubscribe", note, "a process goes on to receive the messages of a cache that it has closed, until all are closed"},
+	forTransactions:  {"permissions: transactions", note, "large values that are written together are sent as scripts, which take Redis twice as long"},
+	forIdentity:      {"permissions: info", note, "after each new connection, what was written in the last 10 seconds is checked key by key"},
 }
 
 // cachesToCheck bounds the caches whose permissions are checked.
@@ -238,7 +248,7 @@ func (e *examination) reportMissing(whom string, lacks *[needs]missing, caches i
 		if n == forQueue && !e.queues && c.status == fault {
 			c.status = note
 		}
-		if n == forCluster && !e.isCluster() {
+		if slices.Contains([]need{forCluster, forShards, forShardsOnly, forShardsLeaving}, n) && !e.isCluster() {
 			continue
 		}
 		if len(m.rules) > 0 {
@@ -363,6 +373,25 @@ func (e *examination) tryOne(ctx context.Context, s *scratch, w *want) error {
 	case "subscribe":
 		sub := e.rdb.Subscribe(ctx, s.channel)
 		defer sub.Close()
+		_, err := sub.ReceiveTimeout(ctx, patience)
+		return err
+	case "ssubscribe":
+		if !e.isCluster() {
+			return nil
+		}
+		sub := e.rdb.SSubscribe(ctx, s.channel)
+		defer sub.Close()
+		_, err := sub.ReceiveTimeout(ctx, patience)
+		return err
+	case "sunsubscribe":
+		if !e.isCluster() {
+			return nil
+		}
+		sub := e.rdb.SSubscribe(ctx)
+		defer sub.Close()
+		if err := sub.SUnsubscribe(ctx, s.channel); err != nil {
+			return err
+		}
 		_, err := sub.ReceiveTimeout(ctx, patience)
 		return err
 	case "unsubscribe":

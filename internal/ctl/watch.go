@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net"
 	"slices"
 	"strings"
 	"time"
@@ -101,42 +100,56 @@ func (c *call) watch(ctx context.Context, o *watchOptions) error {
 	}
 	w := &watcher{call: c, o: o, names: c.names(c.args[0])}
 	w.matches = matcher(o.match)
-	sub := c.rdb.Subscribe(until, w.names.Channel)
-	defer sub.Close()
-	for connected := false; ; {
-		m, err := sub.ReceiveTimeout(until, time.Second)
+	parts := w.names.Parted(c.st.Clustered())
+	w.partOf = make(map[string]uint8, len(parts))
+	for i, p := range parts {
+		w.partOf[p.Channel] = uint8(i)
+	}
+	f := c.follow(until, parts)
+	defer func() { f.close() }()
+	for left, connected, moves := f.expect, false, 0; ; {
+		m, err := f.next(until)
 		if until.Err() != nil {
 			return nil // it was interrupted, or the time is over: both are a good end
 		}
-		var late net.Error
-		switch {
-		case err == nil:
-		case errors.As(err, &late) && late.Timeout():
-			continue
-		case answered(err) || !connected:
+		s, ok := m.(*redis.Subscription)
+		moved := ok && s.Kind == "sunsubscribe" || redis.HasErrorPrefix(err, "MOVED") && moves < movesMost
+		if err != nil && !moved && (answered(err) || !connected) {
 			return err
-		default:
-			if err := w.show(event{Event: evLost, Detail: "the connection to Redis was lost, and is made again: what was published meanwhile is missing"}); err != nil {
-				return err
+		}
+		if err != nil || moved {
+			if connected {
+				lost := "the connection to Redis was lost, and is made again: what was published meanwhile is missing"
+				if moved {
+					lost = "a channel moves to another node: what is published meanwhile is missing"
+				}
+				if err := w.show(event{Event: evLost, Detail: lost}); err != nil {
+					return err
+				}
 			}
-			connected = false
-			if err := w.reconnect(until); err != nil {
-				return err
+			f.close()
+			if moved {
+				moves++
+				w.afterMove(until)
+			} else {
+				w.reconnect(until)
 			}
 			if until.Err() != nil {
 				return nil
 			}
+			f = c.follow(until, parts)
+			left, connected = f.expect, false
 			continue
 		}
 		switch m := m.(type) {
 		case *redis.Subscription:
-			if connected {
+			if left--; left > 0 || connected {
 				continue
 			}
-			connected = true
+			connected, moves = true, 0
 			err = w.show(event{Event: evConnected, Detail: "watching " + quote(c.args[0])})
 		case *redis.Message:
-			err = w.message(until, m.Payload)
+			err = w.message(until, w.partOf[m.Channel], m.Payload)
 		}
 		if err != nil {
 			if errors.Is(err, errEnough) || until.Err() != nil {
@@ -147,15 +160,29 @@ func (c *call) watch(ctx context.Context, o *watchOptions) error {
 	}
 }
 
-// reconnect waits until the server answers again. The subscription then renews itself.
-func (w *watcher) reconnect(ctx context.Context) error {
+// movesMost is how often the nodes of a cluster may say in a row that a slot is elsewhere.
+const movesMost = 50
+
+// afterMove has the client find out where the slots are, which it does in the background.
+func (w *watcher) afterMove(ctx context.Context) {
+	if c, ok := w.rdb.(*redis.ClusterClient); ok {
+		c.ReloadState(ctx)
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(200 * time.Millisecond):
+	}
+}
+
+// reconnect waits until the server answers again.
+func (w *watcher) reconnect(ctx context.Context) {
 	for {
 		if err := w.rdb.Ping(ctx).Err(); err == nil || answered(err) {
-			return nil
+			return
 		}
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
@@ -163,7 +190,8 @@ func (w *watcher) reconnect(ctx context.Context) error {
 
 type watcher struct {
 	*call
-	parts   map[string]uint16 // of an invalidation of tags, of which there is a message for each part: those seen
+	partOf  map[string]uint8  // by channel
+	seen    map[string]uint16 // the parts of what there is a message of for each part
 	o       *watchOptions
 	names   store.Names
 	matches func(string) bool
@@ -190,7 +218,7 @@ func (w *watcher) show(e event) error {
 	return nil
 }
 
-func (w *watcher) message(ctx context.Context, payload string) error {
+func (w *watcher) message(ctx context.Context, part uint8, payload string) error {
 	m, err := message.Parse(payload)
 	e := event{Number: m.Number}
 	if m.Sender != 0 {
@@ -214,9 +242,12 @@ func (w *watcher) message(ctx context.Context, payload string) error {
 			return err
 		}
 	case message.Pattern:
+		if !w.first(&m, part) {
+			return nil
+		}
 		e.Event, e.Pattern = evPattern, text(m.Pattern)
 	case message.TagsInvalidated, message.PartTagsInvalidated:
-		if m.Kind == message.PartTagsInvalidated && !w.first(&m) {
+		if !w.first(&m, part) {
 			return nil
 		}
 		e.Event, e.Tags = evTags, texts(m.Tags)
@@ -225,6 +256,9 @@ func (w *watcher) message(ctx context.Context, payload string) error {
 		}
 		e.Detail = tombstoneOf(&m)
 	case message.Watermark:
+		if !w.first(&m, part) {
+			return nil
+		}
 		e.Event = orElse(m.Last, evClosed, evWatermark)
 		if !m.Last && !w.o.watermarks {
 			return nil
@@ -233,21 +267,24 @@ func (w *watcher) message(ctx context.Context, payload string) error {
 	return w.show(e)
 }
 
-// rememberedTags bounds the invalidations of tags that first remembers.
-const rememberedTags = 1000
+// rememberedMost bounds the messages that first remembers.
+const rememberedMost = 1000
 
-// first reports whether a message of one part is the first of its invalidation. There is one for each
-// part that could be reached, in any order; a part that was seen before begins another invalidation.
-func (w *watcher) first(m *message.Message) bool {
-	if len(w.parts) >= rememberedTags || w.parts == nil {
-		w.parts = map[string]uint16{}
+// first reports whether a message about all keys is the first of several. On a cluster there is one for each
+// part of the keys that could be reached, in any order; a part that was seen before begins another time.
+func (w *watcher) first(m *message.Message, part uint8) bool {
+	if len(w.partOf) == 1 {
+		return true
 	}
-	of := fmt.Sprintf("%x %q", m.Sender, m.Tags)
-	seen, part := w.parts[of], uint16(1)<<m.Part
-	if seen&part != 0 {
+	if len(w.seen) >= rememberedMost || w.seen == nil {
+		w.seen = map[string]uint16{}
+	}
+	of := fmt.Sprintf("%x %d %q %q %v", m.Sender, m.Kind, m.Pattern, m.Tags, m.Last)
+	seen, is := w.seen[of], uint16(1)<<part
+	if seen&is != 0 {
 		seen = 0
 	}
-	w.parts[of] = seen | part
+	w.seen[of] = seen | is
 	return seen == 0
 }
 
