@@ -196,3 +196,47 @@ func TestANodeThatDoesNotAnswerKeepsNothingOfOthersQueued(t *testing.T) {
 		a.stop()
 	})
 }
+
+// slowScan is a cluster whose keys take a while to be searched.
+type slowScan struct {
+	*parted
+	takes time.Duration
+}
+
+func (s *slowScan) Scan(ctx context.Context, master, pattern string, cursor uint64) ([]string, uint64, error) {
+	select {
+	case <-time.After(s.takes):
+		return s.parted.Scan(ctx, master, pattern, cursor)
+	case <-ctx.Done():
+		return nil, 0, ctx.Err()
+	}
+}
+
+// A read waits for a pattern that Redis may have lost, which is delivered in the background for all parts at
+// once; but not for long.
+func TestAReadWaitsForALostPattern(t *testing.T) {
+	for takes, want := range map[time.Duration]time.Duration{
+		patternWait / 2: patternWait / 2,
+		2 * patternWait: patternWait,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			st := &slowScan{newParted(), takes}
+			a := onParts(t, st)
+			a.wg.Go(a.maintain)
+			time.Sleep(10 * time.Millisecond) // between two ticks
+			a.notedPattern("*", now())
+			a.Suspect()
+			began := time.Now()
+			if err := a.parts[2].Reconcile(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if d := time.Since(began); d != want {
+				t.Errorf("a search takes %v, and a read waits for %v, not %v", takes, d, want)
+			}
+			if delivered := a.queue.Len() == 0; delivered != (takes < patternWait) {
+				t.Errorf("a search takes %v: delivered %v", takes, delivered)
+			}
+			a.Close()
+		})
+	}
+}
