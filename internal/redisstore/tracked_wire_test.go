@@ -129,6 +129,26 @@ func TestACallOnALaneHoldsUpNoHeartbeat(t *testing.T) {
 	h.expectText(t, "changed", "k:held")
 }
 
+// Heartbeats that are under way at a time, since the server is far away, use one lane after the other: no
+// other one is opened for them.
+func TestHeartbeatsOpenNoLane(t *testing.T) {
+	server := redistest.Start(t)
+	proxy := redistest.NewProxy(t, server.Addr())
+	o := server.Options()
+	o.Addr = proxy.Addr()
+	c := redis.NewClient(o)
+	t.Cleanup(func() { c.Close() })
+	l := byKey(steady("news"), "k")
+	proxy.Delay(l.HeartbeatInterval) // each way: a round ends after the next ones have begun
+	h := listen(t, newReal(t, c), l)
+	for range 5 {
+		h.aliveSince(t, time.Now())
+	}
+	if ids, err := lanes(t.Context(), server.Client(t)); err != nil || len(ids) != 1 {
+		t.Errorf("%d lanes, %v", len(ids), err)
+	}
+}
+
 // A caller that waits for a lane waits for no longer than its context lasts, and is not carried out
 // afterwards.
 func TestWhoWaitsForALaneMayLeave(t *testing.T) {
