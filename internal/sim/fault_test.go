@@ -28,7 +28,10 @@ func (w *world) delivery() func(storetest.Delivery) (int, time.Duration) {
 				copies = 0
 			}
 		}
-		if dl.Kind == storetest.DeliverPulse && w.lacksSlots(dl.Slots) {
+		switch {
+		case w.moving:
+			delay += w.stall(dl)
+		case dl.Kind == storetest.DeliverPulse && w.lacksSlots(dl.Slots):
 			copies = 0
 		}
 		return copies, delay
@@ -81,6 +84,8 @@ func (w *world) strike(ctx context.Context, f fault, alive *[]*simNode, start fu
 		w.log("the store is back; empty: %v", f == restarts)
 	case masterOutages:
 		w.masterOutage(ctx, w.n(len(w.down)))
+	case moves:
+		w.move()
 	case evictions:
 		w.evict()
 	case foreignWriters:
@@ -110,15 +115,23 @@ func (w *world) masterOutage(ctx context.Context, m int) {
 	how := w.n(4)
 	w.log("master %d is down, and then: %d", m, how)
 	w.down[m].Store(true)
-	if how > 0 && w.one(2) {
+	if w.moving {
+		w.store.SetDown(m, errMasterDown, how == 0 || w.one(2))
+		if how > 0 {
+			w.store.CutNode(m, errMasterDown)
+		}
+	} else if how > 0 && w.one(2) {
 		w.store.CutListenersOf(errMasterDown, w.lacksSlots)
 	}
 	_ = sleep(ctx, w.upTo(2500*time.Millisecond))
 	if how == 3 {
-		w.lose(func(key string) bool { return masterOf(key) == m })
+		w.lose(func(key string) bool { return w.masterOf(key) == m })
 	}
 	if how > 0 {
 		w.store.Succeed()
+	}
+	if w.moving {
+		w.store.SetDown(m, nil, false)
 	}
 	w.down[m].Store(false)
 	w.log("master %d is back", m)
@@ -126,6 +139,14 @@ func (w *world) masterOutage(ctx context.Context, m int) {
 
 // masterOf returns the number of the master of a cluster that has a key.
 func masterOf(key string) int { return int(store.PartOf(key)) * len(world{}.down) / store.Parts }
+
+// masterOf is that of a world whose slots may move.
+func (w *world) masterOf(key string) int {
+	if w.moving {
+		return w.store.NodeOf(key)
+	}
+	return masterOf(key)
+}
 
 // keyOfMaster returns a key that a master has.
 func keyOfMaster(m int) string {
@@ -138,7 +159,7 @@ func keyOfMaster(m int) string {
 
 // lacks reports whether the master of a key is down.
 func (w *world) lacks(key string) bool {
-	return w.faults&masterOutages != 0 && key != "" && w.down[masterOf(key)].Load()
+	return w.faults&masterOutages != 0 && key != "" && w.down[w.masterOf(key)].Load()
 }
 
 // lacksSlots reports whether the master of slots, which are those of a part, is down.

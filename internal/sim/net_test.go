@@ -37,11 +37,12 @@ const (
 	impatience                       // callers give up
 	partitions                       // one node is cut off for seconds, or only its sessions are
 	masterOutages                    // one master of a cluster is down for a while, with its keys and clocks
+	moves                            // slots of a cluster move to other masters
 	allFaults      = 1<<iota - 1
 )
 
 var faultNames = []string{"lost requests", "lost replies", "freezes", "late writes", "slow notices", "twice", "drops", "cuts", "crashes",
-	"skews", "outages", "restarts", "evictions", "foreign writers", "impatience", "partitions", "master outages"}
+	"skews", "outages", "restarts", "evictions", "foreign writers", "impatience", "partitions", "master outages", "moves"}
 
 func (f fault) String() (s string) {
 	for i, name := range faultNames {
@@ -94,8 +95,9 @@ type simNet struct {
 	deaf   atomic.Int64    // likewise
 	away   atomic.Int64    // likewise
 
-	sessions sync.Map    // cut the Listens in progress: *context.CancelCauseFunc
-	process  *simProcess // whose session it shares; nil: it has its own
+	sessions sync.Map                 // cut the Listens in progress: *context.CancelCauseFunc
+	process  *simProcess              // whose session it shares; nil: it has its own
+	client   *storetest.ClusterClient // nil: the world is no cluster whose slots move
 }
 
 const mostLatency = 3 * time.Millisecond
@@ -183,6 +185,9 @@ func (n *simNet) Do(ctx context.Context, cmds []store.Command) []store.Reply {
 		}
 		n.w.noteLate(cmds, replies, late)
 		for i := range cmds {
+			n.redirected(cmds[i].Key)
+		}
+		for i := range cmds {
 			if n.w.lacks(cmds[i].Key) { // it may have taken effect before
 				replies[i], unanswered = store.Reply{Err: errMasterDown}, true
 			}
@@ -216,15 +221,32 @@ func (n *simNet) exec(ctx context.Context, cmds []store.Command) []store.Reply {
 	return replies
 }
 
+// redirected has the client read its layout again if a command with a key was answered by MOVED.
+func (n *simNet) redirected(key string) {
+	if n.client != nil && n.client.Endpoint(key) != n.w.masterOf(key) {
+		n.client.Reload()
+	}
+}
+
 // passTo is pass for an operation of the master that has a key.
 func (n *simNet) passTo(ctx context.Context, key string, d *dice, do func(ctx context.Context, late bool)) error {
+	return n.passUnless(ctx, func() bool { return n.w.lacks(key) }, d, func(ctx context.Context, late bool) {
+		do(ctx, late)
+		if key != "" {
+			n.redirected(key)
+		}
+	})
+}
+
+// passUnless is pass for an operation of a master.
+func (n *simNet) passUnless(ctx context.Context, isDown func() bool, d *dice, do func(ctx context.Context, late bool)) error {
 	down := false
 	err := n.pass(ctx, d, func(ctx context.Context, late bool) {
-		if down = n.w.lacks(key); !down {
+		if down = isDown(); !down {
 			do(ctx, late)
 		}
 	})
-	if err == nil && (down || n.w.lacks(key)) { // in the second case it has taken effect
+	if err == nil && (down || isDown()) { // in the second case it has taken effect
 		return n.lost(ctx, d)
 	}
 	return err
@@ -253,6 +275,13 @@ func (n *simNet) AddTombstones(ctx context.Context, names store.Names, known log
 
 func (n *simNet) Publish(ctx context.Context, t store.Notify) (err error) {
 	d := n.draw("publish")
+	if n.client != nil {
+		node := n.client.Endpoint(t.Channel)
+		if lost := n.passUnless(ctx, n.w.down[node].Load, d, func(ctx context.Context, _ bool) { err = n.Memory.PublishAt(ctx, node, t) }); lost != nil {
+			return lost
+		}
+		return err
+	}
 	if lost := n.passTo(ctx, t.Channel, d, func(ctx context.Context, _ bool) { err = n.Memory.Publish(ctx, t) }); lost != nil {
 		return lost
 	}
@@ -261,6 +290,16 @@ func (n *simNet) Publish(ctx context.Context, t store.Notify) (err error) {
 
 func (n *simNet) Scan(ctx context.Context, master, pattern string, cursor uint64) (keys []string, next uint64, err error) {
 	d := n.draw("scan")
+	if n.client != nil {
+		m, _ := strconv.Atoi(master)
+		if lost := n.passUnless(ctx, n.w.down[m].Load, d, func(ctx context.Context, _ bool) {
+			keys, next, err = n.Memory.Scan(ctx, "", pattern, cursor)
+			keys = slices.DeleteFunc(keys, func(k string) bool { return n.w.masterOf(k) != m })
+		}); lost != nil {
+			return nil, 0, lost
+		}
+		return keys, next, err
+	}
 	only := ""
 	if master != "" {
 		m, _ := strconv.Atoi(master)
@@ -276,7 +315,7 @@ func (n *simNet) Scan(ctx context.Context, master, pattern string, cursor uint64
 }
 
 func (n *simNet) Masters(ctx context.Context) (masters []string, err error) {
-	if n.w.faults&masterOutages == 0 {
+	if n.w.faults&masterOutages == 0 && n.client == nil {
 		return []string{""}, ctx.Err()
 	}
 	for i := range n.w.down {
@@ -317,16 +356,19 @@ func (n *simNet) Subscribe(ctx context.Context, l store.Subscription, s store.Su
 	if err := sleep(ctx, pause); err != nil {
 		return err
 	}
-	if n.w.faults&masterOutages != 0 && n.w.lacksSlots(l.Slots) {
+	var through subscribes = n.Memory
+	if n.client != nil {
+		through = n.client
+	} else if n.w.faults&masterOutages != 0 && n.w.lacksSlots(l.Slots) {
 		return errMasterDown
 	}
 	if n.w.direct {
 		s = directSubscriber{s, n.w}
 	}
 	if n.process != nil {
-		return n.process.subscribe(ctx, n.Memory, l, s)
+		return n.process.subscribe(ctx, n.Memory, through, l, s)
 	}
-	return n.Memory.Subscribe(n.reading(ctx), l, s)
+	return through.Subscribe(n.reading(ctx), l, s)
 }
 
 // reading returns a context of what this node reads, for its process.

@@ -14,6 +14,8 @@ import (
 // simProcess is nodes that are caches of one process: their subscriptions share sessions, one of
 // messages and one of tracking, as those through one client do.
 type simProcess struct {
+	client *storetest.ClusterClient // of a cluster whose slots move
+
 	mu  sync.Mutex // guards now
 	now map[simSessionKind]*simSession
 }
@@ -46,10 +48,15 @@ type simMember struct {
 	since time.Time
 }
 
+// subscribes is a Memory, or a client of one that is a cluster.
+type subscribes interface {
+	Subscribe(ctx context.Context, l store.Subscription, s store.Subscriber) error
+}
+
 var errAlone = errors.New("sim: a session without members")
 
 // subscribe joins the session, or begins one, until ctx ends or it has ended.
-func (p *simProcess) subscribe(ctx context.Context, st *storetest.Memory, l store.Subscription, sink store.Subscriber) error {
+func (p *simProcess) subscribe(ctx context.Context, st *storetest.Memory, through subscribes, l store.Subscription, sink store.Subscriber) error {
 	m := &simMember{sink: sink}
 	kind := simSessionKind{l.Tracking, l.ByKey, l.Slots}
 	p.mu.Lock()
@@ -61,7 +68,7 @@ func (p *simProcess) subscribe(ctx context.Context, st *storetest.Memory, l stor
 		s.waiter = l.Waiter
 		p.now[kind] = s
 		go func() {
-			err := st.Subscribe(running, l, s)
+			err := through.Subscribe(running, l, s)
 			if cause := context.Cause(running); cause != nil {
 				err = cause
 			}

@@ -31,21 +31,24 @@ var (
 	simEvents = flag.Int("sim.events", 40, "how many of the last events to print of a world that breaks a promise")
 	simWire   = flag.Bool("sim.wire", false, "include in them what goes over the network")
 	simValues = flag.Int("sim.values", 40, "how many worlds to simulate in which values stay in the nodes")
+	simMoves  = flag.Int("sim.moves", 10, "how many worlds to simulate that are clusters whose slots move")
 	simLog    = flag.Bool("sim.log", false, "print what happens in worlds that break no promise, too")
 )
 
 // simTime is how long a world is at work.
 const simTime = 4 * time.Second
 
-func TestSimulation(t *testing.T) { simulateAll(t, *simSeeds, false) }
+func TestSimulation(t *testing.T) { simulateAll(t, *simSeeds, "TestSimulation$", "seeds", simulate) }
 
-func TestSimulationOfLocalValues(t *testing.T) { simulateAll(t, *simValues, true) }
+func TestSimulationOfLocalValues(t *testing.T) {
+	simulateAll(t, *simValues, "TestSimulationOfLocalValues", "values", simulateValues)
+}
 
-func simulateAll(t *testing.T, seeds int, values bool) {
-	again := "TestSimulation$ ./internal/sim -args -sim.seeds"
-	if values {
-		again = "TestSimulationOfLocalValues ./internal/sim -args -sim.values"
-	}
+func TestSimulationOfMovingSlots(t *testing.T) {
+	simulateAll(t, *simMoves, "TestSimulationOfMovingSlots", "moves", simulateMoves)
+}
+
+func simulateAll(t *testing.T, seeds int, name, arg string, simulate func(*testing.T, uint64) *world) {
 	var broken atomic.Int32
 	for i := range seeds {
 		seed := *simSeed + uint64(i)
@@ -55,9 +58,9 @@ func simulateAll(t *testing.T, seeds int, values bool) {
 				t.Skip("enough is broken")
 			}
 			synctest.Test(t, func(t *testing.T) {
-				if w := simulate(t, seed, values); w.failed != "" {
+				if w := simulate(t, seed); w.failed != "" {
 					broken.Add(1)
-					t.Errorf("%s\n\nfaults: %v\npolicy: %+v\nagain: go test -run %s 1 -sim.seed %d", w.failed, w.faults, w.policy, again, seed)
+					t.Errorf("%s\n\nfaults: %v\npolicy: %+v\nagain: go test -run %s ./internal/sim -args -sim.%s 1 -sim.seed %d", w.failed, w.faults, w.policy, name, arg, seed)
 				} else if *simLog {
 					for _, e := range w.events {
 						t.Log(e)
@@ -79,7 +82,7 @@ func chooseFaults(rng *rand.Rand) (f fault) {
 		kinds = 2 + rng.IntN(4)
 	}
 	for range kinds {
-		f |= 1 << rng.IntN(len(faultNames)-1) // the last one is chosen by simulate
+		f |= 1 << rng.IntN(len(faultNames)-2) // the last two are chosen by newWorld
 	}
 	if f&drops != 0 {
 		f &^= crashes // who dies can't say what he had said
@@ -87,11 +90,19 @@ func chooseFaults(rng *rand.Rand) (f fault) {
 	return f
 }
 
-func simulate(t *testing.T, seed uint64, values bool) *world {
+func simulate(t *testing.T, seed uint64) *world { return newWorld(t, seed, false, false).run() }
+
+func simulateValues(t *testing.T, seed uint64) *world { return newWorld(t, seed, true, false).run() }
+
+func simulateMoves(t *testing.T, seed uint64) *world {
+	return newWorld(t, seed, seed%4 == 0, true).run()
+}
+
+func newWorld(t *testing.T, seed uint64, values, moving bool) *world {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	w := &world{
 		t: t, seed: seed, values: values, faults: chooseFaults(rng), store: storetest.NewMemory(), began: time.Now(),
-		dice: newDice(seed, 1), calm: make(chan struct{}), regs: map[string]*register{}, drawn: map[string]uint64{},
+		dice: newDice(seed, 1), rng: rng, moving: moving, calm: make(chan struct{}), regs: map[string]*register{}, drawn: map[string]uint64{},
 	}
 	if m := rng.IntN(4); m < 3 && !values {
 		w.policy = invalidation.Policy{Mode: invalidation.Mode(m)}
@@ -101,7 +112,16 @@ func simulate(t *testing.T, seed uint64, values bool) *world {
 	}
 	w.single = rng.IntN(2) == 0
 	w.parted = !w.single && seed%2 == 0
-	if w.parted && seed%4 == 0 && *simFaults < 0 {
+	if moving {
+		w.single, w.parted = false, true
+		w.faults = w.faults&^(drops|outages|restarts) | moves // of the masters each may be down
+		if *simFaults >= 0 {
+			w.faults = fault(*simFaults)
+		} else if seed%3 == 0 {
+			w.faults |= masterOutages
+		}
+		w.beCluster(rand.New(rand.NewPCG(seed, 2)))
+	} else if w.parted && seed%4 == 0 && *simFaults < 0 {
 		w.faults |= masterOutages
 	}
 	w.calms = []int{1, 5, 40}[rng.IntN(3)]
@@ -112,7 +132,11 @@ func simulate(t *testing.T, seed uint64, values bool) *world {
 		w.regs[k].alone <- struct{}{}
 	}
 	w.store.Intercept(w.delivery())
+	return w
+}
 
+// run runs the world.
+func (w *world) run() *world {
 	ctx, stop := context.WithTimeout(context.Background(), simTime)
 	defer stop()
 	var wg sync.WaitGroup
@@ -129,7 +153,7 @@ func simulate(t *testing.T, seed uint64, values bool) *world {
 			})
 		}
 	}
-	for range 2 + rng.IntN(2) {
+	for range 2 + w.rng.IntN(2) {
 		start()
 	}
 	for sleep(ctx, w.upTo(500*time.Millisecond)) == nil && !w.broken() {
@@ -165,6 +189,11 @@ func (w *world) settle(alive []*simNode) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	time.Sleep(time.Second) // what was held up has arrived
+	if w.moving {
+		// A subscription that has met a master which hangs has failed, and begun anew: then what
+		// a master may have lost is told again.
+		time.Sleep(coherence.HeartbeatTimeout + 2*time.Second)
+	}
 	for _, n := range alive {
 		if err := n.c.Sync(ctx); err != nil {
 			w.violated("node %d: Sync: %v", n.id, err)

@@ -56,6 +56,9 @@ func (w *world) startNode() *simNode {
 	d := w.draw("node")
 	n := &simNode{w: w, id: id}
 	n.net = &simNet{Memory: w.store, id: id, w: w, process: process}
+	if w.moving {
+		n.net.client = w.clientOf(id, process)
+	}
 	n.net.ctx, n.crash = context.WithCancel(context.Background())
 	n.local = !d.one(4) || w.values
 	opts := []cache.Option{cache.WithLogger(slog.New(slog.DiscardHandler)), cache.WithStrategy(strategy.Jitter(0))}
@@ -517,7 +520,17 @@ func (n *simWorker) changeMany(ctx context.Context) {
 	case "tags":
 		err = n.c.InvalidateTags(ctx, tag)
 	default:
+		moved := w.movedSoFar()
 		_, err = n.c.InvalidatePattern(ctx, "?0")
+		if w.moving && (err != nil || w.movedSoFar() != moved) {
+			// A key that moves meanwhile may be missed.
+			w.log("node %d: %s %v %v: %v, and slots may have moved", n.id, what, keys, versions, err)
+			for i, k := range keys {
+				w.register(k).over(w.now())
+				w.register(k).fails(versions[i])
+			}
+			return
+		}
 	}
 	n.done(what, keys, versions, true, tried, err)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
@@ -36,11 +37,14 @@ type world struct {
 	values bool // values stay in the nodes (LocalValues)
 	shared bool // two nodes at a time are of one process, and share a session
 	direct bool // sessions are told that no message is lost alone, and none is
-	began  time.Time
-	down   [3]atomic.Bool // which master of a cluster is
-	*dice                 // of the world itself
-	calm   chan struct{}  // closed: no faults any more
-	over   atomic.Bool    // … and all nodes receive notifications again
+	moving bool // of several parts, whose slots are on several masters, and may move; see cluster_test.go
+	*cluster
+	began time.Time
+	down  [3]atomic.Bool // which master of a cluster is
+	*dice                // of the world itself
+	rng   *rand.Rand     // of how it is
+	calm  chan struct{}  // closed: no faults any more
+	over  atomic.Bool    // … and all nodes receive notifications again
 
 	mu     sync.Mutex // guards what follows
 	regs   map[string]*register
@@ -219,7 +223,7 @@ func (r *register) next(now time.Duration) int {
 const certain = 20 * time.Millisecond
 
 // keeping are the faults that take no acknowledged write.
-const keeping = lostRequests | lostReplies | freezes | slowNotices | twice | drops | cuts | crashes | impatience | partitions
+const keeping = lostRequests | lostReplies | freezes | slowNotices | twice | drops | cuts | crashes | impatience | partitions | moves
 
 // stored says that Redis has acknowledged a version, which is not made of another; it says nothing
 // of values that stay in their nodes, which a change elsewhere may drop at any time. What
@@ -451,7 +455,7 @@ func (n *simNode) usualLag(foreign bool) (d time.Duration, ok bool) {
 	if n.transport == coherence.None || foreign || w.faults != 0 {
 		slack += mostLoad // a load that began before, and is shared
 	}
-	if w.faults&(lostRequests|lostReplies|freezes|outages|lateWrites|crashes|cuts|slowNotices|partitions|masterOutages) != 0 {
+	if w.faults&(lostRequests|lostReplies|freezes|outages|lateWrites|crashes|cuts|slowNotices|partitions|masterOutages|moves) != 0 {
 		slack += 2 * hook.DefaultTimeout // … may have to wait for Redis as well
 	}
 	if n.transport == coherence.None || foreign && n.transport == coherence.Broadcast {
@@ -466,6 +470,8 @@ func (n *simNode) usualLag(foreign bool) (d time.Duration, ok bool) {
 	switch {
 	case w.faults&drops != 0:
 		return 3500*time.Millisecond + slack, true
+	case w.moving && w.epochless && (w.lossy || foreign):
+		return mastersPause + coherence.HeartbeatTimeout + slack, true
 	case w.faults&^(twice|skews|foreignWriters|evictions) != 0:
 		return coherence.HeartbeatTimeout + slack, true
 	}

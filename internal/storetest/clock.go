@@ -67,8 +67,8 @@ func (m *Memory) addTombstonesLocked(names store.Names, known logicalclock.Known
 	m.putEpochLocked(names, c.Epoch)
 	if n.Channel != "" {
 		message := string(out.AppendText([]byte(n.Message)))
-		m.publishLocked(store.Notify{Channel: n.Channel, Message: message})
-		m.publishLocked(store.Notify{Channel: store.ControlChannel(n.Channel), Message: message})
+		m.publishLocked(names.Epoch, store.Notify{Channel: n.Channel, Message: message, Sharded: m.cluster != nil})
+		m.publishLocked(names.Epoch, store.Notify{Channel: store.ControlChannel(n.Channel), Message: message, Sharded: m.cluster != nil})
 	}
 	return out
 }

@@ -14,6 +14,7 @@ type Delivery struct {
 	Listener int  // number of the Listen of this Memory, from 0 on
 	ByKey    bool // of its Subscription, as Slots
 	Slots    store.SlotRange
+	Node     int // of a cluster
 	Kind     DeliveryKind
 	Text     string // the payload of a message, or the key
 }
@@ -66,6 +67,7 @@ func (l *memoryListeners) receives(ln *memoryListener, channel string) bool {
 // memoryListener is one Listen of a Memory.
 type memoryListener struct {
 	store.Subscription
+	at     *listenNode // of a cluster; nil: there is none
 	number int
 	reader any           // of ByKey, see Reading
 	wake   chan struct{} // buffered: the state below has changed
@@ -130,8 +132,13 @@ func (m *Memory) ChangeAll() {
 	}
 }
 
-// publishLocked delivers t to all listeners of its channel. Memory.mu is held.
-func (m *Memory) publishLocked(t store.Notify) {
+// publishLocked delivers t to all listeners of its channel, on a cluster from the node that has a key.
+// Memory.mu is held.
+func (m *Memory) publishLocked(key string, t store.Notify) {
+	if m.cluster != nil {
+		m.publishAtLocked(m.cluster.layout.Owner(store.SlotOf(key)), t)
+		return
+	}
 	for _, ln := range m.listeners.all {
 		if ln.Channel == t.Channel || m.listeners.receives(ln, t.Channel) {
 			m.deliverLocked(ln, Delivery{Kind: DeliverMessage, Text: t.Message}, 0)
@@ -141,7 +148,19 @@ func (m *Memory) publishLocked(t store.Notify) {
 
 // changedLocked reports to listeners with Tracking that key was changed. Memory.mu is held.
 func (m *Memory) changedLocked(key string) {
+	if m.cluster == nil {
+		m.changedAtLocked(key, 0)
+		return
+	}
+	m.changedAtLocked(key, m.cluster.layout.Owner(store.SlotOf(key)))
+}
+
+// changedAtLocked is changedLocked at a node of a cluster.
+func (m *Memory) changedAtLocked(key string, node int) {
 	for _, ln := range m.listeners.all {
+		if ln.at != nil && ln.at.node != node {
+			continue
+		}
 		if ln.Tracking && strings.HasPrefix(key, ln.Prefix) && ln.Slots.Has(key) && (!ln.ByKey || ln.held[key]) {
 			delete(ln.held, key)
 			m.deliverLocked(ln, Delivery{Kind: DeliverChange, Text: key}, 0)
@@ -164,14 +183,22 @@ func (m *Memory) heldLocked(ctx context.Context, c *store.Command) {
 		return
 	}
 	for _, ln := range m.listeners.all {
-		if ln.ByKey && ln.reader == ctx.Value(readerKey{}) && strings.HasPrefix(c.Key, ln.Prefix) && ln.Slots.Has(c.Key) {
+		if ln.reads(ctx, c.Key) && (ln.at == nil || ln.at.node == m.cluster.layout.Owner(store.SlotOf(c.Key))) {
 			ln.held[c.Key] = true
 		}
 	}
 }
 
+// reads reports whether the listener receives the changes of a key that the reader of ctx reads.
+func (ln *memoryListener) reads(ctx context.Context, key string) bool {
+	return ln.ByKey && ln.reader == ctx.Value(readerKey{}) && strings.HasPrefix(key, ln.Prefix) && ln.Slots.Has(key)
+}
+
 func (m *Memory) deliverLocked(ln *memoryListener, d Delivery, round int64) {
 	d.Listener, d.ByKey, d.Slots = ln.number, ln.ByKey, ln.Slots
+	if ln.at != nil {
+		d.Node = ln.at.node
+	}
 	copies, delay := 1, time.Duration(0)
 	if f := m.listeners.intercept; f != nil {
 		copies, delay = f(d)
@@ -197,10 +224,10 @@ func (m *Memory) Publish(ctx context.Context, t store.Notify) error {
 	if err := cmp.Or(ctx.Err(), m.fail); err != nil {
 		return err
 	}
-	m.publishLocked(t)
+	m.publishLocked(t.Channel, t)
 	if t.Wide {
 		t.Channel = store.ControlChannel(t.Channel)
-		m.publishLocked(t)
+		m.publishLocked(t.Channel, t)
 	}
 	return nil
 }
@@ -210,14 +237,20 @@ func (m *Memory) Subscribe(ctx context.Context, l store.Subscription, sink store
 	if err := l.Check(); err != nil {
 		return err
 	}
-	ln, err := m.addListener(ctx, l)
-	if err != nil {
+	return m.listen(ctx, &memoryListener{Subscription: l, wake: make(chan struct{}, 1)}, sink)
+}
+
+func (m *Memory) listen(ctx context.Context, ln *memoryListener, sink store.Subscriber) error {
+	if err := m.addListener(ctx, ln); err != nil {
 		return err
 	}
 	defer m.removeListener(ln)
+	if node, ok := sink.(*mergedNode); ok {
+		node.joins(func() { m.pulseSoon(ln) })
+	}
 	sink.Subscribed()
 	m.pulse(ln)
-	pulse := time.NewTicker(l.HeartbeatInterval)
+	pulse := time.NewTicker(ln.HeartbeatInterval)
 	defer pulse.Stop()
 	next := time.NewTimer(0)
 	defer next.Stop()
@@ -233,6 +266,9 @@ func (m *Memory) Subscribe(ctx context.Context, l store.Subscription, sink store
 			}
 		case <-next.C:
 		case <-ln.wake:
+		}
+		if m.takeAgain(ln) {
+			m.pulse(ln)
 		}
 		parcels, err := m.takeDue(ln)
 		if err != nil {
@@ -262,6 +298,9 @@ func (m *Memory) watch(ctx context.Context, sink store.Subscriber) {
 	}
 	var recs []store.Record
 	for _, k := range w.Watch() {
+		if m.downFor(k) {
+			return
+		}
 		r := m.Do(ctx, []store.Command{{Op: store.Get, Key: k}})[0]
 		if r.Err != nil {
 			return
@@ -273,16 +312,34 @@ func (m *Memory) watch(ctx context.Context, sink store.Subscriber) {
 	}
 }
 
-func (m *Memory) addListener(ctx context.Context, l store.Subscription) (*memoryListener, error) {
+func (m *Memory) addListener(ctx context.Context, ln *memoryListener) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := cmp.Or(ctx.Err(), m.fail); err != nil {
-		return nil, err
+		return err
 	}
-	ln := &memoryListener{Subscription: l, number: m.listeners.count, reader: ctx.Value(readerKey{}), held: map[string]bool{}, wake: make(chan struct{}, 1)}
+	ln.number, ln.reader, ln.held = m.listeners.count, ctx.Value(readerKey{}), map[string]bool{}
 	m.listeners.count++
 	m.listeners.all = append(m.listeners.all, ln)
-	return ln, nil
+	return nil
+}
+
+// pulseSoon has another round begin.
+func (m *Memory) pulseSoon(ln *memoryListener) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	ln.at.again = true
+	ln.wakeUp()
+}
+
+func (m *Memory) takeAgain(ln *memoryListener) (again bool) {
+	if ln.at == nil {
+		return false
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	again, ln.at.again = ln.at.again, false
+	return again
 }
 
 func (m *Memory) removeListener(ln *memoryListener) {
@@ -296,7 +353,7 @@ func (m *Memory) pulse(ln *memoryListener) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	round := ln.rounds.Start(time.Now(), 1)
-	if m.fail == nil {
+	if m.fail == nil && m.confirmLocked(ln) {
 		m.deliverLocked(ln, Delivery{Kind: DeliverPulse}, round)
 	}
 }

@@ -27,6 +27,7 @@ type Memory struct {
 	members map[string]map[string]int64
 
 	listeners memoryListeners
+	cluster   *memoryCluster // nil: it is one server
 }
 
 type item struct {
@@ -111,10 +112,11 @@ func (m *Memory) Do(ctx context.Context, cmds []store.Command) []store.Reply {
 			sign := store.SignOf(m.recordLocked(c.Key).Raw)
 			replies[i] = m.doLocked(c)
 			m.heldLocked(ctx, c)
+			m.mendLocked(ctx, c, &replies[i])
 			if c.Notify.Awaited {
 				for _, channel := range store.ToldBy(sign, c.Notify.Channel) {
 					if replies[i].OK {
-						m.publishLocked(store.Notify{Channel: channel, Message: c.Notify.Message})
+						m.publishLocked(c.Key, store.Notify{Channel: channel, Message: c.Notify.Message, Sharded: c.Notify.Sharded})
 					}
 				}
 				continue
@@ -125,7 +127,7 @@ func (m *Memory) Do(ctx context.Context, cmds []store.Command) []store.Reply {
 			}
 		}
 		if first := (store.Command{Op: cmds[i-1].Op, Notify: tell}); took && first.Notifies() {
-			m.publishLocked(tell)
+			m.publishLocked(cmds[i-1].Key, tell)
 		}
 	}
 	return replies
