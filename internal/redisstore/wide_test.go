@@ -75,7 +75,9 @@ func TestAWideMessageTakesOneRoundTrip(t *testing.T) {
 		control.expectText(t, "message", "4")
 		var got []string
 		for _, ev := range control.all("message") {
-			got = append(got, ev.text)
+			if !slices.Contains(got, ev.text) { // each node of a cluster has it
+				got = append(got, ev.text)
+			}
 		}
 		if !slices.Equal(got, []string{"1", "2", "4"}) {
 			t.Errorf("on the control channel: %q", got)

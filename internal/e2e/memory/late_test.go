@@ -115,7 +115,7 @@ func laterWritesStay(t *testing.T, change func(context.Context, *cache.Cache[str
 	if err := a.Sync(ctx); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(5 * time.Second) // all have heard, and hear again
+	time.Sleep(5300 * time.Millisecond) // all have heard, and hear again; nothing is due at this moment
 	others["that invalidated"] = a
 	others["new"] = onMemory(t, store, cache.Source[string, string]{})
 	for who, c := range others {
