@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/delqhi/cache/internal/logicalclock"
+	"github.com/delqhi/cache/internal/retryqueue"
 	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/storetest"
 )
@@ -527,8 +528,12 @@ func TestMarksOfAnUnknownEra(t *testing.T) {
 // shows it.
 func TestAScriptThatRepairsTheClockShowsIt(t *testing.T) {
 	for name, ask := range map[string]func(ctx context.Context, p *Part) error{
-		"a touch":    func(ctx context.Context, p *Part) error { return p.FetchTombstones(ctx, nil) },
-		"of tags":    func(ctx context.Context, p *Part) error { return p.FetchTombstones(ctx, []string{"a"}) },
+		"a touch": func(ctx context.Context, p *Part) error { return p.FetchTombstones(ctx, nil) },
+		"of tags": func(ctx context.Context, p *Part) error { return p.FetchTombstones(ctx, []string{"a"}) },
+		"what a replay asks": func(ctx context.Context, p *Part) error {
+			p.a.withoutTombstoned(ctx, &retryqueue.Replay{All: true})
+			return nil
+		},
 		"validation": func(ctx context.Context, p *Part) error { _, _, err := p.ValidateNow(ctx, 1, 1, 0, nil); return err },
 		"an invalidation": func(ctx context.Context, p *Part) error {
 			l := p.BeginEpochRead()

@@ -213,6 +213,35 @@ func TestMarksWorkWhileTheirSlotMoves(t *testing.T) {
 	}
 }
 
+// A mark in steps touches the epoch several times. It says what it has found first.
+func TestMarksInStepsSayWhatTheyHaveFound(t *testing.T) {
+	redistest.Each(t, func(t *testing.T, b *redistest.Backend) {
+		ctx, s, names := t.Context(), newReal(t, b.Client), store.NewNames(b.Prefix, "x")
+		tags := []string{"a"}
+		before, err := s.AddTombstones(ctx, names, logicalclock.Known{}, logicalclock.NewTombstone{Tags: tags})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, ask := range map[string]func(known logicalclock.Known) (logicalclock.Reading, error){
+			"read": func(known logicalclock.Known) (logicalclock.Reading, error) {
+				return s.ReadClockInSteps(ctx, names, known, tags)
+			},
+			"mark": func(known logicalclock.Known) (logicalclock.Reading, error) {
+				return s.AddTombstonesInSteps(ctx, names, known, &logicalclock.NewTombstone{Tags: tags})
+			},
+		} {
+			ahead := logicalclock.Known{Epoch: before.Epoch.ID, Tick: before.Epoch.Tick + logicalclock.LostFor/2, Clock: before.Epoch.Clock}
+			m, err := ask(ahead)
+			if err != nil || m.Found != before.Epoch.Tick || !m.Repaired(ahead) || m.Epoch.Tick <= ahead.Tick {
+				t.Errorf("%s: %+v, %v, found %d instead of %d", name, m, err, m.Found, before.Epoch.Tick)
+			}
+			if before, err = s.ReadClock(ctx, names, logicalclock.Known{}, tags); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
 // Some mark in steps while others do it at once, since they see the slot otherwise: what has
 // been acknowledged is in every later answer, whatever happens to the keys in between.
 func TestMarksInStepsAgreeWithMarksAtOnce(t *testing.T) {
