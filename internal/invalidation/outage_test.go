@@ -12,7 +12,7 @@ import (
 )
 
 // What can't be published for a while, and will be published again, is not lost, however much it is: where
-// nothing is counted, nobody is told, and least of all those of other parts.
+// nothing is counted, no process is notified of a loss, and least of all of one in other parts.
 func TestAnOutageOfOnePartIsNoLossToOthers(t *testing.T) {
 	st := &channels{Memory: storetest.NewMemory(), sent: map[string][]message.Message{}}
 	g := client.New(st, time.Minute)

@@ -39,7 +39,7 @@ func TestLayout(t *testing.T) {
 		a, b bool
 	}{
 		"another boundary within the part": {same, true, true}, "a part for each": {other, false, false},
-		"slots of nobody": {lacks, true, true}, "another node in the place of b": {taken, false, false},
+		"slots without a node": {lacks, true, true}, "another node in the place of b": {taken, false, false},
 	} {
 		if a, b := shared.sameFor("a", test.o), shared.sameFor("b", test.o); a != test.a || b != test.b {
 			t.Errorf("%s: the same for a %v, for b %v", name, a, b)

@@ -11,7 +11,7 @@ import (
 )
 
 // A message is not published by a node that does not have the slot of the channel any more, as a client may
-// believe that has not asked for a while: it may have left the cluster, and nobody receives it from there.
+// believe that has not asked for a while: it may have left the cluster, and no process receives it from there.
 func TestAMessageIsPublishedByTheNodeOfItsChannel(t *testing.T) {
 	t.Parallel()
 	cluster := redistest.StartCluster(t, 2)

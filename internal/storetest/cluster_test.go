@@ -135,7 +135,7 @@ func TestTheNewOwnerPublishesToThoseOfTheFormerOneUnlessOthersArePresent(t *test
 		former := c.subscribe(0)
 		c.Move(part.Slots, 2, true)
 		if n, got := c.write(t), former.take(&former.messages); n != 1 || got != 1 {
-			t.Errorf("nobody is there: it was passed on %d times, and received %d times", n, got)
+			t.Errorf("no other one is there: it was passed on %d times, and received %d times", n, got)
 		}
 		latter := c.subscribe(2)
 		if n, was, is := c.write(t), former.take(&former.messages), latter.take(&latter.messages); n != 0 || was != 0 || is != 1 {
