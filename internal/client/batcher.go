@@ -547,8 +547,17 @@ func (g *Client) background(f func()) bool {
 }
 
 // Estimate is Now where the estimate is known already, without I/O.
-func (g *Client) Estimate(key string) (now int64, ok bool) {
-	return g.estimate(context.Background(), key)
+func (g *Client) Estimate(key string) (micros int64, ok bool) { return g.EstimateAt(key, now()) }
+
+// EstimateAt is Estimate as of the time at, which is past by no more than an operation takes and has a
+// monotonic reading.
+func (g *Client) EstimateAt(key string, at time.Time) (micros int64, ok bool) {
+	if s, is := g.store.(interface {
+		EstimateAt(key string, at time.Time) (int64, bool)
+	}); is {
+		return s.EstimateAt(key, at)
+	}
+	return 0, false
 }
 
 // ClockError is by how much, in µs, what Now and Estimate say, or have said lately, may be wrong,
@@ -559,14 +568,4 @@ func (g *Client) ClockError(key string) int64 {
 		return s.ClockError(key)
 	}
 	return 0
-}
-
-// estimate is Now where the estimate is known already, which is the usual case.
-func (g *Client) estimate(ctx context.Context, key string) (now int64, ok bool) {
-	if s, is := g.store.(interface {
-		Estimate(key string) (int64, bool)
-	}); is && ctx.Err() == nil {
-		return s.Estimate(key)
-	}
-	return 0, false
 }

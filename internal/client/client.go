@@ -126,11 +126,16 @@ func (g *Client) Get(ctx context.Context, key string) (store.Record, error) {
 // context is in every reply, unwrapped. Neither cmds nor the frames in it may be modified
 // afterwards if there was an error: the operation may still be in flight.
 func (g *Client) Do(ctx context.Context, cmds []store.Command) []store.Reply {
+	replies, _ := g.DoAt(ctx, cmds, now())
+	return replies
+}
+
+// DoAt is Do for a caller that knows the time, and is to know when Do has ended: to read the clock is
+// not for nothing. Both times have a monotonic reading.
+func (g *Client) DoAt(ctx context.Context, cmds []store.Command, start time.Time) (replies []store.Reply, ended time.Time) {
 	if len(cmds) == 0 {
-		return nil
+		return nil, start
 	}
-	start := time.Now()
-	var replies []store.Reply
 	var err error
 	if t := g.batcherFor(cmds); t != nil && g.sizes.anyLarge(cmds) {
 		replies, err = g.alone(ctx, cmds, start)
@@ -155,14 +160,15 @@ func (g *Client) Do(ctx context.Context, cmds []store.Command) []store.Reply {
 			}
 		}
 	}
+	took := time.Since(start)
 	if g.Observe != nil {
 		keys := len(cmds)
 		if keys > 1 && cmds[0].Shared {
 			keys--
 		}
-		g.Observe(ctx, Observation{kind(cmds), keys, cmds, time.Since(start), failure(ctx, replies)})
+		g.Observe(ctx, Observation{kind(cmds), keys, cmds, took, failure(ctx, replies)})
 	}
-	return replies
+	return replies, start.Add(took)
 }
 
 // do carries out commands in one round trip.
@@ -271,8 +277,10 @@ func (b *roundTrip) settle() { b.admission.all.settle(b.ctx.Err()) }
 
 // Now estimates the clock of the node that holds key, in µs of Unix time.
 func (g *Client) Now(ctx context.Context, key string) (int64, error) {
-	if now, ok := g.estimate(ctx, key); ok {
-		return now, nil
+	if ctx.Err() == nil {
+		if now, ok := g.Estimate(key); ok { // which is the usual case
+			return now, nil
+		}
 	}
 	start := time.Now()
 	now, err := call(g, ctx, key, func(ctx context.Context) (int64, error) { return g.store.Now(ctx, key) })

@@ -24,16 +24,18 @@ type EpochRead struct {
 	known logicalclock.Known // before the read was sent
 }
 
-// BeginEpochRead is called before names.Epoch is read from Redis, together with the records
-// that are to be validated against it.
-func (p *Part) BeginEpochRead() EpochRead {
+// BeginEpochRead is called at the local time at, before names.Epoch is read from Redis, together with
+// the records that are to be validated against it.
+func (p *Part) BeginEpochRead(at int64) EpochRead {
 	p.use()
-	return p.beginLook()
+	return p.beginLookAt(at)
 }
 
 // beginLook is BeginEpochRead for reads that do not show that the cache is in use.
-func (p *Part) beginLook() EpochRead {
-	return EpochRead{p, p.Clock.ReadVersion(), now(), p.Clock.Known()}
+func (p *Part) beginLook() EpochRead { return p.beginLookAt(now()) }
+
+func (p *Part) beginLookAt(at int64) EpochRead {
+	return EpochRead{p, p.Clock.ReadVersion(), at, p.Clock.Known()}
 }
 
 // EndEpochRead takes the reply. If the epoch is missing or unusable, it is read once more, by

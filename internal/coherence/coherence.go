@@ -215,14 +215,14 @@ func New(cfg Config) *Coordinator {
 }
 
 // Ready starts the coordinator. Its first callers wait until a session is connected or has
-// failed: for [Config.StartTimeout] at most, and no longer than ctx.
-func (a *Coordinator) Ready(ctx context.Context) {
+// failed: for [Config.StartTimeout] at most, and no longer than ctx. It reports whether it has waited.
+func (a *Coordinator) Ready(ctx context.Context) (waited bool) {
 	if a.begun.Load() && a.ready.Load() {
-		return
+		return false
 	}
 	a.start()
 	if a.ready.Load() {
-		return
+		return true
 	}
 	t := time.NewTimer(a.cfg.StartTimeout)
 	defer t.Stop()
@@ -230,10 +230,11 @@ func (a *Coordinator) Ready(ctx context.Context) {
 	case <-a.first:
 	case <-t.C:
 	case <-ctx.Done():
-		return
+		return true
 	case <-a.ctx.Done():
 	}
 	a.ready.Store(true)
+	return true
 }
 
 func (a *Coordinator) start() {

@@ -81,7 +81,7 @@ func text(e logicalclock.Epoch) string {
 func TestALookLearnsTheClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, st, l := onClock(t, None)
-		look := a.parts[0].BeginEpochRead()
+		look := a.parts[0].BeginEpochRead(now())
 		if err := a.parts[0].EndEpochRead(t.Context(), look, a.epoch(t)); err != nil || st.asked != 1 {
 			t.Fatalf("without an epoch: %v, asked %d times", err, st.asked)
 		}
@@ -89,7 +89,7 @@ func TestALookLearnsTheClock(t *testing.T) {
 			t.Error("it is not learned")
 		}
 		time.Sleep(time.Second)
-		look = a.parts[0].BeginEpochRead()
+		look = a.parts[0].BeginEpochRead(now())
 		if err := a.parts[0].EndEpochRead(t.Context(), look, a.epoch(t)); err != nil || st.asked != 1 || a.parts[0].learned.Load() != look.at {
 			t.Errorf("%v, asked %d times, learned at %d, want %d", err, st.asked, a.parts[0].learned.Load(), look.at)
 		}
@@ -100,11 +100,11 @@ func TestALookLearnsTheClock(t *testing.T) {
 			t.Error("the time of the last look was moved back")
 		}
 		time.Sleep(clockAge - 1)
-		if err := a.parts[0].EndEpochRead(t.Context(), a.parts[0].BeginEpochRead(), store.Reply{Err: errLost}); err != nil {
+		if err := a.parts[0].EndEpochRead(t.Context(), a.parts[0].BeginEpochRead(now()), store.Reply{Err: errLost}); err != nil {
 			t.Errorf("what is known is not old: %v", err)
 		}
 		time.Sleep(time.Nanosecond)
-		if err := a.parts[0].EndEpochRead(t.Context(), a.parts[0].BeginEpochRead(), store.Reply{Err: errLost}); !errors.Is(err, errLost) {
+		if err := a.parts[0].EndEpochRead(t.Context(), a.parts[0].BeginEpochRead(now()), store.Reply{Err: errLost}); !errors.Is(err, errLost) {
 			t.Errorf("what is known is too old: %v", err)
 		}
 		if _, open := a.parts[0].suspicion.open(); open || l.flushed != 0 {
@@ -113,7 +113,7 @@ func TestALookLearnsTheClock(t *testing.T) {
 	})
 	synctest.Test(t, func(t *testing.T) {
 		a, _, _ := onClock(t, None)
-		if err := a.parts[0].EndEpochRead(t.Context(), a.parts[0].BeginEpochRead(), store.Reply{Err: errLost}); !errors.Is(err, errLost) {
+		if err := a.parts[0].EndEpochRead(t.Context(), a.parts[0].BeginEpochRead(now()), store.Reply{Err: errLost}); !errors.Is(err, errLost) {
 			t.Errorf("nothing is known: %v", err)
 		}
 		if err := a.parts[0].FetchTombstones(t.Context(), nil); err != nil {
@@ -158,7 +158,7 @@ func TestALookSeesThatRedisWentBack(t *testing.T) {
 			} else {
 				st.Do(t.Context(), []store.Command{{Op: store.Delete, Key: a.cfg.Names.Epoch}})
 			}
-			err := a.parts[0].EndEpochRead(t.Context(), a.parts[0].BeginEpochRead(), a.epoch(t))
+			err := a.parts[0].EndEpochRead(t.Context(), a.parts[0].BeginEpochRead(now()), a.epoch(t))
 			_, suspect := a.parts[0].suspicion.open()
 			_, evidence := a.parts[0].rollbackSeen.open()
 			if (err == ErrSuspect) != c.suspect || suspect != c.suspect || evidence != c.suspect {
@@ -167,7 +167,7 @@ func TestALookSeesThatRedisWentBack(t *testing.T) {
 			// A process that knows nothing sees nothing.
 			b, _, _ := onClock(t, None)
 			b.cfg.Client = a.cfg.Client
-			if err := b.parts[0].EndEpochRead(t.Context(), b.parts[0].BeginEpochRead(), a.epoch(t)); err != nil {
+			if err := b.parts[0].EndEpochRead(t.Context(), b.parts[0].BeginEpochRead(now()), a.epoch(t)); err != nil {
 				t.Errorf("%s: by a new process: %v", name, err)
 			}
 			if _, suspect := b.parts[0].suspicion.open(); suspect {
@@ -183,7 +183,7 @@ func TestWhenRedissClockIsNeeded(t *testing.T) {
 		a, st, _ := onClock(t, None)
 		look := func() (nows int, err error) {
 			st.nows = 0
-			err = a.parts[0].EndEpochRead(t.Context(), a.parts[0].BeginEpochRead(), a.epoch(t))
+			err = a.parts[0].EndEpochRead(t.Context(), a.parts[0].BeginEpochRead(now()), a.epoch(t))
 			return st.nows, err
 		}
 		if err := a.parts[0].FetchTombstones(t.Context(), nil); err != nil {
@@ -216,7 +216,7 @@ func TestWhenRedissClockIsNeeded(t *testing.T) {
 				t.Errorf("%s: asked %d times, %v", name, n, err)
 			}
 			st.nows = 0
-			l := a.parts[0].BeginEpochRead()
+			l := a.parts[0].BeginEpochRead(now())
 			if _, _, ok := a.parts[0].EndEpochReadBeside(t.Context(), l, a.epoch(t)); !ok || st.nows != c.nows {
 				t.Errorf("%s: beside a write: asked %d times, %v", name, st.nows, ok)
 			}
@@ -237,29 +237,29 @@ func TestWhenRedissClockIsNeeded(t *testing.T) {
 func TestALookBesideAWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, st, _ := onClock(t, None)
-		if _, _, ok := a.parts[0].EndEpochReadBeside(t.Context(), a.parts[0].BeginEpochRead(), store.Reply{Err: errLost}); ok {
+		if _, _, ok := a.parts[0].EndEpochReadBeside(t.Context(), a.parts[0].BeginEpochRead(now()), store.Reply{Err: errLost}); ok {
 			t.Error("no answer is a time")
 		}
 		// There was no clock when the write took effect: one that is made now may be later than
 		// the tombstone of a newer value.
-		if epoch, clock, ok := a.parts[0].EndEpochReadBeside(t.Context(), a.parts[0].BeginEpochRead(), a.epoch(t)); ok || a.parts[0].learned.Load() == never {
+		if epoch, clock, ok := a.parts[0].EndEpochReadBeside(t.Context(), a.parts[0].BeginEpochRead(now()), a.epoch(t)); ok || a.parts[0].learned.Load() == never {
 			t.Errorf("the first: %d, %d, %v", epoch, clock, ok)
 		}
 		learned := a.parts[0].learned.Load()
 		time.Sleep(time.Second)
 		st.AddTombstones(t.Context(), a.cfg.Names, logicalclock.Known{}, logicalclock.NewTombstone{})
 		e, _ := logicalclock.ParseEpoch(a.epoch(t).Record.Raw)
-		if epoch, clock, ok := a.parts[0].EndEpochReadBeside(t.Context(), a.parts[0].BeginEpochRead(), a.epoch(t)); !ok || epoch != e.ID || clock != e.Clock || a.parts[0].learned.Load() != learned {
+		if epoch, clock, ok := a.parts[0].EndEpochReadBeside(t.Context(), a.parts[0].BeginEpochRead(now()), a.epoch(t)); !ok || epoch != e.ID || clock != e.Clock || a.parts[0].learned.Load() != learned {
 			t.Errorf("%d, %d, %v, want %d, %d; learned at %d, want %d", epoch, clock, ok, e.ID, e.Clock, a.parts[0].learned.Load(), learned)
 		}
 		// The same tick is not older.
-		if _, _, ok := a.parts[0].EndEpochReadBeside(t.Context(), a.parts[0].BeginEpochRead(), a.epoch(t)); !ok || a.parts[0].learned.Load() != learned {
+		if _, _, ok := a.parts[0].EndEpochReadBeside(t.Context(), a.parts[0].BeginEpochRead(now()), a.epoch(t)); !ok || a.parts[0].learned.Load() != learned {
 			t.Error("the same epoch once more is taken for another one")
 		}
 		before := e
 		before.Tick--
 		st.set(a, text(before))
-		if _, _, ok := a.parts[0].EndEpochReadBeside(t.Context(), a.parts[0].BeginEpochRead(), a.epoch(t)); ok {
+		if _, _, ok := a.parts[0].EndEpochReadBeside(t.Context(), a.parts[0].BeginEpochRead(now()), a.epoch(t)); ok {
 			t.Error("an older epoch gives a time")
 		}
 		if _, open := a.parts[0].rollbackSeen.open(); !open {
@@ -269,11 +269,11 @@ func TestALookBesideAWrite(t *testing.T) {
 		other.ID++
 		other.Tick++
 		st.set(a, text(other))
-		if epoch, _, ok := a.parts[0].EndEpochReadBeside(t.Context(), a.parts[0].BeginEpochRead(), a.epoch(t)); ok && epoch != other.ID {
+		if epoch, _, ok := a.parts[0].EndEpochReadBeside(t.Context(), a.parts[0].BeginEpochRead(now()), a.epoch(t)); ok && epoch != other.ID {
 			t.Errorf("another epoch gives a time of epoch %d", epoch)
 		}
 		st.Do(t.Context(), []store.Command{{Op: store.Delete, Key: a.cfg.Names.Epoch}})
-		if _, _, ok := a.parts[0].EndEpochReadBeside(t.Context(), a.parts[0].BeginEpochRead(), a.epoch(t)); ok {
+		if _, _, ok := a.parts[0].EndEpochReadBeside(t.Context(), a.parts[0].BeginEpochRead(now()), a.epoch(t)); ok {
 			t.Error("no epoch gives a time")
 		}
 	})
@@ -306,7 +306,7 @@ func TestALookBesideAWriteInAChangingSession(t *testing.T) {
 				time.Sleep(time.Second)
 				st.AddTombstones(t.Context(), a.cfg.Names, logicalclock.Known{}, logicalclock.NewTombstone{})
 				e, _ := logicalclock.ParseEpoch(a.epoch(t).Record.Raw)
-				l := a.parts[0].BeginEpochRead()
+				l := a.parts[0].BeginEpochRead(now())
 				reply := a.epoch(t)
 				time.Sleep(time.Second)
 				meanwhile(t, a, st)
@@ -473,7 +473,7 @@ func TestOwnMarks(t *testing.T) {
 		a, store, l := onClock(t, Broadcast)
 		mark := func() (logicalclock.Reading, EpochRead) {
 			t.Helper()
-			look := a.parts[0].BeginEpochRead()
+			look := a.parts[0].BeginEpochRead(now())
 			m, err := a.cfg.Client.AddTombstones(t.Context(), a.cfg.Names, a.parts[0].Clock.Known(), logicalclock.NewTombstone{Tags: tags})
 			if err != nil {
 				t.Fatal(err)
@@ -536,7 +536,7 @@ func TestAScriptThatRepairsTheClockShowsIt(t *testing.T) {
 		},
 		"validation": func(ctx context.Context, p *Part) error { _, _, err := p.ValidateNow(ctx, 1, 1, 0, nil); return err },
 		"an invalidation": func(ctx context.Context, p *Part) error {
-			l := p.BeginEpochRead()
+			l := p.BeginEpochRead(now())
 			m, numbers, err := p.a.invalidator.InvalidateTags(ctx, p.of, []string{"a"})
 			return p.a.EndTombstones(ctx, []string{"a"}, m, numbers, l, err)
 		},

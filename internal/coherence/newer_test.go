@@ -119,7 +119,7 @@ func (e *estimating) ClockError(string) int64 { return e.wrong }
 
 func (e *estimating) OneNode() bool { return !e.nodes }
 
-func (e *estimating) Estimate(key string) (int64, bool) {
+func (e *estimating) EstimateAt(key string, _ time.Time) (int64, bool) {
 	now, err := e.Now(context.Background(), key)
 	return now, !e.unknown && err == nil
 }

@@ -23,7 +23,10 @@ import (
 // raised and settled a suspicion meanwhile, which may concern any key, [Coordinator.EndRead] says
 // so.
 type Reading struct {
-	at          int64 // local time
+	// At is the local time when the read began, after whatever it had to wait for.
+	At int64
+	// Ended is the local time when Redis had answered. It is the caller's, as of the last answer.
+	Ended       int64
 	connections uint32
 	begin, end  moment                // before the request, and when Redis had answered
 	pending     map[string]pendingFor // by Redis key; nil if there is none
@@ -94,19 +97,25 @@ func (a *Coordinator) affects(ctx context.Context, p *pendingFor, redisKey strin
 }
 
 // BeginRead makes sure that Redis has nothing older than this process's recent writes, as
-// Reconcile does, and begins a read of the n records whose Redis keys key returns. The error is
-// that of all of them; where it is one of some, [Reading.Failed] has it.
-func (a *Coordinator) BeginRead(ctx context.Context, n int, key func(int) string) (r Reading, err error) {
+// Reconcile does, and begins a read of the n records whose Redis keys key returns, at the local
+// time at unless there is something to wait for. The error is that of all of them; where it is one
+// of some, [Reading.Failed] has it.
+func (a *Coordinator) BeginRead(ctx context.Context, at int64, n int, key func(int) string) (r Reading, err error) {
+	waits := false
 	if len(a.parts) == 1 {
 		r.parts = 1
-		err = a.parts[0].Reconcile(ctx)
+		if _, waits = a.parts[0].suspicion.open(); waits {
+			err = a.parts[0].Reconcile(ctx)
+		}
 	} else {
-		err = a.reconcileParts(ctx, &r, n, key)
+		waits, err = a.reconcileParts(ctx, &r, n, key)
 	}
 	if err != nil {
 		return r, err
 	}
-	r.at = now()
+	if r.At = at; waits {
+		r.At = now()
+	}
 	r.begin = a.moment() // before the queue is looked at
 	if a.AnyPending() {
 		for i := range n {
@@ -123,16 +132,19 @@ func (a *Coordinator) BeginRead(ctx context.Context, n int, key func(int) string
 			}
 		}
 	}
-	r.connections = a.connections(r.at)
+	r.connections = a.connections(r.At)
 	return r, nil
 }
 
-// reconcileParts reconciles the parts of the keys of a read.
-func (a *Coordinator) reconcileParts(ctx context.Context, r *Reading, n int, key func(int) string) error {
+// reconcileParts reconciles the parts of the keys of a read, and reports whether there was any to wait
+// for.
+func (a *Coordinator) reconcileParts(ctx context.Context, r *Reading, n int, key func(int) string) (waits bool, _ error) {
 	for i := range n {
 		r.parts = r.parts.with(a.Of(key(i)).of)
 	}
-	a.beginReconcilings(r.parts)
+	if waits = a.beginReconcilings(r.parts); !waits {
+		return false, nil
+	}
 	var first error
 	some := false
 	for _, p := range a.parts {
@@ -150,30 +162,30 @@ func (a *Coordinator) reconcileParts(ctx context.Context, r *Reading, n int, key
 		r.failed[p.of] = err
 	}
 	if some {
-		return nil
+		return waits, nil
 	}
-	return first
+	return waits, first
 }
 
-// beginReconcilings has the parts of a read that are in doubt be reconciled before one is waited for.
-// If there are any, so are the others that this process uses, whose keys are likely to be read next: a
+// beginReconcilings has the parts of a read that are in doubt be reconciled before one is waited for,
+// and reports whether there are any. If so, so are the others that this process uses, whose keys are likely to be read next: a
 // process that reads one key after the other waits once for what all of them wait for, such as the
 // identity of a server that does not answer.
-func (a *Coordinator) beginReconcilings(of partSet) {
-	inDoubt := false
+func (a *Coordinator) beginReconcilings(of partSet) (inDoubt bool) {
 	for _, p := range a.parts {
 		if _, suspect := p.suspicion.open(); suspect && of.has(p.of) {
 			inDoubt = true
 		}
 	}
 	if !inDoubt {
-		return
+		return false
 	}
 	for _, p := range a.parts {
 		if _, suspect := p.suspicion.open(); suspect && (of.has(p.of) || p.Clock.Known().Epoch != 0) {
 			p.beginReconciling()
 		}
 	}
+	return true
 }
 
 // Failed returns why the record of a key is not to be asked for; nil if it may be.
@@ -204,12 +216,12 @@ func (a *Coordinator) EndRead(r *Reading) (suspect bool) {
 	if r.end = a.moment(); r.end.delivered == r.begin.delivered {
 		r.end = r.begin
 	}
-	if a.reconnected(r.connections, r.at) {
+	if a.reconnected(r.connections, r.At) {
 		return true
 	}
 	for _, p := range a.parts {
 		if r.parts.has(p.of) && a.settledSince(r.begin, p.of) {
-			return a.recent.Any(r.at)
+			return a.recent.Any(r.At)
 		}
 	}
 	return false
@@ -227,7 +239,7 @@ func (a *Coordinator) Overtaken(ctx context.Context, r *Reading, redisKey string
 			return true
 		}
 	}
-	return a.settledSince(r.end, a.Of(redisKey).of) && a.recent.Any(r.at)
+	return a.settledSince(r.end, a.Of(redisKey).of) && a.recent.Any(r.At)
 }
 
 // connections returns the number of connections to Redis, for reconnected, if that needs the

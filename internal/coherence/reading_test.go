@@ -45,7 +45,7 @@ func TestAReadNoticesWhatASuspicionHasRemoved(t *testing.T) {
 				old := storedAt(at - 5_000_000)
 				a.noted(retryqueue.Item{Key: "n:k", At: at, Token: storedAt(at).CASToken().Token}, now())
 				st.put("n:k", old) // a failover has lost the write
-				r, err := a.BeginRead(t.Context(), 1, func(int) string { return "n:k" })
+				r, err := a.BeginRead(t.Context(), now(), 1, func(int) string { return "n:k" })
 				if err != nil || r.pending != nil {
 					t.Fatal(err, r)
 				}
@@ -92,7 +92,7 @@ func TestAReadNoticesWhatIsRemovedAfterItsSuspicionIsSettled(t *testing.T) {
 			a.noted(retryqueue.Item{Key: key, At: at, Token: storedAt(at).CASToken().Token}, now())
 			put := store.Command{Op: store.Set, Key: key, Frame: old.Raw, TTL: time.Hour}
 			st.Memory.Do(t.Context(), []store.Command{put}) // a failover has lost the write
-			r, err := a.BeginRead(t.Context(), 1, func(int) string { return key })
+			r, err := a.BeginRead(t.Context(), now(), 1, func(int) string { return key })
 			if err != nil || r.pending != nil {
 				t.Fatal(err, r)
 			}

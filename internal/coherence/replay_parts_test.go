@@ -89,7 +89,7 @@ func TestLostPatternsArePendingInAllParts(t *testing.T) {
 		}
 		a.Suspect()
 		outdated := func(key string) bool {
-			r, err := a.BeginRead(t.Context(), 1, func(int) string { return key })
+			r, err := a.BeginRead(t.Context(), now(), 1, func(int) string { return key })
 			if err != nil {
 				t.Fatal(err)
 			}

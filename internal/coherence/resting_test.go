@@ -83,7 +83,7 @@ func TestAClockRestsWhileNothingHappens(t *testing.T) {
 				"nothing":             {func() {}, 0, 0},
 				"a watermark":         {func() { tell(message.Message{Kind: message.Watermark}) }, 0, 0},
 				"the end of a load":   {func() { tell(message.Message{Kind: message.Loaded, Keys: []string{"k"}}) }, 0, 0},
-				"a read":              {func() { a.parts[0].BeginEpochRead() }, time.Second, 1},
+				"a read":              {func() { a.parts[0].BeginEpochRead(now()) }, time.Second, 1},
 				"a load":              {func() { _, _, _ = a.parts[0].Version(t.Context()) }, time.Second, 1},
 				"a write":             {func() { a.noted(retryqueue.Item{Key: "n:k"}, now()) }, time.Second, 1},
 				"a pattern":           {func() { a.notedPattern("*", now()) }, time.Second, 1},
@@ -120,7 +120,7 @@ func TestAClockRestsWhileNothingHappens(t *testing.T) {
 			// An attempt that fails is repeated.
 			st.n.Store(0)
 			st.fails.Store(true)
-			a.parts[0].BeginEpochRead()
+			a.parts[0].BeginEpochRead(now())
 			time.Sleep(10 * time.Second)
 			if n := st.n.Load(); n < 9 {
 				t.Errorf("%d attempts", n)
@@ -191,7 +191,7 @@ func TestAFailoverAfterARestLosesTheEpochIfMoreIsLost(t *testing.T) {
 			a.Ready(t.Context())
 			use := func(d time.Duration) {
 				for range d / (500 * time.Millisecond) {
-					a.parts[0].BeginEpochRead()
+					a.parts[0].BeginEpochRead(now())
 					time.Sleep(500 * time.Millisecond)
 				}
 			}

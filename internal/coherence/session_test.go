@@ -130,7 +130,7 @@ func TestASessionBeginsWithRecentWrites(t *testing.T) {
 func TestOwnInvalidationsByTagAreRecent(t *testing.T) {
 	a, _ := onStore(t)
 	ctx := context.Background()
-	l := a.parts[0].BeginEpochRead()
+	l := a.parts[0].BeginEpochRead(now())
 	m, err := a.cfg.Client.AddTombstones(ctx, a.cfg.Names, a.parts[0].Clock.Known(), logicalclock.NewTombstone{Tags: []string{"t"}})
 	if err != nil {
 		t.Fatal(err)

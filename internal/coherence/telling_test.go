@@ -355,7 +355,7 @@ func TestMarksThatRedisHasAreNotToldAgain(t *testing.T) {
 			st := &wire{Memory: storetest.NewMemory()}
 			a, _ := onTier(t, Broadcast, true, st)
 			a.started = true
-			l := a.parts[0].BeginEpochRead()
+			l := a.parts[0].BeginEpochRead(now())
 			m, err := a.cfg.Client.AddTombstones(t.Context(), a.cfg.Names, a.parts[0].Clock.Known(), logicalclock.NewTombstone{Tags: tags})
 			if err != nil || a.parts[0].ownTombstones(t.Context(), tags, nil, m, l) != nil {
 				t.Fatal(err)

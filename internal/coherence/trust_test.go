@@ -385,7 +385,7 @@ func TestEachBeat(t *testing.T) {
 		}
 		store.set(func() { store.asked = 0 })
 		for range 10 {
-			a.parts[0].BeginEpochRead() // the clock does not rest
+			a.parts[0].BeginEpochRead(now()) // the clock does not rest
 			pass(tick)
 		}
 		if store.asked != 5 {
@@ -402,13 +402,13 @@ func TestEachBeat(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 3 {
-			a.parts[0].BeginEpochRead()
+			a.parts[0].BeginEpochRead(now())
 			pass(2 * tick)
 			store.set(func() { store.asked = 0 })
 			if pass(10 * tick); store.asked != 0 {
 				t.Errorf("%d looks without a read", store.asked)
 			}
-			a.parts[0].BeginEpochRead()
+			a.parts[0].BeginEpochRead(now())
 			if pass(2 * tick); store.asked != 1 {
 				t.Errorf("%d looks after a read", store.asked)
 			}

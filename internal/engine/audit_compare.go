@@ -18,13 +18,13 @@ const newerBy = 50 * time.Millisecond
 
 // compare implements [backend].
 func (c *remote) compare(ctx context.Context, key Key, rk string, e Held) comparison {
-	replies, r, _, err := c.ask(ctx, []store.Command{{Op: store.Get, Key: rk}})
+	replies, r, _, err := c.ask(ctx, []store.Command{{Op: store.Get, Key: rk}}, local.Now())
 	if cmp.Or(replies[0].Err, err) != nil {
 		return comparison{is: incomparable}
 	}
 	f := decoded{key: key}
 	c.decodeTo(&f, ctx, rk, replies[0].Record, &r)
-	c.validate(ctx, []*decoded{&f})
+	c.validate(ctx, []*decoded{&f}, r.Ended)
 	at := comparison{is: unlike, age: -1}
 	if f.timed {
 		at.age = f.age

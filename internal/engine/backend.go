@@ -20,7 +20,7 @@ import (
 //	tombstones of tags and of Clear                   the same, in memory
 type backend interface {
 	// ready waits for what has to come before an operation.
-	ready(ctx context.Context)
+	ready(ctx context.Context) (waited bool)
 
 	// mayUseLocal reports whether the local tier may answer for a key.
 	mayUseLocal(rk string, now int64) bool

@@ -79,7 +79,7 @@ func (c *remote) lives(ctx context.Context, changes []*Change) {
 		cmds[i] = store.Command{Op: store.Get, Key: ch.rk}
 	}
 	asked := local.Now()
-	replies, r, _, err := c.ask(ctx, cmds)
+	replies, r, _, err := c.ask(ctx, cmds, asked)
 	founds, pointers := make([]decoded, len(changes)), make([]*decoded, len(changes))
 	for i, ch := range changes {
 		f := &founds[i]
@@ -90,7 +90,7 @@ func (c *remote) lives(ctx context.Context, changes []*Change) {
 		}
 		c.decodeTo(f, ctx, ch.rk, replies[i].Record, &r)
 	}
-	c.validate(ctx, pointers)
+	c.validate(ctx, pointers, r.Ended)
 	for i, ch := range changes {
 		switch f := &founds[i]; {
 		case f.status == unavailable:

@@ -34,7 +34,7 @@ func newLocalOnly(c *Cache) *localOnly {
 	return &localOnly{Cache: c}
 }
 
-func (c *localOnly) ready(context.Context) {}
+func (c *localOnly) ready(context.Context) (waited bool) { return false }
 
 func (c *localOnly) mayUseLocal(string, int64) bool { return true }
 

@@ -82,7 +82,7 @@ func newLocalValues(c *Cache, cfg *Config) *localValues {
 	return v
 }
 
-func (c *localValues) ready(ctx context.Context) { c.remote.ready(ctx) }
+func (c *localValues) ready(ctx context.Context) (waited bool) { return c.remote.ready(ctx) }
 
 func (c *localValues) mayUseLocal(rk string, now int64) bool { return c.remote.mayUseLocal(rk, now) }
 

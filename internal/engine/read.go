@@ -79,9 +79,8 @@ func (c *Cache) Deliver(op string, it *Lookup) (Value, error) {
 	return it.ans.val, nil
 }
 
-// ReadOne is Read for one key, and is measured.
-func (c *Cache) ReadOne(ctx context.Context, s *Scratch, load Loader, o *Options) {
-	start := local.Now()
+// ReadOne is Read for one key that begins at the local time start, and is measured.
+func (c *Cache) ReadOne(ctx context.Context, s *Scratch, load Loader, o *Options, start int64) {
 	c.read(ctx, s, load, o, start)
 	c.stats.getHist.Record(since(start))
 }
@@ -127,14 +126,10 @@ func (c *Cache) read(ctx context.Context, s *Scratch, j Loader, o *Options, star
 // prepare encodes the keys, into space, and takes the fence tokens: before any tier is asked,
 // so that every later change of a key is noticed.
 func (c *Cache) prepare(ctx context.Context, items []Lookup, space *[]byte, start int64) {
-	err := ctx.Err()
+	at, err := start, ctx.Err()
 	if c.Closed() {
 		err = errs.ErrClosed
-	} else if err == nil {
-		c.backend.ready(ctx)
-	}
-	at := start
-	if !c.LocalOnly() { // there may have been something to wait for
+	} else if err == nil && c.backend.ready(ctx) {
 		at = local.Now()
 	}
 	buf := (*space)[:0]

@@ -68,7 +68,7 @@ func newRemote(c *Cache, cfg *Config) *remote {
 	return r
 }
 
-func (c *remote) ready(ctx context.Context) { c.coherence.Ready(ctx) }
+func (c *remote) ready(ctx context.Context) (waited bool) { return c.coherence.Ready(ctx) }
 
 func (c *remote) mayUseLocal(rk string, now int64) bool {
 	return c.coherence.LocalValidFor(rk, now) && !c.coherence.Pending(rk)

@@ -80,7 +80,7 @@ func (c *remote) mark(ctx context.Context, tags []string) error {
 	c.failures.forgetAll()
 	errs := make([]error, len(c.clocks))
 	c.invalidator.EachPart(func(part uint8) {
-		look := c.coherence.Part(part).BeginEpochRead()
+		look := c.coherence.Part(part).BeginEpochRead(local.Now())
 		marks, open, err := c.invalidator.InvalidateTags(ctx, part, tags)
 		errs[part] = c.coherence.EndTombstones(ctx, tags, marks, open, look, err)
 	})
@@ -94,7 +94,7 @@ func (c *remote) mark(ctx context.Context, tags []string) error {
 func (c *remote) markLater(tags []string) error {
 	c.failures.forgetAll()
 	for i := range c.clocks {
-		look := c.coherence.Part(uint8(i)).BeginEpochRead()
+		look := c.coherence.Part(uint8(i)).BeginEpochRead(local.Now())
 		_ = c.coherence.EndTombstones(context.Background(), tags, logicalclock.Reading{}, nil, look, context.Canceled)
 	}
 	return nil

@@ -24,11 +24,11 @@ func (c *remote) writeVersion(ctx context.Context, rk string) (s version, err er
 	return s, err
 }
 
-// validate sets the status of records that were invalidated by tag or by Clear. Records are
-// validated together, so that missing tombstones are fetched in one request for each part.
-func (c *remote) validate(ctx context.Context, fs []*decoded) {
+// validate sets the status of records that were invalidated by tag or by Clear as of the local time
+// now. Records are validated together, so that missing tombstones are fetched in one request for each
+// part.
+func (c *remote) validate(ctx context.Context, fs []*decoded, now int64) {
 	var unknown []*decoded
-	now := local.Now()
 	for _, f := range fs {
 		if f.status == usable || f.status == stale {
 			if !c.validateOne(ctx, f, now) {

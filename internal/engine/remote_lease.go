@@ -39,7 +39,7 @@ func (c *remote) acquire(ctx context.Context, at int64, o *Options, ls []*inflig
 		return false
 	}
 	// As in a read, what Redis holds is used only once pending invalidations are delivered.
-	r, err := c.coherence.BeginRead(ctx, len(asked), func(i int) string { return asked[i].rk })
+	r, err := c.coherence.BeginRead(ctx, local.Now(), len(asked), func(i int) string { return asked[i].rk })
 	if err != nil {
 		for _, l := range asked {
 			c.noLease(l, err)
@@ -420,7 +420,7 @@ const (
 func (c *remote) handleExisting(ctx context.Context, o *Options, l *inflightLoad, rec store.Record, adopted *adoption, r *coherence.Reading, at int64) step {
 	f := decoded{key: l.key, adopted: adopted}
 	c.decodeTo(&f, ctx, l.rk, rec, r)
-	c.validate(ctx, []*decoded{&f})
+	c.validate(ctx, []*decoded{&f}, local.Now())
 	switch f.status {
 	case usable:
 		if f.legacy && o.tooOld(&f.ans.info) {

@@ -19,8 +19,12 @@ func (c *remote) read(ctx context.Context, s *Scratch, j Loader, o *Options) {
 		c.readApart(ctx, s, j, o)
 		return
 	}
-	if c.predictsMiss(s.items, j, o) && c.loadSpeculatively(ctx, s, j, o) {
-		return
+	at := int64(0) // the lookups have it
+	if c.predictsMiss(s.items, j, o) {
+		if c.loadSpeculatively(ctx, s, j, o) {
+			return
+		}
+		at = local.Now()
 	}
 	items, asked, cmds := s.items, s.asked[:0], s.cmds[:0]
 	s.sent = true
@@ -33,7 +37,10 @@ func (c *remote) read(ctx context.Context, s *Scratch, j Loader, o *Options) {
 	if len(asked) == 0 {
 		return
 	}
-	replies, r, again, err := c.ask(ctx, cmds)
+	if at == 0 {
+		at = asked[0].at
+	}
+	replies, r, again, err := c.ask(ctx, cmds, at)
 	if again {
 		s.cmds = make([]store.Command, 0, cap(s.cmds)) // the first attempt may still be in flight
 	}
@@ -44,6 +51,11 @@ func (c *remote) read(ctx context.Context, s *Scratch, j Loader, o *Options) {
 	}
 	var now int64 // of the node, where there is only one
 	oneNode := c.client.OneNode()
+	if oneNode {
+		if estimate, ok := c.client.EstimateAt(asked[0].rk, local.Time(r.Ended)); ok {
+			now = estimate
+		}
+	}
 	for i, it := range asked {
 		f := &founds[i]
 		f.space, f.key, f.adopted, f.now = it.space, it.key, adopted[i], now
@@ -59,7 +71,7 @@ func (c *remote) read(ctx context.Context, s *Scratch, j Loader, o *Options) {
 			}
 		}
 	}
-	c.validate(ctx, pointers)
+	c.validate(ctx, pointers, r.Ended)
 	for i, it := range asked {
 		f := &founds[i]
 		if j != nil {
@@ -119,14 +131,16 @@ const askAgain = 4
 // invalidated, unless this process is connected and receives their changes anyway. The error
 // says why the clock is not known; where there are several, the reply to a record of a part whose
 // clock is not known is that error. again is true if it took more than one attempt; the
-// earlier ones may still be in flight if Redis has not answered them.
-func (c *remote) ask(ctx context.Context, cmds []store.Command) (_ []store.Reply, r coherence.Reading, again bool, _ error) {
+// earlier ones may still be in flight if Redis has not answered them. at is the local time.
+func (c *remote) ask(ctx context.Context, cmds []store.Command, at int64) (_ []store.Reply, r coherence.Reading, again bool, _ error) {
 	n := len(cmds)
 	fewest := n // the smallest number of keys so far whose replies were unreliable
 	for try := 1; ; try++ {
-		again = try > 1
+		if again = try > 1; again {
+			at = local.Now()
+		}
 		var err error
-		if r, err = c.coherence.BeginRead(ctx, n, func(i int) string { return cmds[i].Key }); err != nil {
+		if r, err = c.coherence.BeginRead(ctx, at, n, func(i int) string { return cmds[i].Key }); err != nil {
 			replies := make([]store.Reply, n)
 			for i := range replies {
 				replies[i].Err = cmp.Or(ctx.Err(), err)
@@ -136,14 +150,14 @@ func (c *remote) ask(ctx context.Context, cmds []store.Command) (_ []store.Reply
 		var replies []store.Reply
 		if len(c.clocks) > 1 {
 			replies, err = c.askParts(ctx, &r, cmds[:n:n])
-		} else if c.coherence.Connected(local.Now()) {
-			replies = c.client.Do(ctx, cmds[:n])
+		} else if c.coherence.Connected(r.At) {
+			replies = c.send(ctx, &r, cmds[:n])
 		} else {
-			look := c.coherence.Part(0).BeginEpochRead()
+			look := c.coherence.Part(0).BeginEpochRead(r.At)
 			if again {
 				cmds = cmds[:n:n] // the last attempt may still be in flight
 			}
-			replies = c.client.Do(ctx, append(cmds[:n], c.clockCommand(0)))
+			replies = c.send(ctx, &r, append(cmds[:n], c.clockCommand(0)))
 			err = c.coherence.Part(0).EndEpochRead(ctx, look, replies[n])
 		}
 		if c.coherence.EndRead(&r) {
@@ -190,16 +204,15 @@ func (c *remote) askParts(ctx context.Context, r *coherence.Reading, cmds []stor
 		at  int // index of its command; 0: none
 		err error
 	}
-	at := local.Now()
 	for _, i := range of {
 		part := c.part(cmds[i].Key)
-		if look := &looks[part]; look.at == 0 && !c.coherence.Part(part).Connected(at) {
-			look.EpochRead = c.coherence.Part(part).BeginEpochRead()
+		if look := &looks[part]; look.at == 0 && !c.coherence.Part(part).Connected(r.At) {
+			look.EpochRead = c.coherence.Part(part).BeginEpochRead(r.At)
 			look.at = len(all)
 			all = append(all, c.clockCommand(part))
 		}
 	}
-	got := c.client.Do(ctx, all)
+	got := c.send(ctx, r, all)
 	suspect := false
 	for part := range looks {
 		if look := &looks[part]; look.at > 0 {
@@ -217,6 +230,13 @@ func (c *remote) askParts(ctx context.Context, r *coherence.Reading, cmds []stor
 		return replies, coherence.ErrSuspect
 	}
 	return replies, nil
+}
+
+// send carries out the commands of a read.
+func (c *remote) send(ctx context.Context, r *coherence.Reading, cmds []store.Command) []store.Reply {
+	replies, ended := c.client.DoAt(ctx, cmds, local.Time(r.At))
+	r.Ended = local.At(ended)
+	return replies
 }
 
 // fillLocal puts the record that Redis returned into the local tier, unless the key's fence
@@ -250,7 +270,7 @@ func (c *remote) isPending(rk string, tags []string) bool {
 
 // inspect reads the record of a key of which only the encoding is known.
 func (c *remote) inspect(ctx context.Context, rk string) (v Value, info Info, err error) {
-	replies, r, _, err := c.ask(ctx, []store.Command{{Op: store.Get, Key: rk}})
+	replies, r, _, err := c.ask(ctx, []store.Command{{Op: store.Get, Key: rk}}, local.Now())
 	if replies[0].Err != nil {
 		err = replies[0].Err
 	}
@@ -258,7 +278,7 @@ func (c *remote) inspect(ctx context.Context, rk string) (v Value, info Info, er
 		return nil, info, &missError{c.unavailable(err)}
 	}
 	f := c.decode(ctx, rk, replies[0].Record, &r)
-	c.validate(ctx, []*decoded{&f})
+	c.validate(ctx, []*decoded{&f}, r.Ended)
 	switch f.status {
 	case unavailable:
 		return nil, info, &missError{c.unavailable(f.err)}

@@ -68,7 +68,7 @@ func (c *remote) readClock(ctx context.Context, changes []*Change, cmds []store.
 		return nil
 	}
 	if c.client.OneNode() {
-		return &clockRead{EpochRead: c.coherence.Part(0).BeginEpochRead()}
+		return &clockRead{EpochRead: c.coherence.Part(0).BeginEpochRead(local.Now())}
 	}
 	versions, failed := c.readClocks(ctx, changes)
 	for i, ch := range changes {
@@ -102,7 +102,7 @@ func (c *remote) readClocks(ctx context.Context, changes []*Change) (versions ma
 	for _, ch := range changes {
 		if part := c.part(ch.rk); ch.hasOwnVersion() && !slices.Contains(parts, part) {
 			parts = append(parts, part)
-			looks = append(looks, clockRead{EpochRead: c.coherence.Part(part).BeginEpochRead()})
+			looks = append(looks, clockRead{EpochRead: c.coherence.Part(part).BeginEpochRead(local.Now())})
 			cmds = append(cmds, c.clockCommand(part))
 		}
 	}

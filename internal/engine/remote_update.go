@@ -15,7 +15,7 @@ import (
 
 func (c *remote) updateOnce(ctx context.Context, ch *Change, f Func, o *Options) (bool, error) {
 	asked := local.Now()
-	replies, r, _, err := c.ask(ctx, []store.Command{{Op: store.Get, Key: ch.rk}})
+	replies, r, _, err := c.ask(ctx, []store.Command{{Op: store.Get, Key: ch.rk}}, asked)
 	if err = cmp.Or(replies[0].Err, err); err != nil {
 		return false, c.writeFailed(ctx, err)
 	}
@@ -33,7 +33,7 @@ func (c *remote) updateOnce(ctx context.Context, ch *Change, f Func, o *Options)
 	}
 	seen := c.tokenOf(ch.rk, rec)
 	cur := c.decode(ctx, ch.rk, rec, &r)
-	c.validate(ctx, []*decoded{&cur})
+	c.validate(ctx, []*decoded{&cur}, local.Now())
 	switch cur.status {
 	case unavailable:
 		return false, c.writeFailed(ctx, cur.err)

@@ -181,7 +181,7 @@ func (c *remote) setIfAbsent(ctx context.Context, ch *Change) (bool, error) {
 	again := false
 	for pause := time.Duration(0); ; {
 		// As in a read: a record that this process has replaced or invalidated is not there.
-		r, err := c.coherence.BeginRead(ctx, 1, func(int) string { return ch.rk })
+		r, err := c.coherence.BeginRead(ctx, local.Now(), 1, func(int) string { return ch.rk })
 		if err != nil {
 			return false, c.writeFailed(ctx, err)
 		}
@@ -199,7 +199,7 @@ func (c *remote) setIfAbsent(ctx context.Context, ch *Change) (bool, error) {
 		}
 		suspect := c.coherence.EndRead(&r)
 		f := c.decode(ctx, ch.rk, reply.Record, &r)
-		c.validate(ctx, []*decoded{&f})
+		c.validate(ctx, []*decoded{&f}, local.Now())
 		switch {
 		case suspect && !again:
 			again = true

@@ -149,7 +149,7 @@ func (c *remote) renewOnce(ctx context.Context, changes []*Change) (again []*Cha
 		gets[i], fences[i] = store.Command{Op: store.Get, Key: ch.rk}, c.fences.Token(c.encoded(ch.rk))
 	}
 	at := local.Now()
-	replies, r, _, err := c.ask(ctx, gets)
+	replies, r, _, err := c.ask(ctx, gets, at)
 	founds, pointers := make([]decoded, len(changes)), make([]*decoded, len(changes))
 	for i, ch := range changes {
 		f := &founds[i]
@@ -160,7 +160,7 @@ func (c *remote) renewOnce(ctx context.Context, changes []*Change) (again []*Cha
 		}
 		c.decodeTo(f, ctx, ch.rk, replies[i].Record, &r)
 	}
-	c.validate(ctx, pointers)
+	c.validate(ctx, pointers, r.Ended)
 	var cmds []store.Command
 	var sent []touched
 	for i, ch := range changes {

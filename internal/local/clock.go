@@ -18,3 +18,7 @@ func Now() int64 { return int64(time.Since(base)) }
 
 // At is what Now was at t, which must have a monotonic reading.
 func At(t time.Time) int64 { return int64(t.Sub(base)) }
+
+// Time is the time when Now was at. It has a monotonic reading; its wall clock is that of the
+// beginning of the process, which was not set since.
+func Time(at int64) time.Time { return base.Add(time.Duration(at)) }

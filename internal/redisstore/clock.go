@@ -61,13 +61,13 @@ func (c *clock) now(ctx context.Context, measure func(context.Context) (int64, e
 	return r.server + now.Sub(r.at).Microseconds(), nil
 }
 
-// estimate returns the estimate if no measurement is needed.
-func (c *clock) estimate() (int64, bool) {
+// estimate returns the estimate at the time at if no measurement is needed.
+func (c *clock) estimate(at time.Time) (int64, bool) {
 	r := c.last.Load()
 	if r == nil {
 		return 0, false
 	}
-	passed := time.Since(r.at)
+	passed := at.Sub(r.at)
 	return r.server + passed.Microseconds(), passed < r.due.Sub(r.at)
 }
 

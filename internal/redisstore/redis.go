@@ -122,8 +122,9 @@ func (s *Redis) node(ctx context.Context, key string) (redis.UniversalClient, st
 	return node, node.Options().Addr, nil
 }
 
-// Estimate is Now where that needs no I/O, and the clock is not due for renewal.
-func (s *Redis) Estimate(key string) (now int64, ok bool) {
+// EstimateAt is Now at the time at, which has a monotonic reading, where that needs no I/O, and the
+// clock is not due for renewal.
+func (s *Redis) EstimateAt(key string, at time.Time) (now int64, ok bool) {
 	addr := s.Endpoint(key)
 	s.clockMu.RLock()
 	c := s.clocks[addr]
@@ -131,7 +132,7 @@ func (s *Redis) Estimate(key string) (now int64, ok bool) {
 	if c == nil {
 		return 0, false
 	}
-	return c.estimate()
+	return c.estimate(at)
 }
 
 // ClockError is by how much, in µs, Now and Estimate may be wrong, either way: what was measured

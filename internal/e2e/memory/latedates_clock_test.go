@@ -27,7 +27,7 @@ func (m *misjudged) Now(ctx context.Context, key string) (int64, error) {
 	return at + m.by.Microseconds(), err
 }
 
-func (m *misjudged) Estimate(key string) (int64, bool) {
+func (m *misjudged) EstimateAt(key string, _ time.Time) (int64, bool) {
 	at, err := m.Now(context.Background(), key)
 	return at, err == nil
 }
