@@ -99,7 +99,7 @@ type endpointQueue struct {
 	last       time.Time       // when the last one was sent
 	shortest   time.Duration   // shortest recent round trip, 0: not known
 	waiting    []*batch        // in the order in which they are sent; all but the last are full
-	slow       []*batch        // in flight, may be overtaken
+	open       []*batch        // not ended: those that wait, and those in flight, in the order in which they began
 	overtaking bool            // see overtake
 	watch      *time.Timer     // calls watched
 	watching   bool            // watch is set
@@ -114,19 +114,21 @@ type batch struct {
 	bytes     int             // of what they store
 	shared    int             // the index of the shared command, -1: there is none
 	slots     int             // for the commands of its callers: those that share one have one each
-	sent      time.Time       // zero: not yet; guarded by line.mu, as are the following
+	began     time.Time       // when its first caller arrived; guarded by line.mu, as are the following
+	sent      time.Time       // zero: not yet
 	overtaken bool
 	bounded   bool // it reads no large record in full
 	ended     bool
 
-	// progress is closed after the result is written, or after first is. Then late is not nil, and
-	// is closed after the result is written.
+	// progress is closed after the result is written; or when the time of the first caller is over; or
+	// after first is written. In the latter two cases late is not nil, and is closed after the result is
+	// written.
 	progress chan struct{}
 	first    []store.Reply // replies to the bounded reads of overtake; those that are cut do not count
 	late     chan struct{}
 
 	replies []store.Reply
-	out     []store.Reply // has a place for each slot, which its caller fills
+	out     []store.Reply // where a command is shared, has a place for each slot, which its caller fills; else nil
 	err     error
 }
 
@@ -264,10 +266,13 @@ func (l *endpointQueue) join(ctx context.Context, cmds []store.Command, seats []
 	if n := len(l.waiting); n > 0 && l.waiting[n-1].hasRoom(cmds, most) {
 		tr = l.waiting[n-1]
 	} else {
-		tr = &batch{line: l, ctx: uncanceled(ctx), cmds: l.spare, shared: -1, bounded: true, progress: make(chan struct{})}
+		tr = &batch{line: l, ctx: uncanceled(ctx), cmds: l.spare, began: now, shared: -1, bounded: true, progress: make(chan struct{})}
 		l.spare = nil
-		l.waiting = append(l.waiting, tr)
+		l.waiting, l.open = append(l.waiting, tr), append(l.open, tr)
 		l.watchLocked()
+	}
+	if now.Before(tr.began) {
+		tr.began = now
 	}
 	for i := range cmds {
 		seats[i] = tr.add(&cmds[i], bound)
@@ -287,8 +292,8 @@ func (l *endpointQueue) abandonLocked() {
 }
 
 // watchLocked has the queue looked at after tooLong, and then for as long as there are batches.
-// The callers do not do that themselves: a timer for each costs more than its share of the round
-// trip.
+// The callers do not do that themselves: a timer for each, or a look at another channel than that of
+// their batch, costs more than its share of the round trip.
 func (l *endpointQueue) watchLocked() {
 	switch {
 	case l.watching:
@@ -316,7 +321,8 @@ func (l *endpointQueue) watched() {
 
 // stuck returns the batch to send now, because the round trips in flight take too long and it
 // waits for them; the batch whose reads are to be sent once more; and the time until the next
-// look, 0 if there is nothing to look at.
+// look, 0 if there is nothing to look at. It wakes up the callers of batches that have taken as long as
+// one may wait.
 func (l *endpointQueue) stuck(now time.Time) (next *batch, lot int, overtake *batch, in time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -332,8 +338,27 @@ func (l *endpointQueue) stuck(now time.Time) (next *batch, lot int, overtake *ba
 	if left > 0 && (in == 0 || left < in) {
 		in = left
 	}
+	if left := l.expireLocked(now); left > 0 && (in == 0 || left < in) {
+		in = left
+	}
 	l.watching = in > 0
 	return next, lot, overtake, in
+}
+
+// expireLocked wakes up the callers of a batch when the time of the first of them is over: each then
+// waits for its own. It returns the time until the next look, 0 if no other batch is open.
+func (l *endpointQueue) expireLocked(now time.Time) (in time.Duration) {
+	for _, tr := range l.open {
+		left := l.batcher.client.timeout - now.Sub(tr.began)
+		switch {
+		case left <= 0 && tr.late == nil:
+			tr.late = make(chan struct{})
+			close(tr.progress)
+		case left > 0 && (in == 0 || left < in):
+			in = min(left, tooLong)
+		}
+	}
+	return in
 }
 
 func (tr *batch) hasRoom(cmds []store.Command, most int) bool {
@@ -381,9 +406,6 @@ func (l *endpointQueue) nextLocked() *batch {
 	tr := l.waiting[0]
 	tr.sent = time.Now()
 	l.waiting = slices.Delete(l.waiting, 0, 1)
-	if !tr.bounded && len(tr.cmds) > 1 && l.batcher == &l.batcher.client.reads {
-		l.slow = append(l.slow, tr)
-	}
 	return tr
 }
 
@@ -392,16 +414,17 @@ func (l *endpointQueue) nextLocked() *batch {
 func (l *endpointQueue) done(tr *batch) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if i := slices.Index(l.slow, tr); i >= 0 {
-		l.slow = slices.Delete(l.slow, i, i+1)
+	if i := slices.Index(l.open, tr); i >= 0 {
+		l.open = slices.Delete(l.open, i, i+1)
 	}
 	tr.ended = true
+	reusable := tr.answered() && !tr.overtaken // before the callers have the replies
 	if tr.late != nil {
 		close(tr.late)
 	} else {
 		close(tr.progress)
 	}
-	if tr.answered() && !tr.overtaken && l.spare == nil && cap(tr.cmds) <= 2*batchMost {
+	if reusable && l.spare == nil && cap(tr.cmds) <= 2*batchMost {
 		clear(tr.cmds)
 		l.spare, tr.cmds = tr.cmds[:0], nil
 	}
@@ -461,7 +484,9 @@ func (t *batcher) send(l *endpointQueue, tr *batch, lot int) {
 		if tr.err != nil {
 			took = 0
 		}
-		tr.out = make([]store.Reply, tr.slots)
+		if tr.slots > len(tr.cmds) {
+			tr.out = make([]store.Reply, tr.slots)
+		}
 		l.done(tr)
 		// The callers that wake up now may read again: let them join the next batch.
 		runtime.Gosched()
@@ -472,43 +497,60 @@ func (t *batcher) send(l *endpointQueue, tr *batch, lot int) {
 // wait collects the replies to batches that other goroutines send, for a caller that arrived at
 // start. replies are those to the commands that the caller sent itself, nil if it sent none.
 func (t *batcher) wait(ctx context.Context, start time.Time, seats []slot, replies []store.Reply) ([]store.Reply, error) {
-	soon, due := t.client.waits.soon(start).Done(), start.Add(t.client.timeout)
 	for i := range seats {
 		s := &seats[i]
 		if s.batch == nil || i > 0 && s.batch == seats[i-1].batch && !seats[i-1].early {
 			continue
 		}
-		progress := s.batch.progress
-		for progress != nil {
-			if !waitFor(ctx, progress, soon, due) {
-				if err := ended(ctx, true); err != nil {
-					return nil, err
-				}
-				return nil, &TimeoutError{After: t.client.timeout}
+		if !s.wait(ctx, start, t.client) {
+			if err := ended(ctx, true); err != nil {
+				return nil, err
 			}
-			if progress = s.batch.next(progress); progress != nil {
-				if r := &s.batch.first[s.at]; r.Err == nil && !r.Cut {
-					s.early, progress = true, nil
-				}
-			}
+			return nil, &TimeoutError{After: t.client.timeout}
 		}
 	}
 	return collect(seats, replies), nil
 }
 
-// next returns what is closed when there is more progress than that which closed last, nil if
-// there is the result.
-func (tr *batch) next(last chan struct{}) chan struct{} {
-	if last == tr.late {
-		return nil
+// wait waits for a reply, for a caller that arrived at start. It returns false if ctx or the caller's
+// time ended before.
+func (s *slot) wait(ctx context.Context, start time.Time, g *Client) bool {
+	tr := s.batch
+	if ended := ctx.Done(); ended == nil { // the caller's time is not over before there is progress
+		<-tr.progress
+	} else {
+		select {
+		case <-tr.progress:
+		case <-ended:
+			return tr.over()
+		}
 	}
-	return tr.late
+	if tr.late == nil {
+		return true
+	}
+	if tr.first != nil {
+		if r := &tr.first[s.at]; r.Err == nil && !r.Cut {
+			s.early = true
+			return true
+		}
+	}
+	return waitFor(ctx, tr.late, g.waits.soon(start).Done(), start.Add(g.timeout))
+}
+
+// over reports whether there is the result.
+func (tr *batch) over() bool {
+	tr.line.mu.Lock()
+	defer tr.line.mu.Unlock()
+	return tr.ended
 }
 
 // collect returns the replies of slots, in addition to those that are in replies already.
 func collect(seats []slot, replies []store.Reply) []store.Reply {
 	if replies == nil {
-		replies = room(seats)
+		var filled bool
+		if replies, filled = room(seats); filled {
+			return replies
+		}
 	}
 	for i, s := range seats {
 		switch {
@@ -524,15 +566,19 @@ func collect(seats []slot, replies []store.Reply) []store.Reply {
 	return replies
 }
 
-// room returns memory for the replies of slots: that of their batch, if they are in one.
-func room(seats []slot) []store.Reply {
+// room returns memory for the replies of slots: that of their batch, if they are in one. There, the
+// replies are in it already where no command is shared.
+func room(seats []slot) (replies []store.Reply, filled bool) {
 	tr, from := seats[0].batch, seats[0].place
 	for i := range seats {
-		if s := &seats[i]; s.batch != tr || s.early || s.place != from+i || tr.out == nil {
-			return make([]store.Reply, len(seats))
+		if s := &seats[i]; s.batch != tr || s.early || s.place != from+i || tr.err != nil {
+			return make([]store.Reply, len(seats)), false
 		}
 	}
-	return tr.out[from:][:len(seats):len(seats)]
+	if tr.out != nil {
+		return tr.out[from:][:len(seats):len(seats)], false
+	}
+	return tr.replies[from:][:len(seats):len(seats)], true
 }
 
 // background runs f in a goroutine that Close waits for, unless the Client is closed.

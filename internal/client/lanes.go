@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"github.com/delqhi/cache/internal/store"
-	"slices"
 	"time"
 )
 
@@ -180,7 +179,7 @@ func (t *batcher) overtake(tr *batch) {
 func (l *endpointQueue) early(tr *batch, replies []store.Reply) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !tr.ended {
+	if !tr.ended && tr.late == nil {
 		tr.first, tr.late = replies, make(chan struct{})
 		close(tr.progress)
 	}
@@ -189,17 +188,18 @@ func (l *endpointQueue) early(tr *batch, replies []store.Reply) {
 // slowestLocked returns a batch whose reads are to be sent once more now, and the time until
 // others may have to be; 0 if there is none.
 func (l *endpointQueue) slowestLocked(now time.Time) (tr *batch, in time.Duration) {
-	for i := 0; i < len(l.slow); i++ {
-		left := max(tooLong, 4*l.shortest) - now.Sub(l.slow[i].sent)
+	for _, slow := range l.open {
+		if !l.mayOvertake(slow) {
+			continue
+		}
+		left := max(tooLong, 4*l.shortest) - now.Sub(slow.sent)
 		switch {
 		case left > 0:
 		case l.overtaking:
 			left = tooLong
 		default:
-			tr = l.slow[i]
+			tr = slow
 			tr.overtaken, l.overtaking = true, true
-			l.slow = slices.Delete(l.slow, i, i+1)
-			i--
 			continue
 		}
 		if in == 0 || left < in {
@@ -207,6 +207,11 @@ func (l *endpointQueue) slowestLocked(now time.Time) (tr *batch, in time.Duratio
 		}
 	}
 	return tr, in
+}
+
+// mayOvertake reports whether the reads of a batch are in flight, and may be sent once more.
+func (l *endpointQueue) mayOvertake(tr *batch) bool {
+	return !tr.sent.IsZero() && !tr.overtaken && !tr.bounded && len(tr.cmds) > 1 && l.batcher == &l.batcher.client.reads
 }
 
 func (l *endpointQueue) overtaken() {
