@@ -37,7 +37,7 @@ type decoded struct {
 	space     Value // what the value is decoded into; nil: a new one
 	part      uint8 // of its key; see Cache.part
 	ans       result
-	raw       frame.Header
+	raw       frame.Frame
 	err       error         // unavailable: the reason; failed: the load's error
 	lease     frame.ID      // failed: the lease of that load
 	hold      time.Duration // failed: for how long the source is not to be asked
@@ -122,7 +122,8 @@ func (c *remote) parse(f *decoded, ctx context.Context, rk string, rec store.Rec
 		f.status = foreign
 		return
 	}
-	fr, err := frame.Parse(rk, rec.Raw)
+	fr := &f.raw
+	err := fr.Parse(rk, rec.Raw)
 	switch {
 	case errors.Is(err, frame.ErrForeign):
 		if f.status = foreign; c.mayBeLegacy(rk, rec) {
@@ -136,28 +137,29 @@ func (c *remote) parse(f *decoded, ctx context.Context, rk string, rec store.Rec
 		f.status = corrupt
 		return
 	case fr.Kind == frame.Lease || fr.Kind == frame.Intent:
-		if f.status, f.raw = leased, fr.Header; !c.marked(rk, rec.Raw) {
+		if f.status = leased; !c.marked(rk, rec.Raw) {
 			f.status = corrupt
 		}
 		return
 	case fr.Version > c.valueVersion:
+		f.raw = frame.Frame{}
 		if f.status = newer; !c.marked(rk, rec.Raw) {
 			f.status = corrupt
 		}
 		return
 	case fr.Version != c.valueVersion || fr.Type != c.fingerprint:
-		f.status, f.raw, f.gone = typeMismatch, fr.Header, fr.Kind != frame.Value && fr.Kind != frame.Absence
+		f.status, f.gone = typeMismatch, fr.Kind != frame.Value && fr.Kind != frame.Absence
 		return
 	}
-	if !c.authentic(rk, rec.Raw, &fr) {
-		f.status = corrupt
+	if !c.authentic(rk, rec.Raw, fr) {
+		f.status, f.raw = corrupt, frame.Frame{}
 		return
 	}
 	if fr.Kind == frame.Failure {
-		c.parseFailure(ctx, rk, &fr, f)
+		c.parseFailure(ctx, rk, fr, f)
 		return
 	}
-	f.raw, f.until, f.size = fr.Header, math.MaxInt64, len(rec.Raw)
+	f.until, f.size = math.MaxInt64, len(rec.Raw)
 	c.date(ctx, rk, f)
 	// A lazily invalidated record is over, whatever the time is. Where the time is not known,
 	// one that was invalidated with a delay is over as well: its key may outlast it; see stay.
@@ -196,10 +198,9 @@ func (c *remote) parse(f *decoded, ctx context.Context, rk string, rec store.Rec
 func (c *remote) parseFailure(ctx context.Context, key string, fr *frame.Frame, f *decoded) {
 	says, ok := fr.Failed()
 	if !ok {
-		f.status = corrupt
+		f.status, f.raw = corrupt, frame.Frame{}
 		return
 	}
-	f.raw = fr.Header
 	f.status, f.lease, f.err, f.covers = failed, says.Lease, &peerLoadError{cache: c.name, text: says.Text}, says.Cover
 	if says.NoStale {
 		f.err = &noStaleError{f.err}

@@ -140,7 +140,7 @@ func (c *remote) parseLegacy(ctx context.Context, rk string, rec store.Record, f
 		return
 	}
 	f.timed, f.legacy, f.retention, f.until, f.size = true, true, f.left, math.MaxInt64, len(rec.Raw)
-	f.raw = frame.Header{
+	f.raw.Header = frame.Header{
 		Kind: frame.Value, Limit: math.MaxInt64, Version: c.valueVersion, Type: c.fingerprint,
 		Stored: now, Cost: frame.OfOlder, Tags: tags,
 	}

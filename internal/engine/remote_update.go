@@ -151,7 +151,7 @@ func (c *remote) exchange(ctx context.Context, ch *Change, o *Options, seen stor
 	ch.done, ch.Err, ch.entry, ch.older, ch.from = false, nil, Held{}, nil, nil
 	// A value that f derived from an older one has that one's version and tags.
 	if ch.version, ch.dated = s, true; kept {
-		ch.version, ch.older, ch.from = version{cur.raw.Epoch, cur.raw.LogicalTime, cur.part}, cur.raw.Tags, &cur.raw
+		ch.version, ch.older, ch.from = version{cur.raw.Epoch, cur.raw.LogicalTime, cur.part}, cur.raw.Tags, &cur.raw.Header
 	}
 	c.encodeChange(ctx, ch, o)
 	if ch.done {
@@ -175,7 +175,7 @@ func (c *remote) exchange(ctx context.Context, ch *Change, o *Options, seen stor
 		}
 		g = freshness{remaining: ch.life.timeLeft(), fresh: ch.life.fresh, size: len(ch.frame)}
 	case inherits:
-		h := &cur.raw
+		h := &cur.raw.Header
 		frm, err := c.encodeKept(ch.rk, ch.Val, h, ch.tags, ch.now)
 		if err != nil {
 			return false, err

@@ -216,7 +216,7 @@ func (c *remote) renewal(ctx context.Context, t *touched, rec store.Record) (cmd
 		return cmd, err
 	}
 	t.left = left
-	h := f.raw
+	h := f.raw.Header
 	h.ID = touchedID(h.ID)
 	if h.Fresh = 0; left != forever {
 		h.Fresh = uint64(max(now-h.Stored, 0) + left.Microseconds())

@@ -429,45 +429,59 @@ func IsForeign(raw []byte) bool { return !bytes.HasPrefix(raw, magic[:]) }
 // [ErrCorrupt] or [ErrNewer]; nothing is allocated beyond a copy of the extras and
 // one string header for each tag, together at most nine times len(raw).
 func Parse(redisKey string, raw []byte) (f Frame, err error) {
+	err = f.Parse(redisKey, raw)
+	return f, err
+}
+
+// Parse is the function of this name into f, which is zero; after an error it is zero as well.
+func (f *Frame) Parse(redisKey string, raw []byte) error {
+	err := f.parse(redisKey, raw)
+	if err != nil {
+		*f = Frame{}
+	}
+	return err
+}
+
+func (f *Frame) parse(redisKey string, raw []byte) error {
 	if IsForeign(raw) {
-		return f, ErrForeign
+		return ErrForeign
 	}
 	// The layout of a newer version is unknown, its length included: look at the
 	// version before anything else.
 	if len(raw) > len(magic) && raw[3] > version {
-		return f, ErrNewer
+		return ErrNewer
 	}
 	if len(raw) < sealLen {
-		return f, ErrCorrupt
+		return ErrCorrupt
 	}
 	if raw[3] != version || crc(raw[:32]) != be.Uint32(raw[32:]) {
-		return f, ErrCorrupt
+		return ErrCorrupt
 	}
 	f.Kind, f.Limit = Kind(raw[4]), int64(be.Uint64(raw[24:]))
 	copy(f.ID[:], raw[8:])
 	sign, signed := f.Kind.signOf(raw)
 	switch {
 	case raw[5] != 0 || raw[6] != 0 || raw[7] != 0 || f.Kind < Value || f.Kind > Intent:
-		return Frame{}, ErrNewer
+		return ErrNewer
 	case f.Kind.bare() && len(raw) == sealLen:
-		return f, nil
+		return nil
 	case signed:
 		f.Sign = sign
-		return f, nil
+		return nil
 	case f.Kind.bare() || len(raw) < headLen+hashLen:
-		return Frame{}, ErrCorrupt
+		return ErrCorrupt
 	}
 	end := len(raw) - hashLen
 	extras, payload := uint64(be.Uint32(raw[extrasAt:])), uint64(be.Uint32(raw[payloadAt:]))
 	if headLen+extras+payload != uint64(end) || hash(redisKey, raw[sealLen:end]) != be.Uint64(raw[end:]) {
-		return Frame{}, ErrCorrupt
+		return ErrCorrupt
 	}
 	f.readB(raw)
 	if err := f.parseExtras(raw[headLen : headLen+extras]); err != nil {
-		return Frame{}, err
+		return err
 	}
 	f.Payload = raw[headLen+extras : end : end]
-	return f, nil
+	return nil
 }
 
 // parseExtras reads the extras twice: first to check and count them, so that the tags, of which
