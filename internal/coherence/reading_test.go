@@ -118,3 +118,39 @@ func TestAReadNoticesWhatIsRemovedAfterItsSuspicionIsSettled(t *testing.T) {
 		})
 	}
 }
+
+// A read that had to wait begins when the wait is over: whether notifications are received, and which
+// writes are recent, is known as of then.
+func TestAReadThatHasWaitedBeginsLater(t *testing.T) {
+	for _, parted := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			var a *Coordinator
+			st := newParted()
+			if parted {
+				a = onParts(t, st)
+			} else {
+				a, _ = onTier(t, Broadcast, true, st.Memory)
+				a.started = true
+			}
+			defer a.Close()
+			key := a.cfg.Names.Data + "k"
+			time.Sleep(time.Minute)
+			if err := a.Of(key).Reconcile(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			earlier := now() - int64(time.Second)
+			for _, waits := range []bool{false, true} {
+				want := earlier
+				if waits {
+					a.noted(retryqueue.Item{Key: key, At: time.Now().UnixMicro()}, now())
+					a.Suspect()
+					want = now()
+				}
+				r, err := a.BeginRead(t.Context(), earlier, 1, func(int) string { return key })
+				if err != nil || r.At < want || !waits && r.At != want {
+					t.Errorf("parted %v, waits %v: it begins %v after the call, %v", parted, waits, time.Duration(r.At-earlier), err)
+				}
+			}
+		})
+	}
+}
