@@ -102,6 +102,7 @@ type redisLoad struct {
 	token      store.CASToken // likewise
 	second     bool           // it takes the place of an obsolete lease or lock
 	seenLeases []frame.ID     // other processes' leases that this load has waited for
+	found      bool           // a prediction has started this load, and it has found such a lease: it is one like others
 	stays      frame.ID       // of the record that stays in place until the fill; zero: none
 	gone       bool           // that record is of no use to any reader
 	ends       int64          // local time when the key of that record expires, if nothing prolongs it
