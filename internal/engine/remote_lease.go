@@ -61,7 +61,7 @@ func (c *remote) acquire(ctx context.Context, at int64, o *Options, ls []*inflig
 	var then []store.Command
 	// The commands run even if the caller is gone: a lease that was granted without the load
 	// learning of it would block other loads until it expires.
-	whole := context.WithoutCancel(ctx)
+	whole := withoutCancel(ctx)
 	replies := c.coherence.Send(whole, cmds)
 	suspect := c.coherence.EndRead(&r)
 	var adopted map[int]*adoption
