@@ -82,6 +82,7 @@ type Cache struct {
 	watchdog     watchdog     // of loaders
 
 	recordSize atomic.Int64 // size of the last record that was encoded, in bytes
+	leaseTimes leaseTimes
 
 	refresher *refresher
 	auditor   *auditor // nil: local hits are not audited

@@ -40,7 +40,7 @@ type command struct {
 // all callers are gone: the load was done, and a lease must not be left behind.
 func (c *Cache) fill(ctx context.Context, o *Options, ls []*inflightLoad) {
 	cause := causeOf(ctx)
-	ctx = context.WithoutCancel(ctx)
+	ctx = withoutCancel(ctx)
 	at := local.Now() // before anything is encoded, which may take long
 	// A panic of user code on one value affects only that value.
 	if c.runsUserCode || slices.ContainsFunc(ls, (*inflightLoad).failed) {
@@ -58,7 +58,7 @@ func (c *Cache) fill(ctx context.Context, o *Options, ls []*inflightLoad) {
 func (c *Cache) fillSingle(ctx context.Context, o *Options, ls []*inflightLoad, at int64) {
 	l, cause := ls[0], causeBy(ctx, at)
 	if c.inRedis {
-		ctx = context.WithoutCancel(ctx)
+		ctx = withoutCancel(ctx)
 	} else {
 		ctx = context.Background() // it is not used
 	}

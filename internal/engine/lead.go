@@ -45,13 +45,9 @@ const (
 	failureLife = time.Second
 
 	// Another process's lease is read again after leasePoll even if no message was
-	// received: a process that dies, a lease that expires and a manual DEL send none.
+	// received: a process that dies, a lease that expires and a manual DEL send none. Without
+	// notifications it is polled; see polls.
 	leasePoll = 250 * time.Millisecond
-
-	// While disconnected from notifications, the lease is polled at these intervals, which grow
-	// with the time that was waited: so an answer is late by half of that at most, or by pollFirst.
-	pollFirst = time.Millisecond
-	pollMost  = 50 * time.Millisecond
 
 	// loadsAtOnce bounds how many loads of one batch run side by side where the
 	// source can only load one by one.
@@ -102,6 +98,7 @@ type redisLoad struct {
 	token      store.CASToken // likewise
 	second     bool           // it takes the place of an obsolete lease or lock
 	seenLeases []frame.ID     // other processes' leases that this load has waited for
+	found      bool           // a prediction has started this load, and it has found such a lease: it is one like others
 	stays      frame.ID       // of the record that stays in place until the fill; zero: none
 	gone       bool           // that record is of no use to any reader
 	ends       int64          // local time when the key of that record expires, if nothing prolongs it
@@ -206,6 +203,7 @@ func (c *Cache) lead(ctx context.Context, j Loader, o *Options, ls []*inflightLo
 		wake, stop = c.watch(ls)
 	}
 	var began int64 // when the wait began; 0: not yet
+	var polls polls
 	for {
 		again := c.backend.acquire(ctx, at, o, ls)
 		ready, others := split(ls)
@@ -239,10 +237,12 @@ func (c *Cache) lead(ctx context.Context, j Loader, o *Options, ls []*inflightLo
 			at = local.Now()
 			continue
 		}
+		now := local.Now()
 		if began == 0 {
-			began = local.Now()
+			began, polls.expected = now, c.leaseTimes.expected()
 		}
-		if err := c.await(ctx, wake, pollPause(since(began))); err != nil {
+		pause := polls.pause(time.Duration(now-began), time.Duration(now-at))
+		if err := c.await(ctx, wake, pause); err != nil {
 			for _, l := range others {
 				if !o.refresh {
 					c.stats.unloaded.Add(1)
@@ -253,13 +253,6 @@ func (c *Cache) lead(ctx context.Context, j Loader, o *Options, ls []*inflightLo
 		}
 		at = local.Now()
 	}
-}
-
-// pollPause returns the interval until the next poll of a lease, after the time that was waited so
-// far. That includes the polls themselves: a store that is slow, since many processes wait, is asked
-// less often.
-func pollPause(waited time.Duration) time.Duration {
-	return min(max(waited/2, pollFirst), pollMost)
 }
 
 // split returns the loads of ls that may begin, and those that wait for other loads; the rest has

@@ -170,6 +170,18 @@ func (c *loadContext) chain() context.Context {
 	return a.real
 }
 
+// withoutCancel is context.WithoutCancel, whose contexts allocate when they are asked for a value. That
+// of a caller who can't leave is not canceled as it is.
+func withoutCancel(ctx context.Context) context.Context {
+	if c, ok := ctx.(*loadContext); ok {
+		ctx = c.values
+	}
+	if ctx.Done() == nil {
+		return ctx
+	}
+	return context.WithoutCancel(ctx)
+}
+
 // endOf returns the deadline of a context as local time; without one, it is the end of time.
 func endOf(ctx context.Context) int64 {
 	if c, ok := ctx.(*loadContext); ok {

@@ -43,8 +43,9 @@ func (c *remote) store(ctx context.Context, o *Options, ls []*inflightLoad, at i
 		}
 		c.fillTouched(ctx, ls)
 	}
+	now := local.Now()
 	for _, l := range ls {
-		c.filled(l)
+		c.filled(l, now)
 	}
 	if c.local == nil {
 		return
@@ -135,8 +136,8 @@ func kindOf(o *Options, l *inflightLoad) message.Kind {
 	return message.Invalidated
 }
 
-// filled handles the outcome of a key's commands.
-func (c *remote) filled(l *inflightLoad) {
+// filled handles the outcome of a key's commands, as of the local time now.
+func (c *remote) filled(l *inflightLoad, now int64) {
 	r := &l.filled
 	c.failed(l)
 	c.resolveMessage(&l.unlocks, true, 0)
@@ -145,8 +146,11 @@ func (c *remote) filled(l *inflightLoad) {
 	}
 	c.resolveMessage(&l.stores, l.lease, l.now)
 	if l.stores.reply.OK && l.stores.reply.Err == nil {
-		if l.late {
+		switch {
+		case l.late:
 			c.failures.forget(l.rk)
+		case r.keep:
+			c.leaseTimes.note(time.Duration(now - l.res.began))
 		}
 		return
 	}

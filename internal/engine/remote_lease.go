@@ -61,17 +61,17 @@ func (c *remote) acquire(ctx context.Context, at int64, o *Options, ls []*inflig
 	var then []store.Command
 	// The commands run even if the caller is gone: a lease that was granted without the load
 	// learning of it would block other loads until it expires.
-	whole := context.WithoutCancel(ctx)
+	whole := withoutCancel(ctx)
 	replies := c.coherence.Send(whole, cmds)
 	suspect := c.coherence.EndRead(&r)
 	var adopted map[int]*adoption
-	if c.legacy != nil && !o.speculative {
+	if c.legacy != nil && (!o.speculative || ls[0].found) {
 		adopted = c.adoptAll(ctx, len(asked), func(i int) (string, *store.Reply) { return asked[i].rk, &replies[i] })
 	}
 	seen := func(i int) {
 		l, reply := asked[i], &replies[i]
 		switch {
-		case o.speculative && !reply.OK:
+		case o.speculative && !c.goesOn(l, reply):
 			l.state = fillNone
 		case reply.Err != nil:
 			// Redis can't grant a lease (down, full, read-only): the load goes
@@ -242,10 +242,20 @@ func (c *remote) prolong(ctx context.Context, ls []*inflightLoad) (gone []store.
 	return gone
 }
 
-// dropSpeculative gives up loads that a prediction has started, unless they have got a lease.
+// goesOn reports whether a load that a prediction has started goes on after that reply, and notes it: it
+// has got a lease; or it has found another load's, as a read would have, and then waits for that.
+func (c *remote) goesOn(l *inflightLoad, reply *store.Reply) bool {
+	if !l.found && reply.Err == nil && !reply.OK {
+		h, err := frame.ReadHead(reply.Record.Raw)
+		l.found = err == nil && h.Kind == frame.Lease
+	}
+	return l.found || reply.OK
+}
+
+// dropSpeculative gives up loads that a prediction has started, unless they go on.
 func (c *remote) dropSpeculative(o *Options, ls []*inflightLoad) {
 	for _, l := range ls {
-		if o.speculative && !l.lease {
+		if o.speculative && !l.lease && !l.found {
 			c.resolve(l, result{}, errNotAcquired)
 		}
 	}

@@ -14,7 +14,8 @@ import (
 //
 // If the key is not empty after all, or Redis does not answer, the speculative load is
 // dropped and the read is done as usual. About one read in missStreak then costs one more
-// round trip.
+// round trip. If it holds another process's lease, the load waits for that, as it would have after
+// the read.
 type missPredictor struct {
 	streak int32        // the number of consecutive misses required
 	misses atomic.Int32 // consecutive misses of reads that could load
@@ -30,6 +31,7 @@ var errNotAcquired = errors.New("cache: Redis holds something, or does not answe
 // noted records the status of the key in Redis for a read that could load.
 func (h *missPredictor) noted(o status) {
 	switch {
+	case o == leased: // whether there will be a value is not known
 	case o != notFound:
 		if h.misses.Load() != 0 {
 			h.misses.Store(0)

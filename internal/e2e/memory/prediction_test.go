@@ -4,14 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/delqhi/cache"
 	"github.com/delqhi/cache/internal/hook"
 	"github.com/delqhi/cache/internal/store"
 	"github.com/delqhi/cache/internal/storetest"
+	"github.com/delqhi/cache/invalidate"
 	"github.com/delqhi/cache/metrics"
 	"github.com/delqhi/cache/strategy"
 )
@@ -131,6 +136,73 @@ func TestAMissThatWasExpectedForNothing(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A prediction that finds another process's lease is right: it waits for that load, as it would have
+// after a read, and takes what comes of it.
+func TestAMissThatIsExpectedWhileAnotherProcessLoads(t *testing.T) {
+	for what, ends := range map[string]struct {
+		load func() (string, error)
+		want string
+	}{
+		"a value":   {func() (string, error) { return "of the other", nil }, "of the other"},
+		"a failure": {func() (string, error) { return "", errors.New("the source says no") }, "error: the source says no"},
+		"nothing":   {func() (string, error) { runtime.Goexit(); return "", nil }, "error: the load ended its goroutine"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var loads atomic.Int32
+				c, store := expecting(t, cache.SourceFunc(func(ctx context.Context, k string) (string, error) {
+					loads.Add(1)
+					return of(ctx, k)
+				}), cache.WithTransport(invalidate.NoTransport()))
+				loads.Store(0)
+				other := newCache(t, store, cache.SourceFunc(func(context.Context, string) (string, error) {
+					time.Sleep(time.Second / 2)
+					return ends.load()
+				}))
+				go func() { _, _ = other.Get(t.Context(), "k") }()
+				synctest.Wait()
+				store.take()
+				before := c.Metrics()
+				v, err := c.Get(t.Context(), "k")
+				if err != nil {
+					v = "error: " + err.Error()[strings.LastIndex(err.Error(), ": ")+2:]
+				}
+				if v != ends.want || loads.Load() != 0 {
+					t.Errorf("%s after %d loads of its own", v, loads.Load())
+				}
+				if did := store.take(); strings.Contains(did, "get") {
+					t.Errorf("it did %s", did)
+				}
+				if m := c.Metrics(); m.MissAbsent != before.MissAbsent+1 || m.Misses() != before.Misses()+1 {
+					t.Errorf("it counts as %d misses, %d of them of an absent key", m.Misses()-before.Misses(), m.MissAbsent-before.MissAbsent)
+				}
+				if !hook.Of(c).PredictsMiss() {
+					t.Error("the next one is not expected to miss")
+				}
+			})
+		})
+	}
+}
+
+// A read that finds another process's lease says nothing about what the next one finds.
+func TestALeaseDoesNotEndAPrediction(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, store := expecting(t, cache.SourceFunc(of))
+		other := newCache(t, store, cache.SourceFunc(func(ctx context.Context, k string) (string, error) {
+			time.Sleep(time.Second)
+			return of(ctx, k)
+		}))
+		go func() { _, _ = other.Get(t.Context(), "k") }()
+		synctest.Wait()
+		if vals, err := c.GetMany(t.Context(), []string{"k", "l"}); len(vals) != 2 || err != nil {
+			t.Errorf("%v, %v", vals, err)
+		}
+		if !hook.Of(c).PredictsMiss() {
+			t.Error("the next one is not expected to miss")
+		}
+	})
 }
 
 // Many who want the same key share what comes of the prediction, whether they had it or not.
