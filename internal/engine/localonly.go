@@ -146,7 +146,7 @@ func (c *localOnly) claim(now int64, o *Options, ls []*inflightLoad, unkept func
 		}
 		why := unkept(l)
 		force := o.SkipLocal || o.anew() || why != nil
-		if l.claim, l.awaits = c.fences.ClaimLoadSince(c.encoded(l.rk), l.version.time, now, c.backend.since(l.rk, now), force, &l.claimed); l.claim == nil {
+		if l.claim, l.awaits = c.fences.ClaimLoadSince(l.place, l.version.time, now, c.backend.since(l.rk, now), force, &l.claimed); l.claim == nil {
 			if !waited && c.answerLocal(now, o, l) {
 				continue
 			}
@@ -164,7 +164,7 @@ func (c *localOnly) claim(now int64, o *Options, ls []*inflightLoad, unkept func
 			if !outdated {
 				continue
 			}
-			l.claim, l.awaits = c.fences.ClaimLoadSince(c.encoded(l.rk), l.version.time, now, math.MinInt64, true, &l.claimed)
+			l.claim, l.awaits = c.fences.ClaimLoadSince(l.place, l.version.time, now, math.MinInt64, true, &l.claimed)
 		}
 		l.state = fillLocal
 		if why != nil {

@@ -199,7 +199,7 @@ func (c *localOnly) updateLoaded(ctx context.Context, ch *Change, f Func, o *Opt
 	w := c.fences.Wait(enc)
 	defer w.Close()
 	now := local.Now()
-	claim, _ := c.fences.ClaimLoadSince(enc, s.time, now, c.backend.since(ch.rk, now), false, nil)
+	claim, _ := c.fences.ClaimLoadSince(c.fences.Place(enc), s.time, now, c.backend.since(ch.rk, now), false, nil)
 	if claim == nil { // a write to the source or a load is in flight: try again when it ends
 		return false, c.awaitClaims(ctx, w)
 	}

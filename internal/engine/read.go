@@ -29,6 +29,7 @@ type Lookup struct {
 	key   Key
 	space Value       // what a record's value is decoded into
 	rk    string      // Redis key
+	place fence.Place // where the fences have it
 	at    int64       // local time before any tier was asked
 	fence fence.Token // taken before any tier was asked
 	done  bool        // the answer is in ans or err
@@ -169,7 +170,8 @@ func (c *Cache) prepare(ctx context.Context, items []Lookup, space *[]byte, star
 			if it.at, it.due = at, NotDue; began < ends[i] || it.rk == "" {
 				it.rk = all[began:ends[i]]
 			}
-			it.fence = c.fences.Token(c.encoded(it.rk))
+			it.place = c.fences.Place(c.encoded(it.rk))
+			it.fence = c.fences.TokenAt(it.place)
 			began = ends[i]
 		}
 		items = items[n:]
@@ -266,7 +268,7 @@ func (c *Cache) loadOpen(ctx context.Context, s *Scratch, open []*Lookup, j Load
 	began := c.beginning(fence.Token{})
 	began.apart = o.SkipRemote
 	for i, it := range open {
-		wants[i] = loadKey{key: keys[i], rk: it.rk, down: it.remoteErr != nil}
+		wants[i] = loadKey{key: keys[i], rk: it.rk, place: it.place, down: it.remoteErr != nil}
 		reqs[i] = c.request(it, began, o)
 	}
 	if soft, stop := c.applySoftTimeout(open, reqs, o); soft {
@@ -314,7 +316,7 @@ func (c *Cache) request(it *Lookup, began beginning, o *Options) flight.Request[
 		known := c.clockIn(part).Known()
 		began.epoch, began.clock = known.Epoch, known.Clock
 	}
-	return flight.Request[string, beginning]{Key: it.rk, Fence: began, Alone: o.anew(), Now: it.at, NotBefore: c.backend.since(it.rk, it.at)}
+	return flight.Request[string, beginning]{Key: it.rk, Hash: it.place.Hash(), Fence: began, Alone: o.anew(), Now: it.at, NotBefore: c.backend.since(it.rk, it.at)}
 }
 
 // loadEnded answers a lookup with the outcome of its load. It reports whether there was none, and
@@ -370,7 +372,8 @@ func (c *Cache) applySoftTimeout(open []*Lookup, reqs []flight.Request[string, b
 
 // loadKey is what a load needs to know about a key.
 type loadKey struct {
-	key  Key
-	rk   string
-	down bool // the remote tier could not be asked
+	key   Key
+	rk    string
+	place fence.Place // where the fences have it, if the load is one of readers
+	down  bool        // the remote tier could not be asked
 }
