@@ -236,12 +236,12 @@ func (c *Claim) Failed() error {
 	return c.err
 }
 
+// any reports whether there may be a claim of a key with that hash. cs may be nil.
+func (cs *claims) any(hash uint64) bool { return cs != nil && cs[hash%parts].held.Load() != 0 }
+
 // lose marks all claims of a key as lost.
 func (cs *claims) lose(at Place) {
 	p := &cs[at.hash%parts]
-	if p.held.Load() == 0 {
-		return
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.loseLocked(at, everyClaim)

@@ -82,7 +82,7 @@ func (t *Table) Move(key string) Token { return t.MoveAt(t.Place(key)) }
 // MoveAt is Move of the key of a place.
 func (t *Table) MoveAt(p Place) Token {
 	tok := Token{gen: t.gen[p.hash%slots].Add(1), epoch: t.epoch.Load()}
-	if t.claims != nil {
+	if t.claims.any(p.hash) {
 		t.claims.lose(p)
 	}
 	return tok
@@ -104,7 +104,7 @@ func (t *Table) MoveIf(key string, tok Token) bool {
 	if t.epoch.Load() != tok.epoch || !t.gen[h%slots].CompareAndSwap(tok.gen, tok.gen+1) {
 		return false
 	}
-	if t.claims != nil {
+	if t.claims.any(h) {
 		t.claims.lose(Place{key, h})
 	}
 	return true
