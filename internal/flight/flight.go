@@ -86,12 +86,13 @@ type Call[K, F comparable, V any] struct {
 
 	work  *work
 	over  atomic.Bool    // resolved; set under Group.mu, after val and err are written
-	ready sync.WaitGroup // done then, as well
+	ready sync.WaitGroup // done then, if somebody waits for it
 	done  chan struct{}  // closed then, if there is one: for those who wait for more than that; guarded by Group.mu
 	val   V
 	err   error
 
 	joined  bool // by another caller; guarded by Group.mu
+	awaited bool // somebody waits for ready; guarded by Group.mu
 	waiters int  // guarded by Group.mu
 
 	hash   uint64         // Request.Hash
@@ -106,8 +107,10 @@ type work struct {
 	waiters int         // the sum of those of its open calls; guarded by Group.mu
 	open    int         // calls not resolved; guarded by Group.mu
 	dead    bool        // canceled as abandoned: not to be joined; guarded by Group.mu
+	here    bool        // it runs in its caller's goroutine: it counts as running until its call is resolved
 
 	next, previous *work // in Group.works; guarded by Group.mu
+	running        bool  // it is there; changed under Group.mu by who runs the work
 }
 
 // firstCall is a work with its first call.
@@ -270,7 +273,7 @@ func (g *Group[K, F, V]) DoSingle(ctx context.Context, r *Request[K, F], begin f
 	}
 	if res.Shared = c != nil; c == nil && closed == nil {
 		space, lead := begin(here) // not under the lock, for which all others would wait
-		c, res.Shared, closed = g.joinOrBegin(ctx, r, space, lead)
+		c, res.Shared, closed = g.joinOrBegin(ctx, r, here, space, lead)
 		switch {
 		case res.Shared || closed != nil:
 		case here:
@@ -311,7 +314,7 @@ func (g *Group[K, F, V]) join(r *Request[K, F]) (c *Call[K, F, V], closed error)
 
 // joinOrBegin is join, and if there is no call to join, begins the work of space, which is then to be
 // run.
-func (g *Group[K, F, V]) joinOrBegin(ctx context.Context, r *Request[K, F], space *Single[K, F, V], lead Leader[K, F, V]) (c *Call[K, F, V], joined bool, closed error) {
+func (g *Group[K, F, V]) joinOrBegin(ctx context.Context, r *Request[K, F], here bool, space *Single[K, F, V], lead Leader[K, F, V]) (c *Call[K, F, V], joined bool, closed error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed != nil {
@@ -321,7 +324,7 @@ func (g *Group[K, F, V]) joinOrBegin(ctx context.Context, r *Request[K, F], spac
 		return c, true, nil
 	}
 	c = &space.call
-	space.lead, space.calls[0] = lead, c
+	space.lead, space.calls[0], space.work.here = lead, c, here
 	g.beginLocked(&space.work, c, 0, r)
 	g.startLocked(&space.work, lead.NewContext(ctx))
 	return c, false, nil
@@ -355,7 +358,6 @@ func (g *Group[K, F, V]) joinLocked(r *Request[K, F]) *Call[K, F, V] {
 // beginLocked makes c the call of the i-th request, and a part of w.
 func (g *Group[K, F, V]) beginLocked(w *work, c *Call[K, F, V], i int, r *Request[K, F]) {
 	c.Key, c.Fence, c.Index, c.began, c.hash, c.work, c.waiters = r.Key, r.Fence, i, r.Now, r.Hash, w, 1
-	c.ready.Add(1)
 	w.waiters++
 	w.open++
 	// A key that differs from itself (NaN) could never be found again.
@@ -371,7 +373,7 @@ func (g *Group[K, F, V]) beginLocked(w *work, c *Call[K, F, V], i int, r *Reques
 
 // startLocked counts a work as running.
 func (g *Group[K, F, V]) startLocked(w *work, ctx Context) {
-	w.ctx = ctx
+	w.ctx, w.running = ctx, true
 	if w.next = g.works; w.next != nil {
 		w.next.previous = w
 	}
@@ -389,21 +391,28 @@ const (
 
 // wait waits for a call.
 func (c *Call[K, F, V]) wait(g *Group[K, F, V], ctx context.Context, soft <-chan struct{}) waited {
-	ended := ctx.Done()
-	if ended == nil && soft == nil {
-		c.ready.Wait()
+	if c.over.Load() {
 		return waitedOut
 	}
+	ended := ctx.Done()
+	alone := ended == nil && soft == nil
 	g.mu.Lock()
-	if c.over.Load() {
+	switch {
+	case c.over.Load():
 		g.mu.Unlock()
 		return waitedOut
-	}
-	if c.done == nil {
+	case alone && !c.awaited:
+		c.awaited = true
+		c.ready.Add(1)
+	case !alone && c.done == nil:
 		c.done = make(chan struct{})
 	}
 	done := c.done
 	g.mu.Unlock()
+	if alone {
+		c.ready.Wait()
+		return waitedOut
+	}
 	select {
 	case <-done:
 		return waitedOut
@@ -466,13 +475,18 @@ func (g *Group[K, F, V]) Resolve(c *Call[K, F, V], v V, err error) {
 	}
 	c.val, c.err = v, err
 	c.over.Store(true)
-	c.ready.Done()
+	if c.awaited {
+		c.ready.Done()
+	}
 	if c.done != nil {
 		close(c.done)
 	}
 	c.work.open--
 	c.work.waiters -= c.waiters
 	c.work.cancelIfAbandonedLocked()
+	if c.work.here {
+		g.overLocked(c.work)
+	}
 }
 
 func (g *Group[K, F, V]) run(ctx Context, w *work, mine []*Call[K, F, V], lead func(context.Context, []*Call[K, F, V])) {
@@ -521,8 +535,16 @@ func (g *Group[K, F, V]) end(ctx Context, w *work, mine []*Call[K, F, V], panick
 
 // over counts a work as ended.
 func (g *Group[K, F, V]) over(w *work) {
+	if !w.running {
+		return
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.overLocked(w)
+}
+
+func (g *Group[K, F, V]) overLocked(w *work) {
+	w.running = false
 	if w.previous == nil {
 		g.works = w.next
 	} else {
