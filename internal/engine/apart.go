@@ -87,7 +87,7 @@ func (c *remote) setApart(ctx context.Context, changes []*Change, o *Options) {
 				}
 				c.putInOutage(e, how, ch.at, ch.version)
 			}
-			if c.local.Set(ch.Key, enc, e) == local.Closed {
+			if c.local.Set(ch.Key, enc, e, local.Now()) == local.Closed {
 				ch.Err = errs.ErrClosed
 			}
 		}

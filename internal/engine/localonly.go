@@ -271,7 +271,7 @@ func (c *localOnly) fill(l *inflightLoad, at int64) {
 	case r.keep:
 		e := c.localEntry(l.key, &l.head, &r.ans, at, l.aging(at), l.version)
 		c.putInOutage(e, local.Reached, l.res.began, l.version)
-		if c.local.Fill(l.key, enc, e, l.claim) == local.Refused {
+		if c.local.Fill(l.key, enc, e, l.claim, at) == local.Refused {
 			c.stats.outdated.Add(1)
 			return
 		}
