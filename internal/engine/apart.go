@@ -57,8 +57,8 @@ func (c *remote) setApart(ctx context.Context, changes []*Change, o *Options) {
 			continue
 		}
 		var err error
-		if ch.life, ch.keep, err = c.lifetime(ch.Key, ch.Val, o, loadDirectives{}); err == nil {
-			ch.tags, err = c.tagsOf(ch.Key, ch.Val, o, loadDirectives{})
+		if ch.life, ch.keep, err = c.lifetime(ch.Key, ch.Val, o, &noDirectives); err == nil {
+			ch.tags, err = c.tagsOf(ch.Key, ch.Val, o, &noDirectives)
 		}
 		if ch.inherit(); err != nil {
 			ch.Err = err

@@ -141,7 +141,7 @@ func (c *localOnly) claim(now int64, o *Options, ls []*inflightLoad, unkept func
 		}
 		if err := l.failedMeanwhile(); err != nil {
 			c.coalesced(o)
-			c.resolve(l, result{}, err)
+			c.resolve(l, nil, err)
 			continue
 		}
 		why := unkept(l)
@@ -151,7 +151,7 @@ func (c *localOnly) claim(now int64, o *Options, ls []*inflightLoad, unkept func
 				continue
 			}
 			if o.background {
-				c.resolve(l, result{}, errBusy)
+				c.resolve(l, nil, errBusy)
 				continue
 			}
 			outdated := false
@@ -199,24 +199,23 @@ func (l *inflightLoad) failedMeanwhile() error {
 }
 
 // answerLocal resolves a load with the tier's entry, if that may be used at the local time at, and
-// otherwise notes the entry that is to be replaced.
+// otherwise notes the value that is to be replaced.
 func (c *localOnly) answerLocal(at int64, o *Options, l *inflightLoad) bool {
-	l.old, l.entry = nil, Held{}
-	if o.SkipLocal {
-		return false
+	l.old = nil
+	if o.SkipLocal || l.nowhere && c.fences.TokenAt(l.place) == l.call.Fence.fence {
+		return false // nothing was written since the read that has found no entry
 	}
 	e, is := c.lookLocal(l.key, l.rk, at)
 	if c.outage.unheard(l.rk, at) {
 		e, is = c.lookInOutage(l.key, l.rk, at)
 	}
-	l.entry = e
 	if is != usable && is != stale {
 		return false
 	}
 	ans := c.fromLocal(e, at)
 	if is == usable && !o.tooOld(&ans.info) && !(o.background && ans.info.Age >= o.backgroundAge) {
 		c.coalesced(o)
-		c.resolve(l, ans, nil)
+		c.resolve(l, &ans, nil)
 		return true
 	}
 	if ans.absent == nil {
