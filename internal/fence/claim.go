@@ -20,7 +20,8 @@ import (
 //
 // Step 4 of a load and step 1 of a write hold the lock of the key's shard. A claim that is made
 // when step 1 of a write finds none to take away is made after that write: its load begins
-// then.
+// then. Step 2 of a load is left out if the tier had no entry before step 1, and the generation has
+// not moved since before that: a write that has stored something meanwhile has moved it.
 
 // The claims are split into parts, so that writers of different keys do not contend.
 const parts = 64
