@@ -76,19 +76,19 @@ func (c *Cache[K, V]) Get(ctx context.Context, key K, opts ...ReadOption) (V, er
 			return v, nil
 		}
 	}
-	return c.get(ctx, key, opts, start)
+	return c.get(ctx, start, key, opts)
 }
 
-func (c *Cache[K, V]) get(ctx context.Context, key K, opts []ReadOption, start int64) (V, error) {
+func (c *Cache[K, V]) get(ctx context.Context, start int64, key K, opts []ReadOption) (V, error) {
 	if len(opts) == 0 {
-		return c.readOne(ctx, "get", key, c.loader, &engine.NoOptions, nil, start)
+		return c.readOne(ctx, "get", start, key, c.loader, &engine.NoOptions, nil)
 	}
 	o, err := readOptions(c, opts)
 	if err != nil {
 		var zero V
 		return zero, err
 	}
-	return c.readOne(ctx, "get", key, c.loader, &o.Options, o.report, start)
+	return c.readOne(ctx, "get", start, key, c.loader, &o.Options, o.report)
 }
 
 // Peek returns the value of key if a tier has it, else an error that matches
@@ -105,7 +105,7 @@ func (c *Cache[K, V]) Peek(ctx context.Context, key K, opts ...ReadOption) (V, e
 		return zero, err
 	}
 	o.Peek = true
-	return c.readOne(ctx, "peek", key, nil, &o.Options, o.report, local.Now())
+	return c.readOne(ctx, "peek", local.Now(), key, nil, &o.Options, o.report)
 }
 
 // GetOrLoad is Get with the load function given by the call: load runs if no tier
@@ -123,10 +123,10 @@ func (c *Cache[K, V]) GetOrLoad(ctx context.Context, key K, load LoadFunc[K, V],
 			return v, nil
 		}
 	}
-	return c.getOrLoad(ctx, key, load, opts, start)
+	return c.getOrLoad(ctx, start, key, load, opts)
 }
 
-func (c *Cache[K, V]) getOrLoad(ctx context.Context, key K, load LoadFunc[K, V], opts []LoadOption, start int64) (V, error) {
+func (c *Cache[K, V]) getOrLoad(ctx context.Context, start int64, key K, load LoadFunc[K, V], opts []LoadOption) (V, error) {
 	o, err := readOptions(c, opts)
 	if load == nil {
 		o.mistake("GetOrLoad needs a function that loads")
@@ -136,7 +136,7 @@ func (c *Cache[K, V]) getOrLoad(ctx context.Context, key K, load LoadFunc[K, V],
 		var zero V
 		return zero, err
 	}
-	return c.readOne(ctx, "get", key, c.engine.QueueFirst(&loader[K, V]{one: load}), &o.Options, o.report, start)
+	return c.readOne(ctx, "get", start, key, c.engine.QueueFirst(&loader[K, V]{one: load}), &o.Options, o.report)
 }
 
 func (c *Cache[K, V]) refreshHitBy(ctx context.Context, key K, age time.Duration, load LoadFunc[K, V]) {

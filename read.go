@@ -61,8 +61,9 @@ func (p *readings[K, V]) put(r *reading[K, V]) {
 	p.pool.Put(r)
 }
 
-// readOne reads one key, as of the local time start; load is nil if nothing may be loaded.
-func (c *Cache[K, V]) readOne(ctx context.Context, op string, key K, load engine.Loader, o *engine.Options, report *Info, start int64) (v V, err error) {
+// readOne reads one key, for a call that began at the local time start; load is nil if nothing may be
+// loaded.
+func (c *Cache[K, V]) readOne(ctx context.Context, op string, start int64, key K, load engine.Loader, o *engine.Options, report *Info) (v V, err error) {
 	r := c.readings.get(1)
 	r.add(key)
 	c.engine.ReadOne(ctx, &r.Scratch, load, o, start)

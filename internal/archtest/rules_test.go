@@ -44,7 +44,6 @@ const (
 	compress  = "github.com/klauspost/compress"
 	crypto    = "golang.org/x/crypto"
 	xxhash    = "github.com/cespare/xxhash/v2"
-	semaphore = "golang.org/x/sync"
 	goleak    = "go.uber.org/goleak"
 )
 
@@ -85,7 +84,7 @@ var architecture = table{
 				"internal/glob", "internal/hook", "internal/invalidation", "internal/keys", "internal/local", "internal/logicalclock",
 				"internal/message", "internal/report", "internal/retryqueue", "internal/stat", "internal/store", "internal/topk", "internal/usercode", "internal/writebehind",
 			},
-			others: []string{goRedis, semaphore},
+			others: []string{goRedis},
 			tests:  []string{"internal/logonce"},
 		},
 		"internal/coherence": {module: []string{

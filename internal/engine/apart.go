@@ -57,8 +57,8 @@ func (c *remote) setApart(ctx context.Context, changes []*Change, o *Options) {
 			continue
 		}
 		var err error
-		if ch.life, ch.keep, err = c.lifetime(ch.Key, ch.Val, o, loadDirectives{}); err == nil {
-			ch.tags, err = c.tagsOf(ch.Key, ch.Val, o, loadDirectives{})
+		if ch.life, ch.keep, err = c.lifetime(ch.Key, ch.Val, o, &noDirectives); err == nil {
+			ch.tags, err = c.tagsOf(ch.Key, ch.Val, o, &noDirectives)
 		}
 		if ch.inherit(); err != nil {
 			ch.Err = err
@@ -87,7 +87,7 @@ func (c *remote) setApart(ctx context.Context, changes []*Change, o *Options) {
 				}
 				c.putInOutage(e, how, ch.at, ch.version)
 			}
-			if c.local.Set(ch.Key, enc, e) == local.Closed {
+			if c.local.Set(ch.Key, enc, e, local.Now()) == local.Closed {
 				ch.Err = errs.ErrClosed
 			}
 		}

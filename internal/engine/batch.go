@@ -206,7 +206,6 @@ func (b *loadBatch) load() {
 		if s.o.refresh {
 			refreshes++
 		}
-		s.l.rest.ready.Add(1)
 	}
 	b.in = c.entering(b.ctx, rks...)
 	b.in.handle.begin(c, nil)

@@ -75,7 +75,7 @@ type Cache struct {
 	invalidation invalidation.Policy   // what happens to an invalidated entry
 	clock        *logicalclock.Table   // the logical clock, for tags and Clear; see clockOf
 	clocks       []*logicalclock.Table // by part, of which clock is the first; nil: there is one
-	flights      *flight.Group[string, beginning, result]
+	flights      *flight.Group[string, beginning, *result]
 	limit        *loadLimit
 	batcher      *loadBatcher // nil: single loads are not collected
 	receiveAll   func()       // see coherence.Coordinator.ReceiveAll; nil without Redis
@@ -163,7 +163,7 @@ func New(cfg Config) (*Cache, error) {
 	}
 	c.refresher = newRefresher(c)
 	c.batcher = newLoadBatcher(c)
-	c.flights = flight.New[string, beginning, result](func(v any, stack []byte) error {
+	c.flights = flight.New[string, beginning, *result](func(v any, stack []byte) error {
 		return &usercode.PanicError{Value: v, Stack: stack} // a panic of this package: those of user code are recovered at the call
 	})
 	c.flights.NewContext = func(caller context.Context) flight.Context { return newLoadContext(caller) }

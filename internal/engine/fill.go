@@ -54,13 +54,19 @@ func (c *Cache) fill(ctx context.Context, o *Options, ls []*inflightLoad) {
 }
 
 // fillSingle is fill of one load on a goroutine of the cache that has nothing else to do: user
-// code that ends it ends no more than the plan. The local time at is from before.
+// code that ends it ends no more than the plan. The local time at is from before: the context of the
+// loader ends then.
 func (c *Cache) fillSingle(ctx context.Context, o *Options, ls []*inflightLoad, at int64) {
-	l, cause := ls[0], causeBy(ctx, at)
+	l, cause := ls[0], endAt(ctx, at)
 	if c.inRedis {
 		ctx = withoutCancel(ctx)
 	} else {
 		ctx = context.Background() // it is not used
+	}
+	if !c.runsUserCode && !l.failed() {
+		c.plan(ctx, o, l)
+		c.storePlanned(ctx, o, ls, at, cause)
+		return
 	}
 	err := usercode.ErrGoexit // unless plan returns, or panics
 	defer func() {
@@ -86,7 +92,7 @@ func (c *Cache) storePlanned(ctx context.Context, o *Options, ls []*inflightLoad
 	}
 	c.backend.store(ctx, o, ls, at)
 	for _, l := range ls {
-		c.resolve(l, l.filled.ans, l.filled.err)
+		c.resolve(l, &l.filled.ans, l.filled.err)
 		if l.left != nil {
 			c.leave(l)
 		}
@@ -124,23 +130,23 @@ func (l *inflightLoad) aging(at int64) freshness {
 
 // plan decides how the result of one key is stored.
 func (c *Cache) plan(ctx context.Context, o *Options, l *inflightLoad) {
-	r := &l.filled
+	r, w := &l.filled, l.res.asked()
 	var err error // why the answer can't be kept
 	switch absent := c.absence(l.res.err); {
 	case l.res.err == nil:
-		r.ans, r.etag = result{val: l.res.val, info: Info{Tier: metrics.Source}}, l.res.directives.etag
-		if r.life, r.keep, err = c.lifetime(l.key, l.res.val, o, l.res.directives); err == nil {
+		r.ans, r.etag = result{val: l.res.val, info: Info{Tier: metrics.Source}}, w.etag
+		if r.life, r.keep, err = c.lifetime(l.key, l.res.val, o, w); err == nil {
 			c.keepLoadedLife(ctx, o, l)
-			r.ans.info.Tags, err = c.tagsOf(l.key, l.res.val, o, l.res.directives)
+			r.ans.info.Tags, err = c.tagsOf(l.key, l.res.val, o, w)
 		}
-		r.over = o.HasTTL && o.TTL <= 0 && !l.res.directives.hasTTL && !l.res.directives.skip
+		r.over = o.HasTTL && o.TTL <= 0 && !w.hasTTL && !w.skip
 	case absent != nil:
 		r.ans = result{absent: absent, info: Info{Tier: metrics.Source, Absent: true}}
-		r.life, r.keep = life{fresh: c.policyOf(o).Spread(c.policyOf(o).NotFoundTTL, c.rand())}, c.policyOf(o).NotFoundTTL > 0 && !l.res.directives.skip
-		r.over = !l.res.directives.skip
+		r.life, r.keep = life{fresh: c.policyOf(o).Spread(c.policyOf(o).NotFoundTTL, c.rand())}, c.policyOf(o).NotFoundTTL > 0 && !w.skip
+		r.over = !w.skip
 	default:
 		r.err = l.res.err
-		if l.res.directives.noStale {
+		if w.noStale {
 			r.err = &noStaleError{r.err}
 		}
 	}
@@ -177,7 +183,7 @@ func (c *Cache) planFailure(o *Options, l *inflightLoad) {
 		return
 	}
 	r.shared, r.hold = true, c.hold(o, l)
-	r.failure = failure{err: r.err, cover: c.policyOf(o).ErrorTTL == 0 && !l.res.directives.hasRetry, version: l.version}
+	r.failure = failure{err: r.err, cover: c.policyOf(o).ErrorTTL == 0 && !l.res.asked().hasRetry, version: l.version}
 	if r.hold > 0 {
 		r.failedUntil = later(local.Now(), r.hold)
 	}
@@ -189,8 +195,8 @@ func (c *Cache) hold(o *Options, l *inflightLoad) time.Duration {
 	p := c.policyOf(o)
 	errorTTL := p.Spread(p.ErrorTTL, c.rand())
 	switch {
-	case l.res.directives.hasRetry:
-		return l.res.directives.retry
+	case l.res.asked().hasRetry:
+		return l.res.asked().retry
 	case l.old != nil && p.StaleIfError > 0:
 		return max(errorTTL, p.RetryAfter)
 	}

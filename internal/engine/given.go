@@ -80,7 +80,7 @@ func (c *Cache) taken(o *Options, l *inflightLoad, id any) (ok, outdated bool) {
 	}
 	ans.info = Info{Tier: metrics.Source, Absent: ans.absent != nil}
 	c.countAwaited(o)
-	c.resolve(l, ans, nil)
+	c.resolve(l, &ans, nil)
 	return true, false
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -20,49 +21,56 @@ type Handle struct {
 
 // loadHandle is the handle of a load, which is made when it is asked for: most loaders never do.
 type loadHandle struct {
-	mu    sync.Mutex // guards what follows
-	of    *Cache     // nil: there is no load, or it is over
-	old   *decoded   // the value that is to be replaced; nil: none
-	typed any        // what the loader gets; nil until it asks
-	h     *Handle    // the same
+	of   *Cache                      // nil: there is no load
+	old  *decoded                    // the value that is to be replaced; nil: none
+	made atomic.Pointer[typedHandle] // nil until the loader asks
+	over atomic.Bool                 // the load is
 }
 
-// begin makes it that of a load which is to replace old, nil for none.
-func (l *loadHandle) begin(of *Cache, old *decoded) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.of, l.old = of, old
+type typedHandle struct {
+	typed any // what the loader gets
+	h     *Handle
 }
 
-// get returns what the loader gets, nil if there is no load.
+// begin makes it that of a load which is to replace old, nil for none. It is called before the loader's
+// context is passed on.
+func (l *loadHandle) begin(of *Cache, old *decoded) { l.of, l.old = of, old }
+
+// get returns what the loader gets, nil if there is no load. One that is made while the load ends is
+// closed here or there: either this sees that it is over, or end sees what was made.
 func (l *loadHandle) get() any {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.h == nil && l.of != nil {
-		l.typed, l.h = l.of.types.NewHandle()
-		l.h.old, l.h.clone, l.h.active = l.old, l.of.clone, true
+	m := l.made.Load()
+	if m == nil && l.of != nil && !l.over.Load() {
+		m = new(typedHandle)
+		m.typed, m.h = l.of.types.NewHandle()
+		m.h.old, m.h.clone, m.h.active = l.old, l.of.clone, true
+		if !l.made.CompareAndSwap(nil, m) { // another goroutine was faster
+			m = l.made.Load()
+		} else if l.over.Load() {
+			m.h.end()
+		}
 	}
-	return l.typed
+	if m == nil {
+		return nil
+	}
+	return m.typed
 }
 
 // soFar returns the directives that the loader has set up to now.
-func (l *loadHandle) soFar() (w loadDirectives) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.h != nil {
-		w = l.h.soFar()
+func (l *loadHandle) soFar() *loadDirectives {
+	if m := l.made.Load(); m != nil {
+		return m.h.soFar()
 	}
-	return w
+	return &noDirectives
 }
 
 // end closes the handle and returns its directives: later calls do nothing.
-func (l *loadHandle) end() (w loadDirectives) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.of = nil; l.h != nil {
-		w = l.h.end()
+func (l *loadHandle) end() *loadDirectives {
+	l.over.Store(true)
+	if m := l.made.Load(); m != nil {
+		return m.h.end()
 	}
-	return w
+	return &noDirectives
 }
 
 // errNotModified is the error that a conditional load returns to keep the value.
@@ -130,7 +138,11 @@ func (h *Handle) isActive() bool {
 	return h.active
 }
 
-// loadDirectives is what a loader has set through its handle.
+// noDirectives are those of a loader that has set nothing.
+var noDirectives loadDirectives
+
+// loadDirectives is what a loader has set through its handle. They are not changed when the load has
+// ended.
 type loadDirectives struct {
 	ttl      time.Duration
 	hasTTL   bool
@@ -143,18 +155,18 @@ type loadDirectives struct {
 }
 
 // soFar returns the directives that the loader has set up to now.
-func (h *Handle) soFar() loadDirectives {
+func (h *Handle) soFar() *loadDirectives {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	w := h.asked
 	w.tags = slices.Clone(w.tags)
-	return w
+	return &w
 }
 
 // end closes the handle and returns its directives: later calls do nothing.
-func (h *Handle) end() loadDirectives {
+func (h *Handle) end() *loadDirectives {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.active = false
-	return h.asked
+	return &h.asked
 }

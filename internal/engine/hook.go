@@ -31,7 +31,7 @@ func (c *Cache) Parts() hook.Parts {
 	p := hook.Parts{
 		Names: c.names, Loads: c.flights.Len,
 		Refreshes: c.refresher.len, Fence: c.fences.Token, Invalidation: c.invalidation, Version: c.valueVersion,
-		NoLoads:    func() bool { return c.limit.places.TryAcquire(c.limit.queue / queueFactor) },
+		NoLoads:    func() bool { return c.limit.free.Load() == c.limit.most/queueFactor },
 		NoFailures: c.failures.none,
 	}
 	p.Coherence = c.validity

@@ -125,7 +125,7 @@ func (c *localOnly) lives(context.Context, []*Change) {}
 // call asks for that.
 func (c *Cache) keepLoadedLife(ctx context.Context, o *Options, l *inflightLoad) {
 	r := &l.filled
-	if !o.KeepTTL || !r.keep || l.res.directives.hasTTL {
+	if !o.KeepTTL || !r.keep || l.res.asked().hasTTL {
 		return
 	}
 	if left, ok := c.backend.loadedLife(ctx, o, l); ok {

@@ -64,7 +64,7 @@ var (
 // inflightLoad is one key of a load.
 type inflightLoad struct {
 	loadKey
-	call    *flight.Call[string, beginning, result]
+	call    *flight.Call[string, beginning, *result]
 	state   fillState
 	why     error       // with fillNone: why Redis gave no lease
 	fence   fence.Token // taken before the lease was requested
@@ -85,7 +85,6 @@ type inflightLoad struct {
 	claimed fence.Claim    // its memory
 	awaited bool           // another load has seen the claim
 	awaits  []*fence.Claim // other loads and writes that this load waits for
-	entry   Held           // what the local tier held when the key was claimed
 	head    local.Head     // of the entry that is stored
 }
 
@@ -167,24 +166,28 @@ const (
 type loaded struct {
 	val        Value
 	err        error
-	directives loadDirectives
-	began      int64 // local time
+	directives *loadDirectives // nil: none
+	began      int64           // local time
 
 	refused bool // the source was not asked: err is the load limit's
 	left    bool // the loader is still running, though its time is over
 }
 
+// asked returns the directives.
+func (r *loaded) asked() *loadDirectives {
+	if r.directives == nil {
+		return &noDirectives
+	}
+	return r.directives
+}
+
 // cost returns the time since the load began: a record that is stored now began then.
 func (r *loaded) cost() time.Duration { return since(r.began) }
 
-// lead resolves the calls of ls. It waits for keys that other loads are loading while it loads
+// lead resolves the calls of ls, whose load begins at the local time at. It waits for keys that other loads are loading while it loads
 // the rest: a caller that joins one key of a batch does not wait for another.
 // one is the memory of a single load, nil for a batch.
-func (c *Cache) lead(ctx context.Context, j Loader, o *Options, ls []*inflightLoad, one *singleLoad) {
-	at := local.Now()
-	if lc, ok := ctx.(*loadContext); ok {
-		lc.expireAt(later(at, c.policyOf(o).HardTimeout))
-	}
+func (c *Cache) lead(ctx context.Context, at int64, j Loader, o *Options, ls []*inflightLoad, one *singleLoad) {
 	all := ls
 	var wake <-chan struct{}
 	stop := func() {}
@@ -247,7 +250,7 @@ func (c *Cache) lead(ctx context.Context, j Loader, o *Options, ls []*inflightLo
 				if !o.refresh {
 					c.stats.unloaded.Add(1)
 				}
-				c.resolve(l, result{}, err)
+				c.resolve(l, nil, err)
 			}
 			return
 		}
@@ -278,7 +281,7 @@ func (c *Cache) loadApart(ctx context.Context, j Loader, o *Options, ls []*infli
 	err := errEndedGoroutine
 	defer func() {
 		for _, l := range ls {
-			c.resolve(l, result{}, err) // no effect on calls that are resolved already
+			c.resolve(l, nil, err) // no effect on calls that are resolved already
 		}
 	}()
 	defer usercode.Recover(&err)
@@ -330,6 +333,7 @@ func wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-func (c *Cache) resolve(l *inflightLoad, ans result, err error) {
+// resolve answers the callers that wait for a load. ans is not changed any more; nil: there is none.
+func (c *Cache) resolve(l *inflightLoad, ans *result, err error) {
 	c.flights.Resolve(l.call, ans, err)
 }

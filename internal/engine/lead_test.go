@@ -21,7 +21,7 @@ func TestTheLeaseOfADeadProcessIsTakenOverInASecond(t *testing.T) {
 		// What a process leaves behind that dies right after it took the lease.
 		key := "k"
 		rk, _ := dead.RedisKey(&key)
-		dead.backend.acquire(t.Context(), local.Now(), &Options{}, []*inflightLoad{{call: &flight.Call[string, beginning, result]{Key: rk}, loadKey: loadKey{key: &key, rk: rk}, redisLoad: new(redisLoad)}})
+		dead.backend.acquire(t.Context(), local.Now(), &Options{}, []*inflightLoad{{call: &flight.Call[string, beginning, *result]{Key: rk}, loadKey: loadKey{key: &key, rk: rk}, redisLoad: new(redisLoad)}})
 
 		c := testCache[string](t, store, nil)
 		start := time.Now()

@@ -40,7 +40,7 @@ func (l life) timeLeft() time.Duration {
 // lifetime decides how long val is kept, in order of precedence: by the load's
 // directives, the call, the source, the strategy. Only a lifetime that the strategy
 // chooses is spread by jitter. keep is false if the value is not to be kept at all.
-func (c *Cache) lifetime(key Key, val Value, o *Options, w loadDirectives) (l life, keep bool, err error) {
+func (c *Cache) lifetime(key Key, val Value, o *Options, w *loadDirectives) (l life, keep bool, err error) {
 	l.stale, l.idle = c.policy.StaleFor(), c.policy.Sliding
 	switch {
 	case w.skip:

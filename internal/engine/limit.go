@@ -3,10 +3,11 @@ package engine
 import (
 	"context"
 	"fmt"
+	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/delqhi/cache/internal/errs"
-	"golang.org/x/sync/semaphore"
 )
 
 // queueFactor is how many loads may be queued for each one that may run.
@@ -16,14 +17,23 @@ const queueFactor = 16
 // slots taken waits in a FIFO queue, for as long as it may take itself. When the queue is
 // full as well the load is refused at once, so that an ever growing number of loads does
 // not wait for a source that has become slow.
+//
+// While nobody waits, a slot is taken and released in one step each. One that is released while
+// somebody begins to wait is not missed: he counts himself as waiting first and then looks for a free
+// slot, and who releases one first adds it and then looks whether anybody waits.
 type loadLimit struct {
-	places  *semaphore.Weighted
-	queue   int64 // the most loads that may wait
-	waiting atomic.Int64
+	free    atomic.Int64 // slots
+	waiting atomic.Int64 // loads
+	most    int64        // of these
+
+	mu    sync.Mutex      // guards what follows
+	queue []chan struct{} // closed when its load has got a slot
 }
 
 func newLoadLimit(n int) *loadLimit {
-	return &loadLimit{places: semaphore.NewWeighted(int64(n)), queue: queueFactor * int64(n)}
+	l := &loadLimit{most: queueFactor * int64(n)}
+	l.free.Store(int64(n))
+	return l
 }
 
 // errNoPlaceBehind is the error of a background load, which does not queue.
@@ -40,19 +50,50 @@ func (l *loadLimit) enter(ctx context.Context, behind bool) error {
 	case behind:
 		return errNoPlaceBehind
 	}
-	if l.waiting.Add(1) > l.queue {
+	if l.waiting.Add(1) > l.most {
 		l.waiting.Add(-1)
-		return fmt.Errorf("%w: %d loads wait already", errs.ErrOverload, l.queue)
+		return fmt.Errorf("%w: %d loads wait already", errs.ErrOverload, l.most)
 	}
 	defer l.waiting.Add(-1)
-	if l.places.Acquire(ctx, 1) == nil {
+	mine := make(chan struct{})
+	l.mu.Lock()
+	l.queue = append(l.queue, mine)
+	l.serveLocked()
+	l.mu.Unlock()
+	select {
+	case <-mine:
 		return nil
+	case <-ctx.Done():
 	}
-	return withoutPlace(causeOf(ctx))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if i := slices.Index(l.queue, mine); i >= 0 {
+		l.queue = slices.Delete(l.queue, i, i+1)
+		return withoutPlace(causeOf(ctx))
+	}
+	return nil // it has got one at the last moment
 }
 
 // enterAtOnce is enter if there is a slot, and reports whether there was.
-func (l *loadLimit) enterAtOnce() bool { return l.places.TryAcquire(1) }
+func (l *loadLimit) enterAtOnce() bool { return l.waiting.Load() == 0 && l.take() }
+
+func (l *loadLimit) take() bool {
+	for n := l.free.Load(); n > 0; n = l.free.Load() {
+		if l.free.CompareAndSwap(n, n-1) {
+			return true
+		}
+	}
+	return false
+}
+
+// serveLocked gives free slots to those who have waited longest.
+func (l *loadLimit) serveLocked() {
+	for len(l.queue) > 0 && l.take() {
+		close(l.queue[0])
+		l.queue[0] = nil
+		l.queue = l.queue[1:]
+	}
+}
 
 // withoutPlace is the error of a load whose context has ended for cause while it was in the queue.
 func withoutPlace(cause error) error {
@@ -62,4 +103,10 @@ func withoutPlace(cause error) error {
 	return cause
 }
 
-func (l *loadLimit) leave() { l.places.Release(1) }
+func (l *loadLimit) leave() {
+	if l.free.Add(1); l.waiting.Load() > 0 {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.serveLocked()
+	}
+}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -153,7 +154,7 @@ func resultOf(vals Found, err error, single func(Key) error, key Key, began int6
 }
 
 // settle applies the directives of the loader to its result.
-func (r *loaded) settle(w loadDirectives, old *decoded, clone cloner) {
+func (r *loaded) settle(w *loadDirectives, old *decoded, clone cloner) {
 	r.directives = w
 	if r.err == errNotModified && old != nil {
 		// The old value begins a new life, and keeps its ETag and tags.
@@ -161,12 +162,12 @@ func (r *loaded) settle(w loadDirectives, old *decoded, clone cloner) {
 		if old.ans.held && clone != nil { // the local tier shares it with other readers
 			r.val, r.err = clone(old.ans.val)
 		}
-		if w.etag == "" {
-			r.directives.etag = old.raw.ETag
-		}
+		kept := *w
+		kept.etag = cmp.Or(w.etag, old.raw.ETag)
 		if len(w.tags) == 0 {
-			r.directives.tags = old.ans.info.Tags
+			kept.tags = old.ans.info.Tags
 		}
+		r.directives = &kept
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/delqhi/cache/internal/local"
@@ -15,15 +16,17 @@ import (
 // these only when a loader asks for more than its error: many never do, and the chain takes a dozen
 // allocations and a timer.
 type loadContext struct {
-	values context.Context // of the first caller
+	values   context.Context // of the first caller
+	ends     atomic.Int64    // the deadline, as local time; noEnd: none
+	canceled atomic.Bool     // changed under mu
 
-	mu       sync.Mutex    // guards what follows
-	ends     int64         // the deadline, as local time
-	cause    error         // of the cancellation
-	asked    *askedContext // nil until it is needed
-	limited  bool          // there is a deadline
-	canceled bool
+	mu    sync.Mutex    // guards what follows
+	cause error         // of the cancellation
+	asked *askedContext // nil until it is needed
 }
+
+// noEnd is the deadline of a loadContext that has none.
+const noEnd = math.MaxInt64
 
 // askedContext is what a loader has asked for of a loadContext.
 type askedContext struct {
@@ -33,30 +36,34 @@ type askedContext struct {
 	stop     context.CancelFunc // of its deadline
 }
 
-func newLoadContext(values context.Context) *loadContext { return &loadContext{values: values} }
+func newLoadContext(values context.Context) *loadContext {
+	c := &loadContext{values: values}
+	c.ends.Store(noEnd)
+	return c
+}
 
 // expireAt sets the deadline, a local time. It is called before the context is passed on.
-func (c *loadContext) expireAt(ends int64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.ends, c.limited = ends, true
-}
+func (c *loadContext) expireAt(ends int64) { c.ends.Store(ends) }
 
 // Cancel cancels the context; the first cause counts.
 func (c *loadContext) Cancel(cause error) {
+	if c.canceled.Load() {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.canceled {
-		c.cancelLocked(cause, c.expiredLocked())
+	if !c.canceled.Load() {
+		c.cancelLocked(cause, c.expired())
 	}
 }
 
 // cancelLocked cancels the context, unless its deadline has passed before.
 func (c *loadContext) cancelLocked(cause error, expired bool) {
 	if !expired {
-		if c.canceled, c.cause = true, cause; cause == nil {
+		if c.cause = cause; cause == nil {
 			c.cause = context.Canceled
 		}
+		c.canceled.Store(true)
 	}
 	if c.asked != nil && c.asked.real != nil {
 		c.asked.cancel(cause)
@@ -64,29 +71,24 @@ func (c *loadContext) cancelLocked(cause error, expired bool) {
 	}
 }
 
-// causeBy returns the cause of an end before the local time at, nil for none, and endAt ends the
-// context then, if it has not ended before.
-func (c *loadContext) causeBy(at int64) error {
+// endAt ends the context at the local time at, and returns the cause if it has ended before, else nil.
+func (c *loadContext) endAt(at int64) (before error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch {
-	case c.canceled:
+	if c.canceled.Load() {
 		return c.cause
-	case c.limited && at >= c.ends:
+	}
+	expired := at >= c.ends.Load()
+	if c.cancelLocked(nil, expired); expired {
 		return errHardTimeout
 	}
 	return nil
 }
 
-func (c *loadContext) endAt(at int64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.canceled {
-		c.cancelLocked(nil, c.limited && at >= c.ends)
-	}
+func (c *loadContext) expired() bool {
+	ends := c.ends.Load()
+	return ends != noEnd && local.Now() >= ends
 }
-
-func (c *loadContext) expiredLocked() bool { return c.limited && local.Now() >= c.ends }
 
 // Cause is context.Cause of the context.
 func (c *loadContext) Cause() error {
@@ -95,29 +97,29 @@ func (c *loadContext) Cause() error {
 	switch {
 	case c.asked != nil && c.asked.real != nil:
 		return context.Cause(c.asked.real)
-	case c.canceled:
+	case c.canceled.Load():
 		return c.cause
-	case c.expiredLocked():
+	case c.expired():
 		return errHardTimeout
 	}
 	return nil
 }
 
 func (c *loadContext) Deadline() (time.Time, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.limited {
+	if c.ends.Load() == noEnd {
 		return time.Time{}, false
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	return c.askedLocked().deadline, true
 }
 
 func (c *loadContext) askedLocked() *askedContext {
 	if c.asked == nil {
 		c.asked = new(askedContext)
-		if c.limited {
+		if ends := c.ends.Load(); ends != noEnd {
 			now := time.Now()
-			c.asked.deadline = now.Add(time.Duration(c.ends - local.At(now)))
+			c.asked.deadline = now.Add(time.Duration(ends - local.At(now)))
 		}
 	}
 	return c.asked
@@ -129,9 +131,9 @@ func (c *loadContext) Err() error {
 	switch {
 	case c.asked != nil && c.asked.real != nil:
 		return c.asked.real.Err()
-	case c.canceled:
+	case c.canceled.Load():
 		return context.Canceled
-	case c.expiredLocked():
+	case c.expired():
 		return context.DeadlineExceeded
 	}
 	return nil
@@ -159,11 +161,11 @@ func (c *loadContext) chain() context.Context {
 	}
 	ctx := context.WithoutCancel(c.values)
 	a.stop = func() {}
-	if c.limited && !c.canceled { // else it has ended before, however late it is now
+	if c.ends.Load() != noEnd && !c.canceled.Load() { // else it has ended before, however late it is now
 		ctx, a.stop = context.WithDeadlineCause(ctx, a.deadline, errHardTimeout)
 	}
 	a.real, a.cancel = context.WithCancelCause(ctx)
-	if c.canceled {
+	if c.canceled.Load() {
 		a.cancel(c.cause)
 		a.stop()
 	}
@@ -185,21 +187,18 @@ func withoutCancel(ctx context.Context) context.Context {
 // endOf returns the deadline of a context as local time; without one, it is the end of time.
 func endOf(ctx context.Context) int64 {
 	if c, ok := ctx.(*loadContext); ok {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if c.limited {
-			return c.ends
-		}
-	} else if deadline, ok := ctx.Deadline(); ok {
+		return c.ends.Load()
+	}
+	if deadline, ok := ctx.Deadline(); ok {
 		return local.At(deadline)
 	}
-	return math.MaxInt64
+	return noEnd
 }
 
-// causeBy is causeOf for an end before the local time at.
-func causeBy(ctx context.Context, at int64) error {
+// endAt ends the context of a load at the local time at, and returns causeOf an end before.
+func endAt(ctx context.Context, at int64) error {
 	if c, ok := ctx.(*loadContext); ok {
-		return c.causeBy(at)
+		return c.endAt(at)
 	}
 	return causeOf(ctx)
 }
@@ -218,7 +217,6 @@ type callContext struct {
 	context.Context
 	call   underWay
 	handle loadHandle
-	key    [1]string
 }
 
 // Value implements [context.Context].

@@ -141,17 +141,17 @@ func (c *localOnly) claim(now int64, o *Options, ls []*inflightLoad, unkept func
 		}
 		if err := l.failedMeanwhile(); err != nil {
 			c.coalesced(o)
-			c.resolve(l, result{}, err)
+			c.resolve(l, nil, err)
 			continue
 		}
 		why := unkept(l)
 		force := o.SkipLocal || o.anew() || why != nil
-		if l.claim, l.awaits = c.fences.ClaimLoadSince(c.encoded(l.rk), l.version.time, now, c.backend.since(l.rk, now), force, &l.claimed); l.claim == nil {
+		if l.claim, l.awaits = c.fences.ClaimLoadSince(l.place, l.version.time, now, c.backend.since(l.rk, now), force, &l.claimed); l.claim == nil {
 			if !waited && c.answerLocal(now, o, l) {
 				continue
 			}
 			if o.background {
-				c.resolve(l, result{}, errBusy)
+				c.resolve(l, nil, errBusy)
 				continue
 			}
 			outdated := false
@@ -164,7 +164,7 @@ func (c *localOnly) claim(now int64, o *Options, ls []*inflightLoad, unkept func
 			if !outdated {
 				continue
 			}
-			l.claim, l.awaits = c.fences.ClaimLoadSince(c.encoded(l.rk), l.version.time, now, math.MinInt64, true, &l.claimed)
+			l.claim, l.awaits = c.fences.ClaimLoadSince(l.place, l.version.time, now, math.MinInt64, true, &l.claimed)
 		}
 		l.state = fillLocal
 		if why != nil {
@@ -199,24 +199,23 @@ func (l *inflightLoad) failedMeanwhile() error {
 }
 
 // answerLocal resolves a load with the tier's entry, if that may be used at the local time at, and
-// otherwise notes the entry that is to be replaced.
+// otherwise notes the value that is to be replaced.
 func (c *localOnly) answerLocal(at int64, o *Options, l *inflightLoad) bool {
-	l.old, l.entry = nil, Held{}
-	if o.SkipLocal {
-		return false
+	l.old = nil
+	if o.SkipLocal || l.nowhere && c.fences.TokenAt(l.place) == l.call.Fence.fence {
+		return false // nothing was written since the read that has found no entry
 	}
 	e, is := c.lookLocal(l.key, l.rk, at)
 	if c.outage.unheard(l.rk, at) {
 		e, is = c.lookInOutage(l.key, l.rk, at)
 	}
-	l.entry = e
 	if is != usable && is != stale {
 		return false
 	}
 	ans := c.fromLocal(e, at)
 	if is == usable && !o.tooOld(&ans.info) && !(o.background && ans.info.Age >= o.backgroundAge) {
 		c.coalesced(o)
-		c.resolve(l, ans, nil)
+		c.resolve(l, &ans, nil)
 		return true
 	}
 	if ans.absent == nil {
@@ -271,7 +270,7 @@ func (c *localOnly) fill(l *inflightLoad, at int64) {
 	case r.keep:
 		e := c.localEntry(l.key, &l.head, &r.ans, at, l.aging(at), l.version)
 		c.putInOutage(e, local.Reached, l.res.began, l.version)
-		if c.local.Fill(l.key, enc, e, l.claim) == local.Refused {
+		if c.local.Fill(l.key, enc, e, l.claim, at) == local.Refused {
 			c.stats.outdated.Add(1)
 			return
 		}

@@ -54,9 +54,9 @@ func (c *localOnly) complete(ch *Change) {
 	switch {
 	case ch.Err != nil || ch.entry.Head == nil || c.policy.Write == strategy.ModeAround:
 	case ch.claim != nil: // refused if another write came meanwhile: which one the source applied last is not known
-		out = c.local.Fill(ch.Key, enc, ch.entry, ch.claim)
+		out = c.local.Fill(ch.Key, enc, ch.entry, ch.claim, local.Now())
 	default:
-		out = c.local.Set(ch.Key, enc, ch.entry)
+		out = c.local.Set(ch.Key, enc, ch.entry, ch.at)
 	}
 	switch out {
 	case local.Refused:
@@ -199,7 +199,7 @@ func (c *localOnly) updateLoaded(ctx context.Context, ch *Change, f Func, o *Opt
 	w := c.fences.Wait(enc)
 	defer w.Close()
 	now := local.Now()
-	claim, _ := c.fences.ClaimLoadSince(enc, s.time, now, c.backend.since(ch.rk, now), false, nil)
+	claim, _ := c.fences.ClaimLoadSince(c.fences.Place(enc), s.time, now, c.backend.since(ch.rk, now), false, nil)
 	if claim == nil { // a write to the source or a load is in flight: try again when it ends
 		return false, c.awaitClaims(ctx, w)
 	}
@@ -238,7 +238,7 @@ func (c *localOnly) updateClaimed(ctx context.Context, ch *Change, f Func, o *Op
 		c.backend.apply(ctx, []*Change{ch})
 		return ch.Err == nil, ch.Err
 	case ch.keep:
-		return c.swapped(ctx, ch, func() local.Outcome { return c.local.Fill(ch.Key, enc, ch.entry, claim) })
+		return c.swapped(ctx, ch, func() local.Outcome { return c.local.Fill(ch.Key, enc, ch.entry, claim, local.Now()) })
 	}
 	return c.swapped(ctx, ch, func() local.Outcome { return c.local.CompareAndSwap(ch.Key, enc, e, Held{}) })
 }

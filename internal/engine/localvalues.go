@@ -368,7 +368,7 @@ func (c *localValues) complete(ch *Change) {
 		c.drop(ch)
 		return
 	}
-	switch c.local.Fill(ch.Key, c.encoded(ch.rk), ch.entry, ch.claim) {
+	switch c.local.Fill(ch.Key, c.encoded(ch.rk), ch.entry, ch.claim, local.Now()) {
 	case local.Refused:
 		// A later Set has replaced the entry from before. An invalidation that took the claim away
 		// need not have removed that: it may concern other keys. And of two writes to the source,

@@ -48,7 +48,7 @@ func (c *localValues) updateOnce(ctx context.Context, ch *Change, f Func, o *Opt
 	if err != nil {
 		return false, c.writeFailed(ctx, err)
 	}
-	claim, _ := c.fences.ClaimLoadSince(c.encoded(ch.rk), s.time, local.Now(), math.MinInt64, true, nil)
+	claim, _ := c.fences.ClaimLoadSince(c.fences.Place(c.encoded(ch.rk)), s.time, local.Now(), math.MinInt64, true, nil)
 	return c.updateClaimed(ctx, ch, f, o, Held{}, s, claim)
 }
 

@@ -29,13 +29,14 @@ type Lookup struct {
 	key   Key
 	space Value       // what a record's value is decoded into
 	rk    string      // Redis key
+	place fence.Place // where the fences have it
 	at    int64       // local time before any tier was asked
 	fence fence.Token // taken before any tier was asked
 	done  bool        // the answer is in ans or err
 	ans   result
 	err   error
 
-	nowhere    bool          // the local tier had no entry of the key
+	nowhere    bool          // the local tier had no entry of the key, after fence was taken
 	due        time.Duration // the age of the local entry that has answered and is due for a refresh; else NotDue
 	remoteErr  error         // why the remote tier could not be asked
 	pendingErr error         // the remote record is older than a change of this process that is still pending
@@ -79,7 +80,7 @@ func (c *Cache) Deliver(op string, it *Lookup) (Value, error) {
 	return it.ans.val, nil
 }
 
-// ReadOne is Read for one key that begins at the local time start, and is measured.
+// ReadOne is Read for one key that began at the local time start, and is measured.
 func (c *Cache) ReadOne(ctx context.Context, s *Scratch, load Loader, o *Options, start int64) {
 	c.read(ctx, s, load, o, start)
 	c.stats.getHist.Record(since(start))
@@ -132,6 +133,12 @@ func (c *Cache) prepare(ctx context.Context, items []Lookup, space *[]byte, star
 	} else if err == nil && c.backend.ready(ctx) {
 		at = local.Now()
 	}
+	if len(items) == 1 && err == nil { // a key that is its own text needs no memory
+		if text, ok := c.ownText(items[0].key); ok {
+			c.begin(&items[0], text, at)
+			return
+		}
+	}
 	buf := (*space)[:0]
 	for len(items) > 0 {
 		n := min(len(items), keysTogether)
@@ -161,15 +168,22 @@ func (c *Cache) prepare(ctx context.Context, items []Lookup, space *[]byte, star
 			if it.done {
 				continue
 			}
-			if it.at, it.due = at, NotDue; began < ends[i] || it.rk == "" {
+			if began < ends[i] || it.rk == "" {
 				it.rk = all[began:ends[i]]
 			}
-			it.fence = c.fences.Token(c.encoded(it.rk))
+			c.begin(it, it.rk, at)
 			began = ends[i]
 		}
 		items = items[n:]
 	}
 	*space = buf
+}
+
+// begin begins the lookup of a key with that text at the local time at.
+func (c *Cache) begin(it *Lookup, rk string, at int64) {
+	it.rk, it.at, it.due = rk, at, NotDue
+	it.place = c.fences.Place(c.encoded(rk))
+	it.fence = c.fences.TokenAt(it.place)
 }
 
 // keysTogether is how many keys of a batch share the memory of their Redis keys, at most: what
@@ -261,19 +275,21 @@ func (c *Cache) loadOpen(ctx context.Context, s *Scratch, open []*Lookup, j Load
 	began := c.beginning(fence.Token{})
 	began.apart = o.SkipRemote
 	for i, it := range open {
-		wants[i] = loadKey{key: keys[i], rk: it.rk, down: it.remoteErr != nil}
+		wants[i] = loadKey{key: keys[i], rk: it.rk, place: it.place, down: it.remoteErr != nil, nowhere: it.nowhere}
 		reqs[i] = c.request(it, began, o)
 	}
 	if soft, stop := c.applySoftTimeout(open, reqs, o); soft {
 		defer stop()
 	}
-	results := c.flights.Do(ctx, reqs, func(ctx context.Context, mine []*flight.Call[string, beginning, result]) {
+	results := c.flights.Do(ctx, reqs, func(ctx context.Context, mine []*flight.Call[string, beginning, *result]) {
+		at := local.Now()
+		ctx.(*loadContext).expireAt(later(at, c.policyOf(opts).HardTimeout))
 		ls := make([]*inflightLoad, len(mine))
 		for i, call := range mine {
 			ls[i] = c.newLoad(wants[call.Index])
 			ls[i].call = call
 		}
-		c.lead(ctx, j, opts, ls, nil)
+		c.lead(ctx, at, j, opts, ls, nil)
 	})
 	for i, it := range open {
 		if c.loadEnded(ctx, it, &results[i], o) {
@@ -294,12 +310,13 @@ func (c *Cache) loadOne(ctx context.Context, s *Scratch, it *Lookup, j Loader, o
 			defer stop()
 		}
 	}
-	r := c.flights.DoSingle(ctx, &reqs[0], func(here bool) (*flight.Single[string, beginning, result], flight.Leader[string, beginning, result]) {
+	r := c.flights.DoSingle(ctx, &reqs[0], func(here bool) (*flight.Single[string, beginning, *result], flight.Leader[string, beginning, *result]) {
 		m := c.prepareLoad(s, it, j, o, here)
 		return &m.flight, m
 	})
+	again = c.loadEnded(ctx, it, &r, o)
 	s.loaded(&r)
-	return c.loadEnded(ctx, it, &r, o)
+	return again
 }
 
 // request asks for the load of a key that begins now.
@@ -309,12 +326,12 @@ func (c *Cache) request(it *Lookup, began beginning, o *Options) flight.Request[
 		known := c.clockIn(part).Known()
 		began.epoch, began.clock = known.Epoch, known.Clock
 	}
-	return flight.Request[string, beginning]{Key: it.rk, Fence: began, Alone: o.anew(), Now: it.at, NotBefore: c.backend.since(it.rk, it.at)}
+	return flight.Request[string, beginning]{Key: it.rk, Hash: it.place.Hash(), Fence: began, Alone: o.anew(), Now: it.at, NotBefore: c.backend.since(it.rk, it.at)}
 }
 
 // loadEnded answers a lookup with the outcome of its load. It reports whether there was none, and
 // the key is still to be loaded.
-func (c *Cache) loadEnded(ctx context.Context, it *Lookup, r *flight.Result[result], o *Options) (again bool) {
+func (c *Cache) loadEnded(ctx context.Context, it *Lookup, r *flight.Result[*result], o *Options) (again bool) {
 	if r.Err == errNotAcquired && o.speculative {
 		return false
 	}
@@ -327,7 +344,9 @@ func (c *Cache) loadEnded(ctx context.Context, it *Lookup, r *flight.Result[resu
 	case r.Err != nil && r.Err != ctx.Err():
 		c.staleOrFail(it, r.Err, o)
 	default:
-		it.done, it.ans, it.err, it.own = true, r.Val, r.Err, !r.Shared && !r.Joined && !r.Val.held
+		if it.done, it.err = true, r.Err; r.Val != nil {
+			it.ans, it.own = *r.Val, !r.Shared && !r.Joined && !r.Val.held
+		}
 	}
 	switch {
 	case o.refresh:
@@ -365,7 +384,9 @@ func (c *Cache) applySoftTimeout(open []*Lookup, reqs []flight.Request[string, b
 
 // loadKey is what a load needs to know about a key.
 type loadKey struct {
-	key  Key
-	rk   string
-	down bool // the remote tier could not be asked
+	key     Key
+	rk      string
+	place   fence.Place // where the fences have it, if the load is one of readers
+	down    bool        // the remote tier could not be asked
+	nowhere bool        // the local tier had no entry, when the fence was where the load's call says
 }

@@ -256,7 +256,7 @@ func (c *remote) goesOn(l *inflightLoad, reply *store.Reply) bool {
 func (c *remote) dropSpeculative(o *Options, ls []*inflightLoad) {
 	for _, l := range ls {
 		if o.speculative && !l.lease && !l.found {
-			c.resolve(l, result{}, errNotAcquired)
+			c.resolve(l, nil, errNotAcquired)
 		}
 	}
 }
@@ -276,11 +276,11 @@ func (c *remote) handleLockHeld(ctx context.Context, o *Options, l *inflightLoad
 			c.loadedElsewhere(l.rk, l.fence, &f, l.stays, true)
 		}
 		c.countAwaited(o)
-		c.resolve(l, result{}, f.err)
+		c.resolve(l, nil, f.err)
 	case f.status != leased:
 		return true
 	case o.background:
-		c.resolve(l, result{}, errBusy)
+		c.resolve(l, nil, errBusy)
 	case c.obsolete(&f):
 		l.second = true
 		return true
@@ -444,7 +444,8 @@ func (c *remote) handleExisting(ctx context.Context, o *Options, l *inflightLoad
 		if !o.tooOld(&f.ans.info) {
 			c.fillLocal(l.key, l.rk, l.fence, &f, at)
 			c.countAwaited(o)
-			c.resolve(l, f.ans, nil)
+			ans := f.ans
+			c.resolve(l, &ans, nil)
 			return nothingMore
 		}
 		// Too old for this caller, but usable for others: it stays until the fill.
@@ -473,7 +474,7 @@ func (c *remote) handleExisting(ctx context.Context, o *Options, l *inflightLoad
 			return replaceIt // without a hold, a failure counts only for loads that waited for it
 		}
 		c.countAwaited(o)
-		c.resolve(l, result{}, f.err)
+		c.resolve(l, nil, f.err)
 		return nothingMore
 	case leased:
 		if c.obsolete(&f) {

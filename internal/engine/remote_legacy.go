@@ -165,7 +165,7 @@ func (c *remote) legacyTags(rk string, f *decoded) (tags []string, ok bool, err 
 			return nil, false, nil
 		}
 	}
-	tags, err = c.tagsOf(key, f.ans.val, &Options{}, loadDirectives{})
+	tags, err = c.tagsOf(key, f.ans.val, &Options{}, &noDirectives)
 	return tags, err == nil, err
 }
 

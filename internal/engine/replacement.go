@@ -45,8 +45,8 @@ func (c *Cache) EncodeReplacement(ctx context.Context, key Key, val Value, o *Op
 		return nil, c.Explain("encode replacement", ch.Err)
 	}
 	var err error
-	if ch.life, ch.keep, err = c.lifetime(key, val, o, loadDirectives{}); err == nil {
-		ch.tags, err = c.tagsOf(key, val, o, loadDirectives{})
+	if ch.life, ch.keep, err = c.lifetime(key, val, o, &noDirectives); err == nil {
+		ch.tags, err = c.tagsOf(key, val, o, &noDirectives)
 	}
 	var r []byte
 	if err == nil && ch.keep {

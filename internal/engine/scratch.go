@@ -53,11 +53,11 @@ func (s *Scratch) Grow(n int) {
 	}
 }
 
-// Add adds the lookup of a key. A value from Redis is decoded into space, which is zero; nil:
+// Add adds the lookup of a key, for which Grow has made room. A value from Redis is decoded into space, which is zero; nil:
 // into a new one.
 func (s *Scratch) Add(key Key, space Value) {
 	n := len(s.items)
-	s.items = s.items[:n+1] // there is room, and it is empty
+	s.items = s.items[:n+1] // zero: see Reset
 	s.items[n].key, s.items[n].space = key, space
 }
 

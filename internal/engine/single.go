@@ -75,7 +75,6 @@ func (s *singleLoad) run() {
 	s.h = &s.in.handle
 	s.h.begin(c, s.old)
 	s.call.init(s.began, c.stats, 1, s.o.refresh)
-	l.rest.ready.Add(1)
 	c.watchdog.add(s.began, s)
 	out := called[Value]{err: usercode.ErrGoexit} // unless it returns, or panics
 	defer func() {
@@ -101,26 +100,31 @@ func (s *singleLoad) run() {
 // end ends a load whose loader has returned in time.
 func (s *singleLoad) end(out called[Value]) {
 	c := s.c
-	s.l.res = loaded{err: errEndedGoroutine, began: s.began} // unless user code that is called here returns
+	r := &s.l.res
+	*r = loaded{err: errEndedGoroutine, began: s.began} // unless user code that is called here returns
 	defer s.finish()
-	defer usercode.Recover(&s.l.res.err)
+	defer usercode.Recover(&r.err)
 	c.limit.leave()
 	s.in.call.over.Store(true)
 	res := loaded{val: out.res, err: theirs(ended(s.ctx, out.err, false)), began: s.began}
 	res.settle(s.h.end(), s.old, c.clone)
-	s.l.res = res
+	*r = res
 	found, absent := 0, 0
 	switch {
-	case res.err == nil:
+	case r.err == nil:
 		found = 1
-	case c.absence(res.err) != nil:
+	case c.absence(r.err) != nil:
 		absent = 1
 	}
-	s.ended = s.began + int64(s.call.done(res.err, found, absent))
+	s.ended = s.began + int64(s.call.done(r.err, found, absent))
 }
 
 // takeOver ends a load whose loader is still running.
 func (s *singleLoad) takeOver() {
+	if s.state.Load() != loadRuns {
+		return
+	}
+	s.l.rest.ready.Add(1) // before late can wait for it
 	if !s.state.CompareAndSwap(loadRuns, loadTaken) {
 		return
 	}
@@ -163,9 +167,6 @@ func (s *singleLoad) finish() {
 		at = local.Now()
 	}
 	s.c.fillSingle(s.ctx, s.o, s.loads, at)
-	if lc, ok := s.ctx.(*loadContext); ok {
-		lc.endAt(at)
-	}
 }
 
 // watchdog takes over the loads whose time is over. One timer serves all of them: it is not set

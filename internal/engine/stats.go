@@ -208,8 +208,10 @@ func (l *loadCall) done(err error, found, notFound int) time.Duration {
 	d := since(l.start)
 	s, failed := l.stats, uint64(l.keys-found-notFound)
 	s.loads.Add(uint64(l.keys))
-	s.loadErrors.Add(failed)
-	s.notFound.Add(uint64(notFound))
+	if found < l.keys {
+		s.loadErrors.Add(failed)
+		s.notFound.Add(uint64(notFound))
+	}
 	if l.refresh > 0 {
 		s.refreshed.Add(uint64(l.refresh))
 	}

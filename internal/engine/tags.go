@@ -9,7 +9,7 @@ import (
 
 // tagsOf collects the tags of a value: those of the load, the call and the source, each
 // once.
-func (c *Cache) tagsOf(key Key, val Value, o *Options, w loadDirectives) ([]string, error) {
+func (c *Cache) tagsOf(key Key, val Value, o *Options, w *loadDirectives) ([]string, error) {
 	var more []string
 	if c.src.Tags != nil {
 		if err := usercode.Do(func() { more = c.src.Tags(key, val) }); err != nil {

@@ -49,7 +49,7 @@ func (c *Cache) renewed(key Key, val Value, left time.Duration) (renewed time.Du
 	if left == forever {
 		return left, false, nil
 	}
-	l, keep, err := c.lifetime(key, val, &NoOptions, loadDirectives{})
+	l, keep, err := c.lifetime(key, val, &NoOptions, &noDirectives)
 	if err != nil || !keep {
 		return left, false, err
 	}

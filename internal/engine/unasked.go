@@ -71,7 +71,7 @@ func (c *Cache) unasked(j Loader) *unasked {
 
 // fill stores the values of keys that are not in asked. w are the directives of the loader, which
 // concern all values; began is the local time at which it was called.
-func (u *unasked) fill(vals Found, asked []*inflightLoad, w loadDirectives, began int64) {
+func (u *unasked) fill(vals Found, asked []*inflightLoad, w *loadDirectives, began int64) {
 	if u == nil {
 		return
 	}

@@ -90,8 +90,9 @@ func (l *loadedFor) finish(taken bool) { l.done <- taken }
 func (c *Cache) loadForUpdate(ctx context.Context, key Key, rk string, hold func(context.Context) (letGo func(taken bool), err error)) (*loadedFor, error) {
 	at := local.Now()
 	l := &loadedFor{done: make(chan bool, 1)}
-	req := flight.Request[string, beginning]{Key: rk, Fence: c.beginningOf(rk, c.fences.Token(c.encoded(rk))), Apart: true, Now: at, NotBefore: math.MinInt64}
-	res := c.flights.Do(ctx, []flight.Request[string, beginning]{req}, func(ctx context.Context, mine []*flight.Call[string, beginning, result]) {
+	place := c.fences.Place(c.encoded(rk))
+	req := flight.Request[string, beginning]{Key: rk, Hash: place.Hash(), Fence: c.beginningOf(rk, c.fences.TokenAt(place)), Apart: true, Now: at, NotBefore: math.MinInt64}
+	res := c.flights.Do(ctx, []flight.Request[string, beginning]{req}, func(ctx context.Context, mine []*flight.Call[string, beginning, *result]) {
 		letGo, err := hold(ctx)
 		taken := false
 		if letGo != nil {
@@ -105,10 +106,10 @@ func (c *Cache) loadForUpdate(ctx context.Context, key Key, rk string, hold func
 				letGo(false)
 				letGo = func(bool) {}
 			}
-			c.flights.Resolve(mine[0], result{}, err)
+			c.flights.Resolve(mine[0], nil, err)
 			return
 		}
-		c.flights.Resolve(mine[0], result{}, nil)
+		c.flights.Resolve(mine[0], nil, nil)
 		select {
 		case taken = <-l.done:
 		case <-ctx.Done(): // Close, or the caller's context ended before the source had answered

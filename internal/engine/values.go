@@ -106,9 +106,9 @@ type Local interface {
 	PutAndBump(k Key, encoded string, e Held, f fence.Token) bool
 	Swap(k Key, encoded string, e Held, f fence.Token) bool
 	Replace(k Key, old, e Held, encoded string) bool
-	Set(k Key, encoded string, e Held) local.Outcome
+	Set(k Key, encoded string, e Held, now int64) local.Outcome
 	CompareAndSwap(k Key, encoded string, old, e Held) local.Outcome
-	Fill(k Key, encoded string, e Held, c *fence.Claim) local.Outcome
+	Fill(k Key, encoded string, e Held, c *fence.Claim, now int64) local.Outcome
 	Remove(encoded string) bool
 	Delete(encoded string) bool
 	Resize(capacity int) error

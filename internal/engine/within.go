@@ -17,40 +17,46 @@ type underWayKey struct{}
 type underWay struct {
 	outer *underWay // the one that this one was called from; nil: none
 	cache *Cache
-	keys  []string // Redis keys
-	set   *keySet  // of keys, if they are many; else nil
+	key   string  // Redis key
+	batch *keySet // the keys instead, if there may be several; else nil
 	over  atomic.Bool
 }
 
-// keySet is made when it is first needed.
+// keySet is the Redis keys of a batch.
 type keySet struct {
+	keys []string
 	once sync.Once
-	keys map[string]struct{}
+	set  map[string]struct{} // of many keys, made when it is first needed
 }
 
 // fewKeys is the largest number of keys that are searched linearly.
 const fewKeys = 8
 
 func (u *underWay) has(rk string) bool {
-	if u.set == nil {
-		return slices.Contains(u.keys, rk)
+	if u.batch == nil {
+		return u.key == rk
 	}
-	u.set.once.Do(func() {
-		u.set.keys = make(map[string]struct{}, len(u.keys))
-		for _, k := range u.keys {
-			u.set.keys[k] = struct{}{}
+	return u.batch.has(rk)
+}
+
+func (b *keySet) has(rk string) bool {
+	if len(b.keys) <= fewKeys {
+		return slices.Contains(b.keys, rk)
+	}
+	b.once.Do(func() {
+		b.set = make(map[string]struct{}, len(b.keys))
+		for _, k := range b.keys {
+			b.set[k] = struct{}{}
 		}
 	})
-	_, ok := u.set.keys[rk]
+	_, ok := b.set[rk]
 	return ok
 }
 
 // entering returns the context for a call of user code for these keys.
 func (c *Cache) entering(ctx context.Context, rks ...string) *callContext {
 	in := c.enteringOne(ctx, "")
-	if in.call.keys = rks; len(rks) > fewKeys {
-		in.call.set = new(keySet)
-	}
+	in.call.batch = &keySet{keys: rks}
 	return in
 }
 
@@ -63,9 +69,9 @@ func (c *Cache) enteringOne(ctx context.Context, rk string) *callContext {
 
 // begin makes it the context of a call for one key.
 func (c *callContext) begin(of *Cache, ctx context.Context, rk string) {
-	c.Context, c.key[0] = ctx, rk
+	c.Context = ctx
 	c.call.outer, _ = ctx.Value(underWayKey{}).(*underWay)
-	c.call.cache, c.call.keys = of, c.key[:]
+	c.call.cache, c.call.key = of, rk
 }
 
 // leaving notes that the call is over: goroutines that it has left running may wait.

@@ -126,8 +126,8 @@ func (c *Cache) encodeChange(ctx context.Context, ch *Change, o *Options) {
 		return
 	}
 	var err error
-	if ch.life, ch.keep, err = c.lifetime(ch.Key, ch.Val, o, loadDirectives{}); err == nil {
-		if ch.tags, err = c.tagsOf(ch.Key, ch.Val, o, loadDirectives{}); len(ch.tags) == 0 {
+	if ch.life, ch.keep, err = c.lifetime(ch.Key, ch.Val, o, &noDirectives); err == nil {
+		if ch.tags, err = c.tagsOf(ch.Key, ch.Val, o, &noDirectives); len(ch.tags) == 0 {
 			ch.tags = ch.older
 		}
 	}

@@ -20,7 +20,8 @@ import (
 //
 // Step 4 of a load and step 1 of a write hold the lock of the key's shard. A claim that is made
 // when step 1 of a write finds none to take away is made after that write: its load begins
-// then.
+// then. Step 2 of a load is left out if the tier had no entry before step 1, and the generation has
+// not moved since before that: a write that has stored something meanwhile has moved it.
 
 // The claims are split into parts, so that writers of different keys do not contend.
 const parts = 64
@@ -28,16 +29,18 @@ const parts = 64
 type claims [parts]claimPart
 
 type claimPart struct {
-	held atomic.Int64 // number of claims in byKey: a write has nothing to do while it is 0
+	held atomic.Int64 // number of claims in keys: a write has nothing to do while it is 0
 
 	mu    sync.Mutex // guards what follows, and the fields of its claims
-	byKey map[string]*claimed
+	keys  heldKeys
 	spare *claimed // to be used again
-	_     [32]byte // padding: a cache line for each part
+	_     [8]byte  // padding: a cache line for each part
 }
 
 // claimed holds the claims of one key that are neither lost nor ended, and their waiters.
 type claimed struct {
+	Place
+	next    *claimed // in heldKeys
 	claims  []*Claim // in the order in which they began
 	waiters map[*Waiter]struct{}
 	first   [1]*Claim // the memory of claims, unless they are more
@@ -47,6 +50,7 @@ type claimed struct {
 type Claim struct {
 	Place
 	part  *claimPart
+	of    *claimed // the claims of its key, while it is one of them: neither lost nor ended
 	order int64
 	began int64 // local time, of a load
 	write bool
@@ -63,9 +67,6 @@ type Claim struct {
 // WithClaims adds claims to the table, and returns it.
 func (t *Table) WithClaims() *Table {
 	t.claims = new(claims)
-	for i := range t.claims {
-		t.claims[i].byKey = map[string]*claimed{}
-	}
 	return t
 }
 
@@ -75,17 +76,16 @@ func (t *Table) WithClaims() *Table {
 // whatever is in flight. The claim is stored in space, nil for a new one. That may be used again
 // only when the claim has ended, if nothing else has it; see End.
 func (t *Table) ClaimLoad(key string, order int64, force bool, space *Claim) (c *Claim, others []*Claim) {
-	return t.ClaimLoadSince(key, order, math.MinInt64, math.MinInt64, force, space)
+	return t.ClaimLoadSince(t.Place(key), order, math.MinInt64, math.MinInt64, force, space)
 }
 
-// ClaimLoadSince is ClaimLoad for a load that begins at a local time, and does not wait for loads that
+// ClaimLoadSince is ClaimLoad of the key of a place, for a load that begins at a local time, and does not wait for loads that
 // began before the local time notBefore: where changes are not received, what those return may be too old.
-func (t *Table) ClaimLoadSince(key string, order, at, notBefore int64, force bool, space *Claim) (c *Claim, others []*Claim) {
-	place := t.Place(key)
+func (t *Table) ClaimLoadSince(place Place, order, at, notBefore int64, force bool, space *Claim) (c *Claim, others []*Claim) {
 	p := t.partAt(place)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if k := p.byKey[key]; k != nil && !force {
+	if k := p.keys.find(place); k != nil && !force {
 		held := slices.DeleteFunc(slices.Clone(k.claims), func(c *Claim) bool { return c.left || !c.write && c.began < notBefore })
 		if len(held) > 1 || len(held) == 1 && (held[0].write || held[0].order >= order) {
 			for _, c := range held {
@@ -108,11 +108,11 @@ func (t *Table) ClaimWrite(key string, alone bool) *Claim {
 	p := t.partAt(place)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if alone && p.writingLocked(key) {
+	if alone && p.writingLocked(place) {
 		return nil
 	}
 	t.BumpAt(place)
-	p.loseLocked(key, func(*Claim) bool { return true })
+	p.loseLocked(place, everyClaim)
 	return p.addLocked(&Claim{Place: place, part: p, write: true})
 }
 
@@ -135,21 +135,22 @@ func (t *Table) ClaimSet(key string) *Claim {
 func (t *Table) ToWrite(c *Claim) bool {
 	c.part.mu.Lock()
 	defer c.part.mu.Unlock()
-	if c.lost || c.ended || c.part.writingLocked(c.key) {
+	if c.lost || c.ended || c.of.writing() {
 		return false
 	}
 	t.BumpAt(c.Place)
-	c.part.loseLocked(c.key, func(o *Claim) bool { return o != c })
+	c.part.loseOfLocked(c.of, func(o *Claim) bool { return o != c })
 	c.write = true
 	return true
 }
 
 // Writing reports whether a write to the source is in flight.
 func (t *Table) Writing(key string) bool {
-	p := t.part(key)
+	place := t.Place(key)
+	p := t.partAt(place)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.writingLocked(key)
+	return p.writingLocked(place)
 }
 
 // Take reports whether the claim is still held, and moves the key's generation if so, since the
@@ -162,8 +163,11 @@ func (t *Table) Take(c *Claim) bool {
 		return false
 	}
 	t.BumpAt(c.Place)
+	if len(c.of.claims) == 1 { // c alone, nearly always
+		return true
+	}
 	earlier := true
-	c.part.loseLocked(c.key, func(o *Claim) bool {
+	c.part.loseOfLocked(c.of, func(o *Claim) bool {
 		earlier = earlier && o != c
 		lost := earlier || c.write && o != c && !o.set
 		o.outdone = o.outdone || lost
@@ -194,7 +198,7 @@ func (c *Claim) End(err error) (awaited bool) {
 	}
 	c.ended, c.err = true, err
 	if !c.lost {
-		c.part.removeLocked(c.key, func(o *Claim) bool { return o == c })
+		c.part.removeLocked(c.of, func(o *Claim) bool { return o == c })
 	}
 	return c.awaited
 }
@@ -211,9 +215,7 @@ func (c *Claim) Leave(err error) {
 		return
 	}
 	if c.left, c.err = true, err; !c.lost {
-		for w := range c.part.byKey[c.key].waiters {
-			w.wake()
-		}
+		c.of.wake()
 	}
 }
 
@@ -235,15 +237,15 @@ func (c *Claim) Failed() error {
 	return c.err
 }
 
+// any reports whether there may be a claim of a key with that hash. cs may be nil.
+func (cs *claims) any(hash uint64) bool { return cs != nil && cs[hash%parts].held.Load() != 0 }
+
 // lose marks all claims of a key as lost.
-func (cs *claims) lose(h uint64, key string) {
-	p := &cs[h%parts]
-	if p.held.Load() == 0 {
-		return
-	}
+func (cs *claims) lose(at Place) {
+	p := &cs[at.hash%parts]
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.loseLocked(key, func(*Claim) bool { return true })
+	p.loseLocked(at, everyClaim)
 }
 
 // LoseMatching marks the claims of matching keys as lost, and moves every key's generation.
@@ -255,46 +257,63 @@ func (t *Table) LoseMatching(match func(key string) bool) {
 	for i := range t.claims {
 		p := &t.claims[i]
 		p.mu.Lock()
-		for key := range p.byKey {
-			if match(key) {
-				p.loseLocked(key, func(*Claim) bool { return true })
+		p.keys.each(func(k *claimed) {
+			if match(k.key) {
+				p.loseOfLocked(k, everyClaim)
 			}
-		}
+		})
 		p.mu.Unlock()
 	}
 }
 
-func (t *Table) part(key string) *claimPart { return t.partAt(t.Place(key)) }
-
 func (t *Table) partAt(at Place) *claimPart { return &t.claims[at.hash%parts] }
 
-func (p *claimPart) writingLocked(key string) bool {
-	k := p.byKey[key]
-	return k != nil && slices.ContainsFunc(k.claims, func(c *Claim) bool { return c.write })
+func everyClaim(*Claim) bool { return true }
+
+func (p *claimPart) writingLocked(at Place) bool {
+	k := p.keys.find(at)
+	return k != nil && k.writing()
 }
 
-func (p *claimPart) keyLocked(key string) *claimed {
-	k := p.byKey[key]
+// writing reports whether a write to the source is in flight.
+func (k *claimed) writing() bool {
+	return slices.ContainsFunc(k.claims, func(c *Claim) bool { return c.write })
+}
+
+func (k *claimed) wake() {
+	for w := range k.waiters {
+		w.wake()
+	}
+}
+
+func (p *claimPart) keyLocked(at Place) *claimed {
+	k := p.keys.find(at)
 	if k == nil {
 		if k, p.spare = p.spare, nil; k == nil {
 			k = new(claimed)
 		}
-		k.claims = k.first[:0]
-		p.byKey[key] = k
+		k.Place, k.claims = at, k.first[:0]
+		p.keys.add(k)
 	}
 	return k
 }
 
 func (p *claimPart) addLocked(c *Claim) *Claim {
-	k := p.keyLocked(c.key)
-	k.claims = append(k.claims, c)
+	c.of = p.keyLocked(c.Place)
+	c.of.claims = append(c.of.claims, c)
 	p.held.Add(1)
 	return c
 }
 
-// loseLocked marks claims as lost.
-func (p *claimPart) loseLocked(key string, which func(*Claim) bool) {
-	p.removeLocked(key, func(c *Claim) bool {
+// loseLocked marks claims of a key as lost.
+func (p *claimPart) loseLocked(at Place, which func(*Claim) bool) {
+	if k := p.keys.find(at); k != nil {
+		p.loseOfLocked(k, which)
+	}
+}
+
+func (p *claimPart) loseOfLocked(k *claimed, which func(*Claim) bool) {
+	p.removeLocked(k, func(c *Claim) bool {
 		lost := which(c)
 		c.lost = c.lost || lost
 		return lost
@@ -302,30 +321,30 @@ func (p *claimPart) loseLocked(key string, which func(*Claim) bool) {
 }
 
 // removeLocked removes claims, and wakes the waiters.
-func (p *claimPart) removeLocked(key string, which func(*Claim) bool) {
-	k := p.byKey[key]
-	if k == nil {
-		return
-	}
+func (p *claimPart) removeLocked(k *claimed, which func(*Claim) bool) {
 	before := len(k.claims)
 	if before == 1 && which(k.claims[0]) { // which is the only one nearly always
-		k.claims[0] = nil
+		k.claims[0].of, k.claims[0] = nil, nil
 		k.claims = k.claims[:0]
 	} else if before > 1 {
-		k.claims = slices.DeleteFunc(k.claims, which)
+		k.claims = slices.DeleteFunc(k.claims, func(c *Claim) bool {
+			gone := which(c)
+			if gone {
+				c.of = nil
+			}
+			return gone
+		})
 	}
 	if gone := before - len(k.claims); gone > 0 {
 		p.held.Add(-int64(gone))
-		for w := range k.waiters {
-			w.wake()
-		}
+		k.wake()
 	}
-	p.forgetLocked(key, k)
+	p.forgetLocked(k)
 }
 
-func (p *claimPart) forgetLocked(key string, k *claimed) {
+func (p *claimPart) forgetLocked(k *claimed) {
 	if len(k.claims) == 0 && len(k.waiters) == 0 {
-		delete(p.byKey, key)
+		p.keys.remove(k)
 		*k = claimed{}
 		p.spare = k
 	}
@@ -337,16 +356,17 @@ type Waiter struct {
 	C chan struct{}
 
 	t    *Table
-	keys []string
+	keys []Place
 }
 
 // Wait returns a Waiter for keys. It must be closed.
 func (t *Table) Wait(keys ...string) *Waiter {
-	w := &Waiter{C: make(chan struct{}, 1), t: t, keys: keys}
-	for _, key := range keys {
-		p := t.part(key)
+	w := &Waiter{C: make(chan struct{}, 1), t: t, keys: make([]Place, len(keys))}
+	for i, key := range keys {
+		w.keys[i] = t.Place(key)
+		p := t.partAt(w.keys[i])
 		p.mu.Lock()
-		k := p.keyLocked(key)
+		k := p.keyLocked(w.keys[i])
 		if k.waiters == nil {
 			k.waiters = map[*Waiter]struct{}{}
 		}
@@ -358,12 +378,12 @@ func (t *Table) Wait(keys ...string) *Waiter {
 
 // Close stops waiting. It may be called more than once.
 func (w *Waiter) Close() {
-	for _, key := range w.keys {
-		p := w.t.part(key)
+	for _, at := range w.keys {
+		p := w.t.partAt(at)
 		p.mu.Lock()
-		if k := p.byKey[key]; k != nil {
+		if k := p.keys.find(at); k != nil {
 			delete(k.waiters, w)
-			p.forgetLocked(key, k)
+			p.forgetLocked(k)
 		}
 		p.mu.Unlock()
 	}

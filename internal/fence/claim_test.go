@@ -234,7 +234,7 @@ func TestAClaimEndsOnce(t *testing.T) {
 		t.Errorf("%d claims are left", n)
 	}
 	for i := range tab.claims {
-		if len(tab.claims[i].byKey) > 0 {
+		if tab.claims[i].keys.len > 0 {
 			t.Error("a key is remembered of which nothing is claimed")
 		}
 	}
@@ -264,7 +264,7 @@ func TestNothingIsLeftOfKeysWithoutAClaim(t *testing.T) {
 	all.Close()
 	c.End(nil)
 	for i := range tab.claims {
-		if len(tab.claims[i].byKey) > 0 || tab.claims[i].held.Load() != 0 {
+		if tab.claims[i].keys.len > 0 || tab.claims[i].held.Load() != 0 {
 			t.Fatal("something is left")
 		}
 	}

@@ -56,20 +56,24 @@ func NewTable() *Table { return &Table{seed: maphash.MakeSeed()} }
 
 func (t *Table) hash(key string) uint64 { return maphash.String(t.seed, key) }
 
-func (t *Table) slot(key string) *atomic.Uint64 { return &t.gen[t.hash(key)%slots] }
-
-// Place is where a table has a key, for who moves its generation several times.
+// Place is where a table has a key, for who needs that several times.
 type Place struct {
 	key  string
 	hash uint64
 }
 
+// Hash returns the hash of the key, by which the table places it.
+func (p Place) Hash() uint64 { return p.hash }
+
 // Place returns that of a key.
 func (t *Table) Place(key string) Place { return Place{key, t.hash(key)} }
 
 // Token returns the key's generation.
-func (t *Table) Token(key string) Token {
-	return Token{gen: t.slot(key).Load(), epoch: t.epoch.Load()}
+func (t *Table) Token(key string) Token { return t.TokenAt(t.Place(key)) }
+
+// TokenAt is Token of the key of a place.
+func (t *Table) TokenAt(p Place) Token {
+	return Token{gen: t.gen[p.hash%slots].Load(), epoch: t.epoch.Load()}
 }
 
 // Move moves the key's generation and returns the new one. The claims of the key are lost.
@@ -78,8 +82,8 @@ func (t *Table) Move(key string) Token { return t.MoveAt(t.Place(key)) }
 // MoveAt is Move of the key of a place.
 func (t *Table) MoveAt(p Place) Token {
 	tok := Token{gen: t.gen[p.hash%slots].Add(1), epoch: t.epoch.Load()}
-	if t.claims != nil {
-		t.claims.lose(p.hash, p.key)
+	if t.claims.any(p.hash) {
+		t.claims.lose(p)
 	}
 	return tok
 }
@@ -100,8 +104,8 @@ func (t *Table) MoveIf(key string, tok Token) bool {
 	if t.epoch.Load() != tok.epoch || !t.gen[h%slots].CompareAndSwap(tok.gen, tok.gen+1) {
 		return false
 	}
-	if t.claims != nil {
-		t.claims.lose(h, key)
+	if t.claims.any(h) {
+		t.claims.lose(Place{key, h})
 	}
 	return true
 }

@@ -43,10 +43,9 @@ type Group[K, F comparable, V any] struct {
 
 	recovered func(value any, stack []byte) error
 
-	mu     sync.Mutex           // guards what follows, and the fields of work and Call that say so
-	calls  map[K]*Call[K, F, V] // to be joined; those of one key, of different fences, are linked
-	length int                  // how many they are
-	works  *work                // running, linked
+	mu     sync.Mutex     // guards what follows, and the fields of work and Call that say so
+	calls  calls[K, F, V] // to be joined
+	works  *work          // running, linked
 	closed error
 	idle   sync.Cond // with mu: there are no works, once the group is closed
 }
@@ -87,14 +86,18 @@ type Call[K, F comparable, V any] struct {
 
 	work  *work
 	over  atomic.Bool    // resolved; set under Group.mu, after val and err are written
-	ready sync.WaitGroup // done then, as well
+	ready sync.WaitGroup // done then, if somebody waits for it
 	done  chan struct{}  // closed then, if there is one: for those who wait for more than that; guarded by Group.mu
 	val   V
 	err   error
 
-	joined  bool           // by another caller; guarded by Group.mu
-	waiters int            // guarded by Group.mu
-	other   *Call[K, F, V] // in Group.calls, of the same key and another fence; guarded by Group.mu
+	joined  bool // by another caller; guarded by Group.mu
+	awaited bool // somebody waits for ready; guarded by Group.mu
+	waiters int  // guarded by Group.mu
+
+	hash   uint64         // Request.Hash
+	next   *Call[K, F, V] // in Group.calls; guarded by Group.mu, as is the following
+	listed bool           // it is there
 }
 
 // work is one goroutine that answers one or more calls.
@@ -104,8 +107,10 @@ type work struct {
 	waiters int         // the sum of those of its open calls; guarded by Group.mu
 	open    int         // calls not resolved; guarded by Group.mu
 	dead    bool        // canceled as abandoned: not to be joined; guarded by Group.mu
+	here    bool        // it runs in its caller's goroutine: it counts as running until its call is resolved
 
 	next, previous *work // in Group.works; guarded by Group.mu
+	running        bool  // it is there; changed under Group.mu by who runs the work
 }
 
 // firstCall is a work with its first call.
@@ -142,6 +147,7 @@ func (w *work) cancelIfAbandonedLocked() {
 // Request asks for a key as of a fence.
 type Request[K, F comparable] struct {
 	Key   K
+	Hash  uint64 // of Key, by which its call is found: that of equal keys is equal
 	Fence F
 	// Now is the time of the request, and of the beginning of a call that it begins. A call
 	// that began before NotBefore is not joined. Both are on the caller's clock, whatever that
@@ -179,7 +185,7 @@ type Result[V any] struct {
 // New returns a Group. recovered turns a panic of the work into the error that
 // its callers get; it is called once for each panic.
 func New[K, F comparable, V any](recovered func(value any, stack []byte) error) *Group[K, F, V] {
-	g := &Group[K, F, V]{NewContext: newStandard, recovered: recovered, calls: map[K]*Call[K, F, V]{}}
+	g := &Group[K, F, V]{NewContext: newStandard, recovered: recovered}
 	g.idle.L = &g.mu
 	return g
 }
@@ -196,7 +202,7 @@ func (g *Group[K, F, V]) Do(ctx context.Context, reqs []Request[K, F], lead func
 		return fail(results, err)
 	}
 	for _, r := range reqs {
-		equal(r.Key, r.Key) // panics for a key that can't be hashed: here, not under the lock
+		equal(r.Key, r.Key) // panics for a key that can't be compared: here, not under the lock
 	}
 	var one [1]*Call[K, F, V]
 	waiting := one[:]
@@ -213,8 +219,7 @@ func (g *Group[K, F, V]) Do(ctx context.Context, reqs []Request[K, F], lead func
 	var w *work
 	for i := range reqs {
 		r := &reqs[i]
-		first := g.calls[r.Key]
-		if c := g.joinLocked(r, first); c != nil {
+		if c := g.joinLocked(r); c != nil {
 			waiting[i] = c
 			results[i].Shared = true
 			continue
@@ -227,7 +232,7 @@ func (g *Group[K, F, V]) Do(ctx context.Context, reqs []Request[K, F], lead func
 		} else {
 			c = new(Call[K, F, V])
 		}
-		g.beginLocked(w, c, i, r, first)
+		g.beginLocked(w, c, i, r)
 		waiting[i] = c
 		mine = append(mine, c)
 	}
@@ -268,7 +273,7 @@ func (g *Group[K, F, V]) DoSingle(ctx context.Context, r *Request[K, F], begin f
 	}
 	if res.Shared = c != nil; c == nil && closed == nil {
 		space, lead := begin(here) // not under the lock, for which all others would wait
-		c, res.Shared, closed = g.joinOrBegin(ctx, r, space, lead)
+		c, res.Shared, closed = g.joinOrBegin(ctx, r, here, space, lead)
 		switch {
 		case res.Shared || closed != nil:
 		case here:
@@ -304,24 +309,23 @@ func (g *Group[K, F, V]) join(r *Request[K, F]) (c *Call[K, F, V], closed error)
 	if g.closed != nil {
 		return nil, g.closed
 	}
-	return g.joinLocked(r, g.calls[r.Key]), nil
+	return g.joinLocked(r), nil
 }
 
 // joinOrBegin is join, and if there is no call to join, begins the work of space, which is then to be
 // run.
-func (g *Group[K, F, V]) joinOrBegin(ctx context.Context, r *Request[K, F], space *Single[K, F, V], lead Leader[K, F, V]) (c *Call[K, F, V], joined bool, closed error) {
+func (g *Group[K, F, V]) joinOrBegin(ctx context.Context, r *Request[K, F], here bool, space *Single[K, F, V], lead Leader[K, F, V]) (c *Call[K, F, V], joined bool, closed error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed != nil {
 		return nil, false, g.closed
 	}
-	first := g.calls[r.Key]
-	if c = g.joinLocked(r, first); c != nil {
+	if c = g.joinLocked(r); c != nil {
 		return c, true, nil
 	}
 	c = &space.call
-	space.lead, space.calls[0] = lead, c
-	g.beginLocked(&space.work, c, 0, r, first)
+	space.lead, space.calls[0], space.work.here = lead, c, here
+	g.beginLocked(&space.work, c, 0, r)
 	g.startLocked(&space.work, lead.NewContext(ctx))
 	return c, false, nil
 }
@@ -336,15 +340,12 @@ func (g *Group[K, F, V]) begin(ctx Context, w *work, mine []*Call[K, F, V], lead
 	g.run(ctx, w, mine, lead)
 }
 
-// joinLocked joins the call in flight that a request may share, and returns nil if there is none. c is
-// the first in flight of the key.
-func (g *Group[K, F, V]) joinLocked(r *Request[K, F], c *Call[K, F, V]) *Call[K, F, V] {
+// joinLocked joins the call in flight that a request may share, and returns nil if there is none.
+func (g *Group[K, F, V]) joinLocked(r *Request[K, F]) *Call[K, F, V] {
 	if r.Alone || r.Apart {
 		return nil
 	}
-	for c != nil && c.Fence != r.Fence {
-		c = c.other
-	}
+	c := g.calls.find(r)
 	if c == nil || c.work.dead || c.began < r.NotBefore {
 		return nil
 	}
@@ -354,11 +355,9 @@ func (g *Group[K, F, V]) joinLocked(r *Request[K, F], c *Call[K, F, V]) *Call[K,
 	return c
 }
 
-// beginLocked makes c the call of the i-th request, and a part of w. first is the first in flight of
-// the key.
-func (g *Group[K, F, V]) beginLocked(w *work, c *Call[K, F, V], i int, r *Request[K, F], first *Call[K, F, V]) {
-	c.Key, c.Fence, c.Index, c.began, c.work, c.waiters = r.Key, r.Fence, i, r.Now, w, 1
-	c.ready.Add(1)
+// beginLocked makes c the call of the i-th request, and a part of w.
+func (g *Group[K, F, V]) beginLocked(w *work, c *Call[K, F, V], i int, r *Request[K, F]) {
+	c.Key, c.Fence, c.Index, c.began, c.hash, c.work, c.waiters = r.Key, r.Fence, i, r.Now, r.Hash, w, 1
 	w.waiters++
 	w.open++
 	// A key that differs from itself (NaN) could never be found again.
@@ -366,52 +365,15 @@ func (g *Group[K, F, V]) beginLocked(w *work, c *Call[K, F, V], i int, r *Reques
 		return
 	}
 	// A call that may not be joined is replaced. Its own callers keep it.
-	for o := first; o != nil; o = o.other {
-		if o.Fence == r.Fence {
-			first = g.withoutLocked(first, o)
-			break
-		}
+	if old := g.calls.find(r); old != nil {
+		g.calls.remove(old)
 	}
-	c.other = first
-	g.calls[r.Key] = c
-	g.length++
-}
-
-// withoutLocked removes c from linked calls, of which it is one, and returns the first.
-func (g *Group[K, F, V]) withoutLocked(first, c *Call[K, F, V]) *Call[K, F, V] {
-	g.length--
-	if first == c {
-		first = c.other
-	} else {
-		before := first
-		for before.other != c {
-			before = before.other
-		}
-		before.other = c.other
-	}
-	c.other = nil
-	return first
-}
-
-// forgetLocked makes a call one that is not joined any more.
-func (g *Group[K, F, V]) forgetLocked(c *Call[K, F, V]) {
-	first := g.calls[c.Key]
-	for o := first; o != nil; o = o.other {
-		if o != c {
-			continue
-		}
-		if first = g.withoutLocked(first, c); first == nil {
-			delete(g.calls, c.Key)
-		} else {
-			g.calls[c.Key] = first
-		}
-		return
-	}
+	g.calls.add(c)
 }
 
 // startLocked counts a work as running.
 func (g *Group[K, F, V]) startLocked(w *work, ctx Context) {
-	w.ctx = ctx
+	w.ctx, w.running = ctx, true
 	if w.next = g.works; w.next != nil {
 		w.next.previous = w
 	}
@@ -429,21 +391,28 @@ const (
 
 // wait waits for a call.
 func (c *Call[K, F, V]) wait(g *Group[K, F, V], ctx context.Context, soft <-chan struct{}) waited {
-	ended := ctx.Done()
-	if ended == nil && soft == nil {
-		c.ready.Wait()
+	if c.over.Load() {
 		return waitedOut
 	}
+	ended := ctx.Done()
+	alone := ended == nil && soft == nil
 	g.mu.Lock()
-	if c.over.Load() {
+	switch {
+	case c.over.Load():
 		g.mu.Unlock()
 		return waitedOut
-	}
-	if c.done == nil {
+	case alone && !c.awaited:
+		c.awaited = true
+		c.ready.Add(1)
+	case !alone && c.done == nil:
 		c.done = make(chan struct{})
 	}
 	done := c.done
 	g.mu.Unlock()
+	if alone {
+		c.ready.Wait()
+		return waitedOut
+	}
 	select {
 	case <-done:
 		return waitedOut
@@ -501,16 +470,23 @@ func (g *Group[K, F, V]) Resolve(c *Call[K, F, V], v V, err error) {
 	if c.over.Load() {
 		return
 	}
-	g.forgetLocked(c)
+	if c.listed { // it is not joined any more
+		g.calls.remove(c)
+	}
 	c.val, c.err = v, err
 	c.over.Store(true)
-	c.ready.Done()
+	if c.awaited {
+		c.ready.Done()
+	}
 	if c.done != nil {
 		close(c.done)
 	}
 	c.work.open--
 	c.work.waiters -= c.waiters
 	c.work.cancelIfAbandonedLocked()
+	if c.work.here {
+		g.overLocked(c.work)
+	}
 }
 
 func (g *Group[K, F, V]) run(ctx Context, w *work, mine []*Call[K, F, V], lead func(context.Context, []*Call[K, F, V])) {
@@ -559,8 +535,16 @@ func (g *Group[K, F, V]) end(ctx Context, w *work, mine []*Call[K, F, V], panick
 
 // over counts a work as ended.
 func (g *Group[K, F, V]) over(w *work) {
+	if !w.running {
+		return
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.overLocked(w)
+}
+
+func (g *Group[K, F, V]) overLocked(w *work) {
+	w.running = false
 	if w.previous == nil {
 		g.works = w.next
 	} else {
@@ -578,7 +562,7 @@ func (g *Group[K, F, V]) over(w *work) {
 func (g *Group[K, F, V]) Len() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.length
+	return g.calls.len
 }
 
 // Close cancels all work with cause, waits until it has ended, and refuses later requests with

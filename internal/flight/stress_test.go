@@ -221,7 +221,7 @@ func TestRandomSchedules(t *testing.T) {
 				if n := h.g.Len(); n != 0 {
 					t.Errorf("%d calls are left", n)
 				}
-				if h.g.works != nil || len(h.g.calls) != 0 {
+				if h.g.works != nil || h.g.calls.len != 0 {
 					t.Error("works or calls are left")
 				}
 			})

@@ -33,7 +33,7 @@ type Parts struct {
 	Invalidation invalidation.Policy
 	Version      uint32 // of the values
 
-	// NoLoads reports whether all places of the load limit are free, and takes them.
+	// NoLoads reports whether all slots of the load limit are free.
 	NoLoads func() bool
 
 	// NoFailures reports whether no failed load is remembered.

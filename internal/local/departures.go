@@ -44,13 +44,17 @@ func (t *Tier[K, V]) OnLeave(f func(k K, e *Entry[V], why Reason), invalid func(
 	t.left = &departures[K, V]{f: f, invalid: invalid}
 }
 
-// add notes that a node has left. An entry that was invalidated before, or whose time was over,
+// leave notes that a node has left.
+func (t *Tier[K, V]) leave(n *node[K, V], why Reason) {
+	if t.left != nil {
+		t.left.add(n, why)
+	}
+}
+
+// add is leave. An entry that was invalidated before, or whose time was over,
 // has left by that, whatever removes it in the end, unless that is the program. That is asked now
 // and not when f is called: it may be invalidated in between, as the one that has replaced it is.
 func (d *departures[K, V]) add(n *node[K, V], why Reason) {
-	if d == nil {
-		return
-	}
 	m := n.entry.Meta
 	if m != nil && m.Absent {
 		return

@@ -151,7 +151,7 @@ func TestDeparturesAreInOrderOfEachKey(t *testing.T) {
 		all.Go(func() {
 			k := fmt.Sprint(w)
 			for i := range rounds {
-				tr.Set(k, k, &Entry[int]{Head: Head{Deadline: math.MaxInt64}, Value: i + 1})
+				tr.Set(k, k, &Entry[int]{Head: Head{Deadline: math.MaxInt64}, Value: i + 1}, Now())
 			}
 		})
 	}
@@ -174,7 +174,7 @@ func TestResize(t *testing.T) {
 		fill := func() {
 			for i := range 20_000 {
 				k := fmt.Sprint(i)
-				tr.Set(k, k, &Entry[int]{Head: Head{Deadline: math.MaxInt64}, Value: i})
+				tr.Set(k, k, &Entry[int]{Head: Head{Deadline: math.MaxInt64}, Value: i}, Now())
 			}
 		}
 		check := func(want int) {

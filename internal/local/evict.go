@@ -14,30 +14,41 @@ const maxSecondChances = 32
 //
 // An entry whose deadline has passed is evicted, marked or not, when it is reached from the old
 // end of a list. No others are searched for.
-func (t *Tier[K, V]) makeRoomLocked(s *shard[K, V], size int64) {
+func (t *Tier[K, V]) makeRoomLocked(s *shard[K, V], size, now int64) {
 	for s.order.len() >= s.capacity || s.budget > 0 && s.bytes+size > s.budget {
-		t.evictLocked(s)
+		t.evictLocked(s, now)
 	}
 	if s.order.policy == TinyLFU {
 		// Where there is room, nodes leave the window all the same: two for each that is added,
 		// so that it reaches its size.
-		t.shrinkWindowLocked(s, Now(), s.order.len()+1, 2)
+		t.shrinkWindowLocked(s, timeOf(now), s.order.len()+1, 2)
 	}
 }
 
+// timeOf is the time of a put.
+func timeOf(now int64) int64 {
+	if now == unread {
+		return Now()
+	}
+	return now
+}
+
 // evictLocked removes one node.
-func (t *Tier[K, V]) evictLocked(s *shard[K, V]) {
-	now := Now()
-	var n *node[K, V]
-	how := displaced
+func (t *Tier[K, V]) evictLocked(s *shard[K, V], now int64) {
+	now = timeOf(now)
 	if s.order.policy == TinyLFU {
 		s.order.history.fit(s.order.len())
-		n, how = t.tinyVictimLocked(s, now)
+		n, how := t.tinyVictimLocked(s, now)
+		t.evictNodeLocked(s, t.hash(n.key), n, how, now)
 	} else {
-		n = t.lruVictimLocked(s, now)
+		n := t.lruVictimLocked(s, now)
+		t.evictNodeLocked(s, t.highHash(n), n, displaced, now)
 	}
-	t.removeLocked(s, t.hash(n.key), n, how)
-	t.left.add(n, Evicted)
+}
+
+func (t *Tier[K, V]) evictNodeLocked(s *shard[K, V], h uint64, n *node[K, V], how departure, now int64) {
+	t.removeLocked(s, h, n, how)
+	t.leave(n, Evicted)
 	if now < n.entry.Deadline {
 		s.evictions.Add(1)
 	}
@@ -142,9 +153,18 @@ func (t *Tier[K, V]) shrinkProtectedLocked(s *shard[K, V], now int64) *node[K, V
 
 // usedLocked reports whether a node was used since it was last asked, and counts that.
 func (t *Tier[K, V]) usedLocked(s *shard[K, V], n *node[K, V]) bool {
-	if !s.table.Load().find(t.hash(n.key), n).clearRef() {
+	if !s.table.Load().find(t.highHash(n), n).clearRef() {
 		return false
 	}
 	s.order.use(n)
 	return true
+}
+
+// highHash returns the highest 32 bits of the hash of a node's key. A node that is old mostly has them
+// at hand, and its key is not in a processor's cache.
+func (t *Tier[K, V]) highHash(n *node[K, V]) uint64 {
+	if t.index == nil {
+		return uint64(n.encoding) << 32
+	}
+	return t.hash(n.key)
 }

@@ -15,7 +15,7 @@ const (
 // Put stores e unless the key's fence has moved since f, and reports whether it did. A Put that
 // is refused changes nothing. encoded is k's encoding.
 func (t *Tier[K, V]) Put(k K, encoded string, e *Entry[V], f fence.Token) bool {
-	return t.put(k, encoded, e, func() bool { return t.fences.Valid(encoded, f) }, keep, fence.Place{}) == Stored
+	return t.put(k, encoded, e, func() bool { return t.fences.Valid(encoded, f) }, keep, fence.Place{}, unread) == Stored
 }
 
 // PutAndBump is a writer's Put at the acknowledgement of its write: it moves the key's fence,
@@ -29,7 +29,7 @@ func (t *Tier[K, V]) PutAndBump(k K, encoded string, e *Entry[V], f fence.Token)
 		}
 		t.fences.Move(encoded)
 		return false
-	}, moved|removeElse, t.fences.Place(encoded))
+	}, moved|removeElse, t.fences.Place(encoded), unread)
 	t.removeOthers(k, encoded)
 	return out == Stored
 }
@@ -38,7 +38,7 @@ func (t *Tier[K, V]) PutAndBump(k K, encoded string, e *Entry[V], f fence.Token)
 // nothing. Of several callers with one token, one succeeds, and removes the entries of other
 // keys with the same encoding.
 func (t *Tier[K, V]) Swap(k K, encoded string, e *Entry[V], f fence.Token) bool {
-	out := t.put(k, encoded, e, func() bool { return t.fences.MoveIf(encoded, f) }, moved|same, t.fences.Place(encoded))
+	out := t.put(k, encoded, e, func() bool { return t.fences.MoveIf(encoded, f) }, moved|same, t.fences.Place(encoded), unread)
 	if out == Stored {
 		t.removeOthers(k, encoded)
 	}
@@ -48,13 +48,13 @@ func (t *Tier[K, V]) Swap(k K, encoded string, e *Entry[V], f fence.Token) bool 
 // Replace stores e in the place of the entry with the head old, if that is still the current
 // one, and does not move the fence: it is the same value.
 func (t *Tier[K, V]) Replace(k K, old *Head, e *Entry[V], encoded string) bool {
-	return t.put(k, encoded, e, func() bool { return t.holds(k, old) }, same, fence.Place{}) == Stored
+	return t.put(k, encoded, e, func() bool { return t.holds(k, old) }, same, fence.Place{}, unread) == Stored
 }
 
-// Set stores e unconditionally, and moves the key's fence. It is the write of a tier without
-// Redis: of two concurrent Sets the one that gets the shard's lock last is the newer one.
-func (t *Tier[K, V]) Set(k K, encoded string, e *Entry[V]) Outcome {
-	return t.written(k, encoded, e, func() bool { return true })
+// Set stores e unconditionally at the time now, and moves the key's fence. It is the write of a tier
+// without Redis: of two concurrent Sets the one that gets the shard's lock last is the newer one.
+func (t *Tier[K, V]) Set(k K, encoded string, e *Entry[V], now int64) Outcome {
+	return t.written(k, encoded, e, func() bool { return true }, now)
 }
 
 // CompareAndSwap stores e in the place of old, nil for no entry, if old is still the current
@@ -63,11 +63,11 @@ func (t *Tier[K, V]) CompareAndSwap(k K, encoded string, old *Head, e *Entry[V])
 	if e == nil {
 		return t.compareAndRemove(k, encoded, old)
 	}
-	return t.written(k, encoded, e, func() bool { return t.holds(k, old) })
+	return t.written(k, encoded, e, func() bool { return t.holds(k, old) }, unread)
 }
 
 // written is a put that moves the key's fence if the condition holds.
-func (t *Tier[K, V]) written(k K, encoded string, e *Entry[V], holds func() bool) Outcome {
+func (t *Tier[K, V]) written(k K, encoded string, e *Entry[V], holds func() bool, now int64) Outcome {
 	at := t.fences.Place(encoded)
 	out := t.put(k, encoded, e, func() bool {
 		if !holds() {
@@ -75,7 +75,7 @@ func (t *Tier[K, V]) written(k K, encoded string, e *Entry[V], holds func() bool
 		}
 		t.fences.MoveAt(at)
 		return true
-	}, moved, at)
+	}, moved, at, now)
 	if out == Stored || out == NoRoom {
 		t.removeOthers(k, encoded)
 	}
@@ -83,9 +83,9 @@ func (t *Tier[K, V]) written(k K, encoded string, e *Entry[V], holds func() bool
 }
 
 // Fill stores the value of a load, or of a write to the source, that has claimed the key, if
-// the claim was not lost.
-func (t *Tier[K, V]) Fill(k K, encoded string, e *Entry[V], c *fence.Claim) Outcome {
-	out := t.put(k, encoded, e, func() bool { return t.fences.Take(c) }, filled, c.Place)
+// the claim was not lost. It is now, or was a little earlier.
+func (t *Tier[K, V]) Fill(k K, encoded string, e *Entry[V], c *fence.Claim, now int64) Outcome {
+	out := t.put(k, encoded, e, func() bool { return t.fences.Take(c) }, filled, c.Place, now)
 	if out == Stored || out == NoRoom {
 		t.removeOthers(k, encoded)
 	}
@@ -112,6 +112,9 @@ const (
 	filled     putMode = 1 << 2 // likewise moved, and later claims of the key are kept
 	same       putMode = 1 << 3 // e has the same value as the entry that it replaces
 )
+
+// unread is the time of a put that has not read the clock: it does so if an entry has to make room.
+const unread int64 = 0
 
 // put stores e if allowed says so; if not, it leaves the key's entry or removes it. at is where the
 // fences have the key, if how has moved or filled.
@@ -143,7 +146,7 @@ const (
 //
 // A reader that takes a token after the second move finds e. The same holds for removals; see
 // removeLocked.
-func (t *Tier[K, V]) put(k K, encoded string, e *Entry[V], allowed func() bool, how putMode, at fence.Place) Outcome {
+func (t *Tier[K, V]) put(k K, encoded string, e *Entry[V], allowed func() bool, how putMode, at fence.Place, now int64) Outcome {
 	if same := k; same != k {
 		// A NaN, or a key that contains one: it could be stored again and again, and neither
 		// found nor removed. It is treated as if it had been evicted at once.
@@ -156,6 +159,9 @@ func (t *Tier[K, V]) put(k K, encoded string, e *Entry[V], allowed func() bool, 
 		return Stored
 	}
 	enc, h := t.index.hash(encoded), t.hash(k)
+	if t.index == nil {
+		enc = uint32(h >> 32)
+	}
 	s := t.shard(h)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -165,7 +171,7 @@ func (t *Tier[K, V]) put(k K, encoded string, e *Entry[V], allowed func() bool, 
 	if !allowed() || t.closed.Load() {
 		if old != nil && how&removeElse != 0 {
 			t.removeLocked(s, h, old, removed)
-			t.left.add(old, Invalidated)
+			t.leave(old, Invalidated)
 			t.fences.Move(encoded)
 			old = nil
 		}
@@ -181,7 +187,7 @@ func (t *Tier[K, V]) put(k K, encoded string, e *Entry[V], allowed func() bool, 
 		// No existing entry would have to make room: it does not fit even alone.
 		if old != nil {
 			t.removeLocked(s, h, old, removed)
-			t.left.add(old, Replaced)
+			t.leave(old, Replaced)
 		}
 		t.moveAgain(at, how)
 		t.index.remove(enc, k)
@@ -192,7 +198,7 @@ func (t *Tier[K, V]) put(k K, encoded string, e *Entry[V], allowed func() bool, 
 		// The program's own encoding has returned another result than before.
 		t.removeLocked(s, h, old, removed)
 		if how&same == 0 {
-			t.left.add(old, Replaced)
+			t.leave(old, Replaced)
 		}
 		t.index.add(enc, k)
 		old = nil
@@ -204,14 +210,14 @@ func (t *Tier[K, V]) put(k K, encoded string, e *Entry[V], allowed func() bool, 
 		s.order.remove(old)
 		s.bytes -= old.entry.size()
 		for s.budget > 0 && s.bytes+e.size() > s.budget {
-			t.evictLocked(s)
+			t.evictLocked(s, now)
 		}
 		s.order.replace(old, n, was.replace(n))
 		if how&same == 0 {
-			t.left.add(old, Replaced)
+			t.leave(old, Replaced)
 		}
 	} else {
-		t.makeRoomLocked(s, e.size())
+		t.makeRoomLocked(s, e.size(), now)
 		if tab.full() {
 			tab = tab.grown(t.hash, s.capacity)
 			s.table.Store(tab)

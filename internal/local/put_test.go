@@ -178,7 +178,7 @@ func TestTheFenceIsLookedAtUnderTheLockAndAfterTheIndexIsTold(t *testing.T) {
 			t.Error("the index does not know the key")
 		}
 		return false
-	}, keep, fence.Place{})
+	}, keep, fence.Place{}, unread)
 	if !looked {
 		t.Error("the fence is not looked at")
 	}
@@ -199,7 +199,7 @@ func TestATokenFromTheMiddleOfAChangeIsNone(t *testing.T) {
 				t.Error("the old value is gone too early")
 			}
 			return ok
-		}, moved, tr.fences.Place("k")) == Stored
+		}, moved, tr.fences.Place("k"), unread) == Stored
 		if !stored || tr.Swap("k", "k", entry(99), middle) {
 			t.Errorf("stored %v, and the token of who has read the old value counts", stored)
 		}
@@ -207,7 +207,7 @@ func TestATokenFromTheMiddleOfAChangeIsNone(t *testing.T) {
 			f.Move("k")
 			middle = f.Token("k")
 			return false
-		}, moved|removeElse, tr.fences.Place("k"))
+		}, moved|removeElse, tr.fences.Place("k"), unread)
 		if has(tr, "k") || tr.Swap("k", "k", entry(99), middle) {
 			t.Error("what was removed is there, or the token of who has read it counts")
 		}

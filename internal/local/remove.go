@@ -55,7 +55,7 @@ func (t *Tier[K, V]) remove(k K, encoded string, why Reason) bool {
 		return false
 	}
 	t.removeLocked(s, h, n, removed)
-	t.left.add(n, why)
+	t.leave(n, why)
 	t.fences.Move(encoded)
 	return true
 }
@@ -76,7 +76,7 @@ func (t *Tier[K, V]) compareAndRemove(k K, encoded string, old *Head) Outcome {
 	t.fences.Move(encoded)
 	if n, _ := s.table.Load().get(h, k); n != nil {
 		t.removeLocked(s, h, n, removed)
-		t.left.add(n, Deleted)
+		t.leave(n, Deleted)
 		t.fences.Move(encoded)
 	}
 	return Stored
@@ -106,7 +106,7 @@ func (t *Tier[K, V]) flush(why Reason) {
 	for i := range t.shards {
 		if t.left != nil { // takes longer for many entries, then
 			for _, n := range t.shards[i].order.nodes() {
-				t.left.add(n, why)
+				t.leave(n, why)
 			}
 		}
 		t.shards[i].emptyLocked()

@@ -31,7 +31,7 @@ func (t *Tier[K, V]) resizeShard(s *shard[K, V], want int) bool {
 	before := s.capacity
 	s.capacity = max(want, min(s.capacity, s.order.len())-resizeAtOnce)
 	for s.order.len() > s.capacity {
-		t.evictLocked(s)
+		t.evictLocked(s, unread)
 	}
 	if s.capacity != want {
 		return false

@@ -58,7 +58,8 @@ const (
 	marks   = aMark * each
 )
 
-// Of a hash, the highest 32 bits choose the bucket, and the lowest the shard.
+// Of a hash, the highest 32 bits choose the bucket, the lowest of them the step, and the lowest of all
+// the shard.
 func tagOf(h uint64) uint64 { return max(h>>16&aTag, 1) }
 
 // place is where a node was found.
@@ -131,7 +132,7 @@ func (t *table[K, V]) home(h uint64) int { return int(h >> 32 * uint64(len(t.buc
 
 // next is the bucket after i for a hash. A step is a power of two, and the number of buckets
 // odd, so that the sequence visits all of them.
-func (t *table[K, V]) next(h uint64, i int) int { return (i + 1<<(h>>24&7)) % len(t.buckets) }
+func (t *table[K, V]) next(h uint64, i int) int { return (i + 1<<(h>>32&7)) % len(t.buckets) }
 
 // get returns the node of k, nil if there is none, and where it was. h is the hash of k.
 func (t *table[K, V]) get(h uint64, k K) (*node[K, V], place[K, V]) {
@@ -173,7 +174,7 @@ func (t *table[K, V]) add(h uint64, n *node[K, V]) place[K, V] {
 	}
 }
 
-// find returns the place of a node of the table.
+// find returns the place of a node of the table. Of the hash it needs the highest 32 bits.
 func (t *table[K, V]) find(h uint64, n *node[K, V]) place[K, V] {
 	for i := t.home(h); ; i = t.next(h, i) {
 		if j := t.buckets[i].slot(n); j < slots {
@@ -182,7 +183,8 @@ func (t *table[K, V]) find(h uint64, n *node[K, V]) place[K, V] {
 	}
 }
 
-// remove removes a node of the table, and reports whether it had a mark.
+// remove removes a node of the table, and reports whether it had a mark. Of the hash it needs the highest
+// 32 bits.
 func (t *table[K, V]) remove(h uint64, n *node[K, V]) bool {
 	t.len--
 	for i := t.home(h); ; i = t.next(h, i) {

@@ -50,7 +50,7 @@ type node[K comparable, V any] struct {
 
 	// Below, what the shard's lock guards.
 	older, younger *node[K, V]
-	encoding       uint32 // of the key: index.hash, if there is an index
+	encoding       uint32 // of the key: index.hash, if there is an index; else the highest bits of the key's hash
 	frequency      frequency
 	region         region
 }

@@ -53,16 +53,16 @@ func (t Untyped[K, V]) Replace(k any, old, e Held, encoded string) bool {
 	return t.Tier.Replace(*k.(*K), old.Head, typed[V](e), encoded)
 }
 
-func (t Untyped[K, V]) Set(k any, encoded string, e Held) Outcome {
-	return t.Tier.Set(*k.(*K), encoded, typed[V](e))
+func (t Untyped[K, V]) Set(k any, encoded string, e Held, now int64) Outcome {
+	return t.Tier.Set(*k.(*K), encoded, typed[V](e), now)
 }
 
 func (t Untyped[K, V]) CompareAndSwap(k any, encoded string, old, e Held) Outcome {
 	return t.Tier.CompareAndSwap(*k.(*K), encoded, old.Head, typed[V](e))
 }
 
-func (t Untyped[K, V]) Fill(k any, encoded string, e Held, c *fence.Claim) Outcome {
-	return t.Tier.Fill(*k.(*K), encoded, typed[V](e), c)
+func (t Untyped[K, V]) Fill(k any, encoded string, e Held, c *fence.Claim, now int64) Outcome {
+	return t.Tier.Fill(*k.(*K), encoded, typed[V](e), c, now)
 }
 
 // Range is Tier.Range. The key that f is given is its own.

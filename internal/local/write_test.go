@@ -41,10 +41,14 @@ func TestWritesWithoutRedisTakeEffectOrChangeNothing(t *testing.T) {
 		value int // that is there afterwards; 0: none
 		other bool
 	}{
-		"Set over nothing": {nil, func(tr *Tier[string, int], _ *fence.Table, _ *Entry[int]) Outcome { return tr.Set(key, enc, now) }, Stored, 2, false},
-		"Set over a value": {old, func(tr *Tier[string, int], _ *fence.Table, _ *Entry[int]) Outcome { return tr.Set(key, enc, now) }, Stored, 2, false},
+		"Set over nothing": {nil, func(tr *Tier[string, int], _ *fence.Table, _ *Entry[int]) Outcome {
+			return tr.Set(key, enc, now, Now())
+		}, Stored, 2, false},
+		"Set over a value": {old, func(tr *Tier[string, int], _ *fence.Table, _ *Entry[int]) Outcome {
+			return tr.Set(key, enc, now, Now())
+		}, Stored, 2, false},
 		"Set of what does not fit": {old, func(tr *Tier[string, int], _ *fence.Table, _ *Entry[int]) Outcome {
-			return tr.Set(key, enc, sized(2, 1<<40))
+			return tr.Set(key, enc, sized(2, 1<<40), Now())
 		}, NoRoom, 0, false},
 		"swap of what is there": {old, func(tr *Tier[string, int], _ *fence.Table, is *Entry[int]) Outcome {
 			return tr.CompareAndSwap(key, enc, &is.Head, now)
@@ -69,22 +73,22 @@ func TestWritesWithoutRedisTakeEffectOrChangeNothing(t *testing.T) {
 		}, Refused, 1, true},
 		"fill": {old, func(tr *Tier[string, int], f *fence.Table, _ *Entry[int]) Outcome {
 			c, _ := f.ClaimLoad(enc, 1, true, nil)
-			return tr.Fill(key, enc, now, c)
+			return tr.Fill(key, enc, now, c, Now())
 		}, Stored, 2, false},
 		"fill that does not fit": {old, func(tr *Tier[string, int], f *fence.Table, _ *Entry[int]) Outcome {
 			c, _ := f.ClaimLoad(enc, 1, true, nil)
-			return tr.Fill(key, enc, sized(2, 1<<40), c)
+			return tr.Fill(key, enc, sized(2, 1<<40), c, Now())
 		}, NoRoom, 0, false},
 		"fill of what was lost": {old, func(tr *Tier[string, int], f *fence.Table, _ *Entry[int]) Outcome {
 			c, _ := f.ClaimLoad(enc, 1, true, nil)
 			f.Move(enc)
-			return tr.Fill(key, enc, now, c)
+			return tr.Fill(key, enc, now, c, Now())
 		}, Refused, 1, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tr, f := alone(t, 1<<20)
 			if tt.there != nil {
-				tr.Set(key, enc, tt.there)
+				tr.Set(key, enc, tt.there, Now())
 			}
 			is, _ := tr.Peek(key)
 			other := "k" // another key of the encoding
@@ -122,7 +126,7 @@ func TestWritesWithoutRedisTakeEffectOrChangeNothing(t *testing.T) {
 				}
 			}
 			tr.Close()
-			if tr.Set(key, enc, now) != Closed || tr.CompareAndSwap(key, enc, nil, now) != Closed || tr.CompareAndSwap(key, enc, nil, nil) != Closed || has(tr, key) {
+			if tr.Set(key, enc, now, Now()) != Closed || tr.CompareAndSwap(key, enc, nil, now) != Closed || tr.CompareAndSwap(key, enc, nil, nil) != Closed || has(tr, key) {
 				t.Error("a closed tier takes it")
 			}
 		})
@@ -132,9 +136,9 @@ func TestWritesWithoutRedisTakeEffectOrChangeNothing(t *testing.T) {
 // What is replaced where bytes are counted is the last to make room for what replaces it.
 func TestWhatIsReplacedMakesRoomLast(t *testing.T) {
 	tr, _ := alone(t, 100)
-	tr.Set("a", "a", sized(1, 40))
-	tr.Set("b", "b", sized(2, 30))
-	tr.Set("c", "c", sized(3, 30))
+	tr.Set("a", "a", sized(1, 40), Now())
+	tr.Set("b", "b", sized(2, 30), Now())
+	tr.Set("c", "c", sized(3, 30), Now())
 	before, _ := tr.Peek("a")
 	if out := tr.CompareAndSwap("a", "a", &before.Head, sized(4, 60)); out != Stored {
 		t.Fatal(out)
@@ -145,16 +149,16 @@ func TestWhatIsReplacedMakesRoomLast(t *testing.T) {
 	if has(tr, "b") || !has(tr, "c") {
 		t.Errorf("b is there %v, c %v", has(tr, "b"), has(tr, "c"))
 	}
-	if out := tr.Set("a", "a", sized(5, 100)); out != Stored || tr.Len() != 1 {
+	if out := tr.Set("a", "a", sized(5, 100), Now()); out != Stored || tr.Len() != 1 {
 		t.Errorf("%v, %d entries", out, tr.Len())
 	}
-	if out := tr.Set("e", "e", sized(6, 50)); out != Stored || has(tr, "a") || !has(tr, "e") {
+	if out := tr.Set("e", "e", sized(6, 50), Now()); out != Stored || has(tr, "a") || !has(tr, "e") {
 		t.Errorf("%v: a is there %v, e %v", out, has(tr, "a"), has(tr, "e"))
 	}
 	for _, k := range []string{"a", "b", "c", "e"} {
 		tr.Remove(k)
 	}
-	if out := tr.Set("d", "d", sized(6, 100)); out != Stored || !has(tr, "d") {
+	if out := tr.Set("d", "d", sized(6, 100), Now()); out != Stored || !has(tr, "d") {
 		t.Error("bytes of what has left are counted")
 	}
 }

@@ -19,6 +19,7 @@ type Token uint64
 type Table struct {
 	dated atomic.Bool // a dated tombstone was learned
 	later atomic.Bool // a delayed tombstone was learned
+	state atomic.Pointer[state]
 
 	mu          sync.RWMutex // guards what follows
 	readVersion Token        // moved when an epoch is adopted, and when the table is reset or forgets
@@ -40,28 +41,41 @@ type tagTombstone struct {
 	asOf int64
 }
 
+// state is what every load and write asks of a table: a copy of the fields, so that it takes no lock.
+// It is replaced before mu is unlocked.
+type state struct {
+	Known
+	known bool
+}
+
 // NewTable returns an empty table, which is not subscribed.
 func NewTable() *Table {
-	return &Table{tags: map[string]tagTombstone{}}
+	t := &Table{tags: map[string]tagTombstone{}}
+	t.state.Store(new(state))
+	return t
+}
+
+// unlock unlocks mu after a change.
+func (t *Table) unlock() {
+	now := state{Known{Epoch: t.epoch.ID, Tick: t.epoch.Tick, Clock: t.epoch.Clock}, t.known}
+	if *t.state.Load() != now {
+		t.state.Store(&now)
+	}
+	t.mu.Unlock()
 }
 
 // Known returns the highest state that was ever seen of the latest epoch, for Redis to detect a
 // rollback: it is not forgotten. It returns the zero value if no epoch was seen.
-func (t *Table) Known() Known {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return Known{Epoch: t.epoch.ID, Tick: t.epoch.Tick, Clock: t.epoch.Clock}
-}
+func (t *Table) Known() Known { return t.state.Load().Known }
 
 // Version returns the epoch and the logicalTime of an entry whose load or write begins now. ok is false
 // if the clock is not known.
 func (t *Table) Version() (epoch uint64, logicalTime int64, ok bool) {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	if !t.known {
+	now := t.state.Load()
+	if !now.known {
 		return 0, 0, false
 	}
-	return t.epoch.ID, t.epoch.Clock, true
+	return now.Epoch, now.Clock, true
 }
 
 // AnyDated reports whether a dated tombstone was learned, so that it matters when values began.
@@ -88,7 +102,7 @@ func (t *Table) Forget() { t.forget(false) }
 
 func (t *Table) forget(hearing bool) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
+	defer t.unlock()
 	t.subscribed = hearing
 	t.forgetLocked()
 }
@@ -102,7 +116,7 @@ func (t *Table) forgetLocked() {
 // Whether marks are received stays as it is.
 func (t *Table) Reset() {
 	t.mu.Lock()
-	defer t.mu.Unlock()
+	defer t.unlock()
 	t.resetLocked()
 }
 
@@ -140,7 +154,7 @@ func (t *Table) covers(e *Epoch) bool {
 // not complete until its own answer, or a later one, was learned.
 func (t *Table) LearnTombstones(tags []string, m *Reading, asked Token, at int64) (ok bool) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
+	defer t.unlock()
 	if m.Epoch.ID == 0 || len(tags) != len(m.Tags) {
 		return false
 	}
@@ -166,7 +180,7 @@ func (t *Table) LearnTombstones(tags []string, m *Reading, asked Token, at int64
 // of an old one and late, then nothing is known until the answer.
 func (t *Table) ApplyPeer(tags []string, m *Reading, now int64) (ok bool) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
+	defer t.unlock()
 	if m.Epoch.ID == 0 || len(tags) != len(m.Tags) || t.epoch.ID != 0 && t.epoch.ID != m.Epoch.ID {
 		// It is not enough to reject the message: an answer from before this tombstone must not be
 		// the first that is learned, because the tombstone would be missed.
