@@ -46,10 +46,6 @@ const (
 	// shortest recent round trip, one more may be in flight, up to batchesMost.
 	perBatch    = 200 * time.Microsecond
 	batchesMost = 8
-	// gatherYields is how many times the processor is left to other goroutines before the next batch is
-	// sent, and gatherTime the time after which it is not left to them again.
-	gatherYields = 3
-	gatherTime   = perBatch / 2
 	// tooLong is the time after which callers no longer wait for a round trip in flight.
 	tooLong = 10 * time.Millisecond
 )
@@ -492,32 +488,10 @@ func (t *batcher) send(l *endpointQueue, tr *batch, lot int) {
 			tr.out = make([]store.Reply, tr.slots)
 		}
 		l.done(tr)
-		l.gather(tr.slots)
+		// The callers that wake up now may read again: let them join the next batch.
+		runtime.Gosched()
 		tr = l.end(lot, took)
 	}
-}
-
-// gather lets the callers of a batch that has ended, who wake up now and may ask again, join the next
-// one: until as many have joined as were answered, for gatherYields at most, and for one if the
-// processors have other work.
-func (l *endpointQueue) gather(answered int) {
-	began := now()
-	for range gatherYields {
-		runtime.Gosched()
-		if l.joined() >= answered || time.Since(began) >= gatherTime {
-			return
-		}
-	}
-}
-
-// joined is how many commands wait to be sent.
-func (l *endpointQueue) joined() (n int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, tr := range l.waiting {
-		n += tr.slots
-	}
-	return n
 }
 
 // wait collects the replies to batches that other goroutines send, for a caller that arrived at
