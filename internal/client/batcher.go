@@ -291,7 +291,7 @@ func (l *endpointQueue) abandonLocked() {
 	l.generation++
 }
 
-// watchLocked has the queue looked at after tooLong, and then for as long as there are batches.
+// watchLocked has the queue looked at after a while, and then for as long as there are batches.
 // The callers do not do that themselves: a timer for each, or a look at another channel than that of
 // their batch, costs more than its share of the round trip.
 func (l *endpointQueue) watchLocked() {
@@ -299,12 +299,15 @@ func (l *endpointQueue) watchLocked() {
 	case l.watching:
 		return
 	case l.watch == nil:
-		l.watch = time.AfterFunc(tooLong, l.watched)
+		l.watch = time.AfterFunc(l.lookEvery(), l.watched)
 	default:
-		l.watch.Reset(tooLong)
+		l.watch.Reset(l.lookEvery())
 	}
 	l.watching = true
 }
+
+// lookEvery is how often a queue is looked at: often enough for callers who may not wait for long.
+func (l *endpointQueue) lookEvery() time.Duration { return min(tooLong, l.batcher.client.timeout) }
 
 func (l *endpointQueue) watched() {
 	next, lot, overtake, in := l.stuck(time.Now())
@@ -355,7 +358,7 @@ func (l *endpointQueue) expireLocked(now time.Time) (in time.Duration) {
 			tr.late = make(chan struct{})
 			close(tr.progress)
 		case left > 0 && (in == 0 || left < in):
-			in = min(left, tooLong)
+			in = min(left, l.lookEvery())
 		}
 	}
 	return in

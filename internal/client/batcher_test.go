@@ -4,14 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"github.com/delqhi/cache/internal/store"
-	"github.com/delqhi/cache/internal/storetest"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/delqhi/cache/internal/store"
+	"github.com/delqhi/cache/internal/storetest"
 )
 
 // trips is a store that notes what goes together.
@@ -466,5 +467,25 @@ func TestWhatIsStoredTogetherIsNotTooLarge(t *testing.T) {
 		if got := fmt.Sprint(s.sizes); got != "[1 1 1 1 2]" {
 			t.Errorf("round trips of %s", got)
 		}
+	})
+}
+
+// Who waits for a batch waits for no longer than the timeout, also if that is short.
+func TestWhoWaitsHasAShortTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const timeout = 4 * time.Millisecond
+		s := &trips{Memory: inStore("k1", "k2"), before: slow(time.Hour)}
+		g := New(s, timeout)
+		defer g.Close()
+		var wg sync.WaitGroup
+		wg.Go(func() { checkGet(g, context.Background(), "k1") })
+		synctest.Wait()
+		began := time.Now()
+		err := checkGet(g, context.Background(), "k2")
+		var te *TimeoutError
+		if took := time.Since(began); !errors.As(err, &te) || took > timeout+timeout/deadlineSteps {
+			t.Errorf("the timeout of %v: %v after %v", timeout, err, took)
+		}
+		wg.Wait()
 	})
 }

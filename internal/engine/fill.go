@@ -54,10 +54,9 @@ func (c *Cache) fill(ctx context.Context, o *Options, ls []*inflightLoad) {
 }
 
 // fillSingle is fill of one load on a goroutine of the cache that has nothing else to do: user
-// code that ends it ends no more than the plan. The local time at is from before: the context of the
-// loader ends then.
+// code that ends it ends no more than the plan. The local time at is from before.
 func (c *Cache) fillSingle(ctx context.Context, o *Options, ls []*inflightLoad, at int64) {
-	l, cause := ls[0], endAt(ctx, at)
+	l, cause := ls[0], causeBy(ctx, at)
 	if c.inRedis {
 		ctx = withoutCancel(ctx)
 	} else {

@@ -184,8 +184,9 @@ func (r *loaded) asked() *loadDirectives {
 // cost returns the time since the load began: a record that is stored now began then.
 func (r *loaded) cost() time.Duration { return since(r.began) }
 
-// lead resolves the calls of ls, whose load begins at the local time at. It waits for keys that other loads are loading while it loads
-// the rest: a caller that joins one key of a batch does not wait for another.
+// lead resolves the calls of ls, whose load begins at the local time at. It waits for keys that other
+// loads are loading while it loads the rest: a caller that joins one key of a batch does not wait for
+// another.
 // one is the memory of a single load, nil for a batch.
 func (c *Cache) lead(ctx context.Context, at int64, j Loader, o *Options, ls []*inflightLoad, one *singleLoad) {
 	all := ls

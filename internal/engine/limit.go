@@ -48,7 +48,7 @@ func (l *loadLimit) enter(ctx context.Context, behind bool) error {
 	case l.enterAtOnce():
 		return nil
 	case behind:
-		return errNoPlaceBehind
+		return l.enterBehind()
 	}
 	if l.waiting.Add(1) > l.most {
 		l.waiting.Add(-1)
@@ -76,6 +76,17 @@ func (l *loadLimit) enter(ctx context.Context, behind bool) error {
 
 // enterAtOnce is enter if there is a slot, and reports whether there was.
 func (l *loadLimit) enterAtOnce() bool { return l.waiting.Load() == 0 && l.take() }
+
+// enterBehind is enter for a load in the background. Those who have got a slot count as waiting until
+// they run; here they do not.
+func (l *loadLimit) enterBehind() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.queue) == 0 && l.take() {
+		return nil
+	}
+	return errNoPlaceBehind
+}
 
 func (l *loadLimit) take() bool {
 	for n := l.free.Load(); n > 0; n = l.free.Load() {

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -88,4 +89,27 @@ func TestTheLoadLimitUnderLoad(t *testing.T) {
 	if l.free.Load() != slots || l.waiting.Load() != 0 || len(l.queue) != 0 {
 		t.Errorf("in the end %d are free, %d wait, %d are queued", l.free.Load(), l.waiting.Load(), len(l.queue))
 	}
+}
+
+// A load in the background gets a slot that is free, also while the load that was given another one has
+// not been run yet: nobody waits for a slot then.
+func TestALoadBehindGetsAFreeSlot(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // what is served is not run before this test waits
+	synctest.Test(t, func(t *testing.T) {
+		l := newLoadLimit(2)
+		if !l.enterAtOnce() || !l.enterAtOnce() {
+			t.Fatal("there are two slots")
+		}
+		go func() {
+			if err := l.enter(t.Context(), false); err != nil {
+				t.Error(err)
+			}
+		}()
+		synctest.Wait()
+		l.leave() // its slot goes to the load that waits
+		l.leave()
+		if err := l.enter(t.Context(), true); err != nil {
+			t.Errorf("a slot is free, nobody waits for one, and a load in the background gets: %v", err)
+		}
+	})
 }

@@ -71,18 +71,26 @@ func (c *loadContext) cancelLocked(cause error, expired bool) {
 	}
 }
 
-// endAt ends the context at the local time at, and returns the cause if it has ended before, else nil.
-func (c *loadContext) endAt(at int64) (before error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.canceled.Load() {
+// causeBy returns the cause of an end before the local time at, nil for none, and endAt ends the
+// context then, if it has not ended before.
+func (c *loadContext) causeBy(at int64) error {
+	switch {
+	case c.canceled.Load():
+		c.mu.Lock()
+		defer c.mu.Unlock()
 		return c.cause
-	}
-	expired := at >= c.ends.Load()
-	if c.cancelLocked(nil, expired); expired {
+	case at >= c.ends.Load():
 		return errHardTimeout
 	}
 	return nil
+}
+
+func (c *loadContext) endAt(at int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.canceled.Load() {
+		c.cancelLocked(nil, at >= c.ends.Load())
+	}
 }
 
 func (c *loadContext) expired() bool {
@@ -195,10 +203,10 @@ func endOf(ctx context.Context) int64 {
 	return noEnd
 }
 
-// endAt ends the context of a load at the local time at, and returns causeOf an end before.
-func endAt(ctx context.Context, at int64) error {
+// causeBy is causeOf for an end before the local time at.
+func causeBy(ctx context.Context, at int64) error {
 	if c, ok := ctx.(*loadContext); ok {
-		return c.endAt(at)
+		return c.causeBy(at)
 	}
 	return causeOf(ctx)
 }

@@ -109,3 +109,23 @@ func TestTheContextOfALoadOutlivesItsCaller(t *testing.T) {
 		t.Error(ctx.Err())
 	}
 }
+
+// The context of a loader has not ended while what it has returned is stored: a value may depend on it,
+// as one that is read when it is encoded does. So it is for several keys.
+func TestALoadersContextLastsUntilItsValueIsStored(t *testing.T) {
+	var given context.Context
+	var during error
+	c := testCache[string](t, nil, func(cfg *Config) {
+		cfg.Source.TTL = func(Key, Value) time.Duration {
+			during = given.Err()
+			return time.Minute
+		}
+	})
+	load := loadFunc[string](func(ctx context.Context) (string, error) { given = ctx; return "loaded", nil })
+	if _, err := get[string](t.Context(), c, "k", load, &Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if during != nil {
+		t.Errorf("while the value is stored: %v", during)
+	}
+}

@@ -85,7 +85,7 @@ func (c *Cache) prepareLoad(s *Scratch, it *Lookup, j Loader, o *Options, here b
 		m.run.o = o.kept()
 	}
 	m.c, m.run.j = c, j
-	m.load.rk, m.load.place, m.load.down, m.load.nowhere = it.rk, it.place, it.remoteErr != nil, it.nowhere
+	m.load.rk, m.load.place, m.load.down = it.rk, it.place, it.remoteErr != nil
 	return m
 }
 

@@ -202,8 +202,8 @@ func (l *inflightLoad) failedMeanwhile() error {
 // otherwise notes the value that is to be replaced.
 func (c *localOnly) answerLocal(at int64, o *Options, l *inflightLoad) bool {
 	l.old = nil
-	if o.SkipLocal || l.nowhere && c.fences.TokenAt(l.place) == l.call.Fence.fence {
-		return false // nothing was written since the read that has found no entry
+	if o.SkipLocal {
+		return false
 	}
 	e, is := c.lookLocal(l.key, l.rk, at)
 	if c.outage.unheard(l.rk, at) {

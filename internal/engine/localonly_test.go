@@ -30,6 +30,15 @@ func TestALoadSeesWhatWasWrittenBeforeItsClaim(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, "of the other", 0},
+		{"what another load was not asked for", func(c *Cache, key *string) {
+			v, _ := c.backend.version(t.Context(), *key)
+			u := &unasked{c: c, fences: c.fences.Snapshot(), version: v}
+			defer u.fences.Release()
+			val, now := "not asked for", local.Now()
+			l := &inflightLoad{loadKey: loadKey{key: key, rk: *key}, state: fillLocal, version: v, fence: u.fences.Token(c.fences, *key)}
+			l.res = loaded{val: &val, began: now}
+			u.store(l, now)
+		}, "not asked for", 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c, key, loads := testCache[string](t, nil, nil), "k", 0
@@ -42,7 +51,7 @@ func TestALoadSeesWhatWasWrittenBeforeItsClaim(t *testing.T) {
 			req := flight.Request[string, beginning]{Key: key, Hash: place.Hash(), Fence: began}
 			res := c.flights.Do(t.Context(), []flight.Request[string, beginning]{req}, func(ctx context.Context, mine []*flight.Call[string, beginning, *result]) {
 				test.write(c, &key)
-				l := c.newLoad(loadKey{key: &key, rk: key, place: place, nowhere: true})
+				l := c.newLoad(loadKey{key: &key, rk: key, place: place})
 				l.call = mine[0]
 				c.lead(ctx, local.Now(), load, &Options{}, []*inflightLoad{l}, nil)
 			})[0]

@@ -36,7 +36,7 @@ type Lookup struct {
 	ans   result
 	err   error
 
-	nowhere    bool          // the local tier had no entry of the key, after fence was taken
+	nowhere    bool          // the local tier had no entry of the key
 	due        time.Duration // the age of the local entry that has answered and is due for a refresh; else NotDue
 	remoteErr  error         // why the remote tier could not be asked
 	pendingErr error         // the remote record is older than a change of this process that is still pending
@@ -275,7 +275,7 @@ func (c *Cache) loadOpen(ctx context.Context, s *Scratch, open []*Lookup, j Load
 	began := c.beginning(fence.Token{})
 	began.apart = o.SkipRemote
 	for i, it := range open {
-		wants[i] = loadKey{key: keys[i], rk: it.rk, place: it.place, down: it.remoteErr != nil, nowhere: it.nowhere}
+		wants[i] = loadKey{key: keys[i], rk: it.rk, place: it.place, down: it.remoteErr != nil}
 		reqs[i] = c.request(it, began, o)
 	}
 	if soft, stop := c.applySoftTimeout(open, reqs, o); soft {
@@ -384,9 +384,8 @@ func (c *Cache) applySoftTimeout(open []*Lookup, reqs []flight.Request[string, b
 
 // loadKey is what a load needs to know about a key.
 type loadKey struct {
-	key     Key
-	rk      string
-	place   fence.Place // where the fences have it, if the load is one of readers
-	down    bool        // the remote tier could not be asked
-	nowhere bool        // the local tier had no entry, when the fence was where the load's call says
+	key   Key
+	rk    string
+	place fence.Place // where the fences have it, if the load is one of readers
+	down  bool        // the remote tier could not be asked
 }

@@ -189,7 +189,7 @@ func (c *remote) parse(f *decoded, ctx context.Context, rk string, rec store.Rec
 		f.status = corrupt
 		return
 	}
-	f.status = usable
+	f.status, fr.Payload = usable, nil // not to be kept with the value
 	if over {
 		f.status = stale
 	}

@@ -167,6 +167,9 @@ func (s *singleLoad) finish() {
 		at = local.Now()
 	}
 	s.c.fillSingle(s.ctx, s.o, s.loads, at)
+	if lc, ok := s.ctx.(*loadContext); ok {
+		lc.endAt(at)
+	}
 }
 
 // watchdog takes over the loads whose time is over. One timer serves all of them: it is not set

@@ -20,8 +20,7 @@ import (
 //
 // Step 4 of a load and step 1 of a write hold the lock of the key's shard. A claim that is made
 // when step 1 of a write finds none to take away is made after that write: its load begins
-// then. Step 2 of a load is left out if the tier had no entry before step 1, and the generation has
-// not moved since before that: a write that has stored something meanwhile has moved it.
+// then.
 
 // The claims are split into parts, so that writers of different keys do not contend.
 const parts = 64
@@ -79,8 +78,9 @@ func (t *Table) ClaimLoad(key string, order int64, force bool, space *Claim) (c 
 	return t.ClaimLoadSince(t.Place(key), order, math.MinInt64, math.MinInt64, force, space)
 }
 
-// ClaimLoadSince is ClaimLoad of the key of a place, for a load that begins at a local time, and does not wait for loads that
-// began before the local time notBefore: where changes are not received, what those return may be too old.
+// ClaimLoadSince is ClaimLoad of the key of a place, for a load that begins at a local time, and does not
+// wait for loads that began before the local time notBefore: where changes are not received, what those
+// return may be too old.
 func (t *Table) ClaimLoadSince(place Place, order, at, notBefore int64, force bool, space *Claim) (c *Claim, others []*Claim) {
 	p := t.partAt(place)
 	p.mu.Lock()

@@ -59,7 +59,8 @@ func NewTable() *Table {
 func (t *Table) unlock() {
 	now := state{Known{Epoch: t.epoch.ID, Tick: t.epoch.Tick, Clock: t.epoch.Clock}, t.known}
 	if *t.state.Load() != now {
-		t.state.Store(&now)
+		kept := now // apart: else now would be on the heap in either case
+		t.state.Store(&kept)
 	}
 	t.mu.Unlock()
 }

@@ -495,9 +495,24 @@ func TestWhatNoLaneCarriesOutIsReported(t *testing.T) {
 	}
 	order(t, cluster.Nodes[to], "setslot", slot, "node", ids[to])
 	order(t, cluster.Nodes[from], "setslot", slot, "node", ids[to])
+	// The session ends when it learns of that, which a change of the cluster's epoch shows.
+	ended := func(ev event) bool {
+		if ev.kind == "ended" && !strings.Contains(ev.text, "masters have changed") {
+			t.Error(ev.text)
+		}
+		return ev.kind == "ended"
+	}
 	for began := time.Now(); ; {
+		since, changed := time.Now(), false
 		do(t, s, store.Command{Op: store.Get, Key: key})
-		if keys, _ := h.changed(t); len(keys) == 0 {
+		last := h.expect(t, "pulse or end", func(ev event) bool {
+			changed = changed || ev.kind == "changed" && ev.text == key
+			return ev.kind == "ended" || ev.kind == "alive" && ev.sent.After(since)
+		})
+		if ended(last) {
+			return
+		}
+		if !changed {
 			break // the client knows where the slot is
 		}
 		if time.Since(began) > enough {
@@ -507,7 +522,9 @@ func TestWhatNoLaneCarriesOutIsReported(t *testing.T) {
 	if err := set(ctx, c, key); err != nil {
 		t.Fatal(err)
 	}
-	h.expectText(t, "changed", key)
+	ended(h.expect(t, "change or end", func(ev event) bool {
+		return ev.kind == "ended" || ev.kind == "changed" && ev.text == key
+	}))
 }
 
 // A lane must not be redirected to a connection of that id on another server.
