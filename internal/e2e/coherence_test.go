@@ -186,8 +186,14 @@ func TestOwnWritesAndLoadsStayInTheLocalTier(t *testing.T) {
 				}
 				// On a cluster, messages of the witness's first writes may still be on their
 				// way from node to node, and anywhere a machine that is busy may be late: one
-				// that takes its own echo for a foreign write keeps none.
-				if least := map[bool]int{true: 60, false: 90}[b.Name == "cluster"]; kept < least {
+				// that takes its own echo for a foreign write keeps none. The embedded server does
+				// not tell its identity: if the client opens another connection, which it does when
+				// the machine is busy, deletions are sent once more, and remove what was loaded since.
+				least := 90
+				if b.Name == "cluster" || b.Name == "miniredis" {
+					least = 60
+				}
+				if kept < least {
 					t.Errorf("%d of 100 own writes are in the local tier", kept)
 				}
 			})
