@@ -291,6 +291,30 @@ func (g *Client) Now(ctx context.Context, key string) (int64, error) {
 	return now, err
 }
 
+// Estimate is Now where the estimate is known already, without I/O.
+func (g *Client) Estimate(key string) (micros int64, ok bool) { return g.EstimateAt(key, now()) }
+
+// EstimateAt is Estimate as of the time at, which is past by no more than an operation takes and has a
+// monotonic reading.
+func (g *Client) EstimateAt(key string, at time.Time) (micros int64, ok bool) {
+	if s, is := g.store.(interface {
+		EstimateAt(key string, at time.Time) (int64, bool)
+	}); is {
+		return s.EstimateAt(key, at)
+	}
+	return 0, false
+}
+
+// ClockError is by how much, in µs, what Now and Estimate say, or have said lately, may be wrong,
+// either way; 0 where the store does not tell. To decide what came later, a value counts as
+// earlier by that, and an invalidation as later.
+func (g *Client) ClockError(key string) int64 {
+	if s, is := g.store.(clocked); is {
+		return s.ClockError(key)
+	}
+	return 0
+}
+
 // ask runs f, which is about key if that is not "", and reports it to Observe.
 func ask[T any](g *Client, ctx context.Context, op, key string, keys int, f func(context.Context) (T, error)) (T, error) {
 	start := time.Now()
