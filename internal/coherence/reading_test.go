@@ -67,21 +67,26 @@ func TestAReadNoticesWhatASuspicionHasRemoved(t *testing.T) {
 	}
 }
 
+// readsOf returns a coordinator of keys in several parts, or in one, and one of its keys.
+func readsOf(t *testing.T, st *parted, several bool) (a *Coordinator, key string) {
+	t.Helper()
+	if several {
+		a = onParts(t, st)
+	} else {
+		a, _ = onTier(t, Broadcast, true, st.Memory)
+		a.started = true
+	}
+	return a, a.cfg.Names.Data + "k"
+}
+
 // A suspicion may be settled while another goroutine is about to remove what it concerns. If that
 // happens between the answer to a read and its use, the read does not use the answer.
 func TestAReadNoticesWhatIsRemovedAfterItsSuspicionIsSettled(t *testing.T) {
 	for _, parted := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
-			var a *Coordinator
 			st := newParted()
-			if parted {
-				a = onParts(t, st)
-			} else {
-				a, _ = onTier(t, Broadcast, true, st.Memory)
-				a.started = true
-			}
+			a, key := readsOf(t, st, parted)
 			defer a.Close()
-			key := a.cfg.Names.Data + "k"
 			p := a.Of(key)
 			if err := p.Reconcile(t.Context()); err != nil {
 				t.Fatal(err)
@@ -124,16 +129,8 @@ func TestAReadNoticesWhatIsRemovedAfterItsSuspicionIsSettled(t *testing.T) {
 func TestAReadThatHasWaitedBeginsLater(t *testing.T) {
 	for _, parted := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
-			var a *Coordinator
-			st := newParted()
-			if parted {
-				a = onParts(t, st)
-			} else {
-				a, _ = onTier(t, Broadcast, true, st.Memory)
-				a.started = true
-			}
+			a, key := readsOf(t, newParted(), parted)
 			defer a.Close()
-			key := a.cfg.Names.Data + "k"
 			time.Sleep(time.Minute)
 			if err := a.Of(key).Reconcile(t.Context()); err != nil {
 				t.Fatal(err)
