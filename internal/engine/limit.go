@@ -18,9 +18,9 @@ const queueFactor = 16
 // full as well the load is refused at once, so that an ever growing number of loads does
 // not wait for a source that has become slow.
 //
-// While nobody waits, a slot is taken and released in one step each. One that is released while
-// somebody begins to wait is not missed: he counts himself as waiting first and then looks for a free
-// slot, and who releases one first adds it and then looks whether anybody waits.
+// While no load waits, a slot is taken and released in one step each. One that is released while a load
+// begins to wait is not missed: that load is counted as waiting first and then looks for a free slot, and
+// a release first adds the slot and then looks whether a load waits.
 type loadLimit struct {
 	free    atomic.Int64 // slots
 	waiting atomic.Int64 // loads

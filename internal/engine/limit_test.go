@@ -92,7 +92,7 @@ func TestTheLoadLimitUnderLoad(t *testing.T) {
 }
 
 // A load in the background gets a slot that is free, also while the load that was given another one has
-// not been run yet: nobody waits for a slot then.
+// not been run yet: no load waits for a slot then.
 func TestALoadBehindGetsAFreeSlot(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // what is served is not run before this test waits
 	synctest.Test(t, func(t *testing.T) {
@@ -111,7 +111,7 @@ func TestALoadBehindGetsAFreeSlot(t *testing.T) {
 		l.leave() // its slot goes to the load that waits
 		l.leave()
 		if err := l.enter(t.Context(), true); err != nil {
-			t.Errorf("a slot is free, nobody waits for one, and a load in the background gets: %v", err)
+			t.Errorf("a slot is free, no load waits for one, and a load in the background gets: %v", err)
 		}
 	})
 }

@@ -86,13 +86,13 @@ type Call[K, F comparable, V any] struct {
 
 	work  *work
 	over  atomic.Bool    // resolved; set under Group.mu, after val and err are written
-	ready sync.WaitGroup // done then, if somebody waits for it
+	ready sync.WaitGroup // done then, if a caller waits for it
 	done  chan struct{}  // closed then, if there is one: for those who wait for more than that; guarded by Group.mu
 	val   V
 	err   error
 
 	joined  bool // by another caller; guarded by Group.mu
-	awaited bool // somebody waits for ready; guarded by Group.mu
+	awaited bool // a caller waits for ready; guarded by Group.mu
 	waiters int  // guarded by Group.mu
 
 	hash   uint64         // Request.Hash
